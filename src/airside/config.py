@@ -1,0 +1,287 @@
+"""Settings: frozen, read once, each with its default and unit beside it.
+
+Order, later wins: defaults, the TOML file, `AIRSIDE_*` of the environment, flags. An unknown key
+is an error. `Effective.origins` tells where each value came from (`airside config show`).
+Limits that guard against hostile archives are in `Limits`.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from airside.errors import ConfigError
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+CHUNK_BYTES = MIB
+"""What byte loops move at a time; between two chunks they look whether to stop."""
+
+
+def _setting(default: Any, unit: str, text: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may ask of us. Passing one raises ArchiveLimitError that names it."""
+
+    members: int = _setting(100_000, "members", "members of one archive")
+    document_bytes: int = _setting(4 * MIB, "bytes", "one manifest, index, config or manifest.json")
+    total_bytes: int = _setting(512 * GIB, "bytes", "one archive, decompressed")
+    blob_bytes: int = _setting(128 * GIB, "bytes", "one blob")
+    ratio: int = _setting(1_000, "times", "decompressed to compressed size, past the first GiB")
+    nesting: int = _setting(4, "levels", "indexes within indexes")
+    name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
+    window_bytes: int = _setting(128 * MIB, "bytes", "the window that a compressed file asks for")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedDirectory:
+    """One `[[images]]` table, or one `--images`."""
+
+    path: Path
+    on_removal: Literal["unpin", "delete", "keep"] = "unpin"
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Times in seconds, sizes in bytes."""
+
+    data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
+    listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
+    runtime: tuple[str, ...] = _setting(("auto",), "", "auto, none, or containerd sockets")
+    namespace: str = _setting("k8s.io", "", "namespace of containerd")
+    log_format: str = _setting("auto", "auto|text|json", "form of the logs")
+    log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
+    verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
+    verify_diff_ids: str = _setting(
+        "auto",
+        "auto|always|never",
+        "decompress layers to check diff IDs; auto: where no digest vouches",
+    )
+    default_registry: str = _setting("docker.io", "host", "the registry of short repository paths")
+    settle_seconds: float = _setting(0.3, "seconds", "unchanged for so long after close-write")
+    quiet_seconds: float = _setting(5.0, "seconds", "unchanged for so long where no close is seen")
+    rescan_seconds: float = _setting(60.0, "seconds", "between two scans for lost events")
+    poll_seconds: float = _setting(
+        2.0, "seconds", "between two scans where inotify is not to be had"
+    )
+    removal_seconds: float = _setting(2.0, "seconds", "absent for so long is removed")
+    reconcile_seconds: float = _setting(300.0, "seconds", "between two passes of self-repair")
+    incomplete_seconds: float = _setting(
+        3600.0, "seconds", "an incomplete archive fails after this"
+    )
+    retry_seconds: float = _setting(
+        60.0, "seconds", "longest wait before a failed archive is tried again"
+    )
+    parallel_imports: int = _setting(4, "archives", "imported side by side")
+    window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
+    min_free_bytes: int = _setting(256 * MIB, "bytes", "left free on the store's file system")
+    retention: int = _setting(1, "generations", "earlier versions kept of each tag")
+    unbacked_after_seconds: float = _setting(
+        30 * 86400.0, "seconds", "images without an archive are kept for so long"
+    )
+    stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
+    images: tuple[WatchedDirectory, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "log_format": ("auto", "text", "json"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "verify": ("full", "names"),
+    "verify_diff_ids": ("auto", "always", "never"),
+    "on_removal": ("unpin", "delete", "keep"),
+}
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
+_SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The settings in force and, by key, where each came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def default_directories() -> tuple[Path, Path]:
+    """(images, data): under /var/lib/airside for root, else XDG directories."""
+    if os.geteuid() == 0:
+        base = Path("/var/lib/airside")
+    else:
+        home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
+        base = Path(home) / "airside"
+    return base / "images", base / "data"
+
+
+def load_settings(
+    *, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> Effective:
+    """Merge defaults, file, environment and flags (None: not given). Raises ConfigError."""
+    images, data = default_directories()
+    values: dict[str, Any] = {"data": data, "images": (WatchedDirectory(images),)}
+    origins = dict.fromkeys((f.name for f in fields(Settings) if f.name != "limits"), "default")
+    origins |= {f"limits.{f.name}": "default" for f in fields(Limits)}
+    limits: dict[str, Any] = {}
+    sources = ((f"file {file}", _read_file(file)), ("environment", _read_environment(environ)))
+    given = {k: v for k, v in flags.items() if v not in (None, ())}
+    for origin, found in (*sources, ("flag", given)):
+        for key, raw in found.items():
+            where = f"{origin}: {key}"
+            if key == "limits":
+                for name, limit in _table(raw, where).items():
+                    limits[name] = _limit(name, limit, f"{where}.{name}")
+                    origins[f"limits.{name}"] = origin
+                continue
+            if key not in origins:
+                raise ConfigError(f"{where}: no such setting", key=key)
+            values[key] = _convert(key, raw, where)
+            origins[key] = origin
+    settings = replace(Settings(), **values, limits=Limits(**limits))
+    _check(settings)
+    return Effective(settings, origins)
+
+
+def _read_file(file: Path | None) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read the configuration {file}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the configuration {file} is not valid TOML: {exc}") from exc
+
+
+def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith("AIRSIDE_") or name in {"AIRSIDE_FAULT", "AIRSIDE_CONFIG"}:
+            continue
+        key = name.removeprefix("AIRSIDE_").lower()
+        if key.startswith("limits_"):
+            found.setdefault("limits", {})[key.removeprefix("limits_")] = text
+        elif key in {"images", "runtime"}:
+            found[key] = tuple(part for part in text.split(":" if key == "images" else ",") if part)
+        else:
+            found[key] = text
+    return found
+
+
+def _table(raw: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: must be a table")
+    return raw
+
+
+def _limit(name: str, raw: Any, where: str) -> int:
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits)}
+    if name not in known:
+        raise ConfigError(f"{where}: no such limit", key=name)
+    return _integer(raw, where)
+
+
+def _convert(key: str, raw: Any, where: str) -> Any:
+    if key == "images":
+        return tuple(_watched(item, where) for item in _listed(raw, where))
+    default = {f.name: f.default for f in fields(Settings)}[key]
+    if isinstance(default, Path):
+        return Path(_text(raw, where)).absolute()
+    if isinstance(default, float):
+        return _seconds(raw, where)
+    if isinstance(default, int):
+        return _integer(raw, where)
+    if isinstance(default, tuple):
+        return tuple(_text(item, where) for item in _listed(raw, where))
+    return _choice(key, _text(raw, where), where)
+
+
+def _listed(raw: Any, where: str) -> list[Any]:
+    if not isinstance(raw, list | tuple):
+        raise ConfigError(f"{where}: must be a list")
+    return list(raw)
+
+
+def _text(raw: Any, where: str) -> str:
+    if not isinstance(raw, str | Path):
+        raise ConfigError(f"{where}: must be a text, found {raw!r:.80}")
+    return str(raw)
+
+
+def _choice(key: str, text: str, where: str) -> str:
+    choices = CHOICES.get(key)
+    if choices and text not in choices:
+        raise ConfigError(f"{where}: must be one of {', '.join(choices)}, found {text!r}")
+    return text
+
+
+def _integer(raw: Any, where: str) -> int:
+    match = _SIZE.match(raw) if isinstance(raw, str) else None
+    if match:
+        return int(match[1]) * _SIZE_UNITS[match[2]]
+    if not isinstance(raw, int) or isinstance(raw, bool) or raw < 0:
+        raise ConfigError(
+            f"{where}: must be a whole number (sizes may end in KiB, MiB, GiB), found {raw!r}"
+        )
+    return raw
+
+
+def _seconds(raw: Any, where: str) -> float:
+    try:
+        value = float(raw)
+    except (TypeError, ValueError):
+        value = -1.0
+    if isinstance(raw, bool) or not 0 <= value < float("inf"):
+        raise ConfigError(f"{where}: must be a number of seconds, found {raw!r}")
+    return value
+
+
+def _watched(raw: Any, where: str) -> WatchedDirectory:
+    if isinstance(raw, WatchedDirectory):
+        return raw
+    if isinstance(raw, str | Path):
+        return WatchedDirectory(Path(raw).absolute())
+    table = dict(_table(raw, where))
+    if "path" not in table:
+        raise ConfigError(f"{where}: an [[images]] table needs a path")
+    unknown = set(table) - {f.name for f in fields(WatchedDirectory)}
+    if unknown:
+        raise ConfigError(f"{where}: no such setting: {', '.join(sorted(unknown))}")
+    table["path"] = Path(_text(table["path"], where)).absolute()
+    table["on_removal"] = _choice(
+        "on_removal", _text(table.get("on_removal", "unpin"), where), where
+    )
+    if not isinstance(table.setdefault("strict", False), bool):
+        raise ConfigError(f"{where}: strict must be true or false")
+    return WatchedDirectory(**table)
+
+
+def _check(settings: Settings) -> None:
+    """What must hold between settings. A watched directory and the store may not overlap."""
+    store = (settings.data / "oci").resolve()
+    for watched in settings.images:
+        path = watched.path.resolve()
+        if path == store or path in store.parents or store in path.parents:
+            raise ConfigError(
+                f"the watched directory {watched.path} and the store {store} overlap; "
+                "choose another --images or --data"
+            )
+    if len({w.path for w in settings.images}) != len(settings.images):
+        raise ConfigError("a directory is given twice as --images")
+    if settings.parallel_imports < 1:
+        raise ConfigError("parallel_imports must be at least 1")
+
+
+def setting_rows() -> list[tuple[str, str, str]]:
+    """(key, unit, help) of every setting, for `config show` and the documentation."""
+    rows = [
+        (f.name, f.metadata["unit"], f.metadata["help"]) for f in fields(Settings) if f.metadata
+    ]
+    rows += [(f"limits.{f.name}", f.metadata["unit"], f.metadata["help"]) for f in fields(Limits)]
+    assert all(f.default is not MISSING for f in fields(Limits))
+    return rows

@@ -1,0 +1,161 @@
+"""Every exception of Airside.
+
+The classes tell *whose fault* it is and so what happens next:
+
+- `InputError`: the bytes or the request are wrong. Never retried; the archive is rejected, or the
+  client gets a 4xx.
+- `StoreError`, `UnavailableError`: our disk or the outside. Retried with back-off.
+- `NotFoundError`, `ConflictError`, `ConfigError`: as they say.
+
+Foreign exceptions (`OSError`, `sqlite3.Error`, `zlib.error`, ...) are translated once, in the
+adapter that meets them. Anything that is not an `AirsideError` is a bug and ends the agent.
+What a person reads says what happened, to what, why, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class AirsideError(Exception):
+    """Base class; never raised itself.
+
+    `code` is stable and safe to match on; `context` names what was concerned (path, image, blob,
+    expected, found, hint) and goes into JSON output and logs.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **context: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context: dict[str, str] = {k: str(v) for k, v in context.items() if v is not None}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.context))
+
+
+def _rebuild(cls: type[AirsideError], message: str, context: dict[str, str]) -> AirsideError:
+    return cls(message, **context)
+
+
+class InputError(AirsideError):
+    """The bytes or the request are wrong: trying again can't help."""
+
+    code = "input"
+
+
+class ReferenceInvalidError(InputError):
+    code = "reference_invalid"
+
+
+class DigestInvalidError(InputError):
+    code = "digest_invalid"
+
+
+class ManifestInvalidError(InputError):
+    """A document (manifest, index, config, `manifest.json`) is not what the spec says."""
+
+    code = "manifest_invalid"
+
+
+class RequestInvalidError(InputError):
+    code = "request_invalid"
+
+
+class ArchiveError(InputError):
+    code = "archive"
+
+
+class ArchiveFormatError(ArchiveError):
+    """Not an archive that we read, or damaged."""
+
+    code = "archive_format"
+
+
+class ArchiveTruncatedError(ArchiveError):
+    """The archive ends early: perhaps it is still being written. The state is `incomplete`."""
+
+    code = "archive_truncated"
+
+
+class ArchiveUnsafeError(ArchiveError):
+    """A member that no honest image archive has: absolute path, `..`, device, link to outside."""
+
+    code = "archive_unsafe"
+
+
+class ArchiveLimitError(ArchiveError):
+    """A limit of the settings was passed; the message names the setting."""
+
+    code = "archive_limit"
+
+
+class VerificationError(InputError):
+    code = "verification"
+
+
+class DigestMismatchError(VerificationError):
+    code = "digest_mismatch"
+
+
+class SizeMismatchError(VerificationError):
+    code = "size_mismatch"
+
+
+class MissingBlobError(VerificationError):
+    code = "missing_blob"
+
+
+class NotFoundError(AirsideError):
+    code = "not_found"
+
+
+class ConflictError(AirsideError):
+    """Somebody else holds or changed what we need, for instance another agent or the writer."""
+
+    code = "conflict"
+
+
+class ArchiveChangedError(ConflictError):
+    """The archive changed while it was read: nothing was kept, it is read again when quiet."""
+
+    code = "archive_changed"
+    retryable = True
+
+
+class StoppedError(AirsideError):
+    """The work was given up because the agent stops or the archive was replaced."""
+
+    code = "stopped"
+
+
+class StoreError(AirsideError):
+    """Our own disk or catalog failed."""
+
+    code = "store"
+    retryable = True
+
+
+class StorageFullError(StoreError):
+    code = "storage_full"
+
+
+class StoreCorruptError(StoreError):
+    code = "store_corrupt"
+
+
+class UnavailableError(AirsideError):
+    """The outside is away or unreadable for now."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class ArchiveUnreadableError(UnavailableError):
+    """The operating system does not let us read the archive."""
+
+    code = "archive_unreadable"
+
+
+class ConfigError(AirsideError):
+    code = "config"

@@ -1,0 +1,89 @@
+"""Named fault points: places where a test makes the process die or an operation fail.
+
+`fault("store.after_rename")` does nothing unless `AIRSIDE_FAULT` was set when the process started
+(or a test called `arm`). The value is `POINT=ACTION[@N]`: ACTION is `kill` (SIGKILL to ourselves,
+as a power cut would), `oserror` or `oserror:ENOSPC` (an `OSError` as the disk would give) or
+`error` (a `StoreError`); N fires at the Nth pass instead of the first. It fires once.
+
+Every point is listed in `POINTS`, so that the crash tests visit all of them.
+"""
+
+import errno
+import os
+import signal
+import threading
+from dataclasses import dataclass
+
+from airside.errors import StoreError
+
+POINTS = (
+    "ingest.after_create",
+    "ingest.after_write",
+    "store.before_sync",
+    "store.after_sync",
+    "store.after_rename",
+    "store.after_directory_sync",
+    "store.before_delete",
+    "store.index_written",
+    "store.index_renamed",
+    "catalog.before_settle",
+    "catalog.after_settle",
+    "catalog.in_import",
+    "catalog.after_import",
+    "catalog.in_remove",
+    "catalog.after_remove",
+    "import.before_commit",
+    "import.after_commit",
+    "import.after_index",
+)
+
+
+@dataclass
+class _Armed:
+    point: str
+    action: str
+    passes: int
+
+
+_armed: _Armed | None = None
+_lock = threading.Lock()
+
+
+def arm(spec: str | None) -> None:
+    """Arm one fault from its text, or disarm with None. Raises ValueError for an unknown one."""
+    global _armed  # noqa: PLW0603 - one process, one fault
+    if not spec:
+        _armed = None
+        return
+    point, _, action = spec.partition("=")
+    action, _, passes = action.partition("@")
+    if point not in POINTS or action.partition(":")[0] not in {"kill", "oserror", "error"}:
+        raise ValueError(f"unknown fault {spec!r}")
+    _armed = _Armed(point, action, int(passes or 1))
+
+
+def fault(point: str) -> None:
+    """Pass a fault point. Free when no fault is armed."""
+    if _armed is not None:
+        _fire(point)
+
+
+def _fire(point: str) -> None:
+    with _lock:
+        armed = _armed
+        if armed is None or armed.point != point:
+            return
+        armed.passes -= 1
+        if armed.passes:
+            return
+        arm(None)
+    kind, _, detail = armed.action.partition(":")
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "oserror":
+        number = getattr(errno, detail or "EIO")
+        raise OSError(number, os.strerror(number), point)
+    raise StoreError(f"injected fault at {point}")
+
+
+arm(os.environ.get("AIRSIDE_FAULT"))
