@@ -1,0 +1,288 @@
+"""What an OCI image layout in a tar means (image-layout.md). Pure.
+
+Documents are walked from `index.json` down; each is checked against the digest and size of the
+descriptor that names it and kept as the bytes that were read. A child document that is absent is
+an absent platform; the judgement what is complete is left to `airside.verify`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airside.archive.plan import (
+    OCI_LAYOUT,
+    Facts,
+    Plan,
+    PlannedImage,
+    Problem,
+    ReadHeld,
+    ReadMember,
+    is_compressed,
+)
+from airside.errors import (
+    ArchiveLimitError,
+    InputError,
+    ManifestInvalidError,
+    ReferenceInvalidError,
+)
+from airside.oci.digest import Digest, digest_of
+from airside.oci.model import (
+    DOCUMENT_TYPES,
+    Descriptor,
+    Document,
+    ImageConfig,
+    Index,
+    Manifest,
+    load_json,
+    parse_config,
+    parse_descriptor,
+    parse_document,
+)
+from airside.oci.platform import Platform
+from airside.oci.reference import Reference, parse_reference
+
+INDEX_JSON = "index.json"
+LAYOUT_FILE = "oci-layout"
+IMAGE_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+def blob_member(digest: Digest) -> str:
+    """The member name of a blob."""
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
+    """The descriptors of `index.json`; none for null. Raises ManifestInvalidError."""
+    value = load_json(raw, INDEX_JSON)
+    if not isinstance(value, dict) or value.get("schemaVersion") != 2:
+        raise ManifestInvalidError(f"{INDEX_JSON} is not an image index of schemaVersion 2")
+    manifests: Any = value.get("manifests")
+    if manifests is None:
+        return ()
+    if not isinstance(manifests, list):
+        raise ManifestInvalidError(f"{INDEX_JSON}: manifests is not a list")
+    return tuple(
+        parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]") for n, item in enumerate(manifests)
+    )
+
+
+@dataclass(slots=True)
+class LayoutDraft:
+    """The documents below `index.json`, before the blobs are hashed."""
+
+    roots: tuple[Descriptor, ...]
+    documents: dict[Digest, Document] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    present: frozenset[str] = frozenset()
+    bad: set[Digest] = field(default_factory=set)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        wanted = dict.fromkeys(
+            blob_member(child.digest)
+            for document in self.documents.values()
+            for child in document.children
+        )
+        wanted |= dict.fromkeys(blob_member(digest) for digest in self.documents)
+        return tuple(name for name in wanted if name in self.present)
+
+    def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
+        blobs: dict[Digest, str] = {}
+        for name in self.members:
+            found = facts[name].digest
+            if blob_member(found) == name:
+                blobs[found] = name
+            else:
+                expected = name.removeprefix("blobs/").replace("/", ":")
+                reason = f"member {name} hashes to {found}: its bytes are damaged"
+                self.problems.append(Problem(reason, blob=expected))
+        platforms, rejected = self._read_configs(blobs, facts, read)
+        images, problems = _name_images(self.roots, self.notes)
+        return Plan(
+            format=OCI_LAYOUT,
+            images=images,
+            documents=self.documents,
+            blobs=blobs,
+            problems=(*self.problems, *problems),
+            notes=tuple(self.notes),
+            platforms=platforms,
+            rejected=frozenset(rejected),
+        )
+
+    def _read_configs(
+        self, blobs: Mapping[Digest, str], facts: Mapping[str, Facts], read: ReadMember
+    ) -> tuple[dict[Digest, Platform], set[Digest]]:
+        """The platform of each image manifest whose config is here, and manifests to reject."""
+        platforms: dict[Digest, Platform] = {}
+        rejected: set[Digest] = set()
+        for digest, document in self.documents.items():
+            manifest = document.content
+            if not isinstance(manifest, Manifest) or not document.is_image:
+                continue
+            member = blobs.get(manifest.config.digest)
+            if member is None:
+                continue
+            try:
+                config = parse_config(read(member), f"config {manifest.config.digest}")
+                _check_diff_ids(config, manifest, facts)
+            except InputError as exc:
+                blob = exc.context.get("blob", str(manifest.config.digest))
+                self.problems.append(Problem(exc.message, blob=blob))
+                rejected.add(digest)
+                continue
+            if config.platform is not None:
+                platforms[digest] = config.platform
+        return platforms, rejected
+
+
+def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str, Facts]) -> None:
+    """An uncompressed layer's digest is its diff ID: checked for free (config.md, rootfs)."""
+    if len(config.diff_ids) != len(manifest.layers):
+        return
+    for diff_id, layer in zip(config.diff_ids, manifest.layers, strict=True):
+        known = facts.get(blob_member(layer.digest))
+        plain = known is not None and not is_compressed(known.head)
+        if plain and layer.media_type.endswith(".tar") and layer.digest != diff_id:
+            raise ManifestInvalidError(
+                f"layer {layer.digest} is not compressed, yet the config's diff ID is {diff_id}",
+                blob=layer.digest,
+            )
+
+
+def draft_layout(
+    index_json: bytes,
+    *,
+    present: frozenset[str],
+    read: ReadMember,
+    held: ReadHeld,
+    nesting: int,
+) -> LayoutDraft:
+    """Walk the documents from `index.json` down.
+
+    `present` has the names of all members. Raises ManifestInvalidError for `index.json` itself;
+    what is wrong below becomes a problem. `nesting` bounds indexes within indexes.
+    """
+    roots = parse_index_json(index_json)
+    draft = LayoutDraft(roots=roots, present=present)
+    walk = _Walk(draft, read, held, nesting)
+    for root in roots:
+        walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
+    return draft
+
+
+@dataclass(slots=True)
+class _Walk:
+    draft: LayoutDraft
+    read: ReadMember
+    held: ReadHeld
+    nesting: int
+
+    def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
+        digest = descriptor.digest
+        if digest in self.draft.documents or digest in self.draft.bad:
+            return
+        if level > self.nesting:
+            raise ArchiveLimitError(
+                f"indexes are nested more than {self.nesting} deep (limits.nesting)", image=shown
+            )
+        try:
+            document = self._document(descriptor, level=level)
+        except InputError as exc:
+            self.draft.bad.add(digest)
+            self.draft.problems.append(Problem(exc.message, image=shown, blob=str(digest)))
+            return
+        if document is None:
+            return
+        self.draft.documents[digest] = document
+        if isinstance(document.content, Index):
+            for child in document.content.manifests:
+                self.visit(child, level + 1, shown)
+
+    def _document(self, descriptor: Descriptor, *, level: int) -> Document | None:
+        """Read and check one document; None if it is absent or no document."""
+        member = blob_member(descriptor.digest)
+        if descriptor.media_type not in DOCUMENT_TYPES:
+            if level == 0:
+                raise ManifestInvalidError(
+                    f"{INDEX_JSON} lists {descriptor.digest.short} as "
+                    f"{descriptor.media_type!r:.120}, which is no manifest or index",
+                    blob=descriptor.digest,
+                )
+            return None
+        raw = self.read(member) if member in self.draft.present else self.held(descriptor.digest)
+        if raw is None:
+            return None
+        found = digest_of(raw, descriptor.digest.algorithm)
+        if found != descriptor.digest:
+            raise ManifestInvalidError(f"member {member} hashes to {found}: its bytes are damaged")
+        if len(raw) != descriptor.size_bytes:
+            raise ManifestInvalidError(
+                f"document {descriptor.digest} has {len(raw)} bytes, "
+                f"its descriptor says {descriptor.size_bytes}"
+            )
+        document = parse_document(raw, descriptor.media_type, f"document {descriptor.digest}")
+        return _with_digest(document, descriptor.digest)
+
+
+def _with_digest(document: Document, digest: Digest) -> Document:
+    """The same document under the digest that names it (sha512 documents keep their name)."""
+    if document.digest == digest:
+        return document
+    return Document(
+        media_type=document.media_type,
+        raw=document.raw,
+        digest=digest,
+        content=document.content,
+        subject=document.subject,
+        artifact_type=document.artifact_type,
+        annotations=document.annotations,
+    )
+
+
+def _name_images(
+    roots: tuple[Descriptor, ...], notes: list[str]
+) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
+    images: dict[Digest, PlannedImage] = {}
+    problems: list[Problem] = []
+    for root in roots:
+        names = [n for n in (root.annotations.get(IMAGE_NAME), root.annotations.get(REF_NAME)) if n]
+        reference: Reference | None = None
+        try:
+            reference = reference_of(root.annotations)
+        except ReferenceInvalidError as exc:
+            problems.append(
+                Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
+            )
+        if reference is None and names:
+            notes.append(f"the name {names[0]!r} has no repository: reachable by digest")
+        before = images.get(root.digest, PlannedImage(root.digest))
+        new = (reference,) if reference and reference not in before.references else ()
+        images[root.digest] = PlannedImage(
+            root.digest,
+            (*before.references, *new),
+            before.shown or (names[0] if names else ""),
+            (*before.aliases, *names),
+        )
+    return tuple(images.values()), problems
+
+
+def reference_of(annotations: Mapping[str, str]) -> Reference | None:
+    """The image name that annotations give; None for none or only a tag (design 4.11).
+
+    Where both annotations are there they must agree (`ref.name` is the tag, or the same name).
+    """
+    full, ref_name = annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, "")
+    tag_only = bool(ref_name) and not any(mark in ref_name for mark in "/:@")
+    if not full:
+        return None if tag_only or not ref_name else parse_reference(ref_name)
+    reference = parse_reference(full)
+    if not ref_name or not reference.tag:
+        return reference
+    if tag_only and ref_name != reference.tag:
+        raise ReferenceInvalidError(
+            f"the name {full!r} and the tag {ref_name!r} of one image disagree: "
+            "one of them is damaged or was edited"
+        )
+    return reference

@@ -1,0 +1,100 @@
+"""What an archive means: the values that planners make and the importer carries out. Pure.
+
+A planner works in two steps, because a compressed archive is read once and a plain one is read
+only where needed. `Draft.members` says which members hold needed blobs. When their digests and
+sizes are known (`Facts`), `Draft.assemble` makes the `Plan`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.platform import Platform
+from airside.oci.reference import Reference
+
+DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was computed on a member's bytes: digest, size in bytes, and its first 16 bytes."""
+
+    digest: Digest
+    size_bytes: int
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an image, a name or a blob of an archive was not taken."""
+
+    reason: str
+    image: str = ""
+    blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One root document and what it is called. Without references it is reachable by digest."""
+
+    root: Digest
+    references: tuple[Reference, ...] = ()
+    shown: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return self.shown or (str(self.references[0]) if self.references else str(self.root))
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A layer whose bytes no digest of the archive vouches for: its diff ID does."""
+
+    layer: Digest
+    diff_id: Digest
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Images, their documents, and which member holds each blob. Completeness is judged later."""
+
+    format: str
+    images: tuple[PlannedImage, ...]
+    documents: Mapping[Digest, Document]
+    blobs: Mapping[Digest, str]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    platforms: Mapping[Digest, Platform] = field(default_factory=dict)
+    unvouched: tuple[Unpacked, ...] = ()
+    rejected: frozenset[Digest] = frozenset()
+
+
+class Draft(Protocol):
+    """A plan whose blobs are not yet hashed."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members that hold needed blobs, in archive order of need, each once."""
+
+    def assemble(self, facts: Mapping[str, Facts], read: "ReadMember") -> Plan:
+        """Make the plan. `facts` has every name of `members`. Raises ManifestInvalidError."""
+
+
+ReadMember = Callable[[str], bytes]
+"""Give the whole content of a small member. Raises ArchiveLimitError for a large one."""
+
+ReadHeld = Callable[[Digest], bytes | None]
+"""Give a document that the store holds already, or None."""
+
+
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18")
+
+
+def is_compressed(head: bytes) -> bool:
+    """Tell whether a layer that begins so is compressed, by any method that makers use."""
+    return head.startswith(_COMPRESSED)

@@ -1,0 +1,72 @@
+"""A few calls of the operating system that the store needs, and the translation of `OSError`."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airside.errors import StorageFullError, StoreError
+
+_SYNC_FILE_RANGE_WRITE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_sync_file_range = getattr(_libc, "sync_file_range", None)
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def translated(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into StoreError or StorageFullError that says what was being done."""
+    try:
+        yield
+    except OSError as exc:
+        kind = StorageFullError if exc.errno in _FULL else StoreError
+        hint = "free space on the file system of the store" if kind is StorageFullError else None
+        raise kind(f"{doing} {path}: {exc.strerror or exc}", path=path, hint=hint) from exc
+
+
+def start_writeback(descriptor: int, offset: int, count: int) -> None:
+    """Ask the kernel to begin writing these bytes to disk, so that a later fsync waits less.
+
+    Only a hint (sync_file_range(2)): a failure is of no consequence.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE)
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file by name. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """fsync a directory: makes renames in it durable. Raises OSError."""
+    sync_file(path)
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace a small file: temporary file, fsync, rename, fsync of the directory."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123 - an open descriptor
+            file.write(data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def free_bytes(path: Path) -> int:
+    """What an ordinary user may still write on the file system of this path, in bytes."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize

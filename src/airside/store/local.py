@@ -1,0 +1,308 @@
+"""The embedded content store: `DATA/oci` is a plain OCI image layout.
+
+Always true: a file under `blobs/` has the digest of its name and was on disk before it got that
+name (design 4.4: ingest file, fsync, rename, fsync of the directory). Blob files are 0444 and are
+never written to again. `index.json` is derived from the catalog by the caller.
+Left to others: what a blob means, who may see it, when it may go.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import stat as stat_module
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from airside.config import MIB
+from airside.content import Ingest
+from airside.errors import NotFoundError, SizeMismatchError, StorageFullError, StoreError
+from airside.faults import fault
+from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
+from airside.oci.model import Descriptor
+from airside.store.disk import (
+    free_bytes,
+    start_writeback,
+    sync_directory,
+    sync_file,
+    translated,
+    write_durably,
+)
+
+_SPACE_CHECK_BYTES = 64 * MIB
+_WRITEBACK_BYTES = 8 * MIB
+_SYNC_THREADS = 8
+
+
+class LocalIngest:
+    """A blob being written to `ingest/`. See `airside.content.Ingest`."""
+
+    def __init__(self, path: Path, algorithm: str, min_free_bytes: int) -> None:
+        self.path = path
+        self._algorithm = algorithm
+        self._hasher = new_hasher(algorithm)
+        self._hashed_bytes = self._written_bytes = 0
+        self._min_free_bytes = min_free_bytes
+        self._space_checked = -_SPACE_CHECK_BYTES
+        self._writeback_from = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with translated("cannot create", path):
+            self._descriptor: int | None = os.open(path, flags, 0o444)
+        self._done = False
+        fault("ingest.after_create")
+
+    def hash(self, chunk: BytesLike) -> None:
+        self._hasher.update(chunk)
+        self._hashed_bytes += len(chunk)
+
+    def write(self, chunk: BytesLike) -> None:
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise StoreError(f"the ingest {self.path.name} is finished")
+        if self._written_bytes - self._space_checked >= _SPACE_CHECK_BYTES:
+            self._check_space()
+        with translated("cannot write", self.path):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            fault("ingest.after_write")
+        self._written_bytes += len(chunk)
+        if self._written_bytes - self._writeback_from >= _WRITEBACK_BYTES:
+            self._start_writeback(descriptor)
+
+    def _check_space(self) -> None:
+        self._space_checked = self._written_bytes
+        check_space(self.path.parent, 0, self._min_free_bytes)
+
+    def _start_writeback(self, descriptor: int) -> None:
+        start_writeback(
+            descriptor, self._writeback_from, self._written_bytes - self._writeback_from
+        )
+        self._writeback_from = self._written_bytes
+
+    def finish(self) -> None:
+        if self._descriptor is not None:
+            self._start_writeback(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self._algorithm, self._hasher.hexdigest())
+
+    @property
+    def size_bytes(self) -> int:
+        return self._hashed_bytes
+
+    @property
+    def is_whole(self) -> bool:
+        return self._hashed_bytes == self._written_bytes
+
+    def open(self) -> BinaryIO:
+        with translated("cannot open", self.path):
+            return self.path.open("rb")
+
+    def discard(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        if not self._done:
+            self._done = True
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def moved(self) -> None:
+        """The file has its final name: nothing is left to discard."""
+        self._done = True
+
+
+def check_space(path: Path, needed_bytes: int, min_free_bytes: int) -> None:
+    """Raise StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
+    with translated("cannot ask the free space of", path):
+        free = free_bytes(path)
+    short = needed_bytes + min_free_bytes - free
+    if short > 0:
+        raise StorageFullError(
+            f"the store's file system needs at least {short} more bytes free "
+            f"({free} free, {min_free_bytes} are kept by min_free_bytes)",
+            path=path,
+            expected=needed_bytes + min_free_bytes,
+            found=free,
+        )
+
+
+class LocalStore:
+    """Blobs under `root/blobs/<alg>/<hex>`. See `airside.content.ContentStore`."""
+
+    def __init__(self, root: Path, ingest: Path, *, min_free_bytes: int = 0) -> None:
+        self.root, self._ingest = root, ingest
+        self._blobs = root / "blobs"
+        self._min_free_bytes = min_free_bytes
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Make the directories and `oci-layout`. Raises StoreError."""
+        with translated("cannot prepare", self.root):
+            for directory in (*(self._blobs / alg for alg in HEX_LENGTHS), self._ingest):
+                directory.mkdir(parents=True, exist_ok=True)
+            layout = self.root / "oci-layout"
+            if not layout.exists():
+                write_durably(layout, json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+
+    def sweep_ingest(self) -> int:
+        """Remove what an earlier process left in `ingest/`; returns how many files."""
+        count = 0
+        with translated("cannot sweep", self._ingest):
+            for leftover in self._ingest.iterdir():
+                leftover.unlink()
+                count += 1
+        return count
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is or would be."""
+        return self._blobs / digest.algorithm / digest.hex
+
+    def stat(self, digest: Digest) -> int | None:
+        try:
+            found = os.stat(self.path(digest))  # noqa: PTH116 - hot
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise StoreError(f"cannot stat blob {digest}: {exc.strerror}", blob=digest) from exc
+        return found.st_size if stat_module.S_ISREG(found.st_mode) else None
+
+    def open(self, digest: Digest) -> BinaryIO:
+        try:
+            return self.path(digest).open("rb")
+        except FileNotFoundError as exc:
+            raise NotFoundError(f"blob {digest} is not in the store", blob=digest) from exc
+        except OSError as exc:
+            raise StoreError(f"cannot open blob {digest}: {exc.strerror}", blob=digest) from exc
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Raise StorageFullError if so many bytes more do not fit."""
+        check_space(self._ingest, needed_bytes, self._min_free_bytes)
+
+    def ingest(self, algorithm: str = "sha256") -> LocalIngest:
+        name = f"{os.getpid()}-{next(self._numbers)}"
+        return LocalIngest(self._ingest / name, algorithm, self._min_free_bytes)
+
+    def commit(self, ingests: Sequence[Ingest]) -> int:
+        own = [ingest for ingest in ingests if isinstance(ingest, LocalIngest)]
+        assert len(own) == len(ingests), "ingests of another store"
+        try:
+            return self._commit(own)
+        finally:
+            for ingest in own:
+                ingest.discard()
+
+    def _commit(self, ingests: Sequence[LocalIngest]) -> int:
+        fresh: dict[Digest, LocalIngest] = {}
+        for ingest in ingests:
+            ingest.finish()
+            if not ingest.is_whole:
+                raise SizeMismatchError(
+                    f"blob {ingest.digest} was hashed and written with different lengths",
+                    blob=ingest.digest,
+                )
+            if self.stat(ingest.digest) is None:
+                fresh.setdefault(ingest.digest, ingest)
+        with translated("cannot make blobs durable in", self._ingest):
+            fault("store.before_sync")
+            self._sync([ingest.path for ingest in fresh.values()])
+            fault("store.after_sync")
+        with translated("cannot commit blobs to", self._blobs):
+            self._rename(fresh)
+        return len(fresh)
+
+    def _sync(self, paths: list[Path]) -> None:
+        """fsync all files; side by side, as the file system then shares its journal commits."""
+        if len(paths) < 2:
+            for path in paths:
+                sync_file(path)
+            return
+        with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths)), "store-sync") as pool:
+            for _ in pool.map(sync_file, paths):
+                pass
+
+    def _rename(self, fresh: dict[Digest, LocalIngest]) -> None:
+        with self._lock:
+            for digest, ingest in fresh.items():
+                ingest.path.rename(self.path(digest))
+                ingest.moved()
+                fault("store.after_rename")
+            for algorithm in {digest.algorithm for digest in fresh}:
+                sync_directory(self._blobs / algorithm)
+        fault("store.after_directory_sync")
+
+    def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
+        """Ingest a small whole thing; the caller commits it."""
+        ingest = self.ingest(algorithm)
+        ingest.hash(data)
+        ingest.write(data)
+        ingest.finish()
+        return ingest
+
+    def delete(self, digest: Digest) -> int:
+        path = self.path(digest)
+        fault("store.before_delete")
+        with translated("cannot delete", path):
+            try:
+                found = path.stat()
+                path.unlink()
+            except FileNotFoundError:
+                return 0
+        return found.st_size if found.st_nlink == 1 else 0
+
+    def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
+        return [d for d in descriptors if self.stat(d.digest) != d.size_bytes]
+
+    def digests(self) -> Iterator[Digest]:
+        for algorithm, length in HEX_LENGTHS.items():
+            with (
+                translated("cannot list", self._blobs),
+                os.scandir(self._blobs / algorithm) as found,
+            ):
+                for entry in found:
+                    if len(entry.name) == length:
+                        yield Digest(algorithm, entry.name)
+
+    def hash_blob(self, digest: Digest) -> Digest:
+        """Read a held blob and give the digest of its bytes. Raises NotFoundError, StoreError."""
+        hasher = new_hasher(digest.algorithm)
+        with self.open(digest) as file, translated("cannot read", self.path(digest)):
+            while chunk := file.read(MIB):
+                hasher.update(chunk)
+        return Digest(digest.algorithm, hasher.hexdigest())
+
+    def quarantine(self, digest: Digest, directory: Path) -> None:
+        """Move a blob whose bytes are wrong out of sight. Raises StoreError."""
+        with translated("cannot quarantine", self.path(digest)):
+            directory.mkdir(exist_ok=True)
+            self.path(digest).replace(directory / f"{digest.algorithm}-{digest.hex}")
+            sync_directory(self._blobs / digest.algorithm)
+
+    def write_index(self, index_json: bytes) -> None:
+        """Replace `index.json`: temporary file, fsync, rename. Raises StoreError."""
+        target = self.root / "index.json"
+        temporary = self.root / ".index.json.tmp"
+        with translated("cannot write", target):
+            with temporary.open("wb") as file:
+                file.write(index_json)
+                file.flush()
+                os.fsync(file.fileno())
+            fault("store.index_written")
+            temporary.replace(target)
+            fault("store.index_renamed")
+            sync_directory(self.root)
+
+    def read_index(self) -> bytes | None:
+        """The bytes of `index.json`, None where there is none."""
+        try:
+            return (self.root / "index.json").read_bytes()
+        except OSError:
+            return None
