@@ -1,0 +1,123 @@
+"""Opening the catalog's file: connections, migrations, transactions, translated errors."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from airside.catalog.schema import MIGRATIONS, VERSION
+from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
+
+_BUSY_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn sqlite3.Error into StoreError, StorageFullError or StoreCorruptError."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        kinds = {
+            sqlite3.SQLITE_FULL: StorageFullError,
+            sqlite3.SQLITE_CORRUPT: StoreCorruptError,
+            sqlite3.SQLITE_NOTADB: StoreCorruptError,
+        }
+        raise kinds.get(code, StoreError)(f"the catalog: {doing}: {exc}") from exc
+
+
+class Writer:
+    """The one connection that writes, used under its lock by whichever thread needs it."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        with translated(f"cannot open {path}"):
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                self._connection.execute(f"PRAGMA {pragma}").fetchall()
+            self._migrate(path)
+
+    def _migrate(self, path: Path) -> None:
+        """Bring the tables to VERSION; an older catalog is copied beside itself before."""
+        found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > VERSION:
+            raise StoreError(
+                f"the catalog {path} has version {found}, this Airside knows up to {VERSION}: "
+                "install a newer Airside",
+                found=found,
+                expected=VERSION,
+            )
+        if 0 < found < VERSION:
+            with sqlite3.connect(path.with_name(f"catalog-v{found}.db")) as copy:
+                self._connection.backup(copy)
+        for number in range(found, VERSION):
+            script = (
+                f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version={number + 1}; COMMIT;"
+            )
+            self._connection.executescript(script)
+
+    @contextlib.contextmanager
+    def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """One write transaction: committed and durable at the end, rolled back by any exception."""
+        with self._lock, translated(doing):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        with self._lock, translated("close"):
+            self._connection.close()
+
+
+class Readers:
+    """A read connection for each thread that asks."""
+
+    def __init__(self, path: Path, *, writable_directory: bool = True) -> None:
+        self._path, self._writable = path, writable_directory
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Run a query in this thread's connection. Raises StoreError."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        with translated("read"):
+            if connection is None:
+                connection = self._open()
+                self._local.connection = connection
+            return connection.execute(sql, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            raise NotFoundError(f"there is no catalog at {self._path}: has the agent run yet?")
+        # design 4.3: mode=ro needs the -wal file, immutable ignores it
+        wal = self._path.with_name(self._path.name + "-wal").exists()
+        mode = "mode=ro" if wal or self._writable else "immutable=1"
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?{mode}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        with self._lock:
+            self._all.append(connection)
+        return connection
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()

@@ -1,0 +1,128 @@
+"""Rows of the catalog as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.reference import Repository
+
+STATES = (
+    "settling",
+    "incomplete",
+    "queued",
+    "importing",
+    "imported",
+    "partial",
+    "rejected",
+    "failed",
+    "waiting",
+    "unreadable",
+    "removed",
+)
+JUDGED = ("imported", "partial", "rejected")
+"""States in which the bytes of an archive were judged: unchanged, it is not read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRow:
+    reason: str
+    image: str = ""
+    blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """An archive as the catalog knows it."""
+
+    id: int
+    kind: str
+    path: str
+    stat_key: str
+    sequence: int
+    state: str
+    reason: str
+    format: str
+    compression: str
+    size_bytes: int
+    settled_at: float
+    changed_at: float
+    imported_at: float | None
+    seconds: float | None
+    images: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[ProblemRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedName:
+    """A name that an archive gives a document; the tag is empty for one without a name."""
+
+    repository: Repository
+    tag: str
+    digest: Digest
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """The result of reading one archive, as recorded in one transaction."""
+
+    source_id: int
+    state: str
+    stat_key: str
+    plan_digest: str
+    format: str
+    compression: str
+    seconds: float
+    claims: tuple[ClaimedName, ...]
+    documents: tuple[Document, ...]
+    platforms: Mapping[Digest, str]
+    blobs: Mapping[Digest, int]
+    """Every blob below the documents that is held, documents themselves included, with its size."""
+    problems: tuple[ProblemRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+    on_removal: str = "unpin"
+    keeps_claims: bool = field(default=False)
+    """True: nothing of this archive was taken, what it brought before stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """A name that can be pulled."""
+
+    repository: Repository
+    tag: str
+    digest: str
+    media_type: str
+    platforms: tuple[str, ...]
+    size_bytes: int
+    archives: tuple[str, ...]
+    source: str
+    unbacked_since: float | None
+    moved_at: float | None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: int
+    at: float
+    kind: str
+    path: str
+    reference: str
+    digest: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagMove:
+    """A tag that points elsewhere since a transaction; an empty digest means that it is gone."""
+
+    reference: str
+    before: str
+    after: str

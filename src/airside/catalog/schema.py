@@ -1,0 +1,155 @@
+"""The catalog's tables, version by version. Times are seconds since 1970, sizes bytes.
+
+`MIGRATIONS[n]` brings version n to n+1; a change of tables is a new entry, never an edit.
+"""
+
+_VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE source (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('archive', 'import', 'push', 'list', 'peer')),
+    path TEXT NOT NULL,
+    stat_key TEXT NOT NULL DEFAULT '',
+    plan_digest TEXT NOT NULL DEFAULT '',
+    sequence INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    notes TEXT NOT NULL DEFAULT '[]',
+    format TEXT NOT NULL DEFAULT '',
+    compression TEXT NOT NULL DEFAULT '',
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    settled_at REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    imported_at REAL,
+    seconds REAL,
+    UNIQUE (kind, path)
+) STRICT;
+
+CREATE TABLE problem (
+    source_id INTEGER NOT NULL REFERENCES source ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    image TEXT NOT NULL,
+    blob TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (source_id, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE document (
+    digest TEXT PRIMARY KEY,
+    media_type TEXT NOT NULL,
+    raw BLOB NOT NULL,
+    artifact_type TEXT NOT NULL DEFAULT '',
+    subject TEXT NOT NULL DEFAULT '',
+    platform TEXT NOT NULL DEFAULT '',
+    annotations TEXT NOT NULL DEFAULT '{}'
+) STRICT;
+CREATE INDEX document_subject ON document (subject) WHERE subject != '';
+
+CREATE TABLE edge (
+    parent TEXT NOT NULL REFERENCES document ON DELETE CASCADE,
+    child TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('config', 'layer', 'manifest', 'subject')),
+    position INTEGER NOT NULL,
+    PRIMARY KEY (parent, kind, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edge_child ON edge (child);
+
+CREATE TABLE blob (
+    digest TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    verified_at REAL NOT NULL,
+    state TEXT NOT NULL DEFAULT 'held' CHECK (state IN ('held', 'quarantined', 'lost'))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_verified ON blob (verified_at);
+
+CREATE TABLE repository (
+    id INTEGER PRIMARY KEY,
+    host TEXT NOT NULL,
+    path TEXT NOT NULL,
+    UNIQUE (path, host)
+) STRICT;
+
+CREATE TABLE repository_blob (
+    repository_id INTEGER NOT NULL REFERENCES repository ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX repository_blob_digest ON repository_blob (digest);
+
+CREATE TABLE claim (
+    source_id INTEGER NOT NULL REFERENCES source ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    repository_id INTEGER NOT NULL REFERENCES repository,
+    tag TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    alias TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (source_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claim_tag ON claim (repository_id, tag);
+CREATE INDEX claim_digest ON claim (digest);
+
+CREATE TABLE tag (
+    repository_id INTEGER NOT NULL REFERENCES repository,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    source_id INTEGER REFERENCES source ON DELETE SET NULL,
+    sequence INTEGER NOT NULL,
+    moved_at REAL NOT NULL,
+    unbacked_since REAL,
+    PRIMARY KEY (repository_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_digest ON tag (digest);
+
+CREATE TABLE tag_generation (
+    id INTEGER PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES repository,
+    tag TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    source_path TEXT NOT NULL,
+    platforms TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+CREATE INDEX tag_generation_tag ON tag_generation (repository_id, tag, id);
+
+CREATE TABLE tombstone (
+    repository_id INTEGER NOT NULL REFERENCES repository,
+    tag TEXT NOT NULL,
+    plan_digest TEXT NOT NULL,
+    source_path TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (repository_id, tag, source_path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE upload (
+    id TEXT PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES repository,
+    started_at REAL NOT NULL,
+    changed_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE publication (
+    runtime TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT '{}',
+    at REAL NOT NULL,
+    PRIMARY KEY (runtime, reference)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    path TEXT NOT NULL DEFAULT '',
+    reference TEXT NOT NULL DEFAULT '',
+    digest TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT ''
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,301 @@
+"""Reading the catalog: for the registry, the command line and the importer.
+
+`open_view` serves another process (the command line without an agent). Reads never wait for
+writers (WAL). Implements `airside.content.RegistryView`.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from pathlib import Path
+
+from airside.catalog.database import Readers
+from airside.catalog.model import JUDGED, EventRow, ImageRow, ProblemRow, SourceRow
+from airside.content import StoredDocument
+from airside.oci.digest import Digest, parse_digest
+from airside.oci.model import Descriptor
+from airside.oci.reference import Repository
+
+_PLATFORM_BELOW = (
+    "WITH RECURSIVE below(digest) AS (VALUES (?) UNION SELECT e.child FROM edge e"
+    " JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
+)
+
+
+class CatalogView:
+    """The reading side of the catalog. Raises StoreError."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    def close(self) -> None:
+        self._readers.close()
+
+    @property
+    def generation(self) -> int:
+        return int(self.meta("generation") or 0)
+
+    def meta(self, key: str) -> str | None:
+        rows = self._readers.rows("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0]["value"]) if rows else None
+
+    # what the registry reads
+
+    def repositories(self) -> list[Repository]:
+        rows = self._readers.rows(
+            "SELECT DISTINCT r.host, r.path FROM repository r"
+            " JOIN repository_blob b ON b.repository_id = r.id"
+        )
+        return sorted(Repository(r["host"], r["path"]) for r in rows)
+
+    def repositories_at(self, path: str) -> list[Repository]:
+        rows = self._readers.rows(
+            "SELECT host, path FROM repository r WHERE path = ? AND EXISTS"
+            " (SELECT 1 FROM repository_blob b WHERE b.repository_id = r.id) ORDER BY host",
+            path,
+        )
+        return [Repository(r["host"], r["path"]) for r in rows]
+
+    def tags(self, repository: Repository) -> list[str]:
+        rows = self._readers.rows(
+            "SELECT t.name FROM tag t JOIN repository r ON r.id = t.repository_id"
+            " WHERE r.host = ? AND r.path = ? ORDER BY t.name",
+            repository.host,
+            repository.path,
+        )
+        return [r["name"] for r in rows]
+
+    def document_by_tag(self, repository: Repository, tag: str) -> StoredDocument | None:
+        return self._document(
+            "SELECT d.* FROM tag t JOIN repository r ON r.id = t.repository_id"
+            " JOIN document d ON d.digest = t.digest"
+            " WHERE r.host = ? AND r.path = ? AND t.name = ?",
+            (repository.host, repository.path, tag),
+        )
+
+    def document_by_digest(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+        return self._document(
+            "SELECT d.* FROM repository_blob b JOIN repository r ON r.id = b.repository_id"
+            " JOIN document d ON d.digest = b.digest"
+            " WHERE r.host = ? AND r.path = ? AND b.digest = ?",
+            (repository.host, repository.path, str(digest)),
+        )
+
+    def _document(self, sql: str, values: tuple[str, ...]) -> StoredDocument | None:
+        rows = self._readers.rows(sql, *values)
+        if not rows:
+            return None
+        return StoredDocument(
+            parse_digest(rows[0]["digest"]), rows[0]["media_type"], rows[0]["raw"]
+        )
+
+    def holds_blob(self, repository: Repository, digest: Digest) -> bool:
+        return bool(
+            self._readers.rows(
+                "SELECT 1 FROM repository_blob b JOIN repository r ON r.id = b.repository_id"
+                " WHERE r.host = ? AND r.path = ? AND b.digest = ?",
+                repository.host,
+                repository.path,
+                str(digest),
+            )
+        )
+
+    def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
+        rows = self._readers.rows(
+            "SELECT d.digest, d.media_type, length(d.raw) AS size, d.artifact_type, d.annotations"
+            " FROM document d JOIN repository_blob b ON b.digest = d.digest"
+            " JOIN repository r ON r.id = b.repository_id"
+            " WHERE d.subject = ? AND r.host = ? AND r.path = ? ORDER BY d.digest",
+            str(subject),
+            repository.host,
+            repository.path,
+        )
+        return [
+            Descriptor(
+                r["media_type"],
+                parse_digest(r["digest"]),
+                r["size"],
+                annotations=json.loads(r["annotations"]),
+                artifact_type=r["artifact_type"],
+            )
+            for r in rows
+        ]
+
+    # what people and the importer read
+
+    def known(self) -> dict[str, str]:
+        """Path → stat key of the archives whose bytes were judged."""
+        rows = self._readers.rows("SELECT path, stat_key, state FROM source WHERE kind = 'archive'")
+        return {r["path"]: r["stat_key"] for r in rows if r["state"] in JUDGED and r["stat_key"]}
+
+    def document(self, digest: Digest) -> bytes | None:
+        rows = self._readers.rows("SELECT raw FROM document WHERE digest = ?", str(digest))
+        return rows[0]["raw"] if rows else None
+
+    def blobs(self, *, verified_since: float = 0.0) -> dict[Digest, int]:
+        """Held blobs with their sizes, optionally only those verified lately."""
+        rows = self._readers.rows(
+            "SELECT digest, size_bytes FROM blob WHERE state = 'held' AND verified_at >= ?",
+            verified_since,
+        )
+        return {Digest(*r["digest"].split(":", 1)): r["size_bytes"] for r in rows}
+
+    def last_verified(self) -> float:
+        """When the newest blob was verified, 0 without blobs."""
+        return float(self._readers.rows("SELECT max(verified_at) AS at FROM blob")[0]["at"] or 0)
+
+    def sources_of_blob(self, digest: Digest) -> list[int]:
+        """The present sources whose images need this blob."""
+        rows = self._readers.rows(
+            "WITH RECURSIVE above(digest) AS (VALUES (?) UNION SELECT e.parent FROM edge e"
+            " JOIN above ON e.child = above.digest)"
+            " SELECT DISTINCT c.source_id FROM claim c JOIN above ON above.digest = c.digest"
+            " JOIN source s ON s.id = c.source_id WHERE s.state != 'removed'",
+            str(digest),
+        )
+        return [r["source_id"] for r in rows]
+
+    def sources(self, *, path: str | None = None) -> list[SourceRow]:
+        """Archives with their images, notes and problems, by path."""
+        where, values = ("WHERE s.path = ?", (path,)) if path is not None else ("", ())
+        rows = self._readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
+        images: dict[int, list[str]] = defaultdict(list)
+        for r in self._readers.rows(
+            "SELECT c.source_id, c.tag, c.digest, r.host, r.path FROM claim c"
+            " JOIN repository r ON r.id = c.repository_id ORDER BY c.source_id, c.position"
+        ):
+            repository = Repository(r["host"], r["path"])
+            name = f"{repository}:{r['tag']}" if r["tag"] else f"{repository}@{r['digest']}"
+            images[r["source_id"]].append(name)
+        problems: dict[int, list[ProblemRow]] = defaultdict(list)
+        for r in self._readers.rows("SELECT * FROM problem ORDER BY source_id, position"):
+            problems[r["source_id"]].append(ProblemRow(r["reason"], r["image"], r["blob"]))
+        return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Numbers for `status`."""
+        rows = self._readers.rows(
+            "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
+            " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
+            " (SELECT count(*) FROM repository) AS repositories,"
+            " (SELECT count(*) FROM tag WHERE unbacked_since IS NOT NULL) AS unbacked"
+        )
+        return dict(rows[0])
+
+    def states(self) -> dict[str, int]:
+        """How many archives are in each state."""
+        rows = self._readers.rows("SELECT state, count(*) AS n FROM source GROUP BY state")
+        return {r["state"]: r["n"] for r in rows}
+
+    def images(self) -> list[ImageRow]:
+        """All names that can be pulled, sorted; unnamed documents at the end."""
+        rows = self._readers.rows(
+            "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
+            " s.kind FROM tag t JOIN repository r ON r.id = t.repository_id"
+            " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
+            " ORDER BY r.host, r.path, t.name"
+        )
+        unnamed = self._readers.rows(
+            "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
+            " NULL AS moved_at, d.media_type, s.kind FROM claim c"
+            " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
+            " JOIN source s ON s.id = c.source_id"
+            " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
+        )
+        archives = self._archives_by_name()
+        return [self._image(row, archives) for row in (*rows, *unnamed)]
+
+    def _archives_by_name(self) -> dict[tuple[str, str, str, str], list[str]]:
+        found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+        for r in self._readers.rows(
+            "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"
+            " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
+            " WHERE s.state != 'removed' ORDER BY s.path"
+        ):
+            found[(r["host"], r["repository"], r["tag"], r["digest"])].append(r["path"])
+        return found
+
+    def _image(
+        self, row: sqlite3.Row, archives: dict[tuple[str, str, str, str], list[str]]
+    ) -> ImageRow:
+        below = self._readers.rows(
+            f"{_PLATFORM_BELOW} SELECT b.size_bytes, d.platform FROM below"  # noqa: S608
+            " JOIN blob b ON b.digest = below.digest"
+            " LEFT JOIN document d ON d.digest = below.digest",
+            row["digest"],
+        )
+        platforms = sorted({b["platform"] for b in below if b["platform"]})
+        return ImageRow(
+            repository=Repository(row["host"], row["path"]),
+            tag=row["name"],
+            digest=row["digest"],
+            media_type=row["media_type"],
+            platforms=tuple(platforms),
+            size_bytes=sum(b["size_bytes"] for b in below),
+            archives=tuple(archives[(row["host"], row["path"], row["name"], row["digest"])]),
+            source=row["kind"] or "",
+            unbacked_since=row["unbacked_since"],
+            moved_at=row["moved_at"],
+        )
+
+    def index_entries(self) -> list[tuple[str, int, str, str, int, str]]:
+        """(reference, sequence, digest, media type, size, archive path) for `index.json`."""
+        rows = self._readers.rows(
+            "SELECT r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
+            " length(d.raw) AS size, coalesce(s.path, '') AS source FROM tag t"
+            " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
+            " LEFT JOIN source s ON s.id = t.source_id UNION ALL"
+            " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw), s.path"
+            " FROM claim c JOIN repository r ON r.id = c.repository_id"
+            " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
+            " WHERE c.tag = '' ORDER BY 1, 2, 3, 4, 5"
+        )
+        return [
+            (
+                f"{Repository(r['host'], r['path'])}" + (f":{r['name']}" if r["name"] else ""),
+                r["sequence"],
+                r["digest"],
+                r["media_type"],
+                r["size"],
+                r["source"],
+            )
+            for r in rows
+        ]
+
+    def events(self, *, after: int = 0, limit: int = 100) -> list[EventRow]:
+        """The newest events with a number above `after`, oldest first."""
+        rows = self._readers.rows(
+            "SELECT * FROM (SELECT * FROM event WHERE id > ? ORDER BY id DESC LIMIT ?) ORDER BY id",
+            after,
+            limit,
+        )
+        return [EventRow(**dict(r)) for r in rows]
+
+
+def _source(
+    row: sqlite3.Row, images: tuple[str, ...], problems: tuple[ProblemRow, ...]
+) -> SourceRow:
+    return SourceRow(
+        id=row["id"],
+        kind=row["kind"],
+        path=row["path"],
+        stat_key=row["stat_key"],
+        sequence=row["sequence"],
+        state=row["state"],
+        reason=row["reason"],
+        format=row["format"],
+        compression=row["compression"],
+        size_bytes=row["size_bytes"],
+        settled_at=row["settled_at"],
+        changed_at=row["changed_at"],
+        imported_at=row["imported_at"],
+        seconds=row["seconds"],
+        images=images,
+        notes=tuple(json.loads(row["notes"])),
+        problems=problems,
+    )
+
+
+def open_view(path: Path) -> CatalogView:
+    """Read the catalog of a data directory without an agent. Raises NotFoundError, StoreError."""
+    return CatalogView(Readers(path, writable_directory=False))
