@@ -7,6 +7,7 @@ config's member name is its digest, and the config's diff IDs are the digests of
 Left to others: hashing, decompressing, completeness.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -107,11 +108,30 @@ class DockerDraft:
     @property
     def members(self) -> tuple[str, ...]:
         wanted = (name for image in self.images for name in (image.config, *image.layers))
-        found = (self._resolve(name) for name in wanted)
+        found = (self.resolve(name) for name in wanted)
         return tuple(dict.fromkeys(name for name in found if name not in self.absent))
 
-    def _resolve(self, name: str) -> str:
+    def resolve(self, name: str) -> str:
         return self.links.get(name, name)
+
+    def expected(self, read: ReadMember) -> dict[str, Digest]:
+        """What uncompressed members should hash to: the config's diff IDs, the config's name.
+
+        Only to find out what the store may hold already; nothing is trusted.
+        """
+        found: dict[str, Digest] = {}
+        for image in self.images:
+            member = self.resolve(image.config)
+            named = _CONFIG_NAME.match(image.config)
+            if named:
+                found[member] = Digest("sha256", named[1])
+            if member in self.absent:
+                continue
+            with contextlib.suppress(ManifestInvalidError):
+                config = parse_config(read(member), image.config)
+                layers = map(self.resolve, image.layers)
+                found |= dict(zip(layers, config.diff_ids, strict=False))
+        return found
 
     def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
         building = _Building(facts=facts, read=read, draft=self)
@@ -168,13 +188,13 @@ class _Building:
 
     def _members_of(self, image: SavedImage, shown: str) -> tuple[str, list[str]] | None:
         wanted = (image.config, *image.layers)
-        missing = [n for n in wanted if self._draft._resolve(n) not in self._facts]  # noqa: SLF001
+        missing = [n for n in wanted if self._draft.resolve(n) not in self._facts]
         for name in missing[:3]:
             reason = f"the archive has no member {name!r}, which {MANIFEST_JSON} names"
             self._problems.append(Problem(reason, image=shown, blob=name))
         if missing:
             return None
-        resolved = [self._draft._resolve(name) for name in wanted]  # noqa: SLF001
+        resolved = [self._draft.resolve(name) for name in wanted]
         return resolved[0], resolved[1:]
 
     def _config(self, member: str, name: str, shown: str) -> ImageConfig:

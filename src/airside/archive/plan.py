@@ -81,6 +81,9 @@ class Draft(Protocol):
     def members(self) -> tuple[str, ...]:
         """Names of the members that hold needed blobs, in archive order of need, each once."""
 
+    def expected(self, read: "ReadMember") -> Mapping[str, Digest]:
+        """What members should hash to, as far as that is known before reading them."""
+
     def assemble(self, facts: Mapping[str, Facts], read: "ReadMember") -> Plan:
         """Make the plan. `facts` has every name of `members`. Raises ManifestInvalidError."""
 

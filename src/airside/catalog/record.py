@@ -176,7 +176,8 @@ class Catalog(CatalogView):
             for path, policy in removals.items():
                 row = db.execute(
                     "UPDATE source SET state = 'removed', stat_key = '', changed_at = ?,"
-                    " reason = '' WHERE kind = 'archive' AND path = ? AND state != 'removed' RETURNING id",
+                    " reason = '' WHERE kind = 'archive' AND path = ? AND state != 'removed'"
+                    " RETURNING id",
                     (now, path),
                 ).fetchone()
                 if row is None:

@@ -39,7 +39,7 @@ def start_writeback(descriptor: int, offset: int, count: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """fsync a file by name. Raises OSError."""
+    """Fsync a file by name. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -48,7 +48,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """fsync a directory: makes renames in it durable. Raises OSError."""
+    """Fsync a directory: makes renames in it durable. Raises OSError."""
     sync_file(path)
 
 
@@ -57,7 +57,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123 - an open descriptor
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
         os.fsync(descriptor)
     finally:

@@ -51,8 +51,8 @@ class LocalIngest:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with translated("cannot create", path):
             self._descriptor: int | None = os.open(path, flags, 0o444)
+            fault("ingest.after_create")
         self._done = False
-        fault("ingest.after_create")
 
     def hash(self, chunk: BytesLike) -> None:
         self._hasher.update(chunk)
@@ -220,7 +220,7 @@ class LocalStore:
         return len(fresh)
 
     def _sync(self, paths: list[Path]) -> None:
-        """fsync all files; side by side, as the file system then shares its journal commits."""
+        """Fsync all files; side by side, as the file system then shares its journal commits."""
         if len(paths) < 2:
             for path in paths:
                 sync_file(path)
@@ -232,12 +232,14 @@ class LocalStore:
     def _rename(self, fresh: dict[Digest, LocalIngest]) -> None:
         with self._lock:
             for digest, ingest in fresh.items():
+                if self.stat(digest) is not None:  # another import was faster
+                    continue
                 ingest.path.rename(self.path(digest))
                 ingest.moved()
                 fault("store.after_rename")
             for algorithm in {digest.algorithm for digest in fresh}:
                 sync_directory(self._blobs / algorithm)
-        fault("store.after_directory_sync")
+            fault("store.after_directory_sync")
 
     def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
         """Ingest a small whole thing; the caller commits it."""
@@ -249,8 +251,8 @@ class LocalStore:
 
     def delete(self, digest: Digest) -> int:
         path = self.path(digest)
-        fault("store.before_delete")
         with translated("cannot delete", path):
+            fault("store.before_delete")
             try:
                 found = path.stat()
                 path.unlink()

@@ -1,0 +1,530 @@
+"""Reading tar, guarded: what an archive holds, in order, or a reason why it is refused.
+
+Headers are decoded by `tarfile.TarInfo.frombuf`; all else is ours, since `tarfile` itself ends
+silently on damaged and cut headers (design 4.7). What always holds:
+
+- every header's checksum is checked; a damaged header is an error, never the end;
+- an end inside a header, a member or its padding is ArchiveTruncatedError; an end between members
+  without the two zero blocks is MissingEndError, which a caller may accept if it has all it needs;
+- a member is a file, a directory, a symlink or a hard link, with a name and target inside the
+  archive; all else is refused by name, and nothing is ever written to disk here;
+- memory does not grow with the archive while streaming.
+
+Understood: v7, ustar, pax (path, linkpath, size) and GNU (long names, base-256 sizes). Two members
+may have the same name: which of them counts is left to the caller, as is checking what they hold.
+"""
+
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import BinaryIO, Protocol
+
+from airside.archive.compression import ByteSource, TrailingBytesError, compression_name
+from airside.config import CHUNK_BYTES, MIB, Limits
+from airside.errors import (
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveLimitError,
+    ArchiveTruncatedError,
+    ArchiveUnreadableError,
+    ArchiveUnsafeError,
+)
+
+_BLOCK = 512
+_ZERO_BLOCK = bytes(_BLOCK)
+_EXTENDED_BYTES = MIB
+_EXTENDED_HEADERS = 16
+"""Extended headers before one member; real archives have up to four."""
+
+
+class MissingEndError(ArchiveTruncatedError):
+    """The archive ends after a whole member, but without the two zero blocks that end a tar."""
+
+
+class MemberKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member. `name` and `target` are paths from the archive's root, without `.` or `..`.
+
+    `target` is where a link points; empty for a symlink to the root. `offset` is where the content
+    begins in a seekable file, None for a stream. Only files have a size.
+    """
+
+    name: str
+    kind: MemberKind
+    size_bytes: int
+    target: str = ""
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the headers of a seekable tar say.
+
+    `members` are whole. `ended`: the end of the tar was seen. `truncated` says how the file ends
+    early; None together with `ended` false: between two members.
+    """
+
+    members: list[Member]
+    ended: bool
+    truncated: str | None = None
+
+
+def iter_members(
+    chunks: Iterable[bytes], *, limits: Limits, notes: list[str]
+) -> Iterator[tuple[Member, Iterator[memoryview]]]:
+    """Give each member with its content, in slices of at most CHUNK_BYTES that are not copied.
+
+    What is not read of a content is skipped when the next member is asked for; then the old
+    content must not be read any more (RuntimeError). `chunks` is drained at the end, so a checksum
+    at the end of compressed data was checked once the iteration is over. Raises ArchiveError;
+    MissingEndError only after all members were given. Errors name the `member`.
+    """
+    source = ByteSource(chunks)
+    headers = _Headers(source, limits, notes)
+    while (member := headers.next_member()) is not None:
+        content = _Content(source, member)
+        yield member, content
+        content.close()
+        _skip_padding(source, member)
+    try:
+        _note_rest(iter(lambda: source.take(CHUNK_BYTES), b""), notes)
+    except TrailingBytesError as exc:
+        notes.append(exc.message)
+
+
+def scan_members(file: BinaryIO, *, limits: Limits, notes: list[str]) -> Scan:
+    """Read the headers of a seekable plain tar, with `os.pread`; contents are passed over.
+
+    A tar that ends early gives the members that are whole. Raises the other ArchiveErrors, and
+    ArchiveUnreadableError if the file can't be read.
+    """
+    source = _FileSource(file)
+    headers = _Headers(source, limits, notes)
+    members: list[Member] = []
+    try:
+        while (member := headers.next_member()) is not None:
+            offset = source.position
+            missing = member.size_bytes - source.skip(member.size_bytes)
+            if missing:
+                raise _cut(f"in {member.name!r}", source.position, missing, member.name)
+            members.append(replace(member, offset=offset))
+            _skip_padding(source, member)
+    except MissingEndError:
+        return Scan(members, ended=False)
+    except ArchiveTruncatedError as exc:
+        return Scan(members, ended=False, truncated=exc.message)
+    _note_rest(iter([source.read(MIB)]), notes)
+    return Scan(members, ended=True)
+
+
+# Bytes
+
+
+class _Source(Protocol):
+    position: int
+
+    def read(self, count: int) -> bytes: ...
+    def skip(self, count: int) -> int: ...
+
+
+class _FileSource:
+    """A seekable file read by position, so that its offset is not moved."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = file.fileno()
+        self._size_bytes = os.fstat(self._descriptor).st_size
+        self.position = 0
+
+    def read(self, count: int) -> bytes:
+        data = b""
+        try:
+            while part := os.pread(self._descriptor, count - len(data), self.position):
+                data += part
+                self.position += len(part)
+        except OSError as exc:
+            raise ArchiveUnreadableError(
+                f"the archive cannot be read at byte {self.position}: {exc.strerror}"
+            ) from exc
+        return data
+
+    def skip(self, count: int) -> int:
+        skipped = min(count, max(self._size_bytes - self.position, 0))
+        self.position += skipped
+        return skipped
+
+
+class _Content:
+    """The content of one member of a stream."""
+
+    def __init__(self, source: ByteSource, member: Member) -> None:
+        self._source = source
+        self._member = member
+        self._left_bytes = member.size_bytes
+        self._closed = False
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self
+
+    def __next__(self) -> memoryview:
+        if not self._left_bytes:
+            raise StopIteration
+        if self._closed:
+            raise RuntimeError(f"the content of {self._member.name!r} was passed over")
+        try:
+            piece = self._source.take(min(self._left_bytes, CHUNK_BYTES))
+        except ArchiveError as exc:
+            exc.context.setdefault("member", self._member.name)
+            raise
+        if not piece:
+            name = self._member.name
+            raise _cut(f"in {name!r}", self._source.position, self._left_bytes, name)
+        self._left_bytes -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Pass over what was not read."""
+        unread = self._left_bytes
+        for _ in self:
+            pass
+        self._left_bytes, self._closed = unread, True
+
+
+def _skip_padding(source: _Source, member: Member) -> None:
+    padding = -member.size_bytes % _BLOCK
+    missing = padding - source.skip(padding)
+    if missing:
+        where = f"in the padding after {member.name!r}"
+        raise _cut(where, source.position, missing, member.name)
+
+
+def _cut(where: str, end: int, missing: int, member: str | None = None) -> ArchiveTruncatedError:
+    return ArchiveTruncatedError(
+        f"the archive ends at byte {end}, {where}; at least {missing} bytes are missing",
+        member=member,
+        offset=end,
+    )
+
+
+def _note_rest(pieces: Iterable[bytes | memoryview], notes: list[str]) -> None:
+    """Read what follows the end: zeros fill the last record, other bytes get one note."""
+    noted = False
+    for piece in pieces:
+        if not noted and bytes(piece).strip(b"\0"):
+            notes.append("other bytes follow the end of the tar; they were ignored")
+            noted = True
+
+
+# Headers
+
+
+class _Headers:
+    """Reads headers, and the extended headers before them, until the end of the tar."""
+
+    def __init__(self, source: _Source, limits: Limits, notes: list[str]) -> None:
+        self._source = source
+        self._limits = limits
+        self._notes = notes
+        self._count = 0
+        self._last = ""
+        self._global: dict[str, str] = {}
+
+    def next_member(self) -> Member | None:
+        """The next member, its content right after it; None after the end blocks."""
+        try:
+            while (found := self._next_header()) is not None:
+                self._count += 1
+                if self._count > self._limits.members:
+                    raise _over_limit("the archive has more members", "members", self._limits)
+                member = _member_of(*found, self._limits)
+                if member is not None:
+                    self._last = member.name
+                    return member
+        except ArchiveError as exc:
+            if self._last and "member" not in exc.context:
+                exc.context["after"] = self._last
+            raise
+        return None
+
+    def _next_header(self) -> tuple[tarfile.TarInfo, dict[str, str]] | None:
+        """A member's header and what its extended headers say."""
+        extended: dict[str, str] = {}
+        for count in range(_EXTENDED_HEADERS + 1):
+            start = self._source.position
+            block = self._read_block(start, inside=count > 0)
+            if block is None:
+                return None
+            info = _parse_header(block, start)
+            if info.type in {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}:
+                key = "path" if info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
+                extended[key] = self._read_long_name(info)
+            elif info.type in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}:
+                extended |= parse_pax(self._read_extended(info, _EXTENDED_BYTES))
+            elif info.type == tarfile.XGLTYPE:
+                self._global |= parse_pax(self._read_extended(info, _EXTENDED_BYTES))
+            else:
+                return info, self._global | extended
+        raise ArchiveFormatError(
+            f"more than {_EXTENDED_HEADERS} extended headers stand before byte {start}"
+        )
+
+    def _read_block(self, start: int, *, inside: bool) -> bytes | None:
+        """The next header block; None at the end of the tar. `inside`: after extended headers."""
+        block = self._source.read(_BLOCK)
+        if not block and start and not inside:
+            raise MissingEndError(
+                f"the archive ends at byte {start}, after {self._count} members, "
+                "without the blocks that end a tar",
+                offset=start,
+            )
+        if len(block) < _BLOCK:
+            raise self._cut_header(block, start)
+        if block != _ZERO_BLOCK:
+            return block
+        if inside:
+            raise ArchiveFormatError(f"an extended header before byte {start} has no member")
+        self._read_second_zero_block()
+        return None
+
+    def _read_second_zero_block(self) -> None:
+        start = self._source.position
+        block = self._source.read(_BLOCK)
+        if not block:
+            self._notes.append("the tar ends with one zero block instead of two")
+        elif block.strip(b"\0"):
+            raise ArchiveFormatError(
+                f"a zero block at byte {start - _BLOCK} is followed by other data: "
+                "the archive is damaged",
+                offset=start,
+            )
+        elif len(block) < _BLOCK:
+            raise self._cut_header(block, start)
+
+    def _cut_header(self, block: bytes, start: int) -> ArchiveError:
+        if not block and not start:
+            return ArchiveTruncatedError("the archive is empty", offset=0)
+        if not start and (found := _looks_like(block)):
+            return _no_tar(found)
+        where = f"in the header after {self._last!r}" if self._last else "in its first header"
+        return _cut(where, start + len(block), _BLOCK - len(block))
+
+    def _read_long_name(self, info: tarfile.TarInfo) -> str:
+        if info.size > self._limits.name_bytes + 1:
+            raise _over_limit("a member's name is longer", "name_bytes", self._limits)
+        return _text(self._read_extended(info, info.size).rstrip(b"\0"))
+
+    def _read_extended(self, info: tarfile.TarInfo, limit_bytes: int) -> bytes:
+        start = self._source.position
+        if info.size > limit_bytes:
+            raise ArchiveLimitError(
+                f"an extended header before byte {start} has {info.size} bytes; at most "
+                f"{limit_bytes} are read"
+            )
+        padded = info.size + -info.size % _BLOCK
+        data = self._source.read(padded)
+        if len(data) < padded:
+            raise _cut("in an extended header", self._source.position, padded - len(data))
+        return data[: info.size]
+
+
+_SIZE_FIELD = re.compile(rb"[ \0]*[0-7]*[ \0]*|[\x80\xff].*", re.DOTALL)
+_USTAR = b"ustar\x00"
+
+
+def _parse_header(block: bytes, start: int) -> tarfile.TarInfo:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as exc:
+        if not start and block[257:262] != _USTAR[:5]:
+            raise _no_tar(_looks_like(block) or f"the bytes {block[:8].hex(' ')}") from exc
+        raise ArchiveFormatError(
+            f"the tar header at byte {start} is damaged: {exc}", offset=start
+        ) from exc
+    if not _SIZE_FIELD.fullmatch(block[124:136]) or info.size < 0:
+        raise ArchiveFormatError(
+            f"the tar header at byte {start} has no valid size", member=info.name, offset=start
+        )
+    if block[257:263] != _USTAR:  # only POSIX has a prefix there; old GNU tar puts times
+        info.name = block[:100].split(b"\0")[0].decode("utf-8", "surrogateescape")
+    return info
+
+
+_NO_TAR = (
+    ("an ELF program", re.compile(rb"\x7fELF")),
+    ("an HTML page", re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)),
+    ("an XML document", re.compile(rb"\s*<\?xml")),
+    ("JSON", re.compile(rb"\s*[\[{][\s\"{\[]")),
+    ("a PDF document", re.compile(rb"%PDF")),
+    ("a squashfs image", re.compile(rb"hsqs")),
+    ("an ar archive or Debian package", re.compile(rb"!<arch>")),
+    ("an RPM package", re.compile(rb"\xed\xab\xee\xdb")),
+    ("an SQLite database", re.compile(rb"SQLite format 3")),
+    ("a program text", re.compile(rb"#!")),
+)
+
+
+def _looks_like(head: bytes) -> str | None:
+    compression = compression_name(head)
+    if compression:
+        return f"{compression} data"
+    return next((name for name, pattern in _NO_TAR if pattern.match(head)), None)
+
+
+def _no_tar(found: str) -> ArchiveFormatError:
+    return ArchiveFormatError(f"the file is not a tar archive (found {found})", found=found)
+
+
+# Extended headers
+
+_PAX_KEYS = frozenset({"path", "linkpath", "size"})
+_PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
+
+
+def parse_pax(data: bytes) -> dict[str, str]:
+    """Parse the records (`LENGTH KEY=VALUE` and a line feed) of a pax header.
+
+    Keeps only the keys that we follow; that of a sparse file gives the key `sparse`. Raises
+    ArchiveFormatError for a record that is none, ArchiveUnsafeError for bad text.
+    """
+    found: dict[str, str] = {}
+    position = 0
+    data = data.rstrip(b"\0")
+    while position < len(data):
+        match = _PAX_RECORD.match(data, position)
+        end = position + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1] != 0x0A:
+            raise ArchiveFormatError("a pax header is damaged: a record has no valid length")
+        key, equals, value = data[match.end() : end - 1].partition(b"=")
+        if not equals:
+            raise ArchiveFormatError("a pax header is damaged: a record has no key")
+        name = key.decode("utf-8", "replace")
+        if name in _PAX_KEYS:
+            found[name] = _text(value)
+        elif name.startswith("GNU.sparse."):
+            found["sparse"] = name
+        position = end
+    return found
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise ArchiveUnsafeError(f"the name {raw[:80]!r} is not UTF-8") from exc
+    if "\0" in text:
+        raise ArchiveUnsafeError(f"the name {text[:80]!r} has a zero byte")
+    return text
+
+
+# Members
+
+_KINDS = {
+    tarfile.REGTYPE: MemberKind.FILE,
+    tarfile.AREGTYPE: MemberKind.FILE,
+    tarfile.CONTTYPE: MemberKind.FILE,
+    tarfile.DIRTYPE: MemberKind.DIRECTORY,
+    tarfile.SYMTYPE: MemberKind.SYMLINK,
+    tarfile.LNKTYPE: MemberKind.HARDLINK,
+}
+_SPECIAL = {
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+    tarfile.FIFOTYPE: "a FIFO",
+}
+
+
+def _member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -> Member | None:
+    """Judge a header. None for the root directory itself, which is no member."""
+    raw = extended.get("path") or info.name
+    try:
+        kind = _kind_of(info, extended, raw)
+        name = _resolve([], raw, f"the member {raw[:80]!r}", limits, follow=False)
+        if not name and kind is MemberKind.DIRECTORY:
+            return None
+        if not name:
+            raise ArchiveFormatError("a member has no name")
+        if kind is MemberKind.FILE:
+            return Member(name, kind, _size_of(info, extended, name, limits))
+        if kind is MemberKind.DIRECTORY:
+            return Member(name, kind, 0)
+        return Member(name, kind, 0, _target_of(info, extended, name, limits))
+    except ArchiveError as exc:
+        exc.context.setdefault("member", raw[:200])
+        raise
+
+
+def _target_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> str:
+    """Where a link points: a symlink from its own directory, a hard link from the root."""
+    link = extended.get("linkpath") or info.linkname
+    base = name.split("/")[:-1] if info.issym() else []
+    target = _resolve(base, link, f"the link {name!r} to {link[:80]!r}", limits, follow=True)
+    if not link or (info.islnk() and not target):
+        raise ArchiveFormatError(f"the link {name!r} has no target")
+    return target
+
+
+def _kind_of(info: tarfile.TarInfo, extended: dict[str, str], raw: str) -> MemberKind:
+    if info.type == tarfile.GNUTYPE_SPARSE or "sparse" in extended:
+        raise ArchiveFormatError(
+            f"the member {raw[:80]!r} is a sparse file, which is not read; "
+            "write the archive without --sparse"
+        )
+    if info.type in _SPECIAL:
+        raise ArchiveUnsafeError(
+            f"the member {raw[:80]!r} is {_SPECIAL[info.type]}; no image archive has one"
+        )
+    kind = _KINDS.get(info.type)
+    if kind is None:
+        raise ArchiveFormatError(f"the member {raw[:80]!r} has the unknown type {info.type!r}")
+    return kind
+
+
+def _resolve(base: list[str], path: str, what: str, limits: Limits, *, follow: bool) -> str:
+    """The path from the archive's root that `path`, seen from the directory `base`, means.
+
+    `follow`: `..` is followed as long as it stays inside; else it is refused.
+    """
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError as exc:
+        raise ArchiveUnsafeError(f"{what} has a name that is not UTF-8") from exc
+    if length > limits.name_bytes:
+        raise _over_limit(f"{what} has a longer name", "name_bytes", limits)
+    if path.startswith("/"):
+        raise ArchiveUnsafeError(f"{what} has an absolute path")
+    parts = list(base)
+    for part in path.split("/"):
+        if part == "..":
+            if not follow or not parts:
+                raise ArchiveUnsafeError(f"{what} leads outside with '..'")
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _size_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> int:
+    text = extended.get("size")
+    if text and not re.fullmatch(r"[0-9]{1,19}", text):
+        raise ArchiveFormatError(f"the member {name!r} has no valid size: {text[:40]!r}")
+    size = int(text) if text else info.size
+    if size > limits.blob_bytes:
+        raise _over_limit(f"the member {name!r} with {size} bytes is larger", "blob_bytes", limits)
+    return size
+
+
+def _over_limit(what: str, limit: str, limits: Limits) -> ArchiveLimitError:
+    return ArchiveLimitError(
+        f"{what} than limits.{limit} allows ({getattr(limits, limit)}); "
+        "raise it if the archive is to be trusted",
+        limit=f"limits.{limit}",
+    )

@@ -1,0 +1,277 @@
+"""One archive, from its file into the store and the catalog.
+
+The order is that of design 4.4: every byte read and verified, blobs durable in the store, one
+catalog transaction, then `index.json`. Nothing of an archive is visible before its transaction;
+what was there before a failed import stays. Blocking; one call is one job in one thread.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from airside.archive.plan import PlannedImage, Problem
+from airside.catalog.model import ClaimedName, Import, ProblemRow, TagMove
+from airside.catalog.record import Catalog, plan_digest
+from airside.errors import (
+    AirsideError,
+    ArchiveChangedError,
+    ArchiveTruncatedError,
+    InputError,
+    StoppedError,
+    StoreError,
+)
+from airside.faults import fault
+from airside.index import IndexWriter
+from airside.oci.digest import Digest
+from airside.oci.model import Descriptor, Document, Index
+from airside.oci.reference import Repository
+from airside.reading import Progress, Reader, Reading, read_archive
+from airside.settle import StatKey
+from airside.spool import Stop
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalStore
+
+log = logging.getLogger("airside.import")
+
+UNNAMED = "unnamed"
+_NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One archive to import: its catalog source and how its directory is configured."""
+
+    source_id: int
+    path: Path
+    strict: bool = False
+    on_removal: str = "unpin"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job. `state` as in `airside archives`."""
+
+    path: Path
+    state: str
+    images: tuple[str, ...] = ()
+    problems: tuple[ProblemRow, ...] = ()
+    moves: tuple[TagMove, ...] = ()
+    new_blobs: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    retry: bool = False
+
+
+class Importer:
+    """Imports archives; thread-safe, several jobs run at once."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        store: LocalStore,
+        catalog: Catalog,
+        index: IndexWriter,
+        guard: StoreGuard,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._reader, self._store, self._catalog = reader, store, catalog
+        self._index, self._guard, self._clock = index, guard, clock
+
+    def run(self, job: Job, *, stop: Stop, progress: Progress) -> Outcome:
+        """Import one archive and record what became of it.
+
+        Never raises for a bad archive: that is an outcome. Raises StoppedError, and
+        ArchiveChangedError where the file changed while it was read (nothing was kept).
+        """
+        started = time.monotonic()
+        self._catalog.set_state(job.source_id, "importing", self._clock())
+        key = _stat_key(job.path)
+        try:
+            with read_archive(
+                self._reader, job.path, strict=job.strict, stop=stop, progress=progress
+            ) as reading:
+                self._check_unchanged(reading)
+                return self._take(job, reading, started, stop)
+        except ArchiveTruncatedError as exc:
+            return self._pass(job, "incomplete", exc)
+        except ArchiveChangedError:
+            raise
+        except InputError as exc:
+            if _stat_key(job.path) != key:
+                raise ArchiveChangedError(f"{job.path} changed while it was read") from exc
+            return self._reject(job, key, exc, started)
+
+    def failed(self, job: Job, error: AirsideError) -> Outcome:
+        """Record that a job could not be done for now (`failed`, `unreadable`)."""
+        state = "unreadable" if error.code == "archive_unreadable" else "failed"
+        return self._pass(job, state, error)
+
+    def _pass(self, job: Job, state: str, error: AirsideError) -> Outcome:
+        self._catalog.set_state(job.source_id, state, self._clock(), reason=error.message)
+        return Outcome(job.path, state, reason=error.message, retry=True)
+
+    def _check_unchanged(self, reading: Reading) -> None:
+        if _stat_key(reading.path) != str(reading.key):
+            raise ArchiveChangedError(
+                f"{reading.path} changed while it was read: it is read again when it is quiet",
+                path=reading.path,
+            )
+
+    def _take(self, job: Job, reading: Reading, started: float, stop: Stop) -> Outcome:
+        claims = tuple(_claims(reading))
+        judgement = reading.judgement
+        problems = tuple(map(_problem_row, judgement.problems))
+        state = _state(judgement.images, problems)
+        if stop():
+            raise StoppedError("the import was stopped")
+        fault("import.before_commit")
+        with self._guard.shared():
+            blobs = self._needed(judgement.documents)
+            new_blobs = self._commit(reading, blobs)
+            fault("import.after_commit")
+            result = Import(
+                source_id=job.source_id,
+                state=state,
+                reason=problems[0].reason if problems else "",
+                stat_key=str(reading.key),
+                plan_digest=plan_digest(claims),
+                format=reading.plan.format,
+                compression=reading.compression,
+                seconds=time.monotonic() - started,
+                claims=claims,
+                documents=judgement.documents,
+                platforms={d: str(p) for d, p in reading.plan.platforms.items()},
+                blobs=self._held(blobs),
+                problems=problems,
+                notes=tuple(dict.fromkeys(reading.notes)),
+                on_removal=job.on_removal,
+                keeps_claims=state == "rejected",
+            )
+            moves = self._catalog.record_import(result, self._clock())
+        self.write_index()
+        fault("import.after_index")
+        return Outcome(
+            job.path,
+            state,
+            images=tuple(_shown(claim) for claim in claims),
+            problems=problems,
+            moves=tuple(moves),
+            new_blobs=new_blobs,
+            seconds=result.seconds,
+            reason=result.reason,
+        )
+
+    def _needed(self, documents: Iterable[Document]) -> dict[Digest, Descriptor]:
+        """Every blob of the documents taken, the documents themselves included."""
+        needed: dict[Digest, Descriptor] = {}
+        for document in documents:
+            own = Descriptor(document.media_type, document.digest, document.size_bytes)
+            needed[document.digest] = own
+            for child in document.children:
+                if not isinstance(document.content, Index) or not child.is_document:
+                    needed.setdefault(child.digest, child)
+        return needed
+
+    def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
+        """Make the needed blobs durable and visible in the store; returns how many were new."""
+        members = reading.plan.blobs
+        ingests = list(reading.spool.take(members[d] for d in blobs if d in members))
+        brought = {ingest.digest for ingest in ingests}
+        ingests += [
+            self._store.put(document.raw, document.digest.algorithm)
+            for document in reading.judgement.documents
+            if document.digest not in brought and self._store.stat(document.digest) is None
+        ]
+        count = self._store.commit(ingests)
+        wanted = [d for d in blobs.values() if d.is_distributable and d.digest in members]
+        lost = self._store.missing(wanted)
+        if lost:
+            raise StoreError(
+                f"blob {lost[0].digest} was deleted while {reading.path} was imported: "
+                "it is read again",
+                blob=lost[0].digest,
+            )
+        return count
+
+    def _held(self, blobs: dict[Digest, Descriptor]) -> dict[Digest, int]:
+        sizes = {digest: self._store.stat(digest) for digest in blobs}
+        return {digest: size for digest, size in sizes.items() if size is not None}
+
+    def _reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
+        """Record an archive of which nothing can be taken; what it brought before stays."""
+        blob = error.context.get("blob") or error.context.get("member", "")
+        problem = ProblemRow(error.message, error.context.get("image", ""), blob)
+        seconds = time.monotonic() - started
+        result = Import(
+            source_id=job.source_id,
+            state="rejected",
+            reason=error.message,
+            stat_key=key,
+            plan_digest="",
+            format="",
+            compression="",
+            seconds=seconds,
+            claims=(),
+            documents=(),
+            platforms={},
+            blobs={},
+            problems=(problem,),
+            keeps_claims=True,
+        )
+        self._catalog.record_import(result, self._clock())
+        return Outcome(
+            job.path, "rejected", problems=(problem,), seconds=seconds, reason=error.message
+        )
+
+    def write_index(self) -> None:
+        """Bring `index.json` up to date. A failure is logged: the catalog is the truth."""
+        try:
+            self._index.write()
+        except StoreError as exc:
+            log.warning("index.json could not be written, it is tried again later: %s", exc)
+
+
+def _stat_key(path: Path) -> str:
+    """The stat key of the file now, empty if it is gone."""
+    try:
+        return str(StatKey.of(os.stat(path)))  # noqa: PTH116 - follows links on purpose
+    except OSError:
+        return ""
+
+
+def _state(images: tuple[PlannedImage, ...], problems: tuple[ProblemRow, ...]) -> str:
+    if not images:
+        return "rejected"
+    return "partial" if problems else "imported"
+
+
+def _claims(reading: Reading) -> Iterable[ClaimedName]:
+    """The names to record. An image without one is kept under `unnamed/<file name>`."""
+    for image in reading.judgement.images:
+        alias = " ".join(image.aliases)
+        for reference in image.references:
+            yield ClaimedName(reference.repository, reference.tag, image.root, alias)
+        if not image.references:
+            yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
+
+
+def unnamed_repository(path: Path) -> Repository:
+    """Where the documents of an archive without names are reachable by digest."""
+    stem = path.name.lower()
+    for suffix in (".gz", ".zst", ".tgz", ".tzst", ".tar"):
+        stem = stem.removesuffix(suffix)
+    return Repository("", f"{UNNAMED}/{_NOT_IN_PATH.sub('-', stem).strip('-') or 'archive'}")
+
+
+def _problem_row(problem: Problem) -> ProblemRow:
+    return ProblemRow(problem.reason, problem.image, problem.blob)
+
+
+def _shown(claim: ClaimedName) -> str:
+    if claim.tag:
+        return f"{claim.repository}:{claim.tag}"
+    return f"{claim.repository}@{claim.digest}"

@@ -1,0 +1,368 @@
+"""Reading one archive: opened, every needed byte hashed, planned, judged. Nothing is visible yet.
+
+`read_archive` gives a `Reading` whose ingests are committed by the importer, or dropped when the
+reading is closed (`airside inspect` never commits). Runs in one worker thread with small threads
+of its own; looks at `stop` once per chunk.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from airside.archive.compression import (
+    Compression,
+    WindowBudget,
+    detect_compression,
+    iter_decompressed,
+)
+from airside.archive.plan import Facts, Plan, Problem, ReadMember, Unpacked
+from airside.archive.planner import make_draft
+from airside.archive.tarball import (
+    Member,
+    MemberKind,
+    MissingEndError,
+    scan_members,
+)
+from airside.config import CHUNK_BYTES, Limits, Settings
+from airside.content import ContentStore
+from airside.errors import (
+    ArchiveError,
+    ArchiveTruncatedError,
+    ArchiveUnreadableError,
+    InputError,
+    NotFoundError,
+    StoppedError,
+    UnavailableError,
+)
+from airside.oci.digest import Digest, new_hasher
+from airside.oci.model import MANIFEST_TYPES
+from airside.settle import StatKey
+from airside.spool import Spool, Stop, check_document_size
+from airside.verify import Judgement, judge
+
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all) of the archive's file."""
+
+_HEAD_BYTES = 4096
+
+
+class ArchiveStore(ContentStore, Protocol):
+    """A content store that can say beforehand whether so many bytes fit."""
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Raise StorageFullError if so many bytes more do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What reading needs, the same for all archives. Thread-safe."""
+
+    store: ArchiveStore
+    settings: Settings
+    windows: WindowBudget
+    document: Callable[[Digest], bytes | None]
+
+
+@dataclass(slots=True)
+class Reading:
+    """An archive read and judged. Close it: what was not committed is dropped."""
+
+    path: Path
+    key: StatKey
+    compression: str
+    plan: Plan
+    judgement: Judgement
+    spool: Spool
+    notes: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.spool.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_archive(
+    reader: Reader, path: Path, *, strict: bool, stop: Stop, progress: Progress
+) -> Reading:
+    """Read an archive. Raises ArchiveTruncatedError (incomplete), other InputError (rejected),
+    ArchiveUnreadableError, UnavailableError, NotFoundError, StoreError, StoppedError.
+    """  # noqa: D205 - the errors are the point
+    with open_archive(path) as file, ExitStack() as stack:
+        found = os.fstat(file.fileno())
+        spool = stack.enter_context(
+            Spool(
+                reader.store,
+                reader.settings.limits,
+                stop,
+                trust_names=reader.settings.verify == "names",
+            )
+        )
+        notes: list[str] = []
+        head = os.pread(file.fileno(), _HEAD_BYTES, 0)
+        if not head:
+            raise ArchiveTruncatedError(f"{path.name} is empty")
+        compression = detect_compression(head)
+        source = _Source(reader, file, found.st_size, spool, stop, progress, notes)
+        with translated_reading(path):
+            if compression is Compression.NONE:
+                plan, cut = source.scan()
+            else:
+                plan, cut = source.stream(compression)
+        plan = _check_unvouched(reader, spool, plan, stop)
+        judgement = judge(plan, _sizes(spool, reader.store), strict=strict)
+        _check_end(cut, judgement, notes)
+        notes += _name_notes(path, compression)
+        reading = Reading(
+            path=path,
+            key=StatKey.of(found),
+            compression=compression.value,
+            plan=plan,
+            judgement=judgement,
+            spool=spool,
+            notes=[*notes, *plan.notes],
+        )
+        stack.pop_all()  # the reading closes the spool from here on
+        return reading
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file. Raises ArchiveUnreadableError, NotFoundError, UnavailableError."""
+    with translated_reading(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ArchiveError(f"{path} is not a regular file", path=path)
+        yield file
+
+
+@contextlib.contextmanager
+def translated_reading(path: Path) -> Iterator[None]:
+    """Turn an OSError about the archive into our errors."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{path} is not there", path=path) from exc
+    except PermissionError as exc:
+        raise ArchiveUnreadableError(
+            f"{path} cannot be read: {exc.strerror}; give the agent's user read permission",
+            path=path,
+        ) from exc
+    except IsADirectoryError as exc:
+        raise ArchiveError(f"{path} is a directory", path=path) from exc
+    except OSError as exc:
+        text = exc.strerror or errno.errorcode.get(exc.errno or 0, str(exc))
+        raise UnavailableError(f"{path} cannot be read: {text}", path=path) from exc
+
+
+@dataclass(slots=True)
+class _Source:
+    """The bytes of one archive on their way into a spool."""
+
+    reader: Reader
+    file: BinaryIO
+    size_bytes: int
+    spool: Spool
+    stop: Stop
+    progress: Progress
+    notes: list[str]
+    done_bytes: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        return self.reader.settings.limits
+
+    def stream(self, compression: Compression) -> tuple[Plan, ArchiveTruncatedError | None]:
+        """Read a compressed tar once; the plan is made afterwards."""
+        chunks = iter_decompressed(
+            self._chunks(),
+            compression,
+            limits=self.limits,
+            windows=self.reader.windows,
+            notes=self.notes,
+            stop=self.stop,
+        )
+        cut: ArchiveTruncatedError | None = None
+        try:
+            self.spool.add_stream(chunks, self.notes)
+        except MissingEndError as exc:
+            cut = exc
+        spool = self.spool
+        files = frozenset(spool.members)
+        try:
+            draft = make_draft(
+                files=files,
+                links=spool.links,
+                read=spool.read,
+                held=self.reader.document,
+                nesting=self.limits.nesting,
+            )
+        except InputError:
+            if cut is not None:
+                raise cut from None
+            raise
+        return draft.assemble(spool.facts(draft.members), spool.read), cut
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self.file.read(CHUNK_BYTES):
+            if self.stop():
+                raise StoppedError("the import was stopped")
+            self._advance(len(chunk))
+            yield chunk
+
+    def _advance(self, count: int) -> None:
+        self.done_bytes += count
+        self.progress(min(self.done_bytes, self.size_bytes), self.size_bytes)
+
+    def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
+        """Read the headers of a plain tar, plan, then read what is needed."""
+        scan = scan_members(self.file, limits=self.limits, notes=self.notes)
+        files: dict[str, Member] = {}
+        for member in scan.members:
+            self.spool.links.pop(member.name, None)
+            files.pop(member.name, None)
+            if member.kind is MemberKind.FILE:
+                files[member.name] = member
+            elif member.kind is not MemberKind.DIRECTORY:
+                self.spool.links[member.name] = member.target
+        if scan.truncated is not None:
+            raise ArchiveTruncatedError(scan.truncated)
+        cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
+        read = self._member_reader(files)
+        try:
+            draft = make_draft(
+                files=frozenset(files),
+                links=self.spool.links,
+                read=read,
+                held=self.reader.document,
+                nesting=self.limits.nesting,
+            )
+        except InputError:
+            if cut is not None:
+                raise cut from None
+            raise
+        wanted = [files[name] for name in draft.members]
+        self._read_members(wanted, draft.expected(read))
+        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+
+    def _member_reader(self, files: dict[str, Member]) -> ReadMember:
+        def read(name: str) -> bytes:
+            member = files[name]
+            check_document_size(name, member.size_bytes, self.limits)
+            assert member.offset is not None
+            data = os.pread(self.file.fileno(), member.size_bytes, member.offset)
+            if len(data) != member.size_bytes:
+                raise ArchiveTruncatedError(f"the file ends inside member {name}")
+            return data
+
+        return read
+
+    def _read_members(self, wanted: list[Member], expected: Mapping[str, Digest]) -> None:
+        total = sum(member.size_bytes for member in wanted)
+        expected = {m.name: expected[m.name] for m in wanted if m.name in expected}
+        self.reader.store.check_space(self._new_bytes(wanted, expected))
+        self.size_bytes = total
+        offsets = sorted(wanted, key=lambda m: m.offset or 0)
+        self.spool.add_scanned(self.file, offsets, expected, self._advance)
+
+    def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
+        held = self.spool.is_held
+        return sum(m.size_bytes for m in wanted if not held(m, expected.get(m.name)))
+
+
+def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Plan:
+    """Decompress layers that only a diff ID vouches for. Wrong ones reject their manifests."""
+    if reader.settings.verify_diff_ids == "never" or not plan.unvouched:
+        return plan
+    problems: list[Problem] = []
+    wrong: set[Digest] = set()
+    for layer in plan.unvouched:
+        reason = _diff_id_problem(reader, spool, layer, stop)
+        if reason:
+            wrong.add(layer.layer)
+            problems.append(Problem(reason, blob=str(layer.layer)))
+    rejected = {
+        digest
+        for digest, document in plan.documents.items()
+        if document.media_type in MANIFEST_TYPES
+        and any(child.digest in wrong for child in document.children)
+    }
+    return replace(
+        plan, problems=(*plan.problems, *problems), rejected=plan.rejected | frozenset(rejected)
+    )
+
+
+def _diff_id_problem(reader: Reader, spool: Spool, layer: Unpacked, stop: Stop) -> str:
+    hasher = new_hasher(layer.diff_id.algorithm)
+    try:
+        with spool.open(layer.member) as file:
+            compression = detect_compression(file.read(_HEAD_BYTES))
+            file.seek(0)
+            chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+            for chunk in iter_decompressed(
+                chunks,
+                compression,
+                limits=reader.settings.limits,
+                windows=reader.windows,
+                notes=[],
+                stop=stop,
+            ):
+                hasher.update(chunk)
+    except ArchiveError as exc:
+        return f"layer {layer.member} cannot be decompressed: {exc.message}"
+    found = Digest(layer.diff_id.algorithm, hasher.hexdigest())
+    if found == layer.diff_id:
+        return ""
+    return (
+        f"layer {layer.member} decompresses to {found}, the config says {layer.diff_id}: "
+        "its bytes are damaged"
+    )
+
+
+def _sizes(spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:
+    brought: dict[Digest, Facts] = {s.facts.digest: s.facts for s in spool.members.values()}
+
+    def size_of(digest: Digest) -> int | None:
+        facts = brought.get(digest)
+        return facts.size_bytes if facts is not None else store.stat(digest)
+
+    return size_of
+
+
+def _check_end(cut: ArchiveTruncatedError | None, judgement: Judgement, notes: list[str]) -> None:
+    """An archive without its end blocks is accepted, with a note, if nothing is missing."""
+    if cut is None:
+        return
+    if judgement.missing or not judgement.images:
+        first = judgement.problems[0].reason if judgement.problems else "no image is whole"
+        raise ArchiveTruncatedError(f"{cut.message}; {first}", **cut.context)
+    notes.append("the archive ends without its end-of-archive blocks; everything needed is there")
+
+
+_SUFFIXES = {
+    Compression.GZIP: (".gz", ".tgz"),
+    Compression.ZSTD: (".zst", ".tzst", ".zstd"),
+    Compression.NONE: (".tar",),
+}
+_COMPRESSED_SUFFIXES = (
+    ".gz", ".tgz", ".zst", ".tzst", ".zstd", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4",
+)  # fmt: skip
+
+
+def _name_notes(path: Path, compression: Compression) -> list[str]:
+    """A name that promises another compression is worth a note, never a failure."""
+    suffix = path.suffix.lower()
+    if suffix not in (*_COMPRESSED_SUFFIXES, ".tar") or suffix in _SUFFIXES[compression]:
+        return []
+    what = "a plain tar" if compression is Compression.NONE else compression.value
+    return [f"this is {what}, named {suffix}"]

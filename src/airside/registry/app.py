@@ -1,0 +1,378 @@
+"""The registry over HTTP: an aiohttp application for reading (OCI distribution spec, "Pull").
+
+What a request means is decided in `registry.routes`. Here are waiting, sending and logging:
+
+- The catalog and the store are read in the `reads` pool, never on the event loop.
+- Answers that fit into memory (manifests, lists, and their 404s) are cached by their target until
+  the view's generation changes, so that a hit never leaves the loop.
+- Blobs go out by `sendfile` in slices; between two slices the client's going and our shutdown
+  are noticed. Under TLS, and for files that have no descriptor, chunks are read in the pool.
+
+Always holds: a client that goes away is no error, and no file stays open after its response.
+Left to the agent: the runner (address, TLS, time-outs, `access_log=None`) and the pool's size.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeVar
+
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+
+from airside import __version__
+from airside.config import CHUNK_BYTES, MIB
+from airside.content import ContentStore, RegistryView
+from airside.errors import AirsideError
+from airside.registry.routes import (
+    Answer,
+    Conditions,
+    GetBlob,
+    Intent,
+    Part,
+    answer,
+    conditional,
+    failure,
+    find_blob,
+    parse_request,
+    plan_blob,
+)
+
+Result = TypeVar("Result")
+
+CACHE_BYTES = 8 * MIB
+"""What cached answers may take, keys and overhead counted."""
+SLICE_BYTES = 2 * MIB
+"""What one `sendfile` moves before we look around."""
+STALL_SECONDS = 300.0
+"""A client that doesn't take a slice in this time is cut off; this allows 7 kB/s."""
+SLOW_SECONDS = 1.0
+"""An answer that takes longer, its body not counted, is logged."""
+
+_ENTRY_BYTES = 1024  # an entry besides its body and key: objects, headers, slots of the map
+_SERVER = f"airside/{__version__}"
+_LOG = logging.getLogger("airside.registry")
+
+
+def create_app(
+    view: RegistryView, store: ContentStore, *, default_registry: str, reads: Executor
+) -> web.Application:
+    """Make the application. The caller owns the view, the store and the pool, and runs it.
+
+    More routes (a page, metrics) may be added before it runs: this one takes what is left.
+    """
+    registry = _Registry(view, store, default_registry, reads)
+    app = web.Application()
+    app.router.add_get("/", _say_hello)
+    app.router.add_get("/healthz", _say_ok)
+    app.router.add_route("*", "/{target:.*}", registry.respond)
+    app.on_shutdown.append(registry.stop)
+    return app
+
+
+async def _say_hello(_request: web.Request) -> web.Response:
+    return web.Response(text=f"Airside registry {__version__}, see /v2/_catalog\n")
+
+
+async def _say_ok(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+@dataclass(slots=True)
+class AnswerCache:
+    """Answers by request target: bounded in bytes, the least used goes first.
+
+    All are of one generation of the view; asking for another drops them.
+    """
+
+    limit_bytes: int = CACHE_BYTES
+    generation: int = -1
+    held_bytes: int = 0
+    _entries: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
+
+    def get(self, target: str, generation: int) -> Answer | None:
+        if generation != self.generation:
+            self._entries.clear()
+            self.generation, self.held_bytes = generation, 0
+            return None
+        found = self._entries.get(target)
+        if found is not None:
+            self._entries.move_to_end(target)
+        return found
+
+    def put(self, target: str, generation: int, found: Answer) -> None:
+        """Keep an answer that was made from this generation, unless it is too large."""
+        size = _entry_bytes(target, found)
+        if generation != self.generation or size > self.limit_bytes // 4:
+            return
+        replaced = self._entries.pop(target, None)
+        self.held_bytes += size - (_entry_bytes(target, replaced) if replaced else 0)
+        self._entries[target] = found
+        while self.held_bytes > self.limit_bytes:
+            self.held_bytes -= _entry_bytes(*self._entries.popitem(last=False))
+
+
+def _entry_bytes(target: str, found: Answer) -> int:
+    return len(found.body) + len(target) + _ENTRY_BYTES
+
+
+class _Registry:
+    """The route of everything under `/v2/`."""
+
+    def __init__(
+        self, view: RegistryView, store: ContentStore, default_registry: str, reads: Executor
+    ) -> None:
+        self._view = view
+        self._store = store
+        self._default_registry = default_registry
+        self._reads = reads
+        self._cache = AnswerCache()
+        self._transfers = _Transfers()
+
+    async def stop(self, _app: web.Application) -> None:
+        self._transfers.stop()
+
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        started = time.monotonic()
+        try:
+            response = await self._respond(request)
+        except AirsideError as exc:
+            response = _response(failure(exc))
+            level = logging.WARNING if response.status >= 500 else logging.DEBUG
+            _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
+        except Exception as exc:  # noqa: BLE001 a bug; the client gets an answer, the log all of it
+            _LOG.exception("%s %s failed", request.method, request.path)
+            response = _response(failure(exc))
+        _log(request, response, time.monotonic() - started)
+        return response
+
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        target = request.raw_path
+        if not target.startswith("/"):
+            target = request.path_qs  # absolute form: http://host/v2/...
+        generation = self._view.generation
+        found = self._cache.get(target, generation) if request.method in {"GET", "HEAD"} else None
+        if found is None:
+            intent = parse_request(request.method, target)
+            if isinstance(intent, GetBlob):
+                return await self._respond_blob(request, intent)
+            if isinstance(intent, Answer):
+                return _response(intent)
+            found = await self._read(self._answer, intent)
+            self._cache.put(target, generation, found)
+        if found.etag and (
+            hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MATCH in request.headers
+        ):
+            found = conditional(found, _conditions(request))
+        return _response(found)
+
+    def _answer(self, intent: Intent) -> Answer:
+        return answer(self._view, intent, self._default_registry)
+
+    async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
+        method, conditions = request.method, _conditions(request)
+
+        def read() -> Answer | tuple[Part, BinaryIO | None]:
+            size = find_blob(self._view, self._store.stat, intent, self._default_registry)
+            if isinstance(size, Answer):
+                return size
+            planned = plan_blob(method, intent.digest, size, conditions)
+            if isinstance(planned, Answer):
+                return planned
+            wanted = method == "GET" and planned.count > 0
+            return planned, self._store.open(intent.digest) if wanted else None
+
+        found = await self._read(read, close=_close_opened)
+        if isinstance(found, Answer):
+            return _response(found)
+        part, file = found
+        return _BlobResponse(part, file, self._reads, self._transfers)
+
+    async def _read(
+        self,
+        job: Callable[..., Result],
+        *args: object,
+        close: Callable[[Result], None] | None = None,
+    ) -> Result:
+        """Run a job in the pool. If we are cancelled, `close` gets what it still returns."""
+        future = self._reads.submit(job, *args)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if close is not None:
+                future.add_done_callback(_closing(close))
+            raise
+
+
+def _closing(close: Callable[[Result], None]) -> Callable[[Future[Result]], None]:
+    def done(future: Future[Result]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            close(future.result())
+
+    return done
+
+
+def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
+    if not isinstance(found, Answer) and found[1] is not None:
+        found[1].close()
+
+
+def _conditions(request: web.Request) -> Conditions:
+    def joined(name: str) -> str | None:
+        return ", ".join(request.headers.getall(name, ())) or None
+
+    return Conditions(
+        joined(hdrs.IF_MATCH),
+        joined(hdrs.IF_NONE_MATCH),
+        joined(hdrs.RANGE),
+        joined(hdrs.IF_RANGE),
+    )
+
+
+def _headers(pairs: tuple[tuple[str, str], ...]) -> CIMultiDict[str]:
+    headers = CIMultiDict(pairs)
+    headers["Server"] = _SERVER
+    return headers
+
+
+def _response(found: Answer) -> web.Response:
+    """Make the response; to a HEAD, aiohttp sends the length without the body."""
+    return web.Response(body=found.body, status=found.status, headers=_headers(found.headers))
+
+
+def _log(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+    level = logging.DEBUG
+    if response.status >= 500 or seconds > SLOW_SECONDS:
+        level = logging.WARNING
+    if _LOG.isEnabledFor(level):
+        _LOG.log(
+            level,
+            "%s %s from %s: %d in %.3f s",
+            request.method,
+            request.raw_path,
+            request.remote,
+            response.status,
+            seconds,
+        )
+
+
+class _Transfers:
+    """Bounds the slices of all running transfers, and cuts them off when we stop.
+
+    A client that is cut off goes on with a range, here or elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._limits: set[asyncio.Timeout] = set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        for limit in self._limits:
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def slice(self) -> AsyncIterator[None]:
+        """Bound one slice. Raises ConnectionResetError if we stop, OSError if it stalls."""
+        if self._stopping:
+            raise ConnectionResetError("the registry stops")
+        limit = asyncio.timeout(STALL_SECONDS)
+        self._limits.add(limit)
+        try:
+            async with limit:
+                yield
+        except TimeoutError as exc:
+            if self._stopping:
+                raise ConnectionResetError("the registry stops") from exc
+            raise OSError(f"the client takes less than a slice in {STALL_SECONDS:g} s") from exc
+        finally:
+            self._limits.discard(limit)
+
+
+class _BlobResponse(web.StreamResponse):
+    """Sends a part of a blob and closes its file; without a file, the headers alone.
+
+    Like aiohttp's own file response it sends from `prepare`, where a ConnectionError means that
+    the client is gone and the connection is dropped without a word.
+    """
+
+    def __init__(
+        self, part: Part, file: BinaryIO | None, reads: Executor, transfers: _Transfers
+    ) -> None:
+        super().__init__(status=part.status, headers=_headers(part.headers))
+        self.content_length = part.count
+        self._part = part
+        self._file = file
+        self._reads = reads
+        self._transfers = transfers
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        file, self._file = self._file, None
+        if file is None:
+            return await super().prepare(request)
+        started = time.monotonic()
+        try:
+            writer = await super().prepare(request)
+            await self._send(request, file)
+        except ConnectionError as exc:
+            _LOG.debug("%s to %s was given up: %s", request.path, request.remote, exc)
+            _abort(request)
+            raise
+        except OSError as exc:  # of the disk, or of a stalled client
+            _LOG.warning("%s to %s was cut off: %r", request.path, request.remote, exc)
+            _abort(request)
+            raise ConnectionResetError("the transfer was cut off") from exc
+        finally:
+            file.close()
+        seconds = time.monotonic() - started
+        _LOG.debug("%s: sent %d bytes in %.3f s", request.path, self._part.count, seconds)
+        return writer
+
+    async def _send(self, request: web.BaseRequest, file: BinaryIO) -> None:
+        offset, end = self._part.start, self._part.start + self._part.count
+        transport = request.transport
+        native = transport is not None and transport.get_extra_info("sslcontext") is None
+        while offset < end:
+            transport = request.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client went away")
+            count = min(SLICE_BYTES, end - offset)
+            async with self._transfers.slice():
+                try:
+                    if native:
+                        sent = await _sendfile(transport, file, offset, count)
+                    else:
+                        sent = await self._write_chunk(file, offset, count)
+                except asyncio.SendfileNotAvailableError:
+                    native = False
+                    continue
+            if not sent:
+                raise OSError(f"the file of the blob ends at byte {offset} of {end}")
+            offset += sent
+
+    async def _write_chunk(self, file: BinaryIO, offset: int, count: int) -> int:
+        def read() -> bytes:
+            file.seek(offset)
+            return file.read(min(count, CHUNK_BYTES))
+
+        chunk = await asyncio.wrap_future(self._reads.submit(read))
+        if chunk:
+            await self.write(chunk)
+        return len(chunk)
+
+
+async def _sendfile(transport: asyncio.Transport, file: BinaryIO, offset: int, count: int) -> int:
+    loop = asyncio.get_running_loop()
+    return await loop.sendfile(transport, file, offset, count, fallback=False)
+
+
+def _abort(request: web.BaseRequest) -> None:
+    """Drop the connection at once: a close would wait for a stalled client to take the rest."""
+    if request.transport is not None:
+        request.transport.abort()

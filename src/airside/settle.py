@@ -1,0 +1,298 @@
+"""When a file is settled: pure decisions about names, stat results and time.
+
+A file is *settled* when nothing says that it is still being written: it was renamed or linked into
+place, it stayed unchanged for `settle_seconds` after its writer closed it, or for `quiet_seconds`
+where no close was seen. What always holds:
+
+- a path is reported once for each stat key; only `look_again` and `forget` make it known anew;
+- a path is reported as removed only if it was reported before (or is known from the catalog) and
+  was absent for `removal_seconds`; a replacement by rename never is a removal;
+- an observation made before the last event of its path is ignored: the path is looked at again.
+
+Left to others (`airside.watch`): events, stat calls, clocks, threads, and to know that a whole
+directory is absent. `now` is a monotonic clock in seconds, `wall_ns` the time of day.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Self
+
+from airside.errors import StoreCorruptError
+
+RECHECK_SECONDS = 2.0
+"""A key whose ctime is younger than this may hide a later change: it is looked at again."""
+
+_BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
+_COMPANIONS = (".txt", ".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
+_NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
+
+
+@dataclass(frozen=True, slots=True)
+class StatKey:
+    """What tells two versions of a file apart. Times are compared for equality, never for order."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.size_bytes}:{self.mtime_ns}:{self.ctime_ns}"
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Self:
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key that `str` wrote. Raises StoreCorruptError: such text comes from the catalog."""
+        try:
+            inode, size_bytes, mtime_ns, ctime_ns = map(int, text.split(":"))
+        except ValueError as exc:
+            raise StoreCorruptError(f"not a stat key: {text!r:.100}", found=text[:100]) from exc
+        return cls(inode, size_bytes, mtime_ns, ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    path: Path
+    key: StatKey
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step found. `settled` is in the order that the catalog numbers them by."""
+
+    settled: tuple[Settled, ...] = ()
+    removed: tuple[Path, ...] = ()
+
+
+def is_candidate(name: str) -> bool:
+    """False for names that tools use while writing, and for companions that are no archives.
+
+    Lists of images (`.txt`) are no candidates yet. Everything else is: the type of a file is told
+    by its content, never by its name.
+    """
+    return not name.startswith(".") and not name.lower().endswith(_NO_ARCHIVE)
+
+
+class _Signal(Enum):
+    """The last event of a path that no stat has answered yet."""
+
+    CLOSE = auto()
+    MOVE = auto()
+    CREATE = auto()
+    CHANGE = auto()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known about one path."""
+
+    key: StatKey | None = None
+    reported: StatKey | None = None
+    wait_seconds: float = 0.0
+    stable_at: float = 0.0
+    signal: _Signal | None = None
+    signal_at: float = float("-inf")
+    gone_at: float | None = None
+    again_at: float | None = None
+    again: bool = False
+
+
+class Settler:
+    """Which files are settled, which were removed, and what must be looked at when.
+
+    Feed it with `saw_*`; look at the paths of `due()` no later than `next_look()`; end each round
+    with `end_step()`; `take()` the result when somebody is ready for it. Not thread-safe. It
+    remembers the files that are there, and forgets a path once its removal was taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        settle_seconds: float,
+        quiet_seconds: float,
+        removal_seconds: float,
+        known: Mapping[Path, StatKey],
+    ) -> None:
+        self._settle_seconds = settle_seconds
+        self._quiet_seconds = quiet_seconds
+        self._removal_seconds = removal_seconds
+        self._entries = {path: _Entry(key=key, reported=key) for path, key in known.items()}
+        self._looks: dict[Path, float] = {}
+        self._ready: dict[Path, int] = {}
+        self._gone: set[Path] = set()
+        self._step = 0
+
+    def saw_close(self, path: Path, now: float) -> None:
+        """A writer closed the file."""
+        self._saw_event(path, now, _Signal.CLOSE)
+
+    def saw_move(self, path: Path, now: float) -> None:
+        """The file was renamed into place."""
+        self._saw_event(path, now, _Signal.MOVE)
+
+    def saw_create(self, path: Path, now: float) -> None:
+        """A name was made: complete if it is a link, else its writer will close it."""
+        self._saw_event(path, now, _Signal.CREATE)
+
+    def saw_change(self, path: Path, now: float) -> None:
+        """Attributes changed, or the name went away. A new file is left to its close."""
+        entry = self._entries.get(path)
+        if entry is not None:
+            self._saw_event(path, now, entry.signal or _Signal.CHANGE)
+
+    def _saw_event(self, path: Path, now: float, signal: _Signal) -> None:
+        entry = self._entries.setdefault(path, _Entry())
+        entry.signal, entry.signal_at = signal, now
+        self._ready.pop(path, None)
+        self._plan(path, now)
+
+    def saw_stat(
+        self,
+        path: Path,
+        key: StatKey,
+        now: float,
+        *,
+        wall_ns: int,
+        linked: bool = False,
+        own_clock: bool = True,
+    ) -> None:
+        """The file was there; `now` and `wall_ns` were read just before its stat.
+
+        `linked`: a symbolic link, or one of several hard links. `own_clock`: the file's times come
+        from this host's clock, so that old ones tell that it is quiet.
+        """
+        entry = self._entries.setdefault(path, _Entry())
+        if now < entry.signal_at:
+            return
+        signal, entry.signal = entry.signal, None
+        if signal is _Signal.CREATE:
+            if entry.key is None and not linked:
+                self.forget(path)
+                return
+            signal = _Signal.MOVE if linked else None
+        entry.gone_at = None
+        self._gone.discard(path)
+        if entry.again_at is not None:
+            if now >= entry.again_at:
+                entry.again, entry.again_at = True, None
+            else:
+                self._plan(path, entry.again_at)
+        if key != entry.key or signal in {_Signal.CLOSE, _Signal.MOVE}:
+            entry.wait_seconds = self._wait(entry, key, signal, wall_ns if own_clock else None)
+            entry.key, entry.stable_at = key, now + entry.wait_seconds
+            self._ready.pop(path, None)
+        self._judge(path, entry, now)
+
+    def _wait(
+        self, entry: _Entry, key: StatKey, signal: _Signal | None, wall_ns: int | None
+    ) -> float:
+        """How long the file must stay as it is, in seconds."""
+        if signal is _Signal.MOVE:
+            return 0.0
+        if signal is _Signal.CLOSE:
+            return self._settle_seconds
+        if signal is _Signal.CHANGE and entry.key is not None:
+            same_bytes = (entry.key.inode, entry.key.size_bytes) == (key.inode, key.size_bytes)
+            if same_bytes and entry.wait_seconds <= self._settle_seconds:
+                return self._settle_seconds  # chmod or touch of a file that was settled
+        if wall_ns is None:
+            return self._quiet_seconds
+        age_seconds = (wall_ns - max(key.mtime_ns, key.ctime_ns)) / 1e9
+        if age_seconds < 0:  # a time in the future tells nothing
+            return self._quiet_seconds
+        return max(0.0, self._quiet_seconds - age_seconds)
+
+    def _judge(self, path: Path, entry: _Entry, now: float) -> None:
+        if entry.key == entry.reported and not entry.again:
+            return
+        if now >= entry.stable_at:
+            self._ready.setdefault(path, self._step)
+        else:
+            self._plan(path, entry.stable_at)
+
+    def saw_absent(self, path: Path, now: float) -> None:
+        """The path was not there, or is no regular file, while its directory was there."""
+        entry = self._entries.get(path)
+        if entry is None or now < entry.signal_at:
+            return
+        if entry.reported is None:
+            self.forget(path)
+            return
+        entry.signal = None
+        self._ready.pop(path, None)
+        if entry.gone_at is None:
+            entry.gone_at = now + self._removal_seconds
+        if now >= entry.gone_at:
+            self._gone.add(path)
+        else:
+            self._plan(path, entry.gone_at)
+
+    def suspend(self, directory: Path) -> None:
+        """The whole directory is absent: nothing in it is removed, looked at or settled."""
+        for path in self.tracked(directory):
+            entry = self._entries[path]
+            entry.signal = entry.gone_at = None
+            self._looks.pop(path, None)
+            self._ready.pop(path, None)
+            self._gone.discard(path)
+
+    def look_again(self, path: Path, at: float) -> None:
+        """Report the path at `at` or as soon after as it is quiet, even if it did not change."""
+        self._entries.setdefault(path, _Entry()).again_at = at
+        self._plan(path, at)
+
+    def forget(self, path: Path) -> None:
+        """Know nothing of the path: when next seen it is new, and its removal is not reported."""
+        self._entries.pop(path, None)
+        self._looks.pop(path, None)
+        self._ready.pop(path, None)
+        self._gone.discard(path)
+
+    def tracked(self, directory: Path) -> list[Path]:
+        """The paths in the directory that are remembered."""
+        return [path for path in self._entries if path.parent == directory]
+
+    def next_look(self) -> float | None:
+        """When the next path is due; None: never."""
+        return min(self._looks.values(), default=None)
+
+    def due(self, now: float) -> list[Path]:
+        """The paths to look at now, each given once."""
+        paths = [path for path, at in self._looks.items() if at <= now]
+        for path in paths:
+            del self._looks[path]
+        return paths
+
+    def end_step(self) -> None:
+        """What settles after this is newer than all that settled before, whatever its times."""
+        self._step += 1
+
+    def take(self, now: float, *, wall_ns: int) -> Batch | None:
+        """What is to be told, or None; it counts as told. Order: (step, mtime_ns, path)."""
+        if not self._ready and not self._gone:
+            return None
+        steps = dict(self._ready)
+        self._ready.clear()
+        settled = [self._tell(path, now, wall_ns) for path in steps]
+        settled.sort(key=lambda told: (steps[told.path], told.key.mtime_ns, told.path))
+        removed = tuple(sorted(self._gone))
+        for path in removed:
+            self.forget(path)
+        return Batch(tuple(settled), removed)
+
+    def _tell(self, path: Path, now: float, wall_ns: int) -> Settled:
+        entry = self._entries[path]
+        assert entry.key is not None
+        entry.reported, entry.again = entry.key, False
+        if abs(wall_ns - entry.key.ctime_ns) < RECHECK_SECONDS * 1e9:
+            self._plan(path, now + RECHECK_SECONDS)
+        return Settled(path, entry.key)
+
+    def _plan(self, path: Path, at: float) -> None:
+        self._looks[path] = min(at, self._looks.get(path, at))

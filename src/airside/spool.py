@@ -1,0 +1,333 @@
+"""An archive's members, hashed and written into ingests. Nothing here becomes visible.
+
+Two ways (design 4.6). A compressed archive is read once: one thread reads and decompresses, the
+job's own thread walks the tar and hashes, one thread writes; what is needed is known afterwards.
+A plain tar is scanned by its headers, so that only needed members are read, several at once.
+A blob that the store holds already is hashed and not written.
+"""
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from airside.archive.plan import Facts
+from airside.archive.tarball import Member, MemberKind, iter_members
+from airside.config import CHUNK_BYTES, Limits
+from airside.content import ContentStore, Ingest
+from airside.errors import ArchiveLimitError, ArchiveTruncatedError, StoppedError
+from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
+
+HEAD_BYTES = 16
+_READ_AHEAD = 3
+_WRITE_BEHIND = 6
+_MEMBER_THREADS = 2
+
+Stop = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Spooled:
+    """One member after reading: where its bytes are now."""
+
+    facts: Facts
+    ingest: Ingest | None
+
+
+@dataclass(slots=True)
+class Spool:
+    """The members of one archive by name; the last of a name wins. Discards what is not taken."""
+
+    store: ContentStore
+    limits: Limits
+    stop: Stop
+    trust_names: bool = False
+    members: dict[str, Spooled] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for spooled in self.members.values():
+            if spooled.ingest is not None:
+                spooled.ingest.discard()
+
+    def facts(self, names: Iterable[str]) -> dict[str, Facts]:
+        return {name: self.members[name].facts for name in names if name in self.members}
+
+    def read(self, name: str) -> bytes:
+        """Give the content of a small member. Raises ArchiveLimitError."""
+        spooled = self.members[name]
+        check_document_size(name, spooled.facts.size_bytes, self.limits)
+        with self.open(name) as file:
+            return file.read()
+
+    def open(self, name: str) -> BinaryIO:
+        spooled = self.members[name]
+        return spooled.ingest.open() if spooled.ingest else self.store.open(spooled.facts.digest)
+
+    def take(self, names: Iterable[str]) -> list[Ingest]:
+        """The ingests to commit for these members; those of held blobs have none."""
+        found = (self.members[name].ingest for name in dict.fromkeys(names))
+        return [ingest for ingest in found if ingest is not None]
+
+    def add(self, name: str, spooled: Spooled) -> None:
+        before = self.members.pop(name, None)
+        self.links.pop(name, None)
+        if before is not None and before.ingest is not None:
+            before.ingest.discard()
+        self.members[name] = spooled
+
+    def add_stream(self, chunks: Iterable[bytes], notes: list[str]) -> None:
+        """Read a whole tar stream. Raises ArchiveError, StoreError, StoppedError."""
+        with _Ahead(chunks, self.stop) as ahead, _Writer() as writer:
+            for member, pieces in iter_members(ahead, limits=self.limits, notes=notes):
+                if member.kind is MemberKind.FILE:
+                    self._add_member(member, pieces, writer)
+                elif member.kind is not MemberKind.DIRECTORY:
+                    self.members.pop(member.name, None)
+                    self.links[member.name] = member.target
+            writer.flush()
+
+    def add_scanned(
+        self,
+        file: BinaryIO,
+        wanted: Iterable[Member],
+        expected: Mapping[str, Digest],
+        progress: Callable[[int], None],
+    ) -> None:
+        """Read these members of a plain tar, several at once. `expected` digests may be held."""
+        todo = [m for m in wanted if m.name not in self.members]
+        with _Writer() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
+            failed = threading.Event()
+
+            def one(member: Member) -> None:
+                try:
+                    pieces = self._pread(file, member, failed, progress)
+                    self._add_member(member, pieces, writer, expected.get(member.name))
+                except BaseException:
+                    failed.set()
+                    raise
+
+            for future in [pool.submit(one, member) for member in todo]:
+                future.result()
+            writer.flush()
+
+    def _pread(
+        self,
+        file: BinaryIO,
+        member: Member,
+        failed: threading.Event,
+        progress: Callable[[int], None],
+    ) -> Iterator[bytes]:
+        assert member.offset is not None
+        done = 0
+        while done < member.size_bytes:
+            if failed.is_set() or self.stop():
+                raise StoppedError("the import was stopped")
+            want = min(CHUNK_BYTES, member.size_bytes - done)
+            chunk = os.pread(file.fileno(), want, member.offset + done)
+            if not chunk:
+                raise ArchiveTruncatedError(f"the file ends inside member {member.name}")
+            done += len(chunk)
+            progress(len(chunk))
+            yield chunk
+
+    def _add_member(
+        self,
+        member: Member,
+        pieces: Iterable[BytesLike],
+        writer: "_Writer",
+        expected: Digest | None = None,
+    ) -> None:
+        if member.name in self.members:  # the last of a name wins; its writes may be queued
+            writer.flush()
+        promised = digest_of_member(member.name)
+        held = self._held(promised or expected, member.size_bytes)
+        if held is not None and self.trust_names and promised == held:
+            self.add(member.name, Spooled(Facts(held, member.size_bytes, _head(pieces)), None))
+            return
+        algorithm = promised.algorithm if promised else "sha256"
+        if held is not None:
+            self.add(member.name, Spooled(_hash(pieces, algorithm), None))
+            return
+        self.add(member.name, self._ingest(pieces, algorithm, writer))
+
+    def is_held(self, member: Member, expected: Digest | None) -> bool:
+        """Whether the store holds already what this member promises to be."""
+        return self._held(digest_of_member(member.name) or expected, member.size_bytes) is not None
+
+    def _held(self, digest: Digest | None, size_bytes: int) -> Digest | None:
+        if digest is None or self.store.stat(digest) != size_bytes:
+            return None
+        return digest
+
+    def _ingest(self, pieces: Iterable[BytesLike], algorithm: str, writer: "_Writer") -> Spooled:
+        ingest = self.store.ingest(algorithm)
+        try:
+            head = b""
+            for piece in pieces:
+                if len(head) < HEAD_BYTES:
+                    head += bytes(piece[: HEAD_BYTES - len(head)])
+                ingest.hash(piece)
+                writer.write(ingest, piece)
+            writer.finish(ingest)
+        except BaseException:
+            writer.abandon()
+            ingest.discard()
+            raise
+        return Spooled(Facts(ingest.digest, ingest.size_bytes, head), ingest)
+
+
+def check_document_size(name: str, size_bytes: int, limits: Limits) -> None:
+    if size_bytes > limits.document_bytes:
+        raise ArchiveLimitError(
+            f"member {name} has {size_bytes} bytes, a document may have "
+            f"{limits.document_bytes} (limits.document_bytes)",
+            member=name,
+        )
+
+
+def digest_of_member(name: str) -> Digest | None:
+    """The digest that a member named `blobs/<alg>/<hex>` promises."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != "blobs" or HEX_LENGTHS.get(parts[1]) != len(parts[2]):
+        return None
+    return Digest(parts[1], parts[2])
+
+
+def _head(pieces: Iterable[BytesLike]) -> bytes:
+    for piece in pieces:
+        return bytes(piece[:HEAD_BYTES])
+    return b""
+
+
+def _hash(pieces: Iterable[BytesLike], algorithm: str) -> Facts:
+    hasher, size, head = new_hasher(algorithm), 0, b""
+    for piece in pieces:
+        if len(head) < HEAD_BYTES:
+            head += bytes(piece[: HEAD_BYTES - len(head)])
+        hasher.update(piece)
+        size += len(piece)
+    return Facts(Digest(algorithm, hasher.hexdigest()), size, head)
+
+
+class _Ahead:
+    """An iterable of chunks run a few chunks ahead in a thread of its own."""
+
+    def __init__(self, chunks: Iterable[bytes], stop: Stop) -> None:
+        self._chunks, self._stop = chunks, stop
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_READ_AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=0.05)
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._chunks:
+                if self._closed.is_set():
+                    return
+                if self._stop():
+                    raise StoppedError("the import was stopped")  # noqa: TRY301 - ends this thread
+                self._queue.put(chunk)
+        except BaseException as exc:  # noqa: BLE001 - carried to the thread that iterates
+            self._queue.put(exc)
+        else:
+            self._queue.put(None)
+
+
+class _Writer:
+    """Writes chunks into their ingests in a thread of its own, in order, a few chunks behind."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Ingest, BytesLike | None] | None] = queue.Queue(
+            _WRITE_BEHIND
+        )
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._abandoned = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def write(self, ingest: Ingest, chunk: BytesLike) -> None:
+        """Queue a chunk. Raises what an earlier write raised."""
+        self._raise()
+        self._queue.put((ingest, chunk))
+
+    def finish(self, ingest: Ingest) -> None:
+        """Queue the end of an ingest."""
+        self._raise()
+        self._queue.put((ingest, None))
+
+    def flush(self) -> None:
+        """Wait until everything is written. Raises what a write raised."""
+        self._queue.join()
+        self._raise()
+
+    def abandon(self) -> None:
+        """Stop writing what is queued, and wait until the queue is empty."""
+        self._abandoned = True
+        self._queue.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            ingest, chunk = item
+            try:
+                if self._error is None and not self._abandoned:
+                    if chunk is None:
+                        ingest.finish()
+                    else:
+                        ingest.write(chunk)
+            except BaseException as exc:  # noqa: BLE001 - carried to the thread that hashes
+                self._error = exc
+            finally:
+                self._queue.task_done()

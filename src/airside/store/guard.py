@@ -1,0 +1,49 @@
+"""Who may change the store: many committers at once, or one that deletes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StoreGuard:
+    """A shared and exclusive lock; a waiting exclusive side goes first.
+
+    Between commit and record a blob is known to nobody else, so that deleting what nobody knows
+    needs the exclusive side.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._shared = 0
+        self._exclusive = 0
+        self._waiting = 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Commit and record: others may do the same."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._exclusive and not self._waiting)
+            self._shared += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._shared -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Delete: nobody commits meanwhile."""
+        with self._condition:
+            self._waiting += 1
+            try:
+                self._condition.wait_for(lambda: not self._exclusive and not self._shared)
+            finally:
+                self._waiting -= 1
+            self._exclusive = 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._exclusive = 0
+                self._condition.notify_all()
