@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +130,7 @@ class Importer:
             raise StoppedError("the import was stopped")
         fault("import.before_commit")
         with self._guard.shared():
-            blobs = self._needed(judgement.documents)
+            blobs = _needed(judgement.documents, reading.plan.blobs)
             new_blobs = self._commit(reading, blobs)
             fault("import.after_commit")
             result = Import(
@@ -165,17 +165,6 @@ class Importer:
             reason=result.reason,
         )
 
-    def _needed(self, documents: Iterable[Document]) -> dict[Digest, Descriptor]:
-        """Every blob of the documents taken, the documents themselves included."""
-        needed: dict[Digest, Descriptor] = {}
-        for document in documents:
-            own = Descriptor(document.media_type, document.digest, document.size_bytes)
-            needed[document.digest] = own
-            for child in document.children:
-                if not isinstance(document.content, Index) or not child.is_document:
-                    needed.setdefault(child.digest, child)
-        return needed
-
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
         """Make the needed blobs durable and visible in the store; returns how many were new."""
         members = reading.plan.blobs
@@ -187,8 +176,7 @@ class Importer:
             if document.digest not in brought and self._store.stat(document.digest) is None
         ]
         count = self._store.commit(ingests)
-        wanted = [d for d in blobs.values() if d.is_distributable and d.digest in members]
-        lost = self._store.missing(wanted)
+        lost = self._store.missing(d for d in blobs.values() if d.is_distributable)
         if lost:
             raise StoreError(
                 f"blob {lost[0].digest} was deleted while {reading.path} was imported: "
@@ -265,6 +253,24 @@ def unnamed_repository(path: Path) -> Repository:
     for suffix in (".gz", ".zst", ".tgz", ".tzst", ".tar"):
         stem = stem.removesuffix(suffix)
     return Repository("", f"{UNNAMED}/{_NOT_IN_PATH.sub('-', stem).strip('-') or 'archive'}")
+
+
+def _needed(
+    documents: Iterable[Document], members: Mapping[Digest, str]
+) -> dict[Digest, Descriptor]:
+    """Every blob of the documents taken, the documents themselves included.
+
+    Of what an index lists beside documents, only what is in the archive.
+    """
+    needed: dict[Digest, Descriptor] = {}
+    for document in documents:
+        own = Descriptor(document.media_type, document.digest, document.size_bytes)
+        needed[document.digest] = own
+        is_index = isinstance(document.content, Index)
+        for child in document.children:
+            if not is_index or (not child.is_document and child.digest in members):
+                needed.setdefault(child.digest, child)
+    return needed
 
 
 def _problem_row(problem: Problem) -> ProblemRow:

@@ -124,9 +124,14 @@ class CatalogView:
     # what people and the importer read
 
     def known(self) -> dict[str, str]:
-        """Path → stat key of the archives whose bytes were judged."""
-        rows = self._readers.rows("SELECT path, stat_key, state FROM source WHERE kind = 'archive'")
-        return {r["path"]: r["stat_key"] for r in rows if r["state"] in JUDGED and r["stat_key"]}
+        """Path → stat key of the archives that are not removed.
+
+        The key is empty where the bytes were not judged yet: such an archive is read again.
+        """
+        rows = self._readers.rows(
+            "SELECT path, stat_key, state FROM source WHERE kind = 'archive' AND state != 'removed'"
+        )
+        return {r["path"]: r["stat_key"] if r["state"] in JUDGED else "" for r in rows}
 
     def document(self, digest: Digest) -> bytes | None:
         rows = self._readers.rows("SELECT raw FROM document WHERE digest = ?", str(digest))
@@ -139,6 +144,11 @@ class CatalogView:
             verified_since,
         )
         return {Digest(*r["digest"].split(":", 1)): r["size_bytes"] for r in rows}
+
+    def known_blobs(self) -> set[Digest]:
+        """Every blob that the catalog speaks of, whatever its state."""
+        rows = self._readers.rows("SELECT digest FROM blob")
+        return {Digest(*r["digest"].split(":", 1)) for r in rows}
 
     def last_verified(self) -> float:
         """When the newest blob was verified, 0 without blobs."""

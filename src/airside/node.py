@@ -1,0 +1,182 @@
+"""The data directory opened: lock, format, store, catalog, importer. Blocking.
+
+The agent and the commands that work without one stand on the same `open_node`. It leaves `DATA`
+as if the last process had stopped cleanly: leftovers of an unclean stop are checked and swept
+before anything is served.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airside import reconcile
+from airside.archive.compression import WindowBudget
+from airside.catalog.record import Catalog
+from airside.config import Settings
+from airside.errors import ConfigError, ConflictError, StoreError
+from airside.importer import Importer, Job, Outcome
+from airside.index import IndexWriter, rebuild_catalog
+from airside.reading import Progress, Reader, open_archive
+from airside.settle import StatKey
+from airside.spool import Stop
+from airside.store.disk import translated, write_durably
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalStore
+
+log = logging.getLogger("airside.node")
+
+FORMAT = 1
+"""Version of the layout of `DATA`, in the file `format`."""
+CATALOG = "catalog.db"
+
+
+@dataclass(slots=True)
+class Node:
+    """What works on one data directory. Thread-safe as its parts are."""
+
+    settings: Settings
+    store: LocalStore
+    catalog: Catalog
+    importer: Importer
+    index: IndexWriter
+    guard: StoreGuard
+    clock: Callable[[], float]
+    restored: int = 0
+    _repair: threading.Lock = field(default_factory=threading.Lock)
+
+    def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
+        """Import one file now, by hand: it stays wanted until it is deleted.
+
+        Raises ArchiveUnreadableError, NotFoundError, ArchiveChangedError, StoppedError, StoreError.
+        """
+        path = path.absolute()
+        with open_archive(path) as file:
+            found = os.fstat(file.fileno())
+        key = str(StatKey.of(found))
+        files = [(str(path), key, found.st_size)]
+        ids = self.catalog.settle(files, self.clock(), kind="import")
+        job = Job(ids[str(path)], path)
+        try:
+            return self.importer.run(job, stop=stop, progress=progress)
+        except StoreError as exc:
+            self.importer.failed(job, exc)
+            raise
+
+    def reconcile(self) -> list[int]:
+        """One pass of self-repair; gives the sources to read again."""
+        with self._repair:
+            again = reconcile.check_present(self.store, self.catalog, self.clock())
+            self.collect_garbage()
+            reconcile.sweep_orphans(self.store, self.catalog, self.guard)
+            self.importer.write_index()
+            return again
+
+    def collect_garbage(self) -> tuple[int, int]:
+        """Delete what retention no longer holds; returns (blobs, bytes freed)."""
+        return reconcile.collect_garbage(
+            self.store, self.catalog, self.guard, self.settings, self.clock()
+        )
+
+
+@contextmanager
+def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> Iterator[Node]:
+    """Open the data directory, alone. Raises ConflictError naming the other pid, StoreError."""
+    data = settings.data
+    with translated("cannot make the data directory", data):
+        data.mkdir(parents=True, exist_ok=True)
+    with _locked(data):
+        _check_format(data)
+        store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)
+        store.prepare()
+        store.sweep_ingest()
+        lost_catalog = not (data / CATALOG).exists()
+        catalog = Catalog(data / CATALOG)
+        try:
+            node = _assemble(settings, store, catalog, clock)
+            _recover(node, lost_catalog=lost_catalog)
+            yield node
+            catalog.set_meta({"clean": "1"})
+        finally:
+            catalog.close()
+
+
+def _assemble(
+    settings: Settings, store: LocalStore, catalog: Catalog, clock: Callable[[], float]
+) -> Node:
+    windows = WindowBudget(settings.window_budget_bytes)
+    guard, index = StoreGuard(), IndexWriter(store, catalog)
+    reader = Reader(store, settings, windows, catalog.document)
+    importer = Importer(reader, store, catalog, index, guard, clock)
+    return Node(settings, store, catalog, importer, index, guard, clock)
+
+
+def _recover(node: Node, *, lost_catalog: bool) -> None:
+    """Bring store and catalog together after whatever happened before."""
+    catalog, store, now = node.catalog, node.store, node.clock()
+    if lost_catalog:
+        node.restored = rebuild_catalog(store, catalog, now, _is_file)
+        if node.restored:
+            log.warning("the catalog was lost: %d names restored from index.json", node.restored)
+    boot_id = _boot_id()
+    clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
+    catalog.set_meta({"clean": "0", "boot_id": boot_id})
+    reconcile.check_present(store, catalog, now)
+    if not clean:
+        reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
+        reconcile.sweep_orphans(store, catalog, node.guard)
+    node.importer.write_index()
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def _boot_id() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Hold the store's lock: one agent, or one command without an agent, at a time."""
+    path = data / "lock"
+    with translated("cannot open", path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise ConflictError(
+                f"{data} is in use by the process {pid}: stop it, or choose another --data",
+                path=data,
+                pid=pid,
+            ) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_format(data: Path) -> None:
+    """Write the format's version, or refuse a newer one."""
+    path = data / "format"
+    with translated("cannot read", path):
+        if not path.exists():
+            write_durably(path, f"{FORMAT}\n".encode())
+            return
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not text.isdigit():
+        raise ConfigError(f"{path} does not hold a version: is {data} a data directory of Airside?")
+    if int(text) > FORMAT:
+        raise ConfigError(
+            f"{data} has format {text}, this Airside knows up to {FORMAT}: install a newer Airside"
+        )

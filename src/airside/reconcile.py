@@ -1,0 +1,89 @@
+"""Desired against actual: does the store hold what the catalog says, and nothing else? Blocking.
+
+What is lost or wrong is marked, and the archives that bring it are read again. What nothing holds
+goes. Each function is one bounded pass; the agent decides when.
+"""
+
+import logging
+from pathlib import Path
+
+from airside.catalog.record import Catalog
+from airside.config import Settings
+from airside.errors import NotFoundError
+from airside.oci.digest import Digest
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalStore
+
+log = logging.getLogger("airside.reconcile")
+
+RECHECK_SECONDS = 60.0
+"""After an unclean stop, what was written so shortly before the last write is hashed again."""
+
+
+def check_present(store: LocalStore, catalog: Catalog, now: float) -> list[int]:
+    """Compare names and sizes; gives the sources to read again because blobs are lost."""
+    held = set(store.digests())
+    lost = [
+        digest
+        for digest, size in catalog.blobs().items()
+        if digest not in held or store.stat(digest) != size
+    ]
+    return _lose(store, catalog, lost, now)
+
+
+def check_recent(store: LocalStore, catalog: Catalog, quarantine: Path, now: float) -> list[int]:
+    """Hash again what was written last; wrong blobs are quarantined. Gives sources as above."""
+    since = catalog.last_verified() - RECHECK_SECONDS
+    wrong: list[Digest] = []
+    for digest in catalog.blobs(verified_since=since):
+        try:
+            found = store.hash_blob(digest)
+        except NotFoundError:
+            continue  # check_present tells
+        if found != digest:
+            log.error("blob %s hashes to %s: quarantined", digest, found)
+            store.quarantine(digest, quarantine)
+            catalog.mark_blob(digest, "quarantined", now)
+            wrong.append(digest)
+    return _read_again(catalog, wrong, now)
+
+
+def _lose(store: LocalStore, catalog: Catalog, lost: list[Digest], now: float) -> list[int]:
+    for digest in lost:
+        log.error("blob %s is in the catalog but not whole in the store", digest)
+        store.delete(digest)
+        catalog.mark_blob(digest, "lost", now)
+    return _read_again(catalog, lost, now)
+
+
+def _read_again(catalog: Catalog, wrong: list[Digest], now: float) -> list[int]:
+    sources = sorted({s for digest in wrong for s in catalog.sources_of_blob(digest)})
+    if sources:
+        catalog.read_again(sources, now, "a blob that it brought is lost: it is read again")
+    return sources
+
+
+def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreGuard) -> int:
+    """Delete blobs that the catalog does not know; returns how many."""
+    with guard.exclusive():
+        known = catalog.known_blobs()
+        orphans = [digest for digest in store.digests() if digest not in known]
+        for digest in orphans:
+            store.delete(digest)
+    return len(orphans)
+
+
+def collect_garbage(
+    store: LocalStore, catalog: Catalog, guard: StoreGuard, settings: Settings, now: float
+) -> tuple[int, int]:
+    """Delete what retention no longer holds; returns (blobs, bytes really freed)."""
+    with guard.exclusive():
+        blobs = catalog.collect(
+            now,
+            retention=settings.retention,
+            unbacked_after_seconds=settings.unbacked_after_seconds,
+        )
+        freed = sum(store.delete(digest) for digest in blobs)
+    if blobs:
+        log.info("collected %d blobs, %d bytes freed", len(blobs), freed)
+    return len(blobs), freed

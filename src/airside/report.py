@@ -1,0 +1,165 @@
+"""What the faces tell: the catalog's rows as JSON objects (`docs/cli.md`). No I/O of its own.
+
+Each object has `"schema": 1`, lists are under `"items"`, times are RFC 3339 in UTC or null.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from airside import __version__
+from airside.catalog.model import EventRow, ImageRow, ProblemRow, SourceRow
+from airside.catalog.view import CatalogView
+from airside.importer import Outcome
+from airside.oci.model import Manifest
+from airside.reading import Reading
+
+SCHEMA = 1
+
+
+def time_text(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def images_report(view: CatalogView) -> dict[str, Any]:
+    return {"schema": SCHEMA, "items": [_image(row) for row in view.images()]}
+
+
+def _image(row: ImageRow) -> dict[str, Any]:
+    return {
+        "reference": row.reference,
+        "digest": row.digest,
+        "media_type": row.media_type,
+        "platforms": list(row.platforms),
+        "size_bytes": row.size_bytes,
+        "archives": list(row.archives),
+        "source": row.source,
+        "pinned": False,
+        "runtimes": [],
+        "unbacked_since": time_text(row.unbacked_since),
+        "moved_at": time_text(row.moved_at),
+    }
+
+
+def archives_report(view: CatalogView) -> dict[str, Any]:
+    return {"schema": SCHEMA, "items": [_archive(row) for row in view.sources()]}
+
+
+def _archive(row: SourceRow) -> dict[str, Any]:
+    return {
+        "path": row.path,
+        "kind": row.kind,
+        "state": row.state,
+        "reason": row.reason,
+        "format": row.format,
+        "compression": row.compression,
+        "size_bytes": row.size_bytes,
+        "images": list(row.images),
+        "problems": [_problem(p) for p in row.problems],
+        "notes": list(row.notes),
+        "settled_at": time_text(row.settled_at),
+        "imported_at": time_text(row.imported_at),
+        "seconds": row.seconds,
+    }
+
+
+def _problem(problem: ProblemRow) -> dict[str, str]:
+    return {"image": problem.image, "blob": problem.blob, "reason": problem.reason}
+
+
+def events_report(view: CatalogView, after: int = 0, limit: int = 100) -> dict[str, Any]:
+    items = [event_report(row) for row in view.events(after=after, limit=limit)]
+    return {"schema": SCHEMA, "items": items}
+
+
+def event_report(row: EventRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "at": time_text(row.at),
+        "kind": row.kind,
+        "path": row.path,
+        "reference": row.reference,
+        "digest": row.digest,
+        "detail": _detail(row.detail),
+    }
+
+
+def _detail(text: str) -> Any:
+    """An object where the event recorded one, else its text."""
+    return json.loads(text) if text.startswith("{") else text
+
+
+def status_report(view: CatalogView) -> dict[str, Any]:
+    """The status as the catalog alone tells it; the agent fills in what is live."""
+    return {
+        "schema": SCHEMA,
+        "running": False,
+        "pid": None,
+        "version": __version__,
+        "data": None,
+        **view.counts(),
+        "archives": view.states(),
+        "directories": [],
+        "listen": None,
+        "runtimes": [],
+        "uptime_seconds": None,
+        "imports": [],
+    }
+
+
+def outcome_report(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "path": str(outcome.path),
+        "state": outcome.state,
+        "images": list(outcome.images),
+        "problems": [_problem(p) for p in outcome.problems],
+        "reason": outcome.reason,
+        "new_blobs": outcome.new_blobs,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def inspect_report(reading: Reading) -> dict[str, Any]:
+    """What an archive holds; `state` as if it were imported now."""
+    judgement, plan = reading.judgement, reading.plan
+    kept = {image.root for image in judgement.images}
+    state = "rejected" if not kept else ("partial" if judgement.problems else "imported")
+    return {
+        "schema": SCHEMA,
+        "path": str(reading.path),
+        "state": state,
+        "format": plan.format,
+        "compression": reading.compression,
+        "size_bytes": reading.key.size_bytes,
+        "images": [
+            {
+                "references": [str(r) for r in image.references],
+                "digest": str(image.root),
+                "complete": image.root in kept,
+            }
+            for image in plan.images
+        ],
+        "documents": [
+            {
+                "digest": str(digest),
+                "media_type": document.media_type,
+                "platform": str(plan.platforms.get(digest, "")),
+                "size_bytes": document.size_bytes,
+                "children": [
+                    {
+                        "digest": str(c.digest),
+                        "media_type": c.media_type,
+                        "size_bytes": c.size_bytes,
+                    }
+                    for c in document.children
+                ],
+                "kind": "manifest" if isinstance(document.content, Manifest) else "index",
+            }
+            for digest, document in plan.documents.items()
+        ],
+        "problems": [_problem(ProblemRow(p.reason, p.image, p.blob)) for p in judgement.problems],
+        "notes": reading.notes,
+    }
