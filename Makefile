@@ -1,0 +1,56 @@
+# Airside. `make run` tries it out, `make test` proves it; both set up what they need in .venv.
+#   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check bench lock clean setup setup-test
+
+BIN := .venv/bin
+ifeq ($(shell id -u),0)
+DEFAULT_IMAGES := /var/lib/airside/images
+else
+DEFAULT_IMAGES := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/airside/images
+endif
+RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)') \
+             $(if $(LISTEN),--listen '$(LISTEN)') $(ARGS)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
+
+run: setup ## set up and run the agent in the foreground (IMAGES=, DATA=, LISTEN=, ARGS=)
+	@mkdir -p '$(or $(IMAGES),$(DEFAULT_IMAGES))'
+	@echo "airside: drop image archives into $(or $(IMAGES),$(DEFAULT_IMAGES)) (Ctrl-C stops)"
+	@exec $(BIN)/airside run $(RUN_FLAGS)
+
+test: check ## everything: `make check`, then the whole test suite with real components
+	$(BIN)/pytest
+
+check: setup-test ## lint, format, types, layers, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit
+
+bench: setup-test ## measure, and print the ratios
+	$(BIN)/python bench/run.py $(ARGS)
+
+lock: ## make the lock files again, with the newest releases that pyproject.toml allows
+	scripts/lock.sh
+
+clean: ## remove what was set up or built; images and data stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+
+setup: .venv/ready
+setup-test: .venv/ready-test
+
+.venv/ready: requirements.lock pyproject.toml
+	scripts/setup-debian.sh run
+	scripts/make-venv.sh
+	$(BIN)/python -m pip install --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/ready-test: .venv/ready requirements-dev.lock scripts/setup-debian.sh
+	scripts/setup-debian.sh test
+	$(BIN)/python -m pip install --require-hashes -r requirements-dev.lock
+	@touch $@

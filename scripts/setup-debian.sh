@@ -1,0 +1,85 @@
+#!/bin/sh
+# Install the Debian packages that are missing for `make run` or `make test`.
+#
+#   scripts/setup-debian.sh run    python3-venv, only where python3 can make no environment
+#   scripts/setup-debian.sh test   also the real components that the tests work with
+#
+# A program that is there already, from wherever, is left as it is. Where we are not root, or not
+# on Debian or Ubuntu, it says what to install and goes on: tests that need an absent program are
+# skipped with the reason. No service is started, and those that come with a package that was
+# installed here are disabled.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# program:package
+COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
+    docker-registry:docker-registry zstd:zstd lz4:lz4 bzip2:bzip2 xz:xz-utils gzip:gzip
+    strace:strace rsync:rsync curl:curl'
+
+has() { command -v "$1" >/dev/null 2>&1; }
+say() { echo "airside: $*" >&2; }
+
+missing_packages() {
+    if python=$(scripts/find-python.sh); then
+        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+            "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+    elif ! has python3; then
+        echo python3 python3-venv
+    fi
+    [ "$1" = test ] || return 0
+    for pair in $COMPONENTS; do
+        has "${pair%%:*}" || echo "${pair#*:}"
+    done
+}
+
+# While this script runs, packages may not start services (deb-policy: invoke-rc.d asks this file).
+forbid_services() {
+    [ -e /usr/sbin/policy-rc.d ] && return 0
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+}
+
+install_packages() {
+    apt-get -q -o DPkg::Lock::Timeout=120 -y --no-install-recommends install "$@"
+}
+
+# They would start at the next boot.
+disable_service() {
+    case $1 in
+    containerd | docker-registry) has systemctl && systemctl disable "$1.service" || true ;;
+    esac
+}
+
+case ${1:-} in
+run | test) ;;
+*)
+    say "usage: $0 run|test"
+    exit 2
+    ;;
+esac
+packages=$(missing_packages "$1" | tr '\n' ' ')
+[ -n "${packages% }" ] || exit 0
+
+if ! has apt-get; then
+    say "not a Debian or Ubuntu; install what these Debian packages hold: $packages"
+    exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+    say "missing; as root: apt-get install --no-install-recommends $packages"
+    exit 0
+fi
+say "installing $packages"
+export DEBIAN_FRONTEND=noninteractive
+forbid_services
+apt-get -q update || say "apt-get update failed; trying with the package lists that are there"
+# One that cannot be had must not keep the others away, so they are tried one by one then.
+# shellcheck disable=SC2086
+install_packages $packages || for package in $packages; do
+    install_packages "$package" || say "cannot install $package, see above"
+done
+for package in $packages; do
+    disable_service "$package"
+done
