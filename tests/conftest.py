@@ -1,0 +1,107 @@
+"""What all tests share: real components by name, a disk to write to, and nothing left behind."""
+
+import asyncio
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+COMPONENT = Path(__file__).parent / "component"
+REQUIRED = os.environ.get("AIRSIDE_REQUIRE_COMPONENTS") == "1"
+WIND_DOWN_SECONDS = 2.0
+"""How long threads and descriptors of a test may take to go after it."""
+
+# /tmp is often kept in memory, where fsync, sendfile and free space are not what they are on disk.
+if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
+
+# Debian keeps some components where only root's PATH looks.
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+settings.register_profile("local", deadline=None, max_examples=60)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program is absent; fail it where all components were to be installed."""
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                reason = f"needs {program}, which is not installed (scripts/setup-debian.sh test)"
+                if REQUIRED:
+                    pytest.fail(f"AIRSIDE_REQUIRE_COMPONENTS=1: {reason}", pytrace=False)
+                pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """After a component test no thread, task, descriptor or temporary file is left."""
+    if COMPONENT not in request.path.parents:
+        yield
+        return
+    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    scratch = factory.mktemp("scratch")
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    yield
+    left = _left(threads, descriptors, scratch)
+    deadline = time.monotonic() + WIND_DOWN_SECONDS
+    while left and time.monotonic() < deadline:
+        time.sleep(0.01)
+        left = _left(threads, descriptors, scratch)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+def _left(threads: set[threading.Thread], descriptors: dict[int, str], scratch: Path) -> list[str]:
+    found = [f"thread {t.name}" for t in threading.enumerate() if t not in threads]
+    found += [f"task {task!r}" for task in _pending_tasks()]
+    found += [
+        f"descriptor {number} of {target}"
+        for number, target in _descriptors().items()
+        if descriptors.get(number) != target
+    ]
+    found += [f"file {path.name}" for path in scratch.iterdir()]
+    if not found:
+        return []
+    gc.collect()  # cycles of a failed test's frames are no leak
+    return found
+
+
+def _pending_tasks() -> list[asyncio.Task[object]]:
+    return [
+        thing
+        for thing in gc.get_objects()
+        if issubclass(type(thing), asyncio.Task) and not thing.done()
+    ]
+
+
+def _descriptors() -> dict[int, str]:
+    """What each open descriptor refers to, but for the one that lists them."""
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - no open iterator is wanted here
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115
+        except FileNotFoundError:
+            continue
+    return found
