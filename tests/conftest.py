@@ -62,20 +62,22 @@ def _nothing_left(
     scratch = factory.mktemp("scratch")
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    threads, descriptors = set(threading.enumerate()), _descriptors()
+    before = (set(threading.enumerate()), set(map(id, _pending_tasks())), _descriptors())
     yield
-    left = _left(threads, descriptors, scratch)
+    left = _left(*before, scratch)
     deadline = time.monotonic() + WIND_DOWN_SECONDS
     while left and time.monotonic() < deadline:
         time.sleep(0.01)
-        left = _left(threads, descriptors, scratch)
+        left = _left(*before, scratch)
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
 
-def _left(threads: set[threading.Thread], descriptors: dict[int, str], scratch: Path) -> list[str]:
+def _left(
+    threads: set[threading.Thread], tasks: set[int], descriptors: dict[int, str], scratch: Path
+) -> list[str]:
     found = [f"thread {t.name}" for t in threading.enumerate() if t not in threads]
-    found += [f"task {task!r}" for task in _pending_tasks()]
+    found += [f"task {task!r}" for task in _pending_tasks() if id(task) not in tasks]
     found += [
         f"descriptor {number} of {target}"
         for number, target in _descriptors().items()
