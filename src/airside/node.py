@@ -68,14 +68,19 @@ class Node:
             self.importer.failed(job, exc)
             raise
 
-    def reconcile(self) -> list[int]:
-        """One pass of self-repair; gives the sources to read again."""
+    def reconcile(self) -> list[tuple[int, Path]]:
+        """One pass of self-repair; gives the archives (source id, path) to read again."""
         with self._repair:
-            again = reconcile.check_present(self.store, self.catalog, self.clock())
+            reconcile.check_present(self.store, self.catalog, self.clock())
             self.collect_garbage()
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
-            return again
+            return self.unread()
+
+    def unread(self) -> list[tuple[int, Path]]:
+        """Archives that are to be read again because something that they brought is lost."""
+        rows = self.catalog.sources()
+        return [(r.id, Path(r.path)) for r in rows if r.state == "queued" and not r.stat_key]
 
     def collect_garbage(self) -> tuple[int, int]:
         """Delete what retention no longer holds; returns (blobs, bytes freed)."""

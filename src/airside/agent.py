@@ -1,0 +1,289 @@
+"""The agent: the only wiring. It opens the data directory, then serves, watches and repairs.
+
+One `asyncio.TaskGroup` holds every long-lived service. SIGTERM and SIGINT end it; a stop that
+takes longer than `stop_seconds` is forced, which is safe: what is on disk is right at any moment
+(design 4.4).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from airside import __version__
+from airside.config import Effective, Settings, default_directories
+from airside.control import create_control
+from airside.errors import AirsideError, ConfigError, StoreError
+from airside.jobs import ImportQueue
+from airside.node import Node, open_node
+from airside.observe import set_up_logs
+from airside.registry.app import create_app
+from airside.settle import StatKey
+from airside.watch import Watcher
+
+log = logging.getLogger("airside.agent")
+
+SOCKET = "airside.sock"
+_READ_THREADS = 4
+_SOCKET_MODE = 0o660
+_CLEANUP_SECONDS = 1.0
+_KEEPALIVE_SECONDS = 75.0
+_NOT_JUDGED = StatKey(0, 0, 0, 0)
+
+
+def run_agent(effective: Effective) -> int:
+    """Run until SIGTERM or SIGINT; gives the exit code. Raises AirsideError at start."""
+    settings = effective.settings
+    set_up_logs(form=settings.log_format, level=settings.log_level)
+    check_runtime(settings)
+    _make_default_directory(settings)
+    try:
+        with open_node(settings) as node:
+            return asyncio.run(_Agent(settings, node).run())
+    except* AirsideError as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[AirsideError]) -> AirsideError:
+    found: Any = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, AirsideError)
+    return found
+
+
+def check_runtime(settings: Settings) -> None:
+    """Publishing to containerd is not in this version: refuse what would silently not happen."""
+    sockets = [r for r in settings.runtime if r not in {"auto", "none"}]
+    if sockets:
+        raise ConfigError(
+            f"--runtime {sockets[0]}: this version serves by its registry only and does not "
+            "publish to containerd; use --runtime none and let containerd pull from the registry"
+        )
+
+
+def _make_default_directory(settings: Settings) -> None:
+    """Make the default watched directory; one that the user named may come later."""
+    default = default_directories()[0]
+    if any(directory.path == default for directory in settings.images):
+        with suppress(OSError):
+            default.mkdir(parents=True, exist_ok=True)
+
+
+class _Agent:
+    def __init__(self, settings: Settings, node: Node) -> None:
+        self._settings, self._node = settings, node
+        self._started_at = time.monotonic()
+        self._stop = asyncio.Event()
+        self._imports = ThreadPoolExecutor(settings.parallel_imports, "imports")
+        self._reads = ThreadPoolExecutor(_READ_THREADS, "reads")
+        self._by_hand = ThreadPoolExecutor(1, "imports-by-hand")
+        self._listen: str | None = None
+        self._queue: ImportQueue
+        self._watcher: Watcher
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
+        known = await self._known()
+        self._queue = ImportQueue(self._node, self._settings, self._imports)
+        self._watcher = Watcher(
+            [directory.path for directory in self._settings.images],
+            self._settings,
+            known,
+            self._queue.take,
+            executor=self._reads,
+        )
+        self._queue.watcher = self._watcher
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._registry())
+                await stack.enter_async_context(self._control())
+                self._say_ready()
+                await self._serve()
+        finally:
+            self._queue.stop()
+            for pool in (self._imports, self._by_hand, self._reads):
+                await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+        log.info("stopped")
+        return 0
+
+    async def _serve(self) -> None:
+        """Run the services until one fails or a stop is asked for."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._queue.run()),
+                group.create_task(self._watcher.run()),
+                group.create_task(self._reconcile()),
+            ]
+            await self._stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    def _asked_to_stop(self, name: str) -> None:
+        if self._stop.is_set():
+            return
+        log.info("%s: stopping", name)
+        self._stop.set()
+        self._queue.stop()
+        watchdog = threading.Timer(self._settings.stop_seconds, _force_stop)
+        watchdog.daemon = True
+        watchdog.start()
+
+    async def _known(self) -> dict[Path, StatKey]:
+        """The archives of the catalog that are watched. Others wait; their images stay."""
+        watched = {directory.path for directory in self._settings.images}
+        known: dict[Path, StatKey] = {}
+        for text, key in self._node.catalog.known().items():
+            path = Path(text)
+            if path.parent in watched:
+                known[path] = StatKey.parse(key) if key else _NOT_JUDGED
+            else:
+                await asyncio.to_thread(self._unwatched, text)
+        return known
+
+    def _unwatched(self, path: str) -> None:
+        for row in self._node.catalog.sources(path=path):
+            reason = "its directory is not watched any more; its images stay"
+            self._node.catalog.set_state(row.id, "waiting", self._node.clock(), reason=reason)
+
+    async def _reconcile(self) -> None:
+        """Repair what differs, now and then; what is to be read again is queued."""
+        for source_id, path in await asyncio.to_thread(self._node.unread):
+            if path.parent not in {d.path for d in self._settings.images}:
+                await self._queue.submit_path(source_id, path)
+        while True:
+            await asyncio.sleep(self._settings.reconcile_seconds)
+            try:
+                for source_id, path in await asyncio.to_thread(self._node.reconcile):
+                    await self._queue.submit_path(source_id, path)
+            except StoreError as exc:
+                log.warning("self-repair: %s; it is tried again", exc.message)
+
+    @asynccontextmanager
+    async def _registry(self) -> AsyncIterator[None]:
+        """Serve the registry on the configured address, if there is one."""
+        if not self._settings.listen:
+            yield
+            return
+        host, port = parse_listen(self._settings.listen)
+        app = create_app(
+            self._node.catalog,
+            self._node.store,
+            default_registry=self._settings.default_registry,
+            reads=self._reads,
+        )
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=_CLEANUP_SECONDS,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port, reuse_address=True)
+            try:
+                await site.start()
+            except OSError as exc:
+                raise ConfigError(
+                    f"cannot listen on {self._settings.listen}: {exc.strerror or exc}; "
+                    "choose another --listen"
+                ) from exc
+            self._listen = _address(runner)
+            yield
+        finally:
+            await runner.cleanup()
+
+    @asynccontextmanager
+    async def _control(self) -> AsyncIterator[None]:
+        """Serve the control socket."""
+        app = create_control(self._node, self._live, reads=self._reads, imports=self._by_hand)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
+        await runner.setup()
+        path = self._settings.data / SOCKET
+        try:
+            with _short_path(path) as short:
+                short.unlink(missing_ok=True)
+                await web.UnixSite(runner, str(short)).start()
+                short.chmod(_SOCKET_MODE)
+            yield
+        finally:
+            await runner.cleanup()
+            path.unlink(missing_ok=True)
+
+    def _say_ready(self) -> None:
+        where = ", ".join(str(d.path) for d in self._settings.images)
+        seconds = time.monotonic() - self._started_at
+        log.info("airside %s ready in %.2f s", __version__, seconds)
+        log.info("watching %s", where)
+        if self._listen is not None:
+            log.info("registry at http://%s", self._listen)
+            if not self._listen.startswith(("127.", "[::1]")):
+                log.warning("the registry is open to the network, without TLS or passwords")
+
+    def _live(self) -> dict[str, Any]:
+        """What only the running agent knows, for `status`."""
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "data": str(self._settings.data),
+            "listen": self._listen,
+            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "directories": [
+                {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}
+                for d in self._watcher.describe()
+            ],
+            "imports": [
+                {
+                    "path": str(path),
+                    "done_bytes": r.done_bytes,
+                    "total_bytes": r.total_bytes,
+                    "rate_bytes_per_second": round(
+                        r.done_bytes / max(time.monotonic() - r.started_at, 0.001)
+                    ),
+                }
+                for path, r in self._queue.running.items()
+            ],
+        }
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Parse `HOST:PORT`, `[::1]:5050` or `:5050`. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"--listen must be HOST:PORT, found {text!r}")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - asked for by an empty host
+
+
+def _address(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def _short_path(path: Path) -> Iterator[Path]:
+    """A path to the same file that fits into a socket address (107 bytes)."""
+    if len(os.fsencode(path)) <= 107:
+        yield path
+        return
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}/{path.name}")
+    finally:
+        os.close(descriptor)
+
+
+def _force_stop() -> None:
+    log.warning("the stop takes too long: forced; the next start checks what was written last")
+    logging.shutdown()
+    os._exit(1)

@@ -1,0 +1,164 @@
+"""The control socket's service: HTTP/1.1 with JSON under `/v1/`, for the command line.
+
+Reads go to the catalog in the `reads` pool; what only the running agent knows is added by
+`live`. `POST /v1/import` answers with NDJSON: progress, then the result or an error.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from airside.errors import AirsideError, RequestInvalidError
+from airside.importer import Outcome
+from airside.node import Node
+from airside.report import (
+    archives_report,
+    event_report,
+    events_report,
+    images_report,
+    outcome_report,
+    status_report,
+)
+
+_PROGRESS_SECONDS = 0.2
+_FOLLOW_SECONDS = 0.5
+_EVENTS_AT_ONCE = 1000
+
+Live = Callable[[], dict[str, Any]]
+"""Gives the part of the status that only the running agent knows."""
+
+
+def create_control(
+    node: Node, live: Live, *, reads: Executor, imports: Executor
+) -> web.Application:
+    """The application for the control socket."""
+    control = _Control(node, live, reads, imports)
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/v1/status", control.status),
+            web.get("/v1/images", control.images),
+            web.get("/v1/archives", control.archives),
+            web.get("/v1/events", control.events),
+            web.post("/v1/import", control.import_file),
+        ]
+    )
+    app.on_shutdown.append(control.stop)
+    return app
+
+
+class _Control:
+    def __init__(self, node: Node, live: Live, reads: Executor, imports: Executor) -> None:
+        self._node, self._live, self._reads, self._imports = node, live, reads, imports
+        self._stopping = threading.Event()
+
+    async def stop(self, _app: web.Application) -> None:
+        self._stopping.set()
+
+    async def _read(self, report: Callable[..., dict[str, Any]], *values: int) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reads, report, self._node.catalog, *values)
+
+    async def status(self, _request: web.Request) -> web.Response:
+        return web.json_response(await self._read(status_report) | self._live())
+
+    async def images(self, _request: web.Request) -> web.Response:
+        return web.json_response(await self._read(images_report))
+
+    async def archives(self, _request: web.Request) -> web.Response:
+        return web.json_response(await self._read(archives_report))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        try:
+            after = int(request.query.get("after", "0"))
+            limit = min(int(request.query.get("limit", "100")), _EVENTS_AT_ONCE)
+        except ValueError:
+            return _error(RequestInvalidError("after and limit must be whole numbers"), 400)
+        if request.query.get("follow"):
+            return await self._follow(request, after)
+        return web.json_response(await self._read(events_report, after, limit))
+
+    async def _follow(self, request: web.Request, after: int) -> web.StreamResponse:
+        """Send events as they come, one a line, until the client goes or the agent stops."""
+        response = await _ndjson(request)
+        loop, catalog = asyncio.get_running_loop(), self._node.catalog
+        if "after" not in request.query:
+            newest = await loop.run_in_executor(self._reads, lambda: catalog.events(limit=1))
+            after = newest[0].id if newest else 0
+        while not self._stopping.is_set() and request.transport is not None:
+            read = partial(catalog.events, after=after, limit=_EVENTS_AT_ONCE)
+            for row in await loop.run_in_executor(self._reads, read):
+                after = row.id
+                await _send(response, event_report(row))
+            await asyncio.sleep(_FOLLOW_SECONDS)
+        return response
+
+    async def import_file(self, request: web.Request) -> web.StreamResponse:
+        """Import a file by hand and tell how it goes. A client that goes away stops it."""
+        try:
+            path = Path((await request.json())["path"])
+            if not path.is_absolute():
+                raise ValueError(path)  # noqa: TRY301 - the same answer for all malformed bodies
+        except (ValueError, KeyError, TypeError):
+            return _error(RequestInvalidError("the body must be a path: {'path': '/…'}"), 400)
+        response = await _ndjson(request)
+        stop = threading.Event()
+        try:
+            outcome = await self._import(path, stop, response)
+            await _send(response, {"result": outcome_report(outcome)})
+        except ConnectionResetError:
+            stop.set()
+        except AirsideError as exc:
+            await _send(response, {"error": _error_object(exc)})
+        finally:
+            stop.set()
+        return response
+
+    async def _import(
+        self, path: Path, stop: threading.Event, response: web.StreamResponse
+    ) -> Outcome:
+        seen = (0, 0)
+
+        def progress(done_bytes: int, total_bytes: int) -> None:
+            nonlocal seen
+            seen = (done_bytes, total_bytes)
+
+        def work() -> Outcome:
+            return self._node.import_file(
+                path, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=progress
+            )
+
+        future = asyncio.get_running_loop().run_in_executor(self._imports, work)
+        try:
+            while not future.done():
+                await asyncio.wait([future], timeout=_PROGRESS_SECONDS)
+                await _send(response, {"done_bytes": seen[0], "total_bytes": seen[1]})
+        finally:
+            stop.set()
+            await asyncio.wait([future])
+        return future.result()
+
+
+async def _ndjson(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    return response
+
+
+async def _send(response: web.StreamResponse, value: dict[str, Any]) -> None:
+    await response.write(json.dumps(value).encode() + b"\n")
+
+
+def _error_object(error: AirsideError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, **error.context}
+
+
+def _error(error: AirsideError, status: int) -> web.Response:
+    return web.json_response({"schema": 1, "error": _error_object(error)}, status=status)

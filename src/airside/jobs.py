@@ -1,0 +1,299 @@
+"""The import queue: settled archives become jobs, a bounded number at once. Async.
+
+What always holds: at most one job per path runs; a newer version of a path stops the running job
+and takes its place; an archive that ends early or can't be done now is looked at again with a
+growing delay, and never holds up another; a bug that one archive meets is logged whole and ends
+that import only. The work itself is `airside.importer`, in the pool.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import ParamSpec, Protocol, TypeVar
+
+from airside.config import Settings, WatchedDirectory
+from airside.errors import (
+    AirsideError,
+    ArchiveChangedError,
+    NotFoundError,
+    StoppedError,
+    StoreError,
+    UnavailableError,
+)
+from airside.importer import Job, Outcome
+from airside.node import Node
+from airside.settle import Batch, StatKey
+
+log = logging.getLogger("airside.import")
+
+FIRST_RETRY_SECONDS = 1.0
+_RECORD_AGAIN_SECONDS = 2.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LookAgain(Protocol):
+    """The part of the watcher that the queue uses."""
+
+    def look_again(self, path: Path, *, after_seconds: float) -> None: ...
+
+
+@dataclass(slots=True)
+class Running:
+    """A job at work, for `status`."""
+
+    job: Job
+    stop: Event = field(default_factory=Event)
+    started_at: float = field(default_factory=time.monotonic)
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+    def progress(self, done_bytes: int, total_bytes: int) -> None:
+        self.done_bytes, self.total_bytes = done_bytes, total_bytes
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An archive to look at again: since when its bytes are as they are, and the next delay."""
+
+    key: StatKey | None
+    source_id: int
+    incomplete: bool
+    since: float
+    delay_seconds: float = FIRST_RETRY_SECONDS
+
+
+class ImportQueue:
+    """Turns batches of the watcher into imports. Belongs to the event loop's thread."""
+
+    def __init__(self, node: Node, settings: Settings, pool: Executor) -> None:
+        self._node, self._settings, self._pool = node, settings, pool
+        self._directories: Mapping[Path, WatchedDirectory] = {d.path: d for d in settings.images}
+        self._pending: OrderedDict[Path, Job] = OrderedDict()
+        self._waiting: dict[Path, _Waiting] = {}
+        self.running: dict[Path, Running] = {}
+        self._work = asyncio.Condition()
+        self._stopping = Event()
+        self.watcher: LookAgain | None = None
+
+    # what the watcher tells
+
+    async def take(self, batch: Batch) -> None:
+        """Record a batch and queue its archives."""
+        fresh = []
+        for settled in batch.settled:
+            if not _is_text(settled.path):
+                log.error("%r: the name is not UTF-8: rename the file", settled.path)
+                continue
+            waiting = self._waiting.get(settled.path)
+            if waiting is not None and waiting.key == settled.key:
+                await self._unchanged(settled.path, waiting)
+            else:
+                fresh.append(settled)
+                self._waiting.pop(settled.path, None)
+        if fresh:
+            files = [(str(s.path), str(s.key), s.key.size_bytes) for s in fresh]
+            ids = await self._record(self._node.catalog.settle, files, self._node.clock())
+            for settled in fresh:
+                await self._submit(self._job(ids[str(settled.path)], settled.path))
+        if batch.removed:
+            await self._remove(batch.removed)
+
+    async def _record(self, record: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+        """Record in the catalog; while it can't be written the batch waits, nothing is lost."""
+        while True:
+            try:
+                return await asyncio.to_thread(record, *values, **named)
+            except StoreError as exc:
+                log.warning("%s; it is tried again", exc.message)
+                await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+
+    def _job(self, source_id: int, path: Path) -> Job:
+        directory = self._directories.get(path.parent)
+        if directory is None:
+            return Job(source_id, path)
+        return Job(source_id, path, strict=directory.strict, on_removal=directory.on_removal)
+
+    async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
+        """A look again found the same bytes: an incomplete archive goes on waiting."""
+        if not waiting.incomplete:
+            await self._submit(self._job(waiting.source_id, path))
+            return
+        quiet = time.monotonic() - waiting.since
+        if quiet < self._settings.incomplete_seconds:
+            self._look_again(path, waiting)
+            return
+        reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again"
+        log.error("%s: %s", path, reason)
+        await self._record(
+            self._node.catalog.set_state,
+            waiting.source_id,
+            "failed",
+            self._node.clock(),
+            reason=reason,
+        )
+
+    def _look_again(self, path: Path, waiting: _Waiting) -> None:
+        if self.watcher is not None:
+            self.watcher.look_again(path, after_seconds=waiting.delay_seconds)
+        waiting.delay_seconds = min(waiting.delay_seconds * 2, self._settings.retry_seconds)
+
+    async def _remove(self, paths: tuple[Path, ...]) -> None:
+        removals: dict[str, str] = {}
+        for path in filter(_is_text, paths):
+            self._waiting.pop(path, None)
+            self._pending.pop(path, None)
+            if path in self.running:
+                self.running[path].stop.set()
+            directory = self._directories.get(path.parent)
+            removals[str(path)] = directory.on_removal if directory else "unpin"
+            log.info("%s: removed", path)
+        moves = await self._record(self._node.catalog.remove_sources, removals, self._node.clock())
+        if moves:
+            await self._record(self._node.collect_garbage)
+        await asyncio.to_thread(self._node.importer.write_index)
+
+    async def submit_path(self, source_id: int, path: Path) -> None:
+        """Queue an archive to be read again."""
+        await self._submit(self._job(source_id, path))
+
+    async def _submit(self, job: Job) -> None:
+        running = self.running.get(job.path)
+        if running is not None:
+            running.stop.set()
+        async with self._work:
+            self._pending[job.path] = job
+            self._work.notify()
+
+    # the work
+
+    async def run(self) -> None:
+        """Run jobs until cancelled; then stop those at work and wait for them."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._settings.parallel_imports):
+                    group.create_task(self._worker())
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ask the running jobs to stop; they do after their current chunk."""
+        self._stopping.set()
+        for running in self.running.values():
+            running.stop.set()
+
+    async def _worker(self) -> None:
+        while True:
+            async with self._work:
+                await self._work.wait_for(self._next_path)
+                path = self._next_path()
+                assert path is not None
+                running = self.running[path] = Running(self._pending.pop(path))
+            try:
+                await self._run(running)
+            finally:
+                async with self._work:
+                    del self.running[path]
+                    self._work.notify_all()
+
+    def _next_path(self) -> Path | None:
+        return next((path for path in self._pending if path not in self.running), None)
+
+    async def _run(self, running: Running) -> None:
+        """Do one job and see what it needs next."""
+        job = running.job
+        try:
+            outcome = await self._call_job(running)
+        except (StoppedError, NotFoundError):
+            return  # replaced, removed, or the agent stops
+        except ArchiveChangedError as exc:
+            log.info("%s", exc.message)
+            if self.watcher is not None:
+                self.watcher.look_again(job.path, after_seconds=self._settings.settle_seconds)
+            return
+        except (StoreError, UnavailableError) as exc:
+            log.warning("%s: %s; it is tried again", job.path, exc.message)
+            outcome = await self._failed(job, exc)
+        except Exception as exc:  # a bug, in one archive: the others go on
+            log.exception("%s: internal error", job.path)
+            bug = StoreError(f"internal error, please report it: {type(exc).__name__}: {exc}")
+            outcome = replace(await self._failed(job, bug), retry=False)
+        _log_outcome(outcome)
+        if outcome.retry:
+            await self._retry(job, incomplete=outcome.state == "incomplete")
+        else:
+            self._waiting.pop(job.path, None)
+
+    async def _failed(self, job: Job, error: AirsideError) -> Outcome:
+        """Record it if the catalog can be written; the retry comes in any case."""
+        try:
+            return await asyncio.to_thread(self._node.importer.failed, job, error)
+        except StoreError as exc:
+            log.warning("the failure could not be recorded: %s", exc.message)
+            return Outcome(job.path, "failed", reason=error.message, retry=True)
+
+    async def _call_job(self, running: Running) -> Outcome:
+        stop = running.stop
+
+        def work() -> Outcome:
+            return self._node.importer.run(
+                running.job,
+                stop=lambda: stop.is_set() or self._stopping.is_set(),
+                progress=running.progress,
+            )
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+
+    async def _retry(self, job: Job, *, incomplete: bool) -> None:
+        key = await asyncio.to_thread(_stat_key, job.path)
+        before = self._waiting.get(job.path)
+        waiting = _Waiting(key, job.source_id, incomplete, time.monotonic())
+        if before is not None and before.incomplete == incomplete:
+            waiting.delay_seconds = before.delay_seconds
+            if before.key == key:
+                waiting.since = before.since
+        self._waiting[job.path] = waiting
+        self._look_again(job.path, waiting)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the name is UTF-8: the catalog, JSON and logs hold texts."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stat_key(path: Path) -> StatKey | None:
+    try:
+        return StatKey.of(os.stat(path))  # noqa: PTH116 - follows links on purpose
+    except OSError:
+        return None
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    """One line for each result, and one for each problem."""
+    path, names = outcome.path, ", ".join(outcome.images[:3])
+    more = f" and {len(outcome.images) - 3} more" if len(outcome.images) > 3 else ""
+    if outcome.state == "imported":
+        log.info("%s: imported %s%s in %.2f s", path, names, more, outcome.seconds)
+    elif outcome.state == "partial":
+        log.warning("%s: imported in part: %s%s", path, names, more)
+    elif outcome.state == "incomplete":
+        log.info("%s: incomplete, waiting for the rest: %s", path, outcome.reason)
+    elif outcome.state == "rejected":
+        log.error("%s: rejected: %s", path, outcome.reason)
+    for problem in outcome.problems[:5]:
+        if problem.reason != outcome.reason or outcome.state == "partial":
+            log.warning(
+                "%s: %s%s", path, f"{problem.image}: " if problem.image else "", problem.reason
+            )
