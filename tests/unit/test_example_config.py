@@ -1,0 +1,15 @@
+from dataclasses import fields
+from pathlib import Path
+
+from airside.config import Settings, load_settings
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "config.example.toml"
+
+
+def test_the_example_configuration_is_valid_and_shows_the_defaults():
+    found = load_settings(file=EXAMPLE, environ={}, flags={}).settings
+    defaults = Settings()
+    for field in fields(Settings):
+        if field.name != "images":
+            assert getattr(found, field.name) == getattr(defaults, field.name), field.name
+    assert [str(d.path) for d in found.images][0] == "/var/lib/airside/images"
