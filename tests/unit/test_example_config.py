@@ -12,4 +12,4 @@ def test_the_example_configuration_is_valid_and_shows_the_defaults():
     for field in fields(Settings):
         if field.name != "images":
             assert getattr(found, field.name) == getattr(defaults, field.name), field.name
-    assert [str(d.path) for d in found.images][0] == "/var/lib/airside/images"
+    assert found.images[0].path == Path("/var/lib/airside/images")
