@@ -1,0 +1,343 @@
+"""The agent as a process: started, asked over its control socket, stopped or killed.
+
+Every wait is bounded, and no process is left behind: the agent dies with the test's process, and
+leaving the `with` block stops it (asserting that it stops well) unless the test failed.
+"""
+
+import contextlib
+import ctypes
+import http.client
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+SOCKET = "airside.sock"
+READY_SECONDS = 15.0
+STOP_SECONDS = 5.0
+WAIT_SECONDS = 15.0
+ASK_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+QUICK = {
+    "AIRSIDE_SETTLE_SECONDS": "0.1",
+    "AIRSIDE_QUIET_SECONDS": "0.6",
+    "AIRSIDE_REMOVAL_SECONDS": "0.3",
+    "AIRSIDE_MIN_FREE_BYTES": "0",
+}
+"""Shorter waits than the defaults, for tests that are not about them."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_WITHOUT_COMMAND_LINE = """
+import os, sys
+from pathlib import Path
+from airside.agent import run_agent
+from airside.config import load_settings
+flags = {"images": [], "runtime": []}
+words = iter(sys.argv[2:])
+for word in words:
+    key = word.removeprefix("--").replace("-", "_")
+    flags[key] = [*flags[key], next(words)] if key in flags and key in {"images", "runtime"} \
+        else next(words)
+file = flags.pop("config", None)
+flags = {k: v for k, v in flags.items() if v != []}
+if "images" in flags:
+    flags["images"] = tuple(flags["images"])
+if "runtime" in flags:
+    flags["runtime"] = tuple(flags["runtime"])
+sys.exit(run_agent(load_settings(file=file and Path(file), environ=os.environ, flags=flags)))
+"""
+
+
+class Agent:
+    """One agent over `images` (a directory or several) and `data`.
+
+    `environ`: `AIRSIDE_*` settings besides `QUICK`, by their whole names; None takes one out.
+    `tables`: what the `[[images]]` tables say besides the path, for instance `strict = true`.
+    `fault`: the value of `AIRSIDE_FAULT`. `before`: a command that runs the agent's, such as
+    `["setpriv", …]`. Started by `with` or `start()`; may be started again after it ended.
+    """
+
+    def __init__(
+        self,
+        images: Path | Sequence[Path],
+        data: Path,
+        *,
+        environ: Mapping[str, str | None] | None = None,
+        tables: Mapping[str, str | bool] | None = None,
+        fault: str | None = None,
+        flags: Sequence[str] = (),
+        before: Sequence[str] = (),
+        listen: str = "127.0.0.1:0",
+    ) -> None:
+        self.images_paths = [images] if isinstance(images, Path) else list(images)
+        self.data = data
+        self.environ = environ or {}
+        self.tables = tables or {}
+        self.fault = fault
+        self.flags, self.before, self.listen = list(flags), list(before), listen
+        self.log_path = data.with_name(data.name + ".log")
+        self.ready_seconds = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    # its life
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if kind is None and self.is_running:
+            self.stop()
+            return
+        self.kill()
+        if error is not None:
+            error.add_note(f"the agent's log ends:\n{self.log[-3000:]}")
+
+    def start(self, *, ready_seconds: float = READY_SECONDS) -> Self:
+        """Start the process and wait until its control socket answers."""
+        self.launch()
+        started_at = time.monotonic()
+        try:
+            self.wait_for(self._answers, ready_seconds, what="the control socket answers")
+        except BaseException:
+            self.kill()
+            raise
+        self.ready_seconds = time.monotonic() - started_at
+        return self
+
+    def launch(self) -> None:
+        """Start the process only: one with a fault may never be ready."""
+        assert not self.is_running
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # closed by kill() and stop()
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+            )
+
+    def command(self) -> list[str]:
+        has_command_line = importlib.util.find_spec("airside.cli.run") is not None
+        program = ["-m", "airside"] if has_command_line else ["-c", _WITHOUT_COMMAND_LINE]
+        words = [*self.before, sys.executable, *program, "run"]
+        if self.tables:
+            words += ["--config", str(self._write_config())]
+        else:
+            for path in self.images_paths:
+                words += ["--images", str(path)]
+        words += ["--data", str(self.data), "--listen", self.listen]
+        return [*words, "--runtime", "none", "--log-format", "json", *self.flags]
+
+    def _write_config(self) -> Path:
+        lines: list[str] = []
+        for path in self.images_paths:
+            lines += ["[[images]]", f"path = {json.dumps(str(path))}"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in self.tables.items()]
+        file = self.data.with_name(self.data.name + ".toml")
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+    def _environment(self) -> dict[str, str]:
+        found = {k: v for k, v in os.environ.items() if not k.startswith("AIRSIDE_")}
+        settings: dict[str, str | None] = {**QUICK, **self.environ, "AIRSIDE_FAULT": self.fault}
+        return found | {k: v for k, v in settings.items() if v is not None}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait_exit(self, seconds: float = WAIT_SECONDS) -> int:
+        """Wait until the process ends by itself; gives its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut; nothing happens if it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM; it must end well within 5 s."""
+        assert self._process is not None
+        assert self.is_running, f"the agent ended by itself:\n{self.log[-3000:]}"
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"no end {STOP_SECONDS} s after SIGTERM\n{self.log}") from None
+        assert code == 0, f"exit code {code} after SIGTERM\n{self.log[-3000:]}"
+
+    def restart(self) -> Self:
+        self.stop()
+        return self.start()
+
+    # what it says
+
+    @property
+    def log(self) -> str:
+        """What was logged since the last start."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
+        return ""
+
+    def logged(self, *levels: str) -> list[str]:
+        """Messages of these levels since the last start; what is no JSON counts as an error."""
+        found: list[str] = []
+        for line in self.log.splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                value = {"level": "error", "message": line}
+            if value["level"] in levels:
+                found.append(value["message"])
+        return found
+
+    def complaints(self) -> list[str]:
+        return self.logged("warning", "error", "critical")
+
+    def ask(self, path: str, *, method: str = "GET", body: object = None) -> Any:
+        """Ask the control socket; gives the JSON object, or a list where the answer is NDJSON."""
+        with contextlib.closing(_Connection(self.data)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            data = answer.read()
+            if answer.getheader("Content-Type", "").startswith("application/x-ndjson"):
+                return [json.loads(line) for line in data.splitlines()]
+            assert answer.status == 200, (answer.status, data)
+            return json.loads(data)
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.ask("/v1/status"))
+
+    def images(self) -> dict[str, dict[str, Any]]:
+        """By reference."""
+        return {item["reference"]: item for item in self.ask("/v1/images")["items"]}
+
+    def archives(self) -> dict[Path, dict[str, Any]]:
+        """By path."""
+        return {Path(item["path"]): item for item in self.ask("/v1/archives")["items"]}
+
+    def events(self, *kinds: str, path: Path | None = None, after: int = 0) -> list[dict[str, Any]]:
+        """Oldest first, at most the last 1000; only of these kinds and of this path, if given."""
+        items = self.ask(f"/v1/events?limit=1000&after={after}")["items"]
+        return [
+            item
+            for item in items
+            if (not kinds or item["kind"] in kinds) and path in (None, Path(item["path"] or "/"))
+        ]
+
+    def import_file(self, path: Path) -> dict[str, Any]:
+        """Import by hand and wait; gives the last line: `{"result": …}` or `{"error": …}`."""
+        lines = self.ask("/v1/import", method="POST", body={"path": str(path)})
+        return dict(lines[-1])
+
+    @property
+    def registry(self) -> str:
+        """HOST:PORT."""
+        return str(self.status()["listen"])
+
+    def get(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+        """Ask the registry, for instance for `/v2/…/manifests/1`: status and body."""
+        host, _, port = self.registry.rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=ASK_SECONDS)
+        with contextlib.closing(connection):
+            connection.request(method, quote(path, safe="/:?=&@"))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    # waiting
+
+    def _answers(self) -> bool:
+        assert self.is_running, f"the agent ended at its start:\n{self.log[-3000:]}"
+        try:
+            return bool(self.status()["running"])
+        except OSError:
+            return False
+
+    def wait_for(
+        self, predicate: Callable[[], Any], seconds: float = WAIT_SECONDS, *, what: str = ""
+    ) -> Any:
+        """Ask again and again until it gives something true, and return that."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = predicate()
+            if found:
+                return found
+            if time.monotonic() >= deadline:
+                now = ""
+                with contextlib.suppress(OSError, AssertionError):
+                    now = json.dumps(list(self.archives().values()), indent=1)[-3000:]
+                what = what or getattr(predicate, "__name__", "the condition")
+                raise AssertionError(f"not within {seconds} s: {what}\n{now}\n{self.log[-3000:]}")
+            time.sleep(POLL_SECONDS)
+
+    def wait_state(self, path: Path, *states: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+        """Wait until the archive is in one of these states; gives it as `archives` shows it."""
+
+        def reached() -> dict[str, Any] | None:
+            found = self.archives().get(path)
+            return found if found is not None and found["state"] in states else None
+
+        found = self.wait_for(reached, seconds, what=f"{path.name} is {' or '.join(states)}")
+        return dict(found)
+
+    def wait_imported(self, *paths: Path, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until all these archives are imported; one that cannot be fails at once."""
+
+        def all_imported() -> bool:
+            found = self.archives()
+            states = {p: found.get(p, {}).get("state", "unknown") for p in paths}
+            bad = {p.name: found[p] for p, s in states.items() if s in {"rejected", "partial"}}
+            assert not bad, bad
+            return set(states.values()) <= {"imported"}
+
+        self.wait_for(all_imported, seconds)
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the control socket, whatever the length of its path."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__("localhost", timeout=ASK_SECONDS)
+        self._data = data
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ASK_SECONDS)
+        descriptor = os.open(self._data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
+        except BaseException:
+            self.sock.close()
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
