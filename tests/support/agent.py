@@ -161,6 +161,11 @@ class Agent:
         return found | {k: v for k, v in settings.items() if v is not None}
 
     @property
+    def watched(self) -> Path:
+        """The first watched directory."""
+        return self.images_paths[0]
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
