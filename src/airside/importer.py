@@ -215,10 +215,13 @@ class Importer:
             job.path, "rejected", problems=(problem,), seconds=seconds, reason=error.message
         )
 
-    def write_index(self) -> None:
-        """Bring `index.json` up to date. A failure is logged: the catalog is the truth."""
+    def write_index(self, *, compare: bool = False) -> None:
+        """Bring `index.json` up to date. A failure is logged: the catalog is the truth.
+
+        `compare`: by its bytes, not only by its generation.
+        """
         try:
-            self._index.write()
+            self._index.write(compare=compare)
         except StoreError as exc:
             log.warning("index.json could not be written, it is tried again later: %s", exc)
 

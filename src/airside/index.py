@@ -42,14 +42,21 @@ class IndexWriter:
         self._store, self._catalog = store, catalog
         self._lock = threading.Lock()
 
-    def write(self) -> bool:
-        """Write if the catalog changed; returns whether it did. Raises StoreError."""
-        wanted = self._catalog.generation
+    def write(self, *, compare: bool = False) -> bool:
+        """Write if the catalog changed; returns whether it did. Raises StoreError.
+
+        The generation tells, unless the bytes are to be compared. It is read first: an index is
+        at most newer than it says, and then the writer of that change comes after us.
+        """
         with self._lock:
-            if index_generation(self._store.read_index()) >= wanted:
-                return False
             generation = self._catalog.generation
-            self._store.write_index(render_index(self._catalog, generation))
+            found = self._store.read_index()
+            if not compare and index_generation(found) == generation:
+                return False
+            wanted = render_index(self._catalog, generation)
+            if found == wanted:
+                return False
+            self._store.write_index(wanted)
             return True
 
 
@@ -101,6 +108,7 @@ def rebuild_catalog(
     raw = store.read_index()
     if raw is None or index_generation(raw) < 0:
         return 0
+    done = {row.path for row in catalog.sources()}  # by a rebuild that was interrupted
     by_archive: dict[str, _Found] = defaultdict(_Found)
     for item in load_json(raw, "index.json")["manifests"]:
         root = parse_descriptor(item, "index.json")
@@ -112,6 +120,8 @@ def rebuild_catalog(
             into.platforms |= found.platforms
             into.blobs |= found.blobs
     for path, found in by_archive.items():
+        if path in done:
+            continue
         catalog.restore(
             path,
             found.claims,

@@ -80,7 +80,7 @@ class Node:
     def unread(self) -> list[tuple[int, Path]]:
         """Archives that are to be read again because something that they brought is lost."""
         rows = self.catalog.sources()
-        return [(r.id, Path(r.path)) for r in rows if r.state == "queued" and not r.stat_key]
+        return [(r.id, Path(r.path)) for r in rows if r.state == "queued" and r.reason]
 
     def collect_garbage(self) -> tuple[int, int]:
         """Delete what retention no longer holds; returns (blobs, bytes freed)."""
@@ -100,11 +100,10 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
         store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)
         store.prepare()
         store.sweep_ingest()
-        lost_catalog = not (data / CATALOG).exists()
         catalog = Catalog(data / CATALOG)
         try:
             node = _assemble(settings, store, catalog, clock)
-            _recover(node, lost_catalog=lost_catalog)
+            _recover(node)
             yield node
             catalog.set_meta({"clean": "1"})
         finally:
@@ -121,10 +120,10 @@ def _assemble(
     return Node(settings, store, catalog, importer, index, guard, clock)
 
 
-def _recover(node: Node, *, lost_catalog: bool) -> None:
+def _recover(node: Node) -> None:
     """Bring store and catalog together after whatever happened before."""
     catalog, store, now = node.catalog, node.store, node.clock()
-    if lost_catalog:
+    if catalog.meta("clean") is None:  # new, or made anew and not yet whole
         node.restored = rebuild_catalog(store, catalog, now, _is_file)
         if node.restored:
             log.warning("the catalog was lost: %d names restored from index.json", node.restored)
@@ -135,7 +134,7 @@ def _recover(node: Node, *, lost_catalog: bool) -> None:
     if not clean:
         reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)
-    node.importer.write_index()
+    node.importer.write_index(compare=True)
 
 
 def _is_file(path: Path) -> bool:

@@ -12,6 +12,7 @@ from airside.catalog.schema import MIGRATIONS, VERSION
 from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
 
 _BUSY_SECONDS = 10.0
+_REBUILD = "stop the agent and move catalog.db away: the next start makes it anew from index.json"
 
 
 @contextlib.contextmanager
@@ -26,22 +27,31 @@ def translated(doing: str) -> Iterator[None]:
             sqlite3.SQLITE_CORRUPT: StoreCorruptError,
             sqlite3.SQLITE_NOTADB: StoreCorruptError,
         }
-        raise kinds.get(code, StoreError)(f"the catalog: {doing}: {exc}") from exc
+        kind = kinds.get(code, StoreError)
+        hint = _REBUILD if kind is StoreCorruptError else None
+        raise kind(f"the catalog: {doing}: {exc}", hint=hint) from exc
 
 
 class Writer:
     """The one connection that writes, used under its lock by whichever thread needs it."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         with translated(f"cannot open {path}"):
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-                self._connection.execute(f"PRAGMA {pragma}").fetchall()
-            self._migrate(path)
+            try:
+                self._prepare(path)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self, path: Path) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        self._migrate(path)
 
     def _migrate(self, path: Path) -> None:
         """Bring the tables to VERSION; an older catalog is copied beside itself before."""
@@ -65,7 +75,7 @@ class Writer:
     @contextlib.contextmanager
     def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
         """One write transaction: committed and durable at the end, rolled back by any exception."""
-        with self._lock, translated(doing):
+        with self.lock, translated(doing):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -76,7 +86,7 @@ class Writer:
                 raise
 
     def close(self) -> None:
-        with self._lock, translated("close"):
+        with self.lock, translated("close"):
             self._connection.close()
 
 

@@ -6,16 +6,18 @@ Left to others: the blobs themselves, and the decision what a tag should be (`ai
 All methods are safe to call from any thread; the time is given by the caller, in seconds.
 """
 
+import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airside.catalog.database import Readers, Writer
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.catalog.view import CatalogView
 from airside.desired import Claim, decide_tag
+from airside.errors import NotFoundError
 from airside.faults import fault
 from airside.oci.digest import Digest
 from airside.oci.model import Document, Index
@@ -30,7 +32,7 @@ class Catalog(CatalogView):
     def __init__(self, path: Path) -> None:
         self._writer = Writer(path)
         super().__init__(Readers(path))
-        self._generation = int(self.meta("generation") or 0)
+        self._generation = self._next_generation = super().generation
 
     @property
     def generation(self) -> int:
@@ -49,11 +51,12 @@ class Catalog(CatalogView):
     ) -> dict[str, int]:
         """Record files that settled, in order: (path, stat key, size). Gives their source ids.
 
-        Each gets the next sequence number; one that a rebuild restored keeps its own.
+        Each gets the next sequence number. A watched file that did not change since it got its
+        number keeps it, and so does one that a rebuild restored.
         """
         ids: dict[str, int] = {}
         fault("catalog.before_settle")
-        with self._writer.transaction("record settled archives") as db:
+        with self._transaction("record settled archives") as db:
             for path, stat_key, size in files:
                 ids[path] = self._settle_one(db, kind, path, stat_key, size, now)
                 _event(db, now, "settled", path=path)
@@ -68,8 +71,12 @@ class Catalog(CatalogView):
             "SELECT id, sequence, stat_key, state FROM source WHERE kind = ? AND path = ?",
             (kind, path),
         ).fetchone()
-        restored = found is not None and not found["stat_key"] and found["state"] == "imported"
-        sequence = found["sequence"] if restored else _next_sequence(db)
+        keeps = (
+            kind == "archive"
+            and found is not None
+            and found["stat_key"] in {stat_key, "" if found["state"] == "imported" else stat_key}
+        )
+        sequence = found["sequence"] if keeps else _next_sequence(db)
         row = db.execute(
             "INSERT INTO source (kind, path, stat_key, sequence, state, size_bytes, settled_at,"
             " changed_at) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)"
@@ -82,27 +89,36 @@ class Catalog(CatalogView):
         return int(row["id"])
 
     def set_state(self, source_id: int, state: str, now: float, *, reason: str = "") -> None:
-        """Record a passing state (importing, incomplete, failed, unreadable)."""
-        with self._writer.transaction("record a state") as db:
+        """Record a passing state (importing, incomplete, failed, unreadable) of a present one."""
+        with self._transaction("record a state") as db:
             row = db.execute(
                 "UPDATE source SET state = ?, reason = ?, changed_at = ? WHERE id = ?"
-                " AND (state != ? OR reason != ?) RETURNING path",
+                " AND state != 'removed' AND (state != ? OR reason != ?) RETURNING path",
                 (state, reason, now, source_id, state, reason),
             ).fetchone()
             if row is not None:
                 _event(db, now, state, path=row["path"], detail=reason)
-            self._changed(db)
+                self._changed(db)
 
     def record_import(self, result: Import, now: float) -> list[TagMove]:
-        """Record what an archive brought: documents, blobs, names, and where tags point now."""
-        with self._writer.transaction("record an import") as db:
+        """Record what an archive brought: documents, blobs, names, and where tags point now.
+
+        Raises NotFoundError if the archive was removed meanwhile.
+        """
+        with self._transaction("record an import") as db:
             source = db.execute(
-                "SELECT path, sequence FROM source WHERE id = ?", (result.source_id,)
+                "SELECT path, sequence, stat_key, state FROM source WHERE id = ?",
+                (result.source_id,),
             ).fetchone()
+            if source["state"] == "removed":
+                raise NotFoundError(f"{source['path']} was removed while it was imported")
             _record_documents(db, result, now)
             moves: list[TagMove] = []
             if not result.keeps_claims:
-                moves = self._replace_claims(db, result, source["sequence"], now)
+                sequence = source["sequence"]
+                if source["stat_key"] != result.stat_key:  # replaced after it settled
+                    sequence = _renumber(db, result.source_id)
+                moves = self._replace_claims(db, result, sequence, now)
             fault("catalog.in_import")
             _record_source(db, result, now)
             detail = json.dumps({"images": len(result.claims), "seconds": round(result.seconds, 3)})
@@ -172,7 +188,8 @@ class Catalog(CatalogView):
     def remove_sources(self, removals: Mapping[str, str], now: float) -> list[TagMove]:
         """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
         moves: list[TagMove] = []
-        with self._writer.transaction("record removed archives") as db:
+        changed = False
+        with self._transaction("record removed archives") as db:
             for path, policy in removals.items():
                 row = db.execute(
                     "UPDATE source SET state = 'removed', stat_key = '', changed_at = ?,"
@@ -182,6 +199,7 @@ class Catalog(CatalogView):
                 ).fetchone()
                 if row is None:
                     continue
+                changed = True
                 fault("catalog.in_remove")
                 _event(db, now, "removed", path=path, detail=policy)
                 claims = _claims_of(db, row["id"])
@@ -191,16 +209,20 @@ class Catalog(CatalogView):
                     if claim["tag"]:
                         where = (claim["repository_id"], claim["tag"])
                         moves += self._settle_tag(db, *where, now, policy)
-            self._changed(db)
+            if changed:
+                self._changed(db)
         fault("catalog.after_remove")
         return moves
 
     def read_again(self, source_ids: Iterable[int], now: float, reason: str) -> None:
-        """Forget that these archives were judged: what they brought is missing from the store."""
-        with self._writer.transaction("mark archives to be read again") as db:
+        """Queue these archives with a reason: what they brought is missing from the store.
+
+        They keep their stat keys and so, if unchanged, their sequence numbers.
+        """
+        with self._transaction("mark archives to be read again") as db:
             for source_id in source_ids:
                 row = db.execute(
-                    "UPDATE source SET stat_key = '', state = 'queued', changed_at = ?, reason = ?"
+                    "UPDATE source SET state = 'queued', changed_at = ?, reason = ?"
                     " WHERE id = ? AND state != 'removed' RETURNING path",
                     (now, reason, source_id),
                 ).fetchone()
@@ -210,7 +232,7 @@ class Catalog(CatalogView):
 
     def mark_blob(self, digest: Digest, state: str, now: float) -> None:
         """Record that a blob was verified (`held`), is quarantined or lost."""
-        with self._writer.transaction("mark a blob") as db:
+        with self._transaction("mark a blob") as db:
             db.execute(
                 "UPDATE blob SET state = ?, verified_at = ? WHERE digest = ?",
                 (state, now, str(digest)),
@@ -225,21 +247,23 @@ class Catalog(CatalogView):
         Roots (design 4.3): current tags, retained generations, claims of present sources, and
         referrers whose subject is held. Tags unbacked for too long go first.
         """
-        with self._writer.transaction("collect garbage") as db:
+        with self._transaction("collect garbage") as db:
             limit = now - unbacked_after_seconds
-            for row in db.execute(
+            expired = db.execute(
                 "SELECT repository_id, name, digest FROM tag WHERE unbacked_since <= ?", (limit,)
-            ).fetchall():
+            ).fetchall()
+            for row in expired:
                 _drop_tag(db, row["repository_id"], row["name"], row["digest"], now)
-            db.execute(
+            forgotten = db.execute(
                 "DELETE FROM claim WHERE source_id IN (SELECT id FROM source"
                 " WHERE state = 'removed' AND changed_at <= ?)",
                 (limit,),
-            )
+            ).rowcount
             _trim_generations(db, retention)
             freed = _sweep(db)
             if freed:
                 _event(db, now, "collected", detail=json.dumps({"blobs": len(freed)}))
+            if freed or expired or forgotten:
                 self._changed(db)
         return [Digest(*text.split(":", 1)) for text in freed]
 
@@ -260,7 +284,7 @@ class Catalog(CatalogView):
         """
         sequence = max((sequence for _, sequence in claims), default=0)
         state = "imported" if present else "removed"
-        with self._writer.transaction("restore") as db:
+        with self._transaction("restore") as db:
             row = db.execute(
                 "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at)"
                 " VALUES ('archive', ?, ?, ?, ?, ?) RETURNING id",
@@ -300,10 +324,22 @@ class Catalog(CatalogView):
                         self._settle_tag(db, repository_id, claim.tag, now, "unpin")
             self._changed(db)
 
+    @contextlib.contextmanager
+    def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """A transaction that may change the generation, which is told only after the commit.
+
+        Told before, a reader would keep what it read as an answer of the new generation.
+        """
+        with self._writer.lock:
+            self._next_generation = self._generation
+            with self._writer.transaction(doing) as db:
+                yield db
+            self._generation = self._next_generation
+
     def _changed(self, db: sqlite3.Connection) -> None:
-        """Count a change. Called last in a transaction, so that readers see it with the change."""
-        self._generation += 1
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(self._generation),))
+        """Count a change; called once in a transaction."""
+        number = self._next_generation = self._generation + 1
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(number),))
 
 
 def plan_digest(claims: Iterable[ClaimedName]) -> str:
@@ -317,6 +353,13 @@ def _next_sequence(db: sqlite3.Connection) -> int:
     highest = db.execute("SELECT max(sequence) FROM source").fetchone()[0] or 0
     number = max(int(row["value"]) if row else 0, highest) + 1
     db.execute("INSERT OR REPLACE INTO meta VALUES ('sequence', ?)", (str(number),))
+    return number
+
+
+def _renumber(db: sqlite3.Connection, source_id: int) -> int:
+    """Give a source the next sequence number."""
+    number = _next_sequence(db)
+    db.execute("UPDATE source SET sequence = ? WHERE id = ?", (number, source_id))
     return number
 
 

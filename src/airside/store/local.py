@@ -48,11 +48,15 @@ class LocalIngest:
         self._min_free_bytes = min_free_bytes
         self._space_checked = -_SPACE_CHECK_BYTES
         self._writeback_from = 0
+        self._done = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with translated("cannot create", path):
             self._descriptor: int | None = os.open(path, flags, 0o444)
-            fault("ingest.after_create")
-        self._done = False
+            try:
+                fault("ingest.after_create")
+            except BaseException:
+                self.discard()
+                raise
 
     def hash(self, chunk: BytesLike) -> None:
         self._hasher.update(chunk)
