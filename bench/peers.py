@@ -1,0 +1,141 @@
+"""Processes that the benchmark compares: the agent, and Debian's docker-registry with skopeo."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+AIRSIDE = (sys.executable, "-m", "airside")
+
+
+@dataclass
+class Agent:
+    """A running agent on its own directories."""
+
+    process: subprocess.Popen[bytes]
+    images: Path
+    data: Path
+    registry: str = ""
+
+    def get(self, path: str) -> Any:
+        with contextlib.closing(_unix(self.data / "airside.sock")) as connection:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    def memory_mb(self, field: str) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith(field))
+        return int(line.split()[1]) / 1024
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _unix(path: Path) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    return connection
+
+
+@contextlib.contextmanager
+def agent(base: Path, *, fresh: bool = True) -> Iterator[Agent]:
+    """Run the agent on `base`; gives it when its control socket answers."""
+    images, data = base / "images", base / "data"
+    if fresh:
+        shutil.rmtree(base, ignore_errors=True)
+    images.mkdir(parents=True, exist_ok=True)
+    command = [*AIRSIDE, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
+    log = (base / "log").open("ab")
+    process = subprocess.Popen([*command, "--runtime", "none"], stderr=log)
+    try:
+        found = Agent(process, images, data)
+        wait_until(lambda: _answers(found), 10)
+        found.registry = found.get("/v1/status")["listen"]
+        yield found
+    finally:
+        stop(process)
+        log.close()
+
+
+def _answers(found: Agent) -> bool:
+    try:
+        found.get("/v1/status")
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition, seconds: float, pause: float = 0.005) -> float:  # noqa: ANN001
+    """Wait for a condition; returns when it was met."""
+    end = time.perf_counter() + seconds
+    while not condition():
+        if time.perf_counter() > end:
+            raise TimeoutError
+        time.sleep(pause)
+    return time.perf_counter()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def head(registry: str, path: str) -> int:
+    connection = http.client.HTTPConnection(registry, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("HEAD", path)
+        return connection.getresponse().status
+
+
+@contextlib.contextmanager
+def docker_registry(base: Path) -> Iterator[str]:
+    """Run Debian's docker-registry on an empty directory; gives host:port."""
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = base / "config.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {base / 'store'}}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    process = subprocess.Popen(
+        ["docker-registry", "serve", config],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _listens(port), 10)
+        yield f"127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def shell(command: str) -> float:
+    """Run a shell pipeline; returns its seconds."""
+    started = time.perf_counter()
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, capture_output=True)
+    return time.perf_counter() - started

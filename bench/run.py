@@ -1,0 +1,283 @@
+"""`make bench`: Airside against its peers, in one run, as ratios.
+
+Each figure is the median of `--runs` pairs; a pair runs both sides one after the other on the same
+files in the page cache. Absolute times depend on the machine, the ratios much less.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from peers import Agent, agent, docker_registry, head, shell, wait_until
+
+from support.images import (
+    TestImage,
+    big_archive,
+    docker_archive,
+    image_of,
+    layer_of,
+    oci_archive,
+    random_image,
+)
+
+MIB = 1024 * 1024
+
+
+def image_set(size_mb: int, compression: str) -> dict[str, TestImage]:
+    """Twelve images on one base that is 40 % of the bytes."""
+    base = layer_of(_layer_tar(0, size_mb * 4 // 10), compression=compression)
+    rest = size_mb * 6 // 10 // 12
+    return {
+        f"registry.example/bench/app-{n}:1": image_of(
+            [base, layer_of(_layer_tar(n, rest), compression=compression)], label=str(n)
+        )
+        for n in range(1, 13)
+    }
+
+
+def _layer_tar(seed: int, size_mb: int) -> bytes:
+    """A tar of one file, about half compressible."""
+    import io  # noqa: PLC0415
+    import tarfile  # noqa: PLC0415
+
+    rng = random.Random(seed)
+    words = [rng.randbytes(rng.randint(3, 9)).hex().encode() for _ in range(2000)]
+    text = b" ".join(rng.choices(words, k=40_000))
+    data = b"".join(
+        rng.randbytes(MIB // 2) + _rotated(text, rng)[: MIB // 2] for _ in range(max(1, size_mb))
+    )
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo(f"usr/lib/file-{seed}")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _rotated(text: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(text))
+    return (text[at:] + text[:at]) * (1 + MIB // 2 // len(text))
+
+
+class Bench:
+    def __init__(self, base: Path, runs: int, size_mb: int) -> None:
+        self.base, self.runs, self.size_mb = base, runs, size_mb
+        self.rows: list[tuple[str, str]] = []
+
+    def say(self, what: str, figure: str) -> None:
+        self.rows.append((what, figure))
+        print(f"{what:58} {figure}", flush=True)
+
+    def archives(self) -> tuple[dict[str, Path], list[str]]:
+        """The set as docker-archives, and as an OCI archive with gzip layers."""
+        plain = image_set(self.size_mb, "none")
+        found = {}
+        for suffix, compression in (("tar", "none"), ("tar.gz", "gzip"), ("tar.zst", "zstd")):
+            found[suffix] = self.base / f"set.{suffix}"
+            docker_archive(found[suffix], plain, compression=compression)
+        found["oci"] = self.base / "set-oci.tar"
+        oci_archive(found["oci"], image_set(self.size_mb, "gzip"))
+        return found, list(plain)
+
+    def drop(self, archive: Path, names: list[str]) -> tuple[float, Agent]:
+        """Seconds from a rename into place until every image is served."""
+        with agent(self.base / "agent") as node:
+            waiting = self.base / "agent" / archive.name
+            shutil.copyfile(archive, waiting)
+            shell("sync")
+            started = time.perf_counter()
+            waiting.rename(node.images / archive.name)
+            paths = [f"/v2/{n.replace(':1', '')}/manifests/1" for n in names]
+            end = wait_until(lambda: all(head(node.registry, p) == 200 for p in paths[-1:]), 300)
+            assert all(head(node.registry, p) == 200 for p in paths)
+            return end - started, node
+
+    def compare(self, what: str, ours: Callable[[], float], theirs: Callable[[], float]) -> None:
+        pairs = [(ours(), theirs()) for _ in range(self.runs)]
+        ratios = [b / a for a, b in pairs]
+        mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
+        self.say(
+            what, f"{mine:7.3f} s  peer {other:7.3f} s  peer/ours {statistics.median(ratios):.2f}"
+        )
+
+    def imports(self) -> None:
+        archives, names = self.archives()
+        sizes = ", ".join(f"{k} {p.stat().st_size / 1e6:.0f} MB" for k, p in archives.items())
+        self.say("set of 12 images", sizes)
+        out = self.base / "out"
+        pipes = {
+            "tar": "cat {}",
+            "tar.gz": f"{'pigz' if shutil.which('pigz') else 'gzip'} -dc {{}}",
+            "tar.zst": "zstd -dc {}",
+        }
+        for suffix, command in pipes.items():
+            source = archives[suffix]
+            pipe = f"{command.format(source)} | tee {out} | openssl dgst -sha256; sync {out}; rm {out}"
+            self.compare(
+                f"{suffix}: dropped → served / C tools: decompress | write | sha256",
+                lambda s=source: self.drop(s, names)[0],
+                lambda p=pipe: shell(p),
+            )
+        copies = {
+            "tar": f"cp {{}} {out}",
+            "tar.gz": f"{pipes['tar.gz']} > {out}",
+            "tar.zst": f"zstd -dcf {{}} > {out}",
+        }
+        for suffix, command in copies.items():
+            source = archives[suffix]
+            copy = f"{command.format(source)}; sync {out}; rm {out}"
+            self.compare(
+                f"{suffix}: dropped → served / decompress or copy to a file, sync",
+                lambda s=source: self.drop(s, names)[0],
+                lambda c=copy: shell(c),
+            )
+        self.compare(
+            "OCI, gzip layers: dropped → served / skopeo → docker-registry",
+            lambda: self.drop(archives["oci"], names)[0],
+            lambda: self.skopeo(f"oci-archive:{archives['oci']}", names),
+        )
+        self.compare(
+            "docker-archive tar: dropped → served / skopeo → docker-registry",
+            lambda: self.drop(archives["tar"], names)[0],
+            lambda: self.skopeo(f"docker-archive:{archives['tar']}", names),
+        )
+        for path in archives.values():
+            path.unlink()
+
+    def skopeo(self, source: str, names: list[str]) -> float:
+        """Seconds to copy every image of an archive into an empty docker-registry."""
+        with docker_registry(self.base / "registry") as registry:
+            started = time.perf_counter()
+            for name in names:
+                target = f"docker://{registry}/{name.split('/', 1)[1]}"
+                copy = "skopeo --insecure-policy copy -q --dest-tls-verify=false"
+                shell(f"{copy} {source}:{name} {target}")
+            return time.perf_counter() - started
+
+    def memory(self, total_mb: int) -> None:
+        for suffix, compression in (("tar", "none"), ("tar.gz", "gzip"), ("tar.zst", "zstd")):
+            archive = self.base / f"big.{suffix}"
+            big_archive(archive, total_mb * MIB, compression=compression)
+            with agent(self.base / "agent") as node:
+                idle = node.memory_mb("VmRSS")
+                archive.rename(node.images / archive.name)
+                path = "/v2/docker.io/airside/big/manifests/1"
+                wait_until(lambda r=node.registry, p=path: head(r, p) == 200, 600, 0.05)
+                peak = node.memory_mb("VmHWM")
+            self.say(
+                f"memory, {total_mb} MB as {suffix}", f"idle {idle:.0f} MB, peak {peak:.0f} MB"
+            )
+
+    def idle(self, seconds: float = 30.0) -> None:
+        with agent(self.base / "agent") as node:
+            archive = node.images / "a.tar"
+            docker_archive(archive, {"bench/a:1": random_image(1)})
+            time.sleep(3)
+            before = node.cpu_seconds()
+            time.sleep(seconds)
+            used = node.cpu_seconds() - before
+            memory = node.memory_mb("VmRSS")
+        self.say("idle", f"{memory:.0f} MB RSS, {100 * used / seconds:.2f} % of a core")
+
+    def restart(self, count: int = 200) -> None:
+        base = self.base / "agent"
+        with agent(base) as node:
+            for n in range(count):
+                docker_archive(
+                    node.images / f"a{n}.tar", {f"bench/a{n}:1": random_image(n, layer_bytes=2000)}
+                )
+            wait_until(
+                lambda: node.get("/v1/status")["archives"].get("imported") == count, 120, 0.2
+            )
+        with agent(base, fresh=False) as node:
+            log = (base / "log").read_text().splitlines()
+            ready = [json.loads(line)["message"] for line in log if " ready in " in line][-1]
+            reads = Path(f"/proc/{node.process.pid}/io").read_text().splitlines()[0]
+        self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
+
+    def pulls(self) -> None:
+        """One big blob and many manifests, against docker-registry with the same content."""
+        archive = self.base / "pull.tar"
+        layer = layer_of(_layer_tar(7, 256), compression="stored")
+        images = {"registry.example/bench/pull:1": image_of([layer])}
+        oci_archive(archive, images)
+        blob = str(layer.digest)
+        with agent(self.base / "agent") as node, docker_registry(self.base / "registry") as peer:
+            shutil.copy(archive, node.images)
+            path = "registry.example/bench/pull"
+            wait_until(lambda: head(node.registry, f"/v2/{path}/manifests/1") == 200, 60)
+            shell(
+                "skopeo --insecure-policy copy -q --dest-tls-verify=false"
+                f" oci-archive:{archive}:registry.example/bench/pull:1 docker://{peer}/bench/pull:1"
+            )
+            ours, theirs = f"http://{node.registry}/v2/{path}", f"http://{peer}/v2/bench/pull"
+            self.compare(
+                "pull of one 256 MB blob / docker-registry",
+                lambda: shell(f"curl -sf -o /dev/null {ours}/blobs/{blob}"),
+                lambda: shell(f"curl -sf -o /dev/null {theirs}/blobs/{blob}"),
+            )
+            rates = [
+                (asyncio.run(_requests(f"{ours}/manifests/1")),
+                 asyncio.run(_requests(f"{theirs}/manifests/1")))
+                for _ in range(self.runs)
+            ]  # fmt: skip
+            mine, other = (statistics.median(side) for side in zip(*rates, strict=True))
+            self.say(
+                "manifests per second / docker-registry",
+                f"{mine:.0f}  peer {other:.0f}  ours/peer {mine / other:.2f}",
+            )
+
+
+async def _requests(url: str, count: int = 6000, clients: int = 16) -> float:
+    """Requests per second of so many keep-alive clients that only look for the length."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(name, int(port))
+        for _ in range(count // clients):
+            writer.write(request)
+            header = await reader.readuntil(b"\r\n\r\n")
+            fields = dict(
+                line.lower().split(b": ", 1) for line in header.split(b"\r\n")[1:] if line
+            )
+            await reader.readexactly(int(fields[b"content-length"]))
+        writer.close()
+        await writer.wait_closed()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return count / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--size-mb", type=int, default=750)
+    parser.add_argument("--memory-mb", type=int, default=2048)
+    parser.add_argument(
+        "parts", nargs="*", default=["imports", "pulls", "restart", "idle", "memory"]
+    )
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="airside-bench-", dir="/var/tmp"))
+    try:
+        bench = Bench(directory, options.runs, options.size_mb)
+        for part in options.parts:
+            getattr(bench, part)(*([options.memory_mb] if part == "memory" else []))
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
