@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 COMPONENT = Path(__file__).parent / "component"
-REQUIRED = os.environ.get("AIRSIDE_REQUIRE_COMPONENTS") == "1"
+REQUIRED = os.environ.get("REQUIRE_COMPONENTS") == "1"
 WIND_DOWN_SECONDS = 2.0
 """How long threads and descriptors of a test may take to go after it."""
 
@@ -46,7 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if shutil.which(program) is None:
                 reason = f"needs {program}, which is not installed (scripts/setup-debian.sh test)"
                 if REQUIRED:
-                    pytest.fail(f"AIRSIDE_REQUIRE_COMPONENTS=1: {reason}", pytrace=False)
+                    pytest.fail(f"REQUIRE_COMPONENTS=1: {reason}", pytrace=False)
                 pytest.skip(reason)
 
 

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from airside.errors import AirsideError, RequestInvalidError
 from airside.importer import Outcome
+from airside.jobs import log_outcome
 from airside.node import Node
 from airside.report import (
     archives_report,
@@ -112,6 +113,7 @@ class _Control:
         stop = threading.Event()
         try:
             outcome = await self._import(path, stop, response)
+            log_outcome(outcome)
             await _send(response, {"result": outcome_report(outcome)})
         except ConnectionResetError:
             stop.set()

@@ -29,7 +29,7 @@ class Decision:
 
 
 def decide_tag(claims: Iterable[Claim]) -> Decision:
-    """Choose the claim that the tag follows."""
+    """Choose the claim that the tag follows; of one source's claims the last given wins."""
     ordered = sorted(claims, key=lambda claim: claim.sequence)
     backed = [claim for claim in ordered if claim.backed]
     if backed:

@@ -226,7 +226,7 @@ class ImportQueue:
             log.exception("%s: internal error", job.path)
             bug = StoreError(f"internal error, please report it: {type(exc).__name__}: {exc}")
             outcome = replace(await self._failed(job, bug), retry=False)
-        _log_outcome(outcome)
+        log_outcome(outcome)
         if outcome.retry:
             await self._retry(job, incomplete=outcome.state == "incomplete")
         else:
@@ -280,7 +280,7 @@ def _stat_key(path: Path) -> StatKey | None:
         return None
 
 
-def _log_outcome(outcome: Outcome) -> None:
+def log_outcome(outcome: Outcome) -> None:
     """One line for each result, and one for each problem."""
     path, names = outcome.path, ", ".join(outcome.images[:3])
     more = f" and {len(outcome.images) - 3} more" if len(outcome.images) > 3 else ""

@@ -164,7 +164,8 @@ class Catalog(CatalogView):
             Claim(r["sequence"], r["digest"], r["source_id"], r["state"] != "removed")
             for r in db.execute(
                 "SELECT c.sequence, c.digest, c.source_id, s.state FROM claim c"
-                " JOIN source s ON s.id = c.source_id WHERE c.repository_id = ? AND c.tag = ?",
+                " JOIN source s ON s.id = c.source_id WHERE c.repository_id = ? AND c.tag = ?"
+                " ORDER BY c.sequence, c.position",
                 (repository_id, tag),
             )
         ]
