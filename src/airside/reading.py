@@ -21,8 +21,8 @@ from airside.archive.compression import (
     detect_compression,
     iter_decompressed,
 )
-from airside.archive.plan import Facts, Plan, Problem, ReadMember, Unpacked
-from airside.archive.planner import make_draft
+from airside.archive.plan import Draft, Facts, Plan, Problem, ReadMember, Unpacked
+from airside.archive.planner import index_may_follow, make_draft
 from airside.archive.tarball import (
     Member,
     MemberKind,
@@ -198,19 +198,7 @@ class _Source:
         except MissingEndError as exc:
             cut = exc
         spool = self.spool
-        files = frozenset(spool.members)
-        try:
-            draft = make_draft(
-                files=files,
-                links=spool.links,
-                read=spool.read,
-                held=self.reader.document,
-                nesting=self.limits.nesting,
-            )
-        except InputError:
-            if cut is not None:
-                raise cut from None
-            raise
+        draft = self._draft(frozenset(spool.members), spool.read, cut)
         return draft.assemble(spool.facts(draft.members), spool.read), cut
 
     def _chunks(self) -> Iterator[bytes]:
@@ -239,9 +227,20 @@ class _Source:
             raise ArchiveTruncatedError(scan.truncated)
         cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
         read = self._member_reader(files)
+        draft = self._draft(frozenset(files), read, cut)
+        wanted = [files[name] for name in draft.members]
+        self._read_members(wanted, draft.expected(read))
+        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+
+    def _draft(
+        self, files: frozenset[str], read: ReadMember, cut: ArchiveTruncatedError | None
+    ) -> Draft:
+        """Plan from the documents; what is wrong with an archive that was cut is that it is cut."""
+        if cut is not None and index_may_follow(files):
+            raise cut
         try:
-            draft = make_draft(
-                files=frozenset(files),
+            return make_draft(
+                files=files,
                 links=self.spool.links,
                 read=read,
                 held=self.reader.document,
@@ -251,9 +250,6 @@ class _Source:
             if cut is not None:
                 raise cut from None
             raise
-        wanted = [files[name] for name in draft.members]
-        self._read_members(wanted, draft.expected(read))
-        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
 
     def _member_reader(self, files: dict[str, Member]) -> ReadMember:
         def read(name: str) -> bytes:

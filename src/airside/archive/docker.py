@@ -10,7 +10,7 @@ Left to others: hashing, decompressing, completeness.
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,13 @@ def parse_repositories(raw: bytes) -> frozenset[str] | None:
         return None
 
 
+def normalised(names: Iterable[str]) -> Iterator[str]:
+    """The full names, as Docker reads them; bad ones are left out."""
+    for name in names:
+        with contextlib.suppress(ReferenceInvalidError):
+            yield str(parse_reference(name))
+
+
 @dataclass(frozen=True, slots=True)
 class DockerDraft:
     """The images of `manifest.json`, before their members are hashed."""
@@ -137,6 +144,7 @@ class DockerDraft:
         building = _Building(facts=facts, read=read, draft=self)
         for image in self.images:
             building.add(image)
+        building.check_listed()
         return building.plan()
 
 
@@ -185,6 +193,16 @@ class _Building:
         if config.platform is not None:
             self._platforms[document.digest] = config.platform
         self._name(document.digest, image, shown)
+
+    def check_listed(self) -> None:
+        """A name that only `repositories` has was lost from `manifest.json`."""
+        given = {name for image in self._draft.images for name in normalised(image.names)}
+        for name in sorted((self._draft.listed_names or frozenset()) - given):
+            reason = (
+                f"the member {REPOSITORIES!r} names {name!r}, {MANIFEST_JSON} does not: "
+                "one of them is damaged or was edited"
+            )
+            self._problems.append(Problem(reason, image=name))
 
     def _members_of(self, image: SavedImage, shown: str) -> tuple[str, list[str]] | None:
         wanted = (image.config, *image.layers)

@@ -6,7 +6,7 @@ an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airside.archive.plan import (
@@ -53,11 +53,14 @@ def blob_member(digest: Digest) -> str:
 
 
 def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
-    """The descriptors of `index.json`; none for null. Raises ManifestInvalidError."""
+    """The descriptors of `index.json`; none for null. Raises ManifestInvalidError.
+
+    Without the key the document is damaged: nobody may fall back to another one then.
+    """
     value = load_json(raw, INDEX_JSON)
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
         raise ManifestInvalidError(f"{INDEX_JSON} is not an image index of schemaVersion 2")
-    manifests: Any = value.get("manifests")
+    manifests: Any = value.get("manifests", "absent")
     if manifests is None:
         return ()
     if not isinstance(manifests, list):
@@ -77,6 +80,7 @@ class LayoutDraft:
     notes: list[str] = field(default_factory=list)
     present: frozenset[str] = frozenset()
     bad: set[Digest] = field(default_factory=set)
+    listed_names: frozenset[str] = frozenset()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -105,12 +109,13 @@ class LayoutDraft:
                 self.problems.append(Problem(reason, blob=expected))
         platforms, rejected = self._read_configs(blobs, facts, read)
         images, problems = _name_images(self.roots, self.notes)
+        images, disagreed = _check_names(images, self.listed_names)
         return Plan(
             format=OCI_LAYOUT,
             images=images,
             documents=self.documents,
             blobs=blobs,
-            problems=(*self.problems, *problems),
+            problems=(*self.problems, *problems, *disagreed),
             notes=tuple(self.notes),
             platforms=platforms,
             rejected=frozenset(rejected),
@@ -163,14 +168,16 @@ def draft_layout(
     read: ReadMember,
     held: ReadHeld,
     nesting: int,
+    listed_names: frozenset[str] = frozenset(),
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
 
-    `present` has the names of all members. Raises ManifestInvalidError for `index.json` itself;
+    `present` has the names of all members, `listed_names` the image names that a `manifest.json`
+    beside the index records too. Raises ManifestInvalidError for `index.json` itself;
     what is wrong below becomes a problem. `nesting` bounds indexes within indexes.
     """
     roots = parse_index_json(index_json)
-    draft = LayoutDraft(roots=roots, present=present)
+    draft = LayoutDraft(roots=roots, present=present, listed_names=listed_names)
     walk = _Walk(draft, read, held, nesting)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
@@ -273,6 +280,24 @@ def _name_images(
     return tuple(images.values()), problems
 
 
+def _check_names(
+    images: tuple[PlannedImage, ...], listed: frozenset[str]
+) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
+    """Compare with the names of `manifest.json`, which may lack some but has none of its own.
+
+    If it has, one of the two is damaged, and a name that only the index has may be a wrong one.
+    """
+    given = {str(reference) for image in images for reference in image.references}
+    if not listed - given:
+        return images, []
+    kept = tuple(
+        replace(image, references=tuple(r for r in image.references if str(r) in listed))
+        for image in images
+    )
+    reason = f"{INDEX_JSON} and manifest.json disagree on this name: one of them is damaged"
+    return kept, [Problem(reason, image=name) for name in sorted(listed ^ given)]
+
+
 def reference_of(annotations: Mapping[str, str]) -> Reference | None:
     """The image name that annotations give; None for none or only a tag (design 4.11).
 
@@ -283,11 +308,11 @@ def reference_of(annotations: Mapping[str, str]) -> Reference | None:
     if not full:
         return None if tag_only or not ref_name else parse_reference(ref_name)
     reference = parse_reference(full)
-    if not ref_name or not reference.tag:
+    if not ref_name or (tag_only and not reference.tag):
         return reference
-    if tag_only and ref_name != reference.tag:
+    if (ref_name != reference.tag) if tag_only else (parse_reference(ref_name) != reference):
         raise ReferenceInvalidError(
-            f"the name {full!r} and the tag {ref_name!r} of one image disagree: "
+            f"the names {full!r} and {ref_name!r} of one image disagree: "
             "one of them is damaged or was edited"
         )
     return reference

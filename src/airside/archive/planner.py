@@ -6,12 +6,13 @@ from airside.archive.docker import (
     MANIFEST_JSON,
     REPOSITORIES,
     DockerDraft,
+    normalised,
     parse_manifest_json,
     parse_repositories,
 )
 from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
 from airside.archive.plan import Draft, ReadHeld, ReadMember
-from airside.errors import ArchiveFormatError
+from airside.errors import ArchiveFormatError, InputError
 
 _LINKS_FOLLOWED = 16
 
@@ -32,12 +33,39 @@ def make_draft(
     if INDEX_JSON in files:
         index_json = read(INDEX_JSON)
         if parse_index_json(index_json):
-            return draft_layout(index_json, present=files, read=read, held=held, nesting=nesting)
+            return draft_layout(
+                index_json,
+                present=files,
+                read=read,
+                held=held,
+                nesting=nesting,
+                listed_names=_names_beside(files, read),
+            )
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
     if MANIFEST_JSON in files:
         return _draft_docker(files, links, read)
     raise ArchiveFormatError(_why_no_images(files))
+
+
+def index_may_follow(files: frozenset[str]) -> bool:
+    """Whether an archive that ends early with these members may lack only its OCI index.
+
+    Then its `manifest.json` must not be taken for all that it says: the digests would be others.
+    """
+    is_layout = LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files)
+    return is_layout and INDEX_JSON not in files
+
+
+def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
+    """The image names of a `manifest.json` beside an index; none if it is not understood."""
+    if MANIFEST_JSON not in files:
+        return frozenset()
+    try:
+        images = parse_manifest_json(read(MANIFEST_JSON))
+    except InputError:
+        return frozenset()
+    return frozenset(name for image in images for name in normalised(image.names))
 
 
 def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMember) -> DockerDraft:

@@ -414,7 +414,8 @@ def _compressor(raw: BinaryIO, compression: Compression) -> Iterator[BinaryIO]:
         with gzip as out:
             yield cast("BinaryIO", out)
     elif compression == "zstd":
-        with zstd.ZstdFile(raw, "wb") as out:
+        options = {int(zstd.CompressionParameter.checksum_flag): 1}  # as the `zstd` command does
+        with zstd.ZstdFile(raw, "wb", options=options) as out:
             yield cast("BinaryIO", out)
     else:
         yield raw

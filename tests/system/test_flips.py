@@ -1,0 +1,257 @@
+"""No damaged byte is ever accepted: one flipped bit, or an early end, in every kind of archive.
+
+Whatever happens to an archive, a name that can be pulled afterwards is one that the archive had,
+with the same digest; or the archive is not `imported`. Two kinds of damage no reader can tell, and
+they are counted apart: `renamed` (a name that nothing else in the archive records) and `unnamed`
+(the same for a name that is lost). The classes of all positions are printed.
+"""
+
+import io
+import os
+import random
+import tarfile
+import tempfile
+import zlib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from airside.archive.compression import WindowBudget
+from airside.errors import ArchiveTruncatedError, InputError
+from airside.oci.digest import digest_of
+from airside.reading import Reader, read_archive
+from airside.store.local import LocalStore
+from support.images import (
+    compress,
+    docker_archive,
+    image_of,
+    index_of,
+    oci_archive,
+    random_layer,
+)
+from support.nodes import import_now, node_at, settings_at, visible, wrong_blobs
+
+pytestmark = pytest.mark.system
+
+LAYER_BYTES = 1200
+WHOLE_IMPORTS = 12
+COMPRESSED_FLIPS = 300
+CUTS = 200
+
+FORMATS = ("docker", "skopeo", "legacy", "oci", "hybrid")
+COMPRESSIONS = ("none", "gzip", "zstd")
+EVERY = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
+MAY_LOSE_NAMES = {"oci"}
+"""Formats in which a name's own keys are its only record."""
+BARE = [(form, "zstd-bare") for form in ("docker", "oci", "hybrid")]
+"""zstd without a checksum, where one bit may change every copy of a name, and so rename."""
+
+
+def build(form, path, compression="none"):
+    """A small archive; gives what it must bring: reference → digest."""
+    if compression == "zstd-bare":
+        expected = build(form, path)
+        path.write_bytes(compress(path.read_bytes(), "zstd"))
+        return expected
+    media = "oci" if form in {"oci", "hybrid"} else "docker"
+    layers = [
+        random_layer(f"flip/{n}", layer_bytes=LAYER_BYTES, compression=packed, media=media)
+        for n, packed in enumerate(["none", "stored", "none"])
+    ]
+    first = image_of(layers[:2], media=media, label="one")
+    second = image_of([layers[0], layers[2]], media=media, label="two", platform="linux/arm64")
+    if media == "docker":
+        images = {("example.com/one:1.0", "example.com/also/one:x"): first, "second:2": second}
+        expected = docker_archive(path, images, style=form, compression=compression)
+        return {} if form == "legacy" else expected
+    images = {
+        ("example.com/one:1.0", "example.com/also/one:x"): index_of([first, second]),
+        "docker.io/library/second:2": first,
+    }
+    return oci_archive(path, images, hybrid=form == "hybrid", compression=compression)
+
+
+@pytest.fixture
+def memory_path():
+    """A directory that costs no disk: nothing here depends on one."""
+    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="airside-flips-", dir=home) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def judge(memory_path):
+    """Reads an archive as an import does, without keeping anything; gives its class."""
+    settings = settings_at(memory_path / "data")
+    store = LocalStore(memory_path / "data/oci", memory_path / "data/ingest")
+    store.prepare()
+    reader = Reader(store, settings, WindowBudget(1 << 30), lambda _digest: None)
+    path = memory_path / "damaged.tar"
+
+    def judged(data, expected):
+        path.write_bytes(data)
+        try:
+            with read_archive(
+                reader, path, strict=False, stop=lambda: False, progress=lambda *_: None
+            ) as reading:
+                judgement = reading.judgement
+                names = [(str(r), i.root) for i in judgement.images for r in i.references]
+                for document in judgement.documents:
+                    assert digest_of(document.raw) == document.digest
+                whole = not judgement.problems
+        except ArchiveTruncatedError:
+            return "incomplete"
+        except InputError:
+            return "rejected"
+        if not judgement.images:
+            return "rejected"
+        return classify(names, expected, whole=whole)
+
+    yield judged
+    assert not list((memory_path / "data/ingest").iterdir())
+
+
+def classify(names, expected, *, whole):
+    """The class of an archive of which something is taken."""
+    found = dict(names)
+    strange = {name for name, digest in names if expected.get(name) != digest}
+    if strange:
+        only_new = all(n not in expected and found[n] in expected.values() for n in strange)
+        return "renamed" if only_new else f"WRONG {sorted(strange)}"
+    if not whole:
+        return "partial"
+    return "unchanged" if found.keys() == expected.keys() else "unnamed"
+
+
+def regions(data):
+    """(region, start, end) of a plain tar, in order."""
+    position = 0
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            yield "header", position, member.offset_data
+            end = member.offset_data + member.size
+            if member.size:
+                yield kind_of(data[member.offset_data : end], member.name), member.offset_data, end
+            position = end + -end % 512
+            if position > end:
+                yield "padding", end, position
+    yield "end", position, len(data)
+
+
+def kind_of(content, name):
+    if name in {"manifest.json", "index.json", "repositories"}:
+        return name
+    return "document" if content[:1] == b"{" else "layer"
+
+
+def plain_positions(data, rng):
+    """Every byte of what names images, many of headers and documents, some of all else."""
+    shares = {"header": 24, "document": 90, "padding": 3, "layer": 40, "end": 30}
+    for region, start, end in regions(data):
+        count = min(shares.get(region, end - start), end - start)
+        for position in sorted(rng.sample(range(start, end), count)):
+            yield region, position
+
+
+def compressed_positions(data, rng):
+    """The edges, where headers and checksums are, and a sample of the rest."""
+    edges = [*range(32), *range(len(data) - 16, len(data))]
+    inner = rng.sample(range(32, len(data) - 16), min(COMPRESSED_FLIPS, len(data) - 48))
+    return [("compressed", position) for position in [*edges, *sorted(inner)]]
+
+
+def flipped(data, position, bit):
+    damaged = bytearray(data)
+    damaged[position] ^= 1 << bit
+    return bytes(damaged)
+
+
+def show(title, classes):
+    print(f"\n{title}")
+    for region, counter in classes.items():
+        print(f"  {region:14}", ", ".join(f"{n} {name}" for name, n in sorted(counter.items())))
+
+
+@pytest.mark.parametrize(("form", "compression"), [*EVERY, *BARE])
+def test_one_flipped_bit_never_changes_what_a_name_means(form, compression, tmp_path, judge):
+    expected = build(form, tmp_path / "good.tar", compression)
+    data = (tmp_path / "good.tar").read_bytes()
+    assert judge(data, expected) == ("rejected" if form == "legacy" else "unchanged")
+    rng = random.Random(zlib.crc32(f"{form}/{compression}".encode()))
+    choose = plain_positions if compression == "none" else compressed_positions
+    may_rename, may_lose = compression == "zstd-bare", form in MAY_LOSE_NAMES
+    classes = defaultdict(Counter)
+    for region, position in choose(data, rng):
+        bit = rng.randrange(8)
+        found = judge(flipped(data, position, bit), expected)
+        assert not found.startswith("WRONG"), (found, region, position, bit)
+        classes[region][found] += 1
+    show(f"{form}, {compression}: one bit flipped at {total(classes)} positions", classes)
+    assert total(classes) >= 200
+    together = sum(classes.values(), Counter())
+    assert may_rename or not together["renamed"], classes
+    assert may_rename or may_lose or not together["unnamed"], classes
+
+
+def total(classes):
+    return sum(counter.total() for counter in classes.values())
+
+
+def test_a_name_with_one_record_can_be_changed_unseen(tmp_path, judge):
+    """Why the others have two: podman writes `ref.name` alone, some tools no `repositories`."""
+    expected = build("oci", tmp_path / "good.tar")
+    data = (tmp_path / "good.tar").read_bytes()
+    single = data.replace(b"io.containerd.image.name", b"io.containerd.image.nam_")
+    classes = Counter(
+        judge(flipped(single, position, bit), expected)
+        for region, start, end in regions(single)
+        if region == "index.json"
+        for position in range(start, end)
+        for bit in [position % 3]
+    )
+    show("oci, names recorded once", {"index.json": classes})
+    assert classes["renamed"]
+    assert set(classes) <= {"renamed", "unnamed", "rejected", "incomplete", "partial", "unchanged"}
+
+
+@pytest.mark.parametrize(("form", "compression"), EVERY)
+def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge):
+    expected = build(form, tmp_path / "good.tar", compression)
+    data = (tmp_path / "good.tar").read_bytes()
+    cuts = range(0, len(data), 512)
+    if compression != "none":
+        rng = random.Random(len(data))
+        cuts = [*range(24), *sorted(rng.sample(range(24, len(data)), CUTS)), len(data) - 1]
+    allowed = {"incomplete", "unchanged"} if form != "legacy" else {"incomplete", "rejected"}
+    classes = Counter()
+    for cut in cuts:
+        found = judge(data[:cut], expected)
+        assert found in allowed, (found, cut)
+        classes[found] += 1
+    show(f"{form}, {compression}: cut at {len(cuts)} positions", {"any": classes})
+    assert classes["incomplete"] >= len(cuts) // 2
+
+
+@pytest.mark.parametrize("form", ["docker", "skopeo", "oci", "hybrid"])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_what_a_whole_import_shows_is_right(form, compression, tmp_path):
+    """The same through store and catalog: what is visible, and every byte that is held."""
+    expected = build(form, tmp_path / "good.tar", compression)
+    data = (tmp_path / "good.tar").read_bytes()
+    rng = random.Random(7)
+    states = Counter()
+    for number in range(WHOLE_IMPORTS):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(flipped(data, rng.randrange(len(data)), rng.randrange(8)))
+        with node_at(tmp_path / f"data-{number}") as node:
+            outcome = import_now(node, path)
+            found = visible(node)
+            assert found.items() <= expected.items(), (found, outcome)
+            assert outcome.state != "imported" or found == expected or form in MAY_LOSE_NAMES
+            assert not wrong_blobs(node)
+            assert not list(Path(node.settings.data / "ingest").iterdir())
+            held = set(node.store.digests())
+            assert held >= set(found.values())
+            states[outcome.state] += 1
+    print(f"\n{form}, {compression}: {dict(states)}")
