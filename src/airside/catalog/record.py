@@ -260,6 +260,11 @@ class Catalog(CatalogView):
                 " WHERE state = 'removed' AND changed_at <= ?)",
                 (limit,),
             ).rowcount
+            db.execute(
+                "DELETE FROM source WHERE state = 'removed' AND changed_at <= ?"
+                " AND id NOT IN (SELECT source_id FROM claim)",
+                (limit,),
+            )
             _trim_generations(db, retention)
             freed = _sweep(db)
             if freed:
