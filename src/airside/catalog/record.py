@@ -402,7 +402,10 @@ def _record_documents(db: sqlite3.Connection, result: Import, now: float) -> Non
             ),
         ).rowcount
         if added:
-            db.executemany("INSERT OR IGNORE INTO edge VALUES (?, ?, ?, ?)", list(_edges(document)))
+            db.executemany(
+                "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?, ?, ?, ?)",
+                list(_edges(document)),
+            )
 
 
 def _artifact_type(document: Document) -> str:

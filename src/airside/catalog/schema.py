@@ -1,6 +1,7 @@
 """The catalog's tables, version by version. Times are seconds since 1970, sizes bytes.
 
 `MIGRATIONS[n]` brings version n to n+1; a change of tables is a new entry, never an edit.
+A key's columns come first: SQLite 3.40 tells of NULL values in tables without rowid otherwise.
 """
 
 _VERSION_1 = """
@@ -48,9 +49,9 @@ CREATE INDEX document_subject ON document (subject) WHERE subject != '';
 
 CREATE TABLE edge (
     parent TEXT NOT NULL REFERENCES document ON DELETE CASCADE,
-    child TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('config', 'layer', 'manifest', 'subject')),
     position INTEGER NOT NULL,
+    child TEXT NOT NULL,
     PRIMARY KEY (parent, kind, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX edge_child ON edge (child);
@@ -117,8 +118,8 @@ CREATE INDEX tag_generation_tag ON tag_generation (repository_id, tag, id);
 CREATE TABLE tombstone (
     repository_id INTEGER NOT NULL REFERENCES repository,
     tag TEXT NOT NULL,
-    plan_digest TEXT NOT NULL,
     source_path TEXT NOT NULL,
+    plan_digest TEXT NOT NULL,
     at REAL NOT NULL,
     PRIMARY KEY (repository_id, tag, source_path)
 ) STRICT, WITHOUT ROWID;
