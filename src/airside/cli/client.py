@@ -1,0 +1,165 @@
+"""Asking the running agent over `DATA/airside.sock`: HTTP/1.1 with JSON (design 4.22).
+
+`http.client`, so that no command but `run` imports a web framework. Paths of more than 107 bytes
+don't fit into a socket address: they go through `/proc/self/fd`.
+"""
+
+import grp
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from airside.cli.failure import error_from
+from airside.errors import AirsideError, UnavailableError
+
+SOCKET_NAME = "airside.sock"
+ANSWER_SECONDS = 30.0
+_ADDRESS_BYTES = 107
+
+
+class NoAgentError(UnavailableError):
+    """Nothing listens at the data directory's socket."""
+
+    code = "no_agent"
+
+
+class NotPermittedError(UnavailableError):
+    """The operating system does not let this user ask the agent or read the catalog."""
+
+    code = "not_permitted"
+    retryable = False
+
+
+class ControlClient:
+    """Asks the agent of one data directory; each request has a connection of its own.
+
+    All methods raise NoAgentError, NotPermittedError, UnavailableError, and what the agent says.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """The JSON object at this path."""
+        with closing(_Connection(self._data, ANSWER_SECONDS)) as connection:
+            try:
+                value = json.loads(self._answer(connection, "GET", path, query).read())
+            except (OSError, ValueError, http.client.HTTPException) as exc:
+                raise self._broken(exc) from exc
+        if not isinstance(value, dict):
+            raise UnavailableError(f"the agent's answer to {path} is not a JSON object")
+        return value
+
+    def iter_lines(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The JSON objects of an answer line by line, as they come; may wait without end."""
+        with closing(_Connection(self._data, None)) as connection:
+            try:
+                answer = self._answer(connection, method, path, query, body)
+                while line := answer.readline():
+                    yield json.loads(line)
+            except (OSError, ValueError, http.client.HTTPException) as exc:
+                raise self._broken(exc) from exc
+
+    def _answer(
+        self,
+        connection: "_Connection",
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+    ) -> http.client.HTTPResponse:
+        given = {k: v for k, v in (query or {}).items() if v is not None}
+        target = f"{path}?{urlencode(given)}" if given else path
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        connection.request(method, target, content, headers)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise _error_of(answer, target)
+        return answer
+
+    def _broken(self, exc: Exception) -> AirsideError:
+        reason = "it takes too long" if isinstance(exc, TimeoutError) else str(exc) or repr(exc)
+        return UnavailableError(f"no whole answer from the agent of {self._data}: {reason}")
+
+
+def _error_of(answer: http.client.HTTPResponse, target: str) -> AirsideError:
+    with suppress(ValueError):
+        value = json.loads(answer.read())
+        if isinstance(value, dict) and "error" in value:
+            return error_from(value["error"])
+    return UnavailableError(f"the agent answered {answer.status} {answer.reason} to {target}")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, data: Path, timeout_seconds: float | None) -> None:
+        super().__init__("airside", timeout=timeout_seconds)
+        self._data = data
+
+    def connect(self) -> None:
+        self.sock = connect_control(self._data, self.timeout)
+
+
+def connect_control(data: Path, timeout_seconds: float | None) -> socket.socket:
+    """Connect to the agent. Raises NoAgentError, NotPermittedError, UnavailableError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_seconds)
+        _connect(connection, data)
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, OSError):
+            raise _translated(exc, data) from exc
+        raise
+    return connection
+
+
+def _connect(connection: socket.socket, data: Path) -> None:
+    path = data / SOCKET_NAME
+    if len(os.fsencode(path)) <= _ADDRESS_BYTES:
+        connection.connect(os.fspath(path))
+        return
+    directory = os.open(data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+    finally:
+        os.close(directory)
+
+
+def _translated(exc: OSError, data: Path) -> AirsideError:
+    path = data / SOCKET_NAME
+    if isinstance(exc, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+        return NoAgentError(
+            f"no agent runs on {data}",
+            path=path,
+            hint=f"start it (airside run --data {data}), or name its directory with --data",
+        )
+    if isinstance(exc, PermissionError):
+        return NotPermittedError(
+            f"you may not ask the agent at {path}: permission denied",
+            path=path,
+            hint=_who_may(path),
+        )
+    return UnavailableError(
+        f"the agent at {path} cannot be asked: {exc.strerror or exc}", path=path
+    )
+
+
+def _who_may(path: Path) -> str:
+    with suppress(OSError, KeyError):
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+        if group != "root":
+            return f"run it as root (sudo) or as a member of the group {group}"
+    return "run it as root (sudo), or as the user that the agent runs as"

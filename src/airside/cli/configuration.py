@@ -1,0 +1,75 @@
+"""`airside config show`: the settings in force and where each comes from."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.cli.options import (
+    config_option,
+    data_option,
+    effective_settings,
+    example,
+    json_option,
+)
+from airside.cli.output import write_json, write_table
+from airside.config import Effective, WatchedDirectory, setting_rows
+
+
+@click.group()
+def config() -> None:
+    """Show the settings in force."""
+
+
+@config.command(epilog=example("airside config show", "airside config show --config airside.toml"))
+@config_option
+@data_option
+@json_option
+def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Show every setting, its value, and where that comes from."""
+    items = setting_items(effective_settings(config, data=data))
+    if as_json:
+        write_json({"schema": 1, "items": items})
+        return
+    rows = [(i["key"], _shown(i["value"]), i["unit"], i["origin"]) for i in items]
+    write_table(("SETTING", "VALUE", "UNIT", "FROM"), rows)
+
+
+def setting_items(effective: Effective) -> list[dict[str, Any]]:
+    """One item for each setting; `images` last."""
+    rows = [*setting_rows(), ("images", "", "directories that are watched")]
+    return [
+        {
+            "key": key,
+            "value": _value(effective, key),
+            "unit": unit,
+            "origin": effective.origins[key],
+            "help": text,
+        }
+        for key, unit, text in rows
+    ]
+
+
+def _value(effective: Effective, key: str) -> Any:
+    section, _, name = key.rpartition(".")
+    holder: Any = effective.settings.limits if section else effective.settings
+    return _plain(getattr(holder, name))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it."""
+    if isinstance(value, WatchedDirectory):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, dict):
+        strict = ", strict" if value["strict"] else ""
+        return f"{value['path']} (on removal: {value['on_removal']}{strict})"
+    return str(value)

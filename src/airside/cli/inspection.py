@@ -1,0 +1,145 @@
+"""`airside inspect`: what an archive holds. Reads it whole, hashes all, writes nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.archive.compression import WindowBudget
+from airside.cli.failure import error_object, exit_code_of, state_of
+from airside.cli.importing import problem_text
+from airside.cli.options import config_option, effective_settings, example, json_option
+from airside.cli.output import clean, size_text, write, write_json, write_table
+from airside.cli.progress import shown_progress, stopped_by_signals
+from airside.config import Settings
+from airside.errors import AirsideError, StoppedError
+from airside.reading import Reader, read_archive
+from airside.report import inspect_report
+from airside.store.hashing import HashingStore
+
+NOT_DECOMPRESSED = (
+    "compressed layers of this docker-archive were not decompressed: whether they are what the "
+    "config says is checked by the import"
+)
+_STATES = {
+    "imported": "whole: every image can be imported",
+    "partial": "partial: not every image can be imported",
+    "rejected": "rejected: nothing of it can be imported",
+    "incomplete": "incomplete: it ends early",
+    "unreadable": "unreadable",
+    "failed": "failed: it could not be read",
+}
+
+
+@click.command(epilog=example("airside inspect images.tar.zst", "airside inspect --json *.tar"))
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
+@config_option
+@json_option
+def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> int:
+    """Show what archives hold, without importing them.
+
+    Every byte is read and verified; nothing is written, no agent is needed. An archive is judged
+    by itself: blobs that an earlier import brought don't count. Exit code 3: an archive, or an
+    image in it, would be rejected or is incomplete; 1: a file could not be read.
+    """
+    settings = effective_settings(config).settings
+    items = []
+    for number, file in enumerate(files):
+        item = inspect_file(settings, file.absolute(), quiet=as_json)
+        items.append(item)
+        if not as_json:
+            if number:
+                write("")
+            _show(item)
+    if as_json:
+        write_json({"schema": 1, "items": items})
+    return exit_code_of(items)
+
+
+def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
+    """What one archive holds, or why that can't be told. Raises StoppedError."""
+    settings = replace(settings, verify="full", verify_diff_ids="never")
+    windows = WindowBudget(settings.window_budget_bytes)
+    reader = Reader(HashingStore(settings.limits), settings, windows, lambda _digest: None)
+    with (
+        shown_progress(path.name, quiet=quiet) as progress,
+        stopped_by_signals() as stopping,
+    ):
+        try:
+            with read_archive(
+                reader, path, strict=False, stop=stopping, progress=progress
+            ) as reading:
+                if reading.plan.unvouched:
+                    reading.notes.append(NOT_DECOMPRESSED)
+                report = inspect_report(reading)
+        except StoppedError:
+            raise
+        except AirsideError as exc:
+            return _unreadable(path, exc)
+    report.pop("schema", None)
+    return report
+
+
+def _unreadable(path: Path, error: AirsideError) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "state": state_of(error),
+        "format": "",
+        "compression": "",
+        "size_bytes": None,
+        "images": [],
+        "documents": [],
+        "problems": [{"image": "", "blob": "", "reason": error.message}],
+        "notes": [],
+        "error": error_object(error),
+    }
+
+
+def _show(item: dict[str, Any]) -> None:
+    packed = "" if item["compression"] in ("", "none") else f", {item['compression']}"
+    write(clean(item["path"]))
+    if item["format"]:
+        write(f"  {item['format']}{packed}, {size_text(item['size_bytes'])}")
+    write(f"  {_STATES.get(item['state'], item['state'])}")
+    for problem in item["problems"]:
+        write(f"  problem: {clean(problem_text(problem))}")
+    for note in item["notes"]:
+        write(f"  note: {clean(note)}")
+    documents = {document["digest"]: document for document in item["documents"]}
+    for image in item["images"]:
+        write("")
+        _show_image(image, documents)
+
+
+def _show_image(image: dict[str, Any], documents: dict[str, Any]) -> None:
+    names = image["references"] or [f"without a name: {image['digest']}"]
+    for name in names:
+        write(clean(name) + ("" if image["complete"] else " (not complete)"))
+    rows = _rows(image["digest"], documents, "", set())
+    write_table(("PLATFORM", "KIND", "DIGEST", "SIZE"), rows, right=("SIZE",))
+
+
+def _rows(
+    digest: str, documents: dict[str, Any], platform: str, seen: set[str]
+) -> list[tuple[str, ...]]:
+    """A document and what is below it, top down and each document once."""
+    if digest in seen:
+        return []
+    seen.add(digest)
+    document = documents.get(digest)
+    if document is None:
+        return [(platform, "absent", digest, "")]
+    platform = document["platform"] or platform
+    rows: list[tuple[str, ...]] = [
+        (platform, document["kind"], digest, size_text(document["size_bytes"]))
+    ]
+    for number, child in enumerate(document["children"]):
+        if document["kind"] == "index":
+            rows += _rows(child["digest"], documents, "", seen)
+        else:
+            kind = "layer" if number else "config"
+            rows.append((platform, kind, child["digest"], size_text(child["size_bytes"])))
+    return rows

@@ -1,0 +1,100 @@
+"""`airside`: finds the command, runs it, and turns what happened into an exit code.
+
+Modules of commands are loaded when they are used, so that `airside status` starts quickly; the
+table here has what `airside --help` says of them.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from airside import __version__
+from airside.cli.failure import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE, exit_code, report_error
+from airside.cli.options import Session
+from airside.cli.output import drop_output, escape_unprintable_output
+from airside.errors import AirsideError
+
+# name → (module, its attribute, one line of help)
+_COMMANDS = {
+    "run": ("run", "run", "Run the agent: watch directories, import archives, serve images."),
+    "status": ("queries", "status", "Show whether the agent runs and what it holds."),
+    "images": ("queries", "images", "List the images that can be pulled."),
+    "archives": ("queries", "archives", "List the archives and what became of each."),
+    "events": ("queries", "events", "Show what happened, or follow what happens."),
+    "inspect": ("inspection", "inspect", "Show what an archive holds, without importing it."),
+    "import": ("importing", "import_files", "Import archives now, and wait."),
+    "config": ("configuration", "config", "Show the settings in force."),
+    "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
+}
+
+_EPILOG = """\b
+A first try:
+  airside sample /tmp/hello.tar
+  airside inspect /tmp/hello.tar
+  airside run --images ./images --data ./data
+\b
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an input was rejected.
+Settings come from --config, then AIRSIDE_* of the environment, then flags.
+"""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        found = getattr(import_module(f"airside.cli.{module}"), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+)
+@click.version_option(__version__, prog_name="airside", message="%(prog)s %(version)s")
+def airside() -> None:
+    """Container images for hosts where the network is bad or absent.
+
+    Drop an image archive into a directory; seconds later it can be pulled.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    escape_unprintable_output()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        drop_output()
+        return EXIT_PIPE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    session = Session()
+    try:
+        result = airside.main(argv, prog_name="airside", obj=session, standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except AirsideError as exc:
+        report_error(exc, as_json=session.as_json)
+        return exit_code(exc)
+    return result if isinstance(result, int) else EXIT_DONE

@@ -1,0 +1,53 @@
+"""What the catalog tells while no agent runs. Read-only: it takes no lock and changes nothing."""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from airside import report
+from airside.catalog.view import CatalogView, open_view
+from airside.cli.client import NotPermittedError
+from airside.errors import NotFoundError
+
+_REPORTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "status": report.status_report,
+    "images": report.images_report,
+    "archives": report.archives_report,
+    "events": report.events_report,
+}
+
+
+def read_catalog(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]:
+    """The report of this name. Raises NotFoundError, NotPermittedError, StoreError."""
+    with closing(_open(data)) as view:
+        found = _REPORTS[name](view, **query)
+    if name == "status":
+        found["data"] = str(data)
+    return found
+
+
+def _open(data: Path) -> CatalogView:
+    path = data / "catalog.db"
+    try:
+        path.stat()
+    except PermissionError as exc:
+        raise _not_permitted(path) from exc
+    except OSError as exc:
+        raise NotFoundError(
+            f"no agent runs on {data}, and there is no catalog there",
+            path=path,
+            hint=f"start the agent (airside run --data {data}), or name its directory with --data",
+        ) from exc
+    if not os.access(path, os.R_OK):
+        raise _not_permitted(path)
+    return open_view(path)
+
+
+def _not_permitted(path: Path) -> NotPermittedError:
+    return NotPermittedError(
+        f"no agent runs, and you may not read the catalog {path}: permission denied",
+        path=path,
+        hint="run it as root (sudo), or as the user that the agent runs as",
+    )

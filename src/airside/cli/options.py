@@ -1,0 +1,68 @@
+"""Options that several commands share, and the settings that they lead to."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from airside.config import Effective, load_settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Session:
+    """What `main` must know of the command line when a command fails."""
+
+    as_json: bool = False
+
+
+def _remember_json(ctx: click.Context, _parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's signature
+    if isinstance(ctx.obj, Session):
+        ctx.obj.as_json = value
+    return value
+
+
+def json_option(command: _Command) -> _Command:
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_remember_json,
+        help="Print JSON, documented in docs/cli.md.",
+    )(command)
+
+
+def data_option(command: _Command) -> _Command:
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Store and catalog [default: /var/lib/airside/data; without root, "
+        "~/.local/share/airside/data].",
+    )(command)
+
+
+def config_option(command: _Command) -> _Command:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        envvar="AIRSIDE_CONFIG",
+        show_envvar=True,
+        help="A TOML file with settings.",
+    )(command)
+
+
+def example(*lines: str) -> str:
+    """An epilog that shows how a command is used."""
+    return "\n".join(("\b", "Example:", *(f"  {line}" for line in lines)))
+
+
+def effective_settings(config: Path | None, **flags: object) -> Effective:
+    """The settings of file, environment and these flags. Raises ConfigError."""
+    return load_settings(file=config, environ=os.environ, flags=flags)

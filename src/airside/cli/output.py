@@ -1,0 +1,159 @@
+"""What is printed: JSON, tables, sizes, times. Nothing that an archive says reaches a terminal raw.
+
+On a terminal tables are drawn by rich, which is imported only then. Elsewhere they are aligned
+text: no frames, nothing cut, one row a line.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from airside.errors import UnavailableError
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_STYLES = {
+    "imported": "green",
+    "partial": "yellow",
+    "incomplete": "yellow",
+    "rejected": "red",
+    "failed": "red",
+    "unreadable": "red",
+    "removed": "dim",
+}
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def escape_unprintable_output() -> None:
+    """Let no character fail that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Nobody reads any more: what is still buffered goes nowhere, without a complaint at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def write(text: str) -> None:
+    """Print a line or several at once. Raises BrokenPipeError, UnavailableError."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UnavailableError(f"the output cannot be written: {exc.strerror}") from exc
+
+
+def write_json(value: object) -> None:
+    write(json.dumps(value, indent=2))
+
+
+def write_json_line(value: object) -> None:
+    write(json.dumps(value, separators=(",", ":")))
+
+
+def write_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
+) -> None:
+    """Print rows of texts under column titles; `right` names the columns of numbers."""
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if is_terminal():
+        write(_drawn(columns, cells, right))
+    else:
+        write(aligned([list(columns), *cells], [title in right for title in columns]))
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Columns padded to their widest cell, two spaces between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> str:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - rich takes 60 ms: only for a terminal
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - not markup: texts come from archives
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for title in columns:
+        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().strip("\n")
+
+
+def clean(text: object) -> str:
+    """The text on one line; what could steer a terminal becomes visible escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+    )
+
+
+def size_text(size_bytes: float | None) -> str:
+    """`12.3 MB`: powers of 1000, one digit after the point."""
+    if size_bytes is None:
+        return ""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} B"
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if round(value, 1) < 1000 or unit == _UNITS[-1]:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def time_text(value: str | None) -> str:
+    """An RFC 3339 time of a report in the local time zone."""
+    if not value:
+        return ""
+    try:
+        return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return value
+
+
+def duration_text(seconds: float | None) -> str:
+    """`0.42 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        digits = 2 if seconds < 1 else 1 if seconds < 10 else 0
+        return f"{seconds:.{digits}f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def count_text(count: int, one: str) -> str:
+    """`1 image`, `3 images`."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"

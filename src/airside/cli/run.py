@@ -1,0 +1,75 @@
+"""`airside run`: the agent."""
+
+from pathlib import Path
+
+import click
+
+from airside.cli.options import config_option, data_option, effective_settings, example
+from airside.config import CHOICES
+
+
+@click.command(
+    epilog=example(
+        "airside run",
+        "airside run --images ./images --data ./data --listen 0.0.0.0:5050",
+        "airside run --config /etc/airside.toml --log-format json",
+    )
+)
+@config_option
+@click.option(
+    "--images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Watch this directory for archives; may be given again "
+    "[default: /var/lib/airside/images; without root, ~/.local/share/airside/images].",
+)
+@data_option
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Address of the registry; empty: none [default: 127.0.0.1:5050].",
+)
+@click.option(
+    "--runtime",
+    multiple=True,
+    metavar="auto|none|SOCKET",
+    help="Containerd to publish to; may be given again [default: auto].",
+)
+@click.option("--namespace", metavar="NAME", help="Namespace of containerd [default: k8s.io].")
+@click.option(
+    "--log-format",
+    type=click.Choice(CHOICES["log_format"]),
+    help="auto: text on a terminal, else JSON lines [default: auto].",
+)
+@click.option(
+    "--log-level", type=click.Choice(CHOICES["log_level"]), help="What is logged [default: info]."
+)
+def run(
+    config: Path | None,
+    data: Path | None,
+    images: tuple[Path, ...],
+    listen: str | None,
+    runtime: tuple[str, ...],
+    namespace: str | None,
+    log_format: str | None,
+    log_level: str | None,
+) -> int:
+    """Run the agent in the foreground, until Ctrl-C or SIGTERM.
+
+    It watches the directories, imports the archives in them, and serves their images as an OCI
+    registry. Flags go before the environment (AIRSIDE_*), which goes before the configuration.
+    """
+    effective = effective_settings(
+        config,
+        data=data,
+        images=images,
+        listen=listen,
+        runtime=runtime,
+        namespace=namespace,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    from airside.agent import run_agent  # noqa: PLC0415 - only here aiohttp is imported
+
+    return run_agent(effective)
