@@ -4,15 +4,12 @@
 namespace. `python tests/system/test_parity.py --record` makes it again.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from airside.oci.model import DOCKER_LAYER_GZIP
+from support.containerd import containerd
 from support.images import (
     TestLayer,
     docker_archive,
@@ -108,38 +106,6 @@ ONLY_OURS = {"hybrid-null-index", "oci-no-layout-file", "oci-sparse"}
 
 
 # containerd's side
-
-
-@contextlib.contextmanager
-def containerd():
-    """A containerd of our own; gives a function that runs `ctr` on it."""
-    with tempfile.TemporaryDirectory(prefix="airside-ctrd-", dir="/tmp") as directory:
-        home = Path(directory)
-        config = home / "config.toml"
-        config.write_text(
-            f'version = 2\nroot = "{home}/root"\nstate = "{home}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
-            f'[grpc]\naddress = "{home}/c.sock"\n'
-        )
-
-        def ctr(*args):
-            command = ["ctr", "-a", str(home / "c.sock"), *map(str, args)]
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-        with (home / "log").open("wb") as log:
-            process = subprocess.Popen(
-                ["containerd", "--config", str(config)], stdout=log, stderr=log
-            )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while ctr("version").returncode:
-                assert process.poll() is None, (home / "log").read_text()
-                assert time.monotonic() < deadline, (home / "log").read_text()
-                time.sleep(0.05)
-            yield ctr
-        finally:
-            process.terminate()
-            process.wait(10)
 
 
 def import_into_containerd(ctr, name, path):
