@@ -120,8 +120,10 @@ class Spool:
                     failed.set()
                     raise
 
-            for future in [pool.submit(one, member) for member in todo]:
-                future.result()
+            futures = [pool.submit(one, member) for member in todo]
+            errors = [error for future in futures if (error := future.exception()) is not None]
+            if errors:  # one that fails stops the others: what it met is told
+                raise min(errors, key=lambda error: isinstance(error, StoppedError))
             writer.flush()
 
     def _pread(
