@@ -6,8 +6,8 @@ complete; children whose documents are absent are absent platforms. A manifest t
 reported with the first missing ones and never gets a tag.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from airside.archive.plan import Plan, PlannedImage, Problem
 from airside.oci.digest import Digest
@@ -40,13 +40,37 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
     for image in plan.images:
         if image.root not in plan.documents:
             judging.absent_root(image)
-    problems = (*plan.problems, *judging.problems)
+    problems = (*_problems_by_image(plan), *judging.problems)
     if strict and problems:
         kept = []
     documents: dict[Digest, Document] = {}
     for image in kept:
         judging.collect(image.root, documents)
     return Judgement(tuple(kept), tuple(documents.values()), problems, judging.missing)
+
+
+def _problems_by_image(plan: Plan) -> Iterator[Problem]:
+    """The plan's problems; one that rejects manifests is told for each image that it costs."""
+    for problem in plan.problems:
+        titles = [
+            image.title
+            for image in plan.images
+            if not problem.image and _is_rejected_for(plan, problem.blob, image.root)
+        ]
+        if titles:
+            yield from (replace(problem, image=title) for title in titles)
+        else:
+            yield problem
+
+
+def _is_rejected_for(plan: Plan, blob: str, digest: Digest) -> bool:
+    """Whether at or below this document a manifest is rejected that lists the blob."""
+    document = plan.documents.get(digest)
+    if document is None:
+        return False
+    if isinstance(document.content, Index):
+        return any(_is_rejected_for(plan, blob, c.digest) for c in document.content.manifests)
+    return digest in plan.rejected and any(str(c.digest) == blob for c in document.children)
 
 
 class _Judging:

@@ -301,27 +301,34 @@ class Agent:
                 raise AssertionError(f"not within {seconds} s: {what}\n{now}\n{self.log[-3000:]}")
             time.sleep(POLL_SECONDS)
 
-    def wait_state(self, path: Path, *states: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
-        """Wait until the archive is in one of these states; gives it as `archives` shows it."""
+    def now(self) -> int:
+        """The number of the newest event: what comes `after` it is new."""
+        events = self.events()
+        return int(events[-1]["id"]) if events else 0
+
+    def wait_state(
+        self, path: Path, *states: str, after: int = 0, seconds: float = WAIT_SECONDS
+    ) -> dict[str, Any]:
+        """Wait until the archive is in one of these states; gives it as `archives` shows it.
+
+        With `after`, it must have come to it since that event, as after a replacement.
+        """
 
         def reached() -> dict[str, Any] | None:
+            if after and not self.events(*states, path=path, after=after):
+                return None
             found = self.archives().get(path)
             return found if found is not None and found["state"] in states else None
 
         found = self.wait_for(reached, seconds, what=f"{path.name} is {' or '.join(states)}")
         return dict(found)
 
-    def wait_imported(self, *paths: Path, seconds: float = WAIT_SECONDS) -> None:
+    def wait_imported(self, *paths: Path, after: int = 0, seconds: float = WAIT_SECONDS) -> None:
         """Wait until all these archives are imported; one that cannot be fails at once."""
-
-        def all_imported() -> bool:
-            found = self.archives()
-            states = {p: found.get(p, {}).get("state", "unknown") for p in paths}
-            bad = {p.name: found[p] for p, s in states.items() if s in {"rejected", "partial"}}
-            assert not bad, bad
-            return set(states.values()) <= {"imported"}
-
-        self.wait_for(all_imported, seconds)
+        for path in paths:
+            judged = ("imported", "partial", "rejected")
+            found = self.wait_state(path, *judged, after=after, seconds=seconds)
+            assert found["state"] == "imported", found
 
 
 class _Connection(http.client.HTTPConnection):

@@ -49,10 +49,10 @@ def test_the_list_of_images_follows_each_drop_and_update(tmp_path):
         check_pulls(agent, made.harvester, tmp_path / "harvester")
         check_pulls(agent, made.canal, tmp_path / "canal-again")
         assert all(item["unbacked_since"] is None for item in agent.images().values())
-        seen = agent.events()[-1]["id"]
+        seen = agent.now()
 
         shutil.copy(made.update.path, canal)
-        agent.wait_for(lambda: agent.events("imported", after=seen))
+        agent.wait_imported(canal, after=seen)
         everything = made.canal.references | made.harvester.references | made.update.references
         assert listed(agent) == as_text(everything)
         check_pulls(agent, made.update, tmp_path / "update")
@@ -101,9 +101,9 @@ def test_an_update_reads_only_what_it_must_and_stores_no_layer_twice(tmp_path):
         base = made.canal.images[PAUSE].layers[0].digest
         blob = tmp_path / "data/oci/blobs/sha256" / base.hex
         before = blob.stat()
-        seen = agent.events()[-1]["id"]
+        seen = agent.now()
         shutil.copy(made.update.path, canal)
-        agent.wait_for(lambda: agent.events("imported", after=seen))
+        agent.wait_imported(canal, after=seen)
         assert blob.stat() == before
         made_images = [*made.canal.images.values(), *made.update.images.values()]
         expected = {blob.digest for image in made_images for blob in image.blobs[1:]}
