@@ -10,6 +10,7 @@ import click
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.failure import error_from, error_object, exit_code_of, state_of
 from airside.cli.options import (
+    ANY_PATH,
     config_option,
     data_option,
     effective_settings,
@@ -25,9 +26,7 @@ from airside.report import outcome_report
 
 
 @click.command("import", epilog=example("airside import /media/usb/*.tar.zst"))
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
-)
+@click.argument("files", nargs=-1, required=True, type=ANY_PATH, metavar="FILE...")
 @data_option
 @config_option
 @json_option

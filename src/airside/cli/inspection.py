@@ -9,7 +9,7 @@ import click
 from airside.archive.compression import WindowBudget
 from airside.cli.failure import error_object, exit_code_of, state_of
 from airside.cli.importing import problem_text
-from airside.cli.options import config_option, effective_settings, example, json_option
+from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, size_text, write, write_json, write_table
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.config import Settings
@@ -33,9 +33,7 @@ _STATES = {
 
 
 @click.command(epilog=example("airside inspect images.tar.zst", "airside inspect --json *.tar"))
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
-)
+@click.argument("files", nargs=-1, required=True, type=ANY_PATH, metavar="FILE...")
 @config_option
 @json_option
 def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> int:

@@ -13,7 +13,7 @@ import click
 from airside import __version__
 from airside.cli.failure import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE, exit_code, report_error
 from airside.cli.options import Session
-from airside.cli.output import drop_output, escape_unprintable_output
+from airside.cli.output import OutputClosedError, drop_output, escape_unprintable_output
 from airside.errors import AirsideError
 
 # name → (module, its attribute, one line of help)
@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough
-        drop_output()
+    except (OutputClosedError, BrokenPipeError):
+        drop_output(sys.stdout, sys.stderr)
         return EXIT_PIPE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED

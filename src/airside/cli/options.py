@@ -10,6 +10,9 @@ import click
 
 from airside.config import Effective, load_settings
 
+ANY_PATH = click.Path(path_type=Path, readable=False)
+"""Unchecked: the agent may read what this user may not, and our own messages say more."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -40,7 +43,7 @@ def json_option(command: _Command) -> _Command:
 def data_option(command: _Command) -> _Command:
     return click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=ANY_PATH,
         metavar="DIR",
         help="Store and catalog [default: /var/lib/airside/data; without root, "
         "~/.local/share/airside/data].",
@@ -50,7 +53,7 @@ def data_option(command: _Command) -> _Command:
 def config_option(command: _Command) -> _Command:
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=ANY_PATH,
         metavar="FILE",
         envvar="AIRSIDE_CONFIG",
         show_envvar=True,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import TextIO
 
 from airside.errors import UnavailableError
 
@@ -25,6 +26,10 @@ _STYLES = {
 }
 
 
+class OutputClosedError(Exception):
+    """Whoever read our output has seen enough. Ends the command, quietly."""
+
+
 def is_terminal() -> bool:
     return sys.stdout.isatty()
 
@@ -37,25 +42,24 @@ def escape_unprintable_output() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def drop_output() -> None:
+def drop_output(*streams: TextIO) -> None:
     """Nobody reads any more: what is still buffered goes nowhere, without a complaint at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         with suppress(OSError, ValueError):
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def write(text: str) -> None:
-    """Print a line or several at once. Raises BrokenPipeError, UnavailableError."""
+    """Print a line or several at once. Raises OutputClosedError, UnavailableError."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as exc:  # not passed on: click would end with 1
+        raise OutputClosedError from exc
     except OSError as exc:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output(sys.stdout)
         raise UnavailableError(f"the output cannot be written: {exc.strerror}") from exc
 
 

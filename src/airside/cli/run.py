@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from airside.cli.options import config_option, data_option, effective_settings, example
+from airside.cli.options import ANY_PATH, config_option, data_option, effective_settings, example
 from airside.config import CHOICES
 
 
@@ -19,7 +19,7 @@ from airside.config import CHOICES
 @click.option(
     "--images",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=ANY_PATH,
     metavar="DIR",
     help="Watch this directory for archives; may be given again "
     "[default: /var/lib/airside/images; without root, ~/.local/share/airside/images].",

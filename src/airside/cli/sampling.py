@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from airside.archive.sample import SAMPLE_NAME, write_sample
-from airside.cli.options import example, json_option
+from airside.cli.options import ANY_PATH, example, json_option
 from airside.cli.output import clean, size_text, write, write_json
 from airside.oci.platform import Platform, normalise
 
@@ -28,7 +28,7 @@ def _parse_platform(
         "airside sample --format docker --platform linux/arm64 hello.tar",
     )
 )
-@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@click.argument("out", type=ANY_PATH, metavar="OUT")
 @click.option("--name", default=SAMPLE_NAME, show_default=True, help="What the image is called.")
 @click.option(
     "--format",
