@@ -1,0 +1,335 @@
+"""What a docker-archive means."""
+
+import json
+
+import pytest
+
+from airside.archive.docker import (
+    normalised,
+    parse_manifest_json,
+    parse_repositories,
+)
+from airside.archive.plan import DOCKER_ARCHIVE, is_compressed
+from airside.archive.writer import docker_members
+from airside.errors import ManifestInvalidError
+from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
+from airside.oci.platform import Platform
+from support.images import (
+    TestBlob,
+    TestImage,
+    compact,
+    containerd_manifest,
+    image_of,
+    random_image,
+    random_layer,
+    sha256,
+)
+from support.members import Members
+
+NAME = "example.com/app:1"
+FULL = {NAME}
+
+
+def archive(*images, style="docker"):
+    return Members.of(docker_members([image.spec(names) for image, names in images], style=style))
+
+
+def one(seed="x", *, names=(NAME,), style="docker", **more):
+    image = random_image(seed, layer_bytes=300, media="docker", **more)
+    return image, archive((image, names), style=style)
+
+
+def entries(members):
+    return json.loads(members.files["manifest.json"])
+
+
+def with_entries(members, change):
+    """The archive with its `manifest.json` changed, without `repositories`."""
+    value = entries(members)
+    change(value[0])
+    return members.with_file("manifest.json", compact(value)).without("repositories")
+
+
+def names_of(plan):
+    return {str(reference) for image in plan.images for reference in image.references}
+
+
+# manifest.json
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        None,
+        "x",
+        [[]],
+        [None],
+        [{}],
+        [{"Config": "c"}],
+        [{"Config": "", "Layers": []}],
+        [{"Config": 1, "Layers": []}],
+        [{"Config": "c", "Layers": None}],
+        [{"Config": "c", "Layers": "x"}],
+        [{"Config": "c", "Layers": [1]}],
+        [{"Config": "c", "Layers": [""]}],
+        [{"Config": "c", "Layers": [], "RepoTags": "x:1"}],
+        [{"Config": "c", "Layers": [], "RepoTags": [None]}],
+        [{"Config": "c", "Layers": []}, {"Config": "c"}],
+    ],
+    ids=str,
+)
+def test_a_bad_manifest_json_is_refused(value):
+    with pytest.raises(ManifestInvalidError, match=r"manifest\.json"):
+        parse_manifest_json(compact(value))
+
+
+def test_manifest_json_is_read():
+    raw = compact(
+        [
+            {"Config": "./c.json", "Layers": ["a/./layer.tar", "/b//layer.tar"], "RepoTags": None},
+            {"Config": "c", "Layers": [], "RepoTags": ["x"], "LayerSources": {}},
+        ]
+    )
+    first, second = parse_manifest_json(raw)
+    assert (first.config, first.layers) == ("c.json", ("a/layer.tar", "b/layer.tar"))
+    assert (first.names, second.names) == ((), ("x",))
+
+
+def test_duplicate_keys_are_refused():
+    with pytest.raises(ManifestInvalidError):
+        parse_manifest_json(b'[{"Config":"a","Config":"b","Layers":[]}]')
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b'{"busybox":{"1":"x","2":"y"}}', {f"docker.io/library/busybox:{n}" for n in "12"}),
+        (b"{}", set()),
+        (b"[]", None),
+        (b"{", None),
+        (b'{"busybox":3}', None),
+        (b'{"Bad Name":{"1":"x"}}', None),
+    ],
+)
+def test_repositories_are_read_or_left_aside(raw, found):
+    assert parse_repositories(raw) == found
+
+
+def test_names_are_normalised_and_bad_ones_left_out():
+    assert list(normalised(["x", "Bad Name", "y:1"])) == [
+        "docker.io/library/x:latest",
+        "docker.io/library/y:1",
+    ]
+
+
+# A good archive
+
+
+@pytest.mark.parametrize("style", ["docker", "skopeo"])
+def test_the_manifest_is_the_one_that_containerd_builds(style):
+    image, members = one(style=style)
+    plan = members.plan()
+    assert plan.format == DOCKER_ARCHIVE
+    assert not plan.problems
+    assert names_of(plan) == FULL
+    [document] = plan.documents.values()
+    assert document.raw == containerd_manifest(image)
+    assert document.media_type == DOCKER_MANIFEST
+    assert plan.images[0].root == document.digest
+    assert plan.platforms == {document.digest: Platform("linux", "amd64")}
+    assert set(plan.blobs) == {blob.digest for blob in image.blobs[1:]}
+    assert not plan.unvouched
+
+
+@pytest.mark.parametrize(
+    ("compression", "media_type"),
+    [("none", DOCKER_LAYER), ("stored", DOCKER_LAYER_GZIP), ("zstd", DOCKER_LAYER_GZIP)],
+)
+def test_layer_types_are_those_of_containerd(compression, media_type):
+    image, members = one(layers=1, compression=compression)
+    plan = members.plan()
+    [document] = plan.documents.values()
+    assert document.raw == containerd_manifest(image)
+    assert [layer.media_type for layer in document.content.layers] == [media_type]
+    assert len(plan.unvouched) == (compression != "none")
+
+
+def test_other_compressions_have_the_plain_type_and_are_vouched_for_by_the_diff_id():
+    layer = random_layer("x", layer_bytes=300)
+    packed = type(layer)(b"BZh9" + layer.raw, DOCKER_LAYER, layer.tar)
+    image = image_of([packed], media="docker")
+    plan = archive((image, (NAME,))).plan()
+    [document] = plan.documents.values()
+    assert document.raw == containerd_manifest(image)
+    [unvouched] = plan.unvouched
+    assert (unvouched.layer, unvouched.diff_id) == (packed.digest, layer.digest)
+    assert is_compressed(packed.raw[:16])
+
+
+def test_images_share_layers_by_links():
+    base = [random_layer("base", layer_bytes=300, media="docker")]
+    first, second = (image_of(base, media="docker", label=label) for label in "ab")
+    members = archive((first, ("a:1",)), (second, ("b:1",)))
+    plan = members.plan()
+    assert {i.root for i in plan.images} == {
+        sha256(containerd_manifest(image)) for image in (first, second)
+    }
+    assert len(plan.blobs) == 3
+    assert not plan.problems
+
+
+def test_one_image_may_have_many_names_in_many_entries():
+    image, members = one()
+    value = [{**entries(members)[0], "RepoTags": ["a:1", "b:1"]}]
+    value.append({**value[0], "RepoTags": ["b:1", "c:1"]})
+    plan = members.with_file("manifest.json", compact(value)).without("repositories").plan()
+    [planned] = plan.images
+    assert [str(r) for r in planned.references] == [f"docker.io/library/{n}:1" for n in "abc"]
+    assert planned.root == sha256(containerd_manifest(image))
+
+
+@pytest.mark.parametrize("names", [None, []])
+def test_an_image_may_have_no_name(names):
+    image, members = one()
+    members = with_entries(members, lambda entry: entry.update(RepoTags=names))
+    [planned] = members.plan().images
+    assert planned.references == ()
+    assert planned.title == f"{image.config.digest.hex}.json"
+
+
+def test_an_image_without_layers_or_platform_is_an_image():
+    config = TestBlob(b"{}", "")
+    members = archive(
+        (TestImage(TestBlob(b"", DOCKER_MANIFEST), config, (), Platform("", "")), (NAME,))
+    )
+    plan = members.without("repositories").plan()
+    assert len(plan.images) == 1
+    assert not plan.platforms
+
+
+@pytest.mark.parametrize("form", ["{}.json", "sha256:{}", "blobs/sha256/{}", "{}"])
+def test_the_name_of_the_config_vouches_for_it(form):
+    image, members = one()
+    name, old = form.format(image.config.digest.hex), f"{image.config.digest.hex}.json"
+    good = with_entries(members, lambda entry: entry.update(Config=name)).without(old)
+    assert not good.with_file(name, image.config.raw).plan().problems
+    bad = good.with_file(name, image.config.raw.replace(b"/bin/true", b"/bin/evil"))
+    plan = bad.plan()
+    assert not plan.images
+    assert plan.problems[0].image == NAME
+    assert plan.problems[0].blob == name
+
+
+def test_a_config_with_any_name_is_read():
+    image, members = one()
+    members = with_entries(members, lambda entry: entry.update(Config="config.json"))
+    assert len(members.with_file("config.json", image.config.raw).plan().images) == 1
+
+
+# Damage
+
+
+def test_a_damaged_layer_rejects_its_image_and_no_other():
+    first, second = (random_image(n, layer_bytes=300, media="docker") for n in "ab")
+    members = archive((first, ("a:1",)), (second, ("b:1",)))
+    path = entries(members)[0]["Layers"][1]
+    damaged = bytearray(members.files[path])
+    damaged[600] ^= 1
+    plan = members.with_file(path, bytes(damaged)).plan()
+    assert names_of(plan) == {"docker.io/library/b:1"}
+    [problem] = plan.problems
+    assert (problem.image, problem.blob) == ("a:1", path)
+
+
+def test_missing_members_are_named_three_at_most():
+    _, members = one(layers=5)
+    paths = entries(members)[0]["Layers"]
+    plan = members.without(*paths).plan()
+    assert not plan.images
+    assert [problem.blob for problem in plan.problems] == paths[:3]
+    assert {problem.image for problem in plan.problems} == {NAME}
+
+
+def test_a_missing_config_is_named():
+    image, members = one()
+    name = f"{image.config.digest.hex}.json"
+    members = members.without(name)
+    assert [problem.blob for problem in members.plan().problems] == [name]
+    assert members.draft().expected(members.read) == {name: image.config.digest}
+
+
+def test_as_many_diff_ids_as_layers_are_asked_for():
+    _, members = one()
+    plan = with_entries(members, lambda entry: entry["Layers"].pop()).plan()
+    assert not plan.images
+    assert "2 diff IDs for 1 layers" in plan.problems[0].reason
+
+
+def test_a_config_that_is_no_json_is_a_problem_of_its_image():
+    _, members = one()
+    members = with_entries(members, lambda entry: entry.update(Config="c"))
+    members = members.with_file("c", b"{")
+    plan = members.plan()
+    assert not plan.images
+    assert plan.problems[0].image == NAME
+    assert members.draft().expected(members.read) == {}
+
+
+# Names
+
+
+@pytest.mark.parametrize("bad", ["Bad Name", "x:", f"x@sha256:{'ab' * 32}"])
+def test_a_bad_name_fails_that_name_only(bad):
+    _, members = one()
+    members = with_entries(members, lambda entry: entry.update(RepoTags=[bad, "good:1"]))
+    plan = members.plan()
+    assert names_of(plan) == {"docker.io/library/good:1"}
+    assert [problem.image for problem in plan.problems] == [bad]
+
+
+def test_a_name_that_repositories_lacks_is_not_believed():
+    _, members = one(names=(NAME, "example.com/other:1"))
+    value = entries(members)
+    value[0]["RepoTags"][0] = "example.com/apq:1"
+    plan = members.with_file("manifest.json", compact(value)).plan()
+    assert names_of(plan) == {"example.com/other:1"}
+    assert {problem.image for problem in plan.problems} == {"example.com/apq:1", NAME}
+
+
+def test_a_name_that_only_repositories_has_is_a_problem():
+    _, members = one()
+    value = entries(members)
+    value[0]["RepoTagz"] = value[0].pop("RepoTags")
+    plan = members.with_file("manifest.json", compact(value)).plan()
+    assert names_of(plan) == set()
+    assert [problem.image for problem in plan.problems] == [NAME]
+
+
+@pytest.mark.parametrize("raw", [b"{", b"{}", b"[]"])
+def test_repositories_that_say_nothing_are_left_aside(raw):
+    _, members = one()
+    plan = members.with_file("repositories", raw).plan()
+    assert names_of(plan) == FULL
+    assert not plan.problems
+
+
+# Before reading
+
+
+def test_what_members_should_hash_to_is_known_from_the_config():
+    image, members = one(style="skopeo")
+    draft = members.draft()
+    assert set(draft.members) == {f"{image.config.digest.hex}.json"} | {
+        f"{layer.diff_id.hex}.tar" for layer in image.layers
+    }
+    expected = draft.expected(members.read)
+    assert expected == {name: members.facts()[name].digest for name in draft.members}
+
+
+def test_only_needed_members_are_asked_for():
+    _, members = one()
+    wanted = members.draft().members
+    assert len(wanted) == len(set(wanted)) == 3
+    assert not [name for name in wanted if name.endswith(("VERSION", "/json"))]
