@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol, Self
 from airside.archive.compression import (
     Compression,
     WindowBudget,
+    content_bytes,
     detect_compression,
     iter_decompressed,
 )
@@ -139,11 +140,16 @@ def read_archive(
 def open_archive(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file. Raises ArchiveUnreadableError, NotFoundError, UnavailableError."""
     with translated_reading(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: PTH123 - Path.open has no opener
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ArchiveError(f"{path} is not a regular file", path=path)
         yield file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: a named pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager
@@ -184,6 +190,9 @@ class _Source:
 
     def stream(self, compression: Compression) -> tuple[Plan, ArchiveTruncatedError | None]:
         """Read a compressed tar once; the plan is made afterwards."""
+        needed_bytes = content_bytes(os.pread(self.file.fileno(), _HEAD_BYTES, 0), compression)
+        if needed_bytes is not None:
+            self.reader.store.check_space(needed_bytes)
         chunks = iter_decompressed(
             self._chunks(),
             compression,

@@ -16,6 +16,7 @@ from airside.archive.compression import (
     TrailingBytesError,
     WindowBudget,
     compression_name,
+    content_bytes,
     detect_compression,
     iter_decompressed,
 )
@@ -478,3 +479,10 @@ def test_a_byte_source_reads_the_same_bytes_whatever_the_chunks(
             source.give_back(len(piece) // 2)
             start += len(piece) - len(piece) // 2
         assert source.position == start
+
+
+def test_zstd_header_tells_how_many_bytes_come_out():
+    packed = zstd.compress(b"x" * 5000)
+    assert content_bytes(packed, Compression.ZSTD) == 5000
+    assert content_bytes(b"\x50\x2a\x4d\x18\x00\x00\x00\x00", Compression.ZSTD) is None
+    assert content_bytes(gzip.compress(b"x"), Compression.GZIP) is None

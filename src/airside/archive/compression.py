@@ -124,6 +124,19 @@ def detect_compression(head: bytes) -> Compression:
 # Bytes
 
 
+def content_bytes(head: bytes, compression: Compression) -> int | None:
+    """The decompressed size that the first frame's header tells; None where it tells none.
+
+    At least so many bytes come out (more if frames follow). gzip has no such field.
+    """
+    if compression is not Compression.ZSTD:
+        return None
+    try:
+        return zstd.get_frame_info(head).decompressed_size
+    except zstd.ZstdError:
+        return None  # a skippable frame, or damage that the decoder tells better
+
+
 class ByteSource:
     """A run of byte chunks read as one stream; not thread-safe. `position` is in bytes."""
 
