@@ -140,7 +140,7 @@ def read_archive(
 def open_archive(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file. Raises ArchiveUnreadableError, NotFoundError, UnavailableError."""
     with translated_reading(path):
-        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: PTH123 - Path.open has no opener
+        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - closed below
     with file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ArchiveError(f"{path} is not a regular file", path=path)
