@@ -484,5 +484,6 @@ def test_a_byte_source_reads_the_same_bytes_whatever_the_chunks(
 def test_zstd_header_tells_how_many_bytes_come_out():
     packed = zstd.compress(b"x" * 5000)
     assert content_bytes(packed, Compression.ZSTD) == 5000
-    assert content_bytes(b"\x50\x2a\x4d\x18\x00\x00\x00\x00", Compression.ZSTD) is None
+    assert content_bytes(b"\x50\x2a\x4d\x18\x00\x00\x00\x00", Compression.ZSTD) == 0
+    assert content_bytes(b"\x28\xb5\x2f\xfd\x08", Compression.ZSTD) is None
     assert content_bytes(gzip.compress(b"x"), Compression.GZIP) is None

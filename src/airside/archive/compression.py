@@ -134,7 +134,7 @@ def content_bytes(head: bytes, compression: Compression) -> int | None:
     try:
         return zstd.get_frame_info(head).decompressed_size
     except zstd.ZstdError:
-        return None  # a skippable frame, or damage that the decoder tells better
+        return None  # damage that the decoder tells better
 
 
 class ByteSource:
