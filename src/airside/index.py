@@ -1,6 +1,7 @@
 """`index.json` of the embedded store: derived from the catalog, and enough to rebuild it from.
 
-Each entry is a current name with its sequence number and archive as annotations. Blocking.
+Each entry is a current name with its sequence number and archive as annotations. The numbers of
+all present archives are kept too, so that a rebuild does not let an older one win. Blocking.
 """
 
 import json
@@ -33,6 +34,7 @@ from airside.store.local import LocalStore
 GENERATION = "dev.airside.generation"
 SEQUENCE = "dev.airside.sequence"
 ARCHIVE = "dev.airside.archive"
+ARCHIVES = "dev.airside.archives"
 
 
 class IndexWriter:
@@ -73,7 +75,10 @@ def render_index(catalog: Catalog, generation: int) -> bytes:
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": manifests,
-        "annotations": {GENERATION: str(generation)},
+        "annotations": {
+            GENERATION: str(generation),
+            ARCHIVES: json.dumps(catalog.index_archives()),
+        },
     }
     return json.dumps(value, indent=1).encode()
 
@@ -110,7 +115,9 @@ def rebuild_catalog(
         return 0
     done = {row.path for row in catalog.sources()}  # by a rebuild that was interrupted
     by_archive: dict[str, _Found] = defaultdict(_Found)
-    for item in load_json(raw, "index.json")["manifests"]:
+    index = load_json(raw, "index.json")
+    sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
+    for item in index["manifests"]:
         root = parse_descriptor(item, "index.json")
         found = _Found()
         if _collect(store, root, found):
@@ -119,16 +126,19 @@ def rebuild_catalog(
             into.documents |= found.documents
             into.platforms |= found.platforms
             into.blobs |= found.blobs
-    for path, found in by_archive.items():
-        if path in done:
+    for path in {**by_archive, **sequences}:
+        found, present = by_archive[path], is_present(Path(path))
+        if path in done or not (found.claims or present):
             continue
+        numbers = [sequence for _, sequence in found.claims]
         catalog.restore(
             path,
             found.claims,
             found.documents.values(),
             found.platforms,
             found.blobs,
-            present=is_present(Path(path)),
+            sequence=sequences.get(path) or max(numbers),
+            present=present,
             now=now,
         )
     return sum(len(found.claims) for found in by_archive.values())

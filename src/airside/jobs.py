@@ -8,7 +8,6 @@ that import only. The work itself is `airside.importer`, in the pool.
 
 import asyncio
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from airside.errors import (
 )
 from airside.importer import Job, Outcome
 from airside.node import Node
-from airside.settle import Batch, StatKey
+from airside.settle import Batch
 
 log = logging.getLogger("airside.import")
 
@@ -62,9 +61,12 @@ class Running:
 
 @dataclass(slots=True)
 class _Waiting:
-    """An archive to look at again: since when its bytes are as they are, and the next delay."""
+    """An archive to look at again: since when its bytes are as they are, and the next delay.
 
-    key: StatKey | None
+    `key` is the stat key of what was read; what is there since may be something else.
+    """
+
+    key: str
     source_id: int
     incomplete: bool
     since: float
@@ -94,7 +96,7 @@ class ImportQueue:
                 log.error("%r: the name is not UTF-8: rename the file", settled.path)
                 continue
             waiting = self._waiting.get(settled.path)
-            if waiting is not None and waiting.key == settled.key:
+            if waiting is not None and waiting.key == str(settled.key):
                 await self._unchanged(settled.path, waiting)
             else:
                 fresh.append(settled)
@@ -228,7 +230,7 @@ class ImportQueue:
             outcome = replace(await self._failed(job, bug), retry=False)
         log_outcome(outcome)
         if outcome.retry:
-            await self._retry(job, incomplete=outcome.state == "incomplete")
+            self._retry(job, outcome)
         else:
             self._waiting.pop(job.path, None)
 
@@ -250,10 +252,15 @@ class ImportQueue:
                 progress=running.progress,
             )
 
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_ended_late)
+            raise
 
-    async def _retry(self, job: Job, *, incomplete: bool) -> None:
-        key = await asyncio.to_thread(_stat_key, job.path)
+    def _retry(self, job: Job, outcome: Outcome) -> None:
+        key, incomplete = outcome.stat_key, outcome.state == "incomplete"
         before = self._waiting.get(job.path)
         waiting = _Waiting(key, job.source_id, incomplete, time.monotonic())
         if before is not None and before.incomplete == incomplete:
@@ -264,6 +271,13 @@ class ImportQueue:
         self._look_again(job.path, waiting)
 
 
+def _ended_late(future: asyncio.Future[Outcome]) -> None:
+    """The job of a worker that was cancelled ended: it was asked to stop."""
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, AirsideError):
+        log.error("an import ended with an internal error", exc_info=error)
+
+
 def _is_text(path: Path) -> bool:
     """Whether the name is UTF-8: the catalog, JSON and logs hold texts."""
     try:
@@ -271,13 +285,6 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _stat_key(path: Path) -> StatKey | None:
-    try:
-        return StatKey.of(os.stat(path))  # noqa: PTH116 - follows links on purpose
-    except OSError:
-        return None
 
 
 def log_outcome(outcome: Outcome) -> None:

@@ -281,6 +281,7 @@ class Catalog(CatalogView):
         platforms: Mapping[Digest, str],
         blobs: Mapping[Digest, int],
         *,
+        sequence: int,
         present: bool,
         now: float,
     ) -> None:
@@ -288,7 +289,6 @@ class Catalog(CatalogView):
 
         One that is `present` is read again when the watch sees it and keeps its sequence.
         """
-        sequence = max((sequence for _, sequence in claims), default=0)
         state = "imported" if present else "removed"
         with self._transaction("restore") as db:
             row = db.execute(

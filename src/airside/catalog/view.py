@@ -272,6 +272,14 @@ class CatalogView:
             for r in rows
         ]
 
+    def index_archives(self) -> dict[str, int]:
+        """Path → sequence of the archives that are present, for `index.json`."""
+        rows = self._readers.rows(
+            "SELECT path, sequence FROM source WHERE kind = 'archive' AND state != 'removed'"
+            " ORDER BY path"
+        )
+        return {r["path"]: r["sequence"] for r in rows}
+
     def events(self, *, after: int = 0, limit: int = 100) -> list[EventRow]:
         """The newest events with a number above `after`, oldest first."""
         rows = self._readers.rows(
