@@ -52,10 +52,11 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:
     """The plan's problems; one that rejects manifests is told for each image that it costs."""
     for problem in plan.problems:
+        known: dict[Digest, bool] = {}
         titles = [
             image.title
             for image in plan.images
-            if not problem.image and _is_rejected_for(plan, problem.blob, image.root)
+            if not problem.image and _is_rejected_for(plan, problem.blob, image.root, known)
         ]
         if titles:
             yield from (replace(problem, image=title) for title in titles)
@@ -63,14 +64,22 @@ def _problems_by_image(plan: Plan) -> Iterator[Problem]:
             yield problem
 
 
-def _is_rejected_for(plan: Plan, blob: str, digest: Digest) -> bool:
-    """Whether at or below this document a manifest is rejected that lists the blob."""
-    document = plan.documents.get(digest)
-    if document is None:
-        return False
-    if isinstance(document.content, Index):
-        return any(_is_rejected_for(plan, blob, c.digest) for c in document.content.manifests)
-    return digest in plan.rejected and any(str(c.digest) == blob for c in document.children)
+def _is_rejected_for(plan: Plan, blob: str, digest: Digest, known: dict[Digest, bool]) -> bool:
+    """Whether at or below this document a manifest is rejected that lists the blob.
+
+    `known` has the answers so far: an index may list the same index many times, at each level.
+    """
+    if digest not in known:
+        document = plan.documents.get(digest)
+        if document is None:
+            known[digest] = False
+        elif isinstance(document.content, Index):
+            children = [child.digest for child in document.content.manifests]
+            known[digest] = any(_is_rejected_for(plan, blob, child, known) for child in children)
+        else:
+            listed = any(str(child.digest) == blob for child in document.children)
+            known[digest] = listed and digest in plan.rejected
+    return known[digest]
 
 
 class _Judging:

@@ -272,6 +272,13 @@ def test_diff_ids_of_compressed_or_absent_layers_are_left_to_others():
     assert not members.without(blob_member(layers[1].digest)).plan().rejected
 
 
+def test_a_config_may_tell_no_platform():
+    image = image_of([], config={"os": "", "rootfs": None})
+    plan = layout((image, (NAME,))).plan()
+    assert names_of(plan) == {NAME: image.digest}
+    assert not plan.platforms
+
+
 # Names
 
 

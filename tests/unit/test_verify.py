@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from airside.archive.layout import blob_member
+from airside.archive.layout import IMAGE_NAME, blob_member
+from airside.archive.plan import Problem
 from airside.archive.writer import oci_members
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.verify import judge
@@ -193,3 +194,40 @@ def test_a_rejected_manifest_is_not_taken():
     sizes = {blob.digest: blob.size_bytes for blob in (*ONE.blobs, *TWO.blobs)}
     judgement = judge(replace(plan, rejected=frozenset({ONE.digest})), sizes.get)
     assert names_of(judgement) == {OTHER}
+
+
+def test_a_problem_of_a_blob_is_told_with_each_image_that_it_costs():
+    blob = str(ONE.layers[0].digest)
+    inner = TestBlob(
+        compact({"schemaVersion": 2, "manifests": [ONE.manifest.descriptor] * 2}), OCI_INDEX
+    )
+    index = {"schemaVersion": 2, "manifests": [
+        {**inner.descriptor, "annotations": {IMAGE_NAME: "a.b/index:1"}},
+        {**ONE.manifest.descriptor, "annotations": {IMAGE_NAME: NAME}},
+        {**TWO.manifest.descriptor, "annotations": {IMAGE_NAME: OTHER}},
+    ]}  # fmt: skip
+    files = {blob_member(b.digest): b.raw for b in (inner, *ONE.blobs, *TWO.blobs)}
+    plan = Members({**files, "index.json": compact(index)}).plan()
+    problems = (Problem("damaged", blob=blob), Problem("said already", image="x", blob=blob))
+    plan = replace(plan, rejected=frozenset({ONE.digest}), problems=problems)
+    judgement = judge(plan, {b.digest: b.size_bytes for b in TWO.blobs}.get)
+    assert names_of(judgement) == {OTHER}
+    assert [(p.reason, p.image) for p in judgement.problems] == [
+        ("damaged", "a.b/index:1"),
+        ("damaged", NAME),
+        ("said already", "x"),
+    ]
+
+
+def test_an_index_that_lists_one_index_thousands_of_times_is_judged_quickly():
+    document = ONE.manifest
+    files = {blob_member(b.digest): b.raw for b in ONE.blobs}
+    for _ in range(4):
+        value = {"schemaVersion": 2, "manifests": [document.descriptor] * 2000}
+        document = TestBlob(compact(value), OCI_INDEX)
+        files[blob_member(document.digest)] = document.raw
+    index = compact({"schemaVersion": 2, "manifests": [document.descriptor]})
+    plan = Members({**files, "index.json": index}).plan()
+    plan = replace(plan, problems=(Problem("damaged", blob="sha256:other"),))
+    judgement = judge(plan, {b.digest: b.size_bytes for b in ONE.blobs}.get)
+    assert len(judgement.documents) == 5
