@@ -53,7 +53,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job. `state` as in `airside archives`."""
+    """What became of a job. `state` as in `airside archives`.
+
+    `stat_key` is the file's before it was read, where it is to be read again.
+    """
 
     path: Path
     state: str
@@ -64,6 +67,7 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     retry: bool = False
+    stat_key: str = ""
 
 
 class Importer:
@@ -97,7 +101,7 @@ class Importer:
                 self._check_unchanged(reading)
                 return self._take(job, reading, started, stop)
         except ArchiveTruncatedError as exc:
-            return self._pass(job, "incomplete", exc)
+            return self._pass(job, "incomplete", exc, key)
         except ArchiveChangedError:
             raise
         except InputError as exc:
@@ -110,9 +114,9 @@ class Importer:
         state = "unreadable" if error.code == "archive_unreadable" else "failed"
         return self._pass(job, state, error)
 
-    def _pass(self, job: Job, state: str, error: AirsideError) -> Outcome:
+    def _pass(self, job: Job, state: str, error: AirsideError, key: str = "") -> Outcome:
         self._catalog.set_state(job.source_id, state, self._clock(), reason=error.message)
-        return Outcome(job.path, state, reason=error.message, retry=True)
+        return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
 
     def _check_unchanged(self, reading: Reading) -> None:
         if _stat_key(reading.path) != str(reading.key):
