@@ -203,6 +203,17 @@ def test_import_while_the_store_is_in_use_names_the_process(run, data, sample):
     assert (error["code"], error["pid"]) == ("conflict", str(other.pid))
 
 
+def test_import_into_a_directory_of_another_user_says_what_to_do(run, data, sample, monkeypatch):
+    def refused(*_args, **_kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("airside.node.os.open", refused)
+    code, out, err = run("import", "--data", data, sample)
+    assert (code, out) == (1, "")
+    assert f"no agent runs, and cannot open {data / 'lock'}: Permission denied" in err
+    assert "hint: run it as root" in err
+
+
 # Inspecting
 
 
@@ -369,19 +380,19 @@ def test_only_the_agent_imports_the_web_framework(data, sample, run, command):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_ends_an_import_in_good_order(data, tmp_path, run, number, code):
-    fifo_fed = tmp_path / "slow.tar"
-    docker_archive(fifo_fed, {"example.com/app:1": random_image("a", media="docker")})
+    archive = tmp_path / "slow.tar"
+    docker_archive(archive, {"example.com/app:1": random_image("a", media="docker")})
     slow = (
         "import sys, time; from airside import spool; from airside.cli.main import main\n"
-        "before = spool.Spool._pread\n"
+        "before = spool.Spool.add_scanned\n"
         "def slow(self, *args):\n"
         "    print('reading', flush=True)\n"
         "    while not self.stop(): time.sleep(0.01)\n"
-        "    yield from before(self, *args)\n"
-        "spool.Spool._pread = slow\n"
+        "    before(self, *args)\n"
+        "spool.Spool.add_scanned = slow\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    args = ["import", "--data", str(data), str(fifo_fed)]
+    args = ["import", "--data", str(data), str(archive)]
     with subprocess.Popen(
         [sys.executable, "-c", slow, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -101,7 +101,7 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collect
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415 - not markup: texts come from archives
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for title in columns:
         table.add_column(title, justify="right" if title in right else "left", overflow="fold")
     for row in rows:
