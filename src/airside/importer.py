@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airside.archive.plan import PlannedImage, Problem
-from airside.catalog.model import ClaimedName, Import, ProblemRow, TagMove
+from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.catalog.record import Catalog, plan_digest
 from airside.errors import (
     AirsideError,
@@ -61,7 +61,7 @@ class Outcome:
     path: Path
     state: str
     images: tuple[str, ...] = ()
-    problems: tuple[ProblemRow, ...] = ()
+    problems: tuple[Problem, ...] = ()
     moves: tuple[TagMove, ...] = ()
     new_blobs: int = 0
     seconds: float = 0.0
@@ -128,7 +128,7 @@ class Importer:
     def _take(self, job: Job, reading: Reading, started: float, stop: Stop) -> Outcome:
         claims = tuple(_claims(reading))
         judgement = reading.judgement
-        problems = tuple(map(_problem_row, judgement.problems))
+        problems = judgement.problems
         state = _state(judgement.images, problems)
         if stop():
             raise StoppedError("the import was stopped")
@@ -196,7 +196,7 @@ class Importer:
     def _reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
         """Record an archive of which nothing can be taken; what it brought before stays."""
         blob = error.context.get("blob") or error.context.get("member", "")
-        problem = ProblemRow(error.message, error.context.get("image", ""), blob)
+        problem = Problem(error.message, error.context.get("image", ""), blob)
         seconds = time.monotonic() - started
         result = Import(
             source_id=job.source_id,
@@ -238,7 +238,7 @@ def _stat_key(path: Path) -> str:
         return ""
 
 
-def _state(images: tuple[PlannedImage, ...], problems: tuple[ProblemRow, ...]) -> str:
+def _state(images: tuple[PlannedImage, ...], problems: tuple[Problem, ...]) -> str:
     if not images:
         return "rejected"
     return "partial" if problems else "imported"
@@ -278,10 +278,6 @@ def _needed(
             if not is_index or (not child.is_document and child.digest in members):
                 needed.setdefault(child.digest, child)
     return needed
-
-
-def _problem_row(problem: Problem) -> ProblemRow:
-    return ProblemRow(problem.reason, problem.image, problem.blob)
 
 
 def _shown(claim: ClaimedName) -> str:

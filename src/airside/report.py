@@ -3,16 +3,21 @@
 Each object has `"schema": 1`, lists are under `"items"`, times are RFC 3339 in UTC or null.
 """
 
+from __future__ import annotations
+
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airside import __version__
-from airside.catalog.model import EventRow, ImageRow, ProblemRow, SourceRow
-from airside.catalog.view import CatalogView
-from airside.importer import Outcome
 from airside.oci.model import Manifest
-from airside.reading import Reading
+
+if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
+    from airside.archive.plan import Problem
+    from airside.catalog.model import EventRow, ImageRow, SourceRow
+    from airside.catalog.view import CatalogView
+    from airside.importer import Outcome
+    from airside.reading import Reading
 
 SCHEMA = 1
 
@@ -66,7 +71,7 @@ def _archive(row: SourceRow) -> dict[str, Any]:
     }
 
 
-def _problem(problem: ProblemRow) -> dict[str, str]:
+def _problem(problem: Problem) -> dict[str, str]:
     return {"image": problem.image, "blob": problem.blob, "reason": problem.reason}
 
 
@@ -160,6 +165,6 @@ def inspect_report(reading: Reading) -> dict[str, Any]:
             }
             for digest, document in plan.documents.items()
         ],
-        "problems": [_problem(ProblemRow(p.reason, p.image, p.blob)) for p in judgement.problems],
+        "problems": [_problem(p) for p in judgement.problems],
         "notes": reading.notes,
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airside.archive.plan import Problem
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
@@ -25,13 +26,6 @@ JUDGED = ("imported", "partial", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
-class ProblemRow:
-    reason: str
-    image: str = ""
-    blob: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class SourceRow:
     """An archive as the catalog knows it."""
 
@@ -51,7 +45,7 @@ class SourceRow:
     seconds: float | None
     images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    problems: tuple[ProblemRow, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ class Import:
     platforms: Mapping[Digest, str]
     blobs: Mapping[Digest, int]
     """Every blob below the documents that is held, documents themselves included, with its size."""
-    problems: tuple[ProblemRow, ...] = ()
+    problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
     on_removal: str = "unpin"

@@ -9,8 +9,9 @@ import sqlite3
 from collections import defaultdict
 from pathlib import Path
 
+from airside.archive.plan import Problem
 from airside.catalog.database import Readers
-from airside.catalog.model import JUDGED, EventRow, ImageRow, ProblemRow, SourceRow
+from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow
 from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
@@ -177,9 +178,9 @@ class CatalogView:
             repository = Repository(r["host"], r["path"])
             name = f"{repository}:{r['tag']}" if r["tag"] else f"{repository}@{r['digest']}"
             images[r["source_id"]].append(name)
-        problems: dict[int, list[ProblemRow]] = defaultdict(list)
+        problems: dict[int, list[Problem]] = defaultdict(list)
         for r in self._readers.rows("SELECT * FROM problem ORDER BY source_id, position"):
-            problems[r["source_id"]].append(ProblemRow(r["reason"], r["image"], r["blob"]))
+            problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
         return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
 
     def counts(self) -> dict[str, int]:
@@ -290,9 +291,7 @@ class CatalogView:
         return [EventRow(**dict(r)) for r in rows]
 
 
-def _source(
-    row: sqlite3.Row, images: tuple[str, ...], problems: tuple[ProblemRow, ...]
-) -> SourceRow:
+def _source(row: sqlite3.Row, images: tuple[str, ...], problems: tuple[Problem, ...]) -> SourceRow:
     return SourceRow(
         id=row["id"],
         kind=row["kind"],
