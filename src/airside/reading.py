@@ -323,7 +323,7 @@ def _diff_id_problem(reader: Reader, spool: Spool, layer: Unpacked, stop: Stop) 
                 stop=stop,
             ):
                 hasher.update(chunk)
-    except ArchiveError as exc:
+    except InputError as exc:
         return f"layer {layer.member} cannot be decompressed: {exc.message}"
     found = Digest(layer.diff_id.algorithm, hasher.hexdigest())
     if found == layer.diff_id:

@@ -20,7 +20,14 @@ from airside.archive.plan import Facts
 from airside.archive.tarball import Member, MemberKind, iter_members
 from airside.config import CHUNK_BYTES, Limits
 from airside.content import ContentStore, Ingest
-from airside.errors import ArchiveLimitError, ArchiveTruncatedError, StoppedError
+from airside.errors import (
+    ArchiveLimitError,
+    ArchiveTruncatedError,
+    DigestMismatchError,
+    NotFoundError,
+    StoppedError,
+    StoreError,
+)
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 
 HEAD_BYTES = 16
@@ -33,10 +40,18 @@ Stop = Callable[[], bool]
 
 @dataclass(slots=True)
 class Spooled:
-    """One member after reading: where its bytes are now."""
+    """One member after reading: its bytes are in the ingest, or in the store if it has none.
+
+    `held` is the blob of the store that it should have been. If it is not, its bytes are nowhere.
+    """
 
     facts: Facts
     ingest: Ingest | None
+    held: Digest | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        return self.ingest is not None or self.facts.digest == self.held
 
 
 @dataclass(slots=True)
@@ -74,8 +89,25 @@ class Spool:
             return file.read()
 
     def open(self, name: str) -> BinaryIO:
+        """Open a content. Raises DigestMismatchError where damage left none, and StoreError."""
         spooled = self.members[name]
-        return spooled.ingest.open() if spooled.ingest else self.store.open(spooled.facts.digest)
+        if spooled.ingest is not None:
+            return spooled.ingest.open()
+        found = spooled.facts.digest
+        if not spooled.is_kept:
+            raise DigestMismatchError(
+                f"member {name} hashes to {found}: its bytes are damaged",
+                member=name,
+                blob=spooled.held,
+                expected=spooled.held,
+                found=found,
+            )
+        try:
+            return self.store.open(found)
+        except NotFoundError as exc:
+            raise StoreError(
+                f"blob {found} was deleted while member {name} was read", blob=found
+            ) from exc
 
     def take(self, names: Iterable[str]) -> list[Ingest]:
         """The ingests to commit for these members; those of held blobs have none."""
@@ -83,11 +115,15 @@ class Spool:
         return [ingest for ingest in found if ingest is not None]
 
     def add(self, name: str, spooled: Spooled) -> None:
+        self._forget(name)
+        self.members[name] = spooled
+
+    def _forget(self, name: str) -> None:
+        """The last of a name wins: drop what had it before."""
         before = self.members.pop(name, None)
         self.links.pop(name, None)
         if before is not None and before.ingest is not None:
             before.ingest.discard()
-        self.members[name] = spooled
 
     def add_stream(self, chunks: Iterable[bytes], notes: list[str]) -> None:
         """Read a whole tar stream. Raises ArchiveError, StoreError, StoppedError."""
@@ -96,7 +132,8 @@ class Spool:
                 if member.kind is MemberKind.FILE:
                     self._add_member(member, pieces, writer)
                 elif member.kind is not MemberKind.DIRECTORY:
-                    self.members.pop(member.name, None)
+                    writer.flush()
+                    self._forget(member.name)
                     self.links[member.name] = member.target
             writer.flush()
 
@@ -116,6 +153,9 @@ class Spool:
                 try:
                     pieces = self._pread(file, member, failed, progress)
                     self._add_member(member, pieces, writer, expected.get(member.name))
+                    if not self.members[member.name].is_kept and member.name in expected:
+                        pieces = self._pread(file, member, failed, _untold)  # it is another blob
+                        self._add_member(member, pieces, writer)
                 except BaseException:
                     failed.set()
                     raise
@@ -158,11 +198,12 @@ class Spool:
         promised = digest_of_member(member.name)
         held = self._held(promised or expected, member.size_bytes)
         if held is not None and self.trust_names and promised == held:
-            self.add(member.name, Spooled(Facts(held, member.size_bytes, _head(pieces)), None))
+            facts = Facts(held, member.size_bytes, _head(pieces))
+            self.add(member.name, Spooled(facts, None, held))
             return
         algorithm = promised.algorithm if promised else "sha256"
         if held is not None:
-            self.add(member.name, Spooled(_hash(pieces, algorithm), None))
+            self.add(member.name, Spooled(_hash(pieces, algorithm), None, held))
             return
         self.add(member.name, self._ingest(pieces, algorithm, writer))
 
@@ -207,6 +248,10 @@ def digest_of_member(name: str) -> Digest | None:
     if len(parts) != 3 or parts[0] != "blobs" or HEX_LENGTHS.get(parts[1]) != len(parts[2]):
         return None
     return Digest(parts[1], parts[2])
+
+
+def _untold(_count: int) -> None:
+    """Progress of what is read a second time."""
 
 
 def _head(pieces: Iterable[BytesLike]) -> bytes:

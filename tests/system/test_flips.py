@@ -6,6 +6,7 @@ they are counted apart: `renamed` (a name that nothing else in the archive recor
 (the same for a name that is lost). The classes of all positions are printed.
 """
 
+import contextlib
 import io
 import os
 import random
@@ -89,11 +90,11 @@ def judge(memory_path):
     reader = Reader(store, settings, WindowBudget(1 << 30), lambda _digest: None)
     path = memory_path / "damaged.tar"
 
-    def judged(data, expected):
+    def judged(data, expected, other=None):
         path.write_bytes(data)
         try:
             with read_archive(
-                reader, path, strict=False, stop=lambda: False, progress=lambda *_: None
+                other or reader, path, strict=False, stop=lambda: False, progress=lambda *_: None
             ) as reading:
                 judgement = reading.judgement
                 names = [(str(r), i.root) for i in judgement.images for r in i.references]
@@ -192,6 +193,32 @@ def test_one_flipped_bit_never_changes_what_a_name_means(form, compression, tmp_
     together = sum(classes.values(), Counter())
     assert may_rename or not together["renamed"], classes
     assert may_rename or may_lose or not together["unnamed"], classes
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["fresh", "held"])
+@pytest.mark.parametrize("form", ["docker", "skopeo", "oci", "hybrid"])
+def test_damage_under_a_good_compression_is_found(form, held, memory_path, judge):
+    """Damaged before it was compressed: no checksum helps. `held`: the good images are there."""
+    expected = build(form, memory_path / "good.tar")
+    data = (memory_path / "good.tar").read_bytes()
+    rng = random.Random(zlib.crc32(form.encode()))
+    positions = [each for each in plain_positions(data, rng) if rng.random() < 0.2]
+    classes = defaultdict(Counter)
+    with contextlib.ExitStack() as stack:
+        reader = None
+        if held:
+            node = stack.enter_context(node_at(memory_path / "node"))
+            assert import_now(node, memory_path / "good.tar").state == "imported"
+            reader = node.importer._reader
+        for region, position in positions:
+            bit = rng.randrange(8)
+            damaged = flipped(data, position, bit)
+            found = judge(compress(damaged, "stored"), expected, reader)
+            assert not found.startswith("WRONG"), (found, region, position, bit)
+            assert found in {judge(damaged, expected, reader), "rejected"}
+            classes[region][found] += 1
+    show(f"{form}, damaged, then compressed, {'held' if held else 'fresh'}", classes)
+    assert not sum(classes.values(), Counter())["renamed"]
 
 
 def total(classes):

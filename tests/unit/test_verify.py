@@ -198,8 +198,10 @@ def test_a_rejected_manifest_is_not_taken():
 
 def test_a_problem_of_a_blob_is_told_with_each_image_that_it_costs():
     blob = str(ONE.layers[0].digest)
+    absent = [INDEX.images[0].manifest.descriptor]
     inner = TestBlob(
-        compact({"schemaVersion": 2, "manifests": [ONE.manifest.descriptor] * 2}), OCI_INDEX
+        compact({"schemaVersion": 2, "manifests": [*absent, *[ONE.manifest.descriptor] * 2]}),
+        OCI_INDEX,
     )
     index = {"schemaVersion": 2, "manifests": [
         {**inner.descriptor, "annotations": {IMAGE_NAME: "a.b/index:1"}},
