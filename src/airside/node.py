@@ -71,7 +71,7 @@ class Node:
     def reconcile(self) -> list[tuple[int, Path]]:
         """One pass of self-repair; gives the archives (source id, path) to read again."""
         with self._repair:
-            reconcile.check_present(self.store, self.catalog, self.clock())
+            reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
@@ -130,7 +130,7 @@ def _recover(node: Node) -> None:
     boot_id = _boot_id()
     clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
-    reconcile.check_present(store, catalog, now)
+    reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
         reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)

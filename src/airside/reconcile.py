@@ -20,15 +20,20 @@ RECHECK_SECONDS = 60.0
 """After an unclean stop, what was written so shortly before the last write is hashed again."""
 
 
-def check_present(store: LocalStore, catalog: Catalog, now: float) -> list[int]:
-    """Compare names and sizes; gives the sources to read again because blobs are lost."""
-    held = set(store.digests())
-    lost = [
-        digest
-        for digest, size in catalog.blobs().items()
-        if digest not in held or store.stat(digest) != size
-    ]
-    return _lose(store, catalog, lost, now)
+def check_present(store: LocalStore, catalog: Catalog, guard: StoreGuard, now: float) -> list[int]:
+    """Compare names and sizes; gives the sources to read again because blobs are lost.
+
+    Imports go on meanwhile: the catalog is asked first, as it speaks only of what the store has,
+    and what then looks lost is looked at again while nobody commits or deletes.
+    """
+    if not _absent(store, catalog):
+        return []
+    with guard.exclusive():
+        return _lose(store, catalog, _absent(store, catalog), now)
+
+
+def _absent(store: LocalStore, catalog: Catalog) -> list[Digest]:
+    return [digest for digest, size in catalog.blobs().items() if store.stat(digest) != size]
 
 
 def check_recent(store: LocalStore, catalog: Catalog, quarantine: Path, now: float) -> list[int]:
