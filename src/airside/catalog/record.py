@@ -77,14 +77,15 @@ class Catalog(CatalogView):
             and found["stat_key"] in {stat_key, "" if found["state"] == "imported" else stat_key}
         )
         sequence = found["sequence"] if keeps else _next_sequence(db)
+        source_id = found["id"] if found is not None else _next_source_id(db)
         row = db.execute(
-            "INSERT INTO source (kind, path, stat_key, sequence, state, size_bytes, settled_at,"
-            " changed_at) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)"
+            "INSERT INTO source (id, kind, path, stat_key, sequence, state, size_bytes, settled_at,"
+            " changed_at) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?)"
             " ON CONFLICT (kind, path) DO UPDATE SET stat_key = excluded.stat_key,"
             " sequence = excluded.sequence, state = 'queued', reason = '',"
             " size_bytes = excluded.size_bytes, settled_at = excluded.settled_at,"
             " changed_at = excluded.changed_at RETURNING id",
-            (kind, path, stat_key, sequence, size, now, now),
+            (source_id, kind, path, stat_key, sequence, size, now, now),
         ).fetchone()
         return int(row["id"])
 
@@ -110,8 +111,8 @@ class Catalog(CatalogView):
                 "SELECT path, sequence, stat_key, state FROM source WHERE id = ?",
                 (result.source_id,),
             ).fetchone()
-            if source["state"] == "removed":
-                raise NotFoundError(f"{source['path']} was removed while it was imported")
+            if source is None or source["state"] == "removed":
+                raise NotFoundError("the archive was removed while it was imported")
             _record_documents(db, result, now)
             moves: list[TagMove] = []
             if not result.keeps_claims:
@@ -362,6 +363,15 @@ def _next_sequence(db: sqlite3.Connection) -> int:
     return number
 
 
+def _next_source_id(db: sqlite3.Connection) -> int:
+    """One that no source had before: an import may be at work for one that is forgotten."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'source'").fetchone()
+    highest = db.execute("SELECT max(id) FROM source").fetchone()[0] or 0
+    number = max(int(row["value"]) if row else 0, highest) + 1
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('source', ?)", (str(number),))
+    return number
+
+
 def _renumber(db: sqlite3.Connection, source_id: int) -> int:
     """Give a source the next sequence number."""
     number = _next_sequence(db)
@@ -380,6 +390,16 @@ def _repository_id(db: sqlite3.Connection, repository: Repository) -> int:
     return int(row["id"])
 
 
+# The bytes decide all but two things: the platform, if an archive before lacked the config, and the
+# media type, if they don't have it themselves, which only OCI allows (manifest.md, mediaType).
+_KNOWN_DOCUMENT = (
+    "ON CONFLICT (digest) DO UPDATE SET"
+    " platform = CASE platform WHEN '' THEN excluded.platform ELSE platform END,"
+    " media_type = CASE WHEN excluded.media_type LIKE 'application/vnd.oci.%'"
+    " THEN excluded.media_type ELSE media_type END"
+)
+
+
 def _record_documents(db: sqlite3.Connection, result: Import, now: float) -> None:
     for digest, size in result.blobs.items():
         db.execute(
@@ -389,8 +409,11 @@ def _record_documents(db: sqlite3.Connection, result: Import, now: float) -> Non
             (str(digest), size, now),
         )
     for document in result.documents:
-        added = db.execute(
-            "INSERT OR IGNORE INTO document VALUES (?, ?, ?, ?, ?, ?, ?)",
+        known = db.execute(
+            "SELECT 1 FROM document WHERE digest = ?", (str(document.digest),)
+        ).fetchone()
+        db.execute(
+            f"INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?) {_KNOWN_DOCUMENT}",  # noqa: S608
             (
                 str(document.digest),
                 document.media_type,
@@ -400,8 +423,8 @@ def _record_documents(db: sqlite3.Connection, result: Import, now: float) -> Non
                 result.platforms.get(document.digest, ""),
                 json.dumps(dict(document.annotations)),
             ),
-        ).rowcount
-        if added:
+        )
+        if known is None:
             db.executemany(
                 "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?, ?, ?, ?)",
                 list(_edges(document)),
