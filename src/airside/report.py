@@ -6,6 +6,7 @@ Each object has `"schema": 1`, lists are under `"items"`, times are RFC 3339 in 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,11 @@ def event_report(row: EventRow) -> dict[str, Any]:
 
 
 def _detail(text: str) -> Any:
-    """An object where the event recorded one, else its text."""
-    return json.loads(text) if text.startswith("{") else text
+    """An object where the event recorded one, else its text: that of a reason is anything."""
+    if text.startswith("{"):
+        with suppress(ValueError):
+            return json.loads(text)
+    return text
 
 
 def status_report(view: CatalogView) -> dict[str, Any]:

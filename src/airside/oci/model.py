@@ -6,6 +6,7 @@ Documents are kept as the bytes that were read: a `Document` carries `raw`, its 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _NON_DISTRIBUTABLE = ("nondistributable", ".foreign.")
 
 MAX_SIZE = 2**63 - 1
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +108,18 @@ class Document:
 
 
 def load_json(raw: bytes, what: str) -> Any:
-    """Parse JSON, refusing what parsers disagree on: bad UTF-8, duplicate keys, NaN.
+    """Parse JSON, refusing what parsers disagree on: bad UTF-8, half surrogates, same keys, NaN.
 
     Raises ManifestInvalidError that names `what`.
     """
     try:
-        return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant
-        )
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if _SURROGATE.search(text):  # perhaps one without its other half, which is no text
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
+    return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

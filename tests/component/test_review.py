@@ -1,0 +1,153 @@
+"""What a review found: each test is a case that went wrong once."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from tests.support.images import (
+    DOCKER_MANIFEST,
+    OCI_MANIFEST,
+    TestImage,
+    compact,
+    docker_archive,
+    oci_archive,
+    random_image,
+)
+from tests.support.nodes import import_now, node_at
+
+from airside import reconcile
+from airside.errors import NotFoundError
+from airside.importer import Job
+from airside.report import events_report
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def layout_of(path: Path, name: str, image: TestImage, raw: bytes, media_type: str, *, bare=False):
+    """A layout with the manifest `raw` for the blobs of `image`; `bare`: without them."""
+    digest = hashlib.sha256(raw).hexdigest()
+    descriptor = {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(raw)}
+    root = descriptor | {"annotations": {"io.containerd.image.name": name}}
+    members = {f"blobs/sha256/{digest}": raw}
+    if not bare:
+        members |= {f"blobs/sha256/{b.digest.hex}": b.raw for b in (image.config, *image.layers)}
+    members["index.json"] = compact({"schemaVersion": 2, "manifests": [root]})
+    return write_tar(path, members)
+
+
+def test_an_import_that_ends_during_self_repair_loses_nothing(tmp_path):
+    first, second = random_image("first"), random_image("second")
+    docker_archive(tmp_path / "first.tar", {"first:1": first})
+    docker_archive(tmp_path / "second.tar", {"second:1": second})
+    with node_at(tmp_path / "data") as node:
+        import_now(node, tmp_path / "first.tar")
+        digests, blobs = node.store.digests, node.catalog.blobs
+        done = []
+
+        def between(look):
+            def looked(*args, **kwargs):
+                found = look(*args, **kwargs)
+                found = dict(found) if isinstance(found, dict) else list(found)
+                if not done:
+                    done.append(import_now(node, tmp_path / "second.tar").state)
+                return found
+
+            return looked
+
+        node.store.digests, node.catalog.blobs = between(digests), between(blobs)
+        assert reconcile.check_present(node.store, node.catalog, node.guard, 1.0) == []
+        assert done == ["imported"]
+        assert all(node.store.stat(b.digest) == b.size_bytes for b in second.blobs[1:])
+
+
+def test_a_lost_blob_is_found_and_its_archive_is_read_again(tmp_path):
+    image = random_image("lost")
+    docker_archive(tmp_path / "a.tar", {"lost:1": image})
+    with node_at(tmp_path / "data") as node:
+        import_now(node, tmp_path / "a.tar")
+        node.store.delete(image.layers[0].digest)
+        [source] = reconcile.check_present(node.store, node.catalog, node.guard, 1.0)
+        assert node.unread() == [(source, tmp_path / "a.tar")]
+
+
+def test_a_reason_that_begins_like_json_can_be_shown(tmp_path):
+    archive = tmp_path / "{x.tar"
+    archive.touch()
+    with node_at(tmp_path / "data") as node:
+        assert import_now(node, archive).state == "incomplete"
+        details = [item["detail"] for item in events_report(node.catalog)["items"]]
+    assert any("is empty" in str(detail) for detail in details)
+
+
+@pytest.mark.parametrize("text", [r"\ud800", r"\udc00", r"\ud83d\u0041"])
+def test_a_name_with_half_a_surrogate_pair_is_rejected(tmp_path, text):
+    image = random_image("surrogate", layers=1, media="docker")
+    names = f'[{{"Config":"c.json","Layers":["l.tar"],"RepoTags":["a:1","{text}"]}}]'
+    members = {"c.json": image.config.raw, "l.tar": image.layers[0].raw}
+    archive = write_tar(tmp_path / "x.tar", members | {"manifest.json": names.encode()})
+    with node_at(tmp_path / "data") as node:
+        assert import_now(node, archive).state == "rejected"
+
+
+def test_a_whole_surrogate_pair_is_text(tmp_path):
+    image = random_image("pair", layers=1)
+    manifest = json.loads(image.manifest.raw) | {"annotations": {"a": "\U0001f600"}}
+    raw = json.dumps(manifest).encode()
+    assert rb"\ud83d\ude00" in raw
+    archive = layout_of(tmp_path / "x.tar", "docker.io/library/a:1", image, raw, OCI_MANIFEST)
+    with node_at(tmp_path / "data") as node:
+        assert import_now(node, archive).state == "imported"
+
+
+def test_one_archive_does_not_spoil_the_media_type_of_a_document_for_another(tmp_path):
+    image = random_image("type", layers=1)
+    manifest = json.loads(image.manifest.raw)
+    del manifest["mediaType"]
+    raw = compact(manifest)
+    bad = layout_of(tmp_path / "1.tar", "docker.io/library/bad:1", image, raw, DOCKER_MANIFEST)
+    good = layout_of(tmp_path / "2.tar", "docker.io/library/good:1", image, raw, OCI_MANIFEST)
+    with node_at(tmp_path / "data") as node:
+        for archive in (bad, good, bad):
+            import_now(node, archive)
+        assert {row.media_type for row in node.catalog.images()} == {OCI_MANIFEST}
+
+
+def test_a_platform_that_one_archive_lacks_is_told_by_the_next(tmp_path):
+    image = random_image("platform", layers=1)
+    oci_archive(tmp_path / "1.tar", {"one:1": image})
+    raw = compact(json.loads(image.manifest.raw) | {"annotations": {"a": "b"}})
+    name = "docker.io/library/two:1"
+    layout_of(tmp_path / "2.tar", name, image, raw, OCI_MANIFEST, bare=True)
+    layout_of(tmp_path / "3.tar", name, image, raw, OCI_MANIFEST)
+    with node_at(tmp_path / "data") as node:
+        for number in "123":
+            assert import_now(node, tmp_path / f"{number}.tar").state == "imported"
+        assert {row.platforms for row in node.catalog.images()} == {("linux/amd64",)}
+
+
+def test_the_number_of_a_forgotten_archive_is_not_given_to_another(tmp_path):
+    archive = tmp_path / "a.tar"
+    docker_archive(archive, {"a:1": random_image("a")})
+    with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
+        ids = node.catalog.settle([(str(archive), "1:2:3:4", 3)], node.clock())
+        node.catalog.remove_sources({str(archive): "unpin"}, node.clock())
+        node.collect_garbage()
+        other = node.catalog.settle([("/images/b.tar", "5:6:7:8", 3)], node.clock())
+        assert not set(ids.values()) & set(other.values())
+        job = Job(ids[str(archive)], archive)
+        with pytest.raises(NotFoundError):  # it was at work while its archive was removed
+            node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
+        node.collect_garbage()
+        with pytest.raises(NotFoundError):
+            node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
+        assert [row.images for row in node.catalog.sources()] == [()]
