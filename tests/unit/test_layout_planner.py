@@ -279,6 +279,20 @@ def test_a_config_may_tell_no_platform():
     assert not plan.platforms
 
 
+def test_a_sha512_layer_is_not_compared_with_a_sha256_diff_id():
+    image = random_image("x", layers=1, layer_bytes=300)
+    layer = image.layers[0]
+    long = digest_of(layer.raw, "sha512")
+    manifest = TestBlob(
+        image.manifest.raw.replace(str(layer.digest).encode(), str(long).encode()), OCI_MANIFEST
+    )
+    files = {blob_member(b.digest): b.raw for b in (image.config, manifest)}
+    files[blob_member(long)] = layer.raw
+    plan = Members({**files, "index.json": index_json(manifest.descriptor)}).plan()
+    assert not plan.problems
+    assert long in plan.blobs
+
+
 # Names
 
 

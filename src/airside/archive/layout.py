@@ -154,7 +154,8 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
     for diff_id, layer in zip(config.diff_ids, manifest.layers, strict=True):
         known = facts.get(blob_member(layer.digest))
         plain = known is not None and not is_compressed(known.head)
-        if plain and layer.media_type.endswith(".tar") and layer.digest != diff_id:
+        comparable = plain and layer.digest.algorithm == diff_id.algorithm
+        if comparable and layer.media_type.endswith(".tar") and layer.digest != diff_id:
             raise ManifestInvalidError(
                 f"layer {layer.digest} is not compressed, yet the config's diff ID is {diff_id}",
                 blob=layer.digest,
