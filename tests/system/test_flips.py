@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import tarfile
 import tempfile
 import zlib
@@ -223,6 +224,33 @@ def test_damage_under_a_good_compression_is_found(form, held, memory_path, judge
 
 def total(classes):
     return sum(counter.total() for counter in classes.values())
+
+
+@pytest.mark.parametrize("form", ["docker", "skopeo", "oci", "hybrid"])
+def test_names_one_bit_apart_are_never_mixed_up(form, tmp_path, judge):
+    """A flip that makes the name of one image that of another one."""
+    media = "oci" if form in {"oci", "hybrid"} else "docker"
+    base = random_layer("flip/base", layer_bytes=LAYER_BYTES, media=media)
+    images = {
+        f"x.y/app:{tag}": image_of([base], media=media, label=tag, platform=platform)
+        for tag, platform in [("2", "linux/amd64"), ("3", "linux/arm64"), ("6", "linux/amd64")]
+    }
+    path = tmp_path / "good.tar"
+    if media == "docker":
+        expected = docker_archive(path, images, style=form)
+    else:
+        expected = oci_archive(path, images, hybrid=form == "hybrid")
+    data = path.read_bytes()
+    names = [m.end() - 1 for m in re.finditer(rb"app:\d", data)]
+    tags = [m.end() - 1 for m in re.finditer(rb'"\d(?=")', data)]
+    classes = Counter(
+        judge(flipped(data, position, bit), expected)
+        for position in [*names, *tags]
+        for bit in range(8)
+    )
+    show(f"{form}, names one bit apart", {"names": classes})
+    assert set(classes) <= {"partial", "rejected", "unchanged"}
+    assert classes["partial"]
 
 
 def test_a_name_with_one_record_can_be_changed_unseen(tmp_path, judge):

@@ -307,6 +307,19 @@ def test_a_name_that_only_repositories_has_is_a_problem():
     assert [problem.image for problem in plan.problems] == [NAME]
 
 
+def test_a_name_of_two_images_counts_only_where_no_name_was_lost():
+    first, second = (random_image(n, layer_bytes=300, media="docker") for n in "ab")
+    members = archive((first, ("a.b/x:2",)), (second, ("a.b/x:3",)))
+    value = entries(members)
+    value[0]["RepoTags"] = ["a.b/x:3"]
+    plan = members.with_file("manifest.json", compact(value)).plan()
+    assert names_of(plan) == set()
+    assert {problem.image for problem in plan.problems} == {"a.b/x:2", "a.b/x:3"}
+    both = archive((first, ("a.b/x:3",)), (second, ("a.b/x:3",)))
+    assert names_of(both.plan()) == {"a.b/x:3"}
+    assert not both.plan().problems
+
+
 @pytest.mark.parametrize("raw", [b"{", b"{}", b"[]"])
 def test_repositories_that_say_nothing_are_left_aside(raw):
     _, members = one()

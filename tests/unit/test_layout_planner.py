@@ -374,6 +374,16 @@ def test_names_of_which_manifest_json_has_another_are_not_believed(number, other
     assert {problem.image for problem in plan.problems} == {own, other}
 
 
+def test_a_name_of_two_roots_counts_only_where_no_name_was_lost():
+    first, second = random_image("x", layer_bytes=300), random_image("y", layer_bytes=300)
+    members = layout((first, ("a.b/x:2",)), (second, ("a.b/x:3",)), hybrid=True)
+    renamed = changed_root(members, annotations={REF_NAME: "a.b/x:3"})
+    plan = renamed.plan()
+    assert names_of(plan) == {}
+    assert {problem.image for problem in plan.problems} == {"a.b/x:2", "a.b/x:3"}
+    assert names_of(renamed.without("manifest.json").plan()) == {"a.b/x:3": second.digest}
+
+
 def test_a_manifest_json_that_is_not_understood_says_nothing():
     image = random_image("x", layer_bytes=300)
     members = layout((image, (NAME,)), hybrid=True).with_file("manifest.json", b"{")

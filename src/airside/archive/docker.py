@@ -22,6 +22,7 @@ from airside.archive.plan import (
     Problem,
     ReadMember,
     Unpacked,
+    drop_ambiguous,
     is_compressed,
 )
 from airside.errors import ManifestInvalidError, ReferenceInvalidError
@@ -197,12 +198,17 @@ class _Building:
     def check_listed(self) -> None:
         """A name that only `repositories` has was lost from `manifest.json`."""
         given = {name for image in self._draft.images for name in normalised(image.names)}
-        for name in sorted((self._draft.listed_names or frozenset()) - given):
+        lost = (self._draft.listed_names or frozenset()) - given
+        for name in sorted(lost):
             reason = (
                 f"the member {REPOSITORIES!r} names {name!r}, {MANIFEST_JSON} does not: "
                 "one of them is damaged or was edited"
             )
             self._problems.append(Problem(reason, image=name))
+        if lost:
+            images, problems = drop_ambiguous(self._images.values())
+            self._images = {image.root: image for image in images}
+            self._problems += problems
 
     def _members_of(self, image: SavedImage, shown: str) -> tuple[str, list[str]] | None:
         wanted = (image.config, *image.layers)

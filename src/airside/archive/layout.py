@@ -17,6 +17,7 @@ from airside.archive.plan import (
     Problem,
     ReadHeld,
     ReadMember,
+    drop_ambiguous,
     is_compressed,
 )
 from airside.errors import (
@@ -291,12 +292,12 @@ def _check_names(
     given = {str(reference) for image in images for reference in image.references}
     if not listed - given:
         return images, []
-    kept = tuple(
+    kept, problems = drop_ambiguous(
         replace(image, references=tuple(r for r in image.references if str(r) in listed))
         for image in images
     )
     reason = f"{INDEX_JSON} and manifest.json disagree on this name: one of them is damaged"
-    return kept, [Problem(reason, image=name) for name in sorted(listed ^ given)]
+    return kept, [*problems, *(Problem(reason, image=name) for name in sorted(listed ^ given))]
 
 
 def reference_of(annotations: Mapping[str, str]) -> Reference | None:

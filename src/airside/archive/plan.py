@@ -5,8 +5,9 @@ only where needed. `Draft.members` says which members hold needed blobs. When th
 sizes are known (`Facts`), `Draft.assemble` makes the `Plan`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from airside.oci.digest import Digest
@@ -72,6 +73,23 @@ class Plan:
     platforms: Mapping[Digest, Platform] = field(default_factory=dict)
     unvouched: tuple[Unpacked, ...] = ()
     rejected: frozenset[Digest] = frozenset()
+
+
+def drop_ambiguous(
+    images: Iterable[PlannedImage],
+) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
+    """Leave out the names that several images claim.
+
+    Where two records of the names disagree, one of those claims is a damaged other name.
+    """
+    images = tuple(images)
+    claims = Counter(reference for image in images for reference in set(image.references))
+    kept = tuple(
+        replace(image, references=tuple(r for r in image.references if claims[r] == 1))
+        for image in images
+    )
+    reason = "several images have this name, and a name was lost: the archive is damaged"
+    return kept, [Problem(reason, image=str(name)) for name, n in claims.items() if n > 1]
 
 
 class Draft(Protocol):
