@@ -77,6 +77,16 @@ def test_an_unchanged_stock_is_not_read_again(stocked: Stocked, tmp_path: Path) 
     assert state_of(stocked.data) == before
 
 
+def test_a_kill_of_an_idle_agent_changes_nothing(stocked: Stocked) -> None:
+    before = state_of(stocked.data)
+    with Agent(stocked.images, stocked.data) as agent:
+        agent.kill()
+    with Agent(stocked.images, stocked.data) as agent:
+        time.sleep(0.5)
+        assert agent.complaints() == []
+    assert state_of(stocked.data) == before
+
+
 def _read_bytes(pid: int) -> int:
     """Bytes that the process asked of read(2) and its like, from the page cache or not."""
     text = Path(f"/proc/{pid}/io").read_text()
