@@ -9,10 +9,10 @@ from airside import errors
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Document, parse_document
 from airside.oci.reference import Repository
-from airside.registry import routes
+from airside.registry import ranges, routes
+from airside.registry.ranges import Conditions
 from airside.registry.routes import (
     Answer,
-    Conditions,
     GetBlob,
     GetManifest,
     ListCatalog,
@@ -439,7 +439,7 @@ def test_a_blob_is_found_where_the_repository_has_it_and_the_store_holds_it() ->
 
 
 def test_a_blob_answer_has_every_header() -> None:
-    part = routes.plan_blob("GET", DIGEST, 10, Conditions())
+    part = ranges.plan_blob("GET", DIGEST, 10, Conditions())
     assert isinstance(part, Part)
     assert (part.status, part.start, part.count) == (200, 0, 10)
     assert dict(part.headers) == {
@@ -452,20 +452,20 @@ def test_a_blob_answer_has_every_header() -> None:
 
 
 def test_a_range_is_a_part_of_the_blob() -> None:
-    part = routes.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=2-4"))
+    part = ranges.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=2-4"))
     assert isinstance(part, Part)
     assert (part.status, part.start, part.count) == (206, 2, 3)
     assert dict(part.headers)["Content-Range"] == "bytes 2-4/10"
 
 
 def test_head_ignores_a_range() -> None:
-    part = routes.plan_blob("HEAD", DIGEST, 10, Conditions(range="bytes=2-4"))
+    part = ranges.plan_blob("HEAD", DIGEST, 10, Conditions(range="bytes=2-4"))
     assert isinstance(part, Part)
     assert (part.status, part.count) == (200, 10)
 
 
 def test_a_range_past_the_end_can_not_be_satisfied() -> None:
-    found = routes.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=10-"))
+    found = ranges.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=10-"))
     assert isinstance(found, Answer)
     assert (found.status, code_of(found)) == (416, "RANGE_INVALID")
     assert dict(found.headers)["Content-Range"] == "bytes */10"
@@ -479,7 +479,7 @@ ETAG = f'"{DIGEST}"'
     [(ETAG, 206), (f"W/{ETAG}", 200), ('"other"', 200), ("Mon, 01 Jan 2024 00:00:00 GMT", 200)],
 )
 def test_if_range_must_name_this_very_blob(if_range: str, status: int) -> None:
-    found = routes.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=0-1", if_range=if_range))
+    found = ranges.plan_blob("GET", DIGEST, 10, Conditions(range="bytes=0-1", if_range=if_range))
     assert found.status == status
 
 
@@ -503,9 +503,9 @@ def test_if_range_must_name_this_very_blob(if_range: str, status: int) -> None:
     ],
 )
 def test_conditions_by_entity_tag(conditions: Conditions, status: int) -> None:
-    assert routes.plan_blob("GET", DIGEST, 10, conditions).status == status
+    assert ranges.plan_blob("GET", DIGEST, 10, conditions).status == status
     manifest = Answer(200, b"raw", (("ETag", ETAG),), str(DIGEST))
-    found = routes.conditional(manifest, conditions)
+    found = ranges.conditional(manifest, conditions)
     assert found.status == status
     if status == 304:
         assert found.body == b""
@@ -514,7 +514,7 @@ def test_conditions_by_entity_tag(conditions: Conditions, status: int) -> None:
 
 def test_what_has_no_entity_tag_has_no_conditions() -> None:
     missing = routes.problem(404, "NAME_UNKNOWN", "not here")
-    assert routes.conditional(missing, Conditions(if_none_match="*", if_match='"x"')) is missing
+    assert ranges.conditional(missing, Conditions(if_none_match="*", if_match='"x"')) is missing
 
 
 # --- ranges
@@ -554,7 +554,7 @@ def test_what_has_no_entity_tag_has_no_conditions() -> None:
     ],
 )
 def test_ranges_of_rfc_9110(header: str, size: int, expected: object) -> None:
-    found = routes.select_range(header, size)
+    found = ranges.select_range(header, size)
     if expected == "whole":
         assert found is None
     elif expected == "none":
@@ -570,7 +570,7 @@ def test_any_range_is_the_slice_that_it_names(
     data: bytes, first: int | None, last: int | None
 ) -> None:
     header = f"bytes={'' if first is None else first}-{'' if last is None else last}"
-    found = routes.select_range(header, len(data))
+    found = ranges.select_range(header, len(data))
     if first is None:
         slice_ = data[max(0, len(data) - (last or 0)) :]
         whole = last is None or (last > 0 and not data)
@@ -587,7 +587,7 @@ def test_any_range_is_the_slice_that_it_names(
 @given(st.text(), st.integers(0, 100))
 def test_any_header_is_a_range_within_the_blob_or_none(header: str, size: int) -> None:
     for text in (header, f"bytes={header}"):
-        found = routes.select_range(text, size)
+        found = ranges.select_range(text, size)
         assert not found or 0 <= found.start < found.stop <= size
 
 

@@ -1,6 +1,7 @@
 """The registry over HTTP: an aiohttp application for reading (OCI distribution spec, "Pull").
 
-What a request means is decided in `registry.routes`. Here are waiting, sending and logging:
+What a request means is decided in `registry.routes` and `registry.ranges`. Here are waiting,
+sending and logging:
 
 - The catalog and the store are read in the `reads` pool, never on the event loop.
 - Answers that fit into memory (manifests, lists, and their 404s) are cached by their target until
@@ -30,18 +31,16 @@ from airside import __version__
 from airside.config import CHUNK_BYTES, MIB
 from airside.content import ContentStore, RegistryView
 from airside.errors import AirsideError
+from airside.registry.ranges import Conditions, conditional, plan_blob
 from airside.registry.routes import (
     Answer,
-    Conditions,
     GetBlob,
     Intent,
     Part,
     answer,
-    conditional,
     failure,
     find_blob,
     parse_request,
-    plan_blob,
 )
 
 Result = TypeVar("Result")

@@ -1,7 +1,8 @@
 """What a request to the registry means, and what its answer is: pure.
 
-Decides the intent of a method and a target, which repository a name in a URL means, conditional
-requests and ranges (RFC 9110), pages, and the form of answers and errors (OCI distribution spec).
+Decides the intent of a method and a target, which repository a name in a URL means, pages, and
+the form of answers and errors (OCI distribution spec). Conditional requests and ranges are in
+`registry.ranges`.
 
 Names in URLs, first that has what is asked for:
 
@@ -20,7 +21,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
@@ -64,8 +65,6 @@ IMMUTABLE = ("Cache-Control", "max-age=31536000, immutable")
 
 _PORT = re.compile(r"_(?=[0-9]{1,5}\Z)")
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
-_ETAG = re.compile(r'(W/)?"([^"]*)"')
-_RANGE = re.compile(r"[ \t]*bytes=([0-9]*)-([0-9]*)[ \t]*\Z", re.IGNORECASE)
 
 
 # --- intents
@@ -465,7 +464,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-# --- blobs, conditions, ranges
+# --- blobs
 
 
 def find_blob(
@@ -484,93 +483,3 @@ def find_blob(
         return size
     message = f"{intent.name} has no blob {intent.digest}"
     return _absent(view, intent.name, default_registry, "BLOB_UNKNOWN", message)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """The conditional and range headers of a request; several lines of one joined by commas."""
-
-    if_match: str | None = None
-    if_none_match: str | None = None
-    range: str | None = None
-    if_range: str | None = None
-
-
-def conditional(found: Answer, conditions: Conditions) -> Answer:
-    """Apply If-Match and If-None-Match, in this order (RFC 9110, 13.2.2)."""
-    if not found.etag:
-        return found
-    if conditions.if_match is not None and not _matches(
-        conditions.if_match, found.etag, weak=False
-    ):
-        return problem(412, "UNKNOWN", f"this is {found.etag} now, which If-Match does not name")
-    if conditions.if_none_match is not None and _matches(
-        conditions.if_none_match, found.etag, weak=True
-    ):
-        return replace(found, status=304, body=b"")
-    return found
-
-
-def plan_blob(method: str, digest: Digest, size: int, conditions: Conditions) -> Part | Answer:
-    """Decide what of a held blob goes out: whole, a range, or none of it."""
-    headers = (
-        ("Content-Type", OCTETS),
-        ("Docker-Content-Digest", str(digest)),
-        ("ETag", f'"{digest}"'),
-        ("Accept-Ranges", "bytes"),
-        IMMUTABLE,
-    )
-    whole = Answer(200, headers=headers, etag=str(digest))
-    checked = conditional(whole, conditions)
-    if checked is not whole:
-        return checked
-    wanted = _ranged(method, str(digest), size, conditions)
-    if wanted is None:
-        return Part(200, headers, 0, size)
-    if not wanted:
-        message = f"the blob has {size} bytes, none of them in {str(conditions.range)[:80]!r}"
-        span = ("Content-Range", f"bytes */{size}")
-        return problem(416, "RANGE_INVALID", message, None, span, ("Accept-Ranges", "bytes"))
-    span = ("Content-Range", f"bytes {wanted.start}-{wanted.stop - 1}/{size}")
-    return Part(206, (*headers, span), wanted.start, len(wanted))
-
-
-def _ranged(method: str, etag: str, size: int, conditions: Conditions) -> range | None:
-    if method != "GET" or conditions.range is None:
-        return None
-    if conditions.if_range is not None:
-        strong = _ETAG.fullmatch(conditions.if_range.strip())
-        if strong is None or strong[1] or strong[2] != etag:
-            return None
-    return select_range(conditions.range, size)
-
-
-def select_range(header: str, size: int) -> range | None:
-    """The bytes that a Range header asks for (RFC 9110, 14): None the whole, empty none of them.
-
-    What we don't serve as a range (several, other units, malformed) is ignored: the whole.
-    """
-    match = _RANGE.match(header)
-    if match is None:
-        return None
-    first, last = _position(match[1]), _position(match[2])
-    if first is None:
-        if last is None or (last > 0 and size == 0):
-            return None
-        return range(max(0, size - last), size) if last else range(0)
-    if last is not None and last < first:
-        return None
-    return range(first, size if last is None else min(last + 1, size))
-
-
-def _position(digits: str) -> int | None:
-    """A number of any length; those past every size are all the same."""
-    significant = digits.lstrip("0")
-    return None if not digits else int(significant or "0") if len(significant) < 19 else 10**19
-
-
-def _matches(header: str, etag: str, *, weak: bool) -> bool:
-    """Whether a list of entity tags names this one. A bare digest counts as quoted."""
-    if header.strip() in {"*", etag}:
-        return True
-    return any(tag == etag and (weak or not mark) for mark, tag in _ETAG.findall(header))
