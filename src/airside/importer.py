@@ -38,6 +38,8 @@ from airside.store.local import LocalStore
 log = logging.getLogger("airside.import")
 
 UNNAMED = "unnamed"
+_ALIAS_CHARS = 1000
+"""What is kept of the names as they were written: each name of an image has them all beside it."""
 _NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
 
 
@@ -247,7 +249,7 @@ def _state(images: tuple[PlannedImage, ...], problems: tuple[Problem, ...]) -> s
 def _claims(reading: Reading) -> Iterable[ClaimedName]:
     """The names to record. An image without one is kept under `unnamed/<file name>`."""
     for image in reading.judgement.images:
-        alias = " ".join(image.aliases)
+        alias = " ".join(image.aliases)[:_ALIAS_CHARS]
         for reference in image.references:
             yield ClaimedName(reference.repository, reference.tag, image.root, alias)
         if not image.references:

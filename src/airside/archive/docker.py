@@ -128,6 +128,7 @@ class DockerDraft:
         Only to find out what the store may hold already; nothing is trusted.
         """
         found: dict[str, Digest] = {}
+        diff_ids: dict[str, tuple[Digest, ...]] = {}  # many images may name one large config
         for image in self.images:
             member = self.resolve(image.config)
             named = _CONFIG_NAME.match(image.config)
@@ -135,10 +136,12 @@ class DockerDraft:
                 found[member] = Digest("sha256", named[1])
             if member in self.absent:
                 continue
-            with contextlib.suppress(ManifestInvalidError):
-                config = parse_config(read(member), image.config)
-                layers = map(self.resolve, image.layers)
-                found |= dict(zip(layers, config.diff_ids, strict=False))
+            if member not in diff_ids:
+                diff_ids[member] = ()
+                with contextlib.suppress(ManifestInvalidError):
+                    diff_ids[member] = parse_config(read(member), image.config).diff_ids
+            layers = map(self.resolve, image.layers)
+            found |= dict(zip(layers, diff_ids[member], strict=False))
         return found
 
     def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
@@ -160,6 +163,7 @@ class _Building:
         self._platforms: dict[Digest, Platform] = {}
         self._problems: list[Problem] = []
         self._unvouched: dict[Digest, Unpacked] = {}
+        self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
 
     def plan(self) -> Plan:
         return Plan(
@@ -228,7 +232,17 @@ class _Building:
             raise ManifestInvalidError(
                 f"config {name} hashes to {facts.digest}: its bytes are damaged", blob=name
             )
-        return parse_config(self._read(member), f"config {name} of {shown}")
+        if member not in self._configs:
+            try:
+                config = parse_config(self._read(member), f"config {name} of {shown}")
+            except ManifestInvalidError as exc:
+                self._configs[member] = exc
+            else:
+                self._configs[member] = config
+        found = self._configs[member]
+        if isinstance(found, ManifestInvalidError):
+            raise found
+        return found
 
     def _check_layers(self, config: ImageConfig, members: list[str]) -> None:
         if len(config.diff_ids) != len(members):
@@ -249,15 +263,14 @@ class _Building:
 
     def _name(self, root: Digest, image: SavedImage, shown: str) -> None:
         before = self._images.get(root)
-        references = list(before.references) if before else []
+        references = dict.fromkeys(before.references if before else ())
         for name in image.names:
             try:
                 reference = self._reference(name)
             except ReferenceInvalidError as exc:
                 self._problems.append(Problem(exc.message, image=name))
                 continue
-            if reference not in references:
-                references.append(reference)
+            references[reference] = None
         self._images[root] = PlannedImage(root, tuple(references), shown, image.names)
 
     def _reference(self, name: str) -> Reference:
