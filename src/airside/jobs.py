@@ -214,8 +214,11 @@ class ImportQueue:
         job = running.job
         try:
             outcome = await self._call_job(running)
-        except (StoppedError, NotFoundError):
+        except StoppedError:
             return  # replaced, removed, or the agent stops
+        except NotFoundError as exc:
+            await self._gone(job, exc)
+            return
         except ArchiveChangedError as exc:
             log.info("%s", exc.message)
             if self.watcher is not None:
@@ -233,6 +236,15 @@ class ImportQueue:
             self._retry(job, outcome)
         else:
             self._waiting.pop(job.path, None)
+
+    async def _gone(self, job: Job, error: NotFoundError) -> None:
+        """Its file is removed, or its directory is away for now: then it comes back unchanged."""
+        if job.path in self._pending:
+            return
+        if self.watcher is not None and job.path.parent in self._directories:
+            self.watcher.look_again(job.path, after_seconds=self._settings.removal_seconds)
+        else:  # imported by hand: nobody tells when it is there again
+            await self._failed(job, error)
 
     async def _failed(self, job: Job, error: AirsideError) -> Outcome:
         """Record it if the catalog can be written; the retry comes in any case."""

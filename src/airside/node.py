@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airside import reconcile
-from airside.archive.compression import WindowBudget
+from airside.archive.windows import WindowBudget
 from airside.catalog.record import Catalog
 from airside.config import Settings
-from airside.errors import ConfigError, ConflictError, StoreError
+from airside.errors import AirsideError, ConfigError, ConflictError
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
 from airside.reading import Progress, Reader, open_archive
@@ -64,7 +64,7 @@ class Node:
         job = Job(ids[str(path)], path)
         try:
             return self.importer.run(job, stop=stop, progress=progress)
-        except StoreError as exc:
+        except AirsideError as exc:  # nobody tries again but the person: no passing state is left
             self.importer.failed(job, exc)
             raise
 

@@ -271,7 +271,7 @@ def test_damage_of_a_changing_archive_rejects_nothing(node, tmp_path):
 
     with pytest.raises(ArchiveChangedError):
         node.import_file(path, stop=lambda: False, progress=grown)
-    assert row_of(node, path).state == "importing"
+    assert row_of(node, path).state == "failed"
 
 
 def test_a_stopped_import_leaves_nothing(node, tmp_path):
