@@ -17,12 +17,11 @@ from typing import BinaryIO, Protocol, Self
 
 from airside.archive.compression import (
     Compression,
-    WindowBudget,
     content_bytes,
     detect_compression,
     iter_decompressed,
 )
-from airside.archive.plan import Draft, Facts, Plan, Problem, ReadMember, Unpacked
+from airside.archive.plan import Draft, Plan, Problem, ReadMember, Unpacked
 from airside.archive.planner import index_may_follow, make_draft
 from airside.archive.tarball import (
     Member,
@@ -30,6 +29,7 @@ from airside.archive.tarball import (
     MissingEndError,
     scan_members,
 )
+from airside.archive.windows import WindowBudget
 from airside.config import CHUNK_BYTES, Limits, Settings
 from airside.content import ContentStore
 from airside.errors import (
@@ -120,7 +120,7 @@ def read_archive(
             else:
                 plan, cut = source.stream(compression)
         plan = _check_unvouched(reader, spool, plan, stop)
-        judgement = judge(plan, _sizes(spool, reader.store), strict=strict)
+        judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
         _check_end(cut, judgement, notes)
         notes += _name_notes(path, compression)
         reading = Reading(
@@ -334,8 +334,9 @@ def _diff_id_problem(reader: Reader, spool: Spool, layer: Unpacked, stop: Stop) 
     )
 
 
-def _sizes(spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:
-    brought: dict[Digest, Facts] = {s.facts.digest: s.facts for s in spool.members.values()}
+def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:
+    """What is held or will be: of the members, only those that the plan takes are committed."""
+    brought = {digest: spool.members[name].facts for digest, name in plan.blobs.items()}
 
     def size_of(digest: Digest) -> int | None:
         facts = brought.get(digest)

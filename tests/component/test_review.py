@@ -1,9 +1,11 @@
 """What a review found: each test is a case that went wrong once."""
 
+import asyncio
 import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.support.images import (
     OCI_MANIFEST,
     TestImage,
     compact,
+    compress,
     docker_archive,
     oci_archive,
     random_image,
@@ -19,8 +22,11 @@ from tests.support.images import (
 from tests.support.nodes import import_now, node_at
 
 from airside import reconcile
-from airside.errors import NotFoundError
+from airside.config import WatchedDirectory
+from airside.errors import NotFoundError, StoppedError
 from airside.importer import Job
+from airside.jobs import ImportQueue
+from airside.node import Node
 from airside.report import events_report
 
 
@@ -151,3 +157,89 @@ def test_the_number_of_a_forgotten_archive_is_not_given_to_another(tmp_path):
         with pytest.raises(NotFoundError):
             node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
         assert [row.images for row in node.catalog.sources()] == [()]
+
+
+class Watch:
+    """What the queue asks the watcher for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Path] = []
+
+    def look_again(self, path: Path, *, after_seconds: float) -> None:
+        del after_seconds
+        self.asked.append(path)
+
+
+async def run_job(node: Node, source_id: int, path: Path, watch: Watch) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue = ImportQueue(node, node.settings, pool)
+        queue.watcher = watch
+        await queue.submit_path(source_id, path)
+        work = asyncio.create_task(queue.run())
+        async with asyncio.timeout(5):
+            while path in queue.running or path in queue._pending:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+def test_an_archive_whose_directory_is_away_is_looked_for_again(tmp_path):
+    path = tmp_path / "images/a.tar"
+    watched = (WatchedDirectory(path.parent),)
+    watch = Watch()
+    with node_at(tmp_path / "data", images=watched) as node:
+        [source] = node.catalog.settle([(str(path), "1:2:3:4", 3)], 1.0).values()
+        asyncio.run(run_job(node, source, path, watch))
+    assert watch.asked == [path]
+
+
+def test_an_archive_imported_by_hand_that_is_gone_fails_with_a_reason(tmp_path):
+    path = tmp_path / "a.tar"
+    docker_archive(path, {"a:1": random_image("a")})
+    watch = Watch()
+    with node_at(tmp_path / "data") as node:
+        import_now(node, path)
+        [row] = node.catalog.sources()
+        node.catalog.read_again([row.id], 1.0, "a blob that it brought is lost")
+        path.unlink()
+        asyncio.run(run_job(node, row.id, path, watch))
+        [row] = node.catalog.sources()
+        assert (row.state, watch.asked) == ("failed", [])
+        assert str(path) in row.reason
+
+
+def test_an_import_by_hand_that_was_stopped_is_not_importing_for_ever(tmp_path):
+    path = tmp_path / "a.tar"
+    docker_archive(path, {"a:1": random_image("a")})
+    with node_at(tmp_path / "data") as node:
+        with pytest.raises(StoppedError):
+            node.import_file(path, stop=lambda: True, progress=lambda _done, _all: None)
+        [row] = node.catalog.sources()
+        assert row.state == "failed"
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_layer_under_another_name_is_missing(tmp_path, compression):
+    image = random_image("elsewhere", layers=1)
+    name = "docker.io/library/a:1"
+    layout_of(tmp_path / "a.tar", name, image, image.manifest.raw, OCI_MANIFEST, bare=True)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        members = {m.name: tar.extractfile(m).read() for m in tar}
+    members |= {f"blobs/sha256/{image.config.digest.hex}": image.config.raw}
+    write_tar(tmp_path / "b.tar", members | {"layer.bin": image.layers[0].raw})
+    raw = compress((tmp_path / "b.tar").read_bytes(), compression)
+    (tmp_path / "c.tar").write_bytes(raw)
+    with node_at(tmp_path / "data") as node:
+        outcome = import_now(node, tmp_path / "c.tar")
+    assert outcome.state == "rejected"
+    assert [p.blob for p in outcome.problems] == [str(image.layers[0].digest)]
+
+
+def test_thousands_of_names_of_one_image_are_taken_in_little_time_and_space(tmp_path):
+    image = random_image("names", layers=1)
+    names = tuple(f"a:{number}" for number in range(3000))
+    docker_archive(tmp_path / "a.tar", {names: image})
+    with node_at(tmp_path / "data") as node:
+        assert len(import_now(node, tmp_path / "a.tar").images) == 3000
+    size = sum(file.stat().st_size for file in (tmp_path / "data").glob("catalog.db*"))
+    assert size < 20_000_000
