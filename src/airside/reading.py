@@ -34,6 +34,7 @@ from airside.config import CHUNK_BYTES, Limits, Settings
 from airside.content import ContentStore
 from airside.errors import (
     ArchiveError,
+    ArchiveLimitError,
     ArchiveTruncatedError,
     ArchiveUnreadableError,
     InputError,
@@ -192,6 +193,7 @@ class _Source:
         """Read a compressed tar once; the plan is made afterwards."""
         needed_bytes = content_bytes(os.pread(self.file.fileno(), _HEAD_BYTES, 0), compression)
         if needed_bytes is not None:
+            self._check_size(needed_bytes)
             self.reader.store.check_space(needed_bytes)
         chunks = iter_decompressed(
             self._chunks(),
@@ -209,6 +211,15 @@ class _Source:
         spool = self.spool
         draft = self._draft(frozenset(spool.members), spool.read, cut)
         return draft.assemble(spool.facts(draft.members), spool.read), cut
+
+    def _check_size(self, needed_bytes: int) -> None:
+        """A damaged header may ask for any size: that is no full disk."""
+        if needed_bytes > self.limits.total_bytes:
+            raise ArchiveLimitError(
+                f"the archive says that it decompresses to {needed_bytes} bytes; "
+                f"limits.total_bytes allows {self.limits.total_bytes}",
+                limit="limits.total_bytes",
+            )
 
     def _chunks(self) -> Iterator[bytes]:
         while chunk := self.file.read(CHUNK_BYTES):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.compression import WindowBudget
-from airside.errors import ArchiveTruncatedError, InputError
+from airside.archive.windows import WindowBudget
+from airside.errors import ArchiveTruncatedError, InputError, StorageFullError
 from airside.oci.digest import digest_of
 from airside.reading import Reader, read_archive
 from airside.store.local import LocalStore
@@ -104,6 +104,8 @@ def judge(memory_path):
                 whole = not judgement.problems
         except ArchiveTruncatedError:
             return "incomplete"
+        except StorageFullError:  # a zstd header that asks for more than there is
+            return "failed"
         except InputError:
             return "rejected"
         if not judgement.images:

@@ -14,12 +14,12 @@ from airside.archive.compression import (
     ByteSource,
     Compression,
     TrailingBytesError,
-    WindowBudget,
     compression_name,
     content_bytes,
     detect_compression,
     iter_decompressed,
 )
+from airside.archive.windows import WindowBudget
 from airside.config import CHUNK_BYTES, MIB, Limits
 from airside.errors import (
     ArchiveFormatError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.archive.compression import Compression, WindowBudget, iter_decompressed
+from airside.archive.compression import Compression, iter_decompressed
 from airside.archive.tarball import (
     Member,
     MemberKind,
@@ -19,6 +19,7 @@ from airside.archive.tarball import (
     parse_pax,
     scan_members,
 )
+from airside.archive.windows import WindowBudget
 from airside.config import CHUNK_BYTES, MIB, Limits
 from airside.errors import (
     ArchiveError,

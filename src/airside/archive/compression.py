@@ -18,22 +18,20 @@ inputs. Both decoders release the GIL. No I/O here; opening and closing files is
 import math
 import re
 import sys
-import threading
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, Self, cast
+from typing import Protocol, cast
 
 from isal import igzip_lib
 
+from airside.archive.windows import Reservation, WindowBudget, never
 from airside.config import CHUNK_BYTES, GIB, KIB, Limits
 from airside.errors import (
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,
-    StoppedError,
 )
 
 if sys.version_info >= (3, 14):
@@ -47,7 +45,6 @@ GZIP_WINDOW_BYTES = 32 * KIB
 _FIRST_FEED_BYTES = 4 * KIB
 _FEED_BYTES = 512 * KIB
 _GZIP_NAME_BYTES = 64 * KIB
-_STOP_POLL_SECONDS = 0.1
 
 
 class Compression(StrEnum):
@@ -58,10 +55,6 @@ class Compression(StrEnum):
 
 class TrailingBytesError(ArchiveFormatError):
     """Bytes that belong to no frame follow the compressed data, which was given whole."""
-
-
-def _never() -> bool:
-    return False
 
 
 # Recognising
@@ -189,84 +182,6 @@ class ByteSource:
         return count - left
 
 
-# Memory
-
-
-class WindowBudget:
-    """Bounds the memory that all running decompressions take for their windows. Thread-safe.
-
-    Served in the order of asking, so that a large window is not starved by small ones. A request
-    above the whole budget waits until nobody holds anything, and then runs alone. A thread that
-    holds a reservation must not wait for a second one: grow the first.
-    """
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = max(total_bytes, 1)
-        self._held_bytes = 0
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
-
-    @property
-    def held_bytes(self) -> int:
-        return self._held_bytes
-
-    def reserve(self, window_bytes: int = 0, *, stop: Callable[[], bool] = _never) -> "Reservation":
-        """Wait for room, as a context manager. Raises StoppedError once `stop()` is true."""
-        reservation = Reservation(self, stop)
-        reservation.grow(window_bytes)
-        return reservation
-
-    def _acquire(self, window_bytes: int, stop: Callable[[], bool]) -> int:
-        amount = min(window_bytes, self._total_bytes)
-        turn = object()
-        with self._changed:
-            self._waiting.append(turn)
-            try:
-                while self._waiting[0] is not turn or self._held_bytes + amount > self._total_bytes:
-                    if stop():
-                        raise StoppedError("stopped while waiting for memory to decompress with")
-                    self._changed.wait(_STOP_POLL_SECONDS)
-                self._held_bytes += amount
-            finally:
-                self._waiting.remove(turn)
-                self._changed.notify_all()
-        return amount
-
-    def _release(self, amount: int) -> None:
-        with self._changed:
-            self._held_bytes -= amount
-            self._changed.notify_all()
-
-
-class Reservation:
-    """A share of a WindowBudget, of one holder; given back by `release` or at the end of `with`."""
-
-    def __init__(self, budget: WindowBudget, stop: Callable[[], bool]) -> None:
-        self._budget = budget
-        self._stop = stop
-        self._window_bytes = 0
-        self._amount = 0
-
-    def grow(self, window_bytes: int) -> None:
-        """Hold at least so much. Gives back what it holds while it waits: no deadlock."""
-        if window_bytes > self._window_bytes:
-            self.release()
-            self._amount = self._budget._acquire(window_bytes, self._stop)  # noqa: SLF001  one pair
-            self._window_bytes = window_bytes
-
-    def release(self) -> None:
-        """Give it back; idempotent."""
-        amount, self._amount, self._window_bytes = self._amount, 0, 0
-        if amount:
-            self._budget._release(amount)  # noqa: SLF001  one pair
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.release()
-
-
 # Frames
 
 
@@ -307,7 +222,7 @@ def iter_decompressed(
     limits: Limits,
     windows: WindowBudget,
     notes: list[str],
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[bytes]:
     """Give the decompressed bytes in chunks of at most CHUNK_BYTES.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from airside.archive.compression import WindowBudget
+from airside.archive.windows import WindowBudget
 from airside.cli.failure import error_object, exit_code_of, state_of
 from airside.cli.importing import problem_text
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
