@@ -7,7 +7,6 @@ leaving the `with` block stops it (asserting that it stops well) unless the test
 import contextlib
 import ctypes
 import http.client
-import importlib.util
 import json
 import os
 import signal
@@ -38,26 +37,6 @@ QUICK = {
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-_WITHOUT_COMMAND_LINE = """
-import os, sys
-from pathlib import Path
-from airside.agent import run_agent
-from airside.config import load_settings
-flags = {"images": [], "runtime": []}
-words = iter(sys.argv[2:])
-for word in words:
-    key = word.removeprefix("--").replace("-", "_")
-    flags[key] = [*flags[key], next(words)] if key in flags and key in {"images", "runtime"} \
-        else next(words)
-file = flags.pop("config", None)
-flags = {k: v for k, v in flags.items() if v != []}
-if "images" in flags:
-    flags["images"] = tuple(flags["images"])
-if "runtime" in flags:
-    flags["runtime"] = tuple(flags["runtime"])
-sys.exit(run_agent(load_settings(file=file and Path(file), environ=os.environ, flags=flags)))
-"""
 
 
 class Agent:
@@ -135,9 +114,7 @@ class Agent:
             )
 
     def command(self) -> list[str]:
-        has_command_line = importlib.util.find_spec("airside.cli.run") is not None
-        program = ["-m", "airside"] if has_command_line else ["-c", _WITHOUT_COMMAND_LINE]
-        words = [*self.before, sys.executable, *program, "run"]
+        words = [*self.before, sys.executable, "-m", "airside", "run"]
         if self.tables:
             words += ["--config", str(self._write_config())]
         else:
