@@ -34,6 +34,7 @@ from airside.store.local import LocalStore
 GENERATION = "dev.airside.generation"
 SEQUENCE = "dev.airside.sequence"
 ARCHIVE = "dev.airside.archive"
+KIND = "dev.airside.kind"
 ARCHIVES = "dev.airside.archives"
 
 
@@ -65,8 +66,10 @@ class IndexWriter:
 def render_index(catalog: Catalog, generation: int) -> bytes:
     """The bytes of `index.json` for the catalog as it is."""
     manifests: list[dict[str, Any]] = []
-    for reference, sequence, digest, media_type, size, archive in catalog.index_entries():
-        annotations = {IMAGE_NAME: reference, SEQUENCE: str(sequence), ARCHIVE: archive}
+    for reference, sequence, digest, media_type, size, kind, path in catalog.index_entries():
+        annotations = {IMAGE_NAME: reference, SEQUENCE: str(sequence), ARCHIVE: path}
+        if kind != "archive":
+            annotations[KIND] = kind
         if fits_ref_name(reference):
             annotations[REF_NAME] = reference
         descriptor = {"mediaType": media_type, "digest": digest, "size": size}
@@ -113,35 +116,46 @@ def rebuild_catalog(
     raw = store.read_index()
     if raw is None or index_generation(raw) < 0:
         return 0
-    done = {row.path for row in catalog.sources()}  # by a rebuild that was interrupted
-    by_archive: dict[str, _Found] = defaultdict(_Found)
     index = load_json(raw, "index.json")
+    sources = _sources(store, index["manifests"])
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
-    for item in index["manifests"]:
-        root = parse_descriptor(item, "index.json")
-        found = _Found()
-        if _collect(store, root, found):
-            into = by_archive[root.annotations.get(ARCHIVE, "")]
-            into.claims.append((_claim(root), int(root.annotations.get(SEQUENCE, "0"))))
-            into.documents |= found.documents
-            into.platforms |= found.platforms
-            into.blobs |= found.blobs
-    for path in {**by_archive, **sequences}:
-        found, present = by_archive[path], is_present(Path(path))
-        if path in done or not (found.claims or present):
+    done = {(row.kind, row.path) for row in catalog.sources()}  # by an interrupted rebuild
+    for kind, path in {**sources, **{("archive", path): None for path in sequences}}:
+        found = sources[kind, path]
+        present = kind != "archive" or is_present(Path(path))
+        if (kind, path) in done or not (found.claims or present):
             continue
         numbers = [sequence for _, sequence in found.claims]
+        if kind == "archive" and path in sequences:
+            numbers = [sequences[path]]
         catalog.restore(
             path,
             found.claims,
             found.documents.values(),
             found.platforms,
             found.blobs,
-            sequence=sequences.get(path) or max(numbers),
+            kind=kind,
+            sequence=max(numbers),
             present=present,
             now=now,
         )
-    return sum(len(found.claims) for found in by_archive.values())
+    return sum(len(found.claims) for found in sources.values())
+
+
+def _sources(store: LocalStore, entries: list[Any]) -> dict[tuple[str, str], _Found]:
+    """What the entries that are whole say of each source, by its kind and path."""
+    sources: dict[tuple[str, str], _Found] = defaultdict(_Found)
+    for item in entries:
+        root = parse_descriptor(item, "index.json")
+        found = _Found()
+        if _collect(store, root, found):
+            told = root.annotations
+            into = sources[told.get(KIND, "archive"), told.get(ARCHIVE, "")]
+            into.claims.append((_claim(root), int(told.get(SEQUENCE, "0"))))
+            into.documents |= found.documents
+            into.platforms |= found.platforms
+            into.blobs |= found.blobs
+    return sources
 
 
 def _claim(root: Descriptor) -> ClaimedName:

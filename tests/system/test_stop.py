@@ -22,6 +22,7 @@ from airside.oci.digest import Digest
 from support.agent import STOP_SECONDS, Agent
 from support.images import big_archive, oci_archive, random_image
 from support.lean import lean, settings_for
+from support.nodes import import_now
 from support.sound import check_sound, index_of_store, pull_all
 
 pytestmark = pytest.mark.system
@@ -207,6 +208,7 @@ def _told(rows: dict[str, ImageRow]) -> dict[str, tuple[object, ...]]:
             r.platforms,
             r.size_bytes,
             r.archives,
+            r.source,
             bool(r.unbacked_since),
         )
         for name, r in rows.items()
@@ -235,6 +237,11 @@ def grown(tmp_path: Path) -> tuple[Path, Path]:
     drop("z-old.tar", own)
     drop("a-new.tar", {"example.com/app:1": random_image("new")})
     drop("unnamed.tar", {(): random_image("unnamed")})
+    by_hand = images.parent / "by-hand.tar"
+    oci_archive(by_hand, {"by-hand:1": random_image("by hand")})
+    with open_node(settings_for(images, data)) as node:
+        import_now(node, by_hand)
+    by_hand.unlink()
     drop("gone.tar", {"gone:1": random_image("gone")})
     (images / "gone.tar").unlink()
     asyncio.run(_scan(images, data))

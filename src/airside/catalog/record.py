@@ -285,6 +285,7 @@ class Catalog(CatalogView):
         sequence: int,
         present: bool,
         now: float,
+        kind: str = "archive",
     ) -> None:
         """Record a source again from `index.json`, after the catalog was lost.
 
@@ -294,8 +295,8 @@ class Catalog(CatalogView):
         with self._transaction("restore") as db:
             row = db.execute(
                 "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at)"
-                " VALUES ('archive', ?, ?, ?, ?, ?) RETURNING id",
-                (path, sequence, state, now, now),
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                (kind, path, sequence, state, now, now),
             ).fetchone()
             result = Import(
                 source_id=row["id"],

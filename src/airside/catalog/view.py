@@ -249,15 +249,16 @@ class CatalogView:
             moved_at=row["moved_at"],
         )
 
-    def index_entries(self) -> list[tuple[str, int, str, str, int, str]]:
-        """(reference, sequence, digest, media type, size, archive path) for `index.json`."""
+    def index_entries(self) -> list[tuple[str, int, str, str, int, str, str]]:
+        """(reference, sequence, digest, media type, size, kind and path of its source)."""
         rows = self._readers.rows(
             "SELECT r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
-            " length(d.raw) AS size, coalesce(s.path, '') AS source FROM tag t"
+            " length(d.raw) AS size, coalesce(s.kind, 'archive') AS kind,"
+            " coalesce(s.path, '') AS source FROM tag t"
             " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
             " LEFT JOIN source s ON s.id = t.source_id UNION ALL"
-            " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw), s.path"
-            " FROM claim c JOIN repository r ON r.id = c.repository_id"
+            " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw),"
+            " s.kind, s.path FROM claim c JOIN repository r ON r.id = c.repository_id"
             " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
             " WHERE c.tag = '' ORDER BY 1, 2, 3, 4, 5"
         )
@@ -268,6 +269,7 @@ class CatalogView:
                 r["digest"],
                 r["media_type"],
                 r["size"],
+                r["kind"],
                 r["source"],
             )
             for r in rows
