@@ -336,6 +336,7 @@ def in_gzip(path):
         (nested_indexes, "nesting", 2),
         (long_name, "name_bytes", 200),
         (in_zstd, "window_bytes", 1024),
+        (in_zstd, "total_bytes", 200_000),
     ],
 )
 def test_every_limit_ends_the_reading_and_is_named(tmp_path, write, limit, value):
