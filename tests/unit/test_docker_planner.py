@@ -346,3 +346,18 @@ def test_only_needed_members_are_asked_for():
     wanted = members.draft().members
     assert len(wanted) == len(set(wanted)) == 3
     assert not [name for name in wanted if name.endswith(("VERSION", "/json"))]
+
+
+def test_a_config_that_two_entries_name_is_read_once():
+    _, members = one()
+    value = [*entries(members), {**entries(members)[0], "RepoTags": ["a.b/c:1"]}]
+    members = members.with_file("manifest.json", compact(value))
+    read = []
+
+    def counted(name):
+        read.append(name)
+        return members.read(name)
+
+    expected = members.draft().expected(counted)
+    assert expected == {name: members.facts()[name].digest for name in members.draft().members}
+    assert len(read) == len(set(read))
