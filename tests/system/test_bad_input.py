@@ -77,7 +77,7 @@ def test_a_damaged_layer_of_a_layout_is_named_with_its_image(agent, tmp_path, pa
     assert agent.get("/v2/damaged/app/manifests/1")[0] == 404
     assert agent.get(f"/v2/damaged/app/blobs/{image.layers[0].digest}")[0] == 404
     assert agent.status()["blobs"] == 0
-    assert str(layer.hex) in "".join(agent.logged("error"))
+    agent.wait_for(lambda: layer.hex in "".join(agent.logged("error")))
 
 
 @pytest.mark.needs("zstd")
@@ -170,7 +170,7 @@ def test_of_an_archive_that_lacks_a_blob_the_whole_images_are_served(agent, tmp_
     assert list(agent.images()) == ["docker.io/partial/whole:1"]
     assert agent.get("/v2/partial/whole/manifests/1") == (200, whole.manifest.raw)
     assert agent.get("/v2/partial/lacking/manifests/1")[0] == 404
-    assert lost.hex in "".join(agent.logged("warning"))
+    agent.wait_for(lambda: lost.hex in "".join(agent.logged("warning")))
     held = {p.name for p in (agent.data / "oci/blobs/sha256").iterdir()}
     assert held == {blob.digest.hex for blob in whole.blobs}
 
@@ -280,7 +280,7 @@ def test_a_file_that_is_no_archive_is_rejected_with_what_it_is(agent):
     assert "zip" in reasons["zip"].lower()
     assert "no images" in reasons["other-tar"]
     assert agent.images() == {}
-    assert len(agent.logged("error")) == len(paths)
+    agent.wait_for(lambda: len(agent.logged("error")) == len(paths))
 
 
 def test_an_empty_file_waits_for_its_bytes(agent, tmp_path):

@@ -124,7 +124,7 @@ def test_an_archive_that_stays_incomplete_fails_and_comes_back_when_it_grows(tmp
         agent.wait_state(path, "incomplete")
         found = agent.wait_state(path, "failed")
         assert "copy it again" in found["reason"]
-        assert [line for line in agent.logged("error") if str(path) in line]
+        agent.wait_for(lambda: [line for line in agent.logged("error") if str(path) in line])
         with path.open("ab") as out:
             out.write(data[20_000:])
         agent.wait_imported(path)
