@@ -30,6 +30,7 @@ class Limits:
 
     members: int = _setting(100_000, "members", "members of one archive")
     document_bytes: int = _setting(4 * MIB, "bytes", "one manifest, index, config or manifest.json")
+    documents_bytes: int = _setting(32 * MIB, "bytes", "all manifests and indexes of one archive")
     total_bytes: int = _setting(512 * GIB, "bytes", "one archive, decompressed")
     blob_bytes: int = _setting(128 * GIB, "bytes", "one blob")
     ratio: int = _setting(1_000, "times", "decompressed to compressed size, past the first GiB")

@@ -265,6 +265,7 @@ class _Source:
                 read=read,
                 held=self.reader.document,
                 nesting=self.limits.nesting,
+                documents_bytes=self.limits.documents_bytes,
             )
         except InputError:
             if cut is not None:

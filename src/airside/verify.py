@@ -51,34 +51,43 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:
     """The plan's problems; one that rejects manifests is told for each image that it costs."""
-    for problem in plan.problems:
-        known: dict[Digest, bool] = {}
-        titles = [
-            image.title
-            for image in plan.images
-            if not problem.image and _is_rejected_for(plan, problem.blob, image.root, known)
-        ]
-        if titles:
-            yield from (replace(problem, image=title) for title in titles)
+    titles = _titles_by_blob(plan)
+    for problem in dict.fromkeys(plan.problems):
+        costs = titles.get(problem.blob) if not problem.image else None
+        if costs:
+            yield from (replace(problem, image=title) for title in costs)
         else:
             yield problem
 
 
-def _is_rejected_for(plan: Plan, blob: str, digest: Digest, known: dict[Digest, bool]) -> bool:
-    """Whether at or below this document a manifest is rejected that lists the blob.
+def _titles_by_blob(plan: Plan) -> dict[str, list[str]]:
+    """For each blob that rejected manifests list, the images at or above those manifests."""
+    titles: dict[str, list[str]] = {}
+    known: dict[Digest, frozenset[Digest]] = {}
+    for image in plan.images if plan.rejected else ():
+        found = _rejected_below(plan, image.root, known)
+        blobs = {str(child.digest) for each in found for child in plan.documents[each].children}
+        for blob in blobs:
+            titles.setdefault(blob, []).append(image.title)
+    return titles
+
+
+def _rejected_below(
+    plan: Plan, digest: Digest, known: dict[Digest, frozenset[Digest]]
+) -> frozenset[Digest]:
+    """The rejected manifests at or below this document.
 
     `known` has the answers so far: an index may list the same index many times, at each level.
     """
     if digest not in known:
         document = plan.documents.get(digest)
-        if document is None:
-            known[digest] = False
-        elif isinstance(document.content, Index):
-            children = [child.digest for child in document.content.manifests]
-            known[digest] = any(_is_rejected_for(plan, blob, child, known) for child in children)
-        else:
-            listed = any(str(child.digest) == blob for child in document.children)
-            known[digest] = listed and digest in plan.rejected
+        found: set[Digest] = set()
+        if document is not None and isinstance(document.content, Index):
+            for child in document.content.manifests:
+                found |= _rejected_below(plan, child.digest, known)
+        elif document is not None and digest in plan.rejected:
+            found.add(digest)
+        known[digest] = frozenset(found)
     return known[digest]
 
 
@@ -88,6 +97,7 @@ class _Judging:
         self._complete: dict[Digest, bool] = {}
         self.problems: list[Problem] = []
         self.missing = False
+        self._told = {problem.blob for problem in plan.problems}
 
     def is_complete(self, digest: Digest, title: str) -> bool:
         known = self._complete.get(digest)
@@ -132,7 +142,7 @@ class _Judging:
         return whole and not absent
 
     def absent_root(self, image: PlannedImage) -> None:
-        if not any(p.blob == str(image.root) for p in self._plan.problems):
+        if str(image.root) not in self._told:
             self.missing = True
             reason = f"document {image.root} is not in the archive"
             self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))

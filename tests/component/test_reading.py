@@ -334,6 +334,7 @@ def in_gzip(path):
         (in_gzip, "blob_bytes", 9_000),
         (in_gzip, "total_bytes", 30_000),
         (nested_indexes, "nesting", 2),
+        (nested_indexes, "documents_bytes", 600),
         (long_name, "name_bytes", 200),
         (in_zstd, "window_bytes", 1024),
         (in_zstd, "total_bytes", 200_000),
@@ -362,7 +363,7 @@ def test_the_ratio_is_a_limit_past_its_free_part(tmp_path, monkeypatch):
 
 def test_every_limit_has_a_test_here():
     tested = {"members", "document_bytes", "blob_bytes", "total_bytes", "nesting", "name_bytes"}
-    tested |= {"window_bytes", "ratio"}
+    tested |= {"window_bytes", "ratio", "documents_bytes"}
     assert tested == set(Limits.__dataclass_fields__)
 
 

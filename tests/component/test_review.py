@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.images import (
     DOCKER_MANIFEST,
+    OCI_CONFIG,
     OCI_MANIFEST,
     TestImage,
     compact,
@@ -27,6 +28,7 @@ from airside.errors import NotFoundError, StoppedError
 from airside.importer import Job
 from airside.jobs import ImportQueue
 from airside.node import Node
+from airside.oci.model import parse_config
 from airside.report import events_report
 
 
@@ -243,3 +245,44 @@ def test_thousands_of_names_of_one_image_are_taken_in_little_time_and_space(tmp_
         assert len(import_now(node, tmp_path / "a.tar").images) == 3000
     size = sum(file.stat().st_size for file in (tmp_path / "data").glob("catalog.db*"))
     assert size < 20_000_000
+
+
+def test_documents_that_are_much_together_reject_the_archive(tmp_path):
+    image = random_image("documents", layers=1)
+    members, roots = {}, []
+    for number in range(12):
+        annotations = {"n": str(number), "padding": "x" * 3_500_000}
+        raw = compact(json.loads(image.manifest.raw) | {"annotations": annotations})
+        digest = hashlib.sha256(raw).hexdigest()
+        members[f"blobs/sha256/{digest}"] = raw
+        roots.append({"mediaType": OCI_MANIFEST, "digest": f"sha256:{digest}", "size": len(raw)})
+    members["index.json"] = compact({"schemaVersion": 2, "manifests": roots})
+    with node_at(tmp_path / "data") as node:
+        outcome = import_now(node, write_tar(tmp_path / "a.tar", members))
+    assert outcome.state == "rejected"
+    assert "limits.documents_bytes" in outcome.reason
+
+
+def test_a_large_config_that_many_manifests_list_is_parsed_once(tmp_path, monkeypatch):
+    config = compact({"os": "linux", "architecture": "arm64", "rootfs": {"diff_ids": []}})
+    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+    descriptor = {"mediaType": OCI_CONFIG, "digest": digest, "size": len(config)}
+    members, roots = {f"blobs/sha256/{digest[7:]}": config}, []
+    for number in range(20):
+        manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor}
+        raw = compact(manifest | {"layers": [], "annotations": {"n": str(number)}})
+        hexadecimal = hashlib.sha256(raw).hexdigest()
+        members[f"blobs/sha256/{hexadecimal}"] = raw
+        root = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{hexadecimal}", "size": len(raw)}
+        roots.append(root)
+    members["index.json"] = compact({"schemaVersion": 2, "manifests": roots})
+    parsed = []
+
+    def counted(raw, what):
+        parsed.append(what)
+        return parse_config(raw, what)
+
+    monkeypatch.setattr("airside.archive.layout.parse_config", counted)
+    with node_at(tmp_path / "data") as node:
+        outcome = import_now(node, write_tar(tmp_path / "a.tar", members))
+    assert (outcome.state, len(outcome.images), len(parsed)) == ("imported", 20, 1)

@@ -20,6 +20,7 @@ from airside.archive.plan import (
     drop_ambiguous,
     is_compressed,
 )
+from airside.config import Limits
 from airside.errors import (
     ArchiveLimitError,
     InputError,
@@ -128,6 +129,7 @@ class LayoutDraft:
         """The platform of each image manifest whose config is here, and manifests to reject."""
         platforms: dict[Digest, Platform] = {}
         rejected: set[Digest] = set()
+        configs: dict[str, ImageConfig | InputError] = {}  # many manifests may list a large one
         for digest, document in self.documents.items():
             manifest = document.content
             if not isinstance(manifest, Manifest) or not document.is_image:
@@ -135,8 +137,12 @@ class LayoutDraft:
             member = blobs.get(manifest.config.digest)
             if member is None:
                 continue
+            if member not in configs:
+                configs[member] = _config(read, member, manifest.config.digest)
+            config = configs[member]
             try:
-                config = parse_config(read(member), f"config {manifest.config.digest}")
+                if isinstance(config, InputError):
+                    raise config
                 _check_diff_ids(config, manifest, facts)
             except InputError as exc:
                 blob = exc.context.get("blob", str(manifest.config.digest))
@@ -146,6 +152,13 @@ class LayoutDraft:
             if config.platform is not None:
                 platforms[digest] = config.platform
         return platforms, rejected
+
+
+def _config(read: ReadMember, member: str, digest: Digest) -> ImageConfig | InputError:
+    try:
+        return parse_config(read(member), f"config {digest}")
+    except InputError as exc:
+        return exc
 
 
 def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str, Facts]) -> None:
@@ -170,17 +183,19 @@ def draft_layout(
     read: ReadMember,
     held: ReadHeld,
     nesting: int,
+    documents_bytes: int = Limits().documents_bytes,
     listed_names: frozenset[str] = frozenset(),
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
 
     `present` has the names of all members, `listed_names` the image names that a `manifest.json`
     beside the index records too. Raises ManifestInvalidError for `index.json` itself;
-    what is wrong below becomes a problem. `nesting` bounds indexes within indexes.
+    what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
+    `documents_bytes` all documents together, which are kept in memory.
     """
     roots = parse_index_json(index_json)
     draft = LayoutDraft(roots=roots, present=present, listed_names=listed_names)
-    walk = _Walk(draft, read, held, nesting)
+    walk = _Walk(draft, read, held, nesting, documents_bytes)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
     return draft
@@ -192,6 +207,7 @@ class _Walk:
     read: ReadMember
     held: ReadHeld
     nesting: int
+    room_bytes: int
 
     def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
         digest = descriptor.digest
@@ -209,6 +225,13 @@ class _Walk:
             return
         if document is None:
             return
+        self.room_bytes -= document.size_bytes
+        if self.room_bytes < 0:
+            raise ArchiveLimitError(
+                "the manifests and indexes of the archive have more bytes together than "
+                "limits.documents_bytes allows; raise it if the archive is to be trusted",
+                image=shown,
+            )
         self.draft.documents[digest] = document
         if isinstance(document.content, Index):
             for child in document.content.manifests:

@@ -12,6 +12,7 @@ from airside.archive.docker import (
 )
 from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
 from airside.archive.plan import Draft, ReadHeld, ReadMember
+from airside.config import Limits
 from airside.errors import ArchiveFormatError, InputError
 
 _LINKS_FOLLOWED = 16
@@ -24,6 +25,7 @@ def make_draft(
     read: ReadMember,
     held: ReadHeld,
     nesting: int,
+    documents_bytes: int = Limits().documents_bytes,
 ) -> Draft:
     """Recognise the format by its documents; an OCI index is preferred over `manifest.json`.
 
@@ -39,6 +41,7 @@ def make_draft(
                 read=read,
                 held=held,
                 nesting=nesting,
+                documents_bytes=documents_bytes,
                 listed_names=_names_beside(files, read),
             )
         if MANIFEST_JSON not in files:
