@@ -98,6 +98,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "verify_diff_ids": ("auto", "always", "never"),
     "on_removal": ("unpin", "delete", "keep"),
 }
+_OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
+"""What a pod gets in its environment for a Service that is named airside: no settings."""
+_PERIODS = ("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds")
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
 _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 
@@ -115,8 +118,10 @@ def default_directories() -> tuple[Path, Path]:
     if os.geteuid() == 0:
         base = Path("/var/lib/airside")
     else:
-        home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
-        base = Path(home) / "airside"
+        home = Path(os.environ.get("XDG_DATA_HOME", ""))
+        if not home.is_absolute():  # the XDG specification: then it is ignored
+            home = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111 - Path's raises
+        base = (home if home.is_absolute() else Path("/var/lib")) / "airside"  # a user without home
     return base / "images", base / "data"
 
 
@@ -163,6 +168,8 @@ def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, text in environ.items():
         if not name.startswith("AIRSIDE_") or name in {"AIRSIDE_FAULT", "AIRSIDE_CONFIG"}:
+            continue
+        if name.startswith(_OF_KUBERNETES):
             continue
         key = name.removeprefix("AIRSIDE_").lower()
         if key.startswith("limits_"):
@@ -274,6 +281,9 @@ def _check(settings: Settings) -> None:
             )
     if len({w.path for w in settings.images}) != len(settings.images):
         raise ConfigError("a directory is given twice as --images")
+    for period in _PERIODS:
+        if not getattr(settings, period):
+            raise ConfigError(f"{period} must be more than 0: it can't be switched off", key=period)
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
 

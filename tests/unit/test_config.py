@@ -228,3 +228,24 @@ def test_every_setting_has_a_help_text():
     rows = {key: text for key, _, text in setting_rows()}
     assert set(rows) == set(load_settings(file=None, environ={}, flags={}).origins) - {"images"}
     assert all(rows.values())
+
+
+@pytest.mark.parametrize("key", ["reconcile_seconds", "rescan_seconds", "poll_seconds"])
+def test_a_period_of_zero_would_never_rest(load, key):
+    with pytest.raises(ConfigError, match=key):
+        load(f"{key} = 0")
+
+
+def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_setting(load):
+    port = "tcp://10.0.0.1:5050"
+    environ = {"AIRSIDE_SERVICE_HOST": "10.0.0.1", "AIRSIDE_PORT": port, "AIRSIDE_PORT_1_TCP": port}
+    assert load(environ=environ) == load()
+
+
+def test_a_user_without_a_home_has_directories_too(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert default_directories()[1] == Path("/var/lib/airside/data")
+    monkeypatch.setenv("XDG_DATA_HOME", "/x")
+    assert default_directories()[1] == Path("/x/airside/data")
