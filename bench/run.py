@@ -122,7 +122,8 @@ class Bench:
         }
         for suffix, command in pipes.items():
             source = archives[suffix]
-            pipe = f"{command.format(source)} | tee {out} | openssl dgst -sha256; sync {out}; rm {out}"
+            hashed = f"{command.format(source)} | tee {out} | openssl dgst -sha256"
+            pipe = f"{hashed}; sync {out}; rm {out}"
             self.compare(
                 f"{suffix}: dropped → served / C tools: decompress | write | sha256",
                 lambda s=source: self.drop(s, names)[0],

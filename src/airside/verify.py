@@ -46,7 +46,8 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
     documents: dict[Digest, Document] = {}
     for image in kept:
         judging.collect(image.root, documents)
-    return Judgement(tuple(kept), tuple(documents.values()), problems, judging.missing)
+    missing = judging.missing or plan.lacks_members
+    return Judgement(tuple(kept), tuple(documents.values()), problems, missing)
 
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:

@@ -379,3 +379,22 @@ def test_too_little_space_is_told_before_it_is_used(tmp_path, compression):
         with pytest.raises(StorageFullError, match="min_free_bytes"):
             read(node, tmp_path / "a.tar")
         assert not leftovers(node)
+
+
+def test_an_archive_that_was_cut_behind_its_manifest_waits_for_the_rest(node, tmp_path):
+    """Two images, the list of images first: cut at a member's end, one image is whole."""
+    path = tmp_path / "a.tar"
+    specs = [
+        random_image(1).spec(("example.com/one:1",)),
+        random_image(2).spec(("example.com/two:1",)),
+    ]
+    members = list(docker_members(specs))
+    first = [m for m in members if m.name == "manifest.json"]
+    rest = [m for m in members if m.name not in {"manifest.json", "repositories"}]
+    there = [*first, *rest[:-1]]
+    tar_of(path, there)
+    sizes = [each.blob.size_bytes if each.blob else 0 for each in there]
+    with path.open("r+b") as file:  # without the end blocks
+        file.truncate(sum(512 + -(-size // 512) * 512 for size in sizes))
+    with pytest.raises(ArchiveTruncatedError):
+        read(node, path).close()

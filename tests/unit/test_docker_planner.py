@@ -5,6 +5,8 @@ import json
 import pytest
 
 from airside.archive.docker import (
+    DockerDraft,
+    SavedImage,
     normalised,
     parse_manifest_json,
     parse_repositories,
@@ -14,6 +16,7 @@ from airside.archive.writer import docker_members
 from airside.errors import ManifestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
 from airside.oci.platform import Platform
+from airside.verify import judge
 from support.images import (
     TestBlob,
     TestImage,
@@ -361,3 +364,11 @@ def test_a_config_that_two_entries_name_is_read_once():
     expected = members.draft().expected(counted)
     assert expected == {name: members.facts()[name].digest for name in members.draft().members}
     assert len(read) == len(set(read))
+
+
+def test_plan_says_that_members_are_not_there_yet():
+    image = SavedImage("c.json", ("layer.tar",), ("a:1",))
+    draft = DockerDraft((image,), {}, frozenset({"c.json", "layer.tar"}))
+    plan = draft.assemble({}, dict[str, bytes]().__getitem__)
+    assert plan.lacks_members
+    assert judge(plan, lambda _digest: None).missing

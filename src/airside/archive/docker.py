@@ -162,7 +162,8 @@ class _Building:
         self._blobs: dict[Digest, str] = {}
         self._platforms: dict[Digest, Platform] = {}
         self._problems: list[Problem] = []
-        self._unvouched: dict[Digest, Unpacked] = {}
+        self._unvouched: dict[tuple[Digest, Digest], Unpacked] = {}
+        self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
 
     def plan(self) -> Plan:
@@ -174,6 +175,7 @@ class _Building:
             problems=tuple(self._problems),
             platforms=self._platforms,
             unvouched=tuple(self._unvouched.values()),
+            lacks_members=self._lacks_members,
         )
 
     def add(self, image: SavedImage) -> None:
@@ -221,6 +223,7 @@ class _Building:
             reason = f"the archive has no member {name!r}, which {MANIFEST_JSON} names"
             self._problems.append(Problem(reason, image=shown, blob=name))
         if missing:
+            self._lacks_members = True
             return None
         resolved = [self._draft.resolve(name) for name in wanted]
         return resolved[0], resolved[1:]
@@ -259,7 +262,7 @@ class _Building:
                     "its bytes are damaged",
                     blob=member,
                 )
-            self._unvouched[facts.digest] = Unpacked(facts.digest, diff_id, member)
+            self._unvouched[facts.digest, diff_id] = Unpacked(facts.digest, diff_id, member)
 
     def _name(self, root: Digest, image: SavedImage, shown: str) -> None:
         before = self._images.get(root)

@@ -73,6 +73,8 @@ class Plan:
     platforms: Mapping[Digest, Platform] = field(default_factory=dict)
     unvouched: tuple[Unpacked, ...] = ()
     rejected: frozenset[Digest] = frozenset()
+    lacks_members: bool = False
+    """True: members that the archive names are not (yet) in it."""
 
 
 def drop_ambiguous(
