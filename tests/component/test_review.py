@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.support.images import (
+from support.images import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_MANIFEST,
@@ -20,7 +20,7 @@ from tests.support.images import (
     oci_archive,
     random_image,
 )
-from tests.support.nodes import import_now, node_at
+from support.nodes import import_now, node_at
 
 from airside import reconcile
 from airside.config import WatchedDirectory

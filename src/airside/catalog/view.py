@@ -11,16 +11,12 @@ from pathlib import Path
 
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
+from airside.catalog.documents import BELOW
 from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow
 from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
-
-_PLATFORM_BELOW = (
-    "WITH RECURSIVE below(digest) AS (VALUES (?) UNION SELECT e.child FROM edge e"
-    " JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
-)
 
 
 class CatalogView:
@@ -230,7 +226,7 @@ class CatalogView:
         self, row: sqlite3.Row, archives: dict[tuple[str, str, str, str], list[str]]
     ) -> ImageRow:
         below = self._readers.rows(
-            f"{_PLATFORM_BELOW} SELECT b.size_bytes, d.platform FROM below"  # noqa: S608
+            f"{BELOW} SELECT b.size_bytes, d.platform FROM below"  # noqa: S608
             " JOIN blob b ON b.digest = below.digest"
             " LEFT JOIN document d ON d.digest = below.digest",
             row["digest"],

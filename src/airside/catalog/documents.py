@@ -1,0 +1,94 @@
+"""Documents, blobs and repositories in the catalog: rows, and what hangs below what."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from airside.catalog.model import Import
+from airside.oci.model import Document, Index
+from airside.oci.reference import Repository
+
+BELOW = (
+    "WITH RECURSIVE below(digest) AS (VALUES (?) UNION"
+    " SELECT e.child FROM edge e JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
+)
+"""Everything at or below one document: a `WITH` clause with one parameter."""
+
+
+_KNOWN_DOCUMENT = (
+    "ON CONFLICT (digest) DO UPDATE SET"
+    " platform = CASE platform WHEN '' THEN excluded.platform ELSE platform END,"
+    " media_type = CASE WHEN excluded.media_type LIKE 'application/vnd.oci.%'"
+    " THEN excluded.media_type ELSE media_type END"
+)
+
+
+def record_documents(db: sqlite3.Connection, result: Import, now: float) -> None:
+    for digest, size in result.blobs.items():
+        db.execute(
+            "INSERT INTO blob VALUES (?, ?, ?, 'held')"
+            " ON CONFLICT (digest)"
+            " DO UPDATE SET state = 'held', verified_at = excluded.verified_at",
+            (str(digest), size, now),
+        )
+    for document in result.documents:
+        known = db.execute(
+            "SELECT 1 FROM document WHERE digest = ?", (str(document.digest),)
+        ).fetchone()
+        db.execute(
+            f"INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?) {_KNOWN_DOCUMENT}",  # noqa: S608
+            (
+                str(document.digest),
+                document.media_type,
+                document.raw,
+                _artifact_type(document),
+                str(document.subject.digest) if document.subject else "",
+                result.platforms.get(document.digest, ""),
+                json.dumps(dict(document.annotations)),
+            ),
+        )
+        if known is None:
+            db.executemany(
+                "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?, ?, ?, ?)",
+                list(_edges(document)),
+            )
+
+
+def _artifact_type(document: Document) -> str:
+    """What referrers are filtered by: artifactType, else the config's media type."""
+    if document.artifact_type or isinstance(document.content, Index):
+        return document.artifact_type
+    return document.content.config.media_type
+
+
+def _edges(document: Document) -> Iterable[tuple[str, str, str, int]]:
+    parent = str(document.digest)
+    if isinstance(document.content, Index):
+        for position, child in enumerate(document.content.manifests):
+            yield parent, str(child.digest), "manifest", position
+    else:
+        yield parent, str(document.content.config.digest), "config", 0
+        for position, layer in enumerate(document.content.layers):
+            yield parent, str(layer.digest), "layer", position
+    if document.subject is not None:
+        yield parent, str(document.subject.digest), "subject", 0
+
+
+def repository_id_of(db: sqlite3.Connection, repository: Repository) -> int:
+    key = (repository.host, repository.path)
+    db.execute("INSERT OR IGNORE INTO repository (host, path) VALUES (?, ?)", key)
+    row = db.execute("SELECT id FROM repository WHERE host = ? AND path = ?", key).fetchone()
+    return int(row["id"])
+
+
+# The bytes decide all but two things: the platform, if an archive before lacked the config, and the
+# media type, if they don't have it themselves, which only OCI allows (manifest.md, mediaType).
+
+
+def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
+    """Record that the repository has everything held below this document."""
+    db.execute(
+        f"{BELOW} INSERT OR IGNORE INTO repository_blob SELECT ?, below.digest FROM below"  # noqa: S608
+        " JOIN blob ON blob.digest = below.digest",
+        (root, repository_id),
+    )
