@@ -194,10 +194,9 @@ class _Agent:
             site = web.TCPSite(runner, host, port, reuse_address=True)
             try:
                 await site.start()
-            except OSError as exc:
+            except (OSError, UnicodeError) as exc:
                 raise ConfigError(
-                    f"cannot listen on {self._settings.listen}: {exc.strerror or exc}; "
-                    "choose another --listen"
+                    f"cannot listen on {self._settings.listen}: {exc}; choose another --listen"
                 ) from exc
             self._listen = _address(runner)
             yield

@@ -155,6 +155,7 @@ class Importer:
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes)),
                 on_removal=job.on_removal,
+                withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
             moves = self._catalog.record_import(result, self._clock())
@@ -254,6 +255,17 @@ def _claims(reading: Reading) -> Iterable[ClaimedName]:
             yield ClaimedName(reference.repository, reference.tag, image.root, alias)
         if not image.references:
             yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
+
+
+def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:
+    """The names of the images that were not taken."""
+    kept = {image.root for image in reading.judgement.images}
+    return frozenset(
+        (reference.repository, reference.tag)
+        for image in reading.plan.images
+        if image.root not in kept
+        for reference in image.references
+    )
 
 
 def unnamed_repository(path: Path) -> Repository:

@@ -9,6 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from airside import reconcile
+from airside.config import WatchedDirectory
+from airside.errors import NotFoundError, StoppedError
+from airside.importer import Job
+from airside.jobs import ImportQueue
+from airside.node import Node
+from airside.oci.model import parse_config
+from airside.report import events_report
 from support.images import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
@@ -21,15 +30,6 @@ from support.images import (
     random_image,
 )
 from support.nodes import import_now, node_at
-
-from airside import reconcile
-from airside.config import WatchedDirectory
-from airside.errors import NotFoundError, StoppedError
-from airside.importer import Job
-from airside.jobs import ImportQueue
-from airside.node import Node
-from airside.oci.model import parse_config
-from airside.report import events_report
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:

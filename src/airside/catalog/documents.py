@@ -92,3 +92,21 @@ def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
         " JOIN blob ON blob.digest = below.digest",
         (root, repository_id),
     )
+
+
+def link_referrers(db: sqlite3.Connection) -> None:
+    """Give each repository the unnamed documents whose subject it has, whichever came first.
+
+    Layouts list signatures and SBOMs beside their image without a name (distribution-spec,
+    "Listing Referrers": they are looked for in the subject's repository). One that has a name of
+    its own belongs to that repository alone.
+    """
+    while rows := db.execute(
+        "SELECT r.repository_id, d.digest FROM document d JOIN repository_blob r"
+        " ON r.digest = d.subject WHERE d.subject != '' AND NOT EXISTS (SELECT 1 FROM"
+        " repository_blob o WHERE o.repository_id = r.repository_id AND o.digest = d.digest)"
+        " AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest)"
+        " AND EXISTS (SELECT 1 FROM claim c WHERE c.digest = d.digest AND c.tag = '')"
+    ).fetchall():
+        for row in rows:
+            link_blobs(db, row["repository_id"], row["digest"])

@@ -13,29 +13,24 @@ def trim_generations(db: sqlite3.Connection, retention: int) -> None:
     )
 
 
-def sweep(db: sqlite3.Connection) -> list[str]:
-    """Delete documents and blobs that no root reaches; gives the blobs' digests."""
-    db.execute("CREATE TEMP TABLE IF NOT EXISTS reached (digest TEXT PRIMARY KEY) WITHOUT ROWID")
-    db.execute("DELETE FROM reached")
-    db.execute(
-        "WITH RECURSIVE live(digest) AS ("
-        " SELECT digest FROM tag UNION SELECT digest FROM tag_generation"
-        " UNION SELECT c.digest FROM claim c JOIN source s ON s.id = c.source_id"
-        "   WHERE s.state != 'removed' OR c.tag = ''"
-        " UNION SELECT e.child FROM edge e JOIN live ON e.parent = live.digest"
-        "   WHERE e.kind != 'subject'"
-        " UNION SELECT d.digest FROM document d JOIN live ON d.subject = live.digest)"
-        " INSERT INTO reached SELECT digest FROM live"
-    )
+def sweep(db: sqlite3.Connection) -> tuple[list[str], bool]:
+    """Delete what no root reaches: documents, blobs, and what repositories no longer have.
+
+    Gives the blobs' digests, and whether anything changed.
+    """
+    _mark(db)
     freed = [
         row["digest"]
         for row in db.execute(
             "SELECT digest FROM blob WHERE digest NOT IN (SELECT digest FROM reached)"
         ).fetchall()
     ]
-    unreached = "digest NOT IN (SELECT digest FROM reached)"
-    for table in ("document", "repository_blob", "blob"):
-        db.execute(f"DELETE FROM {table} WHERE {unreached}")  # noqa: S608
+    unlinked = db.execute(
+        "DELETE FROM repository_blob WHERE (repository_id, digest) NOT IN"
+        " (SELECT repository_id, digest FROM reached)"
+    ).rowcount
+    for table in ("document", "blob"):
+        db.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM reached)")  # noqa: S608
     db.execute(
         "DELETE FROM repository WHERE id NOT IN (SELECT repository_id FROM tag"
         " UNION SELECT repository_id FROM claim UNION SELECT repository_id FROM tag_generation"
@@ -43,4 +38,25 @@ def sweep(db: sqlite3.Connection) -> list[str]:
         " UNION SELECT repository_id FROM upload)"
     )
     db.execute("DELETE FROM reached")
-    return freed
+    return freed, bool(freed or unlinked)
+
+
+def _mark(db: sqlite3.Connection) -> None:
+    """Find what each repository reaches from its tags, generations and claims."""
+    db.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS reached (digest TEXT, repository_id INTEGER,"
+        " PRIMARY KEY (digest, repository_id)) WITHOUT ROWID"
+    )
+    db.execute("DELETE FROM reached")
+    db.execute(
+        "WITH RECURSIVE live(repository_id, digest) AS ("
+        " SELECT repository_id, digest FROM tag"
+        " UNION SELECT repository_id, digest FROM tag_generation"
+        " UNION SELECT c.repository_id, c.digest FROM claim c JOIN source s ON s.id = c.source_id"
+        "   WHERE s.state != 'removed' OR c.tag = ''"
+        " UNION SELECT live.repository_id, e.child FROM edge e JOIN live ON e.parent = live.digest"
+        "   WHERE e.kind != 'subject'"
+        " UNION SELECT live.repository_id, d.digest FROM document d"
+        "   JOIN live ON d.subject = live.digest)"
+        " INSERT INTO reached SELECT digest, repository_id FROM live"
+    )

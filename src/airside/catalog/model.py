@@ -78,6 +78,8 @@ class Import:
     notes: tuple[str, ...] = ()
     reason: str = ""
     on_removal: str = "unpin"
+    withheld: frozenset[tuple[Repository, str]] = frozenset()
+    """Names that the archive gives to images that are not whole: what they were before stays."""
     keeps_claims: bool = field(default=False)
     """True: nothing of this archive was taken, what it brought before stays."""
 

@@ -14,7 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airside.catalog.database import Readers, Writer
-from airside.catalog.documents import link_blobs, record_documents, repository_id_of
+from airside.catalog.documents import (
+    link_blobs,
+    link_referrers,
+    record_documents,
+    repository_id_of,
+)
 from airside.catalog.events import record_event
 from airside.catalog.garbage import sweep, trim_generations
 from airside.catalog.model import ClaimedName, Import, TagMove
@@ -132,10 +137,18 @@ class Catalog(CatalogView):
     def _replace_claims(
         self, db: sqlite3.Connection, result: Import, sequence: int, now: float
     ) -> list[TagMove]:
-        before = {(r["repository_id"], r["tag"]) for r in claims_of(db, result.source_id)}
-        db.execute("DELETE FROM claim WHERE source_id = ?", (result.source_id,))
+        withheld = {(repository_id_of(db, r), tag) for r, tag in result.withheld}
+        before: set[tuple[int, str]] = set()
+        first = 0
+        for row in claims_of(db, result.source_id):
+            before.add((row["repository_id"], row["tag"]))
+            where = (result.source_id, row["position"])
+            if (row["repository_id"], row["tag"]) in withheld:
+                first = max(first, row["position"] + 1)
+            else:
+                db.execute("DELETE FROM claim WHERE source_id = ? AND position = ?", where)
         now_claimed: set[tuple[int, str]] = set()
-        for position, claim in enumerate(result.claims):
+        for position, claim in enumerate(result.claims, first):
             repository_id = repository_id_of(db, claim.repository)
             db.execute(
                 "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -151,6 +164,7 @@ class Catalog(CatalogView):
             )
             link_blobs(db, repository_id, str(claim.digest))
             now_claimed.add((repository_id, claim.tag))
+        link_referrers(db)
         return [
             move
             for repository_id, tag in sorted(before | now_claimed)
@@ -238,10 +252,10 @@ class Catalog(CatalogView):
                 (limit,),
             )
             trim_generations(db, retention)
-            freed = sweep(db)
+            freed, swept = sweep(db)
             if freed:
                 record_event(db, now, "collected", detail=json.dumps({"blobs": len(freed)}))
-            if freed or expired or forgotten:
+            if swept or expired or forgotten:
                 self._changed(db)
         return [Digest(*text.split(":", 1)) for text in freed]
 

@@ -1,0 +1,89 @@
+"""What an import leaves to others: names that it could not replace, referrers, shared blobs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from airside.archive.layout import blob_member
+from airside.archive.writer import Member, blob_of, write_archive
+from airside.importer import Job, Outcome
+from airside.node import Node
+from airside.oci.digest import Digest
+from airside.oci.model import OCI_MANIFEST
+from airside.oci.reference import Repository
+from airside.settle import StatKey
+from support.images import TestBlob, TestImage, compact, oci_archive, random_image
+from support.nodes import node_at
+
+
+def drop(node: Node, path: Path, *, on_removal: str = "unpin") -> Outcome:
+    """Import a file as the watcher would have it imported."""
+    found = path.stat()
+    files: Sequence[tuple[str, str, int]] = [(str(path), str(StatKey.of(found)), found.st_size)]
+    ids = node.catalog.settle(files, node.clock())
+    job = Job(ids[str(path)], path, on_removal=on_removal)
+    return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
+
+
+def write_signature(path: Path, image: TestImage) -> Digest:
+    """A layout of one unnamed artifact whose subject is the image."""
+    config = TestBlob(b"{}", "application/vnd.example.signature")
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.descriptor,
+        "layers": [],
+        "subject": image.manifest.descriptor,
+    }
+    manifest = TestBlob(compact(document), OCI_MANIFEST)
+    index = {"schemaVersion": 2, "manifests": [manifest.descriptor]}
+    members = [Member(blob_member(blob.digest), blob_of(blob.raw)) for blob in (config, manifest)]
+    with path.open("wb") as out:
+        write_archive(out, [*members, Member("index.json", blob_of(compact(index)))])
+    return manifest.digest
+
+
+def test_an_unnamed_referrer_is_found_beside_its_subject(tmp_path):
+    """Whichever came first, and after the collection of garbage."""
+    for order in ((0, 1), (1, 0)):
+        with node_at(tmp_path / f"data{order[0]}") as node:
+            image = random_image("subject")
+            archives = [tmp_path / "image.tar", tmp_path / "signature.tar"]
+            oci_archive(archives[0], {"example.com/app:1": image})
+            signature = write_signature(archives[1], image)
+            for n in order:
+                drop(node, archives[n])
+            node.collect_garbage()
+            found = node.catalog.referrers(Repository("example.com", "app"), image.digest)
+            assert [each.digest for each in found] == [signature]
+
+
+def test_a_name_whose_new_image_is_not_whole_keeps_what_it_was(tmp_path):
+    path = tmp_path / "a.tar"
+    one, two = random_image("one"), random_image("two")
+    with node_at(tmp_path / "data") as node:
+        oci_archive(path, {"example.com/one:1": one, "example.com/two:1": two})
+        drop(node, path, on_removal="delete")
+        newer, broken = random_image("newer"), random_image("broken")
+        oci_archive(
+            path,
+            {"example.com/one:1": newer, "example.com/two:1": broken},
+            drop_blobs=[broken.layers[0].digest],
+        )
+        assert drop(node, path, on_removal="delete").state == "partial"
+        shown = {row.reference: row.digest for row in node.catalog.images()}
+        assert shown == {
+            "example.com/one:1": str(newer.digest),
+            "example.com/two:1": str(two.digest),
+        }
+
+
+def test_a_repository_without_names_goes_though_others_share_its_blobs(tmp_path):
+    image = random_image("shared")
+    paths = [tmp_path / "a.tar", tmp_path / "b.tar"]
+    with node_at(tmp_path / "data") as node:
+        for path, name in zip(paths, ("example.com/a:1", "example.com/b:1"), strict=True):
+            oci_archive(path, {name: image})
+            drop(node, path)
+        node.catalog.remove_sources({str(paths[0]): "delete"}, 10.0)
+        node.collect_garbage()
+        assert node.catalog.repositories() == [Repository("example.com", "b")]
