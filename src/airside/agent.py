@@ -97,6 +97,7 @@ class _Agent:
             loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
         known = await self._known()
         self._queue = ImportQueue(self._node, self._settings, self._imports)
+        self._queue.doubtful = await asyncio.to_thread(_doubtful, known)
         self._watcher = Watcher(
             [directory.path for directory in self._settings.images],
             self._settings,
@@ -259,6 +260,21 @@ def _process_seconds() -> float:
     """How long this process has been running, the loading of Python's modules included."""
     fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _doubtful(known: dict[Path, StatKey]) -> frozenset[Path]:
+    """The known archives of directories that are empty now."""
+    empty: set[Path] = set()
+    for directory in {path.parent for path in known}:
+        with suppress(OSError):
+            if not any(directory.iterdir()):
+                empty.add(directory)
+                log.warning(
+                    "%s is empty, though archives of it are known: is its file system mounted? "
+                    "Their images stay for now",
+                    directory,
+                )
+    return frozenset(path for path in known if path.parent in empty)
 
 
 def parse_listen(text: str) -> tuple[str, int]:

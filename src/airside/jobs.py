@@ -85,6 +85,9 @@ class ImportQueue:
         self._work = asyncio.Condition()
         self._stopping = Event()
         self.watcher: LookAgain | None = None
+        self.doubtful: frozenset[Path] = frozenset()
+        """Archives of a directory that was empty at the start, perhaps because its file system is
+        not mounted: their removal deletes nothing at once."""
 
     # what the watcher tells
 
@@ -104,6 +107,7 @@ class ImportQueue:
         if fresh:
             files = [(str(s.path), str(s.key), s.key.size_bytes) for s in fresh]
             ids = await self._record(self._node.catalog.settle, files, self._node.clock())
+            self.doubtful -= {settled.path for settled in fresh}
             for settled in fresh:
                 await self._submit(self._job(ids[str(settled.path)], settled.path))
         if batch.removed:
@@ -156,7 +160,10 @@ class ImportQueue:
             if path in self.running:
                 self.running[path].stop.set()
             directory = self._directories.get(path.parent)
-            removals[str(path)] = directory.on_removal if directory else "unpin"
+            policy = directory.on_removal if directory else "unpin"
+            if path in self.doubtful and policy == "delete":
+                policy = "unpin"
+            removals[str(path)] = policy
             log.info("%s: removed", path)
         moves = await self._record(self._node.catalog.remove_sources, removals, self._node.clock())
         if moves:

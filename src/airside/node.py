@@ -18,14 +18,14 @@ from pathlib import Path
 from airside import reconcile
 from airside.archive.windows import WindowBudget
 from airside.catalog.record import Catalog
-from airside.config import Settings
+from airside.config import MIB, Settings
 from airside.errors import AirsideError, ConfigError, ConflictError
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
 from airside.reading import Progress, Reader, open_archive
 from airside.settle import StatKey
 from airside.spool import Stop
-from airside.store.disk import translated, write_durably
+from airside.store.disk import free_bytes, translated, write_durably
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
 
@@ -34,6 +34,9 @@ log = logging.getLogger("airside.node")
 FORMAT = 1
 """Version of the layout of `DATA`, in the file `format`."""
 CATALOG = "catalog.db"
+RESERVE = "reserve"
+RESERVE_BYTES = 4 * MIB
+"""Kept aside in `DATA`, so that on a full disk the catalog can be opened and images are served."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Node:
         with self._repair:
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
+            _keep_reserve(self.settings.data)
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
             return self.unread()
@@ -95,6 +99,7 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
     data = settings.data
     with translated("cannot make the data directory", data):
         data.mkdir(parents=True, exist_ok=True)
+        _use_reserve(data)
     with _locked(data):
         _check_format(data)
         store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)
@@ -104,6 +109,7 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
         try:
             node = _assemble(settings, store, catalog, clock)
             _recover(node)
+            _keep_reserve(data)
             yield node
             catalog.set_meta({"clean": "1"})
         finally:
@@ -168,6 +174,25 @@ def _locked(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _use_reserve(data: Path) -> None:
+    """Give the reserve back on a full disk."""
+    free = free_bytes(data)
+    if free < RESERVE_BYTES and (data / RESERVE).exists():
+        log.warning(
+            "%s is full (%d bytes free): serving goes on, imports wait for space", data, free
+        )
+        (data / RESERVE).unlink()
+
+
+def _keep_reserve(data: Path) -> None:
+    """Set the reserve aside where there is room for it."""
+    path = data / RESERVE
+    if path.exists() or free_bytes(data) < 2 * RESERVE_BYTES:
+        return
+    with suppress(OSError), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 def _check_format(data: Path) -> None:

@@ -355,3 +355,24 @@ def test_a_stop_while_a_big_archive_is_imported_is_clean(agent, big):
     assert agent.complaints() == []
     agent.start()
     agent.wait_imported(path)
+
+
+def test_a_directory_that_is_empty_at_the_start_deletes_nothing(tmp_path):
+    """Its file system may not be mounted: the images stay, and are backed again when it is."""
+    images = tmp_path / "images"
+    images.mkdir()
+    archive, away = images / "a.tar", tmp_path / "away.tar"
+    docker_archive(archive, {"example.com/a:1": random_image(1)})
+    with Agent(images, tmp_path / "data", tables={"on_removal": "delete"}) as agent:
+        agent.wait_imported(archive)
+        agent.stop()
+        archive.rename(away)
+        agent.start()
+        agent.wait_for(lambda: agent.archives()[archive]["state"] == "removed")
+        assert agent.images()["example.com/a:1"]["unbacked_since"]
+        assert agent.get("/v2/example.com/a/manifests/1")[0] == 200
+        away.rename(archive)
+        agent.wait_imported(archive)
+        assert agent.images()["example.com/a:1"]["unbacked_since"] is None
+        archive.unlink()
+        agent.wait_for(lambda: not agent.images())
