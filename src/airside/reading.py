@@ -21,11 +21,10 @@ from airside.archive.compression import (
     detect_compression,
     iter_decompressed,
 )
+from airside.archive.members import Member, MemberKind
 from airside.archive.plan import Draft, Plan, Problem, ReadMember, Unpacked
 from airside.archive.planner import index_may_follow, make_draft
 from airside.archive.tarball import (
-    Member,
-    MemberKind,
     MissingEndError,
     scan_members,
 )

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from airside.archive.members import Member, MemberKind
 from airside.archive.plan import Facts
-from airside.archive.tarball import Member, MemberKind, iter_members
+from airside.archive.tarball import iter_members
 from airside.config import CHUNK_BYTES, Limits
 from airside.content import ContentStore, Ingest
 from airside.errors import (

@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.archive.compression import Compression, iter_decompressed
+from airside.archive.members import Member, MemberKind, parse_pax
 from airside.archive.tarball import (
-    Member,
-    MemberKind,
     MissingEndError,
     iter_members,
-    parse_pax,
     scan_members,
 )
 from airside.archive.windows import WindowBudget

@@ -1,0 +1,182 @@
+"""What a tar header means: a member with a name and a target inside the archive, or a refusal.
+
+Pure. Headers come decoded (`tarfile.TarInfo`) with the pax and GNU records that went before them.
+Everything but files, directories and links inside the archive is refused by name.
+"""
+
+import re
+import tarfile
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airside.config import Limits
+from airside.errors import (
+    ArchiveError,
+    ArchiveFormatError,
+    ArchiveLimitError,
+    ArchiveUnsafeError,
+)
+
+_PAX_KEYS = frozenset({"path", "linkpath", "size"})
+_PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
+
+
+class MemberKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member. `name` and `target` are paths from the archive's root, without `.` or `..`.
+
+    `target` is where a link points; empty for a symlink to the root. `offset` is where the content
+    begins in a seekable file, None for a stream. Only files have a size.
+    """
+
+    name: str
+    kind: MemberKind
+    size_bytes: int
+    target: str = ""
+    offset: int | None = None
+
+
+def parse_pax(data: bytes) -> dict[str, str]:
+    """Parse the records (`LENGTH KEY=VALUE` and a line feed) of a pax header.
+
+    Keeps only the keys that we follow; that of a sparse file gives the key `sparse`. Raises
+    ArchiveFormatError for a record that is none, ArchiveUnsafeError for bad text.
+    """
+    found: dict[str, str] = {}
+    position = 0
+    data = data.rstrip(b"\0")
+    while position < len(data):
+        match = _PAX_RECORD.match(data, position)
+        end = position + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1] != 0x0A:
+            raise ArchiveFormatError("a pax header is damaged: a record has no valid length")
+        key, equals, value = data[match.end() : end - 1].partition(b"=")
+        if not equals:
+            raise ArchiveFormatError("a pax header is damaged: a record has no key")
+        name = key.decode("utf-8", "replace")
+        if name in _PAX_KEYS:
+            found[name] = name_text(value)
+        elif name.startswith("GNU.sparse."):
+            found["sparse"] = name
+        position = end
+    return found
+
+
+def name_text(raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise ArchiveUnsafeError(f"the name {raw[:80]!r} is not UTF-8") from exc
+    if "\0" in text:
+        raise ArchiveUnsafeError(f"the name {text[:80]!r} has a zero byte")
+    return text
+
+
+_KINDS = {
+    tarfile.REGTYPE: MemberKind.FILE,
+    tarfile.AREGTYPE: MemberKind.FILE,
+    tarfile.CONTTYPE: MemberKind.FILE,
+    tarfile.DIRTYPE: MemberKind.DIRECTORY,
+    tarfile.SYMTYPE: MemberKind.SYMLINK,
+    tarfile.LNKTYPE: MemberKind.HARDLINK,
+}
+_SPECIAL = {
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+    tarfile.FIFOTYPE: "a FIFO",
+}
+
+
+def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -> Member | None:
+    """Judge a header. None for the root directory itself, which is no member."""
+    raw = extended.get("path") or info.name
+    try:
+        kind = _kind_of(info, extended, raw)
+        name = _resolve([], raw, f"the member {raw[:80]!r}", limits, follow=False)
+        if not name and kind is MemberKind.DIRECTORY:
+            return None
+        if not name:
+            raise ArchiveFormatError("a member has no name")
+        if kind is MemberKind.FILE:
+            return Member(name, kind, _size_of(info, extended, name, limits))
+        if kind is MemberKind.DIRECTORY:
+            return Member(name, kind, 0)
+        return Member(name, kind, 0, _target_of(info, extended, name, limits))
+    except ArchiveError as exc:
+        exc.context.setdefault("member", raw[:200])
+        raise
+
+
+def _target_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> str:
+    """Where a link points: a symlink from its own directory, a hard link from the root."""
+    link = extended.get("linkpath") or info.linkname
+    base = name.split("/")[:-1] if info.issym() else []
+    target = _resolve(base, link, f"the link {name!r} to {link[:80]!r}", limits, follow=True)
+    if not link or (info.islnk() and not target):
+        raise ArchiveFormatError(f"the link {name!r} has no target")
+    return target
+
+
+def _kind_of(info: tarfile.TarInfo, extended: dict[str, str], raw: str) -> MemberKind:
+    if info.type == tarfile.GNUTYPE_SPARSE or "sparse" in extended:
+        raise ArchiveFormatError(
+            f"the member {raw[:80]!r} is a sparse file, which is not read; "
+            "write the archive without --sparse"
+        )
+    if info.type in _SPECIAL:
+        raise ArchiveUnsafeError(
+            f"the member {raw[:80]!r} is {_SPECIAL[info.type]}; no image archive has one"
+        )
+    kind = _KINDS.get(info.type)
+    if kind is None:
+        raise ArchiveFormatError(f"the member {raw[:80]!r} has the unknown type {info.type!r}")
+    return kind
+
+
+def _resolve(base: list[str], path: str, what: str, limits: Limits, *, follow: bool) -> str:
+    """The path from the archive's root that `path`, seen from the directory `base`, means.
+
+    `follow`: `..` is followed as long as it stays inside; else it is refused.
+    """
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError as exc:
+        raise ArchiveUnsafeError(f"{what} has a name that is not UTF-8") from exc
+    if length > limits.name_bytes:
+        raise over_limit(f"{what} has a longer name", "name_bytes", limits)
+    if path.startswith("/"):
+        raise ArchiveUnsafeError(f"{what} has an absolute path")
+    parts = list(base)
+    for part in path.split("/"):
+        if part == "..":
+            if not follow or not parts:
+                raise ArchiveUnsafeError(f"{what} leads outside with '..'")
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _size_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> int:
+    text = extended.get("size")
+    if text and not re.fullmatch(r"[0-9]{1,19}", text):
+        raise ArchiveFormatError(f"the member {name!r} has no valid size: {text[:40]!r}")
+    size = int(text) if text else info.size
+    if size > limits.blob_bytes:
+        raise over_limit(f"the member {name!r} with {size} bytes is larger", "blob_bytes", limits)
+    return size
+
+
+def over_limit(what: str, limit: str, limits: Limits) -> ArchiveLimitError:
+    return ArchiveLimitError(
+        f"{what} than limits.{limit} allows ({getattr(limits, limit)}); "
+        "raise it if the archive is to be trusted",
+        limit=f"limits.{limit}",
+    )
