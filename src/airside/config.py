@@ -46,6 +46,8 @@ class WatchedDirectory:
     path: Path
     on_removal: Literal["unpin", "delete", "keep"] = "unpin"
     strict: bool = False
+    repository: str = ""
+    """Of names that are only a tag, for instance `registry.example/team/app`; empty: no tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,7 @@ def _watched(raw: Any, where: str) -> WatchedDirectory:
     table["on_removal"] = _choice(
         "on_removal", _text(table.get("on_removal", "unpin"), where), where
     )
+    table["repository"] = _text(table.get("repository", ""), where)
     if not isinstance(table.setdefault("strict", False), bool):
         raise ConfigError(f"{where}: strict must be true or false")
     return WatchedDirectory(**table)

@@ -28,7 +28,7 @@ from airside.faults import fault
 from airside.index import IndexWriter
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
-from airside.oci.reference import Repository
+from airside.oci.reference import Repository, is_tag
 from airside.reading import Progress, Reader, Reading, read_archive
 from airside.settle import StatKey
 from airside.spool import Stop
@@ -50,6 +50,7 @@ class Job:
     source_id: int
     path: Path
     strict: bool = False
+    repository: Repository | None = None
     on_removal: str = "unpin"
 
 
@@ -128,7 +129,7 @@ class Importer:
             )
 
     def _take(self, job: Job, reading: Reading, started: float, stop: Stop) -> Outcome:
-        claims = tuple(_claims(reading))
+        claims = tuple(_claims(reading, job.repository))
         judgement = reading.judgement
         problems = judgement.problems
         state = _state(judgement.images, problems)
@@ -247,13 +248,20 @@ def _state(images: tuple[PlannedImage, ...], problems: tuple[Problem, ...]) -> s
     return "partial" if problems else "imported"
 
 
-def _claims(reading: Reading) -> Iterable[ClaimedName]:
-    """The names to record. An image without one is kept under `unnamed/<file name>`."""
+def _claims(reading: Reading, repository: Repository | None) -> Iterable[ClaimedName]:
+    """The names to record. An image without one is kept under `unnamed/<file name>`.
+
+    `repository` is that of names which are only a tag.
+    """
     for image in reading.judgement.images:
         alias = " ".join(image.aliases)[:_ALIAS_CHARS]
         for reference in image.references:
             yield ClaimedName(reference.repository, reference.tag, image.root, alias)
-        if not image.references:
+        tags = [tag for tag in image.tags if repository is not None and is_tag(tag)]
+        for tag in tags:
+            assert repository is not None
+            yield ClaimedName(repository, tag, image.root, alias)
+        if not image.references and not tags:
             yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
 
 

@@ -28,6 +28,7 @@ from airside.errors import (
 )
 from airside.importer import Job, Outcome
 from airside.node import Node
+from airside.oci.reference import parse_repository
 from airside.settle import Batch
 
 log = logging.getLogger("airside.import")
@@ -79,6 +80,9 @@ class ImportQueue:
     def __init__(self, node: Node, settings: Settings, pool: Executor) -> None:
         self._node, self._settings, self._pool = node, settings, pool
         self._directories: Mapping[Path, WatchedDirectory] = {d.path: d for d in settings.images}
+        self._repositories = {
+            d.path: parse_repository(d.repository) for d in settings.images if d.repository
+        }
         self._pending: OrderedDict[Path, Job] = OrderedDict()
         self._waiting: dict[Path, _Waiting] = {}
         self.running: dict[Path, Running] = {}
@@ -126,7 +130,13 @@ class ImportQueue:
         directory = self._directories.get(path.parent)
         if directory is None:
             return Job(source_id, path)
-        return Job(source_id, path, strict=directory.strict, on_removal=directory.on_removal)
+        return Job(
+            source_id,
+            path,
+            strict=directory.strict,
+            repository=self._repositories.get(directory.path),
+            on_removal=directory.on_removal,
+        )
 
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
         """A look again found the same bytes: an incomplete archive goes on waiting."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from airside.archive.layout import blob_member
+from airside.archive.layout import REF_NAME, blob_member
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.importer import Job, Outcome
 from airside.node import Node
@@ -15,12 +15,14 @@ from support.images import TestBlob, TestImage, compact, oci_archive, random_ima
 from support.nodes import node_at
 
 
-def drop(node: Node, path: Path, *, on_removal: str = "unpin") -> Outcome:
+def drop(
+    node: Node, path: Path, *, on_removal: str = "unpin", repository: Repository | None = None
+) -> Outcome:
     """Import a file as the watcher would have it imported."""
     found = path.stat()
     files: Sequence[tuple[str, str, int]] = [(str(path), str(StatKey.of(found)), found.st_size)]
     ids = node.catalog.settle(files, node.clock())
-    job = Job(ids[str(path)], path, on_removal=on_removal)
+    job = Job(ids[str(path)], path, repository=repository, on_removal=on_removal)
     return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
 
 
@@ -87,3 +89,17 @@ def test_a_repository_without_names_goes_though_others_share_its_blobs(tmp_path)
         node.catalog.remove_sources({str(paths[0]): "delete"}, 10.0)
         node.collect_garbage()
         assert node.catalog.repositories() == [Repository("example.com", "b")]
+
+
+def test_a_name_that_is_only_a_tag_gets_the_repository_of_the_settings(tmp_path):
+    path, image = tmp_path / "a.tar", random_image("tagged")
+    tagged = {**image.manifest.descriptor, "annotations": {REF_NAME: "1.0"}}
+    index = {"schemaVersion": 2, "manifests": [tagged]}
+    members = [Member(blob_member(blob.digest), blob_of(blob.raw)) for blob in image.blobs]
+    with path.open("wb") as out:
+        write_archive(out, [*members, Member("index.json", blob_of(compact(index)))])
+    with node_at(tmp_path / "data") as node:
+        drop(node, path)
+        assert [row.reference for row in node.catalog.images()] == [f"unnamed/a@{image.digest}"]
+        drop(node, path, repository=Repository("example.com", "team/app"))
+        assert [row.reference for row in node.catalog.images()] == ["example.com/team/app:1.0"]

@@ -286,14 +286,19 @@ def _name_images(
     for root in roots:
         names = [n for n in (root.annotations.get(IMAGE_NAME), root.annotations.get(REF_NAME)) if n]
         reference: Reference | None = None
+        tags: tuple[str, ...] = ()
         try:
             reference = reference_of(root.annotations)
+            tags = tuple(names) if reference is None else ()
         except ReferenceInvalidError as exc:
             problems.append(
                 Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
             )
-        if reference is None and names:
-            notes.append(f"the name {names[0]!r} has no repository: reachable by digest")
+        if tags:
+            notes.append(
+                f"the name {tags[0]!r} is only a tag: without a repository from the settings "
+                "the image is reachable by digest"
+            )
         before = images.get(root.digest, PlannedImage(root.digest))
         new = (reference,) if reference and reference not in before.references else ()
         images[root.digest] = PlannedImage(
@@ -301,6 +306,7 @@ def _name_images(
             (*before.references, *new),
             before.shown or (names[0] if names else ""),
             (*before.aliases, *names),
+            (*before.tags, *tags),
         )
     return tuple(images.values()), problems
 

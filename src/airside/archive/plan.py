@@ -44,6 +44,8 @@ class PlannedImage:
     references: tuple[Reference, ...] = ()
     shown: str = ""
     aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    """Names that are only a tag: which repository they belong to the archive does not say."""
 
     @property
     def title(self) -> str:

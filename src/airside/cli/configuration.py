@@ -71,5 +71,6 @@ def _shown(value: Any) -> str:
         return ", ".join(map(_shown, value))
     if isinstance(value, dict):
         strict = ", strict" if value["strict"] else ""
-        return f"{value['path']} (on removal: {value['on_removal']}{strict})"
+        repository = f", repository {value['repository']}" if value["repository"] else ""
+        return f"{value['path']} (on removal: {value['on_removal']}{strict}{repository})"
     return str(value)
