@@ -93,6 +93,16 @@ def pull_all(address: str) -> dict[str, Digest]:
         return {f"{name}:{tag}": puller.pull(name, tag, seen) for name, tag in puller.names()}
 
 
+def pull_at_once(address: str) -> dict[str, Digest]:
+    """The same as one state: pulled again until nothing changed meanwhile."""
+    found = pull_all(address)
+    for _ in range(100):
+        before, found = found, pull_all(address)
+        if found == before:
+            return found
+    raise AssertionError("what is served changes all the time")
+
+
 # On disk
 
 

@@ -24,7 +24,7 @@ from airside.oci.digest import Digest
 from support.agent import Agent
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
 from support.lean import Lean, lean, settings_for
-from support.sound import check_sound, pull_all, state_of
+from support.sound import check_sound, pull_all, pull_at_once, state_of
 
 pytestmark = pytest.mark.system
 
@@ -336,7 +336,7 @@ def test_the_whole_agent_is_killed_and_comes_right(
     agent.launch()
     assert agent.wait_exit() == -9, agent.log
     with _whole(scenario) as agent:
-        _each_archive_is_old_or_new(pull_all(agent.registry), before, scenario.archives)
+        _each_archive_is_old_or_new(pull_at_once(agent.registry), before, scenario.archives)
         _comes_right(agent, scenario)
         agent.wait_for(
             lambda: _is_sound(scenario, running=True), what="the data directory is right"
