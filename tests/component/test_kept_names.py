@@ -103,23 +103,3 @@ def test_a_name_that_is_only_a_tag_gets_the_repository_of_the_settings(tmp_path)
         assert [row.reference for row in node.catalog.images()] == [f"unnamed/a@{image.digest}"]
         drop(node, path, repository=Repository("example.com", "team/app"))
         assert [row.reference for row in node.catalog.images()] == ["example.com/team/app:1.0"]
-
-
-def test_an_index_without_names_borrows_those_of_the_manifest_json_beside_it(tmp_path):
-    path, image, other = tmp_path / "a.tar", random_image("borrows"), random_image("other")
-    index = {"schemaVersion": 2, "manifests": [image.manifest.descriptor]}
-    saved = [
-        {"Config": f"blobs/sha256/{each.config.digest.hex}", "RepoTags": [name], "Layers": []}
-        for name, each in (("example.com/app:1", image), ("example.com/lost:1", other))
-    ]
-    members = [Member(blob_member(blob.digest), blob_of(blob.raw)) for blob in image.blobs]
-    documents = {"index.json": index, "manifest.json": saved}
-    members += [Member(name, blob_of(compact(value))) for name, value in documents.items()]
-    with path.open("wb") as out:
-        write_archive(out, members)
-    with node_at(tmp_path / "data") as node:
-        outcome = drop(node, path)
-        assert [row.reference for row in node.catalog.images()] == ["example.com/app:1"]
-        assert [row.digest for row in node.catalog.images()] == [str(image.digest)]
-        assert outcome.state == "partial"
-        assert [problem.image for problem in outcome.problems] == ["example.com/lost:1"]

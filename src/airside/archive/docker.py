@@ -97,12 +97,6 @@ def parse_repositories(raw: bytes) -> frozenset[str] | None:
         return None
 
 
-def digest_in_name(config: str) -> Digest | None:
-    """The digest that a config member's name promises (`<hex>.json`, `blobs/sha256/<hex>`)."""
-    named = _CONFIG_NAME.match(config)
-    return Digest("sha256", named[1]) if named else None
-
-
 def normalised(names: Iterable[str]) -> Iterator[str]:
     """The full names, as Docker reads them; bad ones are left out."""
     for name in names:
@@ -137,9 +131,9 @@ class DockerDraft:
         diff_ids: dict[str, tuple[Digest, ...]] = {}  # many images may name one large config
         for image in self.images:
             member = self.resolve(image.config)
-            promised = digest_in_name(image.config)
-            if promised is not None:
-                found[member] = promised
+            named = _CONFIG_NAME.match(image.config)
+            if named:
+                found[member] = Digest("sha256", named[1])
             if member in self.absent:
                 continue
             if member not in diff_ids:
@@ -236,7 +230,8 @@ class _Building:
 
     def _config(self, member: str, name: str, shown: str) -> ImageConfig:
         facts = self._facts[member]
-        if digest_in_name(name) not in {None, facts.digest}:
+        named = _CONFIG_NAME.match(name)
+        if named and named[1] != facts.digest.hex:
             raise ManifestInvalidError(
                 f"config {name} hashes to {facts.digest}: its bytes are damaged", blob=name
             )

@@ -5,7 +5,7 @@ descriptor that names it and kept as the bytes that were read. A child document 
 an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,10 +72,6 @@ def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
     )
 
 
-ListedNames = Mapping[str, Digest | None]
-"""Names of a `manifest.json` → the digest that its entry's config is named by, if it is."""
-
-
 @dataclass(slots=True)
 class LayoutDraft:
     """The documents below `index.json`, before the blobs are hashed."""
@@ -86,7 +82,7 @@ class LayoutDraft:
     notes: list[str] = field(default_factory=list)
     present: frozenset[str] = frozenset()
     bad: set[Digest] = field(default_factory=set)
-    listed: ListedNames = field(default_factory=dict)
+    listed_names: frozenset[str] = frozenset()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -114,18 +110,15 @@ class LayoutDraft:
                 reason = f"member {name} hashes to {found}: its bytes are damaged"
                 self.problems.append(Problem(reason, blob=expected))
         platforms, rejected = self._read_configs(blobs, facts, read)
-        images, problems = _name_images(self.roots)
-        if problems or any(image.references for image in images):
-            images, more = _check_names(images, frozenset(self.listed))
-        else:
-            images, more = _borrow_names(images, self.documents, self.listed)
+        images, problems = _name_images(self.roots, self.notes)
+        images, disagreed = _check_names(images, self.listed_names)
         return Plan(
             format=OCI_LAYOUT,
             images=images,
             documents=self.documents,
             blobs=blobs,
-            problems=(*self.problems, *problems, *more),
-            notes=(*self.notes, *_tag_notes(images)),
+            problems=(*self.problems, *problems, *disagreed),
+            notes=tuple(self.notes),
             platforms=platforms,
             rejected=frozenset(rejected),
         )
@@ -191,17 +184,17 @@ def draft_layout(
     held: ReadHeld,
     nesting: int,
     documents_bytes: int = Limits().documents_bytes,
-    listed: ListedNames | None = None,
+    listed_names: frozenset[str] = frozenset(),
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
 
-    `present` has the names of all members, `listed` the image names that a `manifest.json`
+    `present` has the names of all members, `listed_names` the image names that a `manifest.json`
     beside the index records too. Raises ManifestInvalidError for `index.json` itself;
     what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
     `documents_bytes` all documents together, which are kept in memory.
     """
     roots = parse_index_json(index_json)
-    draft = LayoutDraft(roots=roots, present=present, listed=listed or {})
+    draft = LayoutDraft(roots=roots, present=present, listed_names=listed_names)
     walk = _Walk(draft, read, held, nesting, documents_bytes)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
@@ -286,7 +279,7 @@ def _with_digest(document: Document, digest: Digest) -> Document:
 
 
 def _name_images(
-    roots: tuple[Descriptor, ...],
+    roots: tuple[Descriptor, ...], notes: list[str]
 ) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
     images: dict[Digest, PlannedImage] = {}
     problems: list[Problem] = []
@@ -301,6 +294,11 @@ def _name_images(
             problems.append(
                 Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
             )
+        if tags:
+            notes.append(
+                f"the name {tags[0]!r} is only a tag: without a repository from the settings "
+                "the image is reachable by digest"
+            )
         before = images.get(root.digest, PlannedImage(root.digest))
         new = (reference,) if reference and reference not in before.references else ()
         images[root.digest] = PlannedImage(
@@ -311,48 +309,6 @@ def _name_images(
             (*before.tags, *tags),
         )
     return tuple(images.values()), problems
-
-
-def _tag_notes(images: tuple[PlannedImage, ...]) -> Iterator[str]:
-    for image in images:
-        if image.tags and not image.references:
-            yield (
-                f"the name {image.tags[0]!r} is only a tag: without a repository from the "
-                "settings the image is reachable by digest"
-            )
-
-
-def _borrow_names(
-    images: tuple[PlannedImage, ...], documents: Mapping[Digest, Document], listed: ListedNames
-) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
-    """Where the index has no whole name, `manifest.json` names the images by their configs."""
-    by_config: dict[Digest | None, list[str]] = {}
-    for name, config in listed.items():
-        by_config.setdefault(config, []).append(name)
-    named: list[PlannedImage] = []
-    for image in images:
-        names = [n for c in _configs_of(image.root, documents) for n in by_config.pop(c, ())]
-        references = tuple(parse_reference(name) for name in names)
-        named.append(
-            replace(image, references=references, shown=names[0] if names else image.shown)
-        )
-    reason = f"manifest.json names it, {INDEX_JSON} does not list its image"
-    left = [name for names in by_config.values() for name in names]
-    return tuple(named), [Problem(reason, image=name) for name in sorted(left)]
-
-
-def _configs_of(root: Digest, documents: Mapping[Digest, Document]) -> Iterator[Digest]:
-    """The configs of a manifest, or of the manifests that an index lists."""
-    document = documents.get(root)
-    if document is None:
-        return
-    if isinstance(document.content, Manifest):
-        yield document.content.config.digest
-        return
-    for child in document.content.manifests:
-        manifest = documents.get(child.digest)
-        if manifest is not None and isinstance(manifest.content, Manifest):
-            yield manifest.content.config.digest
 
 
 def _check_names(

@@ -6,18 +6,11 @@ from airside.archive.docker import (
     MANIFEST_JSON,
     REPOSITORIES,
     DockerDraft,
-    digest_in_name,
     normalised,
     parse_manifest_json,
     parse_repositories,
 )
-from airside.archive.layout import (
-    INDEX_JSON,
-    LAYOUT_FILE,
-    ListedNames,
-    draft_layout,
-    parse_index_json,
-)
+from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
 from airside.archive.plan import Draft, ReadHeld, ReadMember
 from airside.config import Limits
 from airside.errors import ArchiveFormatError, InputError
@@ -49,7 +42,7 @@ def make_draft(
                 held=held,
                 nesting=nesting,
                 documents_bytes=documents_bytes,
-                listed=_names_beside(files, read),
+                listed_names=_names_beside(files, read),
             )
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
@@ -67,17 +60,15 @@ def index_may_follow(files: frozenset[str]) -> bool:
     return is_layout and INDEX_JSON not in files
 
 
-def _names_beside(files: frozenset[str], read: ReadMember) -> ListedNames:
+def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
     """The image names of a `manifest.json` beside an index; none if it is not understood."""
     if MANIFEST_JSON not in files:
-        return {}
+        return frozenset()
     try:
         images = parse_manifest_json(read(MANIFEST_JSON))
     except InputError:
-        return {}
-    return {
-        name: digest_in_name(image.config) for image in images for name in normalised(image.names)
-    }
+        return frozenset()
+    return frozenset(name for image in images for name in normalised(image.names))
 
 
 def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMember) -> DockerDraft:
