@@ -165,7 +165,7 @@ class Importer:
         return Outcome(
             job.path,
             state,
-            images=tuple(_shown(claim) for claim in claims),
+            images=tuple(claim.reference for claim in claims),
             problems=problems,
             moves=tuple(moves),
             new_blobs=new_blobs,
@@ -300,9 +300,3 @@ def _needed(
             if not is_index or (not child.is_document and child.digest in members):
                 needed.setdefault(child.digest, child)
     return needed
-
-
-def _shown(claim: ClaimedName) -> str:
-    if claim.tag:
-        return f"{claim.repository}:{claim.tag}"
-    return f"{claim.repository}@{claim.digest}"

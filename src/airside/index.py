@@ -28,7 +28,7 @@ from airside.oci.model import (
     parse_descriptor,
     parse_document,
 )
-from airside.oci.reference import Repository, fits_ref_name
+from airside.oci.reference import Repository, fits_ref_name, looks_like_host
 from airside.store.local import LocalStore
 
 GENERATION = "dev.airside.generation"
@@ -164,8 +164,7 @@ def _claim(root: Descriptor) -> ClaimedName:
     slash, colon = name.rfind("/"), name.rfind(":")
     text, tag = (name[:colon], name[colon + 1 :]) if colon > slash else (name, "")
     host, _, path = text.partition("/")
-    is_host = "." in host or ":" in host or host == "localhost"
-    repository = Repository(host, path) if is_host else Repository("", text)
+    repository = Repository(host, path) if looks_like_host(host) else Repository("", text)
     return ClaimedName(repository, tag, root.digest)
 
 

@@ -83,7 +83,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
-        self.spool.__exit__(None, None, None)
+        self.spool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +118,7 @@ def read_archive(
             if compression is Compression.NONE:
                 plan, cut = source.scan()
             else:
-                plan, cut = source.stream(compression)
+                plan, cut = source.stream(compression, head)
         plan = _check_unvouched(reader, spool, plan, stop)
         judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
         _check_end(cut, judgement, notes)
@@ -188,9 +188,11 @@ class _Source:
     def limits(self) -> Limits:
         return self.reader.settings.limits
 
-    def stream(self, compression: Compression) -> tuple[Plan, ArchiveTruncatedError | None]:
+    def stream(
+        self, compression: Compression, head: bytes
+    ) -> tuple[Plan, ArchiveTruncatedError | None]:
         """Read a compressed tar once; the plan is made afterwards."""
-        needed_bytes = content_bytes(os.pread(self.file.fileno(), _HEAD_BYTES, 0), compression)
+        needed_bytes = content_bytes(head, compression)
         if needed_bytes is not None:
             self._check_size(needed_bytes)
             self.reader.store.check_space(needed_bytes)

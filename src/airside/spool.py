@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from airside.archive.members import Member, MemberKind
@@ -69,12 +68,11 @@ class Spool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Discard what was not taken; idempotent."""
         for spooled in self.members.values():
             if spooled.ingest is not None:
                 spooled.ingest.discard()
@@ -222,8 +220,7 @@ class Spool:
         try:
             head = b""
             for piece in pieces:
-                if len(head) < HEAD_BYTES:
-                    head += bytes(piece[: HEAD_BYTES - len(head)])
+                head = _grown(head, piece)
                 ingest.hash(piece)
                 writer.write(ingest, piece)
             writer.finish(ingest)
@@ -255,6 +252,11 @@ def _untold(_count: int) -> None:
     """Progress of what is read a second time."""
 
 
+def _grown(head: bytes, piece: BytesLike) -> bytes:
+    """The first bytes of a content so far, and those of its next piece."""
+    return head if len(head) == HEAD_BYTES else head + bytes(piece[: HEAD_BYTES - len(head)])
+
+
 def _head(pieces: Iterable[BytesLike]) -> bytes:
     for piece in pieces:
         return bytes(piece[:HEAD_BYTES])
@@ -264,8 +266,7 @@ def _head(pieces: Iterable[BytesLike]) -> bytes:
 def _hash(pieces: Iterable[BytesLike], algorithm: str) -> Facts:
     hasher, size, head = new_hasher(algorithm), 0, b""
     for piece in pieces:
-        if len(head) < HEAD_BYTES:
-            head += bytes(piece[: HEAD_BYTES - len(head)])
+        head = _grown(head, piece)
         hasher.update(piece)
         size += len(piece)
     return Facts(Digest(algorithm, hasher.hexdigest()), size, head)
@@ -284,12 +285,7 @@ class _Ahead:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
         while self._thread.is_alive():
             with contextlib.suppress(queue.Empty):
@@ -331,12 +327,7 @@ class _Writer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._abandoned = True
         self._queue.put(None)

@@ -103,3 +103,18 @@ def test_a_name_that_is_only_a_tag_gets_the_repository_of_the_settings(tmp_path)
         assert [row.reference for row in node.catalog.images()] == [f"unnamed/a@{image.digest}"]
         drop(node, path, repository=Repository("example.com", "team/app"))
         assert [row.reference for row in node.catalog.images()] == ["example.com/team/app:1.0"]
+
+
+def test_a_rebuilt_catalog_has_referrers_and_upper_case_hosts_where_they_were(tmp_path):
+    image, archives = random_image("subject"), [tmp_path / "image.tar", tmp_path / "signature.tar"]
+    oci_archive(archives[0], {"EXAMPLE/app:1": image})
+    repository = Repository("EXAMPLE", "app")
+    with node_at(tmp_path / "data") as node:
+        signature = write_signature(archives[1], image)
+        for archive in archives:
+            drop(node, archive)
+    (tmp_path / "data/catalog.db").unlink()
+    with node_at(tmp_path / "data") as node:
+        assert node.catalog.tags(repository) == ["1"]
+        found = node.catalog.referrers(repository, image.digest)
+        assert [each.digest for each in found] == [signature]

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
-from airside.catalog.model import Import
+from airside.catalog.model import ClaimedName, Import
 from airside.oci.model import Document, Index
 from airside.oci.reference import Repository
 
@@ -92,6 +92,20 @@ def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
         " JOIN blob ON blob.digest = below.digest",
         (root, repository_id),
     )
+
+
+def record_claim(
+    db: sqlite3.Connection, source_id: int, position: int, claim: ClaimedName, sequence: int
+) -> int:
+    """Record that a source gives a document a name; the id of the repository, which has it now."""
+    repository_id = repository_id_of(db, claim.repository)
+    digest = str(claim.digest)
+    db.execute(
+        "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (source_id, position, repository_id, claim.tag, digest, sequence, claim.alias),
+    )
+    link_blobs(db, repository_id, digest)
+    return repository_id
 
 
 def link_referrers(db: sqlite3.Connection) -> None:

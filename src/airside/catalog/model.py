@@ -1,12 +1,12 @@
 """Rows of the catalog as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from airside.archive.plan import Problem
-from airside.oci.digest import Digest
+from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Document
-from airside.oci.reference import Repository
+from airside.oci.reference import Reference, Repository
 
 STATES = (
     "settling",
@@ -23,6 +23,11 @@ STATES = (
 )
 JUDGED = ("imported", "partial", "rejected")
 """States in which the bytes of an archive were judged: unchanged, it is not read again."""
+
+
+def name_of(repository: Repository, tag: str, digest: Digest) -> str:
+    """How a claim or an image is called: by its tag, by its digest where it has none."""
+    return str(Reference(repository, tag, None if tag else digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,10 @@ class ClaimedName:
     digest: Digest
     alias: str = ""
 
+    @property
+    def reference(self) -> str:
+        return name_of(self.repository, self.tag, self.digest)
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -80,7 +89,7 @@ class Import:
     on_removal: str = "unpin"
     withheld: frozenset[tuple[Repository, str]] = frozenset()
     """Names that the archive gives to images that are not whole: what they were before stays."""
-    keeps_claims: bool = field(default=False)
+    keeps_claims: bool = False
     """True: nothing of this archive was taken, what it brought before stays."""
 
 
@@ -101,7 +110,7 @@ class ImageRow:
 
     @property
     def reference(self) -> str:
-        return f"{self.repository}:{self.tag}" if self.tag else f"{self.repository}@{self.digest}"
+        return name_of(self.repository, self.tag, parse_digest(self.digest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
-    link_blobs,
     link_referrers,
+    record_claim,
     record_documents,
     repository_id_of,
 )
@@ -149,20 +149,7 @@ class Catalog(CatalogView):
                 db.execute("DELETE FROM claim WHERE source_id = ? AND position = ?", where)
         now_claimed: set[tuple[int, str]] = set()
         for position, claim in enumerate(result.claims, first):
-            repository_id = repository_id_of(db, claim.repository)
-            db.execute(
-                "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    result.source_id,
-                    position,
-                    repository_id,
-                    claim.tag,
-                    str(claim.digest),
-                    sequence,
-                    claim.alias,
-                ),
-            )
-            link_blobs(db, repository_id, str(claim.digest))
+            repository_id = record_claim(db, result.source_id, position, claim, sequence)
             now_claimed.add((repository_id, claim.tag))
         link_referrers(db)
         return [
@@ -298,12 +285,7 @@ class Catalog(CatalogView):
             )
             record_documents(db, result, now)
             for position, (claim, number) in enumerate(claims):
-                repository_id = repository_id_of(db, claim.repository)
-                db.execute(
-                    "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (row["id"], position, repository_id, claim.tag, str(claim.digest), number, ""),
-                )
-                link_blobs(db, repository_id, str(claim.digest))
+                repository_id = record_claim(db, row["id"], position, claim, number)
                 if claim.tag:
                     point_tag(
                         db,
@@ -315,6 +297,7 @@ class Catalog(CatalogView):
                     )
                     if not present:
                         settle_tag(db, repository_id, claim.tag, now, "unpin")
+            link_referrers(db)
             self._changed(db)
 
     @contextlib.contextmanager

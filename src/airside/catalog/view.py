@@ -12,7 +12,7 @@ from pathlib import Path
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
 from airside.catalog.documents import BELOW
-from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow
+from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow, name_of
 from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
@@ -172,7 +172,7 @@ class CatalogView:
             " JOIN repository r ON r.id = c.repository_id ORDER BY c.source_id, c.position"
         ):
             repository = Repository(r["host"], r["path"])
-            name = f"{repository}:{r['tag']}" if r["tag"] else f"{repository}@{r['digest']}"
+            name = name_of(repository, r["tag"], parse_digest(r["digest"]))
             images[r["source_id"]].append(name)
         problems: dict[int, list[Problem]] = defaultdict(list)
         for r in self._readers.rows("SELECT * FROM problem ORDER BY source_id, position"):
