@@ -15,7 +15,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # program:package
 COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     docker-registry:docker-registry zstd:zstd lz4:lz4 bzip2:bzip2 xz:xz-utils gzip:gzip
-    strace:strace rsync:rsync curl:curl'
+    strace:strace rsync:rsync curl:curl openssl:openssl pigz:pigz'
 
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { echo "airside: $*" >&2; }

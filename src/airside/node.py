@@ -47,10 +47,8 @@ class Node:
     store: LocalStore
     catalog: Catalog
     importer: Importer
-    index: IndexWriter
     guard: StoreGuard
     clock: Callable[[], float]
-    restored: int = 0
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
@@ -120,19 +118,19 @@ def _assemble(
     settings: Settings, store: LocalStore, catalog: Catalog, clock: Callable[[], float]
 ) -> Node:
     windows = WindowBudget(settings.window_budget_bytes)
-    guard, index = StoreGuard(), IndexWriter(store, catalog)
+    guard = StoreGuard()
     reader = Reader(store, settings, windows, catalog.document)
-    importer = Importer(reader, store, catalog, index, guard, clock)
-    return Node(settings, store, catalog, importer, index, guard, clock)
+    importer = Importer(reader, store, catalog, IndexWriter(store, catalog), guard, clock)
+    return Node(settings, store, catalog, importer, guard, clock)
 
 
 def _recover(node: Node) -> None:
     """Bring store and catalog together after whatever happened before."""
     catalog, store, now = node.catalog, node.store, node.clock()
     if catalog.meta("clean") is None:  # new, or made anew and not yet whole
-        node.restored = rebuild_catalog(store, catalog, now, _is_file)
-        if node.restored:
-            log.warning("the catalog was lost: %d names restored from index.json", node.restored)
+        restored = rebuild_catalog(store, catalog, now, Path.is_file)
+        if restored:
+            log.warning("the catalog was lost: %d names restored from index.json", restored)
     boot_id = _boot_id()
     clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
@@ -141,10 +139,6 @@ def _recover(node: Node) -> None:
         reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)
     node.importer.write_index(compare=True)
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file()
 
 
 def _boot_id() -> str:

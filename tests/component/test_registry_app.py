@@ -2,7 +2,6 @@ import asyncio
 import io
 import json
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
@@ -467,8 +466,6 @@ def test_a_blob_without_a_descriptor_is_read_in_chunks() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: TLS was not tried")
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         [
@@ -482,6 +479,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return cert, key
 
 
+@pytest.mark.needs("openssl")
 def test_blobs_go_over_tls_too(certificate: tuple[Path, Path]) -> None:
     site = Site()
     server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,7 +1,6 @@
 """A real client reads what we write."""
 
 import json
-import shutil
 import subprocess
 
 import pytest
@@ -17,9 +16,7 @@ from support.images import (
     rke2_like_set,
 )
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("skopeo") is None, reason="skopeo is not installed: apt-get install skopeo"
-)
+pytestmark = pytest.mark.needs("skopeo")
 
 
 def skopeo(*args):
