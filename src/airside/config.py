@@ -56,8 +56,10 @@ class Settings:
 
     data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
     listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
-    runtime: tuple[str, ...] = _setting(("auto",), "", "auto, none, or containerd sockets")
-    namespace: str = _setting("k8s.io", "", "namespace of containerd")
+    runtime: tuple[str, ...] = _setting(
+        ("auto",), "", "auto or none: nothing is published to containerd yet"
+    )
+    namespace: str = _setting("k8s.io", "", "namespace of containerd; not used yet")
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
     log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
     verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")

@@ -11,7 +11,7 @@ from airside.config import CHOICES
 @click.command(
     epilog=example(
         "airside run",
-        "airside run --images ./images --data ./data --listen 0.0.0.0:5050",
+        "airside run --images ./images --data ./data --listen 127.0.0.1:5051",
         "airside run --config /etc/airside.toml --log-format json",
     )
 )
@@ -34,9 +34,11 @@ from airside.config import CHOICES
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="Containerd to publish to; may be given again [default: auto].",
+    help="auto or none: this version publishes to no containerd yet [default: auto].",
 )
-@click.option("--namespace", metavar="NAME", help="Namespace of containerd [default: k8s.io].")
+@click.option(
+    "--namespace", metavar="NAME", help="Namespace of containerd; not used yet [default: k8s.io]."
+)
 @click.option(
     "--log-format",
     type=click.Choice(CHOICES["log_format"]),
