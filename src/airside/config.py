@@ -48,6 +48,12 @@ class WatchedDirectory:
     strict: bool = False
     repository: str = ""
     """Of names that are only a tag, for instance `registry.example/team/app`; empty: no tag."""
+    platforms: tuple[str, ...] = ("all",)
+    """What is taken of each image: `all`, `node` (that of the setting `platform`), or a list."""
+    recursive: bool = True
+    """Whether sub-directories are watched too."""
+    copy: bool = False
+    """Whether an archive is taken into the data directory before it is read (USB sticks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Settings:
     retry_seconds: float = _setting(
         60.0, "seconds", "longest wait before a failed archive is tried again"
     )
+    platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
     parallel_imports: int = _setting(4, "archives", "imported side by side")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
     min_free_bytes: int = _setting(256 * MIB, "bytes", "left free on the store's file system")
@@ -105,6 +112,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
 _PERIODS = ("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds")
+_PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?\Z", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
 _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 
@@ -269,9 +277,24 @@ def _watched(raw: Any, where: str) -> WatchedDirectory:
         "on_removal", _text(table.get("on_removal", "unpin"), where), where
     )
     table["repository"] = _text(table.get("repository", ""), where)
-    if not isinstance(table.setdefault("strict", False), bool):
-        raise ConfigError(f"{where}: strict must be true or false")
+    for name, default in (("strict", False), ("recursive", True), ("copy", False)):
+        if not isinstance(table.setdefault(name, default), bool):
+            raise ConfigError(f"{where}: {name} must be true or false")
+    table["platforms"] = _platforms(table.get("platforms", "all"), where)
     return WatchedDirectory(**table)
+
+
+def _platforms(raw: Any, where: str) -> tuple[str, ...]:
+    """`"all"`, `"node"`, or a list of platforms such as `linux/arm64`."""
+    if isinstance(raw, str) and raw in {"all", "node"}:
+        return (raw,)
+    names = () if isinstance(raw, str) else tuple(_text(n, where) for n in _listed(raw, where))
+    if not names or not all(map(_PLATFORM.match, names)):
+        raise ConfigError(
+            f'{where}: platforms must be "all", "node" or a list such as ["linux/arm64"], '
+            f"found {raw!r:.80}"
+        )
+    return names
 
 
 def _check(settings: Settings) -> None:
@@ -289,6 +312,10 @@ def _check(settings: Settings) -> None:
     for period in _PERIODS:
         if not getattr(settings, period):
             raise ConfigError(f"{period} must be more than 0: it can't be switched off", key=period)
+    if settings.platform and not _PLATFORM.match(settings.platform):
+        raise ConfigError(
+            f"platform must be like linux/arm64, found {settings.platform!r}", key="platform"
+        )
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
 
