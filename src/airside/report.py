@@ -39,6 +39,7 @@ def _image(row: ImageRow) -> dict[str, Any]:
         "reference": row.reference,
         "digest": row.digest,
         "media_type": row.media_type,
+        "artifact_type": row.artifact_type,
         "platforms": list(row.platforms),
         "size_bytes": row.size_bytes,
         "archives": list(row.archives),

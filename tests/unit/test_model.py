@@ -295,6 +295,37 @@ def test_any_bytes_are_a_document_or_an_input_error(raw):
         parse_document(raw, OCI_MANIFEST, "x")
 
 
+# Artifacts
+
+CHART = "application/vnd.cncf.helm.config.v1+json"
+SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
+TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def of_type(media_type):
+    return {**DESCRIPTOR, "mediaType": media_type}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"layers": []}, ""),
+        ({"layers": [of_type(TAR), of_type("application/x")]}, ""),
+        ({"layers": [of_type(SIGNATURE)]}, SIGNATURE),
+        ({"config": of_type(CHART), "layers": [of_type(TAR)]}, CHART),
+        ({"config": of_type(OCI_EMPTY), "artifactType": "application/z"}, "application/z"),
+        ({"layers": [of_type(TAR)], "artifactType": "application/y"}, "application/y"),
+    ],
+)  # fmt: skip
+def test_an_artifact_is_told_from_an_image(changes, kind):
+    assert parse(manifest(**changes)).kind_of_artifact == kind
+
+
+def test_an_index_is_an_artifact_if_it_says_so():
+    assert parse(index(), OCI_INDEX).kind_of_artifact == ""
+    assert parse(index(artifactType="application/y"), OCI_INDEX).kind_of_artifact == "application/y"
+
+
 # Configs
 
 

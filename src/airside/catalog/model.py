@@ -107,6 +107,8 @@ class ImageRow:
     source: str
     unbacked_since: float | None
     moved_at: float | None
+    artifact_type: str = ""
+    """Empty for an image."""
 
     @property
     def reference(self) -> str:

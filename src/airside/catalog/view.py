@@ -7,6 +7,7 @@ writers (WAL). Implements `airside.content.RegistryView`.
 import json
 import sqlite3
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from airside.archive.plan import Problem
@@ -14,8 +15,9 @@ from airside.catalog.database import Readers
 from airside.catalog.documents import BELOW
 from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow, name_of
 from airside.content import StoredDocument
+from airside.errors import ManifestInvalidError
 from airside.oci.digest import Digest, parse_digest
-from airside.oci.model import Descriptor
+from airside.oci.model import Descriptor, parse_document
 from airside.oci.reference import Repository
 
 
@@ -197,14 +199,14 @@ class CatalogView:
     def images(self) -> list[ImageRow]:
         """All names that can be pulled, sorted; unnamed documents at the end."""
         rows = self._readers.rows(
-            "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
-            " s.kind FROM tag t JOIN repository r ON r.id = t.repository_id"
+            "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at,"
+            " d.media_type, d.raw, s.kind FROM tag t JOIN repository r ON r.id = t.repository_id"
             " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
             " ORDER BY r.host, r.path, t.name"
         )
         unnamed = self._readers.rows(
             "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
-            " NULL AS moved_at, d.media_type, s.kind FROM claim c"
+            " NULL AS moved_at, d.media_type, d.raw, s.kind FROM claim c"
             " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
             " JOIN source s ON s.id = c.source_id"
             " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
@@ -243,6 +245,7 @@ class CatalogView:
             source=row["kind"] or "",
             unbacked_since=row["unbacked_since"],
             moved_at=row["moved_at"],
+            artifact_type=_artifact_type(row),
         )
 
     def index_entries(self) -> list[tuple[str, int, str, str, int, str, str]]:
@@ -287,6 +290,13 @@ class CatalogView:
             limit,
         )
         return [EventRow(**dict(r)) for r in rows]
+
+
+def _artifact_type(row: sqlite3.Row) -> str:
+    """Empty for an image; from the bytes, since signatures may look like images but for layers."""
+    with suppress(ManifestInvalidError):
+        return parse_document(row["raw"], row["media_type"], row["digest"]).kind_of_artifact
+    return ""
 
 
 def _source(row: sqlite3.Row, images: tuple[str, ...], problems: tuple[Problem, ...]) -> SourceRow:

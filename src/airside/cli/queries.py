@@ -142,7 +142,7 @@ def _image_row(item: dict[str, Any]) -> tuple[str, ...]:
     origin = ", ".join(archives) or item["source"]
     if item.get("unbacked_since"):
         origin = f"unbacked since {time_text(item['unbacked_since'])}"
-    platforms = ", ".join(item["platforms"])
+    platforms = item["artifact_type"] or ", ".join(item["platforms"])
     return (reference, digest, platforms, size_text(item["size_bytes"]), origin)
 
 

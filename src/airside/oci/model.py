@@ -100,6 +100,19 @@ class Document:
         )
 
     @property
+    def kind_of_artifact(self) -> str:
+        """The artifact type of what is no image; empty for an image and an index of images.
+
+        Signatures of cosign have an image's config: their layers, of which none is a tar, tell.
+        """
+        if self.artifact_type or isinstance(self.content, Index):
+            return self.artifact_type
+        if not self.is_image:
+            return self.content.config.media_type
+        types = [layer.media_type for layer in self.content.layers]
+        return "" if not types or any(".tar" in each for each in types) else types[0]
+
+    @property
     def children(self) -> tuple[Descriptor, ...]:
         """What must be held for this document to be whole, or what an index lists."""
         if isinstance(self.content, Index):
