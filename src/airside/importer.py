@@ -151,7 +151,7 @@ class Importer:
                 seconds=time.monotonic() - started,
                 claims=claims,
                 documents=judgement.documents,
-                platforms={d: str(p) for d, p in reading.plan.platforms.items()},
+                platforms=reading.plan.platforms,
                 blobs=self._held(blobs),
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes)),

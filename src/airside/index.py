@@ -7,16 +7,16 @@ all present archives are kept too, so that a rebuild does not let an older one w
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from airside.archive.layout import IMAGE_NAME, REF_NAME
-from airside.catalog.model import ClaimedName
+from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry
 from airside.catalog.record import Catalog
 from airside.errors import InputError, NotFoundError
-from airside.oci.digest import Digest
+from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import (
     DOCUMENT_TYPES,
     OCI_INDEX,
@@ -28,6 +28,7 @@ from airside.oci.model import (
     parse_descriptor,
     parse_document,
 )
+from airside.oci.platform import Platform
 from airside.oci.reference import Repository, fits_ref_name, looks_like_host
 from airside.store.local import LocalStore
 
@@ -36,6 +37,8 @@ SEQUENCE = "dev.airside.sequence"
 ARCHIVE = "dev.airside.archive"
 KIND = "dev.airside.kind"
 ARCHIVES = "dev.airside.archives"
+CLAIMS = "dev.airside.claims"
+ROLLED_BACK = "dev.airside.rolled-back"
 
 
 class IndexWriter:
@@ -65,25 +68,38 @@ class IndexWriter:
 
 def render_index(catalog: Catalog, generation: int) -> bytes:
     """The bytes of `index.json` for the catalog as it is."""
-    manifests: list[dict[str, Any]] = []
-    for reference, sequence, digest, media_type, size, kind, path in catalog.index_entries():
-        annotations = {IMAGE_NAME: reference, SEQUENCE: str(sequence), ARCHIVE: path}
-        if kind != "archive":
-            annotations[KIND] = kind
-        if fits_ref_name(reference):
-            annotations[REF_NAME] = reference
-        descriptor = {"mediaType": media_type, "digest": digest, "size": size}
-        manifests.append(descriptor | {"annotations": annotations})
     value = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
-        "manifests": manifests,
+        "manifests": [_descriptor(entry) for entry in catalog.index_entries()],
         "annotations": {
             GENERATION: str(generation),
             ARCHIVES: json.dumps(catalog.index_archives()),
         },
     }
     return json.dumps(value, indent=1).encode()
+
+
+def _descriptor(entry: IndexEntry) -> dict[str, Any]:
+    annotations = {
+        IMAGE_NAME: entry.reference,
+        SEQUENCE: str(entry.sequence),
+        ARCHIVE: entry.source,
+    }
+    if entry.kind != "archive":
+        annotations[KIND] = entry.kind
+    if entry.rolled_back:
+        annotations[ROLLED_BACK] = "true"
+    if entry.claims:
+        annotations[CLAIMS] = json.dumps([astuple(claim) for claim in entry.claims])
+    if fits_ref_name(entry.reference):
+        annotations[REF_NAME] = entry.reference
+    return {
+        "mediaType": entry.media_type,
+        "digest": entry.digest,
+        "size": entry.size_bytes,
+        "annotations": annotations,
+    }
 
 
 def index_generation(raw: bytes | None) -> int:
@@ -102,7 +118,7 @@ class _Found:
 
     claims: list[tuple[ClaimedName, int]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
-    platforms: dict[Digest, str] = field(default_factory=dict)
+    platforms: dict[Digest, Platform] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
 
 
@@ -117,12 +133,15 @@ def rebuild_catalog(
     if raw is None or index_generation(raw) < 0:
         return 0
     index = load_json(raw, "index.json")
-    sources = _sources(store, index["manifests"])
+    entries = [parse_descriptor(item, "index.json") for item in index["manifests"]]
+    whole: set[Digest] = set()
+    sources = _sources(store, entries, whole)
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
     done = {(row.kind, row.path) for row in catalog.sources()}  # by an interrupted rebuild
-    for kind, path in {**sources, **{("archive", path): None for path in sequences}}:
+    kinds = {**sources, **{("archive", path): None for path in sequences}}
+    there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
+    for (kind, path), present in sorted(there.items(), key=lambda item: not item[1]):
         found = sources[kind, path]
-        present = kind != "archive" or is_present(Path(path))
         if (kind, path) in done or not (found.claims or present):
             continue
         numbers = [sequence for _, sequence in found.claims]
@@ -139,23 +158,56 @@ def rebuild_catalog(
             present=present,
             now=now,
         )
-    return sum(len(found.claims) for found in sources.values())
+    return _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
 
 
-def _sources(store: LocalStore, entries: list[Any]) -> dict[tuple[str, str], _Found]:
-    """What the entries that are whole say of each source, by its kind and path."""
+def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> int:
+    for entry in entries:
+        claim, told = _claim(entry), entry.annotations
+        if claim.tag:
+            rolled_back = ROLLED_BACK in told
+            kind, path = told.get(KIND, "archive"), told.get(ARCHIVE, "")
+            catalog.restore_tag(claim, kind, path, now, rolled_back=rolled_back)
+    return len(entries)
+
+
+def _sources(
+    store: LocalStore, entries: list[Descriptor], whole: set[Digest]
+) -> dict[tuple[str, str], _Found]:
+    """What the entries say of each source, by its kind and path, as far as it is whole."""
     sources: dict[tuple[str, str], _Found] = defaultdict(_Found)
-    for item in entries:
-        root = parse_descriptor(item, "index.json")
+    for root in entries:
+        for kind, path, sequence, claimed in _claimed(root):
+            found = _Found()
+            if _collect(store, claimed, found):
+                into = sources[kind, path]
+                name = replace(_claim(root), digest=claimed.digest)
+                into.claims.append((name, sequence))
+                into.documents |= found.documents
+                into.platforms |= found.platforms
+                into.blobs |= found.blobs
         found = _Found()
         if _collect(store, root, found):
-            told = root.annotations
-            into = sources[told.get(KIND, "archive"), told.get(ARCHIVE, "")]
-            into.claims.append((_claim(root), int(told.get(SEQUENCE, "0"))))
-            into.documents |= found.documents
-            into.platforms |= found.platforms
-            into.blobs |= found.blobs
+            whole.add(root.digest)
+            if root.annotations.get(CLAIMS):  # an index of ours, or an earlier version
+                kept = sources[root.annotations.get(KIND, "archive"), root.annotations[ARCHIVE]]
+                kept.documents |= found.documents
+                kept.platforms |= found.platforms
+                kept.blobs |= found.blobs
     return sources
+
+
+def _claimed(root: Descriptor) -> Iterator[tuple[str, str, int, Descriptor]]:
+    """(kind, path, sequence, document) of the sources that an entry speaks of."""
+    told = root.annotations
+    if CLAIMS not in told:
+        kind, path = told.get(KIND, "archive"), told.get(ARCHIVE, "")
+        yield kind, path, int(told.get(SEQUENCE, "0")), root
+        return
+    for values in json.loads(told[CLAIMS]):
+        claim = IndexClaim(*values)
+        descriptor = Descriptor(claim.media_type, parse_digest(claim.digest), claim.size_bytes)
+        yield claim.kind, claim.path, claim.sequence, descriptor
 
 
 def _claim(root: Descriptor) -> ClaimedName:
@@ -194,7 +246,7 @@ def _platform(store: LocalStore, document: Document, found: _Found) -> None:
     with store.open(config) as file:
         platform = parse_config(file.read(), str(config)).platform
     if platform is not None:
-        found.platforms[document.digest] = str(platform)
+        found.platforms[document.digest] = platform
 
 
 def _verified(store: LocalStore, blob: Descriptor, found: _Found) -> bool:

@@ -175,7 +175,7 @@ class ImportQueue:
                 policy = "unpin"
             removals[str(path)] = policy
             log.info("%s: removed", path)
-        moves = await self._record(self._node.catalog.remove_sources, removals, self._node.clock())
+        moves = await self._record(self._node.remove, removals)
         if moves:
             await self._record(self._node.collect_garbage)
         await asyncio.to_thread(self._node.importer.write_index)

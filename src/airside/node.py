@@ -10,19 +10,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from airside import reconcile
 from airside.archive.windows import WindowBudget
+from airside.catalog.model import TagMove
 from airside.catalog.record import Catalog
 from airside.config import MIB, Settings
 from airside.errors import AirsideError, ConfigError, ConflictError
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.reference import Repository
 from airside.reading import Progress, Reader, open_archive
+from airside.reconcile import Freed
 from airside.settle import StatKey
 from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
@@ -84,11 +90,23 @@ class Node:
         rows = self.catalog.sources()
         return [(r.id, Path(r.path)) for r in rows if r.state == "queued" and r.reason]
 
-    def collect_garbage(self) -> tuple[int, int]:
-        """Delete what retention no longer holds; returns (blobs, bytes freed)."""
+    def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
+        """Delete what retention no longer holds, or only tell what would go; a line for each."""
         return reconcile.collect_garbage(
-            self.store, self.catalog, self.guard, self.settings, self.clock()
+            self.store, self.catalog, self.guard, self.settings, self.clock(), dry_run=dry_run
         )
+
+    def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
+        """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
+        with self.guard.shared():  # a merged index may be written
+            return self.catalog.remove_sources(removals, self.clock())
+
+    def roll_back(self, repository: Repository, tag: str, digest: Digest | None = None) -> TagMove:
+        """Point a tag at an earlier version. Raises NotFoundError."""
+        with self.guard.shared():
+            move = self.catalog.roll_back(repository, tag, self.clock(), digest=digest)
+        self.importer.write_index()
+        return move
 
 
 @contextmanager
@@ -103,7 +121,7 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
         store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)
         store.prepare()
         store.sweep_ingest()
-        catalog = Catalog(data / CATALOG)
+        catalog = Catalog(data / CATALOG, partial(_hold, store))
         try:
             node = _assemble(settings, store, catalog, clock)
             _recover(node)
@@ -112,6 +130,12 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
             catalog.set_meta({"clean": "1"})
         finally:
             catalog.close()
+
+
+def _hold(store: LocalStore, document: Document) -> None:
+    """Make a document durable in the store."""
+    if store.stat(document.digest) is None:
+        store.commit([store.put(document.raw, document.digest.algorithm)])
 
 
 def _assemble(

@@ -5,6 +5,7 @@ goes. Each function is one bounded pass; the agent decides when.
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from airside.catalog.record import Catalog
@@ -78,17 +79,46 @@ def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreGuard) -> int
     return len(orphans)
 
 
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """One line of a collection: what went, why, and the bytes that the disk got back."""
+
+    reference: str
+    digest: str
+    reason: str
+    blobs: int
+    freed_bytes: int
+
+
 def collect_garbage(
-    store: LocalStore, catalog: Catalog, guard: StoreGuard, settings: Settings, now: float
-) -> tuple[int, int]:
-    """Delete what retention no longer holds; returns (blobs, bytes really freed)."""
+    store: LocalStore,
+    catalog: Catalog,
+    guard: StoreGuard,
+    settings: Settings,
+    now: float,
+    *,
+    dry_run: bool = False,
+) -> list[Freed]:
+    """Delete what retention no longer holds, or only tell what would go."""
+    free = store.freed_bytes if dry_run else store.delete
     with guard.exclusive():
-        blobs = catalog.collect(
+        found = catalog.collect(
             now,
             retention=settings.retention,
             unbacked_after_seconds=settings.unbacked_after_seconds,
+            dry_run=dry_run,
         )
-        freed = sum(store.delete(digest) for digest in blobs)
-    if blobs:
-        log.info("collected %d blobs, %d bytes freed", len(blobs), freed)
-    return len(blobs), freed
+        freed = [
+            Freed(
+                item.reference,
+                item.digest,
+                item.reason,
+                len(item.blobs),
+                sum(map(free, item.blobs)),
+            )
+            for item in found.items
+        ]
+    if freed and not dry_run:
+        blobs, total = sum(line.blobs for line in freed), sum(line.freed_bytes for line in freed)
+        log.info("collected %d blobs, %d bytes freed", blobs, total)
+    return freed

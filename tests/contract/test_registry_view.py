@@ -15,6 +15,7 @@ from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Manifest, parse
 from airside.oci.reference import Repository
 from support.images import TestImage, TestIndex, random_image, random_index
 from support.memory import MemoryView
+from support.nodes import not_held
 
 APP = Repository("example.com", "team/app")
 TWIN = Repository("another.example:5000", "team/app")
@@ -92,7 +93,7 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Filled]:
     if request.param == "memory":
         yield _Memory()
         return
-    catalog = Catalog(tmp_path / "catalog.db")
+    catalog = Catalog(tmp_path / "catalog.db", not_held)
     yield _Catalog(catalog)
     catalog.close()
 

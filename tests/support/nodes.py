@@ -9,6 +9,7 @@ from airside.config import Limits, Settings
 from airside.importer import Outcome
 from airside.node import Node, open_node
 from airside.oci.digest import Digest
+from airside.oci.model import Document
 
 
 def settings_at(data: Path, *, limits: Limits | None = None, **changes: object) -> Settings:
@@ -25,6 +26,10 @@ def node_at(data: Path, *, limits: Limits | None = None, **changes: object) -> I
 
 def import_now(node: Node, path: Path) -> Outcome:
     return node.import_file(path, stop=lambda: False, progress=lambda _done, _all: None)
+
+
+def not_held(_document: Document) -> None:
+    """For a catalog that stands on no store."""
 
 
 def visible(node: Node) -> dict[str, Digest]:

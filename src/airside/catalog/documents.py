@@ -5,7 +5,10 @@ import sqlite3
 from collections.abc import Iterable
 
 from airside.catalog.model import ClaimedName, Import
-from airside.oci.model import Document, Index
+from airside.oci.digest import Digest, parse_digest
+from airside.oci.merge import Part, parts_of
+from airside.oci.model import Document, Index, parse_document
+from airside.oci.platform import Platform, parse_platform
 from airside.oci.reference import Repository
 
 BELOW = (
@@ -32,26 +35,31 @@ def record_documents(db: sqlite3.Connection, result: Import, now: float) -> None
             (str(digest), size, now),
         )
     for document in result.documents:
-        known = db.execute(
-            "SELECT 1 FROM document WHERE digest = ?", (str(document.digest),)
-        ).fetchone()
-        db.execute(
-            f"INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?) {_KNOWN_DOCUMENT}",  # noqa: S608
-            (
-                str(document.digest),
-                document.media_type,
-                document.raw,
-                _artifact_type(document),
-                str(document.subject.digest) if document.subject else "",
-                result.platforms.get(document.digest, ""),
-                json.dumps(dict(document.annotations)),
-            ),
+        platform = result.platforms.get(document.digest)
+        record_document(db, document, platform.key if platform is not None else "")
+
+
+def record_document(db: sqlite3.Connection, document: Document, platform: str) -> None:
+    digest = str(document.digest)
+    known = db.execute("SELECT 1 FROM document WHERE digest = ?", (digest,)).fetchone()
+    db.execute(
+        f"INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?) {_KNOWN_DOCUMENT}",  # noqa: S608
+        (
+            digest,
+            document.media_type,
+            document.raw,
+            _artifact_type(document),
+            str(document.subject.digest) if document.subject else "",
+            platform,
+            json.dumps(dict(document.annotations)),
+            document.kind_of_artifact,
+        ),
+    )
+    if known is None:
+        db.executemany(
+            "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?, ?, ?, ?)",
+            list(_edges(document)),
         )
-        if known is None:
-            db.executemany(
-                "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?, ?, ?, ?)",
-                list(_edges(document)),
-            )
 
 
 def _artifact_type(document: Document) -> str:
@@ -95,7 +103,12 @@ def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
 
 
 def record_claim(
-    db: sqlite3.Connection, source_id: int, position: int, claim: ClaimedName, sequence: int
+    db: sqlite3.Connection,
+    source_id: int,
+    position: int,
+    claim: ClaimedName,
+    sequence: int,
+    parts: Iterable[Part],
 ) -> int:
     """Record that a source gives a document a name; the id of the repository, which has it now."""
     repository_id = repository_id_of(db, claim.repository)
@@ -104,8 +117,49 @@ def record_claim(
         "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
         (source_id, position, repository_id, claim.tag, digest, sequence, claim.alias),
     )
+    record_parts(db, source_id, position, parts)
     link_blobs(db, repository_id, digest)
     return repository_id
+
+
+def record_parts(
+    db: sqlite3.Connection, source_id: int, position: int, parts: Iterable[Part]
+) -> None:
+    """Record what the claimed document has for which platforms."""
+    db.executemany(
+        "INSERT INTO claim_part VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                source_id,
+                position,
+                number,
+                part.platform.key if part.platform is not None else "",
+                str(part.digest),
+                int(part.held),
+                str(part.attested) if part.attested is not None else "",
+            )
+            for number, part in enumerate(parts)
+        ],
+    )
+
+
+def fill_parts(db: sqlite3.Connection) -> None:
+    """Record the parts of claims that were recorded before there were any (version 1)."""
+    documents: dict[Digest, Document] = {}
+    platforms: dict[Digest, Platform] = {}
+    for row in db.execute("SELECT digest, media_type, raw, platform FROM document").fetchall():
+        digest = parse_digest(row["digest"])
+        document = parse_document(row["raw"], row["media_type"], row["digest"])
+        documents[digest] = document
+        db.execute(
+            "UPDATE document SET kind = ? WHERE digest = ?",
+            (document.kind_of_artifact, row["digest"]),
+        )
+        if row["platform"]:
+            platforms[digest] = parse_platform(row["platform"])
+    for row in db.execute("SELECT source_id, position, digest FROM claim").fetchall():
+        parts = parts_of(parse_digest(row["digest"]), documents, platforms)
+        record_parts(db, row["source_id"], row["position"], parts)
 
 
 def link_referrers(db: sqlite3.Connection) -> None:

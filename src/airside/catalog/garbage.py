@@ -1,30 +1,107 @@
-"""What nothing holds any more goes from the catalog; the store follows."""
+"""What nothing holds any more goes from the catalog, and why; the store follows."""
 
 import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from airside.catalog.documents import BELOW
+from airside.catalog.tags import TagName, Tags, reference_text
+from airside.oci.digest import Digest, parse_digest
+from airside.oci.reference import Reference, Repository
+
+_UNBACKED = "unbacked for longer than unbacked_after_seconds: no archive brings it"
+_NOT_NEEDED = "no image needs it: its archive was replaced or removed"
 
 
-def trim_generations(db: sqlite3.Connection, retention: int) -> None:
-    """Keep the current generation of each tag and `retention` different earlier ones."""
-    db.execute(
-        "DELETE FROM tag_generation WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER"
-        " (PARTITION BY repository_id, tag ORDER BY id DESC) AS age FROM tag_generation)"
-        " WHERE age > ?)",
-        (retention + 1,),
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A document that lost a name, and why."""
+
+    reference: str
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What goes with one document: its blobs that nothing else holds."""
+
+    reference: str
+    digest: str
+    reason: str
+    blobs: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a collection took out of the catalog; `changed`: also names or links, without blobs."""
+
+    items: tuple[Collected, ...]
+    changed: bool
+
+    @property
+    def blobs(self) -> list[Digest]:
+        return [blob for item in self.items for blob in item.blobs]
+
+
+def expire_tags(tags: Tags, limit: float) -> list[Expired]:
+    """Drop the tags that nothing backs since `limit`."""
+    found: list[Expired] = []
+    for row in tags.db.execute(
+        "SELECT repository_id, name, digest FROM tag WHERE unbacked_since <= ?", (limit,)
+    ).fetchall():
+        name = TagName(row["repository_id"], row["name"])
+        kept = tags.db.execute(
+            "SELECT DISTINCT digest FROM tag_generation WHERE repository_id = ? AND tag = ?",
+            name.key,
+        ).fetchall()
+        reference = tags.drop(name, row["digest"]).reference
+        digests = dict.fromkeys([row["digest"], *(one["digest"] for one in kept)])
+        found += [Expired(reference, digest, _UNBACKED) for digest in digests]
+    return found
+
+
+def forget_sources(tags: Tags, limit: float) -> list[Expired]:
+    """Forget archives removed since `limit`, and what only they gave to tags or left unnamed."""
+    gone = tags.db.execute(
+        "SELECT c.repository_id, c.tag, c.digest, s.path FROM claim c"
+        " JOIN source s ON s.id = c.source_id WHERE s.state = 'removed' AND s.changed_at <= ?"
+        " AND s.on_removal != 'keep'",
+        (limit,),
+    ).fetchall()
+    tags.db.execute(
+        "DELETE FROM claim WHERE source_id IN (SELECT id FROM source WHERE state = 'removed'"
+        " AND changed_at <= ? AND on_removal != 'keep')",
+        (limit,),
     )
+    for key in {(row["repository_id"], row["tag"]) for row in gone if row["tag"]}:
+        tags.settle(TagName(*key), "keep")
+    tags.db.execute(
+        "DELETE FROM source WHERE state = 'removed' AND changed_at <= ?"
+        " AND id NOT IN (SELECT source_id FROM claim)",
+        (limit,),
+    )
+    return [
+        Expired(
+            reference_text(tags.db, TagName(row["repository_id"], row["tag"])),
+            row["digest"],
+            f"its archive {row['path']} was removed longer ago than unbacked_after_seconds",
+        )
+        for row in gone
+    ]
 
 
-def sweep(db: sqlite3.Connection) -> tuple[list[str], bool]:
-    """Delete what no root reaches: documents, blobs, and what repositories no longer have.
-
-    Gives the blobs' digests, and whether anything changed.
-    """
+def collect(db: sqlite3.Connection, expired: list[Expired], retention: int) -> Collection:
+    """Delete what no root reaches: generations, documents, blobs, what repositories had."""
+    expired = [*expired, *_trim_generations(db, retention)]
     _mark(db)
-    freed = [
-        row["digest"]
+    freed = {
+        str(row["digest"])
         for row in db.execute(
             "SELECT digest FROM blob WHERE digest NOT IN (SELECT digest FROM reached)"
-        ).fetchall()
-    ]
+        )
+    }
+    items = tuple(_explained(db, expired, freed))
     unlinked = db.execute(
         "DELETE FROM repository_blob WHERE (repository_id, digest) NOT IN"
         " (SELECT repository_id, digest FROM reached)"
@@ -38,7 +115,62 @@ def sweep(db: sqlite3.Connection) -> tuple[list[str], bool]:
         " UNION SELECT repository_id FROM upload)"
     )
     db.execute("DELETE FROM reached")
-    return freed, bool(freed or unlinked)
+    return Collection(items, bool(freed or unlinked))
+
+
+def _trim_generations(db: sqlite3.Connection, retention: int) -> list[Expired]:
+    """Keep the current generation of each tag and `retention` earlier ones."""
+    rows = db.execute(
+        "SELECT g.id, g.tag, g.digest, r.host, r.path FROM (SELECT *, row_number() OVER"
+        " (PARTITION BY repository_id, tag ORDER BY id DESC) AS age FROM tag_generation) g"
+        " JOIN repository r ON r.id = g.repository_id WHERE g.age > ? ORDER BY g.id",
+        (retention + 1,),
+    ).fetchall()
+    db.executemany("DELETE FROM tag_generation WHERE id = ?", [(row["id"],) for row in rows])
+    return [
+        Expired(
+            str(Reference(Repository(row["host"], row["path"]), row["tag"])),
+            row["digest"],
+            f"replaced: of earlier versions {retention} are kept (retention)",
+        )
+        for row in rows
+    ]
+
+
+def _explained(
+    db: sqlite3.Connection, expired: Iterable[Expired], freed: set[str]
+) -> Iterator[Collected]:
+    """Each freed blob once, below the first document that it goes with."""
+    left = set(freed)
+    for one in (*expired, *_unnamed(db, freed)):
+        below = db.execute(f"{BELOW} SELECT digest FROM below", (one.digest,)) if left else ()  # noqa: S608
+        blobs = [row["digest"] for row in below if row["digest"] in left]
+        left.difference_update(blobs)
+        if blobs:
+            yield Collected(one.reference, one.digest, one.reason, tuple(map(parse_digest, blobs)))
+    for digest in sorted(left):
+        yield Collected("", digest, _NOT_NEEDED, (parse_digest(digest),))
+
+
+def _unnamed(db: sqlite3.Connection, freed: set[str]) -> Iterator[Expired]:
+    """Freed documents that are below no other, with the name that they had last."""
+    roots = db.execute(
+        "SELECT d.digest FROM document d WHERE d.digest NOT IN (SELECT digest FROM reached)"
+        " AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = d.digest AND e.kind = 'manifest')"
+        " ORDER BY d.digest"
+    ).fetchall()
+    if not roots:
+        return
+    names = {
+        row["digest"]: row["reference"]
+        for row in db.execute(
+            "SELECT CASE kind WHEN 'tag-removed' THEN digest ELSE detail END AS digest, reference"
+            " FROM event WHERE kind IN ('tag-removed', 'tag-moved') ORDER BY id"
+        )
+    }
+    for row in roots:
+        if row["digest"] in freed:
+            yield Expired(names.get(row["digest"], ""), row["digest"], _NOT_NEEDED)
 
 
 def _mark(db: sqlite3.Connection) -> None:
@@ -54,6 +186,8 @@ def _mark(db: sqlite3.Connection) -> None:
         " UNION SELECT repository_id, digest FROM tag_generation"
         " UNION SELECT c.repository_id, c.digest FROM claim c JOIN source s ON s.id = c.source_id"
         "   WHERE s.state != 'removed' OR c.tag = ''"
+        " UNION SELECT c.repository_id, c.digest FROM claim c JOIN tag_part p"
+        "   ON p.source_id = c.source_id AND p.repository_id = c.repository_id AND p.tag = c.tag"
         " UNION SELECT live.repository_id, e.child FROM edge e JOIN live ON e.parent = live.digest"
         "   WHERE e.kind != 'subject'"
         " UNION SELECT live.repository_id, d.digest FROM document d"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from airside.archive.plan import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Document
+from airside.oci.platform import Platform
 from airside.oci.reference import Reference, Repository
 
 STATES = (
@@ -80,7 +81,7 @@ class Import:
     seconds: float
     claims: tuple[ClaimedName, ...]
     documents: tuple[Document, ...]
-    platforms: Mapping[Digest, str]
+    platforms: Mapping[Digest, Platform]
     blobs: Mapping[Digest, int]
     """Every blob below the documents that is held, documents themselves included, with its size."""
     problems: tuple[Problem, ...] = ()
@@ -91,6 +92,58 @@ class Import:
     """Names that the archive gives to images that are not whole: what they were before stays."""
     keeps_claims: bool = False
     """True: nothing of this archive was taken, what it brought before stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagPart:
+    """What a tag has for one platform, and from which archive.
+
+    `behind`: another part of the tag was replaced since by a newer one, this one was not.
+    """
+
+    platform: str
+    digest: str
+    archive: str
+    backed: bool
+    behind: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A kept version of a tag, and the archive that it came from last."""
+
+    digest: str
+    source: str
+    platforms: tuple[str, ...]
+    at: float
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndexClaim:
+    """A source's word about a tag, as `index.json` keeps it where the tag alone doesn't tell."""
+
+    kind: str
+    path: str
+    sequence: int
+    digest: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A name in `index.json`: `reference` has no tag for an unnamed document."""
+
+    reference: str
+    sequence: int
+    digest: str
+    media_type: str
+    size_bytes: int
+    kind: str
+    source: str
+    rolled_back: bool
+    claims: tuple[IndexClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +162,14 @@ class ImageRow:
     moved_at: float | None
     artifact_type: str = ""
     """Empty for an image."""
+    parts: tuple[TagPart, ...] = ()
+    merged: bool = False
+    rolled_back: bool = False
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the tag's platforms are of different versions, as far as it can be told."""
+        return any(part.behind for part in self.parts)
 
     @property
     def reference(self) -> str:

@@ -11,32 +11,42 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
+    fill_parts,
     link_referrers,
     record_claim,
     record_documents,
     repository_id_of,
 )
 from airside.catalog.events import record_event
-from airside.catalog.garbage import sweep, trim_generations
+from airside.catalog.garbage import Collection, collect, expire_tags, forget_sources
 from airside.catalog.model import ClaimedName, Import, TagMove
-from airside.catalog.tags import claims_of, drop_tag, point_tag, settle_tag
+from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.view import CatalogView
-from airside.desired import Claim
 from airside.errors import NotFoundError
 from airside.faults import fault
 from airside.oci.digest import Digest
+from airside.oci.merge import parts_of
 from airside.oci.model import Document
+from airside.oci.platform import Platform
+from airside.oci.reference import Repository
 
 
 class Catalog(CatalogView):
-    """The writing side; `CatalogView` reads."""
+    """The writing side; `CatalogView` reads.
 
-    def __init__(self, path: Path) -> None:
+    `hold` makes an index that was merged here durable in the store, before it is spoken of.
+    """
+
+    def __init__(self, path: Path, hold: Hold) -> None:
+        self._hold = hold
         self._writer = Writer(path)
+        self._fill_parts()
         super().__init__(Readers(path))
         self._generation = self._next_generation = super().generation
 
@@ -47,6 +57,12 @@ class Catalog(CatalogView):
     def close(self) -> None:
         super().close()
         self._writer.close()
+
+    def _fill_parts(self) -> None:
+        with self._writer.transaction("record parts") as db:
+            if db.execute("SELECT 1 FROM meta WHERE key = 'parts'").fetchone() is None:
+                fill_parts(db)
+                db.execute("INSERT INTO meta VALUES ('parts', '1')")
 
     def set_meta(self, values: Mapping[str, str]) -> None:
         with self._writer.transaction("set meta") as db:
@@ -137,26 +153,25 @@ class Catalog(CatalogView):
     def _replace_claims(
         self, db: sqlite3.Connection, result: Import, sequence: int, now: float
     ) -> list[TagMove]:
+        tags = Tags(db, now, self._hold)
         withheld = {(repository_id_of(db, r), tag) for r, tag in result.withheld}
-        before: set[tuple[int, str]] = set()
+        before: set[TagName] = set()
         first = 0
         for row in claims_of(db, result.source_id):
-            before.add((row["repository_id"], row["tag"]))
+            name = TagName(row["repository_id"], row["tag"])
+            before.add(name)
             where = (result.source_id, row["position"])
-            if (row["repository_id"], row["tag"]) in withheld:
+            if name.key in withheld:
                 first = max(first, row["position"] + 1)
             else:
                 db.execute("DELETE FROM claim WHERE source_id = ? AND position = ?", where)
-        now_claimed: set[tuple[int, str]] = set()
-        for position, claim in enumerate(result.claims, first):
-            repository_id = record_claim(db, result.source_id, position, claim, sequence)
-            now_claimed.add((repository_id, claim.tag))
+        claimed = _record_claims(db, result, ((position, sequence) for position in count(first)))
         link_referrers(db)
         return [
             move
-            for repository_id, tag in sorted(before | now_claimed)
-            if tag
-            for move in settle_tag(db, repository_id, tag, now, result.on_removal)
+            for name in sorted(before | claimed)
+            if name.tag
+            for move in tags.settle(name, result.on_removal)
         ]
 
     def remove_sources(self, removals: Mapping[str, str], now: float) -> list[TagMove]:
@@ -164,12 +179,13 @@ class Catalog(CatalogView):
         moves: list[TagMove] = []
         changed = False
         with self._transaction("record removed archives") as db:
+            tags = Tags(db, now, self._hold)
             for path, policy in removals.items():
                 row = db.execute(
                     "UPDATE source SET state = 'removed', stat_key = '', changed_at = ?,"
-                    " reason = '' WHERE kind = 'archive' AND path = ? AND state != 'removed'"
-                    " RETURNING id",
-                    (now, path),
+                    " reason = '', removed_at = ?, on_removal = ?"
+                    " WHERE kind = 'archive' AND path = ? AND state != 'removed' RETURNING id",
+                    (now, _next_sequence(db), policy, path),
                 ).fetchone()
                 if row is None:
                     continue
@@ -181,12 +197,39 @@ class Catalog(CatalogView):
                     db.execute("DELETE FROM claim WHERE source_id = ?", (row["id"],))
                 for claim in claims:
                     if claim["tag"]:
-                        where = (claim["repository_id"], claim["tag"])
-                        moves += settle_tag(db, *where, now, policy)
+                        name = TagName(claim["repository_id"], claim["tag"])
+                        moves += tags.settle(name, policy)
+                        if policy == "delete":
+                            tags.forget_generations(name, row["id"], path)
             if changed:
                 self._changed(db)
         fault("catalog.after_remove")
         return moves
+
+    def roll_back(
+        self, repository: Repository, tag: str, now: float, *, digest: Digest | None = None
+    ) -> TagMove:
+        """Point a tag at a kept generation: the one before, or that of a digest.
+
+        It stays there until an archive that is newer than this brings the tag. Raises
+        NotFoundError where there is no such tag or generation.
+        """
+        with self._transaction("roll a tag back") as db:
+            name = _tag_name(db, repository, tag)
+            tags = Tags(db, now, self._hold)
+            current = tags.current(name) if name is not None else None
+            reference = f"{repository}:{tag}"
+            if name is None or current is None:
+                raise NotFoundError(f"{reference} is not here", reference=reference)
+            target = _generation(db, name, current["digest"], digest)
+            db.execute(
+                "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
+                (*name.key, target, _next_sequence(db), now),
+            )
+            moves = tags.point_back(name, current, target)
+            record_event(db, now, "tag-rolled-back", reference=reference, digest=target)
+            self._changed(db)
+        return moves[0]
 
     def read_again(self, source_ids: Iterable[int], now: float, reason: str) -> None:
         """Queue these archives with a reason: what they brought is missing from the store.
@@ -215,43 +258,35 @@ class Catalog(CatalogView):
                 record_event(db, now, state, digest=str(digest))
             self._changed(db)
 
-    def collect(self, now: float, *, retention: int, unbacked_after_seconds: float) -> list[Digest]:
-        """Drop what nothing holds any more; gives the blobs that the store may delete.
+    def collect(
+        self, now: float, *, retention: int, unbacked_after_seconds: float, dry_run: bool = False
+    ) -> Collection:
+        """Drop what nothing holds any more; tells why, and which blobs the store may delete.
 
-        Roots (design 4.3): current tags, retained generations, claims of present sources, and
-        referrers whose subject is held. Tags unbacked for too long go first.
+        Roots (design 4.3): current tags, retained generations, claims of present sources and of
+        absent ones that a tag still follows, and referrers whose subject is held. Tags and parts
+        unbacked for too long go first. `dry_run`: only tell.
         """
-        with self._transaction("collect garbage") as db:
-            limit = now - unbacked_after_seconds
-            expired = db.execute(
-                "SELECT repository_id, name, digest FROM tag WHERE unbacked_since <= ?", (limit,)
-            ).fetchall()
-            for row in expired:
-                drop_tag(db, row["repository_id"], row["name"], row["digest"], now)
-            forgotten = db.execute(
-                "DELETE FROM claim WHERE source_id IN (SELECT id FROM source"
-                " WHERE state = 'removed' AND changed_at <= ?)",
-                (limit,),
-            ).rowcount
-            db.execute(
-                "DELETE FROM source WHERE state = 'removed' AND changed_at <= ?"
-                " AND id NOT IN (SELECT source_id FROM claim)",
-                (limit,),
-            )
-            trim_generations(db, retention)
-            freed, swept = sweep(db)
-            if freed:
-                record_event(db, now, "collected", detail=json.dumps({"blobs": len(freed)}))
-            if swept or expired or forgotten:
+        limit = now - unbacked_after_seconds
+        with suppress(_DryRun), self._transaction("collect garbage") as db:
+            tags = Tags(db, now, (lambda _document: None) if dry_run else self._hold)
+            expired = expire_tags(tags, limit) + forget_sources(tags, limit)
+            found = collect(db, expired, retention)
+            if found.blobs:
+                detail = json.dumps({"blobs": len(found.blobs)})
+                record_event(db, now, "collected", detail=detail)
+            if found.changed or expired:
                 self._changed(db)
-        return [Digest(*text.split(":", 1)) for text in freed]
+            if dry_run:
+                raise _DryRun
+        return found
 
     def restore(
         self,
         path: str,
         claims: Sequence[tuple[ClaimedName, int]],
         documents: Iterable[Document],
-        platforms: Mapping[Digest, str],
+        platforms: Mapping[Digest, Platform],
         blobs: Mapping[Digest, int],
         *,
         sequence: int,
@@ -261,14 +296,16 @@ class Catalog(CatalogView):
     ) -> None:
         """Record a source again from `index.json`, after the catalog was lost.
 
-        One that is `present` is read again when the watch sees it and keeps its sequence.
+        One that is `present` is read again when the watch sees it and keeps its sequence. Where
+        its tags point is restored by `restore_tag`, when all sources are.
         """
         state = "imported" if present else "removed"
         with self._transaction("restore") as db:
+            removed_at = 0 if present else _next_sequence(db)
             row = db.execute(
-                "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at)"
-                " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-                (kind, path, sequence, state, now, now),
+                "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at,"
+                " removed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (kind, path, sequence, state, now, now, removed_at),
             ).fetchone()
             result = Import(
                 source_id=row["id"],
@@ -284,20 +321,24 @@ class Catalog(CatalogView):
                 blobs=blobs,
             )
             record_documents(db, result, now)
-            for position, (claim, number) in enumerate(claims):
-                repository_id = record_claim(db, row["id"], position, claim, number)
-                if claim.tag:
-                    point_tag(
-                        db,
-                        repository_id,
-                        claim.tag,
-                        None,
-                        Claim(number, str(claim.digest), row["id"], present),
-                        now,
-                    )
-                    if not present:
-                        settle_tag(db, repository_id, claim.tag, now, "unpin")
+            _record_claims(db, result, enumerate(number for _, number in claims))
             link_referrers(db)
+            self._changed(db)
+
+    def restore_tag(
+        self, tag: ClaimedName, kind: str, path: str, now: float, *, rolled_back: bool
+    ) -> None:
+        """Let a tag be what `index.json` said, then what its claims say now."""
+        with self._transaction("restore a tag") as db:
+            tags = Tags(db, now, self._hold)
+            name = TagName(repository_id_of(db, tag.repository), tag.tag)
+            tags.restore(name, str(tag.digest), kind, path)
+            if rolled_back:
+                db.execute(
+                    "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
+                    (*name.key, str(tag.digest), _next_sequence(db), now),
+                )
+            tags.settle(name, "unpin")
             self._changed(db)
 
     @contextlib.contextmanager
@@ -322,6 +363,52 @@ def plan_digest(claims: Iterable[ClaimedName]) -> str:
     """The digest of what an archive says: sorted names and their root digests."""
     lines = sorted(f"{c.repository}:{c.tag} {c.digest}" for c in claims)
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class _DryRun(Exception):  # noqa: N818 - it is no error: it undoes a transaction
+    pass
+
+
+def _record_claims(
+    db: sqlite3.Connection, result: Import, numbers: Iterable[tuple[int, int]]
+) -> set[TagName]:
+    """Record the claims of an import, each at its (position, sequence number)."""
+    documents = {document.digest: document for document in result.documents}
+    claimed: set[TagName] = set()
+    for claim, (position, sequence) in zip(result.claims, numbers, strict=False):
+        parts = parts_of(claim.digest, documents, result.platforms)
+        repository_id = record_claim(db, result.source_id, position, claim, sequence, parts)
+        claimed.add(TagName(repository_id, claim.tag))
+    return claimed
+
+
+def _tag_name(db: sqlite3.Connection, repository: Repository, tag: str) -> TagName | None:
+    row = db.execute(
+        "SELECT id FROM repository WHERE host = ? AND path = ?", (repository.host, repository.path)
+    ).fetchone()
+    return TagName(row["id"], tag) if row is not None else None
+
+
+def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Digest | None) -> str:
+    """The kept generation to roll back to."""
+    kept = [
+        str(row["digest"])
+        for row in db.execute(
+            "SELECT digest FROM tag_generation WHERE repository_id = ? AND tag = ?"
+            " AND digest != ? ORDER BY id DESC",
+            (*name.key, current),
+        )
+    ]
+    reference = reference_text(db, name)
+    if digest is None and kept:
+        return kept[0]
+    if str(digest) in kept:
+        return str(digest)
+    if str(digest) == current:
+        raise NotFoundError(f"{reference} is {digest} already", reference=reference)
+    shown = ", ".join(dict.fromkeys(kept)) or "none: the setting `retention` says how many"
+    wanted = f"no version {digest}" if digest is not None else "no earlier version"
+    raise NotFoundError(f"{reference} has {wanted}; kept are: {shown}", reference=reference)
 
 
 def _next_sequence(db: sqlite3.Connection) -> int:

@@ -152,5 +152,50 @@ CREATE TABLE event (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE source ADD COLUMN removed_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE source ADD COLUMN on_removal TEXT NOT NULL DEFAULT '';
+UPDATE source SET removed_at = sequence WHERE state = 'removed';
+
+ALTER TABLE document ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE claim_part (
+    source_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    platform TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    held INTEGER NOT NULL,
+    attested TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (source_id, position, number),
+    FOREIGN KEY (source_id, position) REFERENCES claim ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tag_part (
+    repository_id INTEGER NOT NULL,
+    tag TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    source_id INTEGER REFERENCES source ON DELETE SET NULL,
+    sequence INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, tag, platform),
+    FOREIGN KEY (repository_id, tag) REFERENCES tag ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_part_source ON tag_part (source_id);
+
+ALTER TABLE tag_generation ADD COLUMN parts TEXT NOT NULL DEFAULT '[]';
+
+CREATE TABLE rollback (
+    repository_id INTEGER NOT NULL,
+    tag TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (repository_id, tag),
+    FOREIGN KEY (repository_id, tag) REFERENCES tag ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 VERSION = len(MIGRATIONS)

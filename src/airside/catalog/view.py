@@ -7,17 +7,23 @@ writers (WAL). Implements `airside.content.RegistryView`.
 import json
 import sqlite3
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
-from airside.catalog.documents import BELOW
-from airside.catalog.model import JUDGED, EventRow, ImageRow, SourceRow, name_of
+from airside.catalog.images import list_generations, list_images, list_index_entries
+from airside.catalog.model import (
+    JUDGED,
+    EventRow,
+    Generation,
+    ImageRow,
+    IndexEntry,
+    SourceRow,
+    name_of,
+)
 from airside.content import StoredDocument
-from airside.errors import ManifestInvalidError
 from airside.oci.digest import Digest, parse_digest
-from airside.oci.model import Descriptor, parse_document
+from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
 
 
@@ -198,81 +204,15 @@ class CatalogView:
 
     def images(self) -> list[ImageRow]:
         """All names that can be pulled, sorted; unnamed documents at the end."""
-        rows = self._readers.rows(
-            "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at,"
-            " d.media_type, d.raw, s.kind FROM tag t JOIN repository r ON r.id = t.repository_id"
-            " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
-            " ORDER BY r.host, r.path, t.name"
-        )
-        unnamed = self._readers.rows(
-            "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
-            " NULL AS moved_at, d.media_type, d.raw, s.kind FROM claim c"
-            " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
-            " JOIN source s ON s.id = c.source_id"
-            " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
-        )
-        archives = self._archives_by_name()
-        return [self._image(row, archives) for row in (*rows, *unnamed)]
+        return list_images(self._readers)
 
-    def _archives_by_name(self) -> dict[tuple[str, str, str, str], list[str]]:
-        found: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-        for r in self._readers.rows(
-            "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"
-            " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
-            " WHERE s.state != 'removed' ORDER BY s.path"
-        ):
-            found[(r["host"], r["repository"], r["tag"], r["digest"])].append(r["path"])
-        return found
+    def generations(self) -> dict[tuple[Repository, str], list[Generation]]:
+        """The versions kept of each tag, the current one first."""
+        return list_generations(self._readers)
 
-    def _image(
-        self, row: sqlite3.Row, archives: dict[tuple[str, str, str, str], list[str]]
-    ) -> ImageRow:
-        below = self._readers.rows(
-            f"{BELOW} SELECT b.size_bytes, d.platform FROM below"  # noqa: S608
-            " JOIN blob b ON b.digest = below.digest"
-            " LEFT JOIN document d ON d.digest = below.digest",
-            row["digest"],
-        )
-        platforms = sorted({b["platform"] for b in below if b["platform"]})
-        return ImageRow(
-            repository=Repository(row["host"], row["path"]),
-            tag=row["name"],
-            digest=row["digest"],
-            media_type=row["media_type"],
-            platforms=tuple(platforms),
-            size_bytes=sum(b["size_bytes"] for b in below),
-            archives=tuple(archives[(row["host"], row["path"], row["name"], row["digest"])]),
-            source=row["kind"] or "",
-            unbacked_since=row["unbacked_since"],
-            moved_at=row["moved_at"],
-            artifact_type=_artifact_type(row),
-        )
-
-    def index_entries(self) -> list[tuple[str, int, str, str, int, str, str]]:
-        """(reference, sequence, digest, media type, size, kind and path of its source)."""
-        rows = self._readers.rows(
-            "SELECT r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
-            " length(d.raw) AS size, coalesce(s.kind, 'archive') AS kind,"
-            " coalesce(s.path, '') AS source FROM tag t"
-            " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
-            " LEFT JOIN source s ON s.id = t.source_id UNION ALL"
-            " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw),"
-            " s.kind, s.path FROM claim c JOIN repository r ON r.id = c.repository_id"
-            " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
-            " WHERE c.tag = '' ORDER BY 1, 2, 3, 4, 5"
-        )
-        return [
-            (
-                f"{Repository(r['host'], r['path'])}" + (f":{r['name']}" if r["name"] else ""),
-                r["sequence"],
-                r["digest"],
-                r["media_type"],
-                r["size"],
-                r["kind"],
-                r["source"],
-            )
-            for r in rows
-        ]
+    def index_entries(self) -> list[IndexEntry]:
+        """What `index.json` says of each name."""
+        return list_index_entries(self._readers)
 
     def index_archives(self) -> dict[str, int]:
         """Path → sequence of the archives that are present, for `index.json`."""
@@ -290,13 +230,6 @@ class CatalogView:
             limit,
         )
         return [EventRow(**dict(r)) for r in rows]
-
-
-def _artifact_type(row: sqlite3.Row) -> str:
-    """Empty for an image; from the bytes, since signatures may look like images but for layers."""
-    with suppress(ManifestInvalidError):
-        return parse_document(row["raw"], row["media_type"], row["digest"]).kind_of_artifact
-    return ""
 
 
 def _source(row: sqlite3.Row, images: tuple[str, ...], problems: tuple[Problem, ...]) -> SourceRow:

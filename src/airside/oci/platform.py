@@ -5,8 +5,11 @@ Normalising follows containerd's `platforms` package (`database.go`): `x86_64` i
 """
 
 import os as _os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from airside.errors import ManifestInvalidError
 
 _ARCHITECTURES = {
     "i386": ("386", ""),
@@ -16,6 +19,7 @@ _ARCHITECTURES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
+_KEY = re.compile(r"([^/()]+)(?:\(([^+)]*)((?:\+[^+)]+)*)\))?/([^/]+)(?:/([^/]+))?\Z")
 _ARM_VARIANTS = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}
 
 
@@ -31,6 +35,13 @@ class Platform:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @property
+    def key(self) -> str:
+        """All of it in one text, as containerd writes it: `windows(10.0.17763+win32k)/amd64`."""
+        features = "".join(f"+{feature}" for feature in self.os_features)
+        inside = f"({self.os_version}{features})" if self.os_version or features else ""
+        return str(replace(self, os=self.os + inside))
 
     @property
     def is_unknown(self) -> bool:
@@ -73,6 +84,77 @@ def platform_from(fields: Mapping[str, object]) -> Platform | None:
     features = fields.get("os.features")
     names = tuple(f for f in features if isinstance(f, str)) if isinstance(features, list) else ()
     return normalise(text("os"), text("architecture"), text("variant"), text("os.version"), names)
+
+
+def parse_platform(text: str) -> Platform:
+    """Read `linux/arm64` or what `Platform.key` wrote. Raises ManifestInvalidError."""
+    match = _KEY.match(text)
+    if match is None:
+        raise ManifestInvalidError(f"not a platform such as linux/arm64: {text!r:.80}")
+    os, version, features, architecture, variant = match.groups("")
+    return normalise(os, architecture, variant, version, tuple(filter(None, features.split("+"))))
+
+
+Selection = Callable[[Iterable[Platform]], frozenset[Platform]]
+"""Of the platforms of one image, those that are wanted."""
+
+
+def select_all(platforms: Iterable[Platform]) -> frozenset[Platform]:
+    return frozenset(platforms)
+
+
+def select_listed(wanted: Iterable[str]) -> Selection:
+    """Those of a list; one without a variant wants every variant: `linux/arm` is v6 and v7."""
+    texts = tuple(wanted)
+    parsed = [(parse_platform(text), text.count("/") == 2) for text in texts]
+
+    def select(platforms: Iterable[Platform]) -> frozenset[Platform]:
+        return frozenset(
+            p
+            for p in platforms
+            for one, exact in parsed
+            if (p.os, p.architecture) == (one.os, one.architecture)
+            and (not exact or p.variant == one.variant)
+        )
+
+    return select
+
+
+def select_for(node: Platform) -> Selection:
+    """The one that the node runs best, if any."""
+
+    def select(platforms: Iterable[Platform]) -> frozenset[Platform]:
+        best = best_for(node, platforms)
+        return frozenset({best} if best is not None else ())
+
+    return select
+
+
+def best_for(node: Platform, platforms: Iterable[Platform]) -> Platform | None:
+    """What a node takes of an image, in containerd's order (`platforms.Only`).
+
+    The same variant first, then the next lower ones; arm64 also runs 32-bit arm.
+    """
+    ranked = [(rank, p) for p in platforms if (rank := _rank(node, p)) is not None]
+    return min(ranked)[1] if ranked else None
+
+
+def _rank(node: Platform, platform: Platform) -> tuple[int, int] | None:
+    """How far a platform is from the node's, None: it does not run there."""
+    if platform.os != node.os or (node.os_version and platform.os_version != node.os_version):
+        return None
+    own, other = _level(node), _level(platform)
+    if platform.architecture == node.architecture:
+        return (0, own - other) if other <= own else None
+    if (node.architecture, platform.architecture) == ("arm64", "arm"):
+        return (1, -other)
+    return None
+
+
+def _level(platform: Platform) -> int:
+    """The variant as a number: 0 where there is none, which every node of the kind runs."""
+    digits = platform.variant.removeprefix("v")
+    return int(digits) if digits.isdigit() else 0
 
 
 def node_platform() -> Platform:

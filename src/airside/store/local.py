@@ -264,6 +264,14 @@ class LocalStore:
                 return 0
         return found.st_size if found.st_nlink == 1 else 0
 
+    def freed_bytes(self, digest: Digest) -> int:
+        """What deleting the blob would give back: nothing if it has another name too."""
+        try:
+            found = self.path(digest).stat()
+        except OSError:
+            return 0
+        return found.st_size if found.st_nlink == 1 else 0
+
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
         return [d for d in descriptors if self.stat(d.digest) != d.size_bytes]
 

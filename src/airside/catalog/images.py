@@ -1,0 +1,211 @@
+"""The names in the catalog with all that hangs below them: queries over many rows at once."""
+
+import json
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from airside.catalog.database import Readers
+from airside.catalog.model import Generation, ImageRow, IndexClaim, IndexEntry, TagPart
+from airside.oci.reference import Repository
+
+Name = tuple[str, str, str]
+"""Host, path and tag; the tag is empty for an unnamed document."""
+
+_NAMED = (
+    "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
+    " d.kind AS artifact_type, coalesce(s.kind, '') AS kind, b.sequence IS NOT NULL AS rolled_back"
+    " FROM tag t JOIN repository r ON r.id = t.repository_id"
+    " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
+    " LEFT JOIN rollback b ON b.repository_id = t.repository_id AND b.tag = t.name"
+    " ORDER BY r.host, r.path, t.name"
+)
+_UNNAMED = (
+    "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
+    " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, 0 AS rolled_back FROM claim c"
+    " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
+    " JOIN source s ON s.id = c.source_id"
+    " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
+)
+
+
+def list_images(readers: Readers) -> list[ImageRow]:
+    """All names that can be pulled, sorted; unnamed documents at the end."""
+    rows = [*readers.rows(_NAMED), *readers.rows(_UNNAMED)]
+    below = _Below.load(readers)
+    archives, parts = _archives(readers), _parts(readers)
+    return [_image(row, below, archives, parts) for row in rows]
+
+
+def _image(
+    row: sqlite3.Row,
+    below: "_Below",
+    archives: dict[tuple[Name, str], list[str]],
+    parts: dict[Name, list[TagPart]],
+) -> ImageRow:
+    name = (row["host"], row["path"], row["name"])
+    found = below.of(row["digest"])
+    own = tuple(parts.get(name, ()))
+    behind = [*archives.get((name, row["digest"]), ()), *(p.archive for p in own if p.backed)]
+    return ImageRow(
+        repository=Repository(row["host"], row["path"]),
+        tag=row["name"],
+        digest=row["digest"],
+        media_type=row["media_type"],
+        platforms=tuple(sorted({below.platform[d] for d in found if d in below.platform})),
+        size_bytes=sum(below.size[d] for d in found if d in below.size),
+        archives=tuple(sorted(set(filter(None, behind)))),
+        source=row["kind"],
+        unbacked_since=row["unbacked_since"],
+        moved_at=row["moved_at"],
+        artifact_type=row["artifact_type"],
+        parts=own,
+        merged=len({part.archive for part in own}) > 1,
+        rolled_back=bool(row["rolled_back"]),
+    )
+
+
+@dataclass(slots=True)
+class _Below:
+    """What hangs below each document: edges, sizes and platforms of the whole catalog."""
+
+    children: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    size: dict[str, int] = field(default_factory=dict)
+    platform: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, readers: Readers) -> "_Below":
+        below = cls()
+        for row in readers.rows("SELECT parent, child FROM edge WHERE kind != 'subject'"):
+            below.children[row["parent"]].append(row["child"])
+        below.size = {
+            r["digest"]: r["size_bytes"]
+            for r in readers.rows("SELECT digest, size_bytes FROM blob")
+        }
+        below.platform = {
+            r["digest"]: r["platform"]
+            for r in readers.rows("SELECT digest, platform FROM document WHERE platform != ''")
+        }
+        return below
+
+    def of(self, root: str) -> set[str]:
+        """The document and everything below it."""
+        found: set[str] = set()
+        waiting = [root]
+        while waiting:
+            digest = waiting.pop()
+            if digest not in found:
+                found.add(digest)
+                waiting += self.children.get(digest, ())
+        return found
+
+
+def _archives(readers: Readers) -> dict[tuple[Name, str], list[str]]:
+    """The present archives that give a name to a digest."""
+    found: dict[tuple[Name, str], list[str]] = defaultdict(list)
+    for r in readers.rows(
+        "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"
+        " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
+        " WHERE s.state != 'removed' ORDER BY s.path"
+    ):
+        found[(r["host"], r["repository"], r["tag"]), r["digest"]].append(r["path"])
+    return found
+
+
+def _parts(readers: Readers) -> dict[Name, list[TagPart]]:
+    rows: dict[Name, list[sqlite3.Row]] = defaultdict(list)
+    for r in readers.rows(
+        "SELECT r.host, r.path AS repository, p.tag, p.platform, p.digest, p.version,"
+        " coalesce(s.path, '') AS archive, coalesce(s.state, 'removed') AS state FROM tag_part p"
+        " JOIN repository r ON r.id = p.repository_id LEFT JOIN source s ON s.id = p.source_id"
+        " ORDER BY p.platform"
+    ):
+        rows[r["host"], r["repository"], r["tag"]].append(r)
+    found: dict[Name, list[TagPart]] = {}
+    for name, own in rows.items():
+        top = max(r["version"] for r in own)
+        found[name] = [
+            TagPart(
+                r["platform"],
+                r["digest"],
+                r["archive"],
+                backed=r["state"] != "removed",
+                behind=r["version"] < top,
+            )
+            for r in own
+        ]
+    return found
+
+
+def list_generations(readers: Readers) -> dict[tuple[Repository, str], list[Generation]]:
+    """The versions kept of each tag, the current one first."""
+    found: dict[tuple[Repository, str], list[Generation]] = defaultdict(list)
+    for r in readers.rows(
+        "SELECT r.host, r.path, g.tag, g.digest, g.source_path, g.platforms, g.at"
+        " FROM tag_generation g JOIN repository r ON r.id = g.repository_id ORDER BY g.id DESC"
+    ):
+        versions = found[Repository(r["host"], r["path"]), r["tag"]]
+        platforms = tuple(json.loads(r["platforms"]))
+        versions.append(
+            Generation(r["digest"], r["source_path"], platforms, r["at"], current=not versions)
+        )
+    return found
+
+
+def list_index_entries(readers: Readers) -> list[IndexEntry]:
+    """Current names and unnamed documents, sorted, with the claims that a rebuild needs."""
+    claims = _index_claims(readers)
+    rows = readers.rows(
+        "SELECT r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
+        " length(d.raw) AS size, coalesce(s.kind, 'archive') AS kind,"
+        " coalesce(s.path, '') AS source, b.sequence IS NOT NULL AS rolled_back FROM tag t"
+        " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
+        " LEFT JOIN source s ON s.id = t.source_id"
+        " LEFT JOIN rollback b ON b.repository_id = t.repository_id AND b.tag = t.name UNION ALL"
+        " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw),"
+        " s.kind, s.path, 0 FROM claim c JOIN repository r ON r.id = c.repository_id"
+        " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
+        " WHERE c.tag = '' ORDER BY 1, 2, 3, 4, 5"
+    )
+    return [
+        IndexEntry(
+            f"{Repository(r['host'], r['path'])}" + (f":{r['name']}" if r["name"] else ""),
+            r["sequence"],
+            r["digest"],
+            r["media_type"],
+            r["size"],
+            r["kind"],
+            r["source"],
+            bool(r["rolled_back"]),
+            _told(r, claims.get((r["host"], r["path"], r["name"]), [])),
+        )
+        for r in rows
+    ]
+
+
+def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
+    """The claims on a tag, unless the entry itself says the only one."""
+    if not row["name"]:
+        return ()
+    if not row["rolled_back"] and len(claims) == 1:
+        only = claims[0]
+        if (only.kind, only.path, only.digest) == (row["kind"], row["source"], row["digest"]):
+            return ()
+    return tuple(claims)
+
+
+def _index_claims(readers: Readers) -> dict[Name, list[IndexClaim]]:
+    """The claims of present archives, and of absent ones that their tag still follows."""
+    found: dict[Name, list[IndexClaim]] = defaultdict(list)
+    for r in readers.rows(
+        "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.kind, s.path, c.sequence,"
+        " c.digest, d.media_type, length(d.raw) AS size FROM claim c"
+        " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
+        " JOIN document d ON d.digest = c.digest WHERE c.tag != '' AND (s.state != 'removed'"
+        " OR EXISTS (SELECT 1 FROM tag_part p WHERE p.source_id = c.source_id"
+        " AND p.repository_id = c.repository_id AND p.tag = c.tag)) ORDER BY c.sequence, s.path"
+    ):
+        found[r["host"], r["repository"], r["tag"]].append(
+            IndexClaim(r["kind"], r["path"], r["sequence"], r["digest"], r["media_type"], r["size"])
+        )
+    return found

@@ -1,0 +1,125 @@
+"""One tag from several archives: parts of images, and the index that joins them. Pure.
+
+A *part* is what one document gives a tag for one platform. Parts that come from different
+archives are joined in an OCI index that depends on nothing but the parts: the same parts give
+the same bytes, whatever came first (design 4.14).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airside.oci.digest import Digest
+from airside.oci.model import OCI_INDEX, Descriptor, Document, Index, parse_document
+from airside.oci.platform import Platform
+
+ATTESTATION_TYPE = "vnd.docker.reference.type"
+ATTESTED = "vnd.docker.reference.digest"
+"""Annotations by which BuildKit ties an attestation manifest to the manifest that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A manifest that a document lists for a platform; `held`: this source brought it whole.
+
+    `attested`: not an image, but what is said about the manifest of that digest.
+    """
+
+    digest: Digest
+    platform: Platform | None
+    held: bool
+    attested: Digest | None = None
+
+
+def parts_of(
+    root: Digest, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
+) -> tuple[Part, ...]:
+    """What a root document has for which platforms, in its own order.
+
+    `documents` are the held ones. The platform that an index gives counts, as clients look there;
+    `platforms` is what the configs say. Artifacts, and images of no known platform, are no parts.
+    """
+    document = documents.get(root)
+    if document is None:
+        return ()
+    if isinstance(document.content, Index):
+        return tuple(_listed(document.content, documents, platforms))
+    platform = platforms.get(root)
+    if not document.is_image or platform is None or platform.is_unknown:
+        return ()
+    return (Part(root, platform, held=True),)
+
+
+def _listed(
+    index: Index, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
+) -> Iterator[Part]:
+    for child in index.manifests:
+        document = documents.get(child.digest)
+        attested = attested_by(child)
+        if attested is not None:
+            yield Part(child.digest, None, document is not None, attested)
+        elif document is not None and isinstance(document.content, Index):
+            yield from _listed(document.content, documents, platforms)
+        elif child.is_document:
+            platform = child.platform or platforms.get(child.digest)
+            if platform is not None and not platform.is_unknown:
+                yield Part(child.digest, platform, document is not None)
+
+
+def attested_by(child: Descriptor) -> Digest | None:
+    """The digest of the manifest that an entry of an index is about; None: it is an image."""
+    text = child.annotations.get(ATTESTED, "")
+    algorithm, _, hexadecimal = text.partition(":")
+    if child.annotations.get(ATTESTATION_TYPE) and hexadecimal:
+        return Digest(algorithm, hexadecimal)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A manifest for the merged index, with the attestations that follow it."""
+
+    platform: Platform
+    manifest: Descriptor
+    attestations: tuple[Descriptor, ...] = field(default=())
+
+
+def merged_index(entries: Iterable[Entry]) -> Document:
+    """The OCI index of these manifests, sorted by platform (image-index.md)."""
+    manifests: list[dict[str, Any]] = []
+    for entry in sorted(entries, key=lambda e: e.platform):
+        manifests.append(_descriptor(entry.manifest) | {"platform": _platform(entry.platform)})
+        manifests += [
+            _descriptor(attestation)
+            | {
+                "annotations": {
+                    ATTESTED: str(entry.manifest.digest),
+                    ATTESTATION_TYPE: "attestation-manifest",
+                },
+                "platform": {"architecture": "unknown", "os": "unknown"},
+            }
+            for attestation in sorted(entry.attestations, key=lambda d: str(d.digest))
+        ]
+    value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    raw = json.dumps(value, separators=(",", ":")).encode()
+    return parse_document(raw, OCI_INDEX, "merged index")
+
+
+def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
+    return {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size_bytes,
+    }
+
+
+def _platform(platform: Platform) -> dict[str, Any]:
+    value: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
+    if platform.os_version:
+        value["os.version"] = platform.os_version
+    if platform.os_features:
+        value["os.features"] = list(platform.os_features)
+    if platform.variant:
+        value["variant"] = platform.variant
+    return value
