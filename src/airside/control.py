@@ -15,15 +15,20 @@ from typing import Any
 
 from aiohttp import web
 
-from airside.errors import AirsideError, RequestInvalidError
+from airside.errors import AirsideError, NotFoundError, RequestInvalidError
 from airside.importer import Outcome
 from airside.jobs import log_outcome
 from airside.node import Node
+from airside.oci.digest import parse_digest
+from airside.oci.reference import parse_reference
 from airside.report import (
     archives_report,
+    collection_report,
     event_report,
     events_report,
+    history_report,
     images_report,
+    move_report,
     outcome_report,
     status_report,
 )
@@ -49,6 +54,8 @@ def create_control(
             web.get("/v1/archives", control.archives),
             web.get("/v1/events", control.events),
             web.post("/v1/import", control.import_file),
+            web.post("/v1/rollback", control.roll_back),
+            web.post("/v1/gc", control.collect),
         ]
     )
     app.on_shutdown.append(control.stop)
@@ -70,8 +77,9 @@ class _Control:
     async def status(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._read(status_report) | self._live())
 
-    async def images(self, _request: web.Request) -> web.Response:
-        return web.json_response(await self._read(images_report))
+    async def images(self, request: web.Request) -> web.Response:
+        report = history_report if request.query.get("history") else images_report
+        return web.json_response(await self._read(report))
 
     async def archives(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._read(archives_report))
@@ -122,6 +130,38 @@ class _Control:
         finally:
             stop.set()
         return response
+
+    async def roll_back(self, request: web.Request) -> web.Response:
+        """Point a tag at an earlier version."""
+
+        def work(body: dict[str, Any]) -> dict[str, Any]:
+            name, digest = parse_reference(body["reference"]), body.get("digest")
+            wanted = parse_digest(digest) if digest is not None else None
+            return move_report(self._node.roll_back(name.repository, name.tag, wanted))
+
+        return await self._change(request, work)
+
+    async def collect(self, request: web.Request) -> web.Response:
+        """Collect garbage now, or tell what would go."""
+
+        def work(body: dict[str, Any]) -> dict[str, Any]:
+            dry_run = body.get("dry_run") is True
+            return collection_report(self._node.clean(dry_run=dry_run), dry_run=dry_run)
+
+        return await self._change(request, work)
+
+    async def _change(
+        self, request: web.Request, work: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> web.Response:
+        """Do what a JSON object asks for, in a thread; an error becomes an answer."""
+        try:
+            body = dict(await request.json())
+            found = await asyncio.get_running_loop().run_in_executor(self._reads, work, body)
+        except AirsideError as exc:
+            return _error(exc, 404 if isinstance(exc, NotFoundError) else 400)
+        except (ValueError, KeyError, TypeError):
+            return _error(RequestInvalidError("the body is not as docs/cli.md says"), 400)
+        return web.json_response(found)
 
     async def _import(
         self, path: Path, stop: threading.Event, response: web.StreamResponse

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.archive.plan import PlannedImage, Problem
+from airside.archive.plan import Problem
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.catalog.record import Catalog, plan_digest
 from airside.errors import (
@@ -52,6 +52,7 @@ class Job:
     strict: bool = False
     repository: Repository | None = None
     on_removal: str = "unpin"
+    platforms: tuple[str, ...] = ("all",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,12 @@ class Importer:
         key = _stat_key(job.path)
         try:
             with read_archive(
-                self._reader, job.path, strict=job.strict, stop=stop, progress=progress
+                self._reader,
+                job.path,
+                strict=job.strict,
+                stop=stop,
+                progress=progress,
+                platforms=job.platforms,
             ) as reading:
                 self._check_unchanged(reading)
                 return self._take(job, reading, started, stop)
@@ -132,7 +138,7 @@ class Importer:
         claims = tuple(_claims(reading, job.repository))
         judgement = reading.judgement
         problems = judgement.problems
-        state = _state(judgement.images, problems)
+        state = _state(reading)
         if stop():
             raise StoppedError("the import was stopped")
         fault("import.before_commit")
@@ -143,7 +149,7 @@ class Importer:
             result = Import(
                 source_id=job.source_id,
                 state=state,
-                reason=problems[0].reason if problems else "",
+                reason=_reason(reading),
                 stat_key=str(reading.key),
                 plan_digest=plan_digest(claims),
                 format=reading.plan.format,
@@ -242,10 +248,19 @@ def _stat_key(path: Path) -> str:
         return ""
 
 
-def _state(images: tuple[PlannedImage, ...], problems: tuple[Problem, ...]) -> str:
-    if not images:
+def _state(reading: Reading) -> str:
+    """An archive with nothing for the wanted platforms is imported: that is no failure."""
+    problems = reading.judgement.problems
+    if not reading.judgement.images and (problems or not reading.plan.unwanted):
         return "rejected"
     return "partial" if problems else "imported"
+
+
+def _reason(reading: Reading) -> str:
+    """What to say of the archive in one line: its first problem, or why nothing was taken."""
+    if reading.judgement.problems:
+        return reading.judgement.problems[0].reason
+    return "" if reading.judgement.images else next(iter(reading.plan.unwanted), "")
 
 
 def _claims(reading: Reading, repository: Repository | None) -> Iterable[ClaimedName]:

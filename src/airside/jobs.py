@@ -136,6 +136,7 @@ class ImportQueue:
             strict=directory.strict,
             repository=self._repositories.get(directory.path),
             on_removal=directory.on_removal,
+            platforms=directory.platforms,
         )
 
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:

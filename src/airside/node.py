@@ -96,6 +96,14 @@ class Node:
             self.store, self.catalog, self.guard, self.settings, self.clock(), dry_run=dry_run
         )
 
+    def clean(self, *, dry_run: bool) -> list[Freed]:
+        """Collect garbage for a person, who is told each thing that goes and why."""
+        with self._repair:
+            freed = self.collect_garbage(dry_run=dry_run)
+        if not dry_run:
+            self.importer.write_index()
+        return freed
+
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
         """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
         with self.guard.shared():  # a merged index may be written

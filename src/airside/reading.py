@@ -24,6 +24,7 @@ from airside.archive.compression import (
 from airside.archive.members import Member, MemberKind
 from airside.archive.plan import Draft, Plan, Problem, ReadMember, Unpacked
 from airside.archive.planner import index_may_follow, make_draft
+from airside.archive.selection import restrict
 from airside.archive.tarball import (
     MissingEndError,
     scan_members,
@@ -43,6 +44,7 @@ from airside.errors import (
 )
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES
+from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
 from airside.settle import StatKey
 from airside.spool import Spool, Stop, check_document_size
 from airside.verify import Judgement, judge
@@ -93,7 +95,13 @@ class Reading:
 
 
 def read_archive(
-    reader: Reader, path: Path, *, strict: bool, stop: Stop, progress: Progress
+    reader: Reader,
+    path: Path,
+    *,
+    strict: bool,
+    stop: Stop,
+    progress: Progress,
+    platforms: tuple[str, ...] = ("all",),
 ) -> Reading:
     """Read an archive. Raises ArchiveTruncatedError (incomplete), other InputError (rejected),
     ArchiveUnreadableError, UnavailableError, NotFoundError, StoreError, StoppedError.
@@ -119,7 +127,7 @@ def read_archive(
                 plan, cut = source.scan()
             else:
                 plan, cut = source.stream(compression, head)
-        plan = _check_unvouched(reader, spool, plan, stop)
+        plan = _restrict(_check_unvouched(reader, spool, plan, stop), reader.settings, platforms)
         judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
         _check_end(cut, judgement, notes)
         notes += _name_notes(path, compression)
@@ -296,6 +304,17 @@ class _Source:
     def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
         held = self.spool.is_held
         return sum(m.size_bytes for m in wanted if not held(m, expected.get(m.name)))
+
+
+def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Plan:
+    """Leave out the platforms that the archive's directory does not want."""
+    if platforms == ("all",):
+        return plan
+    if platforms == ("node",):
+        node = settings.platform
+        own = parse_platform(node) if node else node_platform()
+        return restrict(plan, select_for(own), f"this node ({own})")
+    return restrict(plan, select_listed(platforms), ", ".join(platforms))
 
 
 def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Plan:

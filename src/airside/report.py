@@ -15,10 +15,11 @@ from airside.oci.model import Manifest
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from airside.archive.plan import Problem
-    from airside.catalog.model import EventRow, ImageRow, SourceRow
+    from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
     from airside.catalog.view import CatalogView
     from airside.importer import Outcome
     from airside.reading import Reading
+    from airside.reconcile import Freed
 
 SCHEMA = 1
 
@@ -32,6 +33,57 @@ def time_text(seconds: float | None) -> str | None:
 
 def images_report(view: CatalogView) -> dict[str, Any]:
     return {"schema": SCHEMA, "items": [_image(row) for row in view.images()]}
+
+
+def history_report(view: CatalogView) -> dict[str, Any]:
+    """The images, each with the versions of its tag that are kept, the current one first."""
+    versions = view.generations()
+    items = [
+        _image(row)
+        | {"history": [_version(v) for v in versions.get((row.repository, row.tag), [])]}
+        for row in view.images()
+    ]
+    return {"schema": SCHEMA, "items": items}
+
+
+def _version(version: Generation) -> dict[str, Any]:
+    return {
+        "digest": version.digest,
+        "at": time_text(version.at),
+        "source": version.source,
+        "platforms": list(version.platforms),
+        "current": version.current,
+    }
+
+
+def move_report(move: TagMove) -> dict[str, Any]:
+    """Where a tag pointed and points now."""
+    return {
+        "schema": SCHEMA,
+        "reference": move.reference,
+        "before": move.before,
+        "digest": move.after,
+    }
+
+
+def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
+    """What a collection deleted, or would delete, and why."""
+    return {
+        "schema": SCHEMA,
+        "dry_run": dry_run,
+        "blobs": sum(line.blobs for line in freed),
+        "freed_bytes": sum(line.freed_bytes for line in freed),
+        "items": [
+            {
+                "reference": line.reference,
+                "digest": line.digest,
+                "reason": line.reason,
+                "blobs": line.blobs,
+                "freed_bytes": line.freed_bytes,
+            }
+            for line in freed
+        ],
+    }
 
 
 def _image(row: ImageRow) -> dict[str, Any]:
@@ -48,6 +100,19 @@ def _image(row: ImageRow) -> dict[str, Any]:
         "runtimes": [],
         "unbacked_since": time_text(row.unbacked_since),
         "moved_at": time_text(row.moved_at),
+        "merged": row.merged,
+        "mixed": row.mixed,
+        "rolled_back": row.rolled_back,
+        "parts": [
+            {
+                "platform": part.platform,
+                "digest": part.digest,
+                "archive": part.archive,
+                "backed": part.backed,
+                "behind": part.behind,
+            }
+            for part in row.parts
+        ],
     }
 
 

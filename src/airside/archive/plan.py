@@ -77,6 +77,8 @@ class Plan:
     rejected: frozenset[Digest] = frozenset()
     lacks_members: bool = False
     """True: members that the archive names are not (yet) in it."""
+    unwanted: tuple[str, ...] = ()
+    """Why images were left out that the watched directory does not want."""
 
 
 def drop_ambiguous(

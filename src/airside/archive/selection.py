@@ -39,7 +39,11 @@ def restrict(plan: Plan, select: Selection, wanted: str) -> Plan:
     dropped -= taken
     documents = {d: document for d, document in plan.documents.items() if d not in dropped}
     return replace(
-        plan, images=tuple(images), documents=documents, notes=(*plan.notes, *_few(notes))
+        plan,
+        images=tuple(images),
+        documents=documents,
+        notes=(*plan.notes, *_few(notes)),
+        unwanted=tuple(notes),
     )
 
 

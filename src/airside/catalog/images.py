@@ -14,15 +14,18 @@ Name = tuple[str, str, str]
 
 _NAMED = (
     "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
-    " d.kind AS artifact_type, coalesce(s.kind, '') AS kind, b.sequence IS NOT NULL AS rolled_back"
-    " FROM tag t JOIN repository r ON r.id = t.repository_id"
+    " d.kind AS artifact_type, coalesce(s.kind, '') AS kind, b.sequence IS NOT NULL AS rolled_back,"
+    " NOT EXISTS (SELECT 1 FROM claim c WHERE c.repository_id = t.repository_id"
+    " AND c.tag = t.name AND c.digest = t.digest) AS ours FROM tag t"
+    " JOIN repository r ON r.id = t.repository_id"
     " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
     " LEFT JOIN rollback b ON b.repository_id = t.repository_id AND b.tag = t.name"
     " ORDER BY r.host, r.path, t.name"
 )
 _UNNAMED = (
     "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
-    " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, 0 AS rolled_back FROM claim c"
+    " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, 0 AS rolled_back, 0 AS ours"
+    " FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
     " JOIN source s ON s.id = c.source_id"
     " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
@@ -60,7 +63,7 @@ def _image(
         moved_at=row["moved_at"],
         artifact_type=row["artifact_type"],
         parts=own,
-        merged=len({part.archive for part in own}) > 1,
+        merged=bool(row["ours"]) and len(own) > 1 and not row["rolled_back"],
         rolled_back=bool(row["rolled_back"]),
     )
 

@@ -164,7 +164,12 @@ class ImageRow:
     """Empty for an image."""
     parts: tuple[TagPart, ...] = ()
     merged: bool = False
+    """Whether the document is an index of ours, made of parts from several archives."""
     rolled_back: bool = False
+
+    @property
+    def name(self) -> tuple[Repository, str]:
+        return (self.repository, self.tag)
 
     @property
     def mixed(self) -> bool:

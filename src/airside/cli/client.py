@@ -47,9 +47,25 @@ class ControlClient:
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The JSON object at this path."""
-        with closing(_Connection(self._data, ANSWER_SECONDS)) as connection:
+        return self._object("GET", path, query, None, ANSWER_SECONDS)
+
+    def post(
+        self, path: str, body: object, *, timeout_seconds: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """Ask for a change; gives the JSON object that answers."""
+        return self._object("POST", path, None, body, timeout_seconds)
+
+    def _object(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        body: object,
+        timeout_seconds: float,
+    ) -> dict[str, Any]:
+        with closing(_Connection(self._data, timeout_seconds)) as connection:
             try:
-                value = json.loads(self._answer(connection, "GET", path, query).read())
+                value = json.loads(self._answer(connection, method, path, query, body).read())
             except (OSError, ValueError, http.client.HTTPException) as exc:
                 raise self._broken(exc) from exc
         if not isinstance(value, dict):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from airside.cli.alone import open_alone
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.failure import error_from, error_object, exit_code_of, state_of
 from airside.cli.options import (
@@ -20,8 +21,8 @@ from airside.cli.options import (
 from airside.cli.output import clean, count_text, duration_text, write, write_json
 from airside.cli.progress import Progress, shown_progress, stopped_by_signals
 from airside.config import Settings
-from airside.errors import AirsideError, StoppedError, StoreError, UnavailableError
-from airside.node import Node, open_node
+from airside.errors import AirsideError, StoppedError, UnavailableError
+from airside.node import Node
 from airside.report import outcome_report
 
 
@@ -62,20 +63,8 @@ def _import_all(
                     yield _ask_agent(settings.data, path, quiet=quiet)
                     continue
                 except NoAgentError:
-                    node = _open_node(settings, stack)
+                    node = open_alone(settings, stack)
             yield _import_here(node, path, quiet=quiet)
-
-
-def _open_node(settings: Settings, stack: ExitStack) -> Node:
-    try:
-        return stack.enter_context(open_node(settings))
-    except StoreError as exc:
-        if not isinstance(exc.__cause__, PermissionError):
-            raise
-        raise NotPermittedError(
-            f"no agent runs, and {exc.message}",
-            hint="run it as root (sudo), or choose a directory of yours with --data",
-        ) from exc
 
 
 def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _COMMANDS = {
     "events": ("queries", "events", "Show what happened, or follow what happens."),
     "inspect": ("inspection", "inspect", "Show what an archive holds, without importing it."),
     "import": ("importing", "import_files", "Import archives now, and wait."),
+    "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),
+    "gc": ("changing", "gc", "Delete now what retention no longer holds."),
     "config": ("configuration", "config", "Show the settings in force."),
     "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
 }

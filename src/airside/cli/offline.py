@@ -11,9 +11,14 @@ from airside.catalog.view import CatalogView, open_view
 from airside.cli.client import NotPermittedError
 from airside.errors import NotFoundError
 
+
+def _images(view: CatalogView, history: int = 0) -> dict[str, Any]:
+    return report.history_report(view) if history else report.images_report(view)
+
+
 _REPORTS: dict[str, Callable[..., dict[str, Any]]] = {
     "status": report.status_report,
-    "images": report.images_report,
+    "images": _images,
     "archives": report.archives_report,
     "events": report.events_report,
 }

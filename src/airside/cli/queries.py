@@ -114,12 +114,14 @@ def _importing_text(running: dict[str, Any]) -> str:
 
 
 @click.command(epilog=example("airside images", "airside images --json | jq -r .items[].reference"))
+@click.option("--history", is_flag=True, help="Show the versions that are kept of each tag.")
 @data_option
 @config_option
 @json_option
-def images(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+def images(data: Path | None, config: Path | None, *, history: bool, as_json: bool) -> None:
     """List the images that can be pulled, and the archives they come from."""
-    _print(ask(_data(config, data), "images"), _show_images, as_json=as_json)
+    report = ask(_data(config, data), "images", **({"history": 1} if history else {}))
+    _print(report, _show_history if history else _show_images, as_json=as_json)
 
 
 def _show_images(report: dict[str, Any]) -> None:
@@ -128,6 +130,25 @@ def _show_images(report: dict[str, Any]) -> None:
         return
     columns = ("REFERENCE", "DIGEST", "PLATFORMS", "SIZE", "FROM")
     write_table(columns, [_image_row(item) for item in report["items"]], right=("SIZE",))
+
+
+def _show_history(report: dict[str, Any]) -> None:
+    rows = [
+        (
+            item["reference"],
+            ("rolled back to" if item["rolled_back"] else "now") if version["current"] else "",
+            version["digest"],
+            time_text(version["at"]),
+            ", ".join(version["platforms"]),
+            version["source"],
+        )
+        for item in report["items"]
+        for version in item["history"]
+    ]
+    if not rows:
+        click.echo("no tags yet", err=True)
+        return
+    write_table(("REFERENCE", "", "DIGEST", "SINCE", "PLATFORMS", "FROM"), rows)
 
 
 def _image_row(item: dict[str, Any]) -> tuple[str, ...]:
@@ -140,6 +161,9 @@ def _image_row(item: dict[str, Any]) -> tuple[str, ...]:
             digest[:_SHORT_DIGEST],
         )
     origin = ", ".join(archives) or item["source"]
+    if item["mixed"]:
+        behind = [part["platform"] for part in item["parts"] if part["behind"]]
+        origin += f" (mixed versions: {', '.join(behind)} is older)"
     if item.get("unbacked_since"):
         origin = f"unbacked since {time_text(item['unbacked_since'])}"
     platforms = item["artifact_type"] or ", ".join(item["platforms"])
