@@ -119,7 +119,9 @@ def _parts(readers: Readers) -> dict[Name, list[TagPart]]:
     rows: dict[Name, list[sqlite3.Row]] = defaultdict(list)
     for r in readers.rows(
         "SELECT r.host, r.path AS repository, p.tag, p.platform, p.digest, p.version,"
-        " coalesce(s.path, '') AS archive, coalesce(s.state, 'removed') AS state FROM tag_part p"
+        " coalesce(s.path, '') AS archive, s.state != 'removed' AND EXISTS (SELECT 1 FROM claim c"
+        " WHERE c.repository_id = p.repository_id AND c.tag = p.tag"
+        " AND c.source_id = p.source_id) AS backed FROM tag_part p"
         " JOIN repository r ON r.id = p.repository_id LEFT JOIN source s ON s.id = p.source_id"
         " ORDER BY p.platform"
     ):
@@ -132,7 +134,7 @@ def _parts(readers: Readers) -> dict[Name, list[TagPart]]:
                 r["platform"],
                 r["digest"],
                 r["archive"],
-                backed=r["state"] != "removed",
+                backed=bool(r["backed"]),
                 behind=r["version"] < top,
             )
             for r in own

@@ -29,9 +29,7 @@ def tag() -> None:
     """Change where tags point."""
 
 
-@tag.command(
-    epilog=example("airside images --history", "airside tag rollback registry.example/app:stable")
-)
+@tag.command(epilog=example("airside tag rollback registry.example/app:stable"))
 @click.argument("reference", metavar="REF")
 @click.option("--to", "digest", metavar="DIGEST", help="The kept version; default: the one before.")
 @data_option

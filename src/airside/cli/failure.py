@@ -11,6 +11,7 @@ from airside.errors import (
     ArchiveTruncatedError,
     ArchiveUnreadableError,
     ConfigError,
+    DigestInvalidError,
     InputError,
     ReferenceInvalidError,
     RequestInvalidError,
@@ -23,6 +24,7 @@ EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # 128 and the number of SIGINT, SIGPIPE
 _EXIT_CODES: tuple[tuple[type[AirsideError], int], ...] = (
     (ConfigError, EXIT_USAGE),
     (RequestInvalidError, EXIT_USAGE),
+    (DigestInvalidError, EXIT_USAGE),
     (ReferenceInvalidError, EXIT_USAGE),  # a name on the command line; those in archives are kept
     (InputError, EXIT_REJECTED),
 )
