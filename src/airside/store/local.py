@@ -248,9 +248,13 @@ class LocalStore:
     def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
         """Ingest a small whole thing; the caller commits it."""
         ingest = self.ingest(algorithm)
-        ingest.hash(data)
-        ingest.write(data)
-        ingest.finish()
+        try:
+            ingest.hash(data)
+            ingest.write(data)
+            ingest.finish()
+        except BaseException:
+            ingest.discard()
+            raise
         return ingest
 
     def delete(self, digest: Digest) -> int:
