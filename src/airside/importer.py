@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.archive.plan import Problem
+from airside.archive.plan import OCI_LAYOUT, Problem
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.catalog.record import Catalog, plan_digest
 from airside.errors import (
@@ -162,6 +162,7 @@ class Importer:
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes)),
                 on_removal=job.on_removal,
+                not_brought=_not_brought(reading),
                 withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
@@ -278,6 +279,14 @@ def _claims(reading: Reading, repository: Repository | None) -> Iterable[Claimed
             yield ClaimedName(repository, tag, image.root, alias)
         if not image.references and not tags:
             yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
+
+
+def _not_brought(reading: Reading) -> frozenset[Digest]:
+    """The documents that were in the store and are not in the archive: a sparse one lacks them."""
+    if reading.plan.format != OCI_LAYOUT:
+        return frozenset()
+    documents = (document.digest for document in reading.judgement.documents)
+    return frozenset(digest for digest in documents if digest not in reading.plan.blobs)
 
 
 def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:

@@ -173,8 +173,25 @@ def _unnamed(db: sqlite3.Connection, freed: set[str]) -> Iterator[Expired]:
             yield Expired(names.get(row["digest"], ""), row["digest"], _NOT_NEEDED)
 
 
+def _mark_left(db: sqlite3.Connection) -> None:
+    """Find the parts of indexes that only archives had which are gone.
+
+    A sparse index stays for what other archives bring of it, these parts go.
+    """
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS part_left (digest TEXT PRIMARY KEY) WITHOUT ROWID")
+    db.execute("DELETE FROM part_left")
+    db.execute(
+        "INSERT INTO part_left SELECT DISTINCT digest FROM claim_part WHERE attested = ''"
+        " EXCEPT SELECT p.digest FROM claim_part p JOIN source s ON s.id = p.source_id"
+        "   WHERE p.held AND s.state != 'removed'"
+        " EXCEPT SELECT digest FROM tag_part"
+        " EXCEPT SELECT p.value ->> 'digest' FROM tag_generation g, json_each(g.parts) p"
+    )
+
+
 def _mark(db: sqlite3.Connection) -> None:
     """Find what each repository reaches from its tags, generations and claims."""
+    _mark_left(db)
     db.execute(
         "CREATE TEMP TABLE IF NOT EXISTS reached (digest TEXT, repository_id INTEGER,"
         " PRIMARY KEY (digest, repository_id)) WITHOUT ROWID"
@@ -189,7 +206,7 @@ def _mark(db: sqlite3.Connection) -> None:
         " UNION SELECT c.repository_id, c.digest FROM claim c JOIN tag_part p"
         "   ON p.source_id = c.source_id AND p.repository_id = c.repository_id AND p.tag = c.tag"
         " UNION SELECT live.repository_id, e.child FROM edge e JOIN live ON e.parent = live.digest"
-        "   WHERE e.kind != 'subject'"
+        "   WHERE e.kind != 'subject' AND e.child NOT IN (SELECT digest FROM part_left)"
         " UNION SELECT live.repository_id, d.digest FROM document d"
         "   JOIN live ON d.subject = live.digest)"
         " INSERT INTO reached SELECT digest, repository_id FROM live"

@@ -88,6 +88,8 @@ class Import:
     notes: tuple[str, ...] = ()
     reason: str = ""
     on_removal: str = "unpin"
+    not_brought: frozenset[Digest] = frozenset()
+    """Documents that the archive only speaks of: the store held them already."""
     withheld: frozenset[tuple[Repository, str]] = frozenset()
     """Names that the archive gives to images that are not whole: what they were before stays."""
     keeps_claims: bool = False

@@ -373,7 +373,12 @@ def _record_claims(
     db: sqlite3.Connection, result: Import, numbers: Iterable[tuple[int, int]]
 ) -> set[TagName]:
     """Record the claims of an import, each at its (position, sequence number)."""
-    documents = {document.digest: document for document in result.documents}
+    roots = {claim.digest for claim in result.claims}
+    documents = {
+        document.digest: document
+        for document in result.documents
+        if document.digest in roots or document.digest not in result.not_brought
+    }
     claimed: set[TagName] = set()
     for claim, (position, sequence) in zip(result.claims, numbers, strict=False):
         parts = parts_of(claim.digest, documents, result.platforms)

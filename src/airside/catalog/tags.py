@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airside.catalog.documents import link_blobs, record_document
@@ -310,7 +310,9 @@ class Tags:
             "SELECT id, sequence FROM source WHERE kind = ? AND path = ?", (kind, path)
         ).fetchone()
         source_id, sequence = (row["id"], row["sequence"]) if row is not None else (None, 0)
-        self._point(name, None, digest, source_id, sequence, [])
+        said = decide_tag(replace(claim, backed=True) for claim in self.claims(name))
+        parts = self._parts(name, said.parts) if said.digest in {"", digest} else []
+        self._point(name, None, digest, source_id, sequence, parts)
 
     def forget_generations(self, name: TagName, source_id: int, path: str) -> None:
         """Keep no earlier version of a tag that this source had a part in."""
