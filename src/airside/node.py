@@ -163,6 +163,7 @@ def _recover(node: Node) -> None:
         restored = rebuild_catalog(store, catalog, now, Path.is_file)
         if restored:
             log.warning("the catalog was lost: %d names restored from index.json", restored)
+    catalog.settle_tags(now)
     boot_id = _boot_id()
     clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
     catalog.set_meta({"clean": "0", "boot_id": boot_id})

@@ -64,6 +64,17 @@ class Catalog(CatalogView):
                 fill_parts(db)
                 db.execute("INSERT INTO meta VALUES ('parts', '1')")
 
+    def settle_tags(self, now: float) -> None:
+        """Decide every tag anew, once: a catalog of version 1 let the newest archive have it."""
+        if self.meta("settled") is not None:
+            return
+        with self._transaction("decide all tags") as db:
+            tags = Tags(db, now, self._hold)
+            for row in db.execute("SELECT repository_id, name FROM tag").fetchall():
+                tags.settle(TagName(row["repository_id"], row["name"]), "keep")
+            db.execute("INSERT INTO meta VALUES ('settled', '1')")
+            self._changed(db)
+
     def set_meta(self, values: Mapping[str, str]) -> None:
         with self._writer.transaction("set meta") as db:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
