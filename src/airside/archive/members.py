@@ -46,8 +46,9 @@ class Member:
 def parse_pax(data: bytes) -> dict[str, str]:
     """Parse the records (`LENGTH KEY=VALUE` and a line feed) of a pax header.
 
-    Keeps only the keys that we follow; that of a sparse file gives the key `sparse`. Raises
-    ArchiveFormatError for a record that is none, ArchiveUnsafeError for bad text.
+    Keeps only the keys that we follow; those of a sparse file give `sparse`, its name if they
+    tell it (its member has one made up). Raises ArchiveFormatError for a record that is none,
+    ArchiveUnsafeError for bad text.
     """
     found: dict[str, str] = {}
     position = 0
@@ -63,8 +64,10 @@ def parse_pax(data: bytes) -> dict[str, str]:
         name = key.decode("utf-8", "replace")
         if name in _PAX_KEYS:
             found[name] = name_text(value)
+        elif name == "GNU.sparse.name":
+            found["sparse"] = name_text(value)
         elif name.startswith("GNU.sparse."):
-            found["sparse"] = name
+            found.setdefault("sparse", "")
         position = end
     return found
 
@@ -92,6 +95,11 @@ _SPECIAL = {
     tarfile.BLKTYPE: "a block device",
     tarfile.FIFOTYPE: "a FIFO",
 }
+_NOT_READ = {  # of GNU tar: "Basic Tar Format" in its manual
+    b"D": "a directory of an incremental backup, which is not read; write the archive without -g",
+    b"M": "the rest of a file of another volume, which is not read; write one volume",
+    b"V": "a volume label, which is not read; write the archive without --label",
+}
 
 
 def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -> Member | None:
@@ -99,6 +107,8 @@ def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -
     raw = extended.get("path") or info.name
     try:
         kind = _kind_of(info, extended, raw)
+        if kind is MemberKind.DIRECTORY and not raw.strip("/"):
+            return None  # Python's tarfile writes `/` for arcname=""
         name = _resolve([], raw, f"the member {raw[:80]!r}", limits, follow=False)
         if not name and kind is MemberKind.DIRECTORY:
             return None
@@ -117,6 +127,11 @@ def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -
 def _target_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> str:
     """Where a link points: a symlink from its own directory, a hard link from the root."""
     link = extended.get("linkpath") or info.linkname
+    if link.startswith("/"):
+        raise ArchiveUnsafeError(
+            f"the link {name!r} to {link[:80]!r} has an absolute path, as in the files of a "
+            "container, which are no image: use `docker save`, not `docker export`"
+        )
     base = name.split("/")[:-1] if info.issym() else []
     target = _resolve(base, link, f"the link {name!r} to {link[:80]!r}", limits, follow=True)
     if not link or (info.islnk() and not target):
@@ -127,13 +142,16 @@ def _target_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limit
 def _kind_of(info: tarfile.TarInfo, extended: dict[str, str], raw: str) -> MemberKind:
     if info.type == tarfile.GNUTYPE_SPARSE or "sparse" in extended:
         raise ArchiveFormatError(
-            f"the member {raw[:80]!r} is a sparse file, which is not read; "
+            f"the member {(extended.get('sparse') or raw)[:80]!r} is a sparse file, "
+            "which is not read; "
             "write the archive without --sparse"
         )
     if info.type in _SPECIAL:
         raise ArchiveUnsafeError(
             f"the member {raw[:80]!r} is {_SPECIAL[info.type]}; no image archive has one"
         )
+    if info.type in _NOT_READ:
+        raise ArchiveFormatError(f"the member {raw[:80]!r} is {_NOT_READ[info.type]}")
     kind = _KINDS.get(info.type)
     if kind is None:
         raise ArchiveFormatError(f"the member {raw[:80]!r} has the unknown type {info.type!r}")

@@ -341,6 +341,7 @@ _NO_TAR = (
     ("an XML document", re.compile(rb"\s*<\?xml")),
     ("JSON", re.compile(rb"\s*[\[{][\s\"{\[]")),
     ("a PDF document", re.compile(rb"%PDF")),
+    ("a cpio archive", re.compile(rb"0707(07|01|02)|\xc7\x71|\x71\xc7")),
     ("a squashfs image", re.compile(rb"hsqs")),
     ("an ar archive or Debian package", re.compile(rb"!<arch>")),
     ("an RPM package", re.compile(rb"\xed\xab\xee\xdb")),
