@@ -15,7 +15,9 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # program:package
 COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     docker-registry:docker-registry zstd:zstd lz4:lz4 bzip2:bzip2 xz:xz-utils gzip:gzip
-    strace:strace rsync:rsync curl:curl openssl:openssl pigz:pigz'
+    strace:strace rsync:rsync curl:curl openssl:openssl pigz:pigz podman:podman buildah:buildah
+    bsdtar:libarchive-tools 7z:p7zip-full busybox:busybox cpio:cpio lbzip2:lbzip2 pbzip2:pbzip2
+    pixz:pixz'
 
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { echo "airside: $*" >&2; }

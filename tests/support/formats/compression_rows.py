@@ -1,0 +1,120 @@
+"""Each program that compresses, on a docker-archive and on an OCI layout."""
+
+import subprocess
+from pathlib import Path
+
+from support.formats.layout_rows import packed
+from support.formats.row import Make, Pack, Row, name_of
+from support.formats.sources import one
+from support.formats.workshop import Workshop
+from support.images import docker_archive, random_image
+
+SMALL, LARGE = 20_000, 2_500_000
+"""Bytes of a layer; an image has two. Parallel programs cut only what is larger."""
+
+
+def saved(layer_bytes: int) -> Make:
+    def make(_: Workshop, directory: Path, key: str) -> Path:
+        image = random_image(key, media="docker", layer_bytes=layer_bytes)
+        docker_archive(directory / "out.tar", {name_of(key): image})
+        return directory / "out.tar"
+
+    return make
+
+
+def layout(layer_bytes: int) -> Make:
+    def make(_: Workshop, directory: Path, key: str) -> Path:
+        one(directory, key, layer_bytes=layer_bytes)
+        return packed(directory / "source")
+
+    return make
+
+
+def through(*words: str, proof: str = "") -> Pack:
+    """Pack by a command that reads its standard input and writes its standard output.
+
+    Some programs write one frame whatever they are told when there is little to do: `proof` is a
+    command that fails (with the packed file as `$1`) unless the file is of the kind that is meant.
+    """
+
+    def pack(source: Path, target: Path) -> None:
+        with source.open("rb") as reading, target.open("wb") as writing:
+            subprocess.run(words, stdin=reading, stdout=writing, check=True, timeout=60)
+        if proof:
+            subprocess.run(["sh", "-c", proof, "sh", target], check=True, timeout=60)
+
+    return pack
+
+
+def repack(*words: str) -> Pack:
+    """Unpack, and pack again with a tar that compresses by itself."""
+    again = " ".join(words)
+    return through("sh", "-ec", f"d=$(mktemp -d); tar -C $d -xf -; {again} -C $d -cf - .; rm -r $d")
+
+
+def halves(program: str) -> Pack:
+    """Two files one after the other, as `cat` joins them."""
+    return through("sh", "-ec", f"dd bs=30000 count=1 status=none | {program}; {program}")
+
+
+FRAMES = "zstd -lv $1 2>&1 | grep -q 'Zstandard Frames: [2-9]'"
+WINDOW = "zstd -lv $1 2>&1 | grep -q 'Window Size: 128 MiB'"
+STREAMS = "test $(grep -ao 'BZh[1-9]1AY&SY' $1 | wc -l) -gt 2"
+BLOCKS = "test $(xz --robot -l $1 | awk '/^file/ {print $3}') -gt 1"
+DICTIONARY = "xz -lvv $1 | grep -q dict=64MiB"
+SUFFIXES = {
+    "none": ".tar",
+    "gzip": ".tar.gz",
+    "zstd": ".tar.zst",
+    "lz4": ".tar.lz4",
+    "bzip2": ".tar.bz2",
+    "xz": ".tar.xz",
+}
+Program = tuple[str, str, str, str, int, Pack]
+PROGRAMS: tuple[Program, ...] = (
+    ("gzip", "gzip", "`gzip`", "gzip", SMALL, through("gzip", "-c")),
+    ("gzip-two", "gzip", "`gzip`, two members joined", "gzip", SMALL, halves("gzip -c")),
+    ("pigz", "gzip", "`pigz`", "pigz", LARGE, through("pigz", "-c")),
+    ("tar-gzip", "gzip", "`tar --gzip`", "tar", SMALL, repack("tar", "--gzip")),
+    ("bsdtar-gzip", "gzip", "`bsdtar --gzip`", "bsdtar", SMALL, repack("bsdtar", "--gzip")),
+    ("zstd", "zstd", "`zstd`", "zstd", SMALL, through("zstd", "-q", "-c")),
+    ("zstd-two", "zstd", "`zstd`, two frames joined", "zstd", SMALL, halves("zstd -q -c")),
+    (
+        "zstd-long",
+        "zstd",
+        "`zstd -19 --long=27`",
+        "zstd",
+        SMALL,
+        through("zstd", "-q", "-19", "--long=27", "-c", proof=WINDOW),
+    ),
+    ("zstd-threads", "zstd", "`zstd -T0`", "zstd", LARGE, through("zstd", "-q", "-T0", "-c")),
+    (
+        "pzstd",
+        "zstd",
+        "`pzstd`, several frames",
+        "pzstd",
+        LARGE,
+        through("pzstd", "-q", "-1", "-p", "2", "-c", proof=FRAMES),
+    ),
+    ("tar-zstd", "zstd", "`tar --zstd`", "zstd", SMALL, repack("tar", "--zstd")),
+    ("bsdtar-zstd", "zstd", "`bsdtar --zstd`", "bsdtar", SMALL, repack("bsdtar", "--zstd")),
+)
+
+
+def _rows() -> list[Row]:
+    found = [
+        Row("plain-docker", "compression", "nothing", "docker-archive", saved(SMALL)),
+        Row("plain-oci", "compression", "nothing", "OCI layout", layout(SMALL)),
+    ]
+    for key, compression, made_by, needs, size, pack in PROGRAMS:
+        for short, holds, make in (
+            ("docker", "docker-archive", saved(size)),
+            ("oci", "OCI layout", layout(size)),
+        ):
+            suffix = SUFFIXES[compression]
+            names = (f"{key}-{short}", "compression", made_by, holds)
+            found.append(Row(*names, make, (needs,), False, compression, pack, suffix))
+    return found
+
+
+ROWS = _rows()

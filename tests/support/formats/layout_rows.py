@@ -1,0 +1,296 @@
+"""OCI layouts: who writes them, and what they may hold."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from support.formats.row import Make, Row, name_of
+from support.formats.sources import PLATFORMS, context, one, pair, push, several_platforms
+from support.formats.workshop import Workshop
+from support.images import oci_archive
+from support.skopeo import run, skopeo
+
+ONE = "one image"
+ALL = "three platforms"
+
+
+def packed(directory: Path) -> Path:
+    """A layout directory as `tar -C DIR .` packs it."""
+    out = directory.with_name(f"{directory.name}.tar")
+    run("tar", "-C", directory, "-cf", out, ".")
+    return out
+
+
+# skopeo
+
+
+def by_skopeo(_: Workshop, directory: Path, key: str, *, compression: str = "gzip") -> Path:
+    source, out = one(directory, key, compression=compression), directory / "out.tar"
+    skopeo("copy", "--preserve-digests", source, f"oci-archive:{out}:{name_of(key)}")
+    return out
+
+
+def by_skopeo_all(_: Workshop, directory: Path, key: str) -> Path:
+    source, out = several_platforms(directory, key), directory / "out.tar"
+    skopeo("copy", "--all", "--preserve-digests", source, f"oci-archive:{out}:{name_of(key)}")
+    return out
+
+
+def by_skopeo_directory(_: Workshop, directory: Path, key: str) -> Path:
+    """Two images into one layout."""
+    for number in (1, 2):
+        image = one(directory / str(number), f"{key}/{number}", compression="gzip")
+        skopeo("copy", image, f"oci:{directory / 'layout'}:{name_of(key, number)}")
+    return packed(directory / "layout")
+
+
+# podman, buildah
+
+
+def by_podman(shop: Workshop, directory: Path, key: str) -> Path:
+    shop.podman("load", "--input", by_skopeo(shop, directory, key))
+    out = directory / "saved.tar"
+    shop.podman("save", "--format=oci-archive", "--output", out, name_of(key))
+    return out
+
+
+def by_podman_directory(shop: Workshop, directory: Path, key: str) -> Path:
+    shop.podman("load", "--input", by_skopeo(shop, directory, key))
+    out = directory / "saved"
+    shop.podman("save", "--format=oci-dir", "--output", out, name_of(key))
+    return out
+
+
+def by_buildah(shop: Workshop, directory: Path, key: str, *, form: str = "oci-archive") -> Path:
+    out, name = directory / "out", name_of(key)
+    shop.build(context(directory, key), "--tag", name)
+    shop.buildah("push", name, f"{form}:{out}:{name}")
+    return out
+
+
+def by_buildah_all(shop: Workshop, directory: Path, key: str) -> Path:
+    out, name = directory / "out.tar", name_of(key)
+    platforms = f"--platform={','.join(PLATFORMS)}"
+    shop.build(context(directory, key), platforms, "--manifest", name)
+    shop.buildah("manifest", "push", "--all", name, f"oci-archive:{out}:{name}")
+    return out
+
+
+# BuildKit
+
+
+def by_buildx(output: str, *flags: str) -> Make:
+    def make(shop: Workshop, directory: Path, key: str) -> Path:
+        out = directory / "out.tar"
+        docker = shop.docker("trixie", containerd_store=True)
+        where = f"--output={output},dest={out},name={name_of(key)}"
+        docker.buildx("build", "--quiet", where, *flags, context(directory, key))
+        return out
+
+    return make
+
+
+def saved_build(shop: Workshop, directory: Path, key: str) -> Path:
+    """`docker save` of what `docker build` made for several platforms, with attestations."""
+    out = directory / "out.tar"
+    docker = shop.docker("trixie", containerd_store=True)
+    flags = ["--provenance=mode=max", f"--platform={','.join(PLATFORMS)}"]
+    docker.buildx("build", "--quiet", *flags, "--tag", name_of(key), context(directory, key))
+    docker("save", "--output", out, name_of(key))
+    return out
+
+
+def saved_platform(shop: Workshop, directory: Path, key: str) -> Path:
+    out = directory / "out.tar"
+    docker = shop.docker("forky", containerd_store=True)
+    flags = ["--provenance=false", f"--platform={','.join(PLATFORMS)}"]
+    docker.buildx("build", "--quiet", *flags, "--tag", name_of(key), context(directory, key))
+    docker("save", "--platform=linux/arm64", "--output", out, name_of(key))
+    return out
+
+
+# containerd
+
+
+def by_ctr(shop: Workshop, directory: Path, key: str, *, flags: Sequence[str] = ()) -> Path:
+    """What `ctr images export` makes of an image of several platforms."""
+    out, space = directory / "exported.tar", f"export-{key}"
+    flagged = ["--local"] if "--local" in shop.ctr("images", "export", "--help").stdout else []
+    source = by_skopeo_all(shop, directory, key)
+    for words in (
+        ["import", "--all-platforms", "--no-unpack", *flagged, source],
+        ["export", *flagged, *flags, out, name_of(key)],
+    ):
+        done = shop.ctr("-n", space, "images", *words)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+def by_ctr_several(shop: Workshop, directory: Path, key: str) -> Path:
+    out, source, space = directory / "out.tar", directory / "pair.tar", f"export-{key}"
+    oci_archive(source, pair(key))
+    flagged = ["--local"] if "--local" in shop.ctr("images", "export", "--help").stdout else []
+    names = [name_of(key), f"docker.io/acme/{key}:latest", name_of(key, 2)]
+    for words in (["import", "--no-unpack", *flagged, source], ["export", *flagged, out, *names]):
+        done = shop.ctr("-n", space, "images", *words)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+# umoci, crane, oras
+
+
+def by_umoci(_: Workshop, directory: Path, key: str) -> Path:
+    made = directory / "layout"
+    image = f"{made}:{key}"
+    run("umoci", "init", "--layout", made)
+    run("umoci", "new", "--image", image)
+    bundle = directory / "bundle"
+    run("umoci", "unpack", "--rootless", "--image", image, bundle)
+    (bundle / "rootfs/data").write_text(key * 1000)
+    run("umoci", "repack", "--image", image, bundle)
+    run("umoci", "config", "--image", image, "--config.cmd=/bin/true", f"--author={key}")
+    run("umoci", "gc", "--layout", made)
+    return packed(made)
+
+
+def by_crane(shop: Workshop, directory: Path, key: str) -> Path:
+    name = push(shop, several_platforms(directory, key), key)
+    run(shop.program("forky", "crane"), "pull", "--format=oci", name, directory / "layout")
+    return packed(directory / "layout")
+
+
+def by_oras(shop: Workshop, directory: Path, key: str) -> Path:
+    name = push(shop, several_platforms(directory, key), key)
+    copy = ["cp", "--recursive", "--from-plain-http", "--to-oci-layout"]
+    run(shop.program("trixie", "oras"), *copy, name, f"{directory / 'layout'}:{key}")
+    return packed(directory / "layout")
+
+
+def _row(
+    key: str, made_by: str, holds: str, make: Make, *needs: str, root: bool = False, **more: Any
+) -> Row:
+    return Row(key, "oci", made_by, holds, make, needs, root, **more)
+
+
+def _built(key: str, made_by: str, holds: str, make: Make) -> Row:
+    return _row(key, made_by, holds, make, "containerd", "runc", root=True)
+
+
+BUILD = "`docker buildx build --output "
+EXPORT = "`ctr images export"
+NO_PROOF = "--provenance=false"
+EVERY = f"--platform={','.join(PLATFORMS)}"
+PROVEN = "three platforms with attestations"
+ROWS = [
+    _row("skopeo-oci", "`skopeo copy … oci-archive:`", ONE, by_skopeo),
+    _row(
+        "skopeo-zstd",
+        "`skopeo copy … oci-archive:`",
+        "one image, zstd layers",
+        functools.partial(by_skopeo, compression="zstd"),
+    ),
+    _row("skopeo-all", "`skopeo copy --all … oci-archive:`", ALL, by_skopeo_all),
+    _row("skopeo-layout", "`skopeo copy … oci:`, `tar`", "two images", by_skopeo_directory),
+    _row("podman-oci", "`podman save --format=oci-archive`", ONE, by_podman, "podman", root=True),
+    _row("buildah-oci", "`buildah push … oci-archive:`", ONE, by_buildah, "buildah", root=True),
+    _row(
+        "buildah-all",
+        "`buildah manifest push --all … oci-archive:`",
+        ALL,
+        by_buildah_all,
+        "buildah",
+        root=True,
+    ),
+    _built("buildx-oci", BUILD + "type=oci`", ONE, by_buildx("type=oci", NO_PROOF)),
+    _built(
+        "buildx-all",
+        BUILD + "type=oci`",
+        PROVEN,
+        by_buildx("type=oci", EVERY, "--provenance=mode=max"),
+    ),
+    _built(
+        "buildx-zstd",
+        BUILD + "type=oci,compression=zstd`",
+        "one image, zstd layers",
+        by_buildx("type=oci,compression=zstd,force-compression=true", NO_PROOF),
+    ),
+    _built(
+        "buildx-estargz",
+        BUILD + "type=oci,compression=estargz`",
+        "one image, eStargz layers",
+        by_buildx("type=oci,compression=estargz,force-compression=true", NO_PROOF),
+    ),
+    _built(
+        "buildx-docker",
+        BUILD + "type=docker`",
+        "one image and a `manifest.json`",
+        by_buildx("type=docker", NO_PROOF),
+    ),
+    _built(
+        "build-save",
+        "`docker build`, `docker save` (Docker 26, containerd's store)",
+        PROVEN,
+        saved_build,
+    ),
+    _built(
+        "save-platform",
+        "`docker save --platform` (Docker 28+, containerd's store)",
+        "one of three platforms",
+        saved_platform,
+    ),
+    _row(
+        "ctr-one",
+        EXPORT + "`",
+        "one of three platforms and a `manifest.json`",
+        by_ctr,
+        "containerd",
+        "ctr",
+        root=True,
+        containerd=False,  # its own importer asks for all platforms
+        skopeo=False,
+    ),
+    _row(
+        "ctr-all",
+        EXPORT + " --all-platforms`",
+        "three platforms and a `manifest.json`",
+        functools.partial(by_ctr, flags=["--all-platforms"]),
+        "containerd",
+        "ctr",
+        root=True,
+    ),
+    _row(
+        "ctr-plain",
+        EXPORT + " --all-platforms --skip-manifest-json`",
+        ALL,
+        functools.partial(by_ctr, flags=["--all-platforms", "--skip-manifest-json"]),
+        "containerd",
+        "ctr",
+        root=True,
+    ),
+    _row(
+        "ctr-several",
+        EXPORT + "`",
+        "two images, three names",
+        by_ctr_several,
+        "containerd",
+        "ctr",
+        root=True,
+    ),
+    _row("umoci", "`umoci`, `tar`", "one image, its name only a tag", by_umoci, "umoci"),
+    _row(
+        "crane-oci",
+        "`crane pull --format=oci`, `tar`",
+        ALL + ", no name",
+        by_crane,
+        "docker-registry",
+    ),
+    _row(
+        "oras-cp",
+        "`oras cp --to-oci-layout`, `tar`",
+        ALL + ", their name only a tag",
+        by_oras,
+        "docker-registry",
+    ),
+]
