@@ -29,7 +29,7 @@ from airside.index import IndexWriter
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag
-from airside.reading import Progress, Reader, Reading, read_archive
+from airside.reading import ARCHIVE_SUFFIXES, Progress, Reader, Reading, read_archive
 from airside.settle import StatKey
 from airside.spool import Stop
 from airside.store.guard import StoreGuard
@@ -303,7 +303,7 @@ def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:
 def unnamed_repository(path: Path) -> Repository:
     """Where the documents of an archive without names are reachable by digest."""
     stem = path.name.lower()
-    for suffix in (".gz", ".zst", ".tgz", ".tzst", ".tar"):
+    for suffix in (*ARCHIVE_SUFFIXES, ".tar"):  # x.tar.gz has two
         stem = stem.removesuffix(suffix)
     return Repository("", f"{UNNAMED}/{_NOT_IN_PATH.sub('-', stem).strip('-') or 'archive'}")
 

@@ -388,19 +388,21 @@ def _check_end(cut: ArchiveTruncatedError | None, judgement: Judgement, notes: l
 
 
 _SUFFIXES = {
+    Compression.NONE: (".tar",),
     Compression.GZIP: (".gz", ".tgz"),
     Compression.ZSTD: (".zst", ".tzst", ".zstd"),
-    Compression.NONE: (".tar",),
+    Compression.LZ4: (".lz4", ".tlz4"),
+    Compression.BZIP2: (".bz2", ".tbz", ".tbz2"),
+    Compression.XZ: (".xz", ".txz"),
 }
-_COMPRESSED_SUFFIXES = (
-    ".gz", ".tgz", ".zst", ".tzst", ".zstd", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4",
-)  # fmt: skip
+ARCHIVE_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+"""How the names of archives end."""
 
 
 def _name_notes(path: Path, compression: Compression) -> list[str]:
     """A name that promises another compression is worth a note, never a failure."""
     suffix = path.suffix.lower()
-    if suffix not in (*_COMPRESSED_SUFFIXES, ".tar") or suffix in _SUFFIXES[compression]:
+    if suffix not in ARCHIVE_SUFFIXES or suffix in _SUFFIXES[compression]:
         return []
     what = "a plain tar" if compression is Compression.NONE else compression.value
     return [f"this is {what}, named {suffix}"]

@@ -19,10 +19,12 @@ import shutil
 import struct
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
+
+import lz4.frame
 
 from airside.archive.writer import (
     OCI_LAYER,
@@ -327,8 +329,19 @@ def compress(data: bytes, compression: str) -> bytes:
         return _stored_gzip(data)
     if compression == "zstd":
         return zstd.compress(data)
+    if compression in _OF_TESTS:
+        return _OF_TESTS[compression](data)
     assert compression == "none", compression
     return data
+
+
+_OF_TESTS: Mapping[str, Callable[[bytes], bytes]] = {
+    "lz4": lambda data: lz4.frame.compress(data, content_checksum=True),
+    "lz4-bare": lz4.frame.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+}
+"""Compressions that the writer does not know; `lz4-bare` has no checksum."""
 
 
 def _stored_gzip(data: bytes) -> bytes:
@@ -349,14 +362,11 @@ Names = str | tuple[str, ...]
 
 @contextlib.contextmanager
 def open_output(path: Path, compression: str = "none") -> Iterator[BinaryIO]:
-    """A new file, also with the compressions that only tests write: bz2, xz, stored."""
-    if compression == "stored":
+    """A new file, also with the compressions that only tests write."""
+    if compression in {"stored", *_OF_TESTS}:
         buffer = io.BytesIO()
         yield buffer
-        path.write_bytes(_stored_gzip(buffer.getvalue()))
-    elif compression in {"bz2", "xz"}:
-        with {"bz2": bz2.open, "xz": lzma.open}[compression](path, "wb") as out:
-            yield out
+        path.write_bytes(compress(buffer.getvalue(), compression))
     else:
         with open_compressed(path, compression) as out:
             yield out

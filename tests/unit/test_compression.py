@@ -1,10 +1,13 @@
+import bz2
 import gzip
+import lzma
 import random
 import struct
 import threading
 import zlib
 from collections.abc import Iterable
 
+import lz4.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +56,13 @@ def gz_with_every_header_field(data: bytes) -> bytes:
     return header + body + struct.pack("<II", zlib.crc32(data), len(data))
 
 
+DELTA = [{"id": lzma.FILTER_DELTA, "dist": 4}, {"id": lzma.FILTER_LZMA2, "preset": 3}]
+
+
+def lz(data: bytes, **options: object) -> bytes:
+    return lz4.frame.compress(data, content_checksum=True, **options)
+
+
 WHOLE = {
     "gzip": (gz(DATA), DATA),
     "gzip, two members": (gz(DATA) + gz(MORE), DATA + MORE),
@@ -65,10 +75,29 @@ WHOLE = {
     "zstd, skippable frames": (SKIPPABLE + zs(DATA) + SKIPPABLE + zs(MORE), DATA + MORE),
     "zstd, padded": (zs(DATA) + bytes(3), DATA),
     "zstd, empty frame": (zs(b"") + zs(DATA), DATA),
+    "lz4": (lz(DATA), DATA),
+    "lz4, two frames": (lz(DATA) + lz(MORE), DATA + MORE),
+    "lz4, skippable frames": (SKIPPABLE + lz(DATA) + SKIPPABLE + lz(MORE), DATA + MORE),
+    "lz4, padded": (lz(DATA) + bytes(3), DATA),
+    "lz4, empty frame": (lz(b"") + lz(DATA), DATA),
+    "lz4, linked blocks": (lz(DATA * 99, block_linked=True, block_size=4), DATA * 99),
+    "lz4, of its own blocks": (lz(DATA * 99, block_linked=False, block_size=4), DATA * 99),
+    "bzip2": (bz2.compress(DATA), DATA),
+    "bzip2, two streams": (bz2.compress(DATA) + bz2.compress(MORE, 1), DATA + MORE),
+    "bzip2, padded": (bz2.compress(DATA) + bytes(7), DATA),
+    "bzip2, empty stream": (bz2.compress(b"") + bz2.compress(DATA), DATA),
+    "xz": (lzma.compress(DATA), DATA),
+    "xz, two streams": (lzma.compress(DATA) + lzma.compress(MORE), DATA + MORE),
+    "xz, padding between": (lzma.compress(DATA) + bytes(8) + lzma.compress(MORE), DATA + MORE),
+    "xz, padded": (lzma.compress(DATA) + bytes(4), DATA),
+    "xz, padded oddly": (lzma.compress(DATA) + bytes(5), DATA),
+    "xz, empty stream": (lzma.compress(b"") + lzma.compress(DATA), DATA),
+    "xz, a filter before": (lzma.compress(DATA, filters=DELTA), DATA),
+    "xz, no check": (lzma.compress(DATA, check=lzma.CHECK_NONE), DATA),
     "none": (DATA, DATA),
 }
 ALL = pytest.mark.parametrize(("packed", "plain"), WHOLE.values(), ids=WHOLE)
-BOTH = pytest.mark.parametrize("pack", [gz, zs])
+EACH = pytest.mark.parametrize("pack", [gz, zs, lz, bz2.compress, lzma.compress])
 
 
 def unpack(
@@ -103,6 +132,12 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
         (gz(b""), Compression.GZIP),
         (zs(b""), Compression.ZSTD),
         (SKIPPABLE, Compression.ZSTD),
+        (SKIPPABLE + zs(b""), Compression.ZSTD),
+        (SKIPPABLE + SKIPPABLE + lz(b""), Compression.LZ4),
+        (lz(b""), Compression.LZ4),
+        (bz2.compress(b""), Compression.BZIP2),
+        (bz2.compress(DATA, 1), Compression.BZIP2),
+        (lzma.compress(b""), Compression.XZ),
         (b"", Compression.NONE),
         (b"\x1f", Compression.NONE),
         (b"manifest.json" + bytes(100), Compression.NONE),
@@ -116,9 +151,6 @@ def test_the_compression_is_told_by_the_first_bytes(head: bytes, found: Compress
 @pytest.mark.parametrize(
     ("head", "name"),
     [
-        (b"\xfd7zXZ\x00\x00\x04", "xz"),
-        (b"BZh91AY&SY", "bzip2"),
-        (b"\x04\x22\x4d\x18", "lz4"),
         (b"\x02\x21\x4c\x18", "lz4 (the legacy frame)"),
         (b"\x5d\x00\x00\x80\x00" + b"\xff" * 8 + bytes(3), "lzma"),
         (b"\x5d\x00\x00\x80\x00" + struct.pack("<Q", 10_000) + bytes(3), "lzma"),
@@ -156,8 +188,16 @@ def test_data_that_comes_byte_by_byte_gives_the_same_result(packed: bytes, plain
 
 @pytest.mark.parametrize(
     "packed",
-    [gz(DATA), gz_with_every_header_field(DATA), zs(DATA), SKIPPABLE + zs(DATA)],
-    ids=["gzip", "gzip, every header field", "zstd", "zstd, skippable frame"],
+    [
+        gz(DATA),
+        gz_with_every_header_field(DATA),
+        zs(DATA),
+        SKIPPABLE + zs(DATA),
+        lz(DATA),
+        bz2.compress(DATA),
+        lzma.compress(DATA),
+    ],
+    ids=["gzip", "gzip, fields", "zstd", "zstd, skippable frame", "lz4", "bzip2", "xz"],
 )
 def test_no_truncation_is_accepted_as_whole(packed: bytes) -> None:
     kind = detect_compression(packed)
@@ -173,7 +213,7 @@ def test_no_truncation_is_accepted_as_whole(packed: bytes) -> None:
         assert DATA.startswith(b"".join(got))
 
 
-@BOTH
+@EACH
 def test_a_second_frame_that_is_cut_is_truncated(pack) -> None:
     first, second = pack(DATA), pack(MORE)
     for end in range(1, len(second)):
@@ -181,7 +221,7 @@ def test_a_second_frame_that_is_cut_is_truncated(pack) -> None:
             unpack(first + second[:end])
 
 
-@BOTH
+@EACH
 def test_zero_padding_is_accepted_with_a_note(pack) -> None:
     for count in (1, 2, 3, 4, 511, 3 * MIB):
         notes: list[str] = []
@@ -190,7 +230,7 @@ def test_zero_padding_is_accepted_with_a_note(pack) -> None:
         assert str(count) in notes[0]
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("rest", [b"x", b"junk" * 9, bytes(512) + b"x", bytes(2 * MIB) + b"x"])
 def test_other_bytes_at_the_end_are_told_after_all_data_was_given(pack, rest: bytes) -> None:
     parts = iter_decompressed(
@@ -208,8 +248,15 @@ def test_other_bytes_at_the_end_are_told_after_all_data_was_given(pack, rest: by
 
 @pytest.mark.parametrize(
     "packed",
-    [gz(DATA), gz_with_every_header_field(DATA), zs(DATA)],
-    ids=["gzip", "gzip, every header field", "zstd"],
+    [
+        gz(DATA),
+        gz_with_every_header_field(DATA),
+        zs(DATA),
+        lz(DATA),
+        bz2.compress(DATA),
+        lzma.compress(DATA),
+    ],
+    ids=["gzip", "gzip, every header field", "zstd", "lz4", "bzip2", "xz"],
 )
 def test_no_flipped_bit_changes_the_data_unnoticed(packed: bytes) -> None:
     kind = detect_compression(packed)
@@ -228,10 +275,11 @@ def test_no_flipped_bit_changes_the_data_unnoticed(packed: bytes) -> None:
         assert got == DATA
 
 
-@BOTH
+@EACH
 def test_a_damaged_checksum_is_a_format_error(pack) -> None:
     damaged = bytearray(pack(DATA))
-    damaged[-5 if pack is gz else -1] ^= 0x10
+    place = {gz: -5, bz2.compress: -3, lzma.compress: -40}.get(pack, -1)
+    damaged[place] ^= 0x10
     with pytest.raises(ArchiveFormatError):
         unpack(bytes(damaged))
 
@@ -258,7 +306,16 @@ def test_an_endless_name_in_a_gzip_header_is_refused() -> None:
         unpack(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 200_000)
 
 
-@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
+@EACH
+def test_a_damaged_second_frame_is_never_lost_silently(pack) -> None:
+    """The file classes of the library give the first frame alone, without an error."""
+    first, second = pack(DATA), bytearray(pack(MORE))
+    second[len(second) // 2] ^= 0x40
+    with pytest.raises((ArchiveFormatError, ArchiveTruncatedError)):
+        unpack(first + bytes(second))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Compression if kind is not Compression.NONE])
 def test_data_of_another_kind_is_refused(kind: Compression) -> None:
     windows = WindowBudget(MIB)
     with pytest.raises(ArchiveFormatError):
@@ -270,7 +327,7 @@ def test_data_of_another_kind_is_refused(kind: Compression) -> None:
 # Limits
 
 
-@BOTH
+@EACH
 def test_a_bomb_comes_in_small_chunks(pack) -> None:
     bomb = pack(bytes(40 * MIB))
     assert len(bomb) < MIB
@@ -288,7 +345,7 @@ def test_a_bomb_comes_in_small_chunks(pack) -> None:
     assert max(sizes) <= CHUNK_BYTES
 
 
-@pytest.mark.parametrize("pack", [gz, zs, bytes])
+@pytest.mark.parametrize("pack", [gz, zs, lz, bz2.compress, lzma.compress, bytes])
 def test_large_data_comes_in_chunks_of_at_most_a_mebibyte(pack) -> None:
     packed = pack(_RANDOM.randbytes(3 * MIB + 17))
     chunks = iter_decompressed(
@@ -301,7 +358,7 @@ def test_large_data_comes_in_chunks_of_at_most_a_mebibyte(pack) -> None:
     assert max(map(len, chunks)) <= CHUNK_BYTES
 
 
-@pytest.mark.parametrize("pack", [gz, zs, bytes])
+@pytest.mark.parametrize("pack", [gz, zs, lz, bz2.compress, lzma.compress, bytes])
 def test_more_than_total_bytes_is_refused(pack) -> None:
     packed = pack(b"tar" * 1000)
     assert len(unpack(packed, Limits(total_bytes=3000))) == 3000
@@ -310,7 +367,7 @@ def test_more_than_total_bytes_is_refused(pack) -> None:
     assert caught.value.context["limit"] == "limits.total_bytes"
 
 
-@BOTH
+@EACH
 def test_the_ratio_counts_only_past_the_first_bytes(pack, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = pack(bytes(8 * MIB))
     assert len(unpack(bomb, Limits(ratio=50))) == 8 * MIB
@@ -335,6 +392,46 @@ def test_a_zstd_window_above_the_limit_is_refused_and_one_at_it_is_read() -> Non
     with pytest.raises(ArchiveLimitError) as caught:
         unpack(packed, Limits(window_bytes=2 * MIB - 1))
     assert caught.value.context["limit"] == "limits.window_bytes"
+
+
+@pytest.mark.parametrize(
+    ("packed", "window_bytes"),
+    [
+        (lzma.compress(DATA, preset=6), 8 * MIB),
+        (lzma.compress(DATA, preset=9), 64 * MIB),
+        (lzma.compress(DATA, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 3 << 19}]), 3 << 19),
+        (lzma.compress(b"") + lzma.compress(DATA, preset=0), 256 * 1024),
+        (bz2.compress(DATA, 1), 500_000),
+        (bz2.compress(DATA), 3_700_000),
+        (lz(DATA, block_size=4), 192 * 1024),
+        (lz(DATA * 4000, block_size=7), 8 * MIB + 65_536),
+    ],
+)
+def test_each_kind_holds_the_memory_that_its_header_asks_for(packed, window_bytes) -> None:
+    windows = WindowBudget(128 * MIB)
+    kind = detect_compression(packed)
+    parts = iter_decompressed([packed], kind, limits=Limits(), windows=windows, notes=[])
+    next(parts)
+    assert windows.held_bytes == window_bytes
+    parts.close()
+    assert unpack(packed, Limits(window_bytes=window_bytes)).startswith(DATA)
+    with pytest.raises(ArchiveLimitError) as caught:
+        unpack(packed, Limits(window_bytes=window_bytes - 1))
+    assert caught.value.context["limit"] == "limits.window_bytes"
+
+
+def test_a_later_block_of_xz_with_a_larger_dictionary_is_bounded_too() -> None:
+    small = lzma.compress(b"", preset=0) + lzma.compress(DATA, preset=0)
+    large = lzma.compress(DATA, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}])
+    with pytest.raises(ArchiveLimitError):
+        unpack(small + large)
+
+
+def test_an_lz4_frame_that_needs_a_dictionary_is_refused() -> None:
+    packed = bytearray(lz(DATA))
+    packed[4] |= 1
+    with pytest.raises(ArchiveFormatError, match="dictionary"):
+        unpack(bytes(packed))
 
 
 @pytest.mark.parametrize("size", [10, 255, 256, 300, 65_791, 65_792, 100_000])

@@ -413,7 +413,7 @@ def test_files_can_be_damaged(tmp_path):
     assert path.read_bytes() == b"ab"
 
 
-@pytest.mark.parametrize("compression", ["bz2", "xz", "stored"])
+@pytest.mark.parametrize("compression", ["bzip2", "xz", "stored"])
 def test_tests_write_compressions_that_the_writer_does_not(tmp_path, compression):
     image = random_image(1, media="docker")
     docker_archive(tmp_path / "a", {"x:1": image}, compression=compression)

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from airside.archive.compression import ByteSource, TrailingBytesError, compression_name
+from airside.archive.compression import TrailingBytesError, compression_name
 from airside.archive.members import Member, member_of, name_text, over_limit, parse_pax
+from airside.archive.source import ByteSource
 from airside.config import CHUNK_BYTES, MIB, Limits
 from airside.errors import (
     ArchiveError,
