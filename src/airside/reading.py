@@ -200,7 +200,7 @@ class _Source:
         self, compression: Compression, head: bytes
     ) -> tuple[Plan, ArchiveTruncatedError | None]:
         """Read a compressed tar once; the plan is made afterwards."""
-        needed_bytes = content_bytes(head, compression)
+        needed_bytes = content_bytes(head, compression, self._read_at, self.size_bytes)
         if needed_bytes is not None:
             self._check_size(needed_bytes)
             self.reader.store.check_space(needed_bytes)
@@ -220,6 +220,9 @@ class _Source:
         spool = self.spool
         draft = self._draft(frozenset(spool.members), spool.read, cut)
         return draft.assemble(spool.facts(draft.members), spool.read), cut
+
+    def _read_at(self, count: int, offset: int) -> bytes:
+        return os.pread(self.file.fileno(), count, offset)
 
     def _check_size(self, needed_bytes: int) -> None:
         """A damaged header may ask for any size: that is no full disk."""
@@ -322,9 +325,10 @@ def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Pl
     if reader.settings.verify_diff_ids == "never" or not plan.unvouched:
         return plan
     problems: list[Problem] = []
+    notes: dict[str, None] = {}
     wrong: set[Digest] = set()
     for layer in plan.unvouched:
-        reason = _diff_id_problem(reader, spool, layer, stop)
+        reason = _diff_id_problem(reader, spool, layer, stop, notes)
         if reason:
             wrong.add(layer.layer)
             problems.append(Problem(reason, blob=str(layer.layer)))
@@ -335,15 +339,25 @@ def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Pl
         and any(child.digest in wrong for child in document.children)
     }
     return replace(
-        plan, problems=(*plan.problems, *problems), rejected=plan.rejected | frozenset(rejected)
+        plan,
+        problems=(*plan.problems, *problems),
+        notes=(*plan.notes, *notes),
+        rejected=plan.rejected | frozenset(rejected),
     )
 
 
-def _diff_id_problem(reader: Reader, spool: Spool, layer: Unpacked, stop: Stop) -> str:
+def _diff_id_problem(
+    reader: Reader, spool: Spool, layer: Unpacked, stop: Stop, notes: dict[str, None]
+) -> str:
     hasher = new_hasher(layer.diff_id.algorithm)
     try:
         with spool.open(layer.member) as file:
             compression = detect_compression(file.read(_HEAD_BYTES))
+            if compression in _NOT_RUNNABLE:
+                notes[
+                    f"layer {layer.member} is compressed with {compression.value}: the image is "
+                    "stored and served, but containerd and Docker cannot run it"
+                ] = None
             file.seek(0)
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
             for chunk in iter_decompressed(
@@ -364,6 +378,10 @@ def _diff_id_problem(reader: Reader, spool: Spool, layer: Unpacked, stop: Stop) 
         f"layer {layer.member} decompresses to {found}, the config says {layer.diff_id}: "
         "its bytes are damaged"
     )
+
+
+_NOT_RUNNABLE = frozenset({Compression.LZ4, Compression.BZIP2, Compression.XZ})
+"""Compressions of layers that no runtime unpacks (image-spec, layer.md: tar, gzip, zstd)."""
 
 
 def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:

@@ -580,7 +580,38 @@ def test_a_byte_source_reads_the_same_bytes_whatever_the_chunks(
 
 def test_zstd_header_tells_how_many_bytes_come_out():
     packed = zstd.compress(b"x" * 5000)
-    assert content_bytes(packed, Compression.ZSTD) == 5000
-    assert content_bytes(b"\x50\x2a\x4d\x18\x00\x00\x00\x00", Compression.ZSTD) == 0
-    assert content_bytes(b"\x28\xb5\x2f\xfd\x08", Compression.ZSTD) is None
-    assert content_bytes(gzip.compress(b"x"), Compression.GZIP) is None
+    assert size_of(packed) == 5000
+    assert size_of(b"\x50\x2a\x4d\x18\x00\x00\x00\x00", Compression.ZSTD) == 0
+    assert size_of(b"\x28\xb5\x2f\xfd\x08") is None
+    assert size_of(gzip.compress(b"x")) is None
+    assert size_of(bz2.compress(b"x")) is None
+    assert size_of(lz(DATA, store_size=True)) == len(DATA)
+    assert size_of(lz(DATA, store_size=False)) is None
+
+
+def size_of(packed: bytes, kind: Compression | None = None) -> int | None:
+    """The size that a file says it has."""
+
+    def read(count: int, offset: int) -> bytes:
+        return packed[offset : offset + count]
+
+    return content_bytes(packed[:4096], kind or detect_compression(packed), read, len(packed))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in WHOLE if name.startswith("xz") and "oddly" not in name]
+)
+def test_the_indexes_of_xz_tell_the_whole_size(name: str) -> None:
+    packed, plain = WHOLE[name]
+    assert size_of(packed) == len(plain)
+    for end in range(len(packed)):
+        found = size_of(packed[:end], Compression.XZ)
+        assert found is None or found <= len(plain)
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_what_is_no_index_of_xz_tells_nothing_or_anything(noise: bytes, place: int) -> None:
+    packed = lzma.compress(DATA)
+    damaged = packed[: -(place % 60) or None] + noise + b"YZ"
+    found = size_of(damaged, Compression.XZ)
+    assert found is None or found >= 0

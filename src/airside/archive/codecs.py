@@ -221,6 +221,13 @@ def _begin_lz4(source: ByteSource, limits: Limits) -> Frame | None:
     return Frame(window_bytes, _Lz4Decoder)
 
 
+def lz4_content_bytes(head: bytes) -> int | None:
+    """The content size that a frame header has, if it has one."""
+    if len(head) < 14 or head[:4] != _LZ4_MAGIC or not head[4] & 0x08:
+        return None
+    return int.from_bytes(head[6:14], "little")
+
+
 # bzip2
 
 _BZIP2_MAGICS = tuple(b"BZh%d" % level for level in range(1, 10))
@@ -272,10 +279,10 @@ def _xz_dictionary(header: bytes) -> int:
     flags, at = header[1], 2
     for bit in (0x40, 0x80):
         if flags & bit:
-            _, at = _xz_number(header, at)
+            _, at = xz_number(header, at)
     for _ in range((flags & 3) + 1):
-        identity, at = _xz_number(header, at)
-        length, at = _xz_number(header, at)
+        identity, at = xz_number(header, at)
+        length, at = xz_number(header, at)
         if identity == _LZMA2:
             bits = header[at] & 0x3F
             return 0xFFFF_FFFF if bits >= 40 else (2 | bits & 1) << (bits // 2 + 11)
@@ -283,8 +290,8 @@ def _xz_dictionary(header: bytes) -> int:
     return 0
 
 
-def _xz_number(data: bytes, at: int) -> tuple[int, int]:
-    """A multibyte integer (1.2), and where what follows it begins."""
+def xz_number(data: bytes, at: int) -> tuple[int, int]:
+    """A multibyte integer (1.2), and where what follows it begins. Raises IndexError."""
     value = shift = 0
     while True:
         byte = data[at]

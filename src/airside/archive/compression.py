@@ -20,9 +20,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from airside.archive.codecs import CODECS, SKIPPABLE, Codec, Compression, Decoder
+from airside.archive.codecs import (
+    CODECS,
+    SKIPPABLE,
+    Codec,
+    Compression,
+    Decoder,
+    lz4_content_bytes,
+)
 from airside.archive.source import ByteSource, truncated
 from airside.archive.windows import Reservation, WindowBudget, never
+from airside.archive.xz import ReadAt, xz_content_bytes
 from airside.config import CHUNK_BYTES, GIB, KIB, Limits
 from airside.errors import (
     ArchiveFormatError,
@@ -113,11 +121,18 @@ def detect_compression(head: bytes) -> Compression:
 # Bytes
 
 
-def content_bytes(head: bytes, compression: Compression) -> int | None:
-    """The decompressed size that the first frame's header tells; None where it tells none.
+def content_bytes(
+    head: bytes, compression: Compression, read: ReadAt, size_bytes: int
+) -> int | None:
+    """The size that a file of `size_bytes` decompresses to, in bytes; None where nothing tells.
 
-    At least so many bytes come out (more if frames follow). gzip has no such field.
+    At least so many bytes come out: of xz exactly so many, of zstd and lz4 the first frame's
+    header tells, if it does. gzip and bzip2 have no such field.
     """
+    if compression is Compression.XZ:
+        return xz_content_bytes(read, size_bytes)
+    if compression is Compression.LZ4:
+        return lz4_content_bytes(head)
     if compression is not Compression.ZSTD:
         return None
     try:
