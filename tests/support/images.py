@@ -283,7 +283,8 @@ def random_layer(
 
 
 def layer_of(tar: bytes, *, compression: str = "none", media: str = "oci") -> TestLayer:
-    return TestLayer(compress(tar, compression), _LAYER_TYPES[media, compression], tar)
+    media_type = _LAYER_TYPES.get((media, compression), DOCKER_LAYER)  # as containerd says
+    return TestLayer(compress(tar, compression), media_type, tar)
 
 
 @functools.lru_cache(maxsize=64)
