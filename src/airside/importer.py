@@ -6,7 +6,6 @@ what was there before a failed import stays. Blocking; one call is one job in on
 """
 
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,11 +28,12 @@ from airside.index import IndexWriter
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag
-from airside.reading import ARCHIVE_SUFFIXES, Progress, Reader, Reading, read_archive
-from airside.settle import StatKey
+from airside.reading import ARCHIVE_SUFFIXES, Reading, read_archive
+from airside.sources import Progress, Reader
 from airside.spool import Stop
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
+from airside.tree import stat_key
 
 log = logging.getLogger("airside.import")
 
@@ -242,9 +242,9 @@ class Importer:
 
 
 def _stat_key(path: Path) -> str:
-    """The stat key of the file now, empty if it is gone."""
+    """The stat key of the archive now, empty if it is gone."""
     try:
-        return str(StatKey.of(os.stat(path)))  # noqa: PTH116 - follows links on purpose
+        return str(stat_key(path))
     except OSError:
         return ""
 

@@ -27,13 +27,14 @@ from airside.index import IndexWriter, rebuild_catalog
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.reading import Progress, Reader, open_archive
+from airside.opening import open_archive, translated_reading
 from airside.reconcile import Freed
-from airside.settle import StatKey
+from airside.sources import Progress, Reader
 from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
+from airside.tree import stat_key
 
 log = logging.getLogger("airside.node")
 
@@ -58,15 +59,17 @@ class Node:
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
-        """Import one file now, by hand: it stays wanted until it is deleted.
+        """Import one archive now, by hand: it stays wanted until it is deleted.
 
         Raises ArchiveUnreadableError, NotFoundError, ArchiveChangedError, StoppedError, StoreError.
         """
         path = path.absolute()
-        with open_archive(path) as file:
-            found = os.fstat(file.fileno())
-        key = str(StatKey.of(found))
-        files = [(str(path), key, found.st_size)]
+        with translated_reading(path):
+            key = stat_key(path)
+        if not path.is_dir():
+            with open_archive(path):
+                pass
+        files = [(str(path), str(key), key.size_bytes)]
         ids = self.catalog.settle(files, self.clock(), kind="import")
         job = Job(ids[str(path)], path)
         try:

@@ -7,11 +7,11 @@ A blob that the store holds already is hashed and not written.
 """
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
@@ -36,6 +36,9 @@ _WRITE_BEHIND = 6
 _MEMBER_THREADS = 2
 
 Stop = Callable[[], bool]
+
+OpenMember = Callable[[Member], AbstractContextManager[Callable[[int, int], bytes]]]
+"""Open a member for reading so many bytes (first) at an offset (second) in its content."""
 
 
 @dataclass(slots=True)
@@ -138,22 +141,22 @@ class Spool:
 
     def add_scanned(
         self,
-        file: BinaryIO,
+        opened: OpenMember,
         wanted: Iterable[Member],
         expected: Mapping[str, Digest],
         progress: Callable[[int], None],
     ) -> None:
-        """Read these members of a plain tar, several at once. `expected` digests may be held."""
+        """Read these members where they are, several at once. `expected` digests may be held."""
         todo = [m for m in wanted if m.name not in self.members]
         with _Writer() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
             failed = threading.Event()
 
             def one(member: Member) -> None:
                 try:
-                    pieces = self._pread(file, member, failed, progress)
+                    pieces = self._pread(opened, member, failed, progress)
                     self._add_member(member, pieces, writer, expected.get(member.name))
                     if not self.members[member.name].is_kept and member.name in expected:
-                        pieces = self._pread(file, member, failed, _untold)  # it is another blob
+                        pieces = self._pread(opened, member, failed, _untold)  # it is another blob
                         self._add_member(member, pieces, writer)
                 except BaseException:
                     failed.set()
@@ -167,23 +170,22 @@ class Spool:
 
     def _pread(
         self,
-        file: BinaryIO,
+        opened: OpenMember,
         member: Member,
         failed: threading.Event,
         progress: Callable[[int], None],
     ) -> Iterator[bytes]:
-        assert member.offset is not None
         done = 0
-        while done < member.size_bytes:
-            if failed.is_set() or self.stop():
-                raise StoppedError("the import was stopped")
-            want = min(CHUNK_BYTES, member.size_bytes - done)
-            chunk = os.pread(file.fileno(), want, member.offset + done)
-            if not chunk:
-                raise ArchiveTruncatedError(f"the file ends inside member {member.name}")
-            done += len(chunk)
-            progress(len(chunk))
-            yield chunk
+        with opened(member) as read:
+            while done < member.size_bytes:
+                if failed.is_set() or self.stop():
+                    raise StoppedError("the import was stopped")
+                chunk = read(min(CHUNK_BYTES, member.size_bytes - done), done)
+                if not chunk:
+                    raise ArchiveTruncatedError(f"the file ends inside member {member.name}")
+                done += len(chunk)
+                progress(len(chunk))
+                yield chunk
 
     def _add_member(
         self,

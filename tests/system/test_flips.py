@@ -22,7 +22,8 @@ import pytest
 from airside.archive.windows import WindowBudget
 from airside.errors import ArchiveTruncatedError, InputError, StorageFullError
 from airside.oci.digest import digest_of
-from airside.reading import Reader, read_archive
+from airside.reading import read_archive
+from airside.sources import Reader
 from airside.store.local import LocalStore
 from support.images import (
     compress,

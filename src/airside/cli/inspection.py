@@ -14,8 +14,9 @@ from airside.cli.output import clean, size_text, write, write_json, write_table
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.config import Settings
 from airside.errors import AirsideError, StoppedError
-from airside.reading import Reader, read_archive
+from airside.reading import read_archive
 from airside.report import inspect_report
+from airside.sources import Reader
 from airside.store.hashing import HashingStore
 
 NOT_DECOMPRESSED = (

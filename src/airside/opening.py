@@ -1,0 +1,54 @@
+"""Opening archives and what is in them; what the operating system refuses becomes our errors.
+
+Blocking, but never for a named pipe or a device: only regular files are opened.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from airside.errors import (
+    ArchiveError,
+    ArchiveUnreadableError,
+    NotFoundError,
+    UnavailableError,
+)
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file. Raises ArchiveUnreadableError, NotFoundError, UnavailableError."""
+    with translated_reading(path):
+        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - closed below
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ArchiveError(f"{path} is not a regular file", path=path)
+        yield file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: a named pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def translated_reading(path: Path) -> Iterator[None]:
+    """Turn an OSError about the archive into our errors."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{path} is not there", path=path) from exc
+    except PermissionError as exc:
+        raise ArchiveUnreadableError(
+            f"{path} cannot be read: {exc.strerror}; give the agent's user read permission",
+            path=path,
+        ) from exc
+    except IsADirectoryError as exc:
+        raise ArchiveError(f"{path} is a directory", path=path) from exc
+    except OSError as exc:
+        text = exc.strerror or errno.errorcode.get(exc.errno or 0, str(exc))
+        raise UnavailableError(f"{path} cannot be read: {text}", path=path) from exc

@@ -1,0 +1,265 @@
+"""Where an archive's bytes are: a tar, plain or compressed, or a directory. Blocking.
+
+Each source fills the spool with the members that are needed, and gives the plan. A compressed tar
+is read once; of a plain tar and of a directory only what is needed is read, several at once.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from airside.archive.compression import Compression, content_bytes, iter_decompressed
+from airside.archive.layout import LayoutDraft, blob_member
+from airside.archive.members import Member, MemberKind
+from airside.archive.plan import Draft, Plan, ReadMember
+from airside.archive.planner import index_may_follow, make_draft
+from airside.archive.tarball import MissingEndError, scan_members
+from airside.archive.windows import WindowBudget
+from airside.config import CHUNK_BYTES, Limits, Settings
+from airside.content import ContentStore
+from airside.errors import (
+    ArchiveLimitError,
+    ArchiveTruncatedError,
+    InputError,
+    ManifestInvalidError,
+    StoppedError,
+)
+from airside.oci.digest import Digest
+from airside.opening import open_archive, translated_reading
+from airside.spool import OpenMember, Spool, Stop, check_document_size
+from airside.tree import iter_files
+
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all) of the archive."""
+
+
+class ArchiveStore(ContentStore, Protocol):
+    """A content store that can say beforehand whether so many bytes fit."""
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Raise StorageFullError if so many bytes more do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What reading needs, the same for all archives. Thread-safe."""
+
+    store: ArchiveStore
+    settings: Settings
+    windows: WindowBudget
+    document: Callable[[Digest], bytes | None]
+
+
+@dataclass(slots=True)
+class _Source:
+    """An archive's bytes on their way into a spool."""
+
+    reader: Reader
+    size_bytes: int
+    spool: Spool
+    stop: Stop
+    progress: Progress
+    notes: list[str]
+    done_bytes: int = field(default=0, kw_only=True)
+
+    @property
+    def limits(self) -> Limits:
+        return self.reader.settings.limits
+
+    def _advance(self, count: int) -> None:
+        self.done_bytes += count
+        self.progress(min(self.done_bytes, self.size_bytes), self.size_bytes)
+
+    def _draft(
+        self, files: frozenset[str], read: ReadMember, cut: ArchiveTruncatedError | None
+    ) -> Draft:
+        """Plan from the documents; what is wrong with an archive that was cut is that it is cut."""
+        if cut is not None and index_may_follow(files):
+            raise cut
+        try:
+            return make_draft(
+                files=files,
+                links=self.spool.links,
+                read=read,
+                held=self.reader.document,
+                nesting=self.limits.nesting,
+                documents_bytes=self.limits.documents_bytes,
+            )
+        except InputError:
+            if cut is not None:
+                raise cut from None
+            raise
+
+    def _read_members(
+        self, opened: OpenMember, wanted: list[Member], expected: Mapping[str, Digest]
+    ) -> None:
+        total = sum(member.size_bytes for member in wanted)
+        expected = {m.name: expected[m.name] for m in wanted if m.name in expected}
+        self.reader.store.check_space(self._new_bytes(wanted, expected))
+        self.size_bytes = total
+        offsets = sorted(wanted, key=lambda m: m.offset or 0)
+        self.spool.add_scanned(opened, offsets, expected, self._advance)
+
+    def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
+        held = self.spool.is_held
+        return sum(m.size_bytes for m in wanted if not held(m, expected.get(m.name)))
+
+
+@dataclass(slots=True)
+class TarSource(_Source):
+    """A tar in an open file."""
+
+    file: BinaryIO
+
+    def stream(
+        self, compression: Compression, head: bytes
+    ) -> tuple[Plan, ArchiveTruncatedError | None]:
+        """Read a compressed tar once; the plan is made afterwards."""
+        needed_bytes = content_bytes(head, compression, self._read_at, self.size_bytes)
+        if needed_bytes is not None:
+            self._check_size(needed_bytes)
+            self.reader.store.check_space(needed_bytes)
+        chunks = iter_decompressed(
+            self._chunks(),
+            compression,
+            limits=self.limits,
+            windows=self.reader.windows,
+            notes=self.notes,
+            stop=self.stop,
+        )
+        cut: ArchiveTruncatedError | None = None
+        try:
+            self.spool.add_stream(chunks, self.notes)
+        except MissingEndError as exc:
+            cut = exc
+        spool = self.spool
+        draft = self._draft(frozenset(spool.members), spool.read, cut)
+        return draft.assemble(spool.facts(draft.members), spool.read), cut
+
+    def _read_at(self, count: int, offset: int) -> bytes:
+        return os.pread(self.file.fileno(), count, offset)
+
+    def _check_size(self, needed_bytes: int) -> None:
+        """A damaged header may ask for any size: that is no full disk."""
+        if needed_bytes > self.limits.total_bytes:
+            raise ArchiveLimitError(
+                f"the archive says that it decompresses to {needed_bytes} bytes; "
+                f"limits.total_bytes allows {self.limits.total_bytes}",
+                limit="limits.total_bytes",
+            )
+
+    def _chunks(self) -> Iterator[bytes]:
+        while chunk := self.file.read(CHUNK_BYTES):
+            if self.stop():
+                raise StoppedError("the import was stopped")
+            self._advance(len(chunk))
+            yield chunk
+
+    def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
+        """Read the headers of a plain tar, plan, then read what is needed."""
+        scan = scan_members(self.file, limits=self.limits, notes=self.notes)
+        files: dict[str, Member] = {}
+        for member in scan.members:
+            self.spool.links.pop(member.name, None)
+            files.pop(member.name, None)
+            if member.kind is MemberKind.FILE:
+                files[member.name] = member
+            elif member.kind is not MemberKind.DIRECTORY:
+                self.spool.links[member.name] = member.target
+        if scan.truncated is not None:
+            raise ArchiveTruncatedError(scan.truncated)
+        cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
+        read = self._member_reader(files)
+        draft = self._draft(frozenset(files), read, cut)
+        wanted = [files[name] for name in draft.members]
+        self._read_members(self._open_member, wanted, draft.expected(read))
+        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+
+    def _member_reader(self, files: dict[str, Member]) -> ReadMember:
+        def read(name: str) -> bytes:
+            member = files[name]
+            check_document_size(name, member.size_bytes, self.limits)
+            assert member.offset is not None
+            data = os.pread(self.file.fileno(), member.size_bytes, member.offset)
+            if len(data) != member.size_bytes:
+                raise ArchiveTruncatedError(f"the file ends inside member {name}")
+            return data
+
+        return read
+
+    def _open_member(self, member: Member) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        start, descriptor = member.offset, self.file.fileno()
+        assert start is not None
+        return nullcontext(lambda count, offset: os.pread(descriptor, count, start + offset))
+
+
+@dataclass(slots=True)
+class DirectorySource(_Source):
+    """A layout as a directory.
+
+    Nobody says when it is whole: what is absent, shorter than it should be, or an index that is
+    no JSON yet is `ArchiveTruncatedError` as long as no image is whole.
+    """
+
+    root: Path
+
+    def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
+        """Look at the files, plan, then read what is needed."""
+        files = self._files()
+        try:
+            draft = self._draft(frozenset(files), self._reader_of(files), None)
+            short = _too_short(draft, files)
+            if short:
+                files = {name: member for name, member in files.items() if name not in short}
+                draft = self._draft(frozenset(files), self._reader_of(files), None)
+        except ManifestInvalidError as exc:
+            raise ArchiveTruncatedError(f"{exc.message}: is it still being written?") from exc
+        read = self._reader_of(files)
+        wanted = [files[name] for name in draft.members if name in files]
+        self._read_members(self._open_member, wanted, draft.expected(read))
+        cut = ArchiveTruncatedError(f"the directory {self.root.name} is not whole yet")
+        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+
+    def _files(self) -> dict[str, Member]:
+        files: dict[str, Member] = {}
+        for name, found in iter_files(self.root):
+            files[name] = Member(name, MemberKind.FILE, found.st_size, offset=0)
+            if len(files) > self.limits.members:
+                raise ArchiveLimitError(
+                    f"the directory has more than {self.limits.members} files (limits.members)",
+                    limit="limits.members",
+                )
+        return files
+
+    def _reader_of(self, files: Mapping[str, Member]) -> ReadMember:
+        def read(name: str) -> bytes:
+            check_document_size(name, files[name].size_bytes, self.limits)
+            with self._open_member(files[name]) as read_at:
+                return read_at(self.limits.document_bytes, 0)
+
+        return read
+
+    @contextmanager
+    def _open_member(self, member: Member) -> Iterator[Callable[[int, int], bytes]]:
+        path = self.root / member.name
+        with open_archive(path) as file, translated_reading(path):
+            yield lambda count, offset: os.pread(file.fileno(), count, offset)
+
+
+def _too_short(draft: Draft, files: Mapping[str, Member]) -> set[str]:
+    """The blobs that are shorter than their descriptors say: their copy goes on."""
+    if not isinstance(draft, LayoutDraft):
+        return set()
+    needed = {
+        blob_member(child.digest): child.size_bytes
+        for document in draft.documents.values()
+        for child in document.children
+    }
+    return {
+        name
+        for name, size_bytes in needed.items()
+        if name in files and files[name].size_bytes < size_bytes
+    }
