@@ -81,7 +81,10 @@ def read_archive(
         key, compression, plan, cut = read(reader, path, spool, stop, progress, notes)
         plan = _restrict(_check_unvouched(reader, spool, plan, stop), reader.settings, platforms)
         judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
-        _check_end(cut, judgement, notes, is_directory=compression == DIRECTORY)
+        if compression == DIRECTORY:
+            _check_directory(cut, plan, judgement)
+        else:
+            _check_end(cut, judgement, notes)
         reading = Reading(
             path=path,
             key=key,
@@ -213,18 +216,18 @@ def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], 
     return size_of
 
 
-def _check_end(
-    cut: ArchiveTruncatedError | None,
-    judgement: Judgement,
-    notes: list[str],
-    *,
-    is_directory: bool,
-) -> None:
-    """An archive without its end blocks is accepted, with a note, if nothing is missing.
+def _check_directory(cut: ArchiveTruncatedError | None, plan: Plan, judgement: Judgement) -> None:
+    """A directory has no end: what is whole is taken. Without any, it may still be copied.
 
-    Of a directory, which has no end, the images that are whole are taken.
+    Unless something is damaged, which more files don't mend.
     """
-    if cut is None or (is_directory and (judgement.images or not judgement.missing)):
+    if cut is not None and judgement.missing and not judgement.images and not plan.problems:
+        raise ArchiveTruncatedError(f"{cut.message}: {judgement.problems[0].reason}")
+
+
+def _check_end(cut: ArchiveTruncatedError | None, judgement: Judgement, notes: list[str]) -> None:
+    """An archive without its end blocks is accepted, with a note, if nothing is missing."""
+    if cut is None:
         return
     if judgement.missing or not judgement.images:
         first = judgement.problems[0].reason if judgement.problems else "no image is whole"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from airside.archive.compression import Compression, content_bytes, iter_decompressed
-from airside.archive.layout import LayoutDraft, blob_member
+from airside.archive.docker import MANIFEST_JSON
+from airside.archive.layout import INDEX_JSON, LayoutDraft, blob_member
 from airside.archive.members import Member, MemberKind
 from airside.archive.plan import Draft, Plan, ReadMember
 from airside.archive.planner import index_may_follow, make_draft
@@ -209,6 +210,8 @@ class DirectorySource(_Source):
     def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
         """Look at the files, plan, then read what is needed."""
         files = self._files()
+        if not {INDEX_JSON, MANIFEST_JSON} & files.keys():
+            raise ArchiveTruncatedError(f"the directory {self.root.name} has no {INDEX_JSON} yet")
         try:
             draft = self._draft(frozenset(files), self._reader_of(files), None)
             short = _too_short(draft, files)

@@ -5,6 +5,7 @@ the queue and the importer treat it as one archive (design 4.15). Symbolic links
 followed, links to directories below the top are not.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -44,8 +45,10 @@ def _iter_below(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.s
             continue
         try:
             told = entry.stat()
-        except FileNotFoundError:  # it went meanwhile, or its link leads nowhere
-            continue
+        except OSError as exc:
+            if exc.errno in {errno.ENOENT, errno.ELOOP}:  # gone meanwhile, or a link to nowhere
+                continue
+            raise
         if stat.S_ISREG(told.st_mode):
             yield name, told
 
