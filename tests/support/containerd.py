@@ -1,4 +1,4 @@
-"""A containerd of our own, as installed, on a directory of its own. Needs root."""
+"""A containerd of our own, installed or unpacked, on a directory of its own. Needs root."""
 
 import contextlib
 import subprocess
@@ -13,8 +13,9 @@ Ctr = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @contextlib.contextmanager
-def containerd() -> Iterator[Ctr]:
-    """Run containerd; gives a function that runs `ctr` on it."""
+def containerd(root: Path | None = None) -> Iterator[Ctr]:
+    """Run containerd, as installed or of a package unpacked in `root`; gives `ctr` on it."""
+    programs = [str(root / "usr/bin" / name) if root else name for name in ("containerd", "ctr")]
     with tempfile.TemporaryDirectory(prefix="airside-ctrd-", dir="/tmp") as directory:
         home = Path(directory)
         config = home / "config.toml"
@@ -25,12 +26,12 @@ def containerd() -> Iterator[Ctr]:
         )
 
         def ctr(*args: object) -> "subprocess.CompletedProcess[str]":
-            command = ["ctr", "-a", str(home / "c.sock"), *map(str, args)]
+            command = [programs[1], "-a", str(home / "c.sock"), *map(str, args)]
             return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
-                ["containerd", "--config", str(config)], stdout=log, stderr=log
+                [programs[0], "--config", str(config)], stdout=log, stderr=log
             )
         try:
             deadline = time.monotonic() + START_SECONDS

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from support.containerd import Ctr
 from support.formats.row import Make, Row, name_of
 from support.formats.sources import PLATFORMS, context, one, pair, push, several_platforms
 from support.formats.workshop import Workshop
@@ -113,27 +114,33 @@ def saved_platform(shop: Workshop, directory: Path, key: str) -> Path:
 # containerd
 
 
-def by_ctr(shop: Workshop, directory: Path, key: str, *, flags: Sequence[str] = ()) -> Path:
+def by_ctr(*flags: str, suite: str = "") -> Make:
     """What `ctr images export` makes of an image of several platforms."""
-    out, space = directory / "exported.tar", f"export-{key}"
-    flagged = ["--local"] if "--local" in shop.ctr("images", "export", "--help").stdout else []
-    source = by_skopeo_all(shop, directory, key)
-    for words in (
-        ["import", "--all-platforms", "--no-unpack", *flagged, source],
-        ["export", *flagged, *flags, out, name_of(key)],
-    ):
-        done = shop.ctr("-n", space, "images", *words)
-        assert done.returncode == 0, done.stderr
-    return out
+
+    def make(shop: Workshop, directory: Path, key: str) -> Path:
+        source = by_skopeo_all(shop, directory, key)
+        return _exported(shop.ctr_of(suite), source, directory / "out", key, flags, [name_of(key)])
+
+    return make
 
 
 def by_ctr_several(shop: Workshop, directory: Path, key: str) -> Path:
-    out, source, space = directory / "out.tar", directory / "pair.tar", f"export-{key}"
+    source = directory / "pair.tar"
     oci_archive(source, pair(key))
-    flagged = ["--local"] if "--local" in shop.ctr("images", "export", "--help").stdout else []
     names = [name_of(key), f"docker.io/acme/{key}:latest", name_of(key, 2)]
-    for words in (["import", "--no-unpack", *flagged, source], ["export", *flagged, out, *names]):
-        done = shop.ctr("-n", space, "images", *words)
+    return _exported(shop.ctr, source, directory / "out", key, (), names)
+
+
+def _exported(
+    ctr: Ctr, source: Path, out: Path, key: str, flags: Sequence[str], names: Sequence[str]
+) -> Path:
+    """Imported into a namespace of its own, and exported again as users do."""
+    local = ["--local"] if "--local" in ctr("images", "import", "--help").stdout else []
+    for words in (
+        ["import", "--all-platforms", "--no-unpack", *local, source],
+        ["export", *flags, out, *names],
+    ):
+        done = ctr("-n", f"export-{key}", "images", *words)
         assert done.returncode == 0, done.stderr
     return out
 
@@ -178,8 +185,32 @@ def _built(key: str, made_by: str, holds: str, make: Make) -> Row:
     return _row(key, made_by, holds, make, "containerd", "runc", root=True)
 
 
-BUILD = "`docker buildx build --output "
+def _ctr_rows() -> list[Row]:
+    """Of the installed containerd (1.6 on Debian 12), and of later ones."""
+    row = functools.partial(_row, root=True)
+    needs = ("containerd", "ctr")
+    whole, plain = "--all-platforms", "--skip-manifest-json"
+    found = [
+        row("ctr-several", f"{EXPORT}`", "two images, three names", by_ctr_several, *needs),
+        row("ctr-plain", f"{EXPORT} {whole} {plain}`", ALL, by_ctr(whole, plain), *needs),
+    ]
+    for version, suite in {"": "", " (containerd 1.7)": "trixie", " (containerd 2.1+)": "forky"}.items():
+        one, every = by_ctr(suite=suite), by_ctr(whole, suite=suite)
+        key = f"ctr-{suite or 'installed'}"
+        # its own importer asks for all platforms
+        absent = {"containerd": False, "skopeo": False}
+        found += [
+            row(f"{key}-all", f"{EXPORT} {whole}`{version}", f"{ALL}{BESIDE}", every, *needs),
+            row(
+                f"{key}-one", f"{EXPORT}`{version}", f"one of {ALL}{BESIDE}", one, *needs, **absent
+            ),
+        ]
+    return found
+
+
 EXPORT = "`ctr images export"
+BESIDE = " and a `manifest.json`"
+BUILD = "`docker buildx build --output "
 NO_PROOF = "--provenance=false"
 EVERY = f"--platform={','.join(PLATFORMS)}"
 PROVEN = "three platforms with attestations"
@@ -240,44 +271,7 @@ ROWS = [
         "one of three platforms",
         saved_platform,
     ),
-    _row(
-        "ctr-one",
-        EXPORT + "`",
-        "one of three platforms and a `manifest.json`",
-        by_ctr,
-        "containerd",
-        "ctr",
-        root=True,
-        containerd=False,  # its own importer asks for all platforms
-        skopeo=False,
-    ),
-    _row(
-        "ctr-all",
-        EXPORT + " --all-platforms`",
-        "three platforms and a `manifest.json`",
-        functools.partial(by_ctr, flags=["--all-platforms"]),
-        "containerd",
-        "ctr",
-        root=True,
-    ),
-    _row(
-        "ctr-plain",
-        EXPORT + " --all-platforms --skip-manifest-json`",
-        ALL,
-        functools.partial(by_ctr, flags=["--all-platforms", "--skip-manifest-json"]),
-        "containerd",
-        "ctr",
-        root=True,
-    ),
-    _row(
-        "ctr-several",
-        EXPORT + "`",
-        "two images, three names",
-        by_ctr_several,
-        "containerd",
-        "ctr",
-        root=True,
-    ),
+    *_ctr_rows(),
     _row("umoci", "`umoci`, `tar`", "one image, its name only a tag", by_umoci, "umoci"),
     _row(
         "crane-oci",

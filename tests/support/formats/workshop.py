@@ -60,6 +60,13 @@ class Workshop:
 
     # what other Debian suites have
 
+    @functools.cache  # noqa: B019 - there is one workshop
+    def ctr_of(self, suite: str) -> Ctr:
+        """`ctr` on the containerd of a suite; on the installed one without."""
+        if not suite:
+            return self.ctr
+        return self._stack.enter_context(containerd(debian.unpacked(suite, "containerd")))
+
     def program(self, suite: str, package: str) -> Path:
         """The program that is named as its package."""
         return debian.unpacked(suite, package) / "usr/bin" / package
