@@ -97,12 +97,13 @@ def test_what_a_tool_made_is_pulled_back_as_it_was(
         return
     assert shown["state"] == "imported", shown
     assert (shown["format"], shown["compression"]) == (contents.format, row.compression), shown
+    check_notes(row, shown["notes"])
     check_pulled(puller, shown["images"], contents)
     if row.skopeo:
         for number, name in enumerate(shown["images"]):
             got = pull(shared_agent.registry, in_url(name), tmp_path / f"pulled-{number}")
             assert {str(digest) for digest in got} == set(tree_of(name, contents).held)
-    found[row.key] = result(contents)
+    found[row.key] = result(row, contents)
 
 
 def already_there(data: Path, contents: Contents) -> set[str]:
@@ -201,7 +202,15 @@ def tree_of(name: str, contents: Contents) -> Tree:
     return contents.trees[root_of(name, contents)]
 
 
-def result(contents: Contents) -> str:
+def check_notes(row: Row, notes: list[str]) -> None:
+    """Nothing is noted but what the row says, and what says nothing of the archive's worth."""
+    if row.noted:
+        assert any(row.noted in note for note in notes), notes
+    others = [note for note in notes if not row.noted or row.noted not in note]
+    assert all("is only a tag" in note or "zero bytes follow" in note for note in others), others
+
+
+def result(row: Row, contents: Contents) -> str:
     text = "imported"
     if not contents.names:
         text += ", reachable by digest"
@@ -209,7 +218,7 @@ def result(contents: Contents) -> str:
         text += ", what has no name reachable by digest"
     if contents.absent:
         text += "; what is absent answers 404"
-    return text
+    return f"{text}; noted: {row.noted}" if row.noted else text
 
 
 def test_the_page_says_what_was_found(found):

@@ -98,7 +98,46 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     ("tar-zstd", "zstd", "`tar --zstd`", "zstd", SMALL, repack("tar", "--zstd")),
     ("bsdtar-zstd", "zstd", "`bsdtar --zstd`", "bsdtar", SMALL, repack("bsdtar", "--zstd")),
+    ("lz4", "lz4", "`lz4`", "lz4", SMALL, through("lz4", "-q", "-c")),
+    ("lz4-two", "lz4", "`lz4`, two frames joined", "lz4", SMALL, halves("lz4 -q -c")),
+    ("lz4-linked", "lz4", "`lz4 -9 -BD`", "lz4", LARGE, through("lz4", "-q", "-9", "-BD", "-c")),
+    ("bsdtar-lz4", "lz4", "`bsdtar --lz4`", "bsdtar", SMALL, repack("bsdtar", "--lz4")),
+    ("bzip2", "bzip2", "`bzip2`", "bzip2", SMALL, through("bzip2", "-c")),
+    ("lbzip2", "bzip2", "`lbzip2`", "lbzip2", LARGE, through("lbzip2", "-n2", "-c")),
+    (
+        "pbzip2",
+        "bzip2",
+        "`pbzip2`, several streams",
+        "pbzip2",
+        LARGE,
+        through("pbzip2", "-b3", "-p2", "-c", proof=STREAMS),
+    ),
+    ("bsdtar-bzip2", "bzip2", "`bsdtar --bzip2`", "bsdtar", SMALL, repack("bsdtar", "--bzip2")),
+    ("xz", "xz", "`xz`", "xz", SMALL, through("xz", "-c")),
+    ("xz-two", "xz", "`xz`, two streams joined", "xz", SMALL, halves("xz -c")),
+    (
+        "xz-threads",
+        "xz",
+        "`xz -T2`, several blocks",
+        "xz",
+        LARGE,
+        through("xz", "-1", "-T2", "--block-size=1MiB", "-c", proof=BLOCKS),
+    ),
+    (
+        "xz-large",
+        "xz",
+        "`xz -9e`, a dictionary of 64 MiB",
+        "xz",
+        SMALL,
+        through("xz", "-9e", "-c", proof=DICTIONARY),
+    ),
+    ("pixz", "xz", "`pixz`", "pixz", LARGE, through("pixz", "-1", "-p", "2", proof=BLOCKS)),
+    ("bsdtar-xz", "xz", "`bsdtar --xz`", "bsdtar", SMALL, repack("bsdtar", "--xz")),
 )
+
+
+NOTED = {"pixz": "other bytes follow the end of the tar"}
+"""pixz appends an index of the tar's members."""
 
 
 def _rows() -> list[Row]:
@@ -111,9 +150,22 @@ def _rows() -> list[Row]:
             ("docker", "docker-archive", saved(size)),
             ("oci", "OCI layout", layout(size)),
         ):
-            suffix = SUFFIXES[compression]
-            names = (f"{key}-{short}", "compression", made_by, holds)
-            found.append(Row(*names, make, (needs,), False, compression, pack, suffix))
+            found.append(
+                Row(
+                    f"{key}-{short}",
+                    "compression",
+                    made_by,
+                    holds,
+                    make,
+                    (needs,),
+                    compression=compression,
+                    pack=pack,
+                    suffix=SUFFIXES[compression],
+                    noted=NOTED.get(key, ""),
+                    containerd=False,  # of the tar inside, which is as in the first line
+                    skopeo=False,
+                )
+            )
     return found
 
 

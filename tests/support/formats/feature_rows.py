@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
+from support.formats.compression_rows import SMALL, saved, through
 from support.formats.layout_rows import packed
 from support.formats.row import Make, Row, name_of
 from support.formats.sources import Layout, one, push, saved_pair, several_platforms
@@ -192,8 +193,8 @@ def appended(_: Workshop, directory: Path, key: str) -> Path:
 def packed_layers(_: Workshop, directory: Path, key: str, *, program: str) -> Path:
     out, layer = directory / "out.tar", random_layer(key, media="docker")
     (directory / "layer").write_bytes(layer.tar)
-    run(program, "-k", directory / "layer")
-    [made] = directory.glob("layer.*")
+    made = directory / "layer.packed"
+    run("sh", "-c", f"{program} -c <{directory / 'layer'} >{made}")
     other = TestLayer(made.read_bytes(), layer.media_type, layer.tar)
     docker_archive(out, {name_of(key): image_of([other], media="docker")})
     return out
@@ -203,6 +204,7 @@ def _row(key: str, made_by: str, holds: str, make: Make, *needs: str, **more: An
     return Row(key, "features", made_by, holds, make, needs, **more)
 
 
+RUN = ("gzip", "zstd")
 NOT_ALL = {"containerd": False, "skopeo": False}
 REGISTRY = "docker-registry"
 ROWS = [
@@ -267,6 +269,17 @@ ROWS = [
         hard_links,
         containerd=False,
     ),
+    _row(
+        "misnamed",
+        "`gzip`",
+        "a docker-archive whose name ends in `.tar.zst`",
+        saved(SMALL),
+        "gzip",
+        compression="gzip",
+        pack=through("gzip", "-c"),
+        suffix=".tar.zst",
+        noted="this is gzip, named .zst",
+    ),
     _row("appended", "`tar -r`", "a member twice: the last counts", appended),
     *(
         _row(
@@ -275,7 +288,8 @@ ROWS = [
             f"layers compressed with {program}",
             functools.partial(packed_layers, program=program),
             program,
+            noted="" if program in RUN else "containerd and Docker cannot run it",
         )
-        for program in ("gzip", "zstd")
+        for program in ("gzip", "zstd", "bzip2", "xz", "lz4")
     ),
 ]

@@ -194,7 +194,11 @@ def _ctr_rows() -> list[Row]:
         row("ctr-several", f"{EXPORT}`", "two images, three names", by_ctr_several, *needs),
         row("ctr-plain", f"{EXPORT} {whole} {plain}`", ALL, by_ctr(whole, plain), *needs),
     ]
-    for version, suite in {"": "", " (containerd 1.7)": "trixie", " (containerd 2.1+)": "forky"}.items():
+    for version, suite in {
+        "": "",
+        " (containerd 1.7)": "trixie",
+        " (containerd 2.1+)": "forky",
+    }.items():
         one, every = by_ctr(suite=suite), by_ctr(whole, suite=suite)
         key = f"ctr-{suite or 'installed'}"
         # its own importer asks for all platforms

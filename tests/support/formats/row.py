@@ -16,7 +16,8 @@ Pack = Callable[[Path, Path], None]
 class Row:
     """`key` names its image (`formats.example/<key>:1`) and its file, and seeds its bytes.
 
-    `refused`: what the reason must say; empty: it must be imported whole. `containerd`: whether
+    `refused`: what the reason must say; empty: it must be imported whole. `noted`: what a note
+    must say; empty: nothing is noted. `containerd`: whether
     `ctr images import` reads it too, which must then come to the same digests. `skopeo`: whether
     skopeo can pull all that is in it.
     """
@@ -32,6 +33,7 @@ class Row:
     pack: Pack | None = None
     suffix: str = ".tar"
     refused: str = ""
+    noted: str = ""
     containerd: bool = True
     skopeo: bool = True
 
