@@ -49,7 +49,7 @@ def shop():
     made.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def puller(shared_agent):
     made = Puller(shared_agent.registry)
     yield made

@@ -3,9 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from support.formats.layout_rows import packed
 from support.formats.row import Make, Pack, Row, name_of
-from support.formats.sources import one
+from support.formats.sources import one, packed
 from support.formats.workshop import Workshop
 from support.images import docker_archive, random_image
 

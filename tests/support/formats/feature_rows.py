@@ -8,9 +8,8 @@ from typing import Any
 
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from support.formats.compression_rows import SMALL, saved, through
-from support.formats.layout_rows import packed
 from support.formats.row import Make, Row, name_of
-from support.formats.sources import Layout, one, push, saved_pair, several_platforms
+from support.formats.sources import Layout, one, packed, push, saved_pair, several_platforms, tarred
 from support.formats.workshop import Workshop
 from support.images import (
     TestLayer,
@@ -67,7 +66,7 @@ def cosign(shop: Workshop, directory: Path, key: str) -> Path:
     quiet = ["--allow-insecure-registry", "--tlog-upload=false", "--yes"]
     run(*words, "sign", "--key=cosign.key", *quiet, name)
     run(*words, "save", "--allow-insecure-registry", "--dir=layout", name)
-    return packed(directory / "layout")
+    return directory / "layout"
 
 
 # Indexes
@@ -220,7 +219,7 @@ ROWS = [
         "cosign",
         "`cosign sign`, `cosign save`, `tar`",
         "an image and its signature",
-        cosign,
+        tarred(cosign),
         REGISTRY,
     ),
     _row(

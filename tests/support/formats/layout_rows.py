@@ -7,20 +7,21 @@ from typing import Any
 
 from support.containerd import Ctr
 from support.formats.row import Make, Row, name_of
-from support.formats.sources import PLATFORMS, context, one, pair, push, several_platforms
+from support.formats.sources import (
+    PLATFORMS,
+    context,
+    one,
+    pair,
+    push,
+    several_platforms,
+    tarred,
+)
 from support.formats.workshop import Workshop
 from support.images import oci_archive
 from support.skopeo import run, skopeo
 
 ONE = "one image"
 ALL = "three platforms"
-
-
-def packed(directory: Path) -> Path:
-    """A layout directory as `tar -C DIR .` packs it."""
-    out = directory.with_name(f"{directory.name}.tar")
-    run("tar", "-C", directory, "-cf", out, ".")
-    return out
 
 
 # skopeo
@@ -43,7 +44,7 @@ def by_skopeo_directory(_: Workshop, directory: Path, key: str) -> Path:
     for number in (1, 2):
         image = one(directory / str(number), f"{key}/{number}", compression="gzip")
         skopeo("copy", image, f"oci:{directory / 'layout'}:{name_of(key, number)}")
-    return packed(directory / "layout")
+    return directory / "layout"
 
 
 # podman, buildah
@@ -83,7 +84,7 @@ def by_buildah_all(shop: Workshop, directory: Path, key: str) -> Path:
 
 def by_buildx(output: str, *flags: str) -> Make:
     def make(shop: Workshop, directory: Path, key: str) -> Path:
-        out = directory / "out.tar"
+        out = directory / "out"
         docker = shop.docker("trixie", containerd_store=True)
         where = f"--output={output},dest={out},name={name_of(key)}"
         docker.buildx("build", "--quiet", where, *flags, context(directory, key))
@@ -159,20 +160,20 @@ def by_umoci(_: Workshop, directory: Path, key: str) -> Path:
     run("umoci", "repack", "--image", image, bundle)
     run("umoci", "config", "--image", image, "--config.cmd=/bin/true", f"--author={key}")
     run("umoci", "gc", "--layout", made)
-    return packed(made)
+    return made
 
 
 def by_crane(shop: Workshop, directory: Path, key: str) -> Path:
     name = push(shop, several_platforms(directory, key), key)
     run(shop.program("forky", "crane"), "pull", "--format=oci", name, directory / "layout")
-    return packed(directory / "layout")
+    return directory / "layout"
 
 
 def by_oras(shop: Workshop, directory: Path, key: str) -> Path:
     name = push(shop, several_platforms(directory, key), key)
     copy = ["cp", "--recursive", "--from-plain-http", "--to-oci-layout"]
     run(shop.program("trixie", "oras"), *copy, name, f"{directory / 'layout'}:{key}")
-    return packed(directory / "layout")
+    return directory / "layout"
 
 
 def _row(
@@ -227,7 +228,7 @@ ROWS = [
         functools.partial(by_skopeo, compression="zstd"),
     ),
     _row("skopeo-all", "`skopeo copy --all … oci-archive:`", ALL, by_skopeo_all),
-    _row("skopeo-layout", "`skopeo copy … oci:`, `tar`", "two images", by_skopeo_directory),
+    _row("skopeo-layout", "`skopeo copy … oci:`, `tar`", "two images", tarred(by_skopeo_directory)),
     _row("podman-oci", "`podman save --format=oci-archive`", ONE, by_podman, "podman", root=True),
     _row("buildah-oci", "`buildah push … oci-archive:`", ONE, by_buildah, "buildah", root=True),
     _row(
@@ -276,19 +277,19 @@ ROWS = [
         saved_platform,
     ),
     *_ctr_rows(),
-    _row("umoci", "`umoci`, `tar`", "one image, its name only a tag", by_umoci, "umoci"),
+    _row("umoci", "`umoci`, `tar`", "one image, its name only a tag", tarred(by_umoci), "umoci"),
     _row(
         "crane-oci",
         "`crane pull --format=oci`, `tar`",
         ALL + ", no name",
-        by_crane,
+        tarred(by_crane),
         "docker-registry",
     ),
     _row(
         "oras-cp",
         "`oras cp --to-oci-layout`, `tar`",
         ALL + ", their name only a tag",
-        by_oras,
+        tarred(by_oras),
         "docker-registry",
     ),
 ]

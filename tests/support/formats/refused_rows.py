@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from support.formats.layout_rows import packed
 from support.formats.row import Make, Row, name_of
-from support.formats.sources import one, saved_pair, several_platforms
+from support.formats.sources import one, saved_pair, several_platforms, tarred
 from support.formats.workshop import Workshop
 from support.skopeo import run, skopeo
 
@@ -15,12 +14,12 @@ from support.skopeo import run, skopeo
 def podman_dir(shop: Workshop, directory: Path, key: str) -> Path:
     shop.podman("load", "--input", saved_pair(directory, key))
     shop.podman("save", "--format=docker-dir", "--output", directory / "saved", name_of(key, 2))
-    return packed(directory / "saved")
+    return directory / "saved"
 
 
 def schema_1(_: Workshop, directory: Path, key: str) -> Path:
     skopeo("copy", "--format=v2s1", one(directory, key), f"dir:{directory / 'copied'}")
-    return packed(directory / "copied")
+    return directory / "copied"
 
 
 def exported(shop: Workshop, directory: Path, key: str) -> Path:
@@ -76,13 +75,17 @@ ROWS = [
         "podman-dir",
         "`podman save --format=docker-dir`, `tar`",
         "Docker's `dir` format",
-        podman_dir,
+        tarred(podman_dir),
         "`dir:` copy",
         "podman",
         root=True,
     ),
     _row(
-        "schema-1", "`skopeo copy --format=v2s1 … dir:`, `tar`", "schema 1", schema_1, "`dir:` copy"
+        "schema-1",
+        "`skopeo copy --format=v2s1 … dir:`, `tar`",
+        "schema 1",
+        tarred(schema_1),
+        "`dir:` copy",
     ),
     _row(
         "docker-export",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
-from support.formats.row import name_of
+from support.formats.row import Make, name_of
 from support.formats.workshop import Workshop
 from support.images import (
     TestImage,
@@ -17,7 +17,7 @@ from support.images import (
     random_image,
     random_index,
 )
-from support.skopeo import skopeo
+from support.skopeo import run, skopeo
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
@@ -65,6 +65,22 @@ def push(shop: Workshop, source: str, key: str, *, form: str = "") -> str:
     copy = ("copy", "--quiet", "--all", *keep, "--dest-tls-verify=false")
     skopeo(*copy, source, f"docker://{name}")
     return name
+
+
+def packed(directory: Path) -> Path:
+    """A layout directory as `tar -C DIR .` packs it."""
+    out = directory.with_name(f"{directory.name}.tar")
+    run("tar", "-C", directory, "-cf", out, ".")
+    return out
+
+
+def tarred(make: Make) -> Make:
+    """The same, not as the directory that is made."""
+
+    def make_tar(shop: Workshop, directory: Path, key: str) -> Path:
+        return packed(make(shop, directory, key))
+
+    return make_tar
 
 
 class Layout:
