@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from airside.errors import AirsideError, NotFoundError, RequestInvalidError
+from airside.explanation import explain, place_of
 from airside.importer import Outcome
 from airside.jobs import log_outcome
 from airside.node import Node
@@ -53,6 +54,7 @@ def create_control(
             web.get("/v1/images", control.images),
             web.get("/v1/archives", control.archives),
             web.get("/v1/events", control.events),
+            web.get("/v1/explain", control.explain),
             web.post("/v1/import", control.import_file),
             web.post("/v1/rollback", control.roll_back),
             web.post("/v1/gc", control.collect),
@@ -83,6 +85,18 @@ class _Control:
 
     async def archives(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._read(archives_report))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """Tell all that is known of one name, digest or archive."""
+        address = self._live()["listen"] or ""
+        place = place_of(self._node.settings, address)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._reads, explain, self._node.catalog, request.query.get("what", ""), place
+            )
+        except AirsideError as exc:
+            return _error(exc, 404 if isinstance(exc, NotFoundError) else 400)
+        return web.json_response(found)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -117,10 +117,10 @@ def _image(row: ImageRow) -> dict[str, Any]:
 
 
 def archives_report(view: CatalogView) -> dict[str, Any]:
-    return {"schema": SCHEMA, "items": [_archive(row) for row in view.sources()]}
+    return {"schema": SCHEMA, "items": [archive_report(row) for row in view.sources()]}
 
 
-def _archive(row: SourceRow) -> dict[str, Any]:
+def archive_report(row: SourceRow) -> dict[str, Any]:
     return {
         "path": row.path,
         "kind": row.kind,

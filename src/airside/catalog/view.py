@@ -12,6 +12,7 @@ from pathlib import Path
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
 from airside.catalog.images import list_generations, list_images, list_index_entries
+from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
     JUDGED,
     EventRow,
@@ -35,6 +36,11 @@ class CatalogView:
 
     def close(self) -> None:
         self._readers.close()
+
+    @property
+    def lookup(self) -> Lookup:
+        """Queries about one thing, for `airside explain`."""
+        return Lookup(self._readers)
 
     @property
     def generation(self) -> int:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "images": ("queries", "images", "List the images that can be pulled."),
     "archives": ("queries", "archives", "List the archives and what became of each."),
     "events": ("queries", "events", "Show what happened, or follow what happens."),
+    "explain": ("explaining", "explain", "Tell why an image or an archive is (not) here."),
     "inspect": ("inspection", "inspect", "Show what an archive holds, without importing it."),
     "import": ("importing", "import_files", "Import archives now, and wait."),
     "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),

@@ -9,7 +9,9 @@ from typing import Any
 from airside import report
 from airside.catalog.view import CatalogView, open_view
 from airside.cli.client import NotPermittedError
+from airside.config import Settings
 from airside.errors import NotFoundError
+from airside.explanation import explain, place_of
 
 
 def _images(view: CatalogView, history: int = 0) -> dict[str, Any]:
@@ -31,6 +33,12 @@ def read_catalog(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]
     if name == "status":
         found["data"] = str(data)
     return found
+
+
+def explain_from_catalog(settings: Settings, what: str) -> dict[str, Any]:
+    """The explanation while no agent runs: no registry serves."""
+    with closing(_open(settings.data)) as view:
+        return explain(view, what, place_of(settings, ""))
 
 
 def _open(data: Path) -> CatalogView:

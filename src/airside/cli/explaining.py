@@ -1,0 +1,222 @@
+"""`airside explain`: why an image or an archive is here, or not."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED
+from airside.cli.options import (
+    config_option,
+    data_option,
+    effective_settings,
+    example,
+    json_option,
+)
+from airside.cli.output import aligned, clean, count_text, size_text, time_text, write, write_json
+
+_SHOWN = 8
+
+
+@click.command(epilog=example("airside explain registry.example/app:1", "airside explain app.tar"))
+@click.argument("what", metavar="REF|DIGEST|FILE")
+@data_option
+@config_option
+@json_option
+def explain(what: str, data: Path | None, config: Path | None, *, as_json: bool) -> int:
+    """Tell where an image came from, what it has, and how it is pulled; or why it is not here.
+
+    Also for a digest or its first digits, a repository, and an archive by its path or file name.
+    Exit code 1 for what is not here.
+    """
+    settings = effective_settings(config, data=data).settings
+    if what.startswith((".", "/", "~")) or os.path.lexists(what):
+        what = str(Path(what).expanduser().absolute())
+    try:
+        report = ControlClient(settings.data).get("/v1/explain", {"what": what})
+    except NoAgentError:
+        from airside.cli import offline  # noqa: PLC0415 - SQLite and the rest only without agent
+
+        report = offline.explain_from_catalog(settings, what)
+    if as_json:
+        write_json(report)
+    else:
+        write("\n".join(_TEXTS[report["kind"]](report)))
+    return EXIT_FAILED if report["kind"] in {"absent", "ambiguous"} else EXIT_DONE
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    shown = [tuple(map(clean, row)) for row in rows if row[1]]
+    return aligned(shown, (False, False))
+
+
+def _list(title: str, lines: list[str]) -> list[str]:
+    """A section with its lines, the first of many."""
+    if not lines:
+        return []
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return ["", title, *(f"  {clean(line)}" for line in lines[:_SHOWN]), *more]
+
+
+def _image(report: dict[str, Any]) -> list[str]:
+    state = [
+        "rolled back by hand" if report["rolled_back"] else "",
+        f"unbacked since {time_text(report['unbacked_since'])}" if report["unbacked_since"] else "",
+        "of mixed versions" if report["mixed"] else "",
+    ]
+    lines = [
+        clean(report["reference"]),
+        _rows(
+            [
+                ("  digest", report["digest"]),
+                ("  is", _what_it_is(report)),
+                ("  size", size_text(report["size_bytes"])),
+                ("  since", time_text(report["moved_at"])),
+                ("  state", ", ".join(filter(None, state))),
+                ("  this node", _node_text(report)),
+                ("  written as", ", ".join(report["aliases"])),
+                ("  also", ", ".join(report["same_digest"][:_SHOWN])),
+            ]
+        ),
+    ]
+    lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
+    lines += _list("archives", [_claim_text(item) for item in report["archives"]])
+    lines += _list(
+        "versions kept (airside tag rollback REF --to DIGEST)",
+        [
+            f"{v['digest']}  {time_text(v['at'])}  {v['source']}{'  (now)' if v['current'] else ''}"
+            for v in report["history"]
+        ],
+    )
+    lines += _list(
+        "referrers", [f"{r['digest']}  {r['artifact_type']}" for r in report["referrers"]]
+    )
+    lines += _list("problems", [f"{p['archive']}: {p['reason']}" for p in report["problems"]])
+    lines += _list("lost", [f"{b['digest']} is {b['state']}" for b in report["lost_blobs"]])
+    if report["pull"]:
+        lines += ["", "pull"]
+        lines.append(_rows((f"  {p['client']}", p["command"]) for p in report["pull"]))
+    return lines
+
+
+def _what_it_is(report: dict[str, Any]) -> str:
+    if report["kind"] == "artifact":
+        return f"an artifact: {report['artifact_type']}"
+    platforms = count_text(len(report["platforms"]), "platform")
+    if report["form"] == "manifest":
+        return f"an image ({report['media_type']})"
+    return f"an {report['form']} of {platforms} ({report['media_type']})"
+
+
+def _node_text(report: dict[str, Any]) -> str:
+    node = report["node"]
+    if report["kind"] == "artifact":
+        return ""
+    if node["digest"] is None:
+        has = ", ".join(i["platform"] for i in report["platforms"] if i["present"]) or "nothing"
+        return f"not for {node['platform']} (has: {has})"
+    return f"{node['platform']} takes {node['takes']}, {node['digest']}"
+
+
+def _platform_text(item: dict[str, Any]) -> str:
+    if not item["present"]:
+        return f"{item['platform']}  absent: in no archive  {item['digest']}"
+    marks = [
+        f"from {item['archive']}" if item["archive"] else "",
+        "its archive is gone" if item["backed"] is False else "",
+        "older than the others" if item["behind"] else "",
+    ]
+    told = ", ".join(filter(None, marks))
+    return f"{item['platform']}  {item['digest']}  {size_text(item['size_bytes'])}  {told}".rstrip()
+
+
+def _claim_text(item: dict[str, Any]) -> str:
+    role = item["role"]
+    if role == "followed":
+        role = f"followed for {', '.join(item['followed_for'])}"
+    if item["state"] == "removed" and item["role"] != "removed":
+        role += ", the file is gone"
+    return f"{item['path']}  {role}  since {time_text(item['settled_at'])}"
+
+
+def _repository(report: dict[str, Any]) -> list[str]:
+    tags = [f"{item['tag']}  {item['digest']}" for item in report["tags"]]
+    return [f"{clean(report['reference'])}: a repository", *_list("tags", tags)]
+
+
+def _blob(report: dict[str, Any]) -> list[str]:
+    return [
+        clean(report["digest"]),
+        _rows(
+            [
+                ("  is", report["media_type"] or "a blob"),
+                ("  size", size_text(report["size_bytes"])),
+                ("  state", report["state"]),
+                ("  verified", time_text(report["verified_at"])),
+            ]
+        ),
+        *_list("needed by", report["images"]),
+        *_list("brought by", report["archives"]),
+    ]
+
+
+def _archive(report: dict[str, Any]) -> list[str]:
+    packed = report["compression"] not in ("", "none")
+    lines = [
+        clean(report["path"]),
+        _rows(
+            [
+                ("  state", report["state"]),
+                ("  reason", report["reason"]),
+                ("  format", report["format"] + (f" ({report['compression']})" if packed else "")),
+                ("  size", size_text(report["size_bytes"])),
+                ("  seen", time_text(report["settled_at"])),
+                ("  imported", time_text(report["imported_at"])),
+            ]
+        ),
+    ]
+    lines += _list("images", [_brought_text(item) for item in report["images"]])
+    lines += _list(
+        "problems",
+        [f"{p['image']}: {p['reason']}".removeprefix(": ") for p in report["problems"]],
+    )
+    return lines + _list("notes", report["notes"])
+
+
+def _brought_text(item: dict[str, Any]) -> str:
+    role = item["role"]
+    if role == "followed":
+        role = f"the tag follows it for {', '.join(item['followed_for'])}"
+    return f"{item['reference']}  {item['digest']}  {role}"
+
+
+def _absent(report: dict[str, Any]) -> list[str]:
+    lines = [f"{clean(report.get('reference', report['what']))} is not here"]
+    last = report.get("last_seen")
+    if last:
+        lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(last['path'])}")
+    lines += _list("near to it", report["nearest"])
+    lines += _list("its archive was removed", report.get("removed", []))
+    lines += _list(
+        "archives that might have it",
+        [f"{t['archive']}: {t['state']}: {t['reason']}" for t in report["troubles"]],
+    )
+    return lines + _list("what to do", report["advice"])
+
+
+def _ambiguous(report: dict[str, Any]) -> list[str]:
+    return [f"{clean(report['what'])} begins several digests", *_list("", report["digests"])]
+
+
+_TEXTS = {
+    "image": _image,
+    "artifact": _image,
+    "repository": _repository,
+    "blob": _blob,
+    "archive": _archive,
+    "absent": _absent,
+    "ambiguous": _ambiguous,
+}

@@ -1,0 +1,46 @@
+"""Which names are near to one that is not there. Pure."""
+
+import difflib
+from collections.abc import Iterable
+
+from airside.oci.reference import Reference
+
+_SHOWN = 5
+_COMPARED = 2000
+_SIMILAR = 0.72
+
+
+def nearest_names(wanted: Reference, names: Iterable[Reference]) -> list[str]:
+    """At most five: other tags of the repository, the same name elsewhere, similar spellings."""
+    ranked: list[tuple[int, float, str]] = []
+    path = wanted.repository.path
+    last = path.rpartition("/")[2]
+    others: list[Reference] = []
+    for name in names:
+        if name.repository == wanted.repository:
+            ranked.append((0, -_ratio(name.tag, wanted.tag), str(name)))
+        elif name.repository.path == path:
+            ranked.append((1, float(name.tag != wanted.tag), str(name)))
+        elif name.repository.path.rpartition("/")[2] == last:
+            ranked.append((2, float(name.tag != wanted.tag), str(name)))
+        else:
+            others.append(name)
+    if len(ranked) < _SHOWN:
+        ranked += _similar(wanted, others)
+    return [text for _, _, text in sorted(ranked)[:_SHOWN]]
+
+
+def _similar(wanted: Reference, names: list[Reference]) -> Iterable[tuple[int, float, str]]:
+    """Names that are spelt much alike; the first letters are compared before all of them are."""
+    path = wanted.repository.path
+    last = path.rpartition("/")[2]
+    near = [n for n in names if n.repository.path.rpartition("/")[2][:2] == last[:2]] or names
+    for name in near[:_COMPARED]:
+        other = name.repository.path
+        ratio = max(_ratio(other, path), _ratio(other.rpartition("/")[2], last))
+        if ratio >= _SIMILAR:
+            yield 3, -ratio, str(name)
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
