@@ -32,7 +32,14 @@ TABLES = {
         "docker-archives, and what Docker saves",
         "Docker 25 and later write an OCI layout, with a `manifest.json` for older readers.",
     ),
-    "oci": ("OCI layouts", "Packed as a tar, by the tool or with GNU tar."),
+    "oci": (
+        "OCI layouts",
+        (
+            "Packed as a tar, by the tool or with GNU tar. Without `--local`, the export of "
+            "containerd 2.1 may\nend early though it exits with 0: such a file is *incomplete* "
+            "here, and nothing of it is served."
+        ),
+    ),
     "directory": ("OCI layout directories", "Dropped as they are, not packed."),
     "features": ("What else a layout or docker-archive may hold", ""),
     "tar": ("Who packed the tar", "The same layout, packed by each program."),
