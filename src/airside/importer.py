@@ -185,10 +185,12 @@ class Importer:
         members = reading.plan.blobs
         ingests = list(reading.spool.take(members[d] for d in blobs if d in members))
         brought = {ingest.digest for ingest in ingests}
+        small = {document.digest: document.raw for document in reading.judgement.documents}
+        small |= {d: raw for d, raw in reading.plan.made.items() if d in blobs}
         ingests += [
-            self._store.put(document.raw, document.digest.algorithm)
-            for document in reading.judgement.documents
-            if document.digest not in brought and self._store.stat(document.digest) is None
+            self._store.put(raw, digest.algorithm)
+            for digest, raw in small.items()
+            if digest not in brought and self._store.stat(digest) is None
         ]
         count = self._store.commit(ingests)
         lost = self._store.missing(d for d in blobs.values() if d.is_distributable)

@@ -14,10 +14,11 @@ from typing import Self
 
 from airside.archive.compression import Compression, detect_compression, iter_decompressed
 from airside.archive.plan import Plan, Problem, Unpacked
+from airside.archive.refused import LIST, is_text
 from airside.archive.selection import restrict
 from airside.config import CHUNK_BYTES, Settings
 from airside.content import ContentStore
-from airside.errors import ArchiveTruncatedError, InputError
+from airside.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES
 from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
@@ -111,6 +112,8 @@ def _read_file(
         if not head:
             raise ArchiveTruncatedError(f"{path.name} is empty")
         compression = detect_compression(head)
+        if compression is Compression.NONE and is_text(head):
+            raise ArchiveFormatError(LIST, path=path)
         source = TarSource(reader, found.st_size, spool, stop, progress, notes, file=file)
         if compression is Compression.NONE:
             plan, cut = source.scan()
@@ -207,11 +210,12 @@ _NOT_RUNNABLE = frozenset({Compression.LZ4, Compression.BZIP2, Compression.XZ})
 
 def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:
     """What is held or will be: of the members, only those that the plan takes are committed."""
-    brought = {digest: spool.members[name].facts for digest, name in plan.blobs.items()}
+    brought = {digest: len(raw) for digest, raw in plan.made.items()}
+    brought |= {d: spool.members[name].facts.size_bytes for d, name in plan.blobs.items()}
 
     def size_of(digest: Digest) -> int | None:
-        facts = brought.get(digest)
-        return facts.size_bytes if facts is not None else store.stat(digest)
+        size = brought.get(digest)
+        return size if size is not None else store.stat(digest)
 
     return size_of
 

@@ -33,6 +33,7 @@ from support.images import (
     oci_archive,
     random_layer,
 )
+from support.makers import v1_archive, v1_steps
 from support.nodes import import_now, node_at, settings_at, visible, wrong_blobs
 
 pytestmark = pytest.mark.system
@@ -42,7 +43,7 @@ WHOLE_IMPORTS = 12
 COMPRESSED_FLIPS = 300
 CUTS = 200
 
-FORMATS = ("docker", "skopeo", "legacy", "oci", "hybrid")
+FORMATS = ("docker", "skopeo", "oci", "hybrid")
 COMPRESSIONS = ("none", "gzip", "zstd", "lz4", "bzip2", "xz")
 EVERY = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
 MAY_LOSE_NAMES = {"oci"}
@@ -53,6 +54,11 @@ BARE = [(form, bare) for form in ("docker", "oci", "hybrid") for bare in ("zstd-
 
 def build(form, path, compression="none"):
     """A small archive; gives what it must bring: reference → digest."""
+    if form == "v1":
+        base = v1_steps("flip", layer_bytes=LAYER_BYTES)
+        more = v1_steps("flip/more", layers=1, layer_bytes=LAYER_BYTES)
+        images = {("example.com/one:1.0", "also/one:x"): base, ("second:2",): (*base, *more)}
+        return v1_archive(path, images, compression=compression)
     if compression == "zstd-bare":
         expected = build(form, path)
         path.write_bytes(compress(path.read_bytes(), "zstd"))
@@ -66,8 +72,7 @@ def build(form, path, compression="none"):
     second = image_of([layers[0], layers[2]], media=media, label="two", platform="linux/arm64")
     if media == "docker":
         images = {("example.com/one:1.0", "example.com/also/one:x"): first, "second:2": second}
-        expected = docker_archive(path, images, style=form, compression=compression)
-        return {} if form == "legacy" else expected
+        return docker_archive(path, images, style=form, compression=compression)
     images = {
         ("example.com/one:1.0", "example.com/also/one:x"): index_of([first, second]),
         "docker.io/library/second:2": first,
@@ -182,7 +187,7 @@ def show(title, classes):
 def test_one_flipped_bit_never_changes_what_a_name_means(form, compression, tmp_path, judge):
     expected = build(form, tmp_path / "good.tar", compression)
     data = (tmp_path / "good.tar").read_bytes()
-    assert judge(data, expected) == ("rejected" if form == "legacy" else "unchanged")
+    assert judge(data, expected) == "unchanged"
     rng = random.Random(zlib.crc32(f"{form}/{compression}".encode()))
     choose = plain_positions if compression == "none" else compressed_positions
     may_rename, may_lose = compression.endswith("-bare"), form in MAY_LOSE_NAMES
@@ -273,7 +278,25 @@ def test_a_name_with_one_record_can_be_changed_unseen(tmp_path, judge):
     assert set(classes) <= {"renamed", "unnamed", "rejected", "incomplete", "partial", "unchanged"}
 
 
-@pytest.mark.parametrize(("form", "compression"), EVERY)
+def test_the_form_of_docker_before_1_10_shows_no_damage_to_layers_and_documents(tmp_path, judge):
+    """It has no digests. Whatever else is damaged is seen, and no name gets another's image."""
+    expected = build("v1", tmp_path / "good.tar")
+    data = (tmp_path / "good.tar").read_bytes()
+    assert judge(data, expected) == "unchanged"
+    rng = random.Random(7)
+    classes = defaultdict(Counter)
+    for region, position in plain_positions(data, rng):
+        bit = rng.randrange(8)
+        found = judge(flipped(data, position, bit), expected).partition(" ")[0]
+        classes[region][found] += 1
+    show("v1", classes)
+    assert classes["layer"]["WRONG"]
+    for region in set(classes) - {"layer", "document"}:
+        assert not classes[region]["WRONG"], (region, classes[region])
+    assert set(classes["header"]) <= {"rejected", "incomplete", "unchanged"}
+
+
+@pytest.mark.parametrize(("form", "compression"), [*EVERY, ("v1", "none"), ("v1", "zstd")])
 def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge):
     expected = build(form, tmp_path / "good.tar", compression)
     data = (tmp_path / "good.tar").read_bytes()
@@ -281,7 +304,7 @@ def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge
     if compression != "none":
         rng = random.Random(len(data))
         cuts = [*range(24), *sorted(rng.sample(range(24, len(data)), CUTS)), len(data) - 1]
-    allowed = {"incomplete", "unchanged"} if form != "legacy" else {"incomplete", "rejected"}
+    allowed = {"incomplete", "unchanged"}
     classes = Counter()
     for cut in cuts:
         found = judge(data[:cut], expected)

@@ -28,6 +28,7 @@ from support.images import (
     random_image,
     random_layer,
 )
+from support.makers import v1_archive, v1_steps
 from support.nodes import import_now, node_at, visible
 
 TABLE = Path(__file__).parents[1] / "support/parity.json"
@@ -92,7 +93,7 @@ CASES = {
     "docker-no-layers": lambda path: docker_archive(path, {"empty:1": docker_image(2, layers=0)}),
     "skopeo-plain": lambda path: docker_archive(path, {"one:1": docker_image(1)}, style="skopeo"),
     "skopeo-several": lambda path: docker_archive(path, several(), style="skopeo"),
-    "legacy": lambda path: docker_archive(path, {"one:1": docker_image(1)}, style="legacy"),
+    "legacy": lambda path: v1_archive(path, {("one:1",): v1_steps("one")}),
     "oci": lambda path: oci_archive(path, oci_set()),
     "hybrid": lambda path: oci_archive(path, oci_set(), hybrid=True),
     "hybrid-null-index": lambda path: oci_archive(
@@ -101,7 +102,7 @@ CASES = {
     "oci-sparse": lambda path: oci_archive(path, oci_set(), sparse=["linux/arm64"]),
     "oci-no-layout-file": lambda path: oci_archive(path, oci_set(), no_layout_file=True),
 }
-ONLY_OURS = {"hybrid-null-index", "oci-no-layout-file", "oci-sparse"}
+ONLY_OURS = {"legacy", "hybrid-null-index", "oci-no-layout-file", "oci-sparse"}
 """Archives that containerd does not read and we do, on purpose."""
 
 

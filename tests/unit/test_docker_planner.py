@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from airside.archive.docker import (
-    DockerDraft,
+from airside.archive.docker import DockerDraft
+from airside.archive.plan import DOCKER_ARCHIVE, is_compressed, layer_compression
+from airside.archive.saved import (
     SavedImage,
     normalised,
     parse_manifest_json,
     parse_repositories,
 )
-from airside.archive.plan import DOCKER_ARCHIVE, is_compressed
 from airside.archive.writer import docker_members
 from airside.errors import ManifestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
@@ -229,6 +229,101 @@ def test_a_config_with_any_name_is_read():
     image, members = one()
     members = with_entries(members, lambda entry: entry.update(Config="config.json"))
     assert len(members.with_file("config.json", image.config.raw).plan().images) == 1
+
+
+# Layers of other makers
+
+
+FOREIGN = {
+    "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "size": 7,
+    "digest": f"sha256:{'ab' * 32}",
+    "urls": ["https://example.com/layer"],
+}
+
+
+def without_base(source):
+    """An archive without its lowest layer, and what `LayerSources` says of it."""
+    image, members = one()
+    entry = entries(members)[0]
+    sources = {str(image.layers[0].diff_id): source, "no digest": source}
+    members = with_entries(members, lambda entry: entry.update(LayerSources=sources))
+    return image, members.without(entry["Layers"][0])
+
+
+def test_a_foreign_layer_that_is_absent_is_described_by_its_source():
+    image, members = without_base(FOREIGN)
+    plan = members.plan()
+    assert not plan.problems
+    [document] = plan.documents.values()
+    layer = json.loads(document.raw)["layers"][0]
+    assert layer == FOREIGN
+    assert list(layer) == ["mediaType", "digest", "size", "urls"]
+    assert set(plan.blobs) == {image.config.digest, image.layers[1].digest}
+    assert not plan.lacks_members
+    assert not members.judged().problems
+
+
+@pytest.mark.parametrize("urls", ["absent", None, [], "x", [1]])
+def test_urls_of_a_foreign_layer_are_kept_where_they_are_texts(urls):
+    source = {key: value for key, value in {**FOREIGN, "urls": urls}.items() if value != "absent"}
+    [document] = without_base(source)[1].plan().documents.values()
+    assert list(json.loads(document.raw)["layers"][0]) == ["mediaType", "digest", "size"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, [], {}, {**FOREIGN, "digest": "x"}, {**FOREIGN, "mediaType": DOCKER_LAYER_GZIP}],
+    ids=str,
+)
+def test_a_layer_that_is_not_foreign_must_be_there(source):
+    plan = without_base(source)[1].plan()
+    assert not plan.images
+    assert plan.lacks_members
+
+
+def test_layer_sources_change_nothing_where_the_layers_are_there():
+    image, members = one()
+    sources = {str(layer.diff_id): FOREIGN for layer in image.layers}
+    plan = with_entries(members, lambda entry: entry.update(LayerSources=sources)).plan()
+    assert [d.raw for d in plan.documents.values()] == [containerd_manifest(image)]
+    broken = with_entries(members, lambda entry: entry.update(LayerSources=["x"]))
+    assert not broken.plan().problems
+
+
+def test_paths_of_docker_for_windows_are_understood():
+    image, members = one()
+    paths = [path.replace("/", "\\") for path in entries(members)[0]["Layers"]]
+    plan = with_entries(members, lambda entry: entry.update(Layers=paths)).plan()
+    assert [d.raw for d in plan.documents.values()] == [containerd_manifest(image)]
+
+
+def test_a_layer_that_was_left_out_for_a_daemon_is_told():
+    _, members = one()
+    path = entries(members)[0]["Layers"][0]
+    plan = members.with_file(path, b"").plan()
+    assert not plan.images
+    assert "left out for a daemon" in plan.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("head", "method"),
+    [
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\x1f\x8b\x07", ""),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\x50\x2a\x4d\x18\4\0\0\0", "zstd"),
+        (b"\x5f\x2a\x4d\x18\4\0\0\0", "zstd"),
+        (b"\x60\x2a\x4d\x18\4\0\0\0", ""),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"", ""),
+    ],
+)
+def test_compressions_of_layers_are_told_by_their_first_bytes(head, method):
+    assert layer_compression(head) == method
+    assert is_compressed(head) is bool(method)
 
 
 # Damage

@@ -4,6 +4,7 @@ import pytest
 
 from airside.archive.plan import DOCKER_ARCHIVE, OCI_LAYOUT
 from airside.archive.planner import index_may_follow, resolve_link
+from airside.archive.refused import is_text
 from airside.archive.writer import docker_members, oci_members
 from airside.errors import ArchiveFormatError, ManifestInvalidError
 from support.images import compact, random_image
@@ -55,12 +56,18 @@ def test_a_damaged_index_does_not_fall_back():
     ("files", "says"),
     [
         ([], "neither index.json nor manifest.json"),
-        (["repositories"], "Docker before 1.10"),
+        (["repositories"], "lacks what that member names"),
         (["oci-layout"], "without its index"),
         (["blobs/sha256/x"], "without its index"),
-        (["a/manifest.json"], "pack the contents"),
+        (["a/manifest.json"], "in 'a': pack the contents"),
         (["b/index.json", "a/b/manifest.json"], "'a/b'"),
         (["etc/passwd"], "neither"),
+        (["etc/passwd", "usr/bin/x", "var/x"], "docker export"),
+        ([".dockerenv", "x"], "docker export"),
+        (["etc", "usr", "var"], "neither"),
+        (["shop/Chart.yaml", "shop/values.yaml"], "Helm chart"),
+        (["disk-1.VMDK", "x.ovf"], "virtual machine"),
+        (["images/a.tar.gz", "readme"], "other archives .images/a.tar.gz"),
     ],
 )
 def test_an_archive_without_images_says_why(files, says):
@@ -68,9 +75,41 @@ def test_an_archive_without_images_says_why(files, says):
         Members(dict.fromkeys(files, b"")).draft()
 
 
-def test_a_dir_copy_is_refused_by_name():
-    with pytest.raises(ArchiveFormatError, match="dir:"):
-        Members({"manifest.json": b' {"schemaVersion":2}'}).draft()
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"manifest.json": b' {"schemaVersion":2}'}, "as in a directory of the `dir:` transport"),
+        ({"manifest.json": b"{}", "version": b"1.0"}, "as in a directory"),
+        ({"manifest.json": b"{"}, "as in a directory"),
+        (
+            {"manifest.json": b"{}", "version": b"Directory Transport Version: 1.1\n"},
+            "this is a directory of skopeo's or podman's `dir:` transport .* oci-archive:",
+        ),
+        ({"manifest.json": b'{"schemaVersion":1}'}, "schema 1"),
+    ],
+)
+def test_a_dir_copy_is_refused_by_name(files, says):
+    with pytest.raises(ArchiveFormatError, match=says):
+        Members(files).draft()
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"docker.io/a:1\ndocker.io/b:2\n", True),
+        (b"# images\r\n\r\n", True),
+        ("größer\n".encode(), True),
+        (b"no end of a line", False),
+        (b' {"schemaVersion":\n2}\n', False),
+        (b"<html>\n", False),
+        (b"a/layer.tar\0\0\n", False),
+        (b"line\n\0", False),
+        (b"\x1f\x8b\n", False),
+        (b"", False),
+    ],
+)
+def test_a_text_is_told_from_a_tar(head, found):
+    assert is_text(head) is found
 
 
 def test_links_are_followed_and_a_loop_ends():
@@ -96,7 +135,8 @@ def test_a_layer_behind_a_loop_of_links_is_missing():
         ({"blobs/sha256/x", "manifest.json"}, True),
         ({"oci-layout", "index.json"}, False),
         ({"manifest.json", "x.json"}, False),
+        ({f"{'ab' * 32}/json", "repositories"}, True),
     ],
 )
-def test_a_cut_layout_may_lack_only_its_index(files, may):
+def test_a_cut_archive_may_lack_what_says_how_to_read_it(files, may):
     assert index_may_follow(frozenset(files)) is may

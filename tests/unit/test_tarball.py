@@ -519,6 +519,23 @@ def test_links_without_a_target_are_refused() -> None:
     refused(packed(info("l", type=tarfile.LNKTYPE, linkname="./")) + END, ArchiveFormatError)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (f"/sha256:{'ab' * 32}.tar", f"sha256:{'ab' * 32}.tar"),
+        ("/index.json", "index.json"),
+        ("/blobs/sha256/x", "blobs/sha256/x"),
+    ],
+)
+def test_names_from_the_root_are_those_that_buildpacks_write(name: str, found: str) -> None:
+    assert [member.name for member, _ in read(file(name) + END)] == [found]
+
+
+@pytest.mark.parametrize("name", ["//x", "/blobs/../x", "/blobsy/x", "/.."])
+def test_other_names_from_the_root_are_refused(name: str) -> None:
+    refused(file(name) + END, ArchiveUnsafeError)
+
+
 def test_members_without_a_name_are_refused() -> None:
     refused(file("./") + END, ArchiveFormatError)
 

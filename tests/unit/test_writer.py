@@ -103,23 +103,6 @@ def test_a_skopeo_archive_names_layers_by_diff_id_and_links_the_v1_directories()
     assert links == [f"../{layer.diff_id.hex}.tar" for layer in image.layers]
 
 
-def test_a_legacy_archive_has_only_repositories_and_v1_documents():
-    image = random_image(1, media="docker")
-    files = contents(
-        written(write_docker_archive, [image.spec(("host:5000/a/b:1",))], style="legacy")
-    )
-    assert "manifest.json" not in files
-    top = json.loads(files["repositories"])["host:5000/a/b"]["1"]
-    chain = []
-    while top:
-        document = json.loads(files[f"{top}/json"])
-        assert document["id"] == top
-        assert files[f"{top}/VERSION"] == b"1.0"
-        chain.append(files[f"{top}/layer.tar"])
-        top = document.get("parent")
-    assert chain[::-1] == [layer.raw for layer in image.layers]
-
-
 def test_a_layer_that_two_images_share_is_written_once():
     base = random_layer("base", media="docker")
     one, two = (random_image(n, layers=1, media="docker", base=[base]) for n in (1, 2))

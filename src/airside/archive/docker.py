@@ -8,12 +8,11 @@ Left to others: hashing, decompressing, completeness.
 """
 
 import contextlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from airside.archive.manifest import ForeignLayer, build_manifest
 from airside.archive.plan import (
     DOCKER_ARCHIVE,
     Facts,
@@ -25,83 +24,15 @@ from airside.archive.plan import (
     drop_ambiguous,
     is_compressed,
 )
+from airside.archive.saved import MANIFEST_JSON, REPOSITORIES, SavedImage, normalised
 from airside.errors import ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest
-from airside.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    DOCKER_MANIFEST,
-    Document,
-    ImageConfig,
-    load_json,
-    parse_config,
-    parse_document,
-)
+from airside.oci.model import Document, ImageConfig, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
 
-MANIFEST_JSON = "manifest.json"
-REPOSITORIES = "repositories"
 _CONFIG_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?\Z")
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-@dataclass(frozen=True, slots=True)
-class SavedImage:
-    """One entry of `manifest.json`."""
-
-    config: str
-    layers: tuple[str, ...]
-    names: tuple[str, ...]
-
-
-def parse_manifest_json(raw: bytes) -> tuple[SavedImage, ...]:
-    """Parse `manifest.json`. Raises ManifestInvalidError."""
-    value = load_json(raw, MANIFEST_JSON)
-    if not isinstance(value, list) or not value:
-        raise ManifestInvalidError(f"{MANIFEST_JSON} is not a list of images")
-    return tuple(_saved_image(item, f"{MANIFEST_JSON}[{n}]") for n, item in enumerate(value))
-
-
-def _saved_image(item: Any, what: str) -> SavedImage:
-    if not isinstance(item, dict):
-        raise ManifestInvalidError(f"{what} is not an object")
-    config, layers, names = item.get("Config"), item.get("Layers"), item.get("RepoTags") or []
-    if not isinstance(config, str) or not config:
-        raise ManifestInvalidError(f"{what} names no Config")
-    if not isinstance(layers, list) or not _texts(layers):
-        raise ManifestInvalidError(f"{what}: Layers is not a list of names")
-    if not isinstance(names, list) or not _texts(names):
-        raise ManifestInvalidError(f"{what}: RepoTags is not a list of names")
-    return SavedImage(_member(config), tuple(map(_member, layers)), tuple(names))
-
-
-def _texts(value: list[Any]) -> bool:
-    return all(isinstance(v, str) and v for v in value)
-
-
-def _member(name: str) -> str:
-    """The member name that the tar reader gives for this path."""
-    return "/".join(part for part in name.split("/") if part not in {"", "."})
-
-
-def parse_repositories(raw: bytes) -> frozenset[str] | None:
-    """The full names that the `repositories` member lists; None if it is not understood."""
-    try:
-        value = load_json(raw, REPOSITORIES)
-        return frozenset(
-            str(parse_reference(f"{name}:{tag}")) for name, tags in value.items() for tag in tags
-        )
-    except (ManifestInvalidError, ReferenceInvalidError, AttributeError, TypeError):
-        return None
-
-
-def normalised(names: Iterable[str]) -> Iterator[str]:
-    """The full names, as Docker reads them; bad ones are left out."""
-    for name in names:
-        with contextlib.suppress(ReferenceInvalidError):
-            yield str(parse_reference(name))
+_SHOWN_MISSING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +43,8 @@ class DockerDraft:
     links: Mapping[str, str]
     absent: frozenset[str]
     listed_names: frozenset[str] | None = None
+    listed_in: str = f"the member {REPOSITORIES!r}"
+    notes: tuple[str, ...] = ()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -173,6 +106,7 @@ class _Building:
             documents=self._documents,
             blobs=self._blobs,
             problems=tuple(self._problems),
+            notes=self._draft.notes,
             platforms=self._platforms,
             unvouched=tuple(self._unvouched.values()),
             lacks_members=self._lacks_members,
@@ -180,22 +114,21 @@ class _Building:
 
     def add(self, image: SavedImage) -> None:
         shown = image.names[0] if image.names else image.config
-        found = self._members_of(image, shown)
-        if found is None:
-            return
-        config_member, layer_members = found
         try:
-            config = self._config(config_member, image.config, shown)
-            self._check_layers(config, layer_members)
+            config = self._config(image.config, shown)
+            layers = self._layers(image, config, shown)
+            if config is None or layers is None:
+                return
+            self._check_layers(config, image.layers, layers)
         except ManifestInvalidError as exc:
             blob = exc.context.get("blob", "")
             self._problems.append(Problem(exc.message, image=shown, blob=blob))
             return
-        document = build_manifest(
-            self._facts[config_member], [self._facts[m] for m in layer_members], shown
-        )
-        for member in (config_member, *layer_members):
-            self._blobs.setdefault(self._facts[member].digest, member)
+        config_facts = self._facts[self._draft.resolve(image.config)]
+        document = build_manifest(config_facts, layers, shown)
+        for member in map(self._draft.resolve, (image.config, *image.layers)):
+            if member in self._facts:
+                self._blobs.setdefault(self._facts[member].digest, member)
         self._documents[document.digest] = document
         if config.platform is not None:
             self._platforms[document.digest] = config.platform
@@ -207,7 +140,7 @@ class _Building:
         lost = (self._draft.listed_names or frozenset()) - given
         for name in sorted(lost):
             reason = (
-                f"the member {REPOSITORIES!r} names {name!r}, {MANIFEST_JSON} does not: "
+                f"{self._draft.listed_in} names {name!r}, {MANIFEST_JSON} does not: "
                 "one of them is damaged or was edited"
             )
             self._problems.append(Problem(reason, image=name))
@@ -216,20 +149,32 @@ class _Building:
             self._images = {image.root: image for image in images}
             self._problems += problems
 
-    def _members_of(self, image: SavedImage, shown: str) -> tuple[str, list[str]] | None:
-        wanted = (image.config, *image.layers)
-        missing = [n for n in wanted if self._draft.resolve(n) not in self._facts]
-        for name in missing[:3]:
+    def _layers(
+        self, image: SavedImage, config: ImageConfig | None, shown: str
+    ) -> list[Facts | ForeignLayer] | None:
+        """What is known of each layer. None where members are missing, which is a problem."""
+        found: list[Facts | ForeignLayer] = []
+        missing = [image.config] if config is None else []
+        for position, name in enumerate(image.layers):
+            diff_ids = config.diff_ids[position : position + 1] if config else ()
+            foreign = image.foreign.get(diff_ids[0]) if diff_ids else None
+            layer = self._facts.get(self._draft.resolve(name)) or foreign
+            if layer is None:
+                missing.append(name)
+            else:
+                found.append(layer)
+        for name in missing[:_SHOWN_MISSING]:
             reason = f"the archive has no member {name!r}, which {MANIFEST_JSON} names"
             self._problems.append(Problem(reason, image=shown, blob=name))
-        if missing:
-            self._lacks_members = True
-            return None
-        resolved = [self._draft.resolve(name) for name in wanted]
-        return resolved[0], resolved[1:]
+        self._lacks_members = self._lacks_members or bool(missing)
+        return None if missing else found
 
-    def _config(self, member: str, name: str, shown: str) -> ImageConfig:
-        facts = self._facts[member]
+    def _config(self, name: str, shown: str) -> ImageConfig | None:
+        """The config of an image, None if the archive lacks it. Raises ManifestInvalidError."""
+        member = self._draft.resolve(name)
+        facts = self._facts.get(member)
+        if facts is None:
+            return None
         named = _CONFIG_NAME.match(name)
         if named and named[1] != facts.digest.hex:
             raise ManifestInvalidError(
@@ -247,22 +192,33 @@ class _Building:
             raise found
         return found
 
-    def _check_layers(self, config: ImageConfig, members: list[str]) -> None:
-        if len(config.diff_ids) != len(members):
+    def _check_layers(
+        self, config: ImageConfig, names: tuple[str, ...], layers: list[Facts | ForeignLayer]
+    ) -> None:
+        if len(config.diff_ids) != len(layers):
             raise ManifestInvalidError(
-                f"the config has {len(config.diff_ids)} diff IDs for {len(members)} layers"
+                f"the config has {len(config.diff_ids)} diff IDs for {len(layers)} layers"
             )
-        for diff_id, member in zip(config.diff_ids, members, strict=True):
-            facts = self._facts[member]
-            if facts.digest == diff_id:
-                continue
-            if not is_compressed(facts.head):
-                raise ManifestInvalidError(
-                    f"layer {member} hashes to {facts.digest}, the config says {diff_id}: "
-                    "its bytes are damaged",
-                    blob=member,
-                )
-            self._unvouched[facts.digest, diff_id] = Unpacked(facts.digest, diff_id, member)
+        for diff_id, name, layer in zip(config.diff_ids, names, layers, strict=True):
+            if isinstance(layer, Facts) and layer.digest != diff_id:
+                self._check_packed(diff_id, name, layer)
+
+    def _check_packed(self, diff_id: Digest, name: str, layer: Facts) -> None:
+        """A layer whose digest is not the diff ID is compressed, or damaged."""
+        member = self._draft.resolve(name)
+        if not layer.size_bytes:
+            raise ManifestInvalidError(
+                f"layer {name} is empty: it was left out for a daemon that has it already; "
+                "save the image with all its layers",
+                blob=member,
+            )
+        if not is_compressed(layer.head):
+            raise ManifestInvalidError(
+                f"layer {member} hashes to {layer.digest}, the config says {diff_id}: "
+                "its bytes are damaged",
+                blob=member,
+            )
+        self._unvouched[layer.digest, diff_id] = Unpacked(layer.digest, diff_id, member)
 
     def _name(self, root: Digest, image: SavedImage, shown: str) -> None:
         before = self._images.get(root)
@@ -283,27 +239,7 @@ class _Building:
         listed = self._draft.listed_names
         if listed is not None and str(reference) not in listed:
             raise ReferenceInvalidError(
-                f"{MANIFEST_JSON} names {name!r}, the member {REPOSITORIES!r} does not: "
+                f"{MANIFEST_JSON} names {name!r}, {self._draft.listed_in} does not: "
                 "one of them is damaged or was edited"
             )
         return reference
-
-
-def build_manifest(config: Facts, layers: list[Facts], shown: str) -> Document:
-    """Build the manifest that containerd's importer builds: same fields, order and spacing."""
-    value = {
-        "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
-        "config": _descriptor(DOCKER_CONFIG, config),
-        "layers": [_descriptor(_layer_type(layer.head), layer) for layer in layers],
-    }
-    raw = json.dumps(value, separators=(",", ":")).encode()
-    return parse_document(raw, DOCKER_MANIFEST, f"the manifest built for {shown}")
-
-
-def _layer_type(head: bytes) -> str:
-    return DOCKER_LAYER_GZIP if head.startswith((_GZIP, _ZSTD)) else DOCKER_LAYER
-
-
-def _descriptor(media_type: str, facts: Facts) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": str(facts.digest), "size": facts.size_bytes}

@@ -18,6 +18,8 @@ from airside.errors import (
 )
 
 _PAX_KEYS = frozenset({"path", "linkpath", "size"})
+_FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")
+"""What buildpacks write from the root: layers as `/sha256:<hex>.tar`, and whole layouts."""
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
 
 
@@ -148,7 +150,8 @@ def _kind_of(info: tarfile.TarInfo, extended: dict[str, str], raw: str) -> Membe
         )
     if info.type in _SPECIAL:
         raise ArchiveUnsafeError(
-            f"the member {raw[:80]!r} is {_SPECIAL[info.type]}; no image archive has one"
+            f"the member {raw[:80]!r} is {_SPECIAL[info.type]}; no image archive has one, but "
+            "the files of a container have: use `docker save`, not `docker export`"
         )
     if info.type in _NOT_READ:
         raise ArchiveFormatError(f"the member {raw[:80]!r} is {_NOT_READ[info.type]}")
@@ -169,7 +172,7 @@ def _resolve(base: list[str], path: str, what: str, limits: Limits, *, follow: b
         raise ArchiveUnsafeError(f"{what} has a name that is not UTF-8") from exc
     if length > limits.name_bytes:
         raise over_limit(f"{what} has a longer name", "name_bytes", limits)
-    if path.startswith("/"):
+    if path.startswith("/") and (follow or not _FROM_ROOT.match(path)):
         raise ArchiveUnsafeError(f"{what} has an absolute path")
     parts = list(base)
     for part in path.split("/"):

@@ -75,6 +75,8 @@ class Plan:
     platforms: Mapping[Digest, Platform] = field(default_factory=dict)
     unvouched: tuple[Unpacked, ...] = ()
     rejected: frozenset[Digest] = frozenset()
+    made: Mapping[Digest, bytes] = field(default_factory=dict)
+    """Blobs that no member holds: they were made from what the archive says in an older form."""
     lacks_members: bool = False
     """True: members that the archive names are not (yet) in it."""
     unwanted: tuple[str, ...] = ()
@@ -119,9 +121,27 @@ ReadHeld = Callable[[Digest], bytes | None]
 """Give a document that the store holds already, or None."""
 
 
-_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18")
+_SKIPPABLE = bytes(range(0x50, 0x60))
+_MAGIC = {
+    "gzip": b"\x1f\x8b\x08",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "bzip2": b"BZh",
+    "xz": b"\xfd7zXZ\x00",
+    "lz4": b"\x04\x22\x4d\x18",
+}
+
+
+def layer_compression(head: bytes) -> str:
+    """How a layer that begins so is compressed, by any method that makers use; empty if it is not.
+
+    A skippable frame begins zstd, as containerd reads it (RFC 8878, 3.1.2).
+    """
+    for name, magic in _MAGIC.items():
+        if head.startswith(magic):
+            return name
+    return "zstd" if head[1:4] == b"\x2a\x4d\x18" and head[0] in _SKIPPABLE else ""
 
 
 def is_compressed(head: bytes) -> bool:
     """Tell whether a layer that begins so is compressed, by any method that makers use."""
-    return head.startswith(_COMPRESSED)
+    return bool(layer_compression(head))

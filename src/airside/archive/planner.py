@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 
-from airside.archive.docker import (
+from airside.archive.docker import DockerDraft
+from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
+from airside.archive.legacy import draft_legacy, is_legacy
+from airside.archive.plan import Draft, ReadHeld, ReadMember
+from airside.archive.refused import single_manifest, what_instead
+from airside.archive.saved import (
     MANIFEST_JSON,
     REPOSITORIES,
-    DockerDraft,
     normalised,
     parse_manifest_json,
     parse_repositories,
 )
-from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
-from airside.archive.plan import Draft, ReadHeld, ReadMember
 from airside.config import Limits
 from airside.errors import ArchiveFormatError, InputError
 
@@ -46,18 +48,22 @@ def make_draft(
             )
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
+    resolved = {name: resolve_link(name, links) for name in links}
     if MANIFEST_JSON in files:
-        return _draft_docker(files, links, read)
+        return _draft_docker(files, resolved, read)
+    if is_legacy(files):
+        return draft_legacy(files=files, links=resolved, read=read, documents_bytes=documents_bytes)
     raise ArchiveFormatError(_why_no_images(files))
 
 
 def index_may_follow(files: frozenset[str]) -> bool:
-    """Whether an archive that ends early with these members may lack only its OCI index.
+    """Whether an archive that ends early with these members may lack what says how to read it.
 
-    Then its `manifest.json` must not be taken for all that it says: the digests would be others.
+    Its OCI index, then a `manifest.json` must not be taken for all that it says: the digests would
+    be others. Or its `manifest.json`, then the older form beside it must not be read.
     """
     is_layout = LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files)
-    return is_layout and INDEX_JSON not in files
+    return INDEX_JSON not in files and (is_layout or MANIFEST_JSON not in files)
 
 
 def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
@@ -74,15 +80,11 @@ def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
 def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMember) -> DockerDraft:
     raw = read(MANIFEST_JSON)
     if raw.lstrip()[:1] == b"{":
-        raise ArchiveFormatError(
-            f"{MANIFEST_JSON} is a single manifest: a `dir:` copy is not supported, "
-            "make a docker-archive or an OCI layout"
-        )
+        raise ArchiveFormatError(single_manifest(raw, files, read))
     images = parse_manifest_json(raw)
-    resolved = {name: resolve_link(name, links) for name in links}
-    wanted = {resolved.get(n, n) for image in images for n in (image.config, *image.layers)}
+    wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
     listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
-    return DockerDraft(images, resolved, frozenset(wanted - files), listed or None)
+    return DockerDraft(images, links, frozenset(wanted - files), listed or None)
 
 
 def resolve_link(name: str, links: Mapping[str, str]) -> str:
@@ -95,15 +97,13 @@ def resolve_link(name: str, links: Mapping[str, str]) -> str:
 
 
 def _why_no_images(files: frozenset[str]) -> str:
-    text = f"the archive holds no images: there is neither {INDEX_JSON} nor {MANIFEST_JSON}"
-    if REPOSITORIES in files:
-        return text + f" (only {REPOSITORIES!r}, the format of Docker before 1.10: save it again)"
-    if LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files):
-        return text + " (an OCI layout without its index)"
-    nested = sorted(
-        name for name in files if name.endswith((f"/{INDEX_JSON}", f"/{MANIFEST_JSON}"))
+    text = (
+        f"the archive holds no images: there is neither {INDEX_JSON} nor {MANIFEST_JSON} "
+        f"at its top, nor the `json` files of Docker before 1.10"
     )
-    if nested:
-        folder = nested[0].rpartition("/")[0]
-        return text + f" at the top (found in {folder!r}: pack the contents of that directory)"
-    return text
+    if LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files):
+        return f"{text}; it is an OCI layout without its index"
+    if REPOSITORIES in files:
+        return f"{text}; it has {REPOSITORIES!r}, but lacks what that member names"
+    instead = what_instead(files)
+    return f"{text}; {instead}" if instead else text

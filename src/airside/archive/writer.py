@@ -50,7 +50,7 @@ else:
     from backports import zstd
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
-DockerStyle: TypeAlias = Literal["docker", "skopeo", "legacy"]
+DockerStyle: TypeAlias = Literal["docker", "skopeo"]
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -144,7 +144,7 @@ def blob_of(data: bytes) -> Blob:
 def write_docker_archive(
     out: BinaryIO, images: Sequence[ImageSpec], *, style: DockerStyle = "docker"
 ) -> None:
-    """Write a docker-archive as `docker save` before 25, skopeo, or Docker before 1.10 did.
+    """Write a docker-archive as `docker save` before 25 or skopeo does.
 
     `out` is only written to, and stays open. Raises VerificationError for a blob that is not
     what it says; what was written is then worthless.
@@ -308,8 +308,7 @@ def docker_members(
 
     - `docker`: `<id>/{VERSION,json,layer.tar}`, `<config>.json`, `repositories`; a layer that
       an earlier image has too is a symbolic link to it;
-    - `skopeo`: `<diff ID>.tar`, `<id>/layer.tar` a link to it, the rest the same;
-    - `legacy`: as `docker` without configs and `manifest.json`.
+    - `skopeo`: `<diff ID>.tar`, `<id>/layer.tar` a link to it, the rest the same.
     """
     members: dict[str, Member] = {}
     places: dict[Digest, str] = {}
@@ -326,15 +325,13 @@ def docker_members(
             members.update({m.name: m for m in new if m.name not in members})
             paths.append(f"{diff_id.hex}.tar" if style == "skopeo" else f"{v1_id}/layer.tar")
         config = _file(f"{digest_of(image.config).hex}.json", image.config)
-        if style != "legacy":
-            members[config.name] = config
+        members[config.name] = config
         entries.append({"Config": config.name, "RepoTags": list(image.names), "Layers": paths})
         for repository, tag in map(_split_tag, image.names if histories else ()):
             repositories.setdefault(repository, {})[tag] = histories[-1][0]
     yield from members.values()
     yield _file("repositories", _json(repositories))
-    if style != "legacy":
-        yield _file("manifest.json", _json(entries))
+    yield _file("manifest.json", _json(entries))
 
 
 def _layer_members(

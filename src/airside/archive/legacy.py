@@ -1,0 +1,243 @@
+"""What Docker before 1.10 saved: `repositories`, and a `json` and `layer.tar` per layer. Pure.
+
+Every layer is an image of its own here and names its parent. Config and manifest are made of the
+chain (ADR 0012), as Docker itself did when it loaded one; the same archive gives the same digests
+every time. containerd does not read this form, so there are none to agree with.
+
+Nothing vouches for the bytes: the IDs are random or were computed from something else. The plan
+says so in a note. Left to others: hashing, completeness.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airside.archive.manifest import build_manifest
+from airside.archive.plan import (
+    DOCKER_ARCHIVE,
+    Facts,
+    Plan,
+    PlannedImage,
+    Problem,
+    ReadMember,
+    layer_compression,
+)
+from airside.archive.saved import REPOSITORIES
+from airside.archive.v1 import Chains, V1Image, make_config
+from airside.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
+from airside.oci.digest import Digest, digest_of
+from airside.oci.model import Document, load_json, parse_config
+from airside.oci.platform import Platform
+from airside.oci.reference import Reference, parse_reference
+
+NOTE = (
+    "the archive is of the form of Docker before 1.10, which has no checksums: "
+    "damage to its layers cannot be seen"
+)
+_JSON = re.compile(r"([0-9a-f]{64})/json\Z")
+_CONFIG = re.compile(r"[0-9a-f]{64}\.json\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """An ID that a tag points at, or that no other image has as its parent."""
+
+    id: str
+    references: tuple[Reference, ...]
+    names: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        return self.names[0] if self.names else self.id
+
+
+def is_legacy(files: frozenset[str]) -> bool:
+    """Whether there are images of this form: a `json` in a directory that is named by an ID.
+
+    With a config beside them they are what Docker 1.10 to 24 writes beside its `manifest.json`.
+    """
+    return any(map(_JSON.match, files)) and not any(map(_CONFIG.match, files))
+
+
+@dataclass(slots=True)
+class LegacyDraft:
+    """Chains of v1 images, before their layers are hashed. Those of `tops` are whole."""
+
+    tops: tuple[Top, ...]
+    chains: Chains
+    present: frozenset[str]
+    links: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    lacks_members: bool
+    room_bytes: int
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        wanted: dict[str, None] = {}
+        for top in self.tops:
+            v1_id = top.id
+            while v1_id and v1_id not in wanted:
+                wanted[v1_id] = None
+                v1_id = self.chains.images[v1_id].parent
+        layers = dict.fromkeys(self.resolve(self.chains.images[v1_id].layer) for v1_id in wanted)
+        return tuple(name for name in layers if name in self.present)
+
+    def resolve(self, name: str) -> str:
+        return self.links.get(name, name)
+
+    def expected(self, read: ReadMember) -> dict[str, Digest]:
+        """Nothing: the IDs are no digests."""
+        del read
+        return {}
+
+    def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
+        del read
+        building = _Building(self, facts)
+        for top in self.tops:
+            building.add(top, self.chains.chain(top.id))
+        return building.plan()
+
+
+def draft_legacy(
+    *,
+    files: frozenset[str],
+    links: Mapping[str, str],
+    read: ReadMember,
+    documents_bytes: int,
+) -> LegacyDraft:
+    """Follow the parents of each tag, and of each image that has neither a tag nor a child.
+
+    `links` are resolved; `documents_bytes` bounds what is read, and what is made of it. Raises
+    ManifestInvalidError for a bad `repositories`, ArchiveLimitError.
+    """
+    problems: list[Problem] = []
+    listed = _repositories(read(REPOSITORIES), problems) if REPOSITORIES in files else {}
+    chains = Chains()
+    room_bytes = documents_bytes
+    for v1_id in sorted(match[1] for match in map(_JSON.match, files) if match):
+        raw = read(f"{v1_id}/json")
+        room_bytes = _smaller(room_bytes, len(raw), v1_id)
+        chains.add(v1_id, raw)
+    tops = [Top(v1_id, tuple(refs), tuple(map(str, refs))) for v1_id, refs in listed.items()]
+    tops += [Top(v1_id, (), ()) for v1_id in chains.leaves() if v1_id not in listed]
+    faults = [(top, chains.fault(top.id)) for top in tops]
+    problems += [Problem(fault.reason, top.shown, fault.blob) for top, fault in faults if fault]
+    return LegacyDraft(
+        tops=tuple(top for top, fault in faults if fault is None),
+        chains=chains,
+        present=files,
+        links=links,
+        problems=tuple(problems),
+        lacks_members=any(fault.missing for _, fault in faults if fault),
+        room_bytes=documents_bytes,
+    )
+
+
+def _smaller(room_bytes: int, used_bytes: int, shown: str) -> int:
+    if used_bytes > room_bytes:
+        raise ArchiveLimitError(
+            "the configs and manifests of the archive have more bytes together than "
+            "limits.documents_bytes allows; raise it if the archive is to be trusted",
+            image=shown,
+        )
+    return room_bytes - used_bytes
+
+
+def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Reference]]:
+    """ID → the names that point at it. A bad name is a problem of its own."""
+    value = load_json(raw, REPOSITORIES)
+    if not isinstance(value, dict) or not all(isinstance(tags, dict) for tags in value.values()):
+        raise ManifestInvalidError(f"{REPOSITORIES} is not an object of objects")
+    found: dict[str, list[Reference]] = {}
+    for name, tag, v1_id in ((n, t, v) for n, tags in value.items() for t, v in tags.items()):
+        try:
+            reference = _reference(name, tag, v1_id)
+        except ReferenceInvalidError as exc:
+            problems.append(Problem(exc.message, image=f"{name}:{tag}"))
+            continue
+        if reference not in found.setdefault(v1_id, []):
+            found[v1_id].append(reference)
+    return found
+
+
+def _reference(name: str, tag: str, v1_id: object) -> Reference:
+    reference = parse_reference(f"{name}:{tag}")
+    if reference.digest is not None or not isinstance(v1_id, str):
+        raise ReferenceInvalidError(f"{REPOSITORIES} gives {name!r:.200} no image")
+    return reference
+
+
+@dataclass(slots=True)
+class _Building:
+    """Collects a plan, image after image."""
+
+    draft: LegacyDraft
+    facts: Mapping[str, Facts]
+    images: dict[Digest, PlannedImage] = field(default_factory=dict)
+    documents: dict[Digest, Document] = field(default_factory=dict)
+    blobs: dict[Digest, str] = field(default_factory=dict)
+    made: dict[Digest, bytes] = field(default_factory=dict)
+    platforms: dict[Digest, Platform] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    room_bytes: int = 0
+    lacks_members: bool = False
+
+    def __post_init__(self) -> None:
+        self.problems += self.draft.problems
+        self.room_bytes = self.draft.room_bytes
+        self.lacks_members = self.draft.lacks_members
+
+    def plan(self) -> Plan:
+        return Plan(
+            format=DOCKER_ARCHIVE,
+            images=tuple(self.images.values()),
+            documents=self.documents,
+            blobs=self.blobs,
+            problems=tuple(self.problems),
+            notes=(NOTE,),
+            platforms=self.platforms,
+            made=self.made,
+            lacks_members=self.lacks_members,
+        )
+
+    def add(self, top: Top, chain: tuple[V1Image, ...]) -> None:
+        layers = self._layers(top, chain)
+        if layers is None:
+            return
+        raw = make_config(chain, {v1_id: layer.digest for v1_id, layer in layers.items()})
+        config = Facts(digest_of(raw), len(raw), raw[:16])
+        document = build_manifest(config, list(layers.values()), top.shown)
+        self.room_bytes = _smaller(self.room_bytes, len(raw) + document.size_bytes, top.shown)
+        self.made[config.digest] = raw
+        self.documents[document.digest] = document
+        for v1_id, layer in layers.items():
+            self.blobs.setdefault(layer.digest, self.draft.resolve(f"{v1_id}/layer.tar"))
+        platform = parse_config(raw, f"the config made for {top.shown}").platform
+        if platform is not None:
+            self.platforms[document.digest] = platform
+        before = self.images.get(document.digest, PlannedImage(document.digest, shown=top.shown))
+        self.images[document.digest] = PlannedImage(
+            document.digest,
+            (*before.references, *top.references),
+            before.shown,
+            (*before.aliases, *top.names),
+        )
+
+    def _layers(self, top: Top, chain: tuple[V1Image, ...]) -> dict[str, Facts] | None:
+        """The layers by ID, lowest first. None where one is missing or compressed: a problem."""
+        layers: dict[str, Facts] = {}
+        for v1 in chain:
+            facts = self.facts.get(self.draft.resolve(v1.layer))
+            if facts is None and v1.is_empty:
+                continue
+            if facts is None:
+                reason = f"the archive has no member {v1.layer!r}, which the image needs"
+                self.lacks_members = True
+            elif layer_compression(facts.head):
+                reason = f"{v1.layer} is compressed, which this form of archive never was"
+            else:
+                layers[v1.id] = facts
+                continue
+            self.problems.append(Problem(reason, image=top.shown, blob=v1.layer))
+            return None
+        return layers

@@ -1,0 +1,99 @@
+"""What a file is that is no image archive, and what to do about it. Pure.
+
+Called only where nothing could be read: a guess here never decides what is taken.
+"""
+
+import contextlib
+import json
+import re
+
+from airside.archive.plan import ReadMember
+from airside.errors import InputError
+
+_TRANSPORT = "Directory Transport Version"
+_ROOT = frozenset(
+    {"bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root"}
+    | {"run", "sbin", "srv", "sys", "tmp", "usr", "var"}
+)
+_ENOUGH_ROOT = 3
+_PACKED = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
+_DISKS = (".ovf", ".vmdk", ".qcow2", ".vhd", ".vhdx")
+_SKOPEO = "`skopeo copy dir:DIRECTORY oci-archive:FILE.tar:NAME:TAG`"
+_TEXT = re.compile(rb"(?!\s*[{\[<])[\t\r\x20-\x7e\x80-\xff]+\n")
+
+FILE_SYSTEM = (
+    "this looks like the file system of a container (`docker export`), not an image: "
+    "use `docker save` or `podman save`"
+)
+LIST = "this is a text, perhaps a list of images: a list is not read, an archive of the images is"
+
+SCHEMA_1 = {
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+}
+ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
+
+
+def media_type_hint(media_type: str) -> str:
+    """What is known of a media type that is no manifest or index; empty for most."""
+    if media_type in SCHEMA_1:
+        return (
+            "a Docker schema 1 manifest, which no current tool runs: copy the image again, with "
+            "`skopeo copy --format v2s2` or a tool of today"
+        )
+    if media_type == ARTIFACT_MANIFEST:
+        return (
+            "an OCI artifact manifest, which was taken out of the specification: copy the "
+            "artifact again with a tool of today"
+        )
+    return ""
+
+
+def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
+    """What an archive is whose `manifest.json` is an object and not a list."""
+    version = ""
+    if "version" in files:
+        with contextlib.suppress(InputError):
+            version = read("version")[:100].decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(raw)
+        if isinstance(value, dict) and value.get("schemaVersion") == 1:
+            return f"its manifest.json is {media_type_hint(min(SCHEMA_1))}"
+    if version.startswith(_TRANSPORT):
+        what = "this is a directory of skopeo's or podman's `dir:` transport in a tar"
+    else:
+        what = "its manifest.json is a single manifest, as in a directory of the `dir:` transport"
+    return f"{what}, which keeps no name: unpack it, and make an archive with {_SKOPEO}"
+
+
+def what_instead(files: frozenset[str]) -> str:
+    """What a tar seems to be that has none of the documents of an image archive; or nothing."""
+    if ".dockerenv" in files or _looks_like_root(files):
+        return FILE_SYSTEM
+    nested = _first(files, ("/index.json", "/manifest.json"))
+    if nested:
+        folder = nested.rpartition("/")[0]
+        return f"there is one in {folder!r:.200}: pack the contents of that directory"
+    if _first(files, ("chart.yaml",)):
+        return "this is a Helm chart as a file: push it to a registry, and archive it from there"
+    disk, packed = _first(files, _DISKS), _first(files, _PACKED)
+    if disk:
+        return f"this looks like a virtual machine ({disk:.200}), not an image of a container"
+    return f"it holds other archives ({packed:.200}): unpack it" if packed else ""
+
+
+def _looks_like_root(files: frozenset[str]) -> bool:
+    tops = {name.partition("/")[0] for name in files if "/" in name}
+    return len(tops & _ROOT) >= _ENOUGH_ROOT
+
+
+def _first(files: frozenset[str], suffixes: tuple[str, ...]) -> str:
+    return min((name for name in files if name.lower().endswith(suffixes)), default="")
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins so is a text of lines, such as a list of images: no tar is.
+
+    JSON and HTML are told elsewhere.
+    """
+    return bool(_TEXT.match(head)) and b"\0" not in head
