@@ -97,13 +97,10 @@ def resolve_link(name: str, links: Mapping[str, str]) -> str:
 
 
 def _why_no_images(files: frozenset[str]) -> str:
-    text = (
-        f"the archive holds no images: there is neither {INDEX_JSON} nor {MANIFEST_JSON} "
-        f"at its top, nor the `json` files of Docker before 1.10"
-    )
+    text = f"the archive holds no images: there is neither {INDEX_JSON} nor {MANIFEST_JSON}"
     if LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files):
         return f"{text}; it is an OCI layout without its index"
     if REPOSITORIES in files:
         return f"{text}; it has {REPOSITORIES!r}, but lacks what that member names"
     instead = what_instead(files)
-    return f"{text}; {instead}" if instead else text
+    return f"{text}; {instead}" if instead else f"{text} at its top"

@@ -76,7 +76,7 @@ ROWS = [
         "`podman save --format=docker-dir`, `tar`",
         "Docker's `dir` format",
         tarred(podman_dir),
-        "`dir:` copy",
+        "`dir:` transport",
         "podman",
         root=True,
     ),
@@ -85,7 +85,7 @@ ROWS = [
         "`skopeo copy --format=v2s1 … dir:`, `tar`",
         "schema 1",
         tarred(schema_1),
-        "`dir:` copy",
+        "schema 1",
     ),
     _row(
         "docker-export",
