@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from airside.archive.compression import Compression, content_bytes, iter_decompressed
-from airside.archive.docker import MANIFEST_JSON
 from airside.archive.layout import INDEX_JSON, LayoutDraft, blob_member
 from airside.archive.members import Member, MemberKind
 from airside.archive.plan import Draft, Plan, ReadMember
 from airside.archive.planner import index_may_follow, make_draft
+from airside.archive.saved import MANIFEST_JSON
 from airside.archive.tarball import MissingEndError, scan_members
 from airside.archive.windows import WindowBudget
 from airside.config import CHUNK_BYTES, Limits, Settings
