@@ -21,7 +21,7 @@ from airside.archive.windows import WindowBudget
 from airside.catalog.model import TagMove
 from airside.catalog.record import Catalog
 from airside.config import MIB, Settings
-from airside.errors import AirsideError, ConfigError, ConflictError
+from airside.errors import AirsideError, ArchiveError, ConfigError, ConflictError
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
 from airside.oci.digest import Digest
@@ -34,7 +34,7 @@ from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
-from airside.tree import stat_key
+from airside.tree import is_archive_directory, stat_key
 
 log = logging.getLogger("airside.node")
 
@@ -61,7 +61,8 @@ class Node:
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
         """Import one archive now, by hand: it stays wanted until it is deleted.
 
-        Raises ArchiveUnreadableError, NotFoundError, ArchiveChangedError, StoppedError, StoreError.
+        Raises ArchiveError, ArchiveUnreadableError, NotFoundError, ArchiveChangedError,
+        StoppedError, StoreError.
         """
         path = path.absolute()
         with translated_reading(path):
@@ -69,6 +70,12 @@ class Node:
         if not path.is_dir():
             with open_archive(path):
                 pass
+        elif not is_archive_directory(path):
+            raise ArchiveError(
+                f"{path} is a directory without an image layout (index.json, blobs): name the "
+                "archives in it",
+                path=path,
+            )
         files = [(str(path), str(key), key.size_bytes)]
         ids = self.catalog.settle(files, self.clock(), kind="import")
         job = Job(ids[str(path)], path)
