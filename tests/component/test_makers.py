@@ -5,6 +5,7 @@ import tarfile
 import pytest
 
 from airside.archive.legacy import NOTE
+from airside.archive.planner import DISORDERED
 from airside.archive.writer import docker_members
 from airside.oci.model import parse_document
 from airside.report import images_report
@@ -146,6 +147,18 @@ def test_docker_25_writes_both_forms_and_the_index_is_preferred(tmp_path):
     images = {names: one for names, one in several("none", "oci").items() if names}
     write_members(tmp_path / "a.tar", docker_25_members(images))
     imported(tmp_path, tmp_path / "a.tar", kept(images))
+
+
+@pytest.mark.parametrize("layers", ["shuffled", "none"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_docker_25_0_0_forgot_the_order_of_layers_and_its_other_form_is_read(
+    layers, compression, tmp_path
+):
+    images = {NAMES: random_image("a", layers=3, layer_bytes=900), ("other:1",): one("none", "oci")}
+    members = docker_25_members(images, layers=layers)
+    write_members(tmp_path / "a", members, compression=compression)
+    source = imported(tmp_path, tmp_path / "a", built(images))
+    assert (source.format, source.notes) == ("docker-archive", (DISORDERED,))
 
 
 def test_a_foreign_layer_may_be_absent(tmp_path):

@@ -27,7 +27,6 @@ from typing import Any, BinaryIO, ClassVar
 import lz4.frame
 
 from airside.archive.writer import (
-    OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
     Blob,
@@ -50,6 +49,7 @@ from airside.oci.model import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYER,
     OCI_MANIFEST,
 )
 from airside.oci.platform import Platform

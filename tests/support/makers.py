@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from airside.archive.layout import IMAGE_NAME, REF_NAME, blob_member
-from airside.archive.writer import OCI_LAYER, OCI_LAYER_ZSTD, Member, blob_of, write_archive
+from airside.archive.writer import (
+    OCI_LAYER_ZSTD,
+    Member,
+    blob_of,
+    docker_members,
+    write_archive,
+)
 from airside.oci.digest import Digest
 from airside.oci.model import (
     DOCKER_CONFIG,
@@ -24,6 +30,7 @@ from airside.oci.model import (
     OCI_CONFIG,
     OCI_EMPTY,
     OCI_INDEX,
+    OCI_LAYER,
     OCI_MANIFEST,
 )
 from airside.oci.reference import parse_reference
@@ -202,12 +209,36 @@ def imgutil_members(names: Sequence[str], image: TestImage) -> list[Member]:
     ]
 
 
+def docker_1_10_members(images: Named) -> list[Member]:
+    """`docker save` of 1.10 to 1.12: a layer is written again for each image that has it."""
+    specs = [image.spec(names) for names, image in images.items()]
+    found = list(docker_members(specs, style="docker"))
+    whole = {member.name: member for member in found}
+    copied = []
+    for member in found:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.target))
+        copied.append(Member(member.name, whole[target].blob) if member.target else member)
+    return copied
+
+
+def nix_members(names: Sequence[str], image: TestImage) -> list[Member]:
+    """nixpkgs' `dockerTools.streamLayeredImage`: plain layers by their digests, indented JSON."""
+    layers = [f"{layer.diff_id.hex}/layer.tar" for layer in image.layers]
+    config = f"{image.config.digest.hex}.json"
+    entry = {"Config": config, "RepoTags": list(names), "Layers": layers}
+    return [
+        *_once(map(file, layers, [layer.tar for layer in image.layers])),
+        file(config, image.config.raw),
+        file("manifest.json", json.dumps([entry], indent=4).encode()),
+    ]
+
+
 def docker_25_members(images: Named, *, layers: str = "right") -> list[Member]:
     """`docker save` of 25 and later with the classic store: an OCI layout and `manifest.json`.
 
-    Members are sorted by name. `layers`: `none` as 25.0.0 listed them in the OCI manifest,
-    `shuffled` as it did next, in the order of a map. Images without a name are in the index only
-    where no other is. Configs of v1 images are beside the blobs.
+    Members are sorted by name. `layers`: `none` as the first candidate of 25.0.0 listed them in
+    the OCI manifest, `shuffled` as 25.0.0 did, in the order of a map. Images without a name are
+    in the index only where no other is. Configs of v1 images are beside the blobs.
     """
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
     entries, saved = [], []

@@ -16,14 +16,16 @@ import pytest
 from support.debian import UnreachableError
 from support.formats import (
     compression_rows,
+    directory_rows,
     docker_rows,
     feature_rows,
     layout_rows,
+    maker_rows,
     page,
     refused_rows,
     tar_rows,
 )
-from support.formats.contents import Contents, Tree, read_contents
+from support.formats.contents import Contents, Tree
 from support.formats.row import Row
 from support.formats.workshop import Workshop
 from support.skopeo import pull
@@ -33,7 +35,9 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("skopeo")]
 
 ROWS: list[Row] = [
     *docker_rows.ROWS,
+    *maker_rows.ROWS,
     *layout_rows.ROWS,
+    *directory_rows.ROWS,
     *feature_rows.ROWS,
     *tar_rows.ROWS,
     *compression_rows.ROWS,
@@ -84,13 +88,15 @@ def test_what_a_tool_made_is_pulled_back_as_it_was(
         made = row.make(shop, tmp_path, row.key)
     except UnreachableError as exc:
         pytest.skip(str(exc))
-    contents = None if row.refused else read_contents(made)
+    contents = None if row.refused else row.read(made, row.key)
     if contents is not None:
         others = already_there(shared_agent.data, contents)
         assert not others, "each row must bring bytes of its own"
         if row.containerd:
             check_containerd(shop, row, made, contents)
     path = drop(shared_agent.watched, row, made)
+    if path.is_dir():
+        shared_agent.import_file(path)
     shown = shared_agent.wait_state(path, *JUDGED)
     if contents is None:
         found[row.key] = check_refused(row, shown)
@@ -113,8 +119,10 @@ def already_there(data: Path, contents: Contents) -> set[str]:
 
 
 def drop(watched: Path, row: Row, made: Path) -> Path:
-    """Into the watched directory, under a name that is only its row's."""
-    path = watched / (row.key + ("" if made.is_dir() else row.suffix))
+    """Into the watched directory, under a name that is only its row's. A directory stays."""
+    if made.is_dir():
+        return made
+    path = watched / (row.key + row.suffix)
     if row.pack is None:
         made.rename(path)
     else:
@@ -130,9 +138,7 @@ def check_containerd(shop: Workshop, row: Row, made: Path, contents: Contents) -
     What has no name it does not keep.
     """
     flags = ["--all-platforms", "--no-unpack"]
-    if "--local" in shop.ctr("images", "import", "--help").stdout:
-        flags.append("--local")
-    done = shop.ctr("-n", row.key, "images", "import", *flags, made)
+    done = shop.ctr("-n", row.key, "images", "import", *flags, *shop.local, made)
     assert done.returncode == 0, done.stderr
     listed = shop.ctr("-n", row.key, "images", "ls").stdout.splitlines()[1:]
     images = {line.split()[0]: line.split()[2] for line in listed}

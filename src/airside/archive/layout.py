@@ -5,6 +5,7 @@ descriptor that names it and kept as the bytes that were read. A child document 
 an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +31,7 @@ from airside.errors import (
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import (
     DOCUMENT_TYPES,
+    OCI_LAYER,
     Descriptor,
     Document,
     ImageConfig,
@@ -174,6 +176,26 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
                 f"layer {layer.digest} is not compressed, yet the config's diff ID is {diff_id}",
                 blob=layer.digest,
             )
+
+
+def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:
+    """Whether an image lists its layers in another order than its config, or only some of them.
+
+    Told for plain layers, whose digests are the config's diff IDs.
+    """
+    for document in draft.documents.values():
+        manifest = document.content
+        if not isinstance(manifest, Manifest) or not document.is_image:
+            continue
+        member = blob_member(manifest.config.digest)
+        layers = [layer.digest for layer in manifest.layers if layer.media_type == OCI_LAYER]
+        if member not in draft.present or len(layers) != len(manifest.layers):
+            continue
+        config = _config(read, member, manifest.config.digest)
+        wanted = [] if isinstance(config, InputError) else list(config.diff_ids)
+        if layers != wanted and not Counter(layers) - Counter(wanted):
+            return True
+    return False
 
 
 def draft_layout(

@@ -1,9 +1,16 @@
 """From the names of an archive's members to a draft of its plan: which format is it? Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from airside.archive.docker import DockerDraft
-from airside.archive.layout import INDEX_JSON, LAYOUT_FILE, draft_layout, parse_index_json
+from airside.archive.layout import (
+    INDEX_JSON,
+    LAYOUT_FILE,
+    draft_layout,
+    has_disordered_layers,
+    parse_index_json,
+)
 from airside.archive.legacy import draft_legacy, is_legacy
 from airside.archive.plan import Draft, ReadHeld, ReadMember
 from airside.archive.refused import single_manifest, what_instead
@@ -17,6 +24,10 @@ from airside.archive.saved import (
 from airside.config import Limits
 from airside.errors import ArchiveFormatError, InputError
 
+DISORDERED = (
+    "the manifests in index.json list the layers in a wrong order, as Docker 25.0.0 writes them: "
+    "manifest.json is read instead"
+)
 _LINKS_FOLLOWED = 16
 
 
@@ -31,13 +42,15 @@ def make_draft(
 ) -> Draft:
     """Recognise the format by its documents; an OCI index is preferred over `manifest.json`.
 
+    Unless its manifests are those of Docker 25.0.0, which forgot the order of the layers.
+
     `files` are the names of members with content, `links` those of links with their targets.
     Raises ArchiveFormatError where there are no images, ManifestInvalidError.
     """
     if INDEX_JSON in files:
         index_json = read(INDEX_JSON)
         if parse_index_json(index_json):
-            return draft_layout(
+            layout = draft_layout(
                 index_json,
                 present=files,
                 read=read,
@@ -46,6 +59,10 @@ def make_draft(
                 documents_bytes=documents_bytes,
                 listed_names=_names_beside(files, read),
             )
+            if MANIFEST_JSON not in files or not has_disordered_layers(layout, read):
+                return layout
+            resolved = {name: resolve_link(name, links) for name in links}
+            return replace(_draft_docker(files, resolved, read), notes=(DISORDERED,))
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
     resolved = {name: resolve_link(name, links) for name in links}

@@ -38,6 +38,7 @@ from airside.oci.model import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYER,
     OCI_MANIFEST,
     ImageConfig,
     parse_config,
@@ -52,7 +53,6 @@ else:
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 DockerStyle: TypeAlias = Literal["docker", "skopeo"]
 
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 NAME_ANNOTATION = "io.containerd.image.name"

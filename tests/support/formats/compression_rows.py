@@ -56,6 +56,26 @@ def halves(program: str) -> Pack:
     return through("sh", "-ec", f"dd bs=30000 count=1 status=none | {program}; {program}")
 
 
+def padded(program: str) -> Pack:
+    """Zeros behind it, as tapes and block devices leave them."""
+    return through("sh", "-ec", f"{program}; head -c 4096 /dev/zero")
+
+
+def with_skippable(program: str) -> Pack:
+    """A frame of other bytes before and behind, which readers skip."""
+    frame = r"printf '\120\052\115\030\004\000\000\000skip'"
+    return through("sh", "-ec", f"{frame}; {program}; {frame}")
+
+
+def by_7zip(kind: str) -> Pack:
+    """From a file, under whose name 7-Zip keeps it."""
+    command = (
+        f"d=$(mktemp -d); cat >$d/out.tar; 7z a -bd -t{kind} $d/packed $d/out.tar >/dev/null; "
+        f"cat $d/packed*; rm -r $d"
+    )
+    return through("sh", "-ec", command)
+
+
 FRAMES = "zstd -lv $1 2>&1 | grep -q 'Zstandard Frames: [2-9]'"
 WINDOW = "zstd -lv $1 2>&1 | grep -q 'Window Size: 128 MiB'"
 STREAMS = "test $(grep -ao 'BZh[1-9]1AY&SY' $1 | wc -l) -gt 2"
@@ -132,6 +152,31 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     ("pixz", "xz", "`pixz`", "pixz", LARGE, through("pixz", "-1", "-p", "2", proof=BLOCKS)),
     ("bsdtar-xz", "xz", "`bsdtar --xz`", "bsdtar", SMALL, repack("bsdtar", "--xz")),
+    ("gzip-7z", "gzip", "`7z -tgzip`", "7z", SMALL, by_7zip("gzip")),
+    ("bzip2-7z", "bzip2", "`7z -tbzip2`", "7z", SMALL, by_7zip("bzip2")),
+    ("xz-7z", "xz", "`7z -txz`", "7z", SMALL, by_7zip("xz")),
+    ("gzip-zeros", "gzip", "`gzip`, zeros behind", "gzip", SMALL, padded("gzip -c")),
+    ("zstd-zeros", "zstd", "`zstd`, zeros behind", "zstd", SMALL, padded("zstd -q -c")),
+    ("lz4-zeros", "lz4", "`lz4`, zeros behind", "lz4", SMALL, padded("lz4 -q -c")),
+    ("bzip2-zeros", "bzip2", "`bzip2`, zeros behind", "bzip2", SMALL, padded("bzip2 -c")),
+    ("xz-zeros", "xz", "`xz`, zeros behind", "xz", SMALL, padded("xz -c")),
+    (
+        "zstd-skippable",
+        "zstd",
+        "`zstd`, skippable frames around",
+        "zstd",
+        SMALL,
+        with_skippable("zstd -q -c"),
+    ),
+    (
+        "lz4-skippable",
+        "lz4",
+        "`lz4`, skippable frames around",
+        "lz4",
+        SMALL,
+        with_skippable("lz4 -q -c"),
+    ),
+    ("xz-nocheck", "xz", "`xz --check=none`", "xz", SMALL, through("xz", "--check=none", "-c")),
 )
 
 

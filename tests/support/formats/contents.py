@@ -47,11 +47,16 @@ class Contents:
         return {digest for tree in self.trees.values() for digest in tree.absent}
 
 
-def read_contents(path: Path) -> Contents:
+def read_contents(path: Path, _key: str = "") -> Contents:
     """Of a plain tar or a layout directory."""
     files = dict(_files(path))
     roots = json.loads(files["index.json"])["manifests"] if "index.json" in files else None
     return _of_layout(files, roots) if roots is not None else _of_docker_archive(files)
+
+
+def read_docker_archive(path: Path, _key: str = "") -> Contents:
+    """The same by `manifest.json`, whatever is beside it."""
+    return _of_docker_archive(dict(_files(path)))
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.formats.contents import Contents, read_contents
 from support.formats.workshop import Workshop
 
 Make = Callable[[Workshop, Path, str], Path]
 """Make an archive in an empty directory, of images named after a key; gives its path."""
 Pack = Callable[[Path, Path], None]
 """Compress a file into another."""
+Read = Callable[[Path, str], Contents]
+"""What must come of a packed file or directory that was made with a key."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Row:
     `refused`: what the reason must say; empty: it must be imported whole. `noted`: what a note
     must say; empty: nothing is noted. `containerd`: whether
     `ctr images import` reads it too, which must then come to the same digests. `skopeo`: whether
-    skopeo can pull all that is in it.
+    skopeo can pull all that is in it. `read`: how the test learns what the archive holds.
     """
 
     key: str
@@ -36,6 +39,7 @@ class Row:
     noted: str = ""
     containerd: bool = True
     skopeo: bool = True
+    read: Read = read_contents
 
     @property
     def cells(self) -> tuple[str, str, str]:

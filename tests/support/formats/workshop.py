@@ -54,6 +54,11 @@ class Workshop:
         return self._stack.enter_context(containerd())
 
     @functools.cached_property
+    def local(self) -> list[str]:
+        """The flag of `ctr images import` without which containerd 2 leaves it to its service."""
+        return ["--local"] if "--local" in self.ctr("images", "import", "--help").stdout else []
+
+    @functools.cached_property
     def registry(self) -> str:
         """HOST:PORT of an empty `docker-registry`."""
         return self._stack.enter_context(_docker_registry(self.directory / "registry"))
