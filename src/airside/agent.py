@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import ImportQueue
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
+from airside.places import Places
 from airside.registry.app import create_app
 from airside.settle import StatKey
 from airside.watch import Watcher
@@ -82,6 +83,7 @@ def _make_default_directory(settings: Settings) -> None:
 class _Agent:
     def __init__(self, settings: Settings, node: Node) -> None:
         self._settings, self._node = settings, node
+        self._places = Places(settings.images)
         self._started_at = time.monotonic()
         self._stop = asyncio.Event()
         self._imports = ThreadPoolExecutor(settings.parallel_imports, "imports")
@@ -97,14 +99,8 @@ class _Agent:
             loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
         known = await self._known()
         self._queue = ImportQueue(self._node, self._settings, self._imports)
-        self._queue.doubtful = await asyncio.to_thread(_doubtful, known)
-        self._watcher = Watcher(
-            [directory.path for directory in self._settings.images],
-            self._settings,
-            known,
-            self._queue.take,
-            executor=self._reads,
-        )
+        self._queue.doubtful = await asyncio.to_thread(_doubtful, known, self._places)
+        self._watcher = Watcher(self._settings.images, self._settings, known, self._queue.take)
         self._queue.watcher = self._watcher
         try:
             async with AsyncExitStack() as stack:
@@ -143,11 +139,10 @@ class _Agent:
 
     async def _known(self) -> dict[Path, StatKey]:
         """The archives of the catalog that are watched. Others wait; their images stay."""
-        watched = {directory.path for directory in self._settings.images}
         known: dict[Path, StatKey] = {}
         for text, key in self._node.catalog.known().items():
             path = Path(text)
-            if path.parent in watched:
+            if self._places.owner(path) is not None:
                 known[path] = StatKey.parse(key) if key else _NOT_JUDGED
             else:
                 await asyncio.to_thread(self._unwatched, text)
@@ -161,7 +156,7 @@ class _Agent:
     async def _reconcile(self) -> None:
         """Repair what differs, now and then; what is to be read again is queued."""
         for source_id, path in await asyncio.to_thread(self._node.unread):
-            if path.parent not in {d.path for d in self._settings.images}:
+            if self._places.owner(path) is None:
                 await self._queue.submit_path(source_id, path)
         while True:
             await asyncio.sleep(self._settings.reconcile_seconds)
@@ -262,19 +257,35 @@ def _process_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _doubtful(known: dict[Path, StatKey]) -> frozenset[Path]:
-    """The known archives of directories that are empty now."""
-    empty: set[Path] = set()
-    for directory in {path.parent for path in known}:
-        with suppress(OSError):
-            if not any(directory.iterdir()):
-                empty.add(directory)
-                log.warning(
-                    "%s is empty, though archives of it are known: is its file system mounted? "
-                    "Their images stay for now",
-                    directory,
-                )
-    return frozenset(path for path in known if path.parent in empty)
+def _doubtful(known: Iterable[Path], places: Places) -> frozenset[Path]:
+    """The known archives of directories that are empty or gone now: perhaps not mounted."""
+    empty: dict[Path, bool] = {}
+    doubtful = set()
+    for path in known:
+        owner = places.owner(path)
+        if owner is None:
+            continue
+        here = path.parent
+        while here != owner.path and not here.is_dir():
+            here = here.parent
+        if here not in empty:
+            empty[here] = _is_empty(here)
+        if empty[here] or here != path.parent:
+            doubtful.add(path)
+    for directory in sorted(d for d, is_empty in empty.items() if is_empty):
+        log.warning(
+            "%s is empty, though archives of it are known: is its file system mounted? "
+            "Their images stay for now",
+            directory,
+        )
+    return frozenset(doubtful)
+
+
+def _is_empty(directory: Path) -> bool:
+    try:
+        return not any(directory.iterdir())
+    except OSError:
+        return False
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -20,8 +20,8 @@ from airside.oci.merge import attested_by
 from airside.oci.model import Document, Index
 from airside.oci.platform import Platform, best_for, node_platform, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
+from airside.places import is_candidate
 from airside.report import archive_report, time_text
-from airside.settle import is_candidate
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
 _TROUBLES = 5

@@ -10,14 +10,14 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import ParamSpec, Protocol, TypeVar
 
-from airside.config import Settings, WatchedDirectory
+from airside.config import Settings
 from airside.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -29,6 +29,7 @@ from airside.errors import (
 from airside.importer import Job, Outcome
 from airside.node import Node
 from airside.oci.reference import parse_repository
+from airside.places import Places
 from airside.settle import Batch
 
 log = logging.getLogger("airside.import")
@@ -79,7 +80,7 @@ class ImportQueue:
 
     def __init__(self, node: Node, settings: Settings, pool: Executor) -> None:
         self._node, self._settings, self._pool = node, settings, pool
-        self._directories: Mapping[Path, WatchedDirectory] = {d.path: d for d in settings.images}
+        self._places = Places(settings.images)
         self._repositories = {
             d.path: parse_repository(d.repository) for d in settings.images if d.repository
         }
@@ -127,7 +128,7 @@ class ImportQueue:
                 await asyncio.sleep(_RECORD_AGAIN_SECONDS)
 
     def _job(self, source_id: int, path: Path) -> Job:
-        directory = self._directories.get(path.parent)
+        directory = self._places.owner(path)
         if directory is None:
             return Job(source_id, path)
         return Job(
@@ -170,7 +171,7 @@ class ImportQueue:
             self._pending.pop(path, None)
             if path in self.running:
                 self.running[path].stop.set()
-            directory = self._directories.get(path.parent)
+            directory = self._places.owner(path)
             policy = directory.on_removal if directory else "unpin"
             if path in self.doubtful and policy == "delete":
                 policy = "unpin"
@@ -259,7 +260,7 @@ class ImportQueue:
         """Its file is removed, or its directory is away for now: then it comes back unchanged."""
         if job.path in self._pending:
             return
-        if self.watcher is not None and job.path.parent in self._directories:
+        if self.watcher is not None and self._places.owner(job.path) is not None:
             self.watcher.look_again(job.path, after_seconds=self._settings.removal_seconds)
         else:  # imported by hand: nobody tells when it is there again
             await self._failed(job, error)

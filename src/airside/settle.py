@@ -1,16 +1,18 @@
-"""When a file is settled: pure decisions about names, stat results and time.
+"""When an archive is settled: pure decisions about stat results, events and time.
 
 A file is *settled* when nothing says that it is still being written: it was renamed or linked into
 place, it stayed unchanged for `settle_seconds` after its writer closed it, or for `quiet_seconds`
-where no close was seen. What always holds:
+where no close was seen. A layout directory is when nothing in it changed for `quiet_seconds`, or
+when it was renamed into place. What always holds:
 
 - a path is reported once for each stat key; only `look_again` and `forget` make it known anew;
 - a path is reported as removed only if it was reported before (or is known from the catalog) and
   was absent for `removal_seconds`; a replacement by rename never is a removal;
 - an observation made before the last event of its path is ignored: the path is looked at again.
 
-Left to others (`airside.watch`): events, stat calls, clocks, threads, and to know that a whole
-directory is absent. `now` is a monotonic clock in seconds, `wall_ns` the time of day.
+Left to others (`airside.watch`): events, stat calls, clocks, threads, which paths are archives, and
+to know that a whole directory is absent. `now` is a monotonic clock in seconds, `wall_ns` the time
+of day.
 """
 
 import os
@@ -21,13 +23,10 @@ from pathlib import Path
 from typing import Self
 
 from airside.errors import StoreCorruptError
+from airside.places import is_within
 
 RECHECK_SECONDS = 2.0
 """A key whose ctime is younger than this may hide a later change: it is looked at again."""
-
-_BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
-_COMPANIONS = (".txt", ".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
-_NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,26 @@ class Batch:
     removed: tuple[Path, ...] = ()
 
 
-def is_candidate(name: str) -> bool:
-    """False for names that tools use while writing, and for companions that are no archives.
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One path at one time; `at` and `wall_ns` were read just before its stat.
 
-    Lists of images (`.txt`) are no candidates yet. Everything else is: the type of a file is told
-    by its content, never by its name.
+    Neither `key` nor `absent`: nothing can be told (a dangling link, a read error), wait. `lost`:
+    its directory is not there. `linked`: a symbolic link, or one of several hard links. `tree`: a
+    layout directory. `own_clock`: its times come from this host's clock, so that old ones tell
+    that it is quiet. `keeps_inodes`: its inode number outlives a mount.
     """
-    return not name.startswith(".") and not name.lower().endswith(_NO_ARCHIVE)
+
+    path: Path
+    at: float
+    wall_ns: int
+    key: StatKey | None = None
+    linked: bool = False
+    tree: bool = False
+    absent: bool = False
+    lost: bool = False
+    own_clock: bool = True
+    keeps_inodes: bool = True
 
 
 class _Signal(Enum):
@@ -152,30 +164,40 @@ class Settler:
         self._ready.pop(path, None)
         self._plan(path, now)
 
-    def saw_stat(
-        self,
-        path: Path,
-        key: StatKey,
-        now: float,
-        *,
-        wall_ns: int,
-        linked: bool = False,
-        own_clock: bool = True,
-    ) -> None:
-        """The file was there; `now` and `wall_ns` were read just before its stat.
+    def saw_target(self, path: Path, now: float) -> None:
+        """What a link points at may be another file now."""
+        entry = self._entries.setdefault(path, _Entry())
+        self._saw_event(path, now, entry.signal or _Signal.CHANGE)
 
-        `linked`: a symbolic link, or one of several hard links. `own_clock`: the file's times come
-        from this host's clock, so that old ones tell that it is quiet.
-        """
+    def saw_inside(self, path: Path, now: float) -> None:
+        """Something changed in the layout directory: it is looked at when it may be quiet."""
+        entry = self._entries.setdefault(path, _Entry())
+        entry.signal, entry.signal_at = _Signal.CHANGE, now
+        self._ready.pop(path, None)
+        self._plan(path, now + self._quiet_seconds)
+
+    def saw(self, sight: Sight) -> None:
+        """A look at a path, or what a scan found."""
+        if sight.key is not None:
+            self._saw_there(sight, sight.key)
+        elif sight.absent:
+            self.saw_absent(sight.path, sight.at)
+        else:
+            self._saw_nothing(sight.path, sight.at)
+
+    def _saw_there(self, sight: Sight, key: StatKey) -> None:
+        path, now = sight.path, sight.at
         entry = self._entries.setdefault(path, _Entry())
         if now < entry.signal_at:
             return
         signal, entry.signal = entry.signal, None
         if signal is _Signal.CREATE:
-            if entry.key is None and not linked:
+            if entry.key is None and not sight.linked:
                 self.forget(path)
                 return
-            signal = _Signal.MOVE if linked else None
+            signal = _Signal.MOVE if sight.linked else None
+        if signal is None and not sight.keeps_inodes:
+            key = _as_known(entry, key)
         entry.gone_at = None
         self._gone.discard(path)
         if entry.again_at is not None:
@@ -183,8 +205,12 @@ class Settler:
                 entry.again, entry.again_at = True, None
             else:
                 self._plan(path, entry.again_at)
-        if key != entry.key or signal in {_Signal.CLOSE, _Signal.MOVE}:
-            entry.wait_seconds = self._wait(entry, key, signal, wall_ns if own_clock else None)
+        if key != entry.key or signal in _starts_anew(sight):
+            wall_ns = sight.wall_ns if sight.own_clock else None
+            if sight.tree:
+                entry.wait_seconds = self._wait_for_tree(entry, key, signal, wall_ns, now)
+            else:
+                entry.wait_seconds = self._wait(entry, key, signal, wall_ns)
             entry.key, entry.stable_at = key, now + entry.wait_seconds
             self._ready.pop(path, None)
         self._judge(path, entry, now)
@@ -201,6 +227,20 @@ class Settler:
             same_bytes = (entry.key.inode, entry.key.size_bytes) == (key.inode, key.size_bytes)
             if same_bytes and entry.wait_seconds <= self._settle_seconds:
                 return self._settle_seconds  # chmod or touch of a file that was settled
+        return self._wait_by_age(key, wall_ns)
+
+    def _wait_for_tree(
+        self, entry: _Entry, key: StatKey, signal: _Signal | None, wall_ns: int | None, now: float
+    ) -> float:
+        """As `_wait`: no single close tells that a directory is whole."""
+        if signal is _Signal.MOVE:
+            return 0.0
+        wait_seconds = self._wait_by_age(key, wall_ns)
+        if signal is not None:
+            wait_seconds = max(wait_seconds, entry.signal_at + self._quiet_seconds - now)
+        return wait_seconds
+
+    def _wait_by_age(self, key: StatKey, wall_ns: int | None) -> float:
         if wall_ns is None:
             return self._quiet_seconds
         age_seconds = (wall_ns - max(key.mtime_ns, key.ctime_ns)) / 1e9
@@ -233,14 +273,21 @@ class Settler:
         else:
             self._plan(path, entry.gone_at)
 
-    def suspend(self, directory: Path) -> None:
-        """The whole directory is absent: nothing in it is removed, looked at or settled."""
-        for path in self.tracked(directory):
-            entry = self._entries[path]
+    def _saw_nothing(self, path: Path, now: float) -> None:
+        """Nothing could be told of the path: what was heard of it before counts no more."""
+        entry = self._entries.get(path)
+        if entry is not None and now >= entry.signal_at:
             entry.signal = entry.gone_at = None
-            self._looks.pop(path, None)
             self._ready.pop(path, None)
             self._gone.discard(path)
+
+    def suspend(self, path: Path) -> None:
+        """Its directory can't be looked at: it is not removed, looked at or settled for now."""
+        entry = self._entries[path]
+        entry.signal = entry.gone_at = None
+        self._looks.pop(path, None)
+        self._ready.pop(path, None)
+        self._gone.discard(path)
 
     def look_again(self, path: Path, at: float) -> None:
         """Report the path at `at` or as soon after as it is quiet, even if it did not change."""
@@ -255,8 +302,8 @@ class Settler:
         self._gone.discard(path)
 
     def tracked(self, directory: Path) -> list[Path]:
-        """The paths in the directory that are remembered."""
-        return [path for path in self._entries if path.parent == directory]
+        """The paths in the directory, at any depth, that are remembered."""
+        return [path for path in self._entries if is_within(path, directory)]
 
     def next_look(self) -> float | None:
         """When the next path is due; None: never."""
@@ -296,3 +343,23 @@ class Settler:
 
     def _plan(self, path: Path, at: float) -> None:
         self._looks[path] = min(at, self._looks.get(path, at))
+
+
+def _starts_anew(sight: Sight) -> frozenset[_Signal]:
+    """The signals after which even an unchanged path waits again."""
+    return _OF_TREES if sight.tree else _OF_FILES
+
+
+_OF_FILES = frozenset({_Signal.CLOSE, _Signal.MOVE})
+_OF_TREES = frozenset(_Signal)
+
+
+def _as_known(entry: _Entry, key: StatKey) -> StatKey:
+    """The known key, if the new one may differ from it only by another mount of the same file.
+
+    File systems that make up inode numbers often round times as well, and take ctime from mtime.
+    """
+    for known in (entry.key, entry.reported):
+        if known and (known.size_bytes, known.mtime_ns) == (key.size_bytes, key.mtime_ns):
+            return known
+    return key

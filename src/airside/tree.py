@@ -12,10 +12,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from airside.places import LAYOUT_MARKS
 from airside.settle import StatKey
 
-_MARKS = ("oci-layout", "index.json", "blobs", "manifest.json")
-"""What a directory that is one archive has at its top; nothing below it is one of its own."""
 _DEPTH = 4
 """Levels of directories that are looked into: `blobs/sha256` has two."""
 
@@ -24,7 +23,7 @@ def is_archive_directory(path: Path) -> bool:
     """Whether a directory is an image layout, whole or not; False for what can't be looked at."""
     try:
         with os.scandir(path) as entries:
-            return any(entry.name in _MARKS for entry in entries)
+            return any(entry.name in LAYOUT_MARKS for entry in entries)
     except OSError:
         return False
 
@@ -32,6 +31,20 @@ def is_archive_directory(path: Path) -> bool:
 def iter_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """The regular files of a directory: name from its root with `/`, and stat. Raises OSError."""
     yield from _iter_below(root, "", _DEPTH)
+
+
+def iter_directories(root: Path) -> Iterator[Path]:
+    """The directory and those below it that are looked into. Raises OSError."""
+    yield root
+    yield from _iter_directories(root, _DEPTH)
+
+
+def _iter_directories(path: Path, depth: int, *, top: bool = True) -> Iterator[Path]:
+    with os.scandir(path) as entries:
+        found = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=top)]
+    for below in found if depth else ():
+        yield below
+        yield from _iter_directories(below, depth - 1, top=False)
 
 
 def _iter_below(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:

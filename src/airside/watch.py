@@ -1,66 +1,71 @@
-"""Watched directories: from inotify events and scans to batches of settled and removed files.
+"""Watched directories: from inotify events and scans to batches of settled and removed archives.
 
-`airside.settle` decides; this module waits, asks the operating system and hands over. What always
-holds:
+`airside.settle` decides, `airside.survey` looks, `airside.notify` hears; this module waits and
+hands over. What always holds:
 
-- every directory is scanned at the start, every `rescan_seconds`, and after lost events, so that
-  inotify only makes things faster;
+- every directory is scanned at the start, every `rescan_seconds`, after lost events and when
+  something is mounted or unmounted there, so that inotify only makes things faster;
 - where inotify is not to be had, or does not tell all (network and overlay file systems), the
   directory is scanned every `poll_seconds` as well;
-- of an absent or unreadable directory nothing is reported, least of all removals;
-- scans and stat calls run in a thread, one at a time; `on_batch` is awaited one at a time.
+- of a directory that is absent, unreadable or unmounted nothing is reported, least of all removals;
+- each directory has a thread of its own at most, so that one that does not answer holds up no
+  other; `on_batch` is awaited one at a time.
 
-Not recursive: only regular files and symbolic links to them. Left to others: what is in the files,
-and files known from the catalog whose directory is no longer watched.
+Left to others: what is in the archives, and those known from the catalog that lie in no watched
+directory.
 """
 
 import asyncio
-import errno
 import logging
-import os
-import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, TypeVar
 
-from asyncinotify import Event, Inotify, Mask
+from asyncinotify import Event, Mask
 
-from airside.config import Settings
-from airside.settle import Batch, Settled, Settler, StatKey, is_candidate
+from airside.config import Settings, WatchedDirectory
+from airside.notify import EVENTS, MountEvents, Notifier
+from airside.places import (
+    LAYOUT_MARKS,
+    Places,
+    is_candidate,
+    is_candidate_directory,
+    is_within,
+)
+from airside.settle import Batch, Settled, Settler, StatKey
+from airside.survey import (
+    MOUNTINFO,
+    Survey,
+    Target,
+    look_at,
+    lost,
+    mounts_of,
+    survey,
+    unmounted,
+)
 
-__all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher", "file_system_of"]
+__all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher"]
 
 Mode = Literal["inotify", "polling", "absent", "unreadable"]
-P = ParamSpec("P")
 T = TypeVar("T")
 
 ABSENT_SECONDS = 1.0
 """Between two looks for an absent directory."""
 GATHER_SECONDS = 0.05
 """What happens within this time is taken in one step: a burst makes few batches."""
+PATIENCE_SECONDS = 5.0
+"""How long one directory may take for a scan or a look before the others go on without it."""
+MOUNT_SECONDS = 1.0
+"""Between two readings of the mount table: a host that starts containers mounts all the time."""
 
-_EVENTS = (
-    Mask.CLOSE_WRITE
-    | Mask.MOVED_TO
-    | Mask.MOVED_FROM
-    | Mask.CREATE
-    | Mask.DELETE
-    | Mask.ATTRIB
-    | Mask.DELETE_SELF
-    | Mask.MOVE_SELF
-)
-_ADD_WATCH = _EVENTS | Mask.ONLYDIR | Mask.EXCL_UNLINK
-_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "lustre", "fuse"})
-_LIMITS = {
-    errno.ENOSPC: "no inotify watch is left: raise sysctl fs.inotify.max_user_watches",
-    errno.EMFILE: "no inotify instance is left: raise sysctl fs.inotify.max_user_instances",
-    errno.ENFILE: "the host has no open file left: raise sysctl fs.file-max",
-}
+_NEVER = float("inf")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("airside.watch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,62 +80,52 @@ class DirectoryStatus:
 
 @dataclass(slots=True)
 class _Directory:
-    path: Path
-    mode: Mode = "absent"
-    reason: str = "not looked at yet"
-    scan_at: float = 0.0
-    wd: int | None = None
-    device: int | None = None
-    own_clock: bool = True
-    warned: set[str] = field(default_factory=set)
+    """One watched directory: what the last scan found, when the next is, and what is at work.
 
-
-@dataclass(frozen=True, slots=True)
-class _Presence:
-    """`mode` is None where the directory is there and can be listed."""
-
-    mode: Literal["absent", "unreadable"] | None
-    reason: str
-    device: int | None = None
-    file_system: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """One path at one time. Neither `key` nor `absent`: nothing can be told, wait.
-
-    `lost`: the directory of the path is not there.
+    `away`: archives in it whose file system was unmounted: they are not removed.
     """
 
     path: Path
-    at: float
-    wall_ns: int
-    key: StatKey | None = None
-    linked: bool = False
-    absent: bool = False
-    lost: bool = False
+    recursive: bool
+    others: frozenset[Path]
+    mode: Mode = "absent"
+    reason: str = "not looked at yet"
+    scan_at: float = 0.0
+    found: Survey = field(default_factory=Survey)
+    watched: Sequence[Path] = ()
+    links: dict[Target, set[Path]] = field(default_factory=dict)
+    away: set[Path] = field(default_factory=set)
+    busy: asyncio.Task[None] | None = None
+    warned: set[str] = field(default_factory=set)
+
+    def hides(self, path: Path) -> bool:
+        """Whether nothing can be told of the path for now."""
+        return path in self.away or _in(path, self.found.unread)
 
 
 class Watcher:
     """Watches the directories and awaits `on_batch` with what settled or was removed.
 
-    `known` are the files that the catalog has: unchanged ones are not reported. All methods belong
-    to the event loop's thread. `executor` runs scans and stat calls; None: the loop's own.
+    `known` are the archives that the catalog has: unchanged ones are not reported. All methods
+    belong to the event loop's thread.
     """
 
     def __init__(
         self,
-        directories: Sequence[Path],
+        directories: Sequence[WatchedDirectory],
         settings: Settings,
         known: Mapping[Path, StatKey],
         on_batch: Callable[[Batch], Awaitable[None]],
-        *,
-        executor: Executor | None = None,
     ) -> None:
-        self._directories = {path: _Directory(path) for path in directories}
+        self._places = Places(directories)
+        self._directories = {
+            d.path: _Directory(d.path, d.recursive, self._places.inside(d.path))
+            for d in directories
+        }
+        self._elsewhere = _Directory(Path("/"), recursive=False, others=frozenset())
+        """Archives imported by hand, which are only looked at when that is asked for."""
         self._settings = settings
         self._on_batch = on_batch
-        self._executor = executor
         self._settler = Settler(
             settle_seconds=settings.settle_seconds,
             quiet_seconds=settings.quiet_seconds,
@@ -138,25 +133,27 @@ class Watcher:
             known=known,
         )
         self._wake = asyncio.Event()
-        self._inotify: Inotify | None = None
-        self._inotify_reason = ""
-        self._inotify_at = 0.0
-        self._reader: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(len(self._directories) + 1, "watch")
+        self._notifier = Notifier(self._saw, self.rescan, retry_seconds=settings.rescan_seconds)
+        self._mounts_at = _NEVER
         self._delivery: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Watch until cancelled. An exception of `on_batch` ends it."""
-        try:
-            while True:
-                self._wake.clear()
-                self._raise_failures()
-                await self._scan_due()
-                await self._look_due()
-                self._settler.end_step()
-                self._deliver()
-                await self._pause()
-        finally:
-            await self._close()
+        with ExitStack() as stack:
+            self._hear_mounts(stack)
+            try:
+                while True:
+                    self._wake.clear()
+                    self._raise_failures()
+                    await self._check_mounts()
+                    await self._scan_due()
+                    await self._look_due()
+                    self._settler.end_step()
+                    self._deliver()
+                    await self._pause()
+            finally:
+                await self._close()
 
     def look_again(self, path: Path, *, after_seconds: float) -> None:
         """Report the file again once the time has passed and it is quiet, changed or not."""
@@ -171,13 +168,13 @@ class Watcher:
         """Scan every directory now."""
         for directory in self._directories.values():
             directory.scan_at = 0.0
-        self._inotify_at = 0.0
+        self._notifier.reopen()
         self._wake.set()
 
     def describe(self) -> list[DirectoryStatus]:
         """The directories in the order given."""
         return [
-            DirectoryStatus(d.path, d.mode, d.reason, len(self._settler.tracked(d.path)))
+            DirectoryStatus(d.path, d.mode, d.reason, len(self._tracked(d)))
             for d in self._directories.values()
         ]
 
@@ -185,20 +182,25 @@ class Watcher:
 
     async def _pause(self) -> None:
         """Sleep until an event or the next time that something is due; then gather a little."""
-        times = [d.scan_at for d in self._directories.values()]
+        times = [d.scan_at for d in self._directories.values() if d.busy is None]
+        times.append(self._mounts_at)
         next_look = self._settler.next_look()
         if next_look is not None:
             times.append(next_look)
+        at = min(times)
         try:
-            async with asyncio.timeout(min(times) - time.monotonic() if times else None):
+            async with asyncio.timeout(None if at == _NEVER else at - time.monotonic()):
                 await self._wake.wait()
         except TimeoutError:
             pass
         await asyncio.sleep(GATHER_SECONDS)
 
     def _raise_failures(self) -> None:
-        if self._reader is not None and self._reader.done():
-            self._reader.result()
+        self._notifier.check()
+        for directory in (*self._directories.values(), self._elsewhere):
+            if directory.busy is not None and directory.busy.done():
+                task, directory.busy = directory.busy, None
+                task.result()
         if self._delivery is not None and self._delivery.done():
             delivery, self._delivery = self._delivery, None
             delivery.result()
@@ -216,76 +218,125 @@ class Watcher:
         await self._on_batch(batch)
 
     async def _close(self) -> None:
-        tasks = [task for task in (self._reader, self._delivery) if task is not None]
+        directories = (*self._directories.values(), self._elsewhere)
+        tasks = [d.busy for d in directories if d.busy is not None]
+        if self._delivery is not None:
+            tasks.append(self._delivery)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._inotify is not None:
-            self._inotify.close()
+        await self._notifier.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def _side_by_side(self, work: Iterable[tuple[_Directory, Awaitable[None]]]) -> None:
+        """Do something in several directories at once. Who takes long goes on behind."""
+        tasks = {}
+        for directory, awaitable in work:
+            directory.busy = task = asyncio.ensure_future(awaitable)
+            task.add_done_callback(lambda _: self._wake.set())
+            tasks[task] = directory
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+        for task in late:
+            self._set_mode(tasks[task], "unreadable", "its file system does not answer")
+        self._raise_failures()
 
     # --- looking
 
     async def _look_due(self) -> None:
-        paths = self._settler.due(time.monotonic())
-        if not paths:
-            return
-        devices = {d.path: d.device for d in self._directories.values()}
-        for sight in await self._in_thread(_look_at, paths, devices):
-            directory = self._directories.get(sight.path.parent)
-            self._feed(sight, own_clock=directory is None or directory.own_clock)
-            if sight.lost and directory is not None:
-                directory.scan_at = 0.0
+        """Look at the paths that are due, those of each watched directory at once."""
+        paths: dict[Path, list[Path]] = {}
+        for path in self._settler.due(time.monotonic()):
+            owner = self._places.owner(path)
+            paths.setdefault(owner.path if owner else self._elsewhere.path, []).append(path)
+        work = []
+        for place, due in paths.items():
+            directory = self._directories.get(place, self._elsewhere)
+            if directory.busy is None:
+                work.append((directory, self._look(directory, due)))
+            else:
+                directory.scan_at = 0.0  # it is looked at whole once it answers
+        await self._side_by_side(work)
 
-    def _feed(self, sight: _Sight, *, own_clock: bool) -> None:
-        if sight.key is not None:
-            self._settler.saw_stat(
-                sight.path,
-                sight.key,
-                sight.at,
-                wall_ns=sight.wall_ns,
-                linked=sight.linked,
-                own_clock=own_clock,
-            )
-        elif sight.absent:
-            self._settler.saw_absent(sight.path, sight.at)
+    async def _look(self, directory: _Directory, paths: list[Path]) -> None:
+        found = directory.found
+        sights = await self._in_thread(partial(look_at, paths, found.mounts))
+        places: frozenset[Path] = frozenset()
+        if found.mounts and any(sight.absent for sight in sights):
+            places = await self._in_thread(partial(lost, directory.path, found.real, found.mounts))
+        if places or any(sight.linked for sight in sights):  # a link may lead elsewhere now
+            directory.scan_at = 0.0
+        for sight in sights:
+            if found.directories.get(sight.path.parent) is not None:  # part of a layout directory
+                sight = replace(sight, key=None, absent=True)  # noqa: PLW2901 - as a scan says
+            hidden = sight.absent and (directory.hides(sight.path) or _in(sight.path, places))
+            self._settler.saw(replace(sight, absent=False) if hidden else sight)
 
     # --- scanning
 
     async def _scan_due(self) -> None:
         now = time.monotonic()
-        for directory in self._directories.values():
-            if directory.scan_at <= now:
-                await self._scan(directory)
+        due = [d for d in self._directories.values() if d.scan_at <= now and d.busy is None]
+        await self._side_by_side((directory, self._scan(directory)) for directory in due)
 
     async def _scan(self, directory: _Directory) -> None:
-        directory.scan_at = float("inf")  # an event that comes while we scan asks for another one
-        presence = await self._in_thread(_presence, directory.path, directory.device)
-        if presence.mode is None:
-            reason = self._add_watch(directory, presence)
-            directory.device = presence.device
-            started_at = time.monotonic()
-            try:
-                sights = await self._in_thread(_list, directory.path)
-            except OSError as exc:
-                presence = _no_presence(exc)
-            else:
-                self._feed_scan(directory, sights, started_at)
-                self._set_mode(directory, "polling" if reason else "inotify", reason)
-        if presence.mode is not None:
-            self._lose(directory, presence.mode, presence.reason)
+        directory.scan_at = _NEVER  # an event that comes while we scan asks for another one
+        self._notifier.watch(directory.path, directory.watched or [directory.path])
+        found = await self._in_thread(
+            partial(
+                survey,
+                directory.path,
+                recursive=directory.recursive,
+                others=directory.others,
+                before=directory.found.mounts,
+            )
+        )
+        if found.absence is None:
+            self._take(directory, found)
+        else:
+            self._lose(directory, found.absence, found.reason)
         directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
 
-    def _feed_scan(self, directory: _Directory, sights: list[_Sight], started_at: float) -> None:
-        for sight in sights:
-            self._feed(sight, own_clock=directory.own_clock)
-        there = {sight.path for sight in sights}
-        for path in self._settler.tracked(directory.path):
-            if path not in there:
-                self._settler.saw_absent(path, started_at)
+    def _take(self, directory: _Directory, found: Survey) -> None:
+        """Make what was found what is known."""
+        there = {sight.path for sight in found.sights}
+        missing = [path for path in self._tracked(directory) if path not in there]
+        _keep_away(directory, found, there, missing)
+        directory.found = found
+        for sight in found.sights:
+            self._settler.saw(sight)
+        for path in missing:
+            if directory.hides(path):
+                self._settler.suspend(path)
+            else:
+                self._settler.saw_absent(path, found.started_at)
+        reason = self._watch(directory) or _unannounced(found)
+        unread = [f"{path}: {why}" for path, why in found.unread.items()]
+        for text in unread:
+            self._warn_once(directory, text)
+        told = next(filter(None, (reason, found.hint, *unread)), "")
+        self._set_mode(directory, "polling" if reason else "inotify", told)
+
+    def _watch(self, directory: _Directory) -> str:
+        """Watch all that was found. Gives why inotify is not to be had; empty: it is."""
+        directory.links = _links(directory.found.targets)
+        targets = (where for where, _ in directory.links)
+        directory.watched = list(dict.fromkeys((*directory.found.directories, *targets)))
+        reason, is_new = self._notifier.watch(directory.path, directory.watched)
+        if is_new:  # something may have happened in it before
+            directory.scan_at = 0.0
+        return reason
+
+    def _tracked(self, directory: _Directory) -> list[Path]:
+        """The archives that are remembered and belong to this directory."""
+        paths = self._settler.tracked(directory.path)
+        if not directory.others:
+            return paths
+        return [p for p in paths if not any(is_within(p, other) for other in directory.others)]
 
     def _period(self, directory: _Directory) -> float:
         if directory.mode == "absent":
@@ -296,103 +347,83 @@ class Watcher:
 
     def _lose(self, directory: _Directory, mode: Mode, reason: str) -> None:
         """The directory can't be listed: nothing is known of what is in it."""
-        self._settler.suspend(directory.path)
-        self._drop_watch(directory)
+        for path in self._tracked(directory):
+            self._settler.suspend(path)
+        self._notifier.drop(directory.path)
         self._set_mode(directory, mode, reason)
 
     def _set_mode(self, directory: _Directory, mode: Mode, reason: str) -> None:
         """Remember the mode; warn once of each reason."""
-        if reason and reason not in directory.warned:
-            directory.warned.add(reason)
-            level = logging.INFO if mode == "absent" else logging.WARNING
-            _log.log(level, "watched directory %s: %s: %s", directory.path, mode, reason)
+        if reason:
+            self._warn_once(directory, reason, mode)
         if mode in {"inotify", "polling"} and directory.mode in {"absent", "unreadable"}:
-            _log.info("watched directory %s: watched by %s", directory.path, mode)
+            log.info("watched directory %s: watched by %s", directory.path, mode)
         directory.mode, directory.reason = mode, reason
 
-    # --- inotify
+    def _warn_once(self, directory: _Directory, reason: str, mode: str = "") -> None:
+        if reason not in directory.warned:
+            directory.warned.add(reason)
+            level = logging.INFO if mode == "absent" else logging.WARNING
+            text = f"{mode}: {reason}" if mode else reason
+            log.log(level, "watched directory %s: %s", directory.path, text)
 
-    def _add_watch(self, directory: _Directory, presence: _Presence) -> str:
-        """Watch the directory that is there now, be it the same or another.
+    # --- mounts
 
-        Returns why inotify is not enough; empty: it is.
-        """
-        kind = presence.file_system
-        remote = kind in _REMOTE or kind.startswith("fuse.")
-        directory.own_clock = not remote
-        reason = self._try_watch(directory)
-        if not reason and remote:
-            reason = f"{kind}: changes made on other hosts are not announced"
-        elif not reason and kind == "overlay":
-            reason = "overlay: changes made in its lower layers are not announced"
-        return reason
-
-    def _try_watch(self, directory: _Directory) -> str:
-        """Why inotify is not to be had; empty: it is."""
-        inotify = self._open_inotify()
-        if inotify is None:
-            return self._inotify_reason
+    def _hear_mounts(self, stack: ExitStack) -> None:
         try:
-            wd = inotify.add_watch(directory.path, _ADD_WATCH).wd
+            stack.enter_context(MountEvents(MOUNTINFO, self._saw_mount))
         except OSError as exc:
-            self._drop_watch(directory)
-            return _LIMITS.get(exc.errno or 0, f"inotify: {exc.strerror}")
-        if wd != directory.wd:
-            self._drop_watch(directory)
-            directory.wd = wd
-        return ""
+            log.warning("mounts are found by the periodic scan only: %s", exc)
 
-    def _open_inotify(self) -> Inotify | None:
-        now = time.monotonic()
-        if self._inotify is None and now >= self._inotify_at:
-            self._inotify_at = now + self._settings.rescan_seconds
+    def _saw_mount(self) -> None:
+        if self._mounts_at == _NEVER:
+            self._mounts_at = time.monotonic() + MOUNT_SECONDS
+            self._wake.set()
+
+    async def _check_mounts(self) -> None:
+        """Scan the directories that something was mounted in or unmounted from."""
+        if time.monotonic() < self._mounts_at:
+            return
+        self._mounts_at = _NEVER
+        for directory in self._directories.values():
+            found = directory.found
             try:
-                self._inotify = Inotify(cache_size=256)
+                same = found.mounts == mounts_of(directory.path, found.real)
             except OSError as exc:
-                self._inotify_reason = _LIMITS.get(exc.errno or 0, f"inotify: {exc.strerror}")
-            else:
-                self._reader = asyncio.create_task(self._read(self._inotify))
-                self._reader.add_done_callback(lambda _: self._wake.set())
-        return self._inotify
+                log.debug("the mount table can't be read: %s", exc)
+                continue
+            if found.mounts and not same:
+                directory.scan_at = 0.0
 
-    def _drop_watch(self, directory: _Directory) -> None:
-        wd, directory.wd = directory.wd, None
-        if self._inotify is None or wd is None or any(d.wd == wd for d in self._others(directory)):
-            return
-        for watch in self._inotify.watches:
-            if watch.wd == wd:
-                try:
-                    self._inotify.rm_watch(watch)
-                except OSError as exc:
-                    _log.debug("watch of %s is gone already: %s", directory.path, exc)
+    # --- events
 
-    def _others(self, directory: _Directory) -> Iterable[_Directory]:
-        return (d for d in self._directories.values() if d is not directory)
-
-    async def _read(self, inotify: Inotify) -> None:
-        async for event in inotify:
-            self._saw(event)
-
-    def _saw(self, event: Event) -> None:
-        if Mask.Q_OVERFLOW in event.mask:
-            _log.info("inotify lost events: every watched directory is scanned")
-            self.rescan()
-        elif event.watch is not None:
-            for directory in self._directories.values():
-                if directory.wd == event.watch.wd:
-                    self._saw_in(directory, event)
-
-    def _saw_in(self, directory: _Directory, event: Event) -> None:
+    def _saw(self, owner: Path, where: Path, event: Event) -> None:
+        directory = self._directories[owner]
         if event.name is None:  # the directory itself
-            if Mask.IGNORED in event.mask:
-                directory.wd = None
             directory.scan_at = 0.0
-        elif Mask.ISDIR in event.mask or not is_candidate(event.name.name):
-            return
         else:
-            saw = _SAW.get(event.mask & _EVENTS, Settler.saw_change)
-            saw(self._settler, directory.path / event.name, time.monotonic())
+            self._saw_name(directory, where, str(event.name), event.mask)
         self._wake.set()
+
+    def _saw_name(self, directory: _Directory, where: Path, name: str, mask: Mask) -> None:
+        now = time.monotonic()
+        for link in directory.links.get((where, name), ()):
+            _SAW_TARGET.get(mask & EVENTS, Settler.saw_target)(self._settler, link, now)
+        if where not in directory.found.directories and where != directory.path:
+            return  # the directory of a link's target
+        tree = directory.found.directories.get(where)
+        if tree is not None:
+            self._settler.saw_inside(tree, now)
+        if Mask.ISDIR in mask:
+            if tree is not None or is_candidate_directory(name):
+                directory.scan_at = 0.0
+                _SAW_DIRECTORY.get(mask & EVENTS, Settler.saw_change)(
+                    self._settler, where / name, now
+                )
+        elif tree is None and name in LAYOUT_MARKS:
+            directory.scan_at = 0.0  # what it is in may be an archive now
+        elif tree is None and is_candidate(name):
+            _SAW.get(mask & EVENTS, Settler.saw_change)(self._settler, where / name, now)
 
 
 _SAW: Mapping[int, Callable[[Settler, Path, float], None]] = {
@@ -400,81 +431,46 @@ _SAW: Mapping[int, Callable[[Settler, Path, float], None]] = {
     Mask.MOVED_TO: Settler.saw_move,
     Mask.CREATE: Settler.saw_create,
 }
+_SAW_TARGET: Mapping[int, Callable[[Settler, Path, float], None]] = {
+    Mask.CLOSE_WRITE: Settler.saw_close,
+    Mask.MOVED_TO: Settler.saw_move,
+}
+_SAW_DIRECTORY: Mapping[int, Callable[[Settler, Path, float], None]] = {
+    Mask.MOVED_TO: Settler.saw_move,
+}
 
 
-# --- the operating system: these block, and run in a thread
+def _in(path: Path, places: Iterable[Path]) -> bool:
+    return any(is_within(path, place) for place in places)
 
 
-def _presence(path: Path, device: int | None) -> _Presence:
-    """Whether the directory is there. `device`: its file system when last seen."""
-    try:
-        found = path.stat()
-        if not stat.S_ISDIR(found.st_mode):
-            return _Presence("absent", "is not a directory")
-        if device not in {None, found.st_dev} and not path.is_mount() and not any(path.iterdir()):
-            return _Presence("absent", "is empty, on another file system than before: unmounted?")
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as exc:
-        return _no_presence(exc)
-    return _Presence(None, "", found.st_dev, file_system_of(os.path.realpath(path), mounts))
+def _keep_away(
+    directory: _Directory, found: Survey, there: set[Path], missing: Sequence[Path]
+) -> None:
+    """Keep in mind which archives are missing because their file system was unmounted."""
+    before = directory.found.mounts
+    if before:
+        gone, back = unmounted(before, found.mounts), unmounted(found.mounts, before)
+        directory.away = {path for path in directory.away if not _in(path, back)}
+        directory.away |= {path for path in missing if _in(path, gone)}
+    directory.away -= there
 
 
-def _no_presence(exc: OSError) -> _Presence:
-    if isinstance(exc, FileNotFoundError):
-        return _Presence("absent", "does not exist")
-    if isinstance(exc, PermissionError):
-        return _Presence("unreadable", "permission denied: make it readable for the agent")
-    return _Presence("absent", exc.strerror or str(exc))
+def _links(targets: Mapping[Path, Iterable[Target]]) -> dict[Target, set[Path]]:
+    links: dict[Target, set[Path]] = {}
+    for link, names in targets.items():
+        for target in names:
+            links.setdefault(target, set()).add(link)
+    return links
 
 
-def file_system_of(path: str, mountinfo: str) -> str:
-    """The type of the file system that an absolute real path lies on; empty if unknown."""
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        point = fields.split(" ")[4].encode("utf-8", "surrogateescape")
-        for code in (b"\\040", b"\\011", b"\\012", b"\\134"):  # proc(5): octal escapes
-            point = point.replace(code, bytes([int(code[1:], 8)]))
-        mount = os.fsdecode(point).rstrip("/")
-        if len(mount) >= best and (path == mount or path.startswith(mount + "/")):
-            best, kind = len(mount), rest.split(" ")[0]
-    return kind
-
-
-def _list(directory: Path) -> list[_Sight]:
-    """Every candidate in the directory that is there or that may come (a dangling link)."""
-    if not os.access(directory, os.R_OK | os.X_OK, effective_ids=True):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
-    with os.scandir(directory) as entries:
-        sights = [_sight(Path(entry.path)) for entry in entries if is_candidate(entry.name)]
-    return [sight for sight in sights if not sight.absent]
-
-
-def _look_at(paths: Iterable[Path], devices: Mapping[Path, int | None]) -> list[_Sight]:
-    """Stat each path; what is absent with its whole directory is not told to be absent."""
-    sights = [_sight(path) for path in paths]
-    parents = {sight.path.parent for sight in sights if sight.absent}
-    lost = {parent for parent in parents if _presence(parent, devices.get(parent)).mode}
-    return [
-        replace(sight, absent=False, lost=True) if sight.path.parent in lost else sight
-        for sight in sights
-    ]
-
-
-def _sight(path: Path) -> _Sight:
-    at, wall_ns = time.monotonic(), time.time_ns()
-    try:
-        found = path.lstat()
-        link = stat.S_ISLNK(found.st_mode)
-    except FileNotFoundError:
-        return _Sight(path, at, wall_ns, absent=True)
-    except OSError:
-        return _Sight(path, at, wall_ns)
-    try:
-        found = path.stat() if link else found
-    except OSError:  # dangling
-        return _Sight(path, at, wall_ns)
-    if not stat.S_ISREG(found.st_mode):
-        return _Sight(path, at, wall_ns, absent=True)
-    linked = link or found.st_nlink > 1
-    return _Sight(path, at, wall_ns, key=StatKey.of(found), linked=linked)
+def _unannounced(found: Survey) -> str:
+    """Why inotify does not tell of every change in a directory; empty: it does."""
+    for path, mount in found.mounts.items():
+        if path not in found.directories:
+            continue
+        if mount.is_remote:
+            return f"{mount.kind}: changes made on other hosts are not announced"
+        if mount.kind == "overlay":
+            return "overlay: changes made in its lower layers are not announced"
+    return ""

@@ -5,120 +5,18 @@ import os
 import shutil
 import threading
 import time
-from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from asyncinotify import Event, Inotify, Mask
 
-from airside import watch
-from airside.config import Settings
-from airside.watch import Batch, StatKey, Watcher, file_system_of
+from airside import notify, survey, watch
+from airside.config import WatchedDirectory
+from airside.mounts import Mount
+from airside.watch import StatKey, Watcher
+from support.watching import DEADLINE_SECONDS, LONG_AGO, SETTINGS, age, old, watching, with_
 
-SETTINGS = Settings(
-    settle_seconds=0.1,
-    quiet_seconds=0.25,
-    rescan_seconds=60.0,
-    poll_seconds=0.1,
-    removal_seconds=0.2,
-)
-DEADLINE_SECONDS = 10.0
-LONG_AGO = 1_600_000_000
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_open(monkeypatch):
-    """A watcher leaves no descriptor; and an absent directory is looked for often."""
-    monkeypatch.setattr(watch, "ABSENT_SECONDS", 0.05)
-    before = set(Path("/proc/self/fd").iterdir())
-    yield
-    assert set(Path("/proc/self/fd").iterdir()) <= before
-
-
-@pytest.fixture
-def images(tmp_path):
-    directory = tmp_path / "images"
-    directory.mkdir()
-    return directory
-
-
-class Log:
-    """Takes batches and waits for what they should tell."""
-
-    def __init__(self, watcher):
-        self.watcher = watcher
-        self.batches = []
-
-    @property
-    def settled(self):
-        return [one.path.name for batch in self.batches for one in batch.settled]
-
-    @property
-    def removed(self):
-        return [path.name for batch in self.batches for path in batch.removed]
-
-    def keys(self, name):
-        told = [one for batch in self.batches for one in batch.settled if one.path.name == name]
-        return [one.key for one in told]
-
-    async def until(self, condition):
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not condition():  # noqa: ASYNC110 - any condition, also of the system
-                await asyncio.sleep(0.01)
-
-    async def has(self, *names):
-        """Exactly these settled, in any order, and nothing comes after."""
-        await self.until(lambda: sorted(self.settled) == sorted(names))
-
-    async def stays(self, seconds=0.3):
-        """Nothing more is told."""
-        batches = len(self.batches)
-        await asyncio.sleep(seconds)
-        assert self.batches[batches:] == []
-
-    async def mode(self, mode):
-        await self.until(lambda: {status.mode for status in self.watcher.describe()} == {mode})
-
-
-@asynccontextmanager
-async def watching(*directories, known=None, settings=SETTINGS, on_batch=None):
-    """A running watcher; at the end no task is left."""
-
-    async def take(batch):
-        assert isinstance(batch, Batch)
-        log.batches.append(batch)
-        if on_batch:
-            await on_batch(batch)
-
-    watcher = Watcher(directories, settings, known or {}, take)
-    log = Log(watcher)
-    task = asyncio.create_task(watcher.run())
-    await log.until(lambda: all(d.reason != "not looked at yet" for d in watcher.describe()))
-    try:
-        yield log
-    finally:
-        assert not task.done() or task.result()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-def old(path, data=b"old", *, at=LONG_AGO):
-    """A file with an old mtime. Its ctime is fresh: nobody can set that."""
-    path.write_bytes(data)
-    os.utime(path, (at, at))
-    return path
-
-
-def with_(**changes):
-    values = {name: getattr(SETTINGS, name) for name in Settings.__slots__}
-    return Settings(**(values | changes))
-
-
-async def age():
-    """Wait until the ctime of what was just written is old."""
-    await asyncio.sleep(SETTINGS.quiet_seconds + 0.05)
-
+pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
 # --- what is there at the start
 
@@ -407,37 +305,43 @@ def test_a_link_that_points_at_another_directory_is_noticed_by_a_rescan(tmp_path
     asyncio.run(scenario())
 
 
-def test_an_empty_directory_on_another_file_system_counts_as_unmounted(images):
+def test_an_empty_directory_whose_file_system_is_gone_counts_as_unmounted(images):
     async def scenario():
         old(images / "a.tar")
         async with watching(images) as log:
             await log.has("a.tar")
             directory = next(iter(log.watcher._directories.values()))
-            directory.device = -1  # as if the files had been on a stick
+            here = directory.found.mounts
+            stick = {images: Mount(9, str(images), "vfat")}  # as if the file had been on a stick
+            directory.found = replace(directory.found, mounts=stick)
             (images / "a.tar").unlink()
             await log.mode("absent")
             await log.stays()
             (images / "b.tar").write_bytes(b"x")
             await log.has("a.tar", "b.tar")
-            await log.until(lambda: log.removed == ["a.tar"])
+            assert directory.found.mounts == here
+            log.watcher.rescan()
+            await log.stays(0.5)
+            (images / "b.tar").unlink()
+            await log.until(lambda: log.removed == ["b.tar"])
 
     asyncio.run(scenario())
 
 
 def test_an_unreadable_directory_is_told_once_and_tried_again(images, monkeypatch, caplog):
-    real = watch._list
+    real = survey._Walk._list
 
-    def refuse(_directory):
+    def refuse(_walk, _directory):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     async def scenario():
         old(images / "a.tar")
-        monkeypatch.setattr(watch, "_list", refuse)
+        monkeypatch.setattr(survey._Walk, "_list", refuse)
         async with watching(images) as log:
             await log.mode("unreadable")
             log.watcher.rescan()
             await log.stays(0.3)
-            monkeypatch.setattr(watch, "_list", real)
+            monkeypatch.setattr(survey._Walk, "_list", real)
             log.watcher.rescan()
             await log.has("a.tar")
             await log.mode("inotify")
@@ -465,10 +369,10 @@ def test_lost_events_make_it_scan(images):
     async def scenario():
         async with watching(images) as log:
             await log.mode("inotify")
-            log.watcher._directories[images].wd = None  # deaf
+            log.watcher._notifier._paths.clear()  # deaf
             old(images / "a.tar")
             await log.stays(0.3)
-            log.watcher._saw(Event(None, Mask.Q_OVERFLOW, 0, None))
+            log.watcher._notifier.saw(Event(None, Mask.Q_OVERFLOW, 0, None))
             await log.has("a.tar")
 
     asyncio.run(scenario())
@@ -478,7 +382,7 @@ def test_the_periodic_scan_finds_what_no_event_told(images):
     async def scenario():
         async with watching(images, settings=with_(rescan_seconds=0.5)) as log:
             await log.mode("inotify")
-            log.watcher._saw = lambda _event: None
+            log.watcher._notifier.saw = lambda _event: None
             (images / "a.tar").write_bytes(b"x")
             await log.has("a.tar")
             await log.stays()
@@ -500,7 +404,7 @@ def test_without_inotify_it_polls_and_says_so(images, monkeypatch, caplog, faili
     async def scenario():
         with monkeypatch.context() as broken:
             if failing == "init":
-                broken.setattr(watch, "Inotify", refuse)
+                broken.setattr(notify, "Inotify", refuse)
             else:
                 broken.setattr(Inotify, "add_watch", refuse)
             async with watching(images, settings=with_(quiet_seconds=0.5)) as log:
@@ -531,39 +435,17 @@ def test_without_inotify_it_polls_and_says_so(images, monkeypatch, caplog, faili
 @pytest.mark.parametrize("kind", ["fuse.sshfs", "overlay"])
 def test_network_and_overlay_file_systems_are_polled_as_well(images, monkeypatch, kind):
     async def scenario():
-        monkeypatch.setattr(watch, "file_system_of", lambda _path, _mounts: kind)
+        monkeypatch.setattr(survey, "mounts_of", lambda path, _real: {path: Mount(1, "/", kind)})
+        monkeypatch.setattr(watch, "mounts_of", survey.mounts_of)
         async with watching(images) as log:
             await log.mode("polling")
             assert log.watcher.describe()[0].reason.startswith(kind)
-            log.watcher._saw = lambda _event: None  # as if written elsewhere
+            log.watcher._notifier.saw = lambda _event: None  # as if written elsewhere
             (images / "a.tar").write_bytes(b"x")
             await log.has("a.tar")
             await log.stays()
 
     asyncio.run(scenario())
-
-
-MOUNTS = r"""
-22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
-30 22 0:25 / /mnt rw - tmpfs tmpfs rw
-31 22 0:40 / /mnt/share rw,relatime master:2 - nfs4 host:/share rw
-32 22 0:41 / /mnt/with\040space rw - fuse.sshfs host: rw
-33 22 0:42 / /mnt rw - overlay overlay rw
-""".strip()
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/", "ext4"),
-        ("/mntx", "ext4"),
-        ("/mnt/share/images", "nfs4"),
-        ("/mnt/sharex", "overlay"),
-        ("/mnt/with space", "fuse.sshfs"),
-    ],
-)
-def test_the_file_system_is_that_of_the_deepest_and_last_mount(path, kind):
-    assert file_system_of(path, MOUNTS) == kind
 
 
 # --- its own manners
@@ -595,7 +477,7 @@ def test_a_failure_of_the_taker_ends_it(images):
 
     async def scenario():
         old(images / "a.tar")
-        watcher = Watcher([images], SETTINGS, {}, fail)
+        watcher = Watcher([WatchedDirectory(images)], SETTINGS, {}, fail)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(watcher.run(), DEADLINE_SECONDS)
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.errors import StoreCorruptError
-from airside.settle import Batch, Settler, StatKey, is_candidate
+from airside.places import is_candidate
+from airside.settle import Batch, Settler, Sight, StatKey
 
 DIR = Path("/images")
 A, B, C = DIR / "a.tar", DIR / "b.tar", DIR / "c.tar"
@@ -28,7 +29,8 @@ class Bench:
         self.files = {}
         self.linked = set()
         self.now = 0.0
-        self.own_clock = True
+        self.trees = set()
+        self.own_clock = self.keeps_inodes = True
         self.settler = Settler(
             settle_seconds=SETTLE,
             quiet_seconds=QUIET,
@@ -42,16 +44,19 @@ class Bench:
 
     def look(self, path):
         if path in self.files:
-            self.settler.saw_stat(
+            sight = Sight(
                 path,
-                self.files[path],
                 self.now,
-                wall_ns=self.wall_ns,
+                self.wall_ns,
+                key=self.files[path],
                 linked=path in self.linked,
+                tree=path in self.trees,
                 own_clock=self.own_clock,
+                keeps_inodes=self.keeps_inodes,
             )
         else:
-            self.settler.saw_absent(path, self.now)
+            sight = Sight(path, self.now, self.wall_ns, absent=True)
+        self.settler.saw(sight)
 
     def scan(self):
         for path in {*self.files, *self.settler.tracked(DIR)}:
@@ -232,7 +237,7 @@ def test_an_event_without_a_stronger_one_keeps_the_stronger(bench):
 
 def test_a_stat_older_than_the_last_event_is_ignored(bench):
     bench.settler.saw_close(A, 1.0)
-    bench.settler.saw_stat(A, key(1), 0.9, wall_ns=bench.wall_ns)
+    bench.settler.saw(Sight(A, 0.9, bench.wall_ns, key=key(1)))
     bench.settler.saw_absent(A, 0.9)
     bench.files[A] = key(2, mtime=1)
     assert bench.run(60) == [(1 + SETTLE, "settled", A, key(2, mtime=1))]
@@ -351,7 +356,8 @@ def test_nothing_is_told_of_an_absent_directory():
     bench = Bench(known={A: key(1)})
     bench.files[B] = key(mtime=0)
     bench.scan()
-    bench.settler.suspend(DIR)
+    for path in bench.settler.tracked(DIR):
+        bench.settler.suspend(path)
     assert bench.run(60) == []
     bench.files = {B: key(mtime=0), C: key()}
     bench.scan()
@@ -424,3 +430,68 @@ def test_after_any_history_the_last_state_was_told_and_nothing_twice(history):
         assert all(one[1:] != other[1:] for one, other in pairwise(own))
     assert set(bench.settler.tracked(DIR)) == set(bench.files)
     assert bench.settler.next_look() is None
+
+
+# --- layout directories, and file systems that make up inode numbers
+
+
+def test_a_layout_directory_is_told_when_nothing_in_it_changed_for_long(bench):
+    bench.trees.add(A)
+    bench.files[A] = key(1, mtime=0)
+    bench.scan()
+    for at, number in ((1, 2), (3, 3)):
+        bench.run(at)
+        bench.files[A] = key(number, mtime=at)
+        bench.settler.saw_inside(A, bench.now)
+    assert bench.run(60) == [(3 + QUIET, "settled", A, key(3, mtime=3))]
+
+
+def test_a_layout_directory_that_is_renamed_into_place_is_told_at_once(bench):
+    bench.trees.add(A)
+    bench.files[A] = key(mtime=0)
+    bench.settler.saw_move(A, bench.now)
+    assert bench.run(60) == [(0, "settled", A, key(mtime=0))]
+
+
+def test_an_event_inside_without_a_change_tells_nothing(bench):
+    bench = Bench(known={A: key()})
+    bench.trees.add(A)
+    bench.files[A] = key()
+    bench.settler.saw_inside(A, bench.now)
+    assert bench.run(60) == []
+
+
+def test_another_inode_of_the_same_file_after_a_mount_is_no_change():
+    bench = Bench(known={A: key(1, mtime=-50)})
+    bench.keeps_inodes = False
+    bench.files[A] = key(2, mtime=-50, ctime=-49)
+    bench.scan()
+    assert bench.run(60) == []
+    bench.files[A] = key(3, mtime=-40)
+    bench.scan()
+    assert bench.run(90) == [(60, "settled", A, key(3, mtime=-40))]
+
+
+def test_a_file_replaced_by_rename_is_told_whatever_its_file_system():
+    bench = Bench(known={A: key(1, mtime=-50)})
+    bench.keeps_inodes = False
+    bench.files[A] = key(2, mtime=-50)
+    bench.settler.saw_move(A, bench.now)
+    assert bench.run(60) == [(0, "settled", A, key(2, mtime=-50))]
+
+
+def test_a_change_of_a_links_target_waits_until_it_is_quiet():
+    bench = Bench(known={A: key(1)})
+    bench.linked.add(A)
+    bench.files[A] = key(2, mtime=0, size=3)
+    bench.settler.saw_target(A, bench.now)
+    assert bench.run(60) == [(QUIET, "settled", A, key(2, mtime=0, size=3))]
+
+
+def test_a_look_that_tells_nothing_keeps_what_is_known():
+    bench = Bench(known={A: key(1)})
+    bench.files[A] = key(2)
+    bench.settler.saw_move(A, bench.now)
+    bench.settler.saw(Sight(A, bench.now, bench.wall_ns))
+    assert bench.settler.take(bench.now, wall_ns=bench.wall_ns) is None
+    assert bench.settler.tracked(DIR) == [A]

@@ -1,0 +1,74 @@
+"""What is mounted where: pure questions to the text of `/proc/self/mountinfo` (proc(5)).
+
+Paths are absolute and real (no symbolic links). Left to others: reading the file, and what follows.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "lustre", "fuse"})
+_MAKES_UP_INODES = frozenset({"vfat", "msdos", "exfat", "fuse", "fuseblk", "smbfs", "cifs"})
+_ESCAPES = (b"\\040", b"\\011", b"\\012", b"\\134")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted file system. `id` is another one each time that something is mounted."""
+
+    id: int
+    point: str
+    kind: str
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other hosts, with their own clocks, may change it; inotify does not tell that."""
+        return self.kind in _REMOTE or self.kind.startswith("fuse.")
+
+    @property
+    def keeps_inodes(self) -> bool:
+        """Whether a file has the same inode number after the next mount."""
+        return self.kind not in _MAKES_UP_INODES and not self.kind.startswith("fuse.")
+
+
+@dataclass(frozen=True, slots=True)
+class MountTable:
+    """The mounts in the order in which they were made: a later one hides an earlier one."""
+
+    mounts: tuple[Mount, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The table of a mountinfo file. A line of another form is passed over."""
+        return cls(tuple(_mounts(text)))
+
+    def covering(self, path: str) -> Mount:
+        """The mount that the path lies on."""
+        best = Mount(0, "", "")
+        for mount in self.mounts:
+            if len(mount.point) >= len(best.point) and _is_at_or_below(path, mount.point):
+                best = mount
+        return best
+
+    def below(self, path: str) -> list[Mount]:
+        """The mounts whose points are inside the directory, each point's last."""
+        points = {m.point: m for m in self.mounts if _is_at_or_below(m.point, path)}
+        points.pop(path, None)
+        return list(points.values())
+
+
+def _mounts(text: str) -> Iterator[Mount]:
+    for line in text.splitlines():
+        fields, dash, rest = line.partition(" - ")
+        words = fields.split(" ")
+        if not dash or len(words) < 6 or not words[0].isdigit():
+            continue
+        point = words[4].encode("utf-8", "surrogateescape")
+        for code in _ESCAPES:
+            point = point.replace(code, bytes([int(code[1:], 8)]))
+        yield Mount(int(words[0]), os.fsdecode(point), rest.split(" ")[0])
+
+
+def _is_at_or_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -1,0 +1,64 @@
+"""Which watched directory a path belongs to, and which names in it may be archives. Pure.
+
+Watched directories may lie in one another: a path belongs to the longest one that contains it, and
+to nobody where that one is not recursive and the path lies deeper. So the settings of an inner
+directory hold for everything in it.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from airside.config import WatchedDirectory
+
+_BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
+_COMPANIONS = (".txt", ".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
+_NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
+_NO_DIRECTORY = frozenset({"lost+found"})
+LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
+"""What a directory that is one archive has at its top; nothing below it is one of its own."""
+
+
+def is_candidate(name: str) -> bool:
+    """False for names that tools use while writing, and for companions that are no archives.
+
+    Lists of images (`.txt`) are no candidates yet. Everything else is: the type of a file is told
+    by its content, never by its name.
+    """
+    companion = name.lower().endswith(_NO_ARCHIVE) or name in LAYOUT_MARKS
+    return not name.startswith(".") and not companion
+
+
+def is_candidate_directory(name: str) -> bool:
+    """False for directories that are not looked into: hidden, being written, `lost+found`."""
+    hidden = name.startswith(".") or name in _NO_DIRECTORY
+    return not hidden and not name.lower().endswith(_BEING_WRITTEN)
+
+
+def is_within(path: Path, directory: Path) -> bool:
+    """Whether the path is the directory or lies in it, by their texts."""
+    text, prefix = str(path), str(directory)
+    return text == prefix or text.startswith(prefix if prefix == "/" else prefix + "/")
+
+
+class Places:
+    """The watched directories, each path with its owner."""
+
+    def __init__(self, directories: Iterable[WatchedDirectory]) -> None:
+        self._by_path = {directory.path: directory for directory in directories}
+
+    def __iter__(self) -> Iterator[WatchedDirectory]:
+        return iter(self._by_path.values())
+
+    def owner(self, path: Path) -> WatchedDirectory | None:
+        """The watched directory whose settings hold for the path; None: it is not watched."""
+        for parent in path.parents:
+            found = self._by_path.get(parent)
+            if found is not None:
+                return found if found.recursive or parent == path.parent else None
+        return None
+
+    def inside(self, directory: Path) -> frozenset[Path]:
+        """The other watched directories that lie in this one."""
+        return frozenset(
+            path for path in self._by_path if path != directory and is_within(path, directory)
+        )

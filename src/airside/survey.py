@@ -1,0 +1,271 @@
+"""What is in a watched directory now: listings and stat calls. Blocking; runs in a thread.
+
+A survey of a directory gives every archive in it, what tells of their changes (which directories to
+watch, where symbolic links lead) and what could not be looked at. Of what can't be looked at
+nothing is told, least of all that it is absent. Symbolic links to archives are followed, those to
+directories only where the directory is itself an archive.
+"""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from airside.mounts import Mount, MountTable
+from airside.places import is_candidate, is_candidate_directory, is_within
+from airside.settle import Sight, StatKey
+from airside.tree import is_archive_directory, iter_directories, stat_key
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+_LINKS = 40
+"""Symbolic links that are followed from one name, as Linux does."""
+_UNPACKED = frozenset({"oci-layout", "blobs"})
+
+Absence = Literal["absent", "unreadable"]
+Target = tuple[Path, str]
+"""A directory and a name in it: where a symbolic link leads, or passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found in a watched directory. `absence` is None where it can be listed.
+
+    `directories`: those that were listed, with the archive directory that each is part of, if it
+    is. `targets`: per link what to watch. `mounts`: the mount of the directory itself and those
+    below it. `unread`: what in it can't be listed, and why. `hint`: what is odd about it.
+    """
+
+    absence: Absence | None = None
+    reason: str = ""
+    started_at: float = 0.0
+    real: Path = Path()
+    sights: tuple[Sight, ...] = ()
+    directories: Mapping[Path, Path | None] = field(default_factory=dict)
+    targets: Mapping[Path, frozenset[Target]] = field(default_factory=dict)
+    mounts: Mapping[Path, Mount] = field(default_factory=dict)
+    unread: Mapping[Path, str] = field(default_factory=dict)
+    hint: str = ""
+
+
+def survey(
+    path: Path, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
+) -> Survey:
+    """Look at everything in a watched directory.
+
+    `others`: watched directories inside this one, which are left out. `before`: the mounts when
+    it was last seen.
+    """
+    started_at = time.monotonic()
+    try:
+        if not path.is_dir():
+            path.stat()  # raises if it is not there
+            return Survey("absent", "is not a directory")
+        real = Path(os.path.realpath(path))
+        mounts = mounts_of(path, real)
+        if path in unmounted(before, mounts) and not any(path.iterdir()):
+            return Survey("absent", "is empty, its file system is not mounted any more")
+        walk = _Walk(path, recursive=recursive, others=others, mounts=mounts)
+        walk.run()
+    except OSError as exc:
+        return Survey(*_why(exc))
+    return Survey(
+        started_at=started_at,
+        real=real,
+        sights=tuple(walk.sights),
+        directories=walk.directories,
+        targets=walk.targets,
+        mounts=walk.mounts,
+        unread=walk.unread,
+        hint=walk.hint,
+    )
+
+
+def _why(exc: OSError) -> tuple[Absence, str]:
+    if isinstance(exc, FileNotFoundError):
+        return "absent", "does not exist"
+    if isinstance(exc, PermissionError):
+        return "unreadable", "permission denied: make it readable for the agent"
+    return "absent", exc.strerror or str(exc)
+
+
+def mounts_of(path: Path, real: Path) -> dict[Path, Mount]:
+    """The mount that a watched directory lies on, by its path, and those below it by theirs.
+
+    `real` is the path without symbolic links. Raises OSError.
+    """
+    table = MountTable.parse(MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape"))
+    below = {path / Path(m.point).relative_to(real): m for m in table.below(str(real))}
+    return {path: table.covering(str(real)), **below}
+
+
+def look_at(paths: Iterable[Path], mounts: Mapping[Path, Mount]) -> list[Sight]:
+    """One path after the other. Absent ones are just that: whether they are lost see `lost`."""
+    return [_sight(path, mounts) for path in paths]
+
+
+def lost(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path]:
+    """What of a watched directory was there and can't be looked at now: itself, or mounts below."""
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return frozenset({path})
+        now = mounts_of(path, real)
+    except OSError:
+        return frozenset({path})
+    return unmounted(before, now)
+
+
+def unmounted(before: Mapping[Path, Mount], now: Mapping[Path, Mount]) -> frozenset[Path]:
+    """The places where something was mounted and nothing is any more.
+
+    The directory's own mount counts where it was just there, or above: both go with it.
+    """
+    gone = {path for path in before if path not in now}
+    gone |= {
+        path
+        for path, mount in before.items()
+        if path in now and len(now[path].point) < len(mount.point)
+    }
+    return frozenset(gone)
+
+
+def targets_of(link: Path) -> frozenset[Target]:
+    """Every name that the meaning of a symbolic link hangs on: links on the way, and the file.
+
+    Not the link itself, which is in the watched directory. Never raises.
+    """
+    found: set[Target] = set()
+    start = here = Path(os.path.realpath(link.parent))
+    rest, follows = [link.name], 0
+    while rest:
+        name = rest.pop(0)
+        if name == "..":
+            here = here.parent
+            continue
+        path = here / name
+        try:
+            leads = path.readlink()
+        except OSError:  # no link, or not there
+            if not rest:
+                found.add((here, name))
+            here = path
+            continue
+        follows += 1
+        if follows > _LINKS:
+            break
+        found.add((here, name))
+        if leads.is_absolute():
+            here = Path("/")
+        rest = [part for part in leads.parts if part != "/"] + rest
+    return frozenset(found - {(start, link.name)})
+
+
+class _Walk:
+    """One walk through a watched directory; the results are its attributes."""
+
+    def __init__(
+        self, root: Path, *, recursive: bool, others: frozenset[Path], mounts: dict[Path, Mount]
+    ) -> None:
+        self.root, self.recursive, self.others, self.mounts = root, recursive, others, mounts
+        self.sights: list[Sight] = []
+        self.directories: dict[Path, Path | None] = {}
+        self.targets: dict[Path, frozenset[Target]] = {}
+        self.unread: dict[Path, str] = {}
+        self.hint = ""
+
+    def run(self) -> None:
+        """Raises OSError for the root; below it such a thing is kept in `unread`."""
+        below = self._list(self.root)
+        while below:
+            path = below.pop()
+            try:
+                below += self._list(path)
+            except FileNotFoundError:  # gone meanwhile
+                continue
+            except OSError as exc:
+                self.unread[path] = _why(exc)[1]
+
+    def _list(self, path: Path) -> list[Path]:
+        """Look at what is in a directory; gives the directories to go on with."""
+        if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+            path.stat()  # gone?
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        with os.scandir(path) as entries:
+            found = list(entries)
+        self.directories[path] = None
+        if path == self.root and any(entry.name in _UNPACKED for entry in found):
+            self.hint = (
+                "an image layout was unpacked right into it: move the layout into a directory of "
+                "its own here"
+            )
+        below: list[Path] = []
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                below += self._directory(Path(entry.path))
+            elif is_candidate(entry.name):
+                self._candidate(Path(entry.path))
+        return below
+
+    def _directory(self, path: Path) -> list[Path]:
+        name = path.name
+        blobs = path.parent == self.root and name in _UNPACKED
+        if path in self.others or blobs or not is_candidate_directory(name):
+            return []
+        if not is_archive_directory(path):
+            return [path] if self.recursive else []
+        self._candidate(path)
+        return []
+
+    def _candidate(self, path: Path) -> None:
+        sight = _sight(path, self.mounts)
+        if sight.linked:
+            targets = targets_of(path) if path.is_symlink() else frozenset()
+            if targets:
+                self.targets[path] = targets
+        if sight.absent:
+            return
+        self.sights.append(sight)
+        if sight.tree:
+            try:
+                self.directories |= dict.fromkeys(iter_directories(path), path)
+            except OSError as exc:
+                self.unread[path] = _why(exc)[1]
+
+
+def _sight(path: Path, mounts: Mapping[Path, Mount]) -> Sight:
+    at, wall_ns = time.monotonic(), time.time_ns()
+    mount = _mount(path, mounts)
+    sight = Sight(path, at, wall_ns, own_clock=not mount.is_remote, keeps_inodes=mount.keeps_inodes)
+    try:
+        found = path.lstat()
+        link = stat.S_ISLNK(found.st_mode)
+    except FileNotFoundError:
+        return replace(sight, absent=True)
+    except OSError:
+        return sight
+    try:
+        found = path.stat() if link else found
+    except OSError:  # dangling
+        return replace(sight, linked=True)
+    if stat.S_ISDIR(found.st_mode):
+        return _tree_sight(sight, link=link)
+    if not stat.S_ISREG(found.st_mode):
+        return replace(sight, absent=True)
+    return replace(sight, key=StatKey.of(found), linked=link or found.st_nlink > 1)
+
+
+def _tree_sight(sight: Sight, *, link: bool) -> Sight:
+    if not is_archive_directory(sight.path):
+        return replace(sight, absent=True)
+    try:
+        return replace(sight, key=stat_key(sight.path), linked=link, tree=True)
+    except OSError:
+        return replace(sight, linked=link, tree=True)
+
+
+def _mount(path: Path, mounts: Mapping[Path, Mount]) -> Mount:
+    holding = [point for point in mounts if is_within(path, point)]
+    return mounts[max(holding, key=lambda point: len(point.parts))] if holding else Mount(0, "", "")

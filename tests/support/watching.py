@@ -1,0 +1,101 @@
+"""A running watcher and what it told, for tests of the watch."""
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+
+from airside.config import Settings, WatchedDirectory
+from airside.watch import Batch, Watcher
+
+SETTINGS = Settings(
+    settle_seconds=0.1,
+    quiet_seconds=0.25,
+    rescan_seconds=60.0,
+    poll_seconds=0.1,
+    removal_seconds=0.2,
+)
+DEADLINE_SECONDS = 10.0
+LONG_AGO = 1_600_000_000
+
+
+class Log:
+    """Takes batches and waits for what they should tell."""
+
+    def __init__(self, watcher):
+        self.watcher = watcher
+        self.batches = []
+
+    @property
+    def settled(self):
+        return [one.path.name for batch in self.batches for one in batch.settled]
+
+    @property
+    def removed(self):
+        return [path.name for batch in self.batches for path in batch.removed]
+
+    @property
+    def paths(self):
+        return [one.path for batch in self.batches for one in batch.settled]
+
+    def keys(self, name):
+        told = [one for batch in self.batches for one in batch.settled if one.path.name == name]
+        return [one.key for one in told]
+
+    async def until(self, condition):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():  # noqa: ASYNC110 - any condition, also of the system
+                await asyncio.sleep(0.01)
+
+    async def has(self, *names):
+        """Exactly these settled, in any order, and nothing comes after."""
+        await self.until(lambda: sorted(self.settled) == sorted(names))
+
+    async def stays(self, seconds=0.3):
+        """Nothing more is told."""
+        batches = len(self.batches)
+        await asyncio.sleep(seconds)
+        assert self.batches[batches:] == []
+
+    async def mode(self, mode):
+        await self.until(lambda: {status.mode for status in self.watcher.describe()} == {mode})
+
+
+@asynccontextmanager
+async def watching(*directories, known=None, settings=SETTINGS, on_batch=None):
+    """A running watcher; at the end no task is left."""
+
+    async def take(batch):
+        assert isinstance(batch, Batch)
+        log.batches.append(batch)
+        if on_batch:
+            await on_batch(batch)
+
+    watched = [d if isinstance(d, WatchedDirectory) else WatchedDirectory(d) for d in directories]
+    watcher = Watcher(watched, settings, known or {}, take)
+    log = Log(watcher)
+    task = asyncio.create_task(watcher.run())
+    await log.until(lambda: all(d.reason != "not looked at yet" for d in watcher.describe()))
+    try:
+        yield log
+    finally:
+        assert not task.done() or task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def old(path, data=b"old", *, at=LONG_AGO):
+    """A file with an old mtime. Its ctime is fresh: nobody can set that."""
+    path.write_bytes(data)
+    os.utime(path, (at, at))
+    return path
+
+
+def with_(**changes):
+    values = {name: getattr(SETTINGS, name) for name in Settings.__slots__}
+    return Settings(**(values | changes))
+
+
+async def age():
+    """Wait until the ctime of what was just written is old."""
+    await asyncio.sleep(SETTINGS.quiet_seconds + 0.05)
