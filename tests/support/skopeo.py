@@ -30,9 +30,11 @@ def skopeo(*words: object) -> str:
 def pull(registry: str, name: str, directory: Path, *, arch: str = "") -> set[Digest]:
     """Pull with skopeo, unchanged, and hash what came: manifests and blobs by their real digest.
 
-    All platforms; with `arch` only that one of an index, which skopeo picks.
+    All platforms; with `arch` (`arm64`, `arm/v7`) only that one of an index, which skopeo picks.
     """
-    which = ["--override-arch", arch] if arch else []
+    architecture, _, variant = arch.partition("/")
+    which = ["--override-arch", architecture] if arch else []
+    which += ["--override-variant", variant] if variant else []
     copy = ["copy", "--preserve-digests", "--src-tls-verify=false", *([] if arch else ["--all"])]
     directory.parent.mkdir(parents=True, exist_ok=True)
     skopeo(*which, *copy, f"docker://{registry}/{name}", f"dir:{directory}")

@@ -1,7 +1,7 @@
 """Archives for amd64, arm64 and arm/v7 with the same tag: one index, whatever came first."""
 
 import itertools
-import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import pytest
 
 from airside.oci.digest import Digest
 from support.agent import Agent
+from support.containerd import containerd
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
-from support.skopeo import pull, run
+from support.skopeo import pull
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("skopeo")]
 
@@ -29,45 +30,94 @@ def _archive(directory: Path, arch: str, tag: str, version: str = "1") -> Path:
     return path
 
 
-def _config(agent: Agent, tag: str, arch: str, directory: Path) -> dict[str, str]:
-    """What skopeo takes for this architecture: the config of the image that it picked."""
-    found = run(
-        *("skopeo", "--insecure-policy", "--override-arch", arch),
-        *(("--override-variant", "v7") if arch == "arm" else ()),
-        *("inspect", "--config", "--tls-verify=false", f"docker://{agent.registry}/{NAME}:{tag}"),
-    )
-    del directory
-    return json.loads(found)
-
-
 def _digest(agent: Agent, tag: str) -> str:
     return agent.images()[f"{NAME}:{tag}"]["digest"]
 
 
-def test_any_order_gives_the_same_tag_and_each_node_its_own(tmp_path: Path) -> None:
+def _check_each_platform(agent: Agent, tag: str, directory: Path) -> None:
+    """skopeo takes of the merged tag what is for its platform, and every byte of it."""
+    for arch, platform in PLATFORMS.items():
+        pulled = pull(
+            agent.registry,
+            f"{NAME}:{tag}",
+            directory / f"{tag}-{arch}",
+            arch=platform.removeprefix("linux/"),
+        )
+        assert pulled == {blob.digest for blob in _image(arch).blobs}, (tag, arch)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["in one run", "with restarts between"])
+def test_any_order_gives_the_same_tag_and_skopeo_its_own_platform(
+    tmp_path: Path, *, restarts: bool
+) -> None:
     images, made = tmp_path / "images", tmp_path / "made"
     images.mkdir()
     made.mkdir()
-    orders = list(itertools.permutations(PLATFORMS))
+    orders = {f"order{n}": order for n, order in enumerate(itertools.permutations(PLATFORMS))}
     with Agent(images, tmp_path / "data") as agent:
-        for number, order in enumerate(orders):
-            tag = f"order{number}"
-            for arch in order:
-                path = _archive(made, arch, tag)
-                agent.wait_imported(_move(path, images))
-        digests = {_digest(agent, f"order{n}") for n in range(len(orders))}
-        assert len(digests) == 1
-        item = agent.images()[f"{NAME}:order0"]
-        assert item["platforms"] == sorted(PLATFORMS.values())
-        assert (item["merged"], item["mixed"], len(item["archives"])) == (True, False, 3)
-        for arch in PLATFORMS:
-            config = _config(agent, "order3", arch, tmp_path)
-            assert config == json.loads(_image(arch).config.raw)
-        everything = pull(agent.registry, f"{NAME}:order5", tmp_path / "pulled")
+        for step in range(len(PLATFORMS)):
+            dropped = [
+                _move(_archive(made, order[step], tag), images) for tag, order in orders.items()
+            ]
+            agent.wait_imported(*dropped)
+            if restarts:
+                agent.restart()
+        assert len({_digest(agent, tag) for tag in orders}) == 1
+        for tag in orders:
+            item = agent.images()[f"{NAME}:{tag}"]
+            assert item["platforms"] == sorted(PLATFORMS.values())
+            assert (item["merged"], item["mixed"], len(item["archives"])) == (True, False, 3)
+            _check_each_platform(agent, tag, tmp_path / "pulled")
+        everything = pull(agent.registry, f"{NAME}:order5", tmp_path / "all")
         assert {b.digest for a in PLATFORMS for b in _image(a).blobs} <= everything
+        before = _digest(agent, "order0")
         agent.restart()
-        assert {_digest(agent, f"order{n}") for n in range(len(orders))} == digests
+        assert {_digest(agent, tag) for tag in orders} == {before}
         assert agent.complaints() == []
+
+
+@pytest.mark.parametrize("arch", ["arm64", "arm"])
+def test_a_node_of_another_architecture_chooses_its_own(tmp_path: Path, arch: str) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    mine = PLATFORMS[arch]
+    for each in PLATFORMS:
+        _archive(images, each, "x")
+    with Agent(images, tmp_path / "data", environ={"AIRSIDE_PLATFORM": mine}) as agent:
+        agent.wait_imported(*images.iterdir())
+        node = agent.ask(f"/v1/explain?what={NAME}:x")["node"]
+        digest = str(_image(arch).manifest.digest)
+        assert node == {"platform": mine, "takes": mine, "digest": digest}
+    only = {"platforms": "node"}
+    runs = {"arm64": {"arm64", "arm"}, "arm": {"arm"}}[arch]  # 64-bit ARM runs what is for 32
+    with Agent(images, tmp_path / "b", environ={"AIRSIDE_PLATFORM": mine}, tables=only) as agent:
+        agent.wait_imported(*images.iterdir())
+        assert agent.images()[f"{NAME}:x"]["platforms"] == sorted(PLATFORMS[a] for a in runs)
+        assert agent.ask(f"/v1/explain?what={NAME}:x")["node"]["digest"] == digest
+        bits = mine.removeprefix("linux/")
+        pulled = pull(agent.registry, f"{NAME}:x", tmp_path / "pulled", arch=bits)
+        assert pulled == {blob.digest for blob in _image(arch).blobs}
+        others = {b.digest.hex for a in PLATFORMS if a not in runs for b in _image(a).blobs}
+        assert not others & {p.name for p in (tmp_path / "b/oci/blobs/sha256").iterdir()}
+
+
+@pytest.mark.needs("containerd", "ctr")
+@pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root")
+def test_containerd_takes_of_the_merged_tag_what_it_is_told(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for each in PLATFORMS:
+        _archive(images, each, "x")
+    with Agent(images, tmp_path / "data") as agent, containerd() as ctr:
+        agent.wait_imported(*images.iterdir())
+        name = f"{agent.registry}/{NAME}:x"
+        for arch, platform in PLATFORMS.items():
+            words = ["content", "fetch", "--plain-http", f"--platform={platform}", name]
+            done = ctr("-n", arch, *words)
+            assert done.returncode == 0, done.stderr
+            held = set(ctr("-n", arch, "content", "ls", "-q").stdout.split())
+            wanted = {str(blob.digest) for blob in _image(arch).blobs}
+            assert held == {*wanted, _digest(agent, "x")}
 
 
 def _move(path: Path, directory: Path) -> Path:
@@ -108,9 +158,10 @@ def test_a_part_is_replaced_and_the_mixture_is_told(tmp_path: Path) -> None:
         assert [p["platform"] for p in item["parts"] if p["behind"]] == ["linux/arm64"]
         [event] = agent.events("tag-mixed")
         assert event["detail"] == {"linux/arm64": str(second)}
-        assert _config(agent, "x", "arm64", tmp_path) == json.loads(_image("arm64").config.raw)
-        newest = json.loads(_image("amd64", "2").config.raw)
-        assert _config(agent, "x", "amd64", tmp_path) == newest
+        old = pull(agent.registry, f"{NAME}:x", tmp_path / "old", arch="arm64")
+        assert old == {blob.digest for blob in _image("arm64").blobs}
+        new = pull(agent.registry, f"{NAME}:x", tmp_path / "new", arch="amd64")
+        assert new == {blob.digest for blob in _image("amd64", "2").blobs}
         seen = agent.now()
         _archive(tmp_path, "arm64", "x", "2").replace(second)
         agent.wait_imported(second, after=seen)
