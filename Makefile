@@ -2,7 +2,7 @@
 #   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench lock clean setup setup-test
+.PHONY: help run test check bench fuzz lock clean setup setup-test setup-fuzz
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -12,6 +12,8 @@ DEFAULT_IMAGES := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/airside/images
 endif
 RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)') \
              $(if $(LISTEN),--listen '$(LISTEN)') $(ARGS)
+
+SECONDS := 60
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -34,14 +36,18 @@ check: setup-test ## lint, format, types, layers, unit tests
 bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
 
+fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
+
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh
 
 clean: ## remove what was set up or built; images and data stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .fuzz/corpus .fuzz/seeds
 
 setup: .venv/ready
 setup-test: .venv/ready-test
+setup-fuzz: .venv/ready-fuzz
 
 .venv/ready: requirements.lock pyproject.toml
 	scripts/setup-debian.sh run
@@ -53,4 +59,8 @@ setup-test: .venv/ready-test
 .venv/ready-test: .venv/ready requirements-dev.lock scripts/setup-debian.sh
 	scripts/setup-debian.sh test
 	$(BIN)/python -m pip install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/ready-fuzz: .venv/ready-test requirements-fuzz.lock
+	$(BIN)/python -m pip install --require-hashes -r requirements-fuzz.lock
 	@touch $@

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make requirements.lock (what the agent needs, and the build tools) and requirements-dev.lock
-# (the tools of `make test` on top) from pyproject.toml. Run it as `make lock`.
+# Make requirements.lock (what the agent needs, and the build tools), requirements-dev.lock (the
+# tools of `make test` on top) and requirements-fuzz.lock (those of `make fuzz` alone) from
+# pyproject.toml. Run it as `make lock`.
 #
 # Hashes of every wheel of a release go in, so one lock serves x86-64 and aarch64. Where the
 # packages come from is the business of the machine: no address goes in.
@@ -31,8 +32,9 @@ compile() {
 
 group build | compile --output-file requirements.lock
 group dev | compile --constraint requirements.lock --output-file requirements-dev.lock
+group fuzz | compile --constraint requirements.lock --output-file requirements-fuzz.lock
 
-if grep -nE '://|^--(index|extra|find|trusted)|(^|[ =])/' requirements.lock requirements-dev.lock; then
+if grep -nE '://|^--(index|extra|find|trusted)|(^|[ =])/' requirements*.lock; then
     echo "lock: an address or a path of this machine is in the lock files, see above" >&2
     exit 1
 fi

@@ -26,12 +26,24 @@ class AirsideError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, **context: object) -> None:
-        super().__init__(message)
-        self.message = message
-        self.context: dict[str, str] = {k: str(v) for k, v in context.items() if v is not None}
+        super().__init__(_storable(message))
+        self.message = _storable(message)
+        self.context: dict[str, str] = {}
+        self.add_context(**context)
+
+    def add_context(self, **context: object) -> None:
+        """Add what was concerned, where it is not told yet. None tells nothing."""
+        for key, value in context.items():
+            if value is not None:
+                self.context.setdefault(key, _storable(str(value)))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.context))
+
+
+def _storable(text: str) -> str:
+    """The text as UTF-8 can have it: names of files and members may have other bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rebuild(cls: type[AirsideError], message: str, context: dict[str, str]) -> AirsideError:

@@ -65,6 +65,8 @@ class Node:
         StoppedError, StoreError.
         """
         path = path.absolute()
+        if not _is_text(path):
+            raise ArchiveError(f"{str(path)!r}: the name is not UTF-8: rename the file")
         with translated_reading(path):
             key = stat_key(path)
         if not path.is_dir():
@@ -148,6 +150,15 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
             catalog.set_meta({"clean": "1"})
         finally:
             catalog.close()
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the catalog can have it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hold(store: LocalStore, document: Document) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from airside.archive.layout import blob_member
 from airside.archive.writer import Member, blob_of, write_archive
-from airside.errors import ArchiveChangedError, StoppedError, StorageFullError
+from airside.errors import ArchiveChangedError, ArchiveError, StoppedError, StorageFullError
 from airside.faults import arm
 from airside.importer import Job, unnamed_repository
 from airside.jobs import ImportQueue, Running
@@ -361,3 +362,20 @@ def test_the_newest_drop_wins_and_a_removal_does_not_bring_back_the_old(node, tm
     [image] = node.catalog.images()
     assert parse_digest(image.digest) == new.digest
     assert image.archives == (str(tmp_path / "a.tar"),)
+
+
+def test_a_file_whose_name_is_not_utf8_is_refused(node, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tar"))
+    docker_archive(path, {"a.b/c:1": random_image("x", layers=1, layer_bytes=300, media="docker")})
+    with pytest.raises(ArchiveError, match="not UTF-8: rename"):
+        import_now(node, path)
+
+
+def test_a_platform_that_none_is_called_does_not_keep_others_from_merging(node, tmp_path):
+    for number, fields in enumerate([{}, {"os": "a/b"}, {"architecture": "arm64"}]):
+        image = random_image(number, layers=1, layer_bytes=300, media="docker", config=fields)
+        path = tmp_path / f"{number}.tar"
+        docker_archive(path, {"a.b/c:1": image})
+        assert import_now(node, path).state == "imported"
+    assert set(visible(node)) == {"a.b/c:1"}
+    assert not wrong_blobs(node)

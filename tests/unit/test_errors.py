@@ -42,3 +42,10 @@ def test_a_subclass_keeps_the_code_of_its_parent_unless_it_has_one():
         pass
 
     assert OddError.code == "archive"
+
+
+def test_what_an_error_tells_can_be_stored_and_printed():
+    error = ArchiveError("bad \udce9", member="caf\udce9", path=None)
+    error.add_context(member="other", after="x\ud800", image=None)
+    assert error.message == str(error) == "bad \\udce9"
+    assert error.context == {"member": "caf\\udce9", "after": "x\\ud800"}

@@ -255,3 +255,10 @@ def test_one_name_may_be_written_in_two_ways():
     value = {"busybox": {"1": top}, "docker.io/library/busybox": {"1": top}}
     plan = archive({("x:1",): APP}).with_file("repositories", compact(value)).plan()
     assert [len(image.references) for image in plan.images] == [1]
+
+
+def test_a_tag_that_points_at_the_empty_id_is_a_problem():
+    members = archive({("app:1",): APP})
+    plan = members.with_file("repositories", compact({"a.b/c": {"1": ""}})).plan()
+    assert [problem.image for problem in plan.problems] == ["a.b/c:1"]
+    assert [image.references for image in plan.images] == [()]

@@ -63,6 +63,10 @@ def parse(value, media_type=OCI_MANIFEST):
         b'{"a":1,"a":2}',
         b'{"x":{"a":1,"a":1}}',
         b"NaN",
+        b"1e999",
+        b'{"a":[-1e400]}',
+        b"[" * 102 + b"]" * 102,
+        b'{"a":' * 101 + b"[1]" + b"}" * 101,
         b"[Infinity]",
         b"[-Infinity]",
         b'"\xff"',
@@ -85,6 +89,7 @@ def test_bad_json_is_refused(raw):
 
 
 def test_json_is_read():
+    assert load_json(b"[" * 100 + b"]" * 100, "x")
     assert load_json(' {"a": [1, 2.5, null, "é"]} \n'.encode(), "x") == {"a": [1, 2.5, None, "é"]}
 
 

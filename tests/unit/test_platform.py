@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.oci.platform import Platform, node_platform, normalise, platform_from
+from airside.oci.platform import (
+    Platform,
+    best_for,
+    node_platform,
+    normalise,
+    parse_platform,
+    platform_from,
+)
 
 # containerd's platforms package, database.go
 SPELLINGS = {
@@ -96,3 +103,59 @@ def test_the_platform_of_the_machine(machine, text, monkeypatch):
     found = os.uname_result(("Linux", "node", "6.1", "#1", machine))
     monkeypatch.setattr(os, "uname", lambda: found)
     assert str(node_platform()) == text
+
+
+@pytest.mark.parametrize("key", ["os", "architecture"])
+@pytest.mark.parametrize(
+    "text", ["a/b", "a(b", "a+b", "a b", "a\nb", "\N{LATIN SMALL LETTER E WITH ACUTE}"]
+)
+def test_what_no_platform_is_called_counts_as_absent(key, text):
+    assert platform_from({"os": "linux", "architecture": "arm", key: text}) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("variant", "v7/x"), ("os.version", "1)/x"), ("os.features", ["a+b", "/"])],
+)
+def test_an_odd_variant_version_or_feature_is_left_out(key, value):
+    fields = {"os": "linux", "architecture": "amd64"}
+    assert platform_from({**fields, key: value}) == platform_from(fields)
+
+
+# What containerd's platforms.Only(NODE) matches, in its order (compare.go)
+ONLY = {
+    "linux/amd64": ["linux/amd64", "linux/386"],
+    "linux/amd64/v3": ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64", "linux/386"],
+    "linux/386": ["linux/386"],
+    "linux/arm/v8": ["linux/arm/v8", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5"],
+    "linux/arm/v6": ["linux/arm/v6", "linux/arm/v5"],
+    "linux/arm64": ["linux/arm64", "linux/arm/v8", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5"],
+    "linux/arm64/v8.2": ["linux/arm64/v8.2", "linux/arm64/v8.1", "linux/arm64", "linux/arm/v8"],
+    "linux/arm64/v9": [
+        "linux/arm64/v9",
+        "linux/arm64/v8.5",
+        "linux/arm64/v8.4",
+        "linux/arm64/v8.3",
+    ],
+    "linux/arm64/v9.1": [
+        "linux/arm64/v9.1",
+        "linux/arm64/v9",
+        "linux/arm64/v8.6",
+        "linux/arm64/v8.5",
+    ],
+    "linux/riscv64": ["linux/riscv64"],
+    "linux/amd64/own": ["linux/amd64/own", "linux/386"],
+}
+OTHERS = ["linux/s390x", "windows/amd64", "linux/amd64/v4", "linux/arm64/v9.9", "linux/arm/v9"]
+
+
+@pytest.mark.parametrize(("node", "order"), ONLY.items())
+def test_a_node_takes_what_containerd_takes_in_its_order(node, order):
+    own = parse_platform(node)
+    left = [parse_platform(text) for text in reversed(order)]
+    none = [parse_platform(text) for text in OTHERS if text not in order]
+    assert best_for(own, none) is None
+    for wanted in order:
+        best = best_for(own, [*none, *left])
+        assert str(best) == wanted
+        left.remove(best)

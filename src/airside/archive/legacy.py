@@ -162,7 +162,7 @@ def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Referen
 
 def _reference(name: str, tag: str, v1_id: object) -> Reference:
     reference = parse_reference(f"{name}:{tag}")
-    if reference.digest is not None or not isinstance(v1_id, str):
+    if reference.digest is not None or not isinstance(v1_id, str) or not v1_id:
         raise ReferenceInvalidError(f"{REPOSITORIES} gives {name!r:.200} no image")
     return reference
 

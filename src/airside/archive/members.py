@@ -122,7 +122,7 @@ def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -
             return Member(name, kind, 0)
         return Member(name, kind, 0, _target_of(info, extended, name, limits))
     except ArchiveError as exc:
-        exc.context.setdefault("member", raw[:200])
+        exc.add_context(member=raw[:200])
         raise
 
 

@@ -161,7 +161,7 @@ class _Content:
         try:
             piece = self._source.take(min(self._left_bytes, CHUNK_BYTES))
         except ArchiveError as exc:
-            exc.context.setdefault("member", self._member.name)
+            exc.add_context(member=self._member.name)
             raise
         if not piece:
             name = self._member.name
@@ -229,7 +229,7 @@ class _Headers:
                     return member
         except ArchiveError as exc:
             if self._last and "member" not in exc.context:
-                exc.context["after"] = self._last
+                exc.add_context(after=self._last)
             raise
         return None
 

@@ -6,6 +6,7 @@ Documents are kept as the bytes that were read: a `Document` carries `raw`, its 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ _NON_DISTRIBUTABLE = ("nondistributable", ".foreign.")
 
 MAX_SIZE = 2**63 - 1
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_MOST_NESTED = 100
+"""Levels in a document. Without a bound of ours it is how deep the caller is that decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,20 @@ class Document:
 
 
 def load_json(raw: bytes, what: str) -> Any:
-    """Parse JSON, refusing what parsers disagree on: bad UTF-8, half surrogates, same keys, NaN.
+    """Parse JSON, refusing what parsers disagree on.
 
-    Raises ManifestInvalidError that names `what`.
+    That is bad UTF-8, half surrogates, same keys, NaN, numbers that no float holds, and what is
+    nested without end. Raises ManifestInvalidError that names `what`.
     """
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        _check_nesting(value)
         if _SURROGATE.search(text):  # perhaps one without its other half, which is no text
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
@@ -145,6 +155,23 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text:.40} is too large")
+    return value
+
+
+def _check_nesting(value: Any) -> None:
+    level = [value]
+    for _ in range(_MOST_NESTED + 1):
+        inside = [each for each in level if isinstance(each, dict | list)]
+        level = [v for each in inside for v in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MOST_NESTED} deep")
 
 
 def parse_descriptor(value: Any, what: str) -> Descriptor:

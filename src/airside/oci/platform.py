@@ -6,7 +6,7 @@ Normalising follows containerd's `platforms` package (`database.go`): `x86_64` i
 
 import os as _os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from airside.errors import ManifestInvalidError
@@ -19,7 +19,10 @@ _ARCHITECTURES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-_KEY = re.compile(r"([^/()]+)(?:\(([^+)]*)((?:\+[^+)]+)*)\))?/([^/]+)(?:/([^/]+))?\Z")
+_WORD = r"[A-Za-z0-9_.-]+"
+"""What a field may be (containerd's `specifierRe`): a text of the others would not read back."""
+_FIELD = re.compile(rf"{_WORD}\Z")
+_KEY = re.compile(rf"({_WORD})(?:\(((?:{_WORD})?)((?:\+{_WORD})*)\))?/({_WORD})(?:/({_WORD}))?\Z")
 _ARM_VARIANTS = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}
 
 
@@ -72,17 +75,19 @@ def normalise(
 def platform_from(fields: Mapping[str, object]) -> Platform | None:
     """Read a platform object of a descriptor, or the same fields of an image config.
 
-    None where there is neither os nor architecture; fields of another type count as absent.
+    None where there is no os or no architecture. Fields of another type count as absent, and so do
+    texts that no platform has: `linux/x` as an os would be read as something else elsewhere.
     """
 
     def text(key: str) -> str:
         value = fields.get(key)
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value, str) and _FIELD.match(value) else ""
 
     if not text("os") or not text("architecture"):
         return None
     features = fields.get("os.features")
-    names = tuple(f for f in features if isinstance(f, str)) if isinstance(features, list) else ()
+    listed = features if isinstance(features, list) else []
+    names = tuple(f for f in listed if isinstance(f, str) and _FIELD.match(f))
     return normalise(text("os"), text("architecture"), text("variant"), text("os.version"), names)
 
 
@@ -131,30 +136,53 @@ def select_for(node: Platform) -> Selection:
 
 
 def best_for(node: Platform, platforms: Iterable[Platform]) -> Platform | None:
-    """What a node takes of an image, in containerd's order (`platforms.Only`).
-
-    The same variant first, then the next lower ones; arm64 also runs 32-bit arm.
-    """
-    ranked = [(rank, p) for p in platforms if (rank := _rank(node, p)) is not None]
+    """What a node takes of an image, in containerd's order (`platforms.Only`)."""
+    order = {wanted: rank for rank, wanted in reversed(list(enumerate(_iter_run_by(node))))}
+    ranked = [
+        (order[p.architecture, p.variant], p)
+        for p in platforms
+        if p.os == node.os
+        and (not node.os_version or p.os_version == node.os_version)
+        and (p.architecture, p.variant) in order
+    ]
     return min(ranked)[1] if ranked else None
 
 
-def _rank(node: Platform, platform: Platform) -> tuple[int, int] | None:
-    """How far a platform is from the node's, None: it does not run there."""
-    if platform.os != node.os or (node.os_version and platform.os_version != node.os_version):
-        return None
-    own, other = _level(node), _level(platform)
-    if platform.architecture == node.architecture:
-        return (0, own - other) if other <= own else None
-    if (node.architecture, platform.architecture) == ("arm64", "arm"):
-        return (1, -other)
-    return None
+_LEVEL = re.compile(r"v?([0-9])\Z")
+_ARM64_LEVEL = re.compile(r"v?([89])(?:\.([0-9]))?\Z")
 
 
-def _level(platform: Platform) -> int:
-    """The variant as a number: 0 where there is none, which every node of the kind runs."""
-    digits = platform.variant.removeprefix("v")
-    return int(digits) if digits.isdigit() else 0
+def _iter_run_by(node: Platform) -> Iterator[tuple[str, str]]:
+    """(architecture, variant) of all that a node runs, the best first.
+
+    Its own, then the lower variants; amd64 runs 386 too, and arm64 the 32-bit arm.
+    """
+    architecture, variant = node.architecture, node.variant
+    yield architecture, variant
+    found = _LEVEL.match(variant)
+    level = int(found[1]) if found else 0
+    if architecture == "amd64":
+        yield from (
+            ("amd64", f"v{lower}" if lower > 1 else "") for lower in range(level - 1, 0, -1)
+        )
+        yield "386", ""
+    elif architecture == "arm":
+        yield from (("arm", f"v{lower}") for lower in range(level - 1, 4, -1))
+    elif architecture == "arm64":
+        yield from (("arm64", lower) for lower in _iter_below_arm64(variant))
+        yield from (("arm", f"v{lower}") for lower in range(8, 4, -1))
+
+
+def _iter_below_arm64(variant: str) -> Iterator[str]:
+    """Variants below one of arm64, which is v8 where it has none; v9.x runs v8.(x+5)."""
+    found = _ARM64_LEVEL.match(variant or "v8")
+    if found is None:
+        return
+    minor = int(found[2] or 0)
+    if found[1] == "9":
+        yield from (f"v9.{lower}" if lower else "v9" for lower in range(minor - 1, -1, -1))
+        minor += 6
+    yield from (f"v8.{lower}" if lower else "" for lower in range(minor - 1, -1, -1))
 
 
 def node_platform() -> Platform:

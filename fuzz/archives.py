@@ -1,0 +1,224 @@
+"""A whole archive imported into a store of its own: what becomes visible is whole and true.
+
+Only documented errors are raised, nothing is written outside the data directory, every blob of the
+store hashes to its name, and every tag leads to a whole image.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from airside.archive.compression import detect_compression, iter_decompressed
+from airside.archive.windows import WindowBudget
+from airside.config import MIB, Limits
+from airside.errors import AirsideError, ArchiveError
+from airside.node import Node, open_node
+from fuzz import planners, tar
+from fuzz.target import Mutate, Target, require
+from support.images import (
+    HOSTILE_KINDS,
+    compress,
+    docker_archive,
+    hostile_tar,
+    index_of,
+    oci_archive,
+    random_image,
+)
+from support.members import Members
+from support.nodes import import_now, settings_at, visible, wrong_blobs
+
+LIMITS = Limits(
+    members=200, document_bytes=MIB, total_bytes=4 * MIB, blob_bytes=2 * MIB, window_bytes=8 * MIB
+)
+STATES = frozenset({"imported", "partial", "rejected", "incomplete"})
+_MEMORY = Path("/dev/shm")
+
+
+def check(data: bytes) -> None:
+    with _sandbox() as root:
+        archive = root / "archive.tar"
+        archive.write_bytes(data)
+        with _watched(root / "data") as written, _node(root / "data", root.name) as node:
+            _import(node, archive)
+        require(not written, f"written outside the data directory: {written[:3]}")
+        found = {path.name for path in root.iterdir()}
+        require(found == {"data", "archive.tar"}, f"left beside the data directory: {found}")
+        require(archive.read_bytes() == data, "the archive itself was changed")
+
+
+@contextlib.contextmanager
+def _sandbox() -> Iterator[Path]:
+    parent = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="airside-fuzz-", dir=parent) as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _node(data: Path, seed: str) -> Iterator[Node]:
+    # every other one wants the images of its node only, and all layers checked
+    only = {"platform": "linux/arm64", "verify_diff_ids": "always"} if ord(seed[-1]) % 2 else {}
+    with open_node(settings_at(data, limits=LIMITS, **only)) as node:
+        yield node
+
+
+def _import(node: Node, archive: Path) -> None:
+    try:
+        outcome = import_now(node, archive)
+    except AirsideError as exc:
+        require(False, f"raised {exc!r}")
+        return
+    require(outcome.state in STATES, f"the state {outcome.state}")
+    require(outcome.state == "imported" or outcome.reason or outcome.problems, "no reason is told")
+    tags = visible(node)
+    require(outcome.images or not tags, "an archive without images brought tags")
+    require(not wrong_blobs(node), f"wrong blobs in the store: {wrong_blobs(node)}")
+    require(not list((node.settings.data / "ingest").iterdir()), "an ingest was left")
+    held = {str(digest): node.store.path(digest).read_bytes() for digest in node.store.digests()}
+    for name, digest in tags.items():
+        check_whole(str(digest), held, name, 0)
+    if outcome.state != "incomplete":
+        require(node.reconcile() == [], "what was imported is to be read again")
+        require(visible(node) == tags, "reconciling changed the tags")
+
+
+def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> None:
+    """Everything below a document is there with its size; of an index one manifest is enough."""
+    require(digest in held, f"{name} leads to {digest}, which is not held")
+    require(level < 10, f"{name} has indexes without end")
+    value = json.loads(held[digest])
+    if "manifests" in value:
+        below = [child["digest"] for child in value["manifests"] if child["digest"] in held]
+        require(below, f"{name} is an index of which nothing is held")
+        for child in value["manifests"]:
+            if child["digest"] in held and "manifest" in child["mediaType"]:
+                _check_child(child, held, name, level)
+        return
+    for blob in (value["config"], *value["layers"]):
+        if "nondistributable" in blob["mediaType"] or ".foreign." in blob["mediaType"]:
+            continue
+        size = len(held.get(blob["digest"], b""))
+        require(blob["digest"] in held, f"{name} lacks {blob['digest']}")
+        require(size == blob["size"], f"{name} has {blob['digest']} with {size} bytes")
+
+
+def _check_child(child: dict[str, Any], held: dict[str, bytes], name: str, level: int) -> None:
+    require(len(held[child["digest"]]) == child["size"], f"{name} has a manifest of another size")
+    check_whole(child["digest"], held, name, level + 1)
+
+
+# What is written where
+
+
+class _Watch:
+    """Sees every file that Python opens for writing, makes, links or moves (PEP 578)."""
+
+    def __init__(self) -> None:
+        self.allowed: str | None = None
+        self.written: list[str] = []
+        self._added = False
+
+    def start(self, allowed: Path) -> None:
+        if not self._added:
+            sys.addaudithook(self._seen)
+            self._added = True
+        self.written = []
+        self.allowed = f"{allowed}/"
+
+    def _seen(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.allowed is None or event not in _EVENTS:
+            return
+        if event == "open" and not (isinstance(args[2], int) and args[2] & _WRITING):
+            return
+        for path in args[: _EVENTS[event]]:
+            text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+            if text and f"{text}/" != self.allowed and not text.startswith(self.allowed):
+                self.written.append(f"{event} {text}")
+
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_EVENTS = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.symlink": 2, "os.link": 2, "os.remove": 1}
+_WATCH = _Watch()
+
+
+@contextlib.contextmanager
+def _watched(data: Path) -> Iterator[list[str]]:
+    _WATCH.start(data)
+    try:
+        yield _WATCH.written
+    finally:
+        _WATCH.allowed = None
+
+
+# Inputs
+
+
+def seeds() -> Iterator[bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "x.tar"
+        docker = random_image(
+            "docker", layers=2, layer_bytes=100, media="docker", compression="gzip"
+        )
+        images = [random_image("oci", layers=1, layer_bytes=100, platform=p) for p in
+                  ("linux/amd64", "linux/arm64")]  # fmt: skip
+        for compression in ("none", "gzip", "zstd", "lz4", "bzip2", "xz"):
+            docker_archive(path, {("a.b/c:1", "d"): docker}, compression=compression)
+            yield path.read_bytes()
+            oci_archive(path, {"a.b/c:1": index_of(images)}, compression=compression)
+            yield path.read_bytes()
+        oci_archive(path, {"a.b/c:1": images[0]}, hybrid=True)
+        yield path.read_bytes()
+    for members in planners.archives():
+        yield tar_of(members)
+    for kind in HOSTILE_KINDS[::4]:
+        yield hostile_tar(kind)
+
+
+def tar_of(members: Members) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, raw in members.files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(raw)
+            archive.addfile(info, io.BytesIO(raw))
+    return out.getvalue()[: -tarfile.RECORDSIZE // 2]
+
+
+def mutate(data: bytes, rng: Random, blindly: Mutate) -> bytes:
+    """Of what is compressed, mostly what is inside; of a tar, with its checksums."""
+    if rng.random() < 0.2:
+        return blindly(data)
+    try:
+        kind = detect_compression(data)
+        windows = WindowBudget(MIB)
+        plain = b"".join(iter_decompressed([data], kind, limits=LIMITS, windows=windows, notes=[]))
+    except ArchiveError:
+        return blindly(data)
+    changed = _with_true_names(tar.mutate(plain, rng, blindly), rng)
+    return compress(changed, kind.value)
+
+
+def _with_true_names(data: bytes, rng: Random) -> bytes:
+    """Sometimes with the digest of one changed member put where its old one stood."""
+    if rng.random() < 0.5:
+        return data
+    with contextlib.suppress(tarfile.TarError, ValueError, OSError, EOFError, OverflowError):
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            files = {i.name: archive.extractfile(i).read() for i in archive if i.isreg()}
+        for name, raw in files.items():
+            old = name.rpartition("/")[2].removesuffix(".json")
+            new = hashlib.sha256(raw).hexdigest()
+            if len(old) == 64 and old != new:
+                return tar.with_checksums(data.replace(old.encode(), new.encode()))
+    return data
+
+
+TARGET = Target("archives", check, seeds, mutate, max_bytes=65536)

@@ -1,0 +1,143 @@
+"""The planners: any documents give a plan whose parts are true, or one of our errors."""
+
+from collections.abc import Callable, Iterator
+
+from airside.archive.plan import Plan
+from airside.archive.selection import restrict
+from airside.archive.writer import docker_members, oci_members
+from airside.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
+from airside.oci.digest import Digest, digest_of
+from airside.oci.merge import parts_of
+from airside.oci.model import Index
+from airside.oci.platform import Platform, parse_platform, select_all, select_for, select_listed
+from airside.verify import Judgement, judge
+from fuzz.symbolic import mutate, resolve, symbolic
+from fuzz.target import Target, require
+from support.images import TestBlob, compact, image_of, index_of, layer_of
+from support.members import Members
+
+NODE = Platform("linux", "arm64")
+
+
+def check(data: bytes) -> None:
+    members = resolve(data)
+    if members is None:
+        return
+    try:
+        plan = members.plan()
+    except (ManifestInvalidError, ArchiveFormatError, ArchiveLimitError):
+        return
+    check_plan(members, plan)
+
+
+def check_plan(members: Members, plan: Plan) -> None:
+    facts = members.facts()
+    sizes = {each.digest: each.size_bytes for each in facts.values()}
+    sizes |= {digest: len(raw) for digest, raw in plan.made.items()}
+    for digest, name in plan.blobs.items():
+        require(facts[name].digest == digest, f"the plan takes {name} for {digest}")
+    for digest, raw in plan.made.items():
+        require(digest_of(raw) == digest, f"what was made as {digest} is another")
+    for digest, document in plan.documents.items():
+        raw_digest = digest_of(document.raw, digest.algorithm)
+        require(document.digest == digest == raw_digest, f"the document {digest} is another")
+    for platform in plan.platforms.values():
+        require(parse_platform(platform.key) == platform, f"{platform.key!r} reads otherwise")
+    _check_judgement(plan, judge(plan, sizes.get), sizes.get)
+    for select in (select_all, select_for(NODE), select_listed(["linux/amd64", "linux/arm"])):
+        part = restrict(plan, select, "test")
+        require(set(part.documents) <= set(plan.documents), "a part has documents of its own")
+        _check_judgement(part, judge(part, sizes.get), sizes.get)
+    strict = judge(plan, sizes.get, strict=True)
+    require(not (strict.images and strict.problems), "strict took a part")
+
+
+def _check_judgement(
+    plan: Plan, judgement: Judgement, size_of: Callable[[Digest], int | None]
+) -> None:
+    held = {document.digest for document in judgement.documents}
+    for image in judgement.images:
+        require(image.root in held, f"{image.title} is taken without its document")
+        parts_of(image.root, plan.documents, plan.platforms)
+    for document in judgement.documents:
+        require(document.digest not in plan.rejected, "a rejected manifest is taken")
+        if isinstance(document.content, Index):
+            listed = {child.digest for child in document.children}
+            require(listed & held, f"the index {document.digest} is taken without a manifest")
+            continue
+        for blob in document.children:
+            size = size_of(blob.digest)
+            whole = size == blob.size_bytes or (size is None and not blob.is_distributable)
+            require(whole, f"{document.digest} is taken with {blob.digest} of {size} bytes")
+    lost = len(plan.images) - len(judgement.images)
+    require(not lost or judgement.problems, f"{lost} images are left out without a word")
+
+
+# Inputs
+
+
+def seeds() -> Iterator[bytes]:
+    return map(symbolic, archives())
+
+
+def archives() -> Iterator[Members]:
+    """Small ones of every form."""
+    plain, packed = layer_of(b"plain layer"), layer_of(b"another", compression="gzip")
+    docker = image_of([layer_of(b"x" * 40, media="docker"), packed], media="docker")
+    image = image_of([plain, packed], label="a")
+    other = image_of([plain], platform="linux/arm64/v8", label="b")
+    names = ("example.com/a:1", "b:2")
+    for style in ("docker", "skopeo"):
+        yield Members.of(docker_members([docker.spec(names), image.spec()], style=style))
+    yield Members.of(oci_members([image.spec(names)], hybrid=True))
+    yield Members.of(oci_members([index_of([image, other]).spec(names[:1])]))
+    nested = _nested([image, other])
+    yield nested
+    yield nested.without(*[name for name in nested.files if image.layers[1].digest.hex in name])
+    yield _legacy()
+
+
+def _nested(images: list) -> Members:
+    """An index within an index, an attestation, and a referrer beside it."""
+    inner = index_of(images)
+    said = image_of([layer_of(b"said")], platform="unknown/unknown").manifest
+    attested = {
+        **said.descriptor,
+        "annotations": {
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": str(images[0].digest),
+        },
+    }
+    entries = [inner.index.descriptor, attested]
+    outer = TestBlob(
+        compact({"schemaVersion": 2, "mediaType": inner.index.media_type, "manifests": entries}),
+        inner.index.media_type,
+    )
+    about = image_of([layer_of(b"sbom")], config={"subject": inner.index.descriptor})
+    blobs = [outer, said, *inner.blobs, *about.blobs]
+    root = {**outer.descriptor, "annotations": {"io.containerd.image.name": "example.com/n:1"}}
+    index = {"schemaVersion": 2, "manifests": [root, about.manifest.descriptor]}
+    files = {f"blobs/sha256/{blob.digest.hex}": blob.raw for blob in blobs}
+    return Members({"index.json": compact(index), **files})
+
+
+def _legacy() -> Members:
+    low, top = "a" * 64, "b" * 64
+    documents = {
+        "repositories": {"example.com/old": {"1": top}},
+        f"{low}/json": {"id": low, "os": "linux", "architecture": "amd64", "created": "2013"},
+        f"{top}/json": {
+            "id": top,
+            "parent": low,
+            "container_config": {"Cmd": ["/bin/sh", "-c", "#(nop) CMD"]},
+            "config": {"Cmd": ["sh"]},
+            "os": "linux",
+            "architecture": "arm",
+        },
+    }
+    files = {name: compact(value) for name, value in documents.items()}
+    layers = {f"{each}/layer.tar": f"layer of {each}".encode() for each in (low, top)}
+    return Members({**files, **layers})
+
+
+TARGET = Target("planners", check, seeds, mutate, max_bytes=16384)

@@ -1,0 +1,15 @@
+"""All targets by name, in the order in which they are run."""
+
+from fuzz import archives, codecs, planners, platforms, references, tar
+
+TARGETS = {
+    target.name: target
+    for target in (
+        tar.TARGET,
+        *codecs.TARGETS,
+        planners.TARGET,
+        references.TARGET,
+        platforms.TARGET,
+        archives.TARGET,
+    )
+}
