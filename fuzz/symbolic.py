@@ -108,11 +108,12 @@ _VALUES = (
 )  # fmt: skip
 _KEYS = (
     "mediaType", "digest", "size", "platform", "annotations", "artifactType", "subject",
-    "manifests", "config", "layers", "schemaVersion", "os", "architecture", "variant", "os.version", "urls",
-    "os.features", "rootfs", "diff_ids", "Config", "Layers", "RepoTags", "LayerSources", "parent",
-    "id", "throwaway", "container_config", "created", "Cmd", "history", "latest", "a.b/c",
-    "io.containerd.image.name", "org.opencontainers.image.ref.name",
-    "vnd.docker.reference.type", "vnd.docker.reference.digest",
+    "manifests", "config", "layers", "schemaVersion", "os", "architecture", "variant",
+    "os.version", "urls", "os.features", "rootfs", "diff_ids", "Config", "Layers", "RepoTags",
+    "LayerSources", "parent", "id", "throwaway", "container_config", "created", "Cmd",
+    "history", "latest", "a.b/c", "io.containerd.image.name",
+    "org.opencontainers.image.ref.name", "vnd.docker.reference.type",
+    "vnd.docker.reference.digest",
 )  # fmt: skip
 _NAMES = ("index.json", "manifest.json", "repositories", "oci-layout", "version", "blobs/sha256/@1")
 _NUMBER = re.compile(r"(?<=[:,\[])-?[0-9]+(?=[,\]}])|null|\"#[0-9]+\"")
