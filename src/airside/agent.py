@@ -24,6 +24,7 @@ from airside.config import Effective, Settings, default_directories
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import ImportQueue
+from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
 from airside.places import Places
@@ -38,6 +39,7 @@ _READ_THREADS = 4
 _SOCKET_MODE = 0o660
 _CLEANUP_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 75.0
+_MOUNTS = "mounts"
 _NOT_JUDGED = StatKey(0, 0, 0, 0)
 
 
@@ -100,7 +102,14 @@ class _Agent:
         known = await self._known()
         self._queue = ImportQueue(self._node, self._settings, self._imports)
         self._queue.doubtful = await asyncio.to_thread(_doubtful, known, self._places)
-        self._watcher = Watcher(self._settings.images, self._settings, known, self._queue.take)
+        self._watcher = Watcher(
+            self._settings.images,
+            self._settings,
+            known,
+            self._queue.take,
+            mounted=from_text(self._node.catalog.meta(_MOUNTS) or "{}"),
+            on_mounts=self._remember_mounts,
+        )
         self._queue.watcher = self._watcher
         try:
             async with AsyncExitStack() as stack:
@@ -147,6 +156,13 @@ class _Agent:
             else:
                 await asyncio.to_thread(self._unwatched, text)
         return known
+
+    async def _remember_mounts(self, mounted: Remembered) -> None:
+        """So that what is on an unmounted file system is not taken for removed after a restart."""
+        try:
+            await asyncio.to_thread(self._node.catalog.set_meta, {_MOUNTS: to_text(mounted)})
+        except StoreError as exc:
+            log.warning("where archives are mounted could not be recorded: %s", exc.message)
 
     def _unwatched(self, path: str) -> None:
         for row in self._node.catalog.sources(path=path):

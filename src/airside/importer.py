@@ -45,7 +45,10 @@ _NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One archive to import: its catalog source and how its directory is configured."""
+    """One archive to import: its catalog source and how its directory is configured.
+
+    `stat_key` is that with which it settled, where a watcher saw it.
+    """
 
     source_id: int
     path: Path
@@ -53,6 +56,7 @@ class Job:
     repository: Repository | None = None
     on_removal: str = "unpin"
     platforms: tuple[str, ...] = ("all",)
+    stat_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,13 +65,15 @@ class Running:
 class _Waiting:
     """An archive to look at again: since when its bytes are as they are, and the next delay.
 
-    `key` is the stat key of what was read; what is there since may be something else.
+    `key` is the stat key of what was read; what is there since may be something else. `reason` was
+    logged: it is not said again at each try.
     """
 
     key: str
     source_id: int
     incomplete: bool
     since: float
+    reason: str = ""
     delay_seconds: float = FIRST_RETRY_SECONDS
 
 
@@ -114,7 +116,8 @@ class ImportQueue:
             ids = await self._record(self._node.catalog.settle, files, self._node.clock())
             self.doubtful -= {settled.path for settled in fresh}
             for settled in fresh:
-                await self._submit(self._job(ids[str(settled.path)], settled.path))
+                job = self._job(ids[str(settled.path)], settled.path)
+                await self._submit(replace(job, stat_key=str(settled.key)))
         if batch.removed:
             await self._remove(batch.removed)
 
@@ -143,7 +146,8 @@ class ImportQueue:
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
         """A look again found the same bytes: an incomplete archive goes on waiting."""
         if not waiting.incomplete:
-            await self._submit(self._job(waiting.source_id, path))
+            job = self._job(waiting.source_id, path)
+            await self._submit(replace(job, stat_key=waiting.key))
             return
         quiet = time.monotonic() - waiting.since
         if quiet < self._settings.incomplete_seconds:
@@ -244,7 +248,9 @@ class ImportQueue:
                 self.watcher.look_again(job.path, after_seconds=self._settings.settle_seconds)
             return
         except (StoreError, UnavailableError) as exc:
-            log.warning("%s: %s; it is tried again", job.path, exc.message)
+            waiting = self._waiting.get(job.path)
+            level = logging.DEBUG if waiting and waiting.reason == exc.message else logging.WARNING
+            log.log(level, "%s: %s; it is tried again", job.path, exc.message)
             outcome = await self._failed(job, exc)
         except Exception as exc:  # a bug, in one archive: the others go on
             log.exception("%s: internal error", job.path)
@@ -291,9 +297,9 @@ class ImportQueue:
             raise
 
     def _retry(self, job: Job, outcome: Outcome) -> None:
-        key, incomplete = outcome.stat_key, outcome.state == "incomplete"
+        key, incomplete = outcome.stat_key or job.stat_key, outcome.state == "incomplete"
         before = self._waiting.get(job.path)
-        waiting = _Waiting(key, job.source_id, incomplete, time.monotonic())
+        waiting = _Waiting(key, job.source_id, incomplete, time.monotonic(), outcome.reason)
         if before is not None and before.incomplete == incomplete:
             waiting.delay_seconds = before.delay_seconds
             if before.key == key:

@@ -3,9 +3,11 @@
 Paths are absolute and real (no symbolic links). Left to others: reading the file, and what follows.
 """
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "lustre", "fuse"})
@@ -56,6 +58,31 @@ class MountTable:
         points = {m.point: m for m in self.mounts if _is_at_or_below(m.point, path)}
         points.pop(path, None)
         return list(points.values())
+
+
+Remembered = Mapping[Path, Mapping[Path, Mount]]
+"""Per watched directory the mounts that its archives are known from, by where they are in it."""
+
+
+def to_text(remembered: Remembered) -> str:
+    """For the catalog: what is to be known after a restart. Mount ids are not."""
+    return json.dumps(
+        {
+            str(root): {str(place): [mount.point, mount.kind] for place, mount in mounts.items()}
+            for root, mounts in remembered.items()
+        }
+    )
+
+
+def from_text(text: str) -> dict[Path, dict[Path, Mount]]:
+    """What `to_text` wrote; nothing, if it is not of this form: a scan finds it again."""
+    try:
+        return {
+            Path(root): {Path(p): Mount(0, str(point), str(kind)) for p, (point, kind) in m.items()}
+            for root, m in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _mounts(text: str) -> Iterator[Mount]:

@@ -29,6 +29,7 @@ from typing import Literal, TypeVar
 from asyncinotify import Event, Mask
 
 from airside.config import Settings, WatchedDirectory
+from airside.mounts import Mount, Remembered
 from airside.notify import EVENTS, MountEvents, Notifier
 from airside.places import (
     LAYOUT_MARKS,
@@ -82,7 +83,8 @@ class DirectoryStatus:
 class _Directory:
     """One watched directory: what the last scan found, when the next is, and what is at work.
 
-    `away`: archives in it whose file system was unmounted: they are not removed.
+    `away`: archives in it whose file system was unmounted: they are not removed. `mounts`: where
+    they and all others are known from.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class _Directory:
     watched: Sequence[Path] = ()
     links: dict[Target, set[Path]] = field(default_factory=dict)
     away: set[Path] = field(default_factory=set)
+    mounts: Mapping[Path, Mount] = field(default_factory=dict)
     busy: asyncio.Task[None] | None = None
     warned: set[str] = field(default_factory=set)
 
@@ -106,8 +109,9 @@ class _Directory:
 class Watcher:
     """Watches the directories and awaits `on_batch` with what settled or was removed.
 
-    `known` are the archives that the catalog has: unchanged ones are not reported. All methods
-    belong to the event loop's thread.
+    `known` are the archives that the catalog has: unchanged ones are not reported. `mounted`:
+    where they were mounted; `on_mounts` is awaited when that changes, to be remembered. All
+    methods belong to the event loop's thread.
     """
 
     def __init__(
@@ -116,12 +120,20 @@ class Watcher:
         settings: Settings,
         known: Mapping[Path, StatKey],
         on_batch: Callable[[Batch], Awaitable[None]],
+        *,
+        mounted: Remembered | None = None,
+        on_mounts: Callable[[Remembered], Awaitable[None]] | None = None,
     ) -> None:
         self._places = Places(directories)
         self._directories = {
             d.path: _Directory(d.path, d.recursive, self._places.inside(d.path))
             for d in directories
         }
+        for path, mounts in (mounted or {}).items():
+            if path in self._directories:
+                self._directories[path].found = Survey(mounts=mounts)
+                self._directories[path].mounts = mounts
+        self._on_mounts = on_mounts
         self._elsewhere = _Directory(Path("/"), recursive=False, others=frozenset())
         """Archives imported by hand, which are only looked at when that is asked for."""
         self._settings = settings
@@ -296,7 +308,10 @@ class Watcher:
             )
         )
         if found.absence is None:
+            mounts = directory.mounts
             self._take(directory, found)
+            if self._on_mounts is not None and _places(mounts) != _places(directory.mounts):
+                await self._on_mounts({d.path: d.mounts for d in self._directories.values()})
         else:
             self._lose(directory, found.absence, found.reason)
         directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
@@ -318,7 +333,7 @@ class Watcher:
         unread = [f"{path}: {why}" for path, why in found.unread.items()]
         for text in unread:
             self._warn_once(directory, text)
-        told = next(filter(None, (reason, found.hint, *unread)), "")
+        told = next(filter(None, (reason, found.hint, *unread, _away(directory))), "")
         self._set_mode(directory, "polling" if reason else "inotify", told)
 
     def _watch(self, directory: _Directory) -> str:
@@ -454,6 +469,19 @@ def _keep_away(
         directory.away = {path for path in directory.away if not _in(path, back)}
         directory.away |= {path for path in missing if _in(path, gone)}
     directory.away -= there
+    gone = unmounted(directory.mounts, found.mounts)
+    kept = {p for p in gone if any(is_within(path, p) for path in directory.away)}
+    directory.mounts = {**found.mounts, **{place: directory.mounts[place] for place in kept}}
+
+
+def _away(directory: _Directory) -> str:
+    if not directory.away:
+        return ""
+    return f"{len(directory.away)} known archives lie on a file system that is not mounted now"
+
+
+def _places(mounts: Mapping[Path, Mount]) -> set[tuple[Path, str, str]]:
+    return {(place, mount.point, mount.kind) for place, mount in mounts.items()}
 
 
 def _links(targets: Mapping[Path, Iterable[Target]]) -> dict[Target, set[Path]]:
