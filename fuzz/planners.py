@@ -13,7 +13,7 @@ from airside.oci.platform import Platform, parse_platform, select_all, select_fo
 from airside.verify import Judgement, judge
 from fuzz.symbolic import mutate, resolve, symbolic
 from fuzz.target import Target, require
-from support.images import TestBlob, compact, image_of, index_of, layer_of
+from support.images import TestBlob, TestImage, compact, image_of, index_of, layer_of
 from support.members import Members
 
 NODE = Platform("linux", "arm64")
@@ -97,12 +97,12 @@ def archives() -> Iterator[Members]:
     yield _legacy()
 
 
-def _nested(images: list) -> Members:
+def _nested(images: list[TestImage]) -> Members:
     """An index within an index, an attestation, and a referrer beside it."""
     inner = index_of(images)
-    said = image_of([layer_of(b"said")], platform="unknown/unknown").manifest
+    said = image_of([layer_of(b"said")], platform="unknown/unknown")
     attested = {
-        **said.descriptor,
+        **said.manifest.descriptor,
         "annotations": {
             "vnd.docker.reference.type": "attestation-manifest",
             "vnd.docker.reference.digest": str(images[0].digest),
@@ -114,7 +114,7 @@ def _nested(images: list) -> Members:
         inner.index.media_type,
     )
     about = image_of([layer_of(b"sbom")], config={"subject": inner.index.descriptor})
-    blobs = [outer, said, *inner.blobs, *about.blobs]
+    blobs = [outer, *said.blobs, *inner.blobs, *about.blobs]
     root = {**outer.descriptor, "annotations": {"io.containerd.image.name": "example.com/n:1"}}
     index = {"schemaVersion": 2, "manifests": [root, about.manifest.descriptor]}
     files = {f"blobs/sha256/{blob.digest.hex}": blob.raw for blob in blobs}

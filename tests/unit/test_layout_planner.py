@@ -308,6 +308,7 @@ def test_a_sha512_layer_is_not_compared_with_a_sha256_diff_id():
         ("a.b/c:1", "1", "a.b/c:1"),
         ("a.b/c", "latest", "a.b/c:latest"),
         ("a.b/c:1", "a.b/c:1", "a.b/c:1"),
+        ("busybox", "busybox", "docker.io/library/busybox:latest"),
         ("docker.io/library/busybox:1", "busybox:1", "docker.io/library/busybox:1"),
         (f"a.b/c@sha256:{'ab' * 32}", "1", f"a.b/c@sha256:{'ab' * 32}"),
     ],

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airside.errors import ManifestInvalidError
 from airside.oci.platform import (
     Platform,
     best_for,
@@ -13,7 +14,11 @@ from airside.oci.platform import (
     normalise,
     parse_platform,
     platform_from,
+    select_all,
+    select_for,
+    select_listed,
 )
+from fuzz.platforms import check_choice
 
 # containerd's platforms package, database.go
 SPELLINGS = {
@@ -159,3 +164,67 @@ def test_a_node_takes_what_containerd_takes_in_its_order(node, order):
         best = best_for(own, [*none, *left])
         assert str(best) == wanted
         left.remove(best)
+
+
+WORD = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True)
+PLATFORMS = st.builds(
+    normalise,
+    st.sampled_from(["linux", "Linux", "windows", "macos"]) | WORD,
+    st.sampled_from(["amd64", "x86_64", "arm64", "aarch64", "arm", "armhf", "386"]) | WORD,
+    st.sampled_from(["", "v1", "v2", "V3", "5", "v6", "v7", "8", "v8", "v8.3", "v9.1"]) | WORD,
+    st.sampled_from(["", "10.0.17763"]) | WORD,
+    st.lists(WORD, max_size=2).map(tuple),
+)
+
+
+@given(PLATFORMS)
+def test_the_text_of_a_platform_reads_back(platform):
+    assert parse_platform(platform.key) == platform
+    again = normalise(
+        platform.os,
+        platform.architecture,
+        platform.variant,
+        platform.os_version,
+        platform.os_features,
+    )
+    assert again == platform
+
+
+@given(st.text(st.sampled_from("linuxarm64/()+.v8 \n\u00b2"), max_size=24))
+def test_any_text_is_a_platform_or_refused(text):
+    try:
+        platform = parse_platform(text)
+    except ManifestInvalidError:
+        return
+    assert parse_platform(platform.key) == platform
+
+
+@given(st.dictionaries(st.sampled_from(["os", "architecture", "variant"]), st.text(max_size=6)))
+def test_any_object_is_a_platform_with_a_text_or_none(fields):
+    platform = platform_from(fields)
+    assert platform is None or parse_platform(platform.key) == platform
+
+
+KNOWN = st.sampled_from(sorted({*ONLY, *(text for order in ONLY.values() for text in order)}))
+LISTS = st.lists(KNOWN.map(parse_platform), max_size=6)
+
+
+@given(LISTS)
+def test_a_choice_does_not_depend_on_the_order_and_its_own_comes_first(platforms):
+    check_choice(platforms)
+
+
+@given(KNOWN.map(parse_platform), LISTS, LISTS)
+def test_more_to_choose_from_never_makes_the_choice_worse(node, platforms, more):
+    few, many = best_for(node, platforms), best_for(node, [*platforms, *more])
+    if few is not None:
+        assert best_for(node, [few, many]) == many
+    assert select_for(node)(platforms) == frozenset(() if few is None else [few])
+
+
+@given(LISTS, st.lists(KNOWN, min_size=1, max_size=3))
+def test_a_list_takes_each_platform_that_one_of_it_takes(platforms, wanted):
+    together = select_listed(wanted)(platforms)
+    assert together == frozenset().union(*(select_listed([each])(platforms) for each in wanted))
+    assert together <= select_all(platforms)
+    assert {p for p in platforms if str(p) in wanted} <= together

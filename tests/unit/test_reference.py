@@ -1,5 +1,7 @@
 """Image names, normalised as Docker does."""
 
+import re
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -181,6 +183,51 @@ def test_any_text_is_a_name_in_normal_form_or_refused(text):
         return
     assert parse_reference(str(reference)) == reference
     assert "\n" not in str(reference)
+
+
+# distribution-spec, "Pulling manifests": <name> and <reference> as a tag
+SPEC_NAME = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+SPEC_TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+ODD = st.text(st.sampled_from("aZ09._-/:@\n\0 \N{ARABIC-INDIC DIGIT ONE}"), max_size=12)
+
+
+WORD = st.text("az09", min_size=1, max_size=4)
+SEPARATOR = st.sampled_from([".", "_", "__", "-", "--", "------", "/"])
+SPEC_NAMES = st.builds(
+    lambda first, rest: first + "".join(f"{mark}{word}" for mark, word in rest),
+    WORD,
+    st.lists(st.tuples(SEPARATOR, WORD), max_size=12),
+)
+
+
+@given(SPEC_NAMES, TAG)
+def test_every_name_and_tag_of_the_specification_is_read(name, tag):
+    assert re.fullmatch(SPEC_NAME, name)
+    reference = parse_reference(f"registry.example:5000/{name}:{tag}")
+    assert reference.repository == Repository("registry.example:5000", name)
+    assert reference.tag == tag
+    assert str(reference) == f"registry.example:5000/{name}:{tag}"
+
+
+@given(ODD | st.builds(lambda a, b, c: a + b + c, SPEC_NAMES, SEPARATOR, ODD))
+def test_a_path_is_what_the_specification_says(text):
+    assert is_path(text) is bool(len(text) <= 255 and re.fullmatch(SPEC_NAME, text))
+
+
+@given(ODD | st.builds(str.__add__, TAG, ODD))
+def test_a_tag_is_what_the_specification_says(text):
+    assert is_tag(text) is bool(re.fullmatch(SPEC_TAG, text))
+
+
+@given(good_names(), st.integers(0, 60), ODD)
+def test_a_changed_name_is_in_the_grammar_or_refused(name, at, text):
+    try:
+        reference = parse_reference(name[:at] + text + name[at:])
+    except ReferenceInvalidError:
+        return
+    assert re.fullmatch(SPEC_NAME, reference.repository.path)
+    assert not reference.tag or re.fullmatch(SPEC_TAG, reference.tag)
+    assert parse_reference(str(reference)) == reference
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ def reference_of(annotations: Mapping[str, str]) -> Reference | None:
     if not full:
         return None if tag_only or not ref_name else parse_reference(ref_name)
     reference = parse_reference(full)
-    if not ref_name or (tag_only and not reference.tag):
+    if ref_name in {"", full} or (tag_only and not reference.tag):
         return reference
     if (ref_name != reference.tag) if tag_only else (parse_reference(ref_name) != reference):
         raise ReferenceInvalidError(
