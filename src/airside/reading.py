@@ -20,14 +20,14 @@ from airside.config import CHUNK_BYTES, Settings
 from airside.content import ContentStore
 from airside.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.oci.digest import Digest, new_hasher
-from airside.oci.model import MANIFEST_TYPES
+from airside.oci.model import MANIFEST_TYPES, Descriptor
 from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
 from airside.opening import open_archive, translated_reading
 from airside.settle import StatKey
 from airside.sources import DirectorySource, Progress, Reader, TarSource
 from airside.spool import Spool, Stop
 from airside.tree import stat_key
-from airside.verify import Judgement, judge
+from airside.verify import Judgement, first_absent, judge
 
 DIRECTORY = "directory"
 """What is said in place of a compression of a layout that is in no tar."""
@@ -80,12 +80,13 @@ def read_archive(
         notes: list[str] = []
         read = _read_directory if path.is_dir() else _read_file
         key, compression, plan, cut = read(reader, path, spool, stop, progress, notes)
+        absent = first_absent(plan)
         plan = _restrict(_check_unvouched(reader, spool, plan, stop), reader.settings, platforms)
         judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
         if compression == DIRECTORY:
             _check_directory(cut, plan, judgement)
         else:
-            _check_end(cut, judgement, notes)
+            _check_end(cut, judgement, absent, notes)
         reading = Reading(
             path=path,
             key=key,
@@ -229,13 +230,24 @@ def _check_directory(cut: ArchiveTruncatedError | None, plan: Plan, judgement: J
         raise ArchiveTruncatedError(f"{cut.message}: {judgement.problems[0].reason}")
 
 
-def _check_end(cut: ArchiveTruncatedError | None, judgement: Judgement, notes: list[str]) -> None:
-    """An archive without its end blocks is accepted, with a note, if nothing is missing."""
+def _check_end(
+    cut: ArchiveTruncatedError | None,
+    judgement: Judgement,
+    absent: Descriptor | None,
+    notes: list[str],
+) -> None:
+    """An archive without its end blocks is accepted, with a note, if nothing is missing.
+
+    A platform that its index lists and that is not there may be what was cut off.
+    """
     if cut is None:
         return
     if judgement.missing or not judgement.images:
         first = judgement.problems[0].reason if judgement.problems else "no image is whole"
         raise ArchiveTruncatedError(f"{cut.message}; {first}", **cut.context)
+    if absent is not None:
+        what = f"{absent.platform} ({absent.digest})" if absent.platform else str(absent.digest)
+        raise ArchiveTruncatedError(f"{cut.message}; its index lists {what}", **cut.context)
     notes.append("the archive ends without its end-of-archive blocks; everything needed is there")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from airside.archive.plan import Plan, PlannedImage, Problem
 from airside.oci.digest import Digest
-from airside.oci.model import Document, Index
+from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index
 
 SizeOf = Callable[[Digest], int | None]
 """The size in bytes of a blob that this archive brings or the store holds; None for neither."""
@@ -48,6 +48,16 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
         judging.collect(image.root, documents)
     missing = judging.missing or plan.lacks_members
     return Judgement(tuple(kept), tuple(documents.values()), problems, missing)
+
+
+def first_absent(plan: Plan) -> Descriptor | None:
+    """A manifest or index that some index of the plan lists and nobody has."""
+    for document in plan.documents.values():
+        if isinstance(document.content, Index):
+            for child in document.content.manifests:
+                if child.media_type in DOCUMENT_TYPES and child.digest not in plan.documents:
+                    return child
+    return None
 
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:

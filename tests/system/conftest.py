@@ -1,11 +1,14 @@
-"""An agent per test, or one for a module whose tests only add archives."""
+"""An agent per test, or one for a module whose tests only add archives; a judge of damage."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.agent import Agent
+from support.damage import Judge
 
 
 @pytest.fixture
@@ -24,3 +27,19 @@ def _running(directory: Path) -> Iterator[Agent]:
     (directory / "images").mkdir()
     with Agent(directory / "images", directory / "data") as agent:
         yield agent
+
+
+@pytest.fixture
+def memory_path() -> Iterator[Path]:
+    """A directory that costs no disk: nothing that uses it depends on one."""
+    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="airside-damage-", dir=home) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def judge(memory_path: Path) -> Iterator[Judge]:
+    """What an import would make of damaged archives."""
+    made = Judge(memory_path)
+    yield made
+    assert not list(made.ingest.iterdir())

@@ -7,24 +7,15 @@ they are counted apart: `renamed` (a name that nothing else in the archive recor
 """
 
 import contextlib
-import io
-import os
 import random
 import re
-import tarfile
-import tempfile
 import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
-from airside.archive.windows import WindowBudget
-from airside.errors import ArchiveTruncatedError, InputError, StorageFullError
-from airside.oci.digest import digest_of
-from airside.reading import read_archive
-from airside.sources import Reader
-from airside.store.local import LocalStore
+from support.damage import compressed_positions, flipped, plain_positions, regions, show, total
 from support.images import (
     compress,
     docker_archive,
@@ -34,13 +25,12 @@ from support.images import (
     random_layer,
 )
 from support.makers import v1_archive, v1_steps
-from support.nodes import import_now, node_at, settings_at, visible, wrong_blobs
+from support.nodes import import_now, node_at, visible, wrong_blobs
 
 pytestmark = pytest.mark.system
 
 LAYER_BYTES = 1200
 WHOLE_IMPORTS = 12
-COMPRESSED_FLIPS = 300
 CUTS = 200
 
 FORMATS = ("docker", "skopeo", "oci", "hybrid")
@@ -78,109 +68,6 @@ def build(form, path, compression="none"):
         "docker.io/library/second:2": first,
     }
     return oci_archive(path, images, hybrid=form == "hybrid", compression=compression)
-
-
-@pytest.fixture
-def memory_path():
-    """A directory that costs no disk: nothing here depends on one."""
-    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="airside-flips-", dir=home) as directory:
-        yield Path(directory)
-
-
-@pytest.fixture
-def judge(memory_path):
-    """Reads an archive as an import does, without keeping anything; gives its class."""
-    settings = settings_at(memory_path / "data")
-    store = LocalStore(memory_path / "data/oci", memory_path / "data/ingest")
-    store.prepare()
-    reader = Reader(store, settings, WindowBudget(1 << 30), lambda _digest: None)
-    path = memory_path / "damaged.tar"
-
-    def judged(data, expected, other=None):
-        path.write_bytes(data)
-        try:
-            with read_archive(
-                other or reader, path, strict=False, stop=lambda: False, progress=lambda *_: None
-            ) as reading:
-                judgement = reading.judgement
-                names = [(str(r), i.root) for i in judgement.images for r in i.references]
-                for document in judgement.documents:
-                    assert digest_of(document.raw) == document.digest
-                whole = not judgement.problems
-        except ArchiveTruncatedError:
-            return "incomplete"
-        except StorageFullError:  # a zstd header that asks for more than there is
-            return "failed"
-        except InputError:
-            return "rejected"
-        if not judgement.images:
-            return "rejected"
-        return classify(names, expected, whole=whole)
-
-    yield judged
-    assert not list((memory_path / "data/ingest").iterdir())
-
-
-def classify(names, expected, *, whole):
-    """The class of an archive of which something is taken."""
-    found = dict(names)
-    strange = {name for name, digest in names if expected.get(name) != digest}
-    if strange:
-        only_new = all(n not in expected and found[n] in expected.values() for n in strange)
-        return "renamed" if only_new else f"WRONG {sorted(strange)}"
-    if not whole:
-        return "partial"
-    return "unchanged" if found.keys() == expected.keys() else "unnamed"
-
-
-def regions(data):
-    """(region, start, end) of a plain tar, in order."""
-    position = 0
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        for member in tar:
-            yield "header", position, member.offset_data
-            end = member.offset_data + member.size
-            if member.size:
-                yield kind_of(data[member.offset_data : end], member.name), member.offset_data, end
-            position = end + -end % 512
-            if position > end:
-                yield "padding", end, position
-    yield "end", position, len(data)
-
-
-def kind_of(content, name):
-    if name in {"manifest.json", "index.json", "repositories"}:
-        return name
-    return "document" if content[:1] == b"{" else "layer"
-
-
-def plain_positions(data, rng):
-    """Every byte of what names images, many of headers and documents, some of all else."""
-    shares = {"header": 24, "document": 90, "padding": 3, "layer": 40, "end": 30}
-    for region, start, end in regions(data):
-        count = min(shares.get(region, end - start), end - start)
-        for position in sorted(rng.sample(range(start, end), count)):
-            yield region, position
-
-
-def compressed_positions(data, rng):
-    """The edges, where headers and checksums are, and a sample of the rest."""
-    edges = [*range(32), *range(len(data) - 16, len(data))]
-    inner = rng.sample(range(32, len(data) - 16), min(COMPRESSED_FLIPS, len(data) - 48))
-    return [("compressed", position) for position in [*edges, *sorted(inner)]]
-
-
-def flipped(data, position, bit):
-    damaged = bytearray(data)
-    damaged[position] ^= 1 << bit
-    return bytes(damaged)
-
-
-def show(title, classes):
-    print(f"\n{title}")
-    for region, counter in classes.items():
-        print(f"  {region:14}", ", ".join(f"{n} {name}" for name, n in sorted(counter.items())))
 
 
 @pytest.mark.parametrize(("form", "compression"), [*EVERY, *BARE])
@@ -228,10 +115,6 @@ def test_damage_under_a_good_compression_is_found(form, held, memory_path, judge
             classes[region][found] += 1
     show(f"{form}, damaged, then compressed, {'held' if held else 'fresh'}", classes)
     assert not sum(classes.values(), Counter())["renamed"]
-
-
-def total(classes):
-    return sum(counter.total() for counter in classes.values())
 
 
 @pytest.mark.parametrize("form", ["docker", "skopeo", "oci", "hybrid"])
@@ -300,14 +183,17 @@ def test_the_form_of_docker_before_1_10_shows_no_damage_to_layers_and_documents(
 def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge):
     expected = build(form, tmp_path / "good.tar", compression)
     data = (tmp_path / "good.tar").read_bytes()
+    documents = judge.whole(data)
     cuts = range(0, len(data), 512)
     if compression != "none":
         rng = random.Random(len(data))
-        cuts = [*range(24), *sorted(rng.sample(range(24, len(data)), CUTS)), len(data) - 1]
+        blocks = range(512, len(data), 512)
+        sample = rng.sample(range(24, len(data)), CUTS)
+        cuts = sorted({*range(24), *blocks, *sample, len(data) - 1})
     allowed = {"incomplete", "unchanged"}
     classes = Counter()
     for cut in cuts:
-        found = judge(data[:cut], expected)
+        found = judge(data[:cut], expected, documents=documents)
         assert found in allowed, (found, cut)
         classes[found] += 1
     show(f"{form}, {compression}: cut at {len(cuts)} positions", {"any": classes})

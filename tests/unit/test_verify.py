@@ -8,7 +8,7 @@ from airside.archive.layout import IMAGE_NAME, blob_member
 from airside.archive.plan import Problem
 from airside.archive.writer import oci_members
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
-from airside.verify import judge
+from airside.verify import first_absent, judge
 from support.images import TestBlob, compact, random_image, random_index
 from support.members import Members
 
@@ -233,3 +233,13 @@ def test_an_index_that_lists_one_index_thousands_of_times_is_judged_quickly():
     plan = replace(plan, problems=(Problem("damaged", blob="sha256:other"),))
     judgement = judge(plan, {b.digest: b.size_bytes for b in ONE.blobs}.get)
     assert len(judgement.documents) == 5
+
+
+def test_what_an_index_lists_and_nobody_has_is_told_of_an_archive_that_was_cut():
+    whole = layout((INDEX, (NAME,)))
+    assert first_absent(whole.plan()) is None
+    gone = INDEX.images[1]
+    found = first_absent(without(whole, gone.manifest).plan())
+    assert found is not None
+    assert found.digest == gone.digest
+    assert first_absent(without(whole, gone.layers[0]).plan()) is None

@@ -98,6 +98,7 @@ class _Building:
         self._unvouched: dict[tuple[Digest, Digest], Unpacked] = {}
         self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
+        self._notes: dict[str, None] = {}
 
     def plan(self) -> Plan:
         return Plan(
@@ -106,7 +107,7 @@ class _Building:
             documents=self._documents,
             blobs=self._blobs,
             problems=tuple(self._problems),
-            notes=self._draft.notes,
+            notes=(*self._draft.notes, *self._notes),
             platforms=self._platforms,
             unvouched=tuple(self._unvouched.values()),
             lacks_members=self._lacks_members,
@@ -124,6 +125,10 @@ class _Building:
             blob = exc.context.get("blob", "")
             self._problems.append(Problem(exc.message, image=shown, blob=blob))
             return
+        if not _CONFIG_NAME.match(image.config):
+            self._notes[
+                f"the config {image.config} is not named by its digest: damage to it cannot be seen"
+            ] = None
         config_facts = self._facts[self._draft.resolve(image.config)]
         document = build_manifest(config_facts, layers, shown)
         for member in map(self._draft.resolve, (image.config, *image.layers)):

@@ -194,7 +194,13 @@ ROWS = [
         kaniko,
     ),
     _row("ko", "`ko build --tarball`", "two images, three names, shared gzip layers", ko),
-    _row("jib", "Jib's `jib-image.tar`", "gzip layers, one of them twice", jib),
+    _row(
+        "jib",
+        "Jib's `jib-image.tar`",
+        "gzip layers, one of them twice",
+        jib,
+        noted="the config config.json is not named by its digest: damage to it cannot be seen",
+    ),
     _row("imgutil", "buildpacks' imgutil", "layers named from the root, `/sha256:…`", imgutil),
     _row("rules-docker", "Bazel's rules_docker", SEVERAL, rules_docker),
     _row(
