@@ -56,6 +56,7 @@ class Job:
     repository: Repository | None = None
     on_removal: str = "unpin"
     platforms: tuple[str, ...] = ("all",)
+    copy: bool = False
     stat_key: str = ""
 
 
@@ -110,6 +111,7 @@ class Importer:
                 stop=stop,
                 progress=progress,
                 platforms=job.platforms,
+                copy=job.copy,
             ) as reading:
                 self._check_unchanged(reading)
                 return self._take(job, reading, started, stop)
@@ -132,7 +134,7 @@ class Importer:
         return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
 
     def _check_unchanged(self, reading: Reading) -> None:
-        if _stat_key(reading.path) != str(reading.key):
+        if not reading.copied and _stat_key(reading.path) != str(reading.key):
             raise ArchiveChangedError(
                 f"{reading.path} changed while it was read: it is read again when it is quiet",
                 path=reading.path,

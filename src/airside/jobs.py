@@ -141,6 +141,7 @@ class ImportQueue:
             repository=self._repositories.get(directory.path),
             on_removal=directory.on_removal,
             platforms=directory.platforms,
+            copy=directory.copy,
         )
 
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:

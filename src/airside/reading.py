@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from airside.archive.compression import Compression, detect_compression, iter_decompressed
 from airside.archive.plan import Plan, Problem, Unpacked
@@ -18,6 +18,7 @@ from airside.archive.refused import LIST, is_text
 from airside.archive.selection import restrict
 from airside.config import CHUNK_BYTES, Settings
 from airside.content import ContentStore
+from airside.copying import take_in
 from airside.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES, Descriptor
@@ -36,7 +37,10 @@ _HEAD_BYTES = 4096
 
 @dataclass(slots=True)
 class Reading:
-    """An archive read and judged. Close it: what was not committed is dropped."""
+    """An archive read and judged. Close it: what was not committed is dropped.
+
+    `copied`: it was read from a copy of how it was once, whatever became of the file since.
+    """
 
     path: Path
     key: StatKey
@@ -45,6 +49,7 @@ class Reading:
     judgement: Judgement
     spool: Spool
     notes: list[str] = field(default_factory=list)
+    copied: bool = False
 
     def close(self) -> None:
         self.spool.close()
@@ -64,9 +69,11 @@ def read_archive(
     stop: Stop,
     progress: Progress,
     platforms: tuple[str, ...] = ("all",),
+    copy: bool = False,
 ) -> Reading:
-    """Read an archive. Raises ArchiveTruncatedError (incomplete), other InputError (rejected),
-    ArchiveUnreadableError, UnavailableError, NotFoundError, StoreError, StoppedError.
+    """Read an archive, with `copy` from a copy of its file. Raises ArchiveTruncatedError
+    (incomplete), other InputError (rejected), ArchiveUnreadableError, UnavailableError,
+    NotFoundError, StoreError, StoppedError.
     """  # noqa: D205 - the errors are the point
     with ExitStack() as stack:
         spool = stack.enter_context(
@@ -78,7 +85,8 @@ def read_archive(
             )
         )
         notes: list[str] = []
-        read = _read_directory if path.is_dir() else _read_file
+        is_directory = path.is_dir()
+        read = _read_directory if is_directory else _read_copy if copy else _read_file
         key, compression, plan, cut = read(reader, path, spool, stop, progress, notes)
         absent = first_absent(plan)
         plan = _restrict(_check_unvouched(reader, spool, plan, stop), reader.settings, platforms)
@@ -95,6 +103,7 @@ def read_archive(
             judgement=judgement,
             spool=spool,
             notes=[*notes, *plan.notes],
+            copied=copy and not is_directory,
         )
         stack.pop_all()  # the reading closes the spool from here on
         return reading
@@ -108,20 +117,51 @@ def _read_file(
     reader: Reader, path: Path, spool: Spool, stop: Stop, progress: Progress, notes: list[str]
 ) -> _Read:
     with open_archive(path) as file, translated_reading(path):
-        found = os.fstat(file.fileno())
-        head = os.pread(file.fileno(), _HEAD_BYTES, 0)
-        if not head:
-            raise ArchiveTruncatedError(f"{path.name} is empty")
-        compression = detect_compression(head)
-        if compression is Compression.NONE and is_text(head):
-            raise ArchiveFormatError(LIST, path=path)
-        source = TarSource(reader, found.st_size, spool, stop, progress, notes, file=file)
-        if compression is Compression.NONE:
-            plan, cut = source.scan()
-        else:
-            plan, cut = source.stream(compression, head)
-        plan = replace(plan, notes=(*_name_notes(path, compression), *plan.notes))
-        return StatKey.of(found), compression.value, plan, cut
+        key = StatKey.of(os.fstat(file.fileno()))
+        return key, *_read_open(reader, path, file, spool, stop, progress, notes)
+
+
+def _read_copy(
+    reader: Reader, path: Path, spool: Spool, stop: Stop, progress: Progress, notes: list[str]
+) -> _Read:
+    with open_archive(path) as original, translated_reading(path):
+        key = StatKey.of(os.fstat(original.fileno()))
+        copy = take_in(original, reader.store, stop, progress)
+    try:
+        with copy.open() as file:
+            second_half = _after(progress, key.size_bytes)
+            return key, *_read_open(reader, path, file, spool, stop, second_half, notes)
+    finally:
+        copy.discard()
+
+
+def _after(progress: Progress, before: int) -> Progress:
+    return lambda done, total: progress(before + done, before + total)
+
+
+def _read_open(
+    reader: Reader,
+    path: Path,
+    file: BinaryIO,
+    spool: Spool,
+    stop: Stop,
+    progress: Progress,
+    notes: list[str],
+) -> tuple[str, Plan, ArchiveTruncatedError | None]:
+    size_bytes = os.fstat(file.fileno()).st_size
+    head = os.pread(file.fileno(), _HEAD_BYTES, 0)
+    if not head:
+        raise ArchiveTruncatedError(f"{path.name} is empty")
+    compression = detect_compression(head)
+    if compression is Compression.NONE and is_text(head):
+        raise ArchiveFormatError(LIST, path=path)
+    source = TarSource(reader, size_bytes, spool, stop, progress, notes, file=file)
+    if compression is Compression.NONE:
+        plan, cut = source.scan()
+    else:
+        plan, cut = source.stream(compression, head)
+    plan = replace(plan, notes=(*_name_notes(path, compression), *plan.notes))
+    return compression.value, plan, cut
 
 
 def _read_directory(

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -13,6 +14,23 @@ from support.agent import Agent
 from support.images import oci_archive, oci_layout, random_image
 
 pytestmark = pytest.mark.system
+
+
+def _why_not_mount():
+    """Why no file system can be mounted here; empty: one can."""
+    if os.geteuid() != 0:
+        return "mounting file systems needs root"
+    with tempfile.TemporaryDirectory() as point:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "none", point], check=False, capture_output=True, timeout=30
+        )
+        if mounted.returncode:
+            return f"no file system can be mounted: {mounted.stderr.decode().strip()}"
+        subprocess.run(["umount", point], check=True, timeout=30)
+    return ""
+
+
+needs_mounts = pytest.mark.skipif(bool(_why_not_mount()), reason=_why_not_mount())
 
 
 def start(tmp_path, *directories, **options):
@@ -124,7 +142,7 @@ def test_a_restart_with_archives_at_every_depth_opens_none(tmp_path):
     images = tmp_path / "images"
     with start(tmp_path, images) as agent:
         paths = []
-        for number in range(12):
+        for number in range(8):
             directory = images / f"{number % 3}" / f"{number % 4}"
             directory.mkdir(parents=True, exist_ok=True)
             paths.append(directory / f"{number}.tar")
@@ -187,19 +205,8 @@ def state_of(agent, directory):
     return found[str(directory)]
 
 
-needs_mounts = [
-    pytest.mark.needs("mkfs.ext4"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount file systems"),
-]
-
-
-def marked(test):
-    for mark in needs_mounts:
-        test = mark(test)
-    return test
-
-
-@marked
+@needs_mounts
+@pytest.mark.needs("mkfs.ext4")
 def test_a_stick_comes_goes_and_comes_back_with_more(tmp_path, stick):
     point = tmp_path / "usb"
     name = "docker.io/stick/app:1"
@@ -232,7 +239,7 @@ def test_a_stick_comes_goes_and_comes_back_with_more(tmp_path, stick):
         assert all("is its file system mounted?" in text for text in agent.complaints())
 
 
-@marked
+@needs_mounts
 def test_a_stick_below_a_watched_directory_takes_nothing_with_it(tmp_path, stick):
     """As automounters do it: the directory is made for the mount and removed after it."""
     media = tmp_path / "media"
@@ -267,7 +274,7 @@ def test_a_stick_below_a_watched_directory_takes_nothing_with_it(tmp_path, stick
         stick.unmount()
 
 
-@marked
+@needs_mounts
 def test_a_stick_that_breaks_while_it_is_read_makes_no_storm(tmp_path, stick):
     """Reads fail, then it is pulled out; mended and plugged in again it is imported."""
     point = tmp_path / "usb"
@@ -302,12 +309,12 @@ def test_a_stick_that_breaks_while_it_is_read_makes_no_storm(tmp_path, stick):
         stick.unmount()
 
 
-@marked
+@needs_mounts
 def test_a_lazy_unmount_while_an_archive_is_read_loses_nothing(tmp_path, stick):
     point = tmp_path / "usb"
     name = "docker.io/lazy/app:1"
     with stick.elsewhere(tmp_path) as directory:
-        image = random_image("lazy", layers=4, layer_bytes=16 << 20)
+        image = random_image("lazy", layers=2, layer_bytes=16 << 20)
         oci_archive(directory / "a.tar", {name: image})
     with start(tmp_path, point) as agent:
         stick.mount(point)
@@ -323,3 +330,27 @@ def test_a_lazy_unmount_while_an_archive_is_read_loses_nothing(tmp_path, stick):
         assert serves(agent, name, image)
         assert len(agent.complaints()) <= 1
         stick.unmount()
+
+
+@needs_mounts
+@pytest.mark.needs("mkfs.ext4")
+def test_a_stick_may_be_pulled_out_once_its_archive_was_taken_in(tmp_path, stick):
+    """With `copy = true` the import ends well without the stick; nothing of the copy stays."""
+    point = tmp_path / "usb"
+    name = "docker.io/taken/app:1"
+    with stick.elsewhere(tmp_path) as directory:
+        image = random_image("taken", layers=2, layer_bytes=10 << 20)
+        oci_archive(directory / "a.tar", {name: image}, compression="bzip2")  # slow to unpack
+    with start(tmp_path, point, tables={"copy": True}) as agent:
+        stick.mount(point)
+        size = (point / "a.tar").stat().st_size
+        agent.wait_for(
+            lambda: any(item["done_bytes"] > size for item in agent.status()["imports"]),
+            what="the archive was copied and is being read",
+        )
+        stick.unmount()  # plainly: nothing holds it
+        agent.wait_imported(point / "a.tar")
+        assert state_of(agent, point)["mode"] == "absent"
+        assert serves(agent, name, image)
+        assert list((agent.data / "ingest").iterdir()) == []
+        assert agent.complaints() == []
