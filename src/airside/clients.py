@@ -1,8 +1,40 @@
-"""How each client pulls from the embedded registry: commands for people. Pure."""
+"""How each client pulls from the embedded registry: commands for people. Pure.
 
+Each works as it stands on the node itself, with nothing set up but what its line before says.
+"""
+
+from dataclasses import dataclass
+
+from airside.oci.platform import Platform
 from airside.oci.reference import Reference
 
 HELM = "application/vnd.cncf.helm."
+_CERTS = "/etc/containerd/certs.d"
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What is pulled, as far as commands depend on it.
+
+    `artifact_type` is empty for an image. `sparse`: some platforms that its index lists are not
+    here, so that not all can be copied; then `platform` is one that is. `other`: it is for other
+    nodes than this one, so clients must be told `platform`. `files`: an artifact's layers have
+    file names. `oci`: all its documents are of OCI's types, which an OCI layout holds unchanged.
+    """
+
+    artifact_type: str = ""
+    platform: Platform | None = None
+    sparse: bool = False
+    other: bool = False
+    files: bool = False
+    oci: bool = False
+
+
+def reachable(address: str) -> str:
+    """Where a client on this node finds a registry that listens on `HOST:PORT`."""
+    host, _, port = address.rpartition(":")
+    return f"{_ANY.get(host.strip('[]'), host)}:{port}" if port else address
 
 
 def served_names(name: Reference, address: str) -> list[str]:
@@ -22,27 +54,60 @@ def mirror_url(name: Reference, address: str) -> str:
     return f"http://{address}/v2/{name.repository.path}/manifests/{end}{query}"
 
 
-def pull_commands(name: Reference, address: str, artifact_type: str) -> list[tuple[str, str]]:
+def pull_commands(name: Reference, address: str, pulled: Pulled) -> list[tuple[str, str]]:
     """(client, command) by which this is pulled; for an artifact those that know what it is."""
     served = served_names(name, address)[0]
-    skopeo = f"skopeo copy --all --src-tls-verify=false docker://{served} oci:DIR:{_end(name)}"
-    curl = f"curl -fsS -H 'Accept: */*' '{mirror_url(name, address)}'"
-    if artifact_type:
-        found = [("oras", f"oras pull --plain-http {served}")]
-        if artifact_type.startswith(HELM):
-            chart = served.rpartition(":")[0] or served
-            found.insert(0, ("helm", f"helm pull --plain-http oci://{chart} --version {name.tag}"))
-        return [*found, ("skopeo", skopeo), ("curl", curl)]
-    hosts = f"/etc/containerd/certs.d/{name.repository.host or address}/hosts.toml"
+    last = [
+        ("skopeo", _skopeo(name, served, pulled)),
+        ("curl", f"curl -fsS -H 'Accept: */*' '{mirror_url(name, address)}'"),
+    ]
+    if pulled.artifact_type:
+        return [*_artifact_commands(name, served, pulled), *last]
+    return [*_image_commands(name, served, address, pulled), *last]
+
+
+def _skopeo(name: Reference, served: str, pulled: Pulled) -> str:
+    """All platforms, or one where the others are not here to be copied."""
+    flags, what = "", " --all"
+    keep = " --preserve-digests" if pulled.oci else ""
+    if pulled.sparse and pulled.platform is not None:
+        one, what = pulled.platform, ""
+        flags = f" --override-os {one.os} --override-arch {one.architecture}"
+        flags += f" --override-variant {one.variant}" if one.variant else ""
+    where = f"docker://{served} oci:DIR:{_end(name)}"
+    return f"skopeo{flags} copy{what}{keep} --src-tls-verify=false {where}"
+
+
+def _artifact_commands(name: Reference, served: str, pulled: Pulled) -> list[tuple[str, str]]:
+    """Files by their names where they have some, else a layout of the whole artifact."""
+    oras = f"oras copy --from-plain-http {served} --to-oci-layout DIR:{_end(name)}"
+    if pulled.files:
+        oras = f"oras pull --plain-http {served}"
+    if not pulled.artifact_type.startswith(HELM) or not name.tag:
+        return [("oras", oras)]
+    chart = served.rpartition(":")[0]
+    version = name.tag.replace("_", "+")  # as helm writes it where a tag may have no `+`
+    return [("helm", f"helm pull --plain-http oci://{chart} --version {version}"), ("oras", oras)]
+
+
+def _image_commands(
+    name: Reference, served: str, address: str, pulled: Pulled
+) -> list[tuple[str, str]]:
+    host = name.repository.host or address
+    mirrored = str(name) if name.repository.host else served
+    which = f" --platform {pulled.platform}" if pulled.other and pulled.platform else ""
+    found = [("containerd", f'with this in {_CERTS}/{host}/hosts.toml: [host."http://{address}"]')]
+    if not which:  # the kubelet's way takes what is for the node
+        found.append(("crictl", f"crictl pull {mirrored}"))
+    ctr = f"ctr -n k8s.io images pull --hosts-dir {_CERTS}{which} {mirrored}"
+    found += [("ctr", ctr), ("nerdctl", f"nerdctl --insecure-registry pull{which} {served}")]
+    if not address.startswith(("127.", "[::1]")):
+        told = f'with this in /etc/docker/daemon.json: {{"insecure-registries": ["{address}"]}}'
+        found.append(("docker", told))
     return [
-        ("containerd", f'with this in {hosts}: [host."http://{address}"]'),
-        ("crictl", f"crictl pull {name}"),
-        ("ctr", f"ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {name}"),
-        ("nerdctl", f"nerdctl --insecure-registry pull {served}"),
-        ("docker", f"docker pull {served}"),
-        ("podman", f"podman pull --tls-verify=false {served}"),
-        ("skopeo", skopeo),
-        ("curl", curl),
+        *found,
+        ("docker", f"docker pull{which} {served}"),
+        ("podman", f"podman pull --tls-verify=false{which} {served}"),
     ]
 
 

@@ -5,25 +5,29 @@ Reads the catalog and, for archives that it does not know, the file's names; cha
 watched. Each answer has `what` (as asked), `kind` and, for something that is not here, `advice`.
 """
 
+import contextlib
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airside.catalog.lookup import ClaimRow, Trouble
 from airside.catalog.view import CatalogView
-from airside.clients import mirror_url, pull_commands, served_names
+from airside.clients import Pulled, mirror_url, pull_commands, reachable, served_names
 from airside.config import Settings
 from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
 from airside.nearest import nearest_names
+from airside.oci.digest import Digest
 from airside.oci.merge import attested_by
-from airside.oci.model import Document, Index
+from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, node_platform, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
 from airside.places import is_candidate
 from airside.report import archive_report, time_text
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
+_TITLE = "org.opencontainers.image.title"
 _TROUBLES = 5
 
 
@@ -39,7 +43,11 @@ class Place:
 def place_of(settings: Settings, address: str | None = None) -> Place:
     node = parse_platform(settings.platform) if settings.platform else node_platform()
     listen = settings.listen if address is None else address
-    return Place(listen, node, tuple(directory.path for directory in settings.images))
+    return Place(
+        reachable(listen) if listen else "",
+        node,
+        tuple(directory.path for directory in settings.images),
+    )
 
 
 def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
@@ -131,6 +139,7 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
     platforms = _platforms(view, document, {p: part.archive for p, part in parts.items()})
     merged = row is not None and not any(c.digest == digest for c in claims) and len(parts) > 1
     artifact_type = document.kind_of_artifact
+    node = _for_node(platforms, place)
     return {
         "kind": "image" if not artifact_type else "artifact",
         "reference": str(name),
@@ -151,7 +160,7 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
             }
             for item in platforms
         ],
-        "node": _for_node(platforms, place),
+        "node": node,
         "archives": [_claim(claim, digest, parts_of=_whose(parts)) for claim in claims],
         "history": [
             {
@@ -175,10 +184,50 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
         "pull": [
             {"client": client, "command": command}
             for client, command in (
-                pull_commands(name, place.address, artifact_type) if place.address else []
+                pull_commands(name, place.address, _pulled(view, document, platforms, node))
+                if place.address
+                else []
             )
         ],
     }
+
+
+def _pulled(
+    view: CatalogView, document: Document, platforms: list[dict[str, Any]], node: dict[str, Any]
+) -> Pulled:
+    """What commands for it depend on."""
+    held = list(_parsed(item["platform"] for item in platforms if item["present"]))
+    taken = next(_parsed([node["takes"] or ""]), None)
+    below = list(_below(view, document))
+    content = document.content
+    layers = () if isinstance(content, Index) else content.layers
+    return Pulled(
+        artifact_type=document.kind_of_artifact,
+        platform=taken or next(iter(held), None),
+        sparse=None in below,
+        other=bool(held) and taken is None,
+        files=any(_TITLE in layer.annotations for layer in layers),
+        oci=all(d is None or d.media_type in {OCI_MANIFEST, OCI_INDEX} for d in below),
+    )
+
+
+def _parsed(texts: Iterable[str]) -> Iterator[Platform]:
+    for text in texts:
+        with contextlib.suppress(ManifestInvalidError):
+            yield parse_platform(text)
+
+
+def _below(view: CatalogView, document: Document) -> Iterator[Document | None]:
+    """A document and all that its index lists, at any depth, once; None for what is not here."""
+    todo: list[Document | None] = [document]
+    seen = {document.digest}
+    while todo:
+        found = todo.pop()
+        yield found
+        if found is not None and isinstance(found.content, Index):
+            new = {child.digest for child in found.content.manifests} - seen
+            seen |= new
+            todo += [view.lookup.document(str(digest)) for digest in new]
 
 
 def _form(document: Document, *, merged: bool) -> str:
@@ -229,15 +278,19 @@ def _platforms(
             return []
         return [_platform(view, platform, str(document.digest), archives)]
     found: list[dict[str, Any]] = []
-    for child in document.content.manifests:
-        inner = lookup.document(str(child.digest))
-        if inner is not None and isinstance(inner.content, Index):
-            found += _platforms(view, inner, archives)
-            continue
-        told = child.platform.key if child.platform is not None else ""
-        platform = told or lookup.platform(str(child.digest))
-        if platform and attested_by(child) is None and not platform.startswith("unknown"):
-            found.append(_platform(view, platform, str(child.digest), archives))
+    indexes: dict[Digest, Index] = {document.digest: document.content}
+    todo = list(indexes)
+    while todo:
+        for child in indexes[todo.pop(0)].manifests:
+            inner = None if child.digest in indexes else lookup.document(str(child.digest))
+            if inner is not None and isinstance(inner.content, Index):
+                indexes[child.digest] = inner.content
+                todo.append(child.digest)
+            elif child.digest not in indexes and attested_by(child) is None:
+                told = child.platform.key if child.platform is not None else ""
+                platform = told or lookup.platform(str(child.digest))
+                if platform and not platform.startswith("unknown"):
+                    found.append(_platform(view, platform, str(child.digest), archives))
     return found
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from airside.clients import mirror_url, pull_commands, served_names
+from airside.clients import Pulled, mirror_url, pull_commands, reachable, served_names
+from airside.oci.platform import parse_platform
 from airside.oci.reference import Repository, parse_reference
 
 AT = "127.0.0.1:5050"
@@ -33,11 +34,88 @@ def test_without_a_host_there_is_one_name():
     assert served_names(bare, AT) == [f"{AT}/unnamed/x@{reference.digest}"]
 
 
+def commands(name, address=AT, **what):
+    found = {}
+    for client, command in pull_commands(name, address, Pulled(**what)):
+        found.setdefault(client, []).append(command)
+    return found
+
+
+CHART = "application/vnd.cncf.helm.config.v1+json"
+APP = parse_reference("registry.example/charts/app:1.2.3")
+
+
 def test_an_artifact_is_pulled_by_those_who_know_it():
-    chart = parse_reference("registry.example/charts/app:1.2.3")
-    found = dict(pull_commands(chart, AT, "application/vnd.cncf.helm.config.v1+json"))
+    found = commands(APP, artifact_type=CHART)
     where = f"oci://{AT}/registry.example/charts/app"
-    assert found["helm"] == f"helm pull --plain-http {where} --version 1.2.3"
+    assert found["helm"] == [f"helm pull --plain-http {where} --version 1.2.3"]
     assert "docker" not in found
     assert {"oras", "skopeo", "curl"} <= found.keys()
-    assert "helm" not in dict(pull_commands(chart, AT, ""))
+    assert "helm" not in commands(APP)
+
+
+def test_helm_writes_a_plus_where_the_tag_cannot():
+    [command] = commands(parse_reference("r.example/app:1.2_3"), artifact_type=CHART)["helm"]
+    assert command.endswith(" --version 1.2+3")
+
+
+def test_a_chart_without_a_tag_is_not_asked_of_helm():
+    bare = parse_reference("r.example/app@sha256:" + "0" * 64)
+    assert "helm" not in commands(bare, artifact_type=CHART)
+
+
+def test_files_are_pulled_by_their_names_and_other_artifacts_as_a_layout():
+    served = f"{AT}/{APP}"
+    [pull] = commands(APP, artifact_type="x/y", files=True)["oras"]
+    assert pull == f"oras pull --plain-http {served}"
+    [copy] = commands(APP, artifact_type="x/y")["oras"]
+    assert copy == f"oras copy --from-plain-http {served} --to-oci-layout DIR:1.2.3"
+
+
+def test_what_is_for_another_node_is_asked_for_by_its_platform():
+    arm = parse_platform("linux/arm/v7")
+    found = commands(APP, platform=arm, other=True)
+    for client in ("ctr", "nerdctl", "docker", "podman"):
+        assert " --platform linux/arm/v7 " in found[client][0]
+    assert "crictl" not in found
+    assert "--platform" not in str(commands(APP, platform=arm))
+
+
+def test_of_a_sparse_index_skopeo_copies_what_is_here():
+    [command] = commands(APP, platform=parse_platform("linux/arm/v7"), sparse=True)["skopeo"]
+    flags = "--override-os linux --override-arch arm --override-variant v7"
+    assert command.startswith(f"skopeo {flags} copy --src-tls-verify=false ")
+    assert " --all " in commands(APP)["skopeo"][0]
+
+
+def test_skopeo_keeps_digests_where_a_layout_may_hold_the_documents():
+    assert " --preserve-digests " in commands(APP, oci=True)["skopeo"][0]
+    assert "--preserve-digests" not in commands(APP)["skopeo"][0]
+
+
+def test_docker_is_told_of_a_registry_that_is_not_on_its_own_host():
+    assert len(commands(APP)["docker"]) == 1
+    assert '"insecure-registries": ["10.0.0.5:5050"]' in commands(APP, "10.0.0.5:5050")["docker"][0]
+
+
+def test_what_has_no_host_is_pulled_by_the_registrys_address():
+    bare = type(APP)(
+        Repository("", "unnamed/x"), "", parse_reference("x@sha256:" + "0" * 64).digest
+    )
+    found = commands(bare)
+    assert found["crictl"] == [f"crictl pull {AT}/{bare}"]
+    assert f"certs.d/{AT}/hosts.toml" in found["containerd"][0]
+
+
+@pytest.mark.parametrize(
+    ("listen", "found"),
+    [
+        ("0.0.0.0:5050", "127.0.0.1:5050"),
+        ("[::]:5050", "[::1]:5050"),
+        ("127.0.0.1:5050", "127.0.0.1:5050"),
+        ("10.0.0.5:80", "10.0.0.5:80"),
+        ("", ""),
+    ],
+)
+def test_commands_name_an_address_that_can_be_reached(listen, found):
+    assert reachable(listen) == found
