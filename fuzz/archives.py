@@ -5,10 +5,12 @@ store hashes to its name, and every tag leads to a whole image.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import tempfile
@@ -19,10 +21,12 @@ from typing import Any
 
 from airside.archive.compression import detect_compression, iter_decompressed
 from airside.archive.windows import WindowBudget
-from airside.config import MIB, Limits
-from airside.errors import AirsideError, ArchiveError
+from airside.config import MIB, Limits, Settings
+from airside.errors import ArchiveError
+from airside.importer import Job, Outcome
 from airside.node import Node, open_node
-from fuzz import planners, tar
+from airside.tree import stat_key
+from fuzz import planners, symbolic, tar
 from fuzz.target import Mutate, Target, require
 from support.images import (
     HOSTILE_KINDS,
@@ -34,7 +38,7 @@ from support.images import (
     random_image,
 )
 from support.members import Members
-from support.nodes import import_now, settings_at, visible, wrong_blobs
+from support.nodes import settings_at, visible, wrong_blobs
 
 LIMITS = Limits(
     members=200, document_bytes=MIB, total_bytes=4 * MIB, blob_bytes=2 * MIB, window_bytes=8 * MIB
@@ -47,12 +51,44 @@ def check(data: bytes) -> None:
     with _sandbox() as root:
         archive = root / "archive.tar"
         archive.write_bytes(data)
-        with _watched(root / "data") as written, _node(root / "data", root.name) as node:
-            _import(node, archive)
-        require(not written, f"written outside the data directory: {written[:3]}")
-        found = {path.name for path in root.iterdir()}
-        require(found == {"data", "archive.tar"}, f"left beside the data directory: {found}")
+        _check_import(root, archive)
         require(archive.read_bytes() == data, "the archive itself was changed")
+
+
+def check_directory(data: bytes) -> None:
+    """The same for a layout as a directory, which is described as JSON (`fuzz.symbolic`)."""
+    members = symbolic.resolve(data)
+    if members is None or len(members.files) > 50:
+        return
+    with _sandbox() as root:
+        directory = root / "layout"
+        directory.mkdir()
+        for name, raw in members.files.items():
+            path = directory / name
+            if not _SAFE.match(name) or any(part in {".", ".."} for part in name.split("/")):
+                continue
+            with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(raw)
+        _check_import(root, directory)
+
+
+_SAFE = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]{0,150}\Z")
+
+
+def _check_import(root: Path, archive: Path) -> None:
+    good = root / "good.tar"
+    good.write_bytes(_good())
+    with _watched(root / "data") as written, open_node(_settings(root / "data")) as node:
+        if _import(node, archive):
+            _import_after(node, archive, good)
+    require(not written, f"written outside the data directory: {written[:3]}")
+    found = {path.name for path in root.iterdir()}
+    require(found == {"data", archive.name, good.name}, f"left beside the data: {found}")
+
+
+def _settings(data: Path) -> Settings:
+    return settings_at(data, limits=LIMITS, platform="linux/arm64", verify_diff_ids="always")
 
 
 @contextlib.contextmanager
@@ -62,32 +98,60 @@ def _sandbox() -> Iterator[Path]:
         yield Path(name)
 
 
-@contextlib.contextmanager
-def _node(data: Path, seed: str) -> Iterator[Node]:
-    # every other one wants the images of its node only, and all layers checked
-    only = {"platform": "linux/arm64", "verify_diff_ids": "always"} if ord(seed[-1]) % 2 else {}
-    with open_node(settings_at(data, limits=LIMITS, **only)) as node:
-        yield node
+def _run(node: Node, path: Path, *, only: bool = False) -> Outcome:
+    """Import it as the agent does; `only`: what this node runs, and all of that or nothing."""
+    key = stat_key(path)
+    ids = node.catalog.settle([(str(path), str(key), key.size_bytes)], node.clock())
+    platforms = ("node",) if only else ("all",)
+    job = Job(ids[str(path)], path, strict=only, platforms=platforms, on_removal="delete")
+    return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
 
 
-def _import(node: Node, archive: Path) -> None:
-    try:
-        outcome = import_now(node, archive)
-    except AirsideError as exc:
-        require(False, f"raised {exc!r}")
-        return
+def _import(node: Node, archive: Path) -> bool:
+    """Import it, every other one for this node alone; whether anything of it was taken."""
+    outcome = _run(node, archive, only=stat_key(archive).size_bytes % 2 == 1)
     require(outcome.state in STATES, f"the state {outcome.state}")
     require(outcome.state == "imported" or outcome.reason or outcome.problems, "no reason is told")
     tags = visible(node)
     require(outcome.images or not tags, "an archive without images brought tags")
+    taken = outcome.state in {"imported", "partial"}
+    require(taken or not list(node.store.digests()), f"{outcome.state}, yet blobs are held")
+    _check_store(node)
+    if taken:
+        require(node.reconcile() == [], "what was imported is to be read again")
+        require(visible(node) == tags, "reconciling changed the tags")
+    return taken
+
+
+def _import_after(node: Node, archive: Path, good: Path) -> None:
+    """A good archive of the same name comes in, whatever came before; and the first goes."""
+    outcome = _run(node, good)
+    require(outcome.state == "imported", f"a good archive was {outcome.state}: {outcome.reason}")
+    require(GOOD in visible(node), "a good archive did not bring its tag")
+    _check_store(node)
+    node.remove({str(archive): "delete"})
+    node.reconcile()
+    require(GOOD in visible(node), "a removal took the tag of a good archive")
+    _check_store(node)
+
+
+GOOD = "a.b/c:1"
+
+
+@functools.cache
+def _good() -> bytes:
+    image = random_image("good", layers=1, layer_bytes=100, media="docker", platform="linux/arm64")
+    with tempfile.TemporaryDirectory() as name:
+        docker_archive(Path(name) / "x.tar", {GOOD: image})
+        return (Path(name) / "x.tar").read_bytes()
+
+
+def _check_store(node: Node) -> None:
     require(not wrong_blobs(node), f"wrong blobs in the store: {wrong_blobs(node)}")
     require(not list((node.settings.data / "ingest").iterdir()), "an ingest was left")
     held = {str(digest): node.store.path(digest).read_bytes() for digest in node.store.digests()}
-    for name, digest in tags.items():
+    for name, digest in visible(node).items():
         check_whole(str(digest), held, name, 0)
-    if outcome.state != "incomplete":
-        require(node.reconcile() == [], "what was imported is to be read again")
-        require(visible(node) == tags, "reconciling changed the tags")
 
 
 def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> None:
@@ -202,8 +266,24 @@ def mutate(data: bytes, rng: Random, blindly: Mutate) -> bytes:
         plain = b"".join(iter_decompressed([data], kind, limits=LIMITS, windows=windows, notes=[]))
     except ArchiveError:
         return blindly(data)
-    changed = _with_true_names(tar.mutate(plain, rng, blindly), rng)
+    changed = _planned(plain, rng, blindly) if rng.random() < 0.5 else None
+    if changed is None:
+        changed = _with_true_names(tar.mutate(plain, rng, blindly), rng)
     return compress(changed, kind.value)
+
+
+def _planned(data: bytes, rng: Random, blindly: Mutate) -> bytes | None:
+    """The same archive with its documents changed, and the digests that name them."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            files = {i.name: archive.extractfile(i).read() for i in archive if i.isreg()}
+    except (tarfile.TarError, ValueError, OSError, EOFError, OverflowError, AttributeError):
+        return None
+    found = symbolic.resolve(symbolic.mutate(symbolic.symbolic(Members(files)), rng, blindly))
+    try:
+        return None if found is None else tar_of(found)
+    except ValueError:  # a name that no tar has
+        return None
 
 
 def _with_true_names(data: bytes, rng: Random) -> bytes:
@@ -221,4 +301,7 @@ def _with_true_names(data: bytes, rng: Random) -> bytes:
     return data
 
 
-TARGET = Target("archives", check, seeds, mutate, max_bytes=65536)
+TARGETS = (
+    Target("archives", check, seeds, mutate, max_bytes=65536),
+    Target("directories", check_directory, planners.seeds, symbolic.mutate, max_bytes=16384),
+)

@@ -10,6 +10,6 @@ TARGETS = {
         planners.TARGET,
         references.TARGET,
         platforms.TARGET,
-        archives.TARGET,
+        *archives.TARGETS,
     )
 }
