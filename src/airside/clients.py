@@ -3,6 +3,7 @@
 Each works as it stands on the node itself, with nothing set up but what its line before says.
 """
 
+import re
 from dataclasses import dataclass
 
 from airside.oci.platform import Platform
@@ -10,7 +11,11 @@ from airside.oci.reference import Reference
 
 HELM = "application/vnd.cncf.helm."
 _CERTS = "/etc/containerd/certs.d"
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
+_SCHEME = re.compile(r"(?:docker|oci|https?)://", re.ASCII)
+_API = re.compile(
+    r"https?://(?P<host>[^/]+)/v2/(?P<path>[^?]+)/manifests/(?P<end>[^/?]+)(?:\?ns=(?P<ns>[^&]+))?\Z"
+)
+_ANY = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,15 @@ def reachable(address: str) -> str:
     """Where a client on this node finds a registry that listens on `HOST:PORT`."""
     host, _, port = address.rpartition(":")
     return f"{_ANY.get(host.strip('[]'), host)}:{port}" if port else address
+
+
+def name_in(text: str) -> str:
+    """The image name in what clients and registries write: `docker://…`, a URL of the API."""
+    match = _API.match(text)
+    if match:
+        host, path, end, namespace = match.group("host", "path", "end", "ns")
+        return f"{namespace or host}/{path}{'@' if ':' in end else ':'}{end}"
+    return _SCHEME.sub("", text)
 
 
 def served_names(name: Reference, address: str) -> list[str]:

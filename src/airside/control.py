@@ -15,8 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
+from airside.absence import place_of
 from airside.errors import AirsideError, NotFoundError, RequestInvalidError
-from airside.explanation import explain, place_of
+from airside.explanation import explain
 from airside.importer import Outcome
 from airside.jobs import log_outcome
 from airside.node import Node

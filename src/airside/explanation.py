@@ -1,53 +1,36 @@
 """`airside explain`: all that is known of a name, a digest or an archive, as one JSON object.
 
-Reads the catalog and, for archives that it does not know, the file's names; changes nothing.
-`Place` is what the catalog can't tell: the registry's address, this node's platform, what is
-watched. Each answer has `what` (as asked), `kind` and, for something that is not here, `advice`.
+Reads the catalog; changes nothing. Each answer has `what` (as asked), `kind` and, for something
+that is not here, `advice`, which `airside.absence` writes.
 """
 
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from airside.absence import Place, absent_archive, absent_name, advice_for, same_name
 from airside.catalog.lookup import ClaimRow, Trouble
 from airside.catalog.view import CatalogView
-from airside.clients import Pulled, mirror_url, pull_commands, reachable, served_names
-from airside.config import Settings
+from airside.clients import (
+    Pulled,
+    mirror_url,
+    name_in,
+    pull_commands,
+    reachable,
+    served_names,
+)
 from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
-from airside.nearest import nearest_names
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
-from airside.oci.platform import Platform, best_for, node_platform, parse_platform
+from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
-from airside.places import is_candidate
+from airside.reading import ARCHIVE_SUFFIXES
 from airside.report import archive_report, time_text
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
 _TITLE = "org.opencontainers.image.title"
-_TROUBLES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the question is asked: the address is empty where no registry listens."""
-
-    address: str
-    node: Platform
-    watched: tuple[Path, ...]
-
-
-def place_of(settings: Settings, address: str | None = None) -> Place:
-    node = parse_platform(settings.platform) if settings.platform else node_platform()
-    listen = settings.listen if address is None else address
-    return Place(
-        reachable(listen) if listen else "",
-        node,
-        tuple(directory.path for directory in settings.images),
-    )
 
 
 def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
@@ -64,19 +47,25 @@ def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
         digests = view.lookup.digests(f"{match[1] or 'sha256'}:{match[2]}")
         if digests or match[1]:
             return head | _digest(view, digests, place)
-    for name in _readings(what, place):
+    readings = _readings(what, place)
+    for name in readings:
         answer = _name(view, name, place)
         if answer is not None:
             return head | answer
-    return head | _absent(view, next(iter(_readings(what, place))), place)
+    if what.lower().endswith(ARCHIVE_SUFFIXES):
+        return head | absent_archive(view, what, place)
+    absent = absent_name(view, readings[0], place)
+    if match:
+        absent["advice"].insert(0, f"no digest here begins with {match[2]}")
+    return head | absent
 
 
 def _readings(what: str, place: Place) -> list[Reference]:
     """What a text may mean as a name: as it is, and as the registry's URL or podman writes it."""
+    what = name_in(what)
     texts = [what]
-    address = place.address
-    if address and what.startswith(f"{address}/"):
-        rest = what.removeprefix(f"{address}/")
+    host, _, rest = what.partition("/")
+    if rest and place.address and reachable(host) == place.address:
         texts = [rest]
         host, slash, path = rest.partition("/")
         if slash and "_" in host:
@@ -330,15 +319,8 @@ def _problems_of(troubles: list[Trouble], reference: str) -> list[dict[str, str]
         {"archive": t.path, "blob": p.blob, "reason": p.reason}
         for t in troubles
         for p in t.problems
-        if p.image and _same_name(p.image, reference)
+        if p.image and same_name(p.image, reference)
     ]
-
-
-def _same_name(written: str, reference: str) -> bool:
-    try:
-        return str(parse_reference(written)) == reference
-    except ReferenceInvalidError:
-        return False
 
 
 # a digest
@@ -376,12 +358,7 @@ def _digest(view: CatalogView, digests: list[str], place: Place) -> dict[str, An
 def _archive(view: CatalogView, path: str, place: Place) -> dict[str, Any]:
     rows = view.sources(path=path)
     if not rows:
-        return {
-            "kind": "absent",
-            "nearest": [],
-            "troubles": [],
-            "advice": _why_unknown(path, place),
-        }
+        return absent_archive(view, path, place)
     images = []
     for name, digest in view.lookup.claimed_by(path):
         claim = next((c for c in view.lookup.claims(name) if c.path == path), None)
@@ -397,7 +374,9 @@ def _archive(view: CatalogView, path: str, place: Place) -> dict[str, Any]:
                 "rolled_back": bool(current and current.rolled_back),
             }
         )
-    return {"kind": "archive", **archive_report(rows[0]), "images": images}
+    shown = archive_report(rows[0])
+    advice = advice_for(shown["state"])
+    return {"kind": "archive", **shown, "images": images, "advice": advice}
 
 
 def _role(view: CatalogView, name: Reference, digest: str, parts: list[str], path: str) -> str:
@@ -413,88 +392,3 @@ def _role(view: CatalogView, name: Reference, digest: str, parts: list[str], pat
     if current.digest == digest:
         return "the same as what the tag is" + (f", from {newer}" if newer != path else "")
     return f"superseded by {newer}" if newer else "superseded"
-
-
-def _why_unknown(text: str, place: Place) -> list[str]:
-    """Why an archive that the catalog does not know may not be there."""
-    path = Path(text)
-    root = next((d for d in place.watched if d == path.parent or d in path.parents), None)
-    advice = []
-    if not path.exists():
-        advice.append("there is no such file")
-    elif root is None:
-        watched = ", ".join(map(str, place.watched)) or "none"
-        advice.append(f"it is in no watched directory (watched: {watched})")
-        advice.append(f"import it now with `airside import {text}`, or move it there")
-    elif not is_candidate(path.name):
-        advice.append(
-            "its name is one that tools use while they write, or of no archive: rename it, for "
-            "instance to end in .tar, .tar.gz or .tar.zst"
-        )
-    else:
-        advice.append("it was not seen yet: it is still being written, or no agent runs")
-    return advice
-
-
-# what is not here
-
-
-def _absent(view: CatalogView, name: Reference, place: Place) -> dict[str, Any]:
-    exact = name if name.tag or name.digest else Reference(name.repository, "latest")
-    lookup = view.lookup
-    last = lookup.last_seen(str(exact))
-    claims = lookup.claims(exact) if exact.tag else []
-    troubles = _might_hold(lookup.troubles(), exact)
-    return {
-        "kind": "absent",
-        "reference": str(exact),
-        "nearest": nearest_names(exact, lookup.names()),
-        "troubles": [
-            {
-                "archive": t.path,
-                "state": t.state,
-                "reason": next(
-                    (p.reason for p in t.problems if p.image and _same_name(p.image, str(exact))),
-                    t.reason,
-                ),
-            }
-            for t in troubles[:_TROUBLES]
-        ],
-        "last_seen": {"event": last[0], "at": time_text(last[1]), "path": last[2]}
-        if last
-        else None,
-        "removed": [c.path for c in claims if not c.present],
-        "advice": list(_advice(exact, troubles, place)),
-    }
-
-
-def _might_hold(troubles: list[Trouble], name: Reference) -> list[Trouble]:
-    """The archives in trouble: those that speak of the name first."""
-    words = {name.repository.path.rpartition("/")[2].lower()}
-
-    def far(trouble: Trouble) -> tuple[bool, bool]:
-        told = any(_same_name(p.image, str(name)) for p in trouble.problems if p.image)
-        text = f"{Path(trouble.path).name} {trouble.reason}".lower()
-        return (not told, not any(word in text for word in words))
-
-    return sorted(troubles, key=far)
-
-
-def _advice(name: Reference, troubles: list[Trouble], place: Place) -> list[str]:
-    advice = []
-    if troubles:
-        first = troubles[0]
-        advice.append(
-            f"see to {first.path}: {first.state}{': ' + first.reason if first.reason else ''}"
-        )
-    where = str(place.watched[0]) if place.watched else "a watched directory"
-    file = name.repository.path.rpartition("/")[2] + ".tar"
-    advice.append(
-        "where there is a network: skopeo copy --override-os "
-        f"{place.node.os} --override-arch {place.node.architecture} docker://{name} "
-        f"docker-archive:{file}:{name.repository}:{name.tag or 'latest'}"
-        if name.digest is None
-        else f"where there is a network: skopeo copy --all docker://{name} oci-archive:{file}"
-    )
-    advice.append(f"then drop {file} into {where}")
-    return advice

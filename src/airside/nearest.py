@@ -8,6 +8,7 @@ from airside.oci.reference import Reference
 _SHOWN = 5
 _COMPARED = 2000
 _SIMILAR = 0.72
+_ENDS_SIMILAR = 0.6
 
 
 def nearest_names(wanted: Reference, names: Iterable[Reference]) -> list[str]:
@@ -31,14 +32,15 @@ def nearest_names(wanted: Reference, names: Iterable[Reference]) -> list[str]:
 
 
 def _similar(wanted: Reference, names: list[Reference]) -> Iterable[tuple[int, float, str]]:
-    """Names that are spelt much alike; the first letters are compared before all of them are."""
+    """Names that are spelt much alike, above all in their last part."""
     path = wanted.repository.path
     last = path.rpartition("/")[2]
-    near = [n for n in names if n.repository.path.rpartition("/")[2][:2] == last[:2]] or names
+    near = sorted(names, key=lambda n: n.repository.path.rpartition("/")[2][:2] != last[:2])
     for name in near[:_COMPARED]:
         other = name.repository.path
-        ratio = max(_ratio(other, path), _ratio(other.rpartition("/")[2], last))
-        if ratio >= _SIMILAR:
+        ends = _ratio(other.rpartition("/")[2], last)
+        ratio = max(_ratio(other, path), ends)
+        if ratio >= _SIMILAR and ends >= _ENDS_SIMILAR:
             yield 3, -ratio, str(name)
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from support.agent import Agent
-from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
+from support.images import (
+    TestImage,
+    docker_archive,
+    oci_archive,
+    oci_layout,
+    random_image,
+    random_index,
+)
 from support.skopeo import run
 
 pytestmark = pytest.mark.system
@@ -113,7 +120,15 @@ def test_any_way_to_write_a_name_is_understood(images: Path, tmp_path: Path) -> 
         ways = ("busybox:1", name, f"{agent.registry}/library/busybox:1", "localhost/busybox:1")
         assert {ask(agent, way)["reference"] for way in ways} == {name}
         url = f"{agent.registry}/r.example_5000/app:1"
-        assert ask(agent, url)["reference"] == "r.example:5000/app:1"
+        port = agent.registry.rpartition(":")[2]
+        for way in (
+            url,
+            f"docker://{url}",
+            f"docker://localhost:{port}/r.example_5000/app:1",
+            f"http://{agent.registry}/v2/r.example_5000/app/manifests/1",
+            f"http://{agent.registry}/v2/app/manifests/1?ns=r.example:5000",
+        ):
+            assert ask(agent, way)["reference"] == "r.example:5000/app:1", way
         by_digest = ask(agent, f"busybox@{image.manifest.digest}")
         assert by_digest["digest"] == str(image.manifest.digest)
         listed = ask(agent, "busybox")
@@ -140,11 +155,79 @@ def test_what_is_not_here_tells_the_nearest_and_the_archives_in_trouble(
         [trouble] = found["troubles"]
         assert trouble["archive"] == str(images / "bad.tar")
         assert bad.layers[0].digest.hex in trouble["reason"]
-        assert any("skopeo copy" in line and NAME in line for line in found["advice"])
+        assert any(f" copy docker://{NAME} docker-archive:" in line for line in found["advice"])
         shown = text(agent, NAME, code=1)
         assert f"{NAME} is not here" in shown
         assert "near to it" in shown
         agent.wait_for(lambda: agent.archives()[images / "bad.tar"]["state"] == "rejected")
+
+
+def test_only_archives_that_may_have_it_are_blamed_for_a_name(images: Path, tmp_path: Path) -> None:
+    with Agent(images, tmp_path / "data") as agent:
+        bad = _image("bad")
+        both = {NAME: bad, "registry.example/team/ok:1": _image("ok")}
+        oci_archive(tmp_path / "bad.tar", both, drop_blobs=[bad.layers[0].digest])
+        (tmp_path / "bad.tar").replace(images / "bad.tar")
+        oci_archive(tmp_path / "cut.tar", {"registry.example/team/worker:3": _image("w")})
+        whole = (tmp_path / "cut.tar").read_bytes()
+        (images / "worker-3.tar").write_bytes(whole[: len(whole) // 2])
+        agent.wait_state(images / "bad.tar", "partial")
+        agent.wait_state(images / "worker-3.tar", "incomplete")
+
+        def blamed(name: str) -> list[str]:
+            return [Path(t["archive"]).name for t in ask(agent, name, code=1)["troubles"]]
+
+        assert blamed(NAME) == ["bad.tar", "worker-3.tar"]
+        assert blamed("registry.example/team/other:1") == ["worker-3.tar"]
+        first = ask(agent, NAME, code=1)["advice"][0]
+        assert first.startswith(f"see to {images / 'bad.tar'}, which is read, but not all")
+        first = ask(agent, "registry.example/team/worker:3", code=1)["advice"][0]
+        assert first.startswith(f"see to {images / 'worker-3.tar'}, which ends early")
+        assert not any("see to" in a for a in ask(agent, "redis:7", code=1)["advice"])
+        assert "copy it again" in text(agent, images / "worker-3.tar")
+
+
+def test_a_slip_tells_how_much_of_the_name_is_here(images: Path, tmp_path: Path) -> None:
+    with Agent(images, tmp_path / "data") as agent:
+        _drop(agent, images, "app-1.tar", {NAME: _image("a")})
+        repository = NAME.removesuffix(":1")
+        for wrong, hint in {
+            f"{repository}:2": f"the repository {repository} is here, but not the tag 2",
+            f"{repository}@sha256:{'0' * 64}": (
+                f"the repository {repository} is here, but not this digest"
+            ),
+            "regsitry.example/team/app:1": (
+                f"no repository regsitry.example/team/app is here, but {repository}"
+            ),
+            "app:1": f"no repository docker.io/library/app is here, but {repository}",
+            "registry.example/team/apq:1": "",
+        }.items():
+            found = ask(agent, wrong, code=1)
+            assert (found["hint"], found["nearest"]) == (hint, [NAME]), wrong
+            assert hint in text(agent, wrong, code=1)
+        slip = ask(agent, "ap-1.tar", code=1)
+        assert slip["nearest"] == [str(images / "app-1.tar")]
+        assert "reference" not in slip
+        assert "no digest here begins with abcdef12" in text(agent, "abcdef12", code=1)
+
+
+def test_what_is_no_archive_of_its_own_tells_what_it_is(images: Path, tmp_path: Path) -> None:
+    (images / "plain/.hidden").mkdir(parents=True)
+    (images / "plain/.hidden/a.tar").write_bytes(b"x")
+    oci_layout(images / "layout", {NAME: _image("a")})
+    (images / "link.tar").symlink_to(tmp_path / "nowhere.tar")
+    (tmp_path / "other.tar").write_bytes(b"x")
+    with Agent(images, tmp_path / "data") as agent:
+        for path, words in {
+            images: "it is a watched directory",
+            images / "plain": "it is a directory, and no image layout",
+            images / "plain/.hidden/a.tar": "which is not looked into because of its name",
+            images / "layout/index.json": f"it is a part of {images / 'layout'}",
+            images / "link.tar": f"it is a link to {tmp_path / 'nowhere.tar'}, which is not there",
+            tmp_path / "other.tar": f"`airside import {tmp_path / 'other.tar'}`",
+            images / "none.tar": "there is no such file",
+        }.items():
+            assert words in text(agent, path, code=1), path
 
 
 def test_a_tag_that_went_is_remembered(images: Path, tmp_path: Path) -> None:

@@ -1,6 +1,15 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airside.clients import Pulled, mirror_url, pull_commands, reachable, served_names
+from airside.clients import (
+    Pulled,
+    mirror_url,
+    name_in,
+    pull_commands,
+    reachable,
+    served_names,
+)
 from airside.oci.platform import parse_platform
 from airside.oci.reference import Repository, parse_reference
 
@@ -119,3 +128,25 @@ def test_what_has_no_host_is_pulled_by_the_registrys_address():
 )
 def test_commands_name_an_address_that_can_be_reached(listen, found):
     assert reachable(listen) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("docker://r.example/app:1", "r.example/app:1"),
+        ("oci://r.example/chart:1", "r.example/chart:1"),
+        ("https://r.example/app:1", "r.example/app:1"),
+        (f"http://{AT}/v2/library/app/manifests/1", f"{AT}/library/app:1"),
+        (f"http://{AT}/v2/app/manifests/1?ns=r.example:5000", "r.example:5000/app:1"),
+        ("http://r/v2/a/b/manifests/sha256:ab", "r/a/b@sha256:ab"),
+        ("r.example/v2/manifests:1", "r.example/v2/manifests:1"),
+    ],
+)
+def test_a_name_is_found_in_what_clients_write(text, name):
+    assert name_in(text) == name
+
+
+@given(st.text())
+def test_looking_for_a_name_in_any_text_fails_nowhere(text):
+    assert isinstance(name_in(text), str)
+    assert isinstance(reachable(text), str)

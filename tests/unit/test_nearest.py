@@ -33,7 +33,13 @@ def test_other_tags_come_before_other_registries_before_other_paths():
 def test_a_slip_of_the_finger_is_found():
     assert near("bussybox:1.36") == ["docker.io/library/busybox:1.36"]
     assert near("ngnix") == ["docker.io/library/nginx:latest"]
+    assert near("gninx") == ["docker.io/library/nginx:latest"]
     assert near("something/else/entirely:1") == []
+
+
+def test_what_only_lies_in_the_same_place_is_not_near():
+    beside = [parse_reference("registry.example/team/ok:1")]
+    assert nearest_names(parse_reference("registry.example/team/worker:3"), beside) == []
 
 
 @given(st.lists(st.sampled_from(NAMES), unique=True), st.sampled_from(NAMES))

@@ -183,7 +183,8 @@ def _archive(report: dict[str, Any]) -> list[str]:
         "problems",
         [f"{p['image']}: {p['reason']}".removeprefix(": ") for p in report["problems"]],
     )
-    return lines + _list("notes", report["notes"])
+    lines += _list("notes", report["notes"])
+    return lines + _list("what to do", report["advice"])
 
 
 def _brought_text(item: dict[str, Any]) -> str:
@@ -195,6 +196,8 @@ def _brought_text(item: dict[str, Any]) -> str:
 
 def _absent(report: dict[str, Any]) -> list[str]:
     lines = [f"{clean(report.get('reference', report['what']))} is not here"]
+    if report.get("hint"):
+        lines.append(f"  {clean(report['hint'])}")
     last = report.get("last_seen")
     if last:
         lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(last['path'])}")
@@ -202,7 +205,10 @@ def _absent(report: dict[str, Any]) -> list[str]:
     lines += _list("its archive was removed", report.get("removed", []))
     lines += _list(
         "archives that might have it",
-        [f"{t['archive']}: {t['state']}: {t['reason']}" for t in report["troubles"]],
+        [
+            f"{t['archive']}: {t['state']}{': ' * bool(t['reason'])}{t['reason']}"
+            for t in report["troubles"]
+        ],
     )
     return lines + _list("what to do", report["advice"])
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from airside import report
+from airside.absence import place_of
 from airside.catalog.view import CatalogView, open_view
 from airside.cli.client import NotPermittedError
 from airside.config import Settings
 from airside.errors import NotFoundError
-from airside.explanation import explain, place_of
+from airside.explanation import explain
 
 
 def _images(view: CatalogView, history: int = 0) -> dict[str, Any]:
