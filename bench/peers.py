@@ -32,6 +32,14 @@ class Agent:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
 
+    def post(self, path: str, body: object) -> bytes:
+        with contextlib.closing(_unix(self.data / "airside.sock")) as connection:
+            connection.request("POST", path, json.dumps(body))
+            answer = connection.getresponse()
+            text = answer.read()
+            assert answer.status == 200, text
+            return text
+
     def memory_mb(self, field: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith(field))
@@ -43,14 +51,16 @@ class Agent:
 
 
 def _unix(path: Path) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection = http.client.HTTPConnection("localhost", timeout=600)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))
     return connection
 
 
 @contextlib.contextmanager
-def agent(base: Path, *, fresh: bool = True) -> Iterator[Agent]:
+def agent(
+    base: Path, *, fresh: bool = True, seconds: float = 10, **settings: str
+) -> Iterator[Agent]:
     """Run the agent on `base`; gives it when its control socket answers."""
     images, data = base / "images", base / "data"
     if fresh:
@@ -58,10 +68,11 @@ def agent(base: Path, *, fresh: bool = True) -> Iterator[Agent]:
     images.mkdir(parents=True, exist_ok=True)
     command = [*AIRSIDE, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
     log = (base / "log").open("ab")
-    process = subprocess.Popen([*command, "--runtime", "none"], stderr=log)
+    environment = os.environ | {f"AIRSIDE_{k.upper()}": text for k, text in settings.items()}
+    process = subprocess.Popen([*command, "--runtime", "none"], stderr=log, env=environment)
     try:
         found = Agent(process, images, data)
-        wait_until(lambda: _answers(found), 10)
+        wait_until(lambda: _answers(found), seconds)
         found.registry = found.get("/v1/status")["listen"]
         yield found
     finally:

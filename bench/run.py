@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from catalog import CatalogBench
 from peers import Agent, agent, docker_registry, head, shell, wait_until
 
 from support.images import (
@@ -206,6 +207,9 @@ class Bench:
             reads = Path(f"/proc/{node.process.pid}/io").read_text().splitlines()[0]
         self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
 
+    def catalog(self) -> None:
+        CatalogBench(self.base, self.say).run()
+
     def pulls(self) -> None:
         """One big blob and many manifests, against docker-registry with the same content."""
         archive = self.base / "pull.tar"
@@ -268,7 +272,7 @@ def main() -> None:
     parser.add_argument("--size-mb", type=int, default=750)
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument(
-        "parts", nargs="*", default=["imports", "pulls", "restart", "idle", "memory"]
+        "parts", nargs="*", default=["imports", "pulls", "restart", "catalog", "idle", "memory"]
     )
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="airside-bench-", dir="/var/tmp"))

@@ -238,13 +238,10 @@ class Importer:
             job.path, "rejected", problems=(problem,), seconds=seconds, reason=error.message
         )
 
-    def write_index(self, *, compare: bool = False) -> None:
-        """Bring `index.json` up to date. A failure is logged: the catalog is the truth.
-
-        `compare`: by its bytes, not only by its generation.
-        """
+    def write_index(self) -> None:
+        """Bring `index.json` up to date. A failure is logged: the catalog is the truth."""
         try:
-            self._index.write(compare=compare)
+            self._index.write()
         except StoreError as exc:
             log.warning("index.json could not be written, it is tried again later: %s", exc)
 

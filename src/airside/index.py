@@ -7,13 +7,13 @@ all present archives are kept too, so that a rebuild does not let an older one w
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from airside.archive.layout import IMAGE_NAME, REF_NAME
-from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry
+from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredTag
 from airside.catalog.record import Catalog
 from airside.errors import InputError, NotFoundError
 from airside.oci.digest import Digest, parse_digest
@@ -40,44 +40,91 @@ ARCHIVES = "dev.airside.archives"
 CLAIMS = "dev.airside.claims"
 ROLLED_BACK = "dev.airside.rolled-back"
 
+_AT_ONCE = 500
+
 
 class IndexWriter:
-    """Keeps `index.json` up with the catalog. Thread-safe; writers that come late find it done."""
+    """Keeps `index.json` up with the catalog; the only one of its catalog.
+
+    Thread-safe; writers that come late find it done. What was rendered is kept by repository, so
+    that a change of one costs no look at the others.
+    """
 
     def __init__(self, store: LocalStore, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
         self._lock = threading.Lock()
+        self._rendered: dict[int, _Rendered] | None = None
+        self._state = ""
 
-    def write(self, *, compare: bool = False) -> bool:
-        """Write if the catalog changed; returns whether it did. Raises StoreError.
+    @property
+    def state(self) -> str:
+        """Says which `index.json` was right at which generation; empty if that isn't known."""
+        return self._state
 
-        The generation tells, unless the bytes are to be compared. It is read first: an index is
-        at most newer than it says, and then the writer of that change comes after us.
+    def resume(self, state: str) -> None:
+        """Trust the file that an earlier writer left, as long as it and the catalog are those."""
+        self._state = state
+
+    def write(self) -> bool:
+        """Write if the catalog or the file changed; returns whether it did. Raises StoreError.
+
+        The first time, where nothing was resumed, the file's bytes are compared.
         """
         with self._lock:
-            generation = self._catalog.generation
-            found = self._store.read_index()
-            if not compare and index_generation(found) == generation:
+            if self._state and self._state == self._state_at(self._catalog.generation):
                 return False
-            wanted = render_index(self._catalog, generation)
-            if found == wanted:
-                return False
+            try:
+                return self._write()
+            except BaseException:
+                self._rendered, self._state = None, ""
+                raise
+
+    def _write(self) -> bool:
+        first = self._rendered is None
+        changes = self._catalog.index_changes(everything=first)
+        kept = self._rendered = self._rendered or {}
+        for repository_id in changes.changed:
+            kept.pop(repository_id, None)
+        for repository_id, (repository, entries) in changes.entries.items():
+            kept[repository_id] = (repository.host, repository.path, _rendered(entries))
+        wanted = _joined(changes.generation, kept.values(), changes.archives)
+        differs = not first or self._store.read_index() != wanted
+        if differs:
             self._store.write_index(wanted)
-            return True
+        self._state = self._state_at(changes.generation)
+        return differs
+
+    def _state_at(self, generation: int) -> str:
+        key = self._store.index_key()
+        return f"{generation} {key}" if key else ""
 
 
-def render_index(catalog: Catalog, generation: int) -> bytes:
-    """The bytes of `index.json` for the catalog as it is."""
-    value = {
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [_descriptor(entry) for entry in catalog.index_entries()],
-        "annotations": {
-            GENERATION: str(generation),
-            ARCHIVES: json.dumps(catalog.index_archives()),
-        },
-    }
-    return json.dumps(value, indent=1).encode()
+_Rendered = tuple[str, str, bytes]
+"""Host and path of a repository, and its lines."""
+
+
+def render_index(catalog: Catalog) -> bytes:
+    """The bytes of `index.json` for the catalog as it is, everything looked at."""
+    found = catalog.index_entries().values()
+    rendered = [(r.host, r.path, _rendered(entries)) for r, entries in found]
+    return _joined(catalog.generation, rendered, catalog.index_archives())
+
+
+def _joined(generation: int, rendered: Iterable[_Rendered], archives: dict[str, int]) -> bytes:
+    """The document: a line for each name, so that a person can look for one."""
+    annotations = {GENERATION: str(generation), ARCHIVES: json.dumps(archives)}
+    head = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[\n'
+    lines = b",\n".join(text for _, _, text in sorted(rendered))
+    return b"".join(
+        (head.encode(), lines, f'\n],"annotations":{json.dumps(annotations)}}}\n'.encode())
+    )
+
+
+def _rendered(entries: Iterable[IndexEntry]) -> bytes:
+    return ",\n".join(_COMPACT.encode(_descriptor(entry)) for entry in entries).encode()
+
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def _descriptor(entry: IndexEntry) -> dict[str, Any]:
@@ -162,12 +209,14 @@ def rebuild_catalog(
 
 
 def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> int:
-    for entry in entries:
-        claim, told = _claim(entry), entry.annotations
-        if claim.tag:
-            rolled_back = ROLLED_BACK in told
-            kind, path = told.get(KIND, "archive"), told.get(ARCHIVE, "")
-            catalog.restore_tag(claim, kind, path, now, rolled_back=rolled_back)
+    """Restore them many at once: a transaction each would be a sync of the disk each."""
+    tags = [
+        RestoredTag(claim, told.get(KIND, "archive"), told.get(ARCHIVE, ""), ROLLED_BACK in told)
+        for claim, told in ((_claim(entry), entry.annotations) for entry in entries)
+        if claim.tag
+    ]
+    for start in range(0, len(tags), _AT_ONCE):
+        catalog.restore_tags(tags[start : start + _AT_ONCE], now)
     return len(entries)
 
 

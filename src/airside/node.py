@@ -54,6 +54,7 @@ class Node:
     store: LocalStore
     catalog: Catalog
     importer: Importer
+    index: IndexWriter
     guard: StoreGuard
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
@@ -99,8 +100,7 @@ class Node:
 
     def unread(self) -> list[tuple[int, Path]]:
         """Archives that are to be read again because something that they brought is lost."""
-        rows = self.catalog.sources()
-        return [(r.id, Path(r.path)) for r in rows if r.state == "queued" and r.reason]
+        return [(source_id, Path(path)) for source_id, path in self.catalog.unread()]
 
     def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
         """Delete what retention no longer holds, or only tell what would go; a line for each."""
@@ -147,7 +147,7 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
             _recover(node)
             _keep_reserve(data)
             yield node
-            catalog.set_meta({"clean": "1"})
+            catalog.set_meta({"clean": "1", "index": node.index.state})
         finally:
             catalog.close()
 
@@ -173,8 +173,9 @@ def _assemble(
     windows = WindowBudget(settings.window_budget_bytes)
     guard = StoreGuard()
     reader = Reader(store, settings, windows, catalog.document)
-    importer = Importer(reader, store, catalog, IndexWriter(store, catalog), guard, clock)
-    return Node(settings, store, catalog, importer, guard, clock)
+    index = IndexWriter(store, catalog)
+    importer = Importer(reader, store, catalog, index, guard, clock)
+    return Node(settings, store, catalog, importer, index, guard, clock)
 
 
 def _recover(node: Node) -> None:
@@ -192,7 +193,9 @@ def _recover(node: Node) -> None:
     if not clean:
         reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)
-    node.importer.write_index(compare=True)
+    else:
+        node.index.resume(catalog.meta("index") or "")
+    node.importer.write_index()
 
 
 def _boot_id() -> str:

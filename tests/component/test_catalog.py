@@ -18,7 +18,7 @@ import pytest
 from airside import faults
 from airside.archive.plan import Problem
 from airside.catalog.database import translated
-from airside.catalog.model import ClaimedName, Import, TagMove
+from airside.catalog.model import ClaimedName, Import, RestoredTag, TagMove
 from airside.catalog.record import Catalog
 from airside.catalog.schema import VERSION
 from airside.catalog.view import open_view
@@ -494,7 +494,7 @@ def _restore(
         now=100.0,
     )
     for claim, _ in claims:
-        catalog.restore_tag(claim, "archive", path, 100.0, rolled_back=False)
+        catalog.restore_tags([RestoredTag(claim, "archive", path)], 100.0)
 
 
 def test_restored_archives_keep_names_numbers_and_whether_they_are_there(

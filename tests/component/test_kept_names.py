@@ -1,17 +1,17 @@
 """What an import leaves to others: names that it could not replace, referrers, shared blobs."""
 
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 from airside.archive.layout import REF_NAME, blob_member
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.importer import Job, Outcome
 from airside.node import Node
-from airside.oci.digest import Digest
 from airside.oci.model import OCI_MANIFEST
 from airside.oci.reference import Repository
 from airside.settle import StatKey
-from support.images import TestBlob, TestImage, compact, oci_archive, random_image
+from support.images import TestBlob, compact, oci_archive, random_image, random_index
 from support.nodes import node_at
 
 
@@ -26,22 +26,22 @@ def drop(
     return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
 
 
-def write_signature(path: Path, image: TestImage) -> Digest:
-    """A layout of one unnamed artifact whose subject is the image."""
+def write_signature(path: Path, subject: TestBlob) -> TestBlob:
+    """A layout of one unnamed artifact whose subject is an image or another artifact."""
     config = TestBlob(b"{}", "application/vnd.example.signature")
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": config.descriptor,
         "layers": [],
-        "subject": image.manifest.descriptor,
+        "subject": subject.descriptor,
     }
     manifest = TestBlob(compact(document), OCI_MANIFEST)
     index = {"schemaVersion": 2, "manifests": [manifest.descriptor]}
     members = [Member(blob_member(blob.digest), blob_of(blob.raw)) for blob in (config, manifest)]
     with path.open("wb") as out:
         write_archive(out, [*members, Member("index.json", blob_of(compact(index)))])
-    return manifest.digest
+    return manifest
 
 
 def test_an_unnamed_referrer_is_found_beside_its_subject(tmp_path):
@@ -51,12 +51,33 @@ def test_an_unnamed_referrer_is_found_beside_its_subject(tmp_path):
             image = random_image("subject")
             archives = [tmp_path / "image.tar", tmp_path / "signature.tar"]
             oci_archive(archives[0], {"example.com/app:1": image})
-            signature = write_signature(archives[1], image)
+            signature = write_signature(archives[1], image.manifest).digest
             for n in order:
                 drop(node, archives[n])
             node.collect_garbage()
             found = node.catalog.referrers(Repository("example.com", "app"), image.digest)
             assert [each.digest for each in found] == [signature]
+
+
+def test_a_referrer_of_a_referrer_is_found_in_whatever_order_they_come(tmp_path):
+    """Of a platform's manifest below an index, too."""
+    index = random_index("subject")
+    archives = [tmp_path / name for name in ("image.tar", "signature.tar", "stamp.tar")]
+    oci_archive(archives[0], {"example.com/app:1": index, "example.com/same:1": index})
+    signature = write_signature(archives[1], index.images[1].manifest)
+    stamp = write_signature(archives[2], signature)
+    for number, order in enumerate(permutations(archives)):
+        with node_at(tmp_path / f"data{number}") as node:
+            for archive in order:
+                drop(node, archive)
+            for name in ("app", "same"):
+                repository = Repository("example.com", name)
+                for subject, referrer in (
+                    (index.images[1].manifest, signature),
+                    (signature, stamp),
+                ):
+                    found = node.catalog.referrers(repository, subject.digest)
+                    assert [each.digest for each in found] == [referrer.digest]
 
 
 def test_a_name_whose_new_image_is_not_whole_keeps_what_it_was(tmp_path):
@@ -110,7 +131,7 @@ def test_a_rebuilt_catalog_has_referrers_and_upper_case_hosts_where_they_were(tm
     oci_archive(archives[0], {"EXAMPLE/app:1": image})
     repository = Repository("EXAMPLE", "app")
     with node_at(tmp_path / "data") as node:
-        signature = write_signature(archives[1], image)
+        signature = write_signature(archives[1], image.manifest).digest
         for archive in archives:
             drop(node, archive)
     (tmp_path / "data/catalog.db").unlink()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from airside.importer import Job
+from airside.index import render_index
 from airside.node import Node, open_node
 from airside.oci.digest import Digest
 from airside.oci.model import parse_document
@@ -232,6 +233,10 @@ class TagMachine(RuleBasedStateMachine):
         if document.is_image:
             return {p: digest for p, d in (self.expected or {}).items() if d == digest}
         return {str(child.platform): str(child.digest) for child in document.children}
+
+    @invariant()
+    def index_json_says_what_the_catalog_says(self) -> None:
+        assert self.node.store.read_index() == render_index(self.node.catalog)
 
     @invariant()
     def everything_below_is_held_and_true(self) -> None:

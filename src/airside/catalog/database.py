@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from airside.catalog.changes import take_changes, watch_changes
 from airside.catalog.schema import MIGRATIONS, VERSION
 from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
 
@@ -84,6 +85,16 @@ class Writer:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def watch_changes(self) -> None:
+        """From now on, note which repositories change."""
+        with self.lock, translated("watch changes"):
+            watch_changes(self._connection)
+
+    def take_changes(self) -> set[int]:
+        """The repositories that changed since the last call."""
+        with self.lock, translated("look for changes"):
+            return take_changes(self._connection)
 
     def close(self) -> None:
         with self.lock, translated("close"):

@@ -17,6 +17,18 @@ BELOW = (
 )
 """Everything at or below one document: a `WITH` clause with one parameter."""
 
+_REFERRERS = (
+    f"{BELOW}, referrer(digest, subject) AS ("  # noqa: S608
+    " SELECT d.digest, d.subject FROM below CROSS JOIN document d ON d.subject = below.digest"
+    "  WHERE d.subject != ''"
+    " UNION SELECT digest, subject FROM document WHERE digest = ? AND subject != '')"
+    " SELECT r.repository_id, d.digest FROM referrer d CROSS JOIN repository_blob r"
+    " ON r.digest = d.subject WHERE NOT EXISTS (SELECT 1 FROM"
+    " repository_blob o WHERE o.repository_id = r.repository_id AND o.digest = d.digest)"
+    " AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest)"
+    " AND EXISTS (SELECT 1 FROM claim c WHERE c.digest = d.digest AND c.tag = '')"
+)
+"""The links that are missing to what refers to a document or below it, or that it refers to."""
 
 _KNOWN_DOCUMENT = (
     "ON CONFLICT (digest) DO UPDATE SET"
@@ -162,19 +174,18 @@ def fill_parts(db: sqlite3.Connection) -> None:
         record_parts(db, row["source_id"], row["position"], parts)
 
 
-def link_referrers(db: sqlite3.Connection) -> None:
+def link_referrers(db: sqlite3.Connection, roots: Iterable[str]) -> None:
     """Give each repository the unnamed documents whose subject it has, whichever came first.
+
+    `roots` came now: they may be the subject or have it below them, or refer to one.
 
     Layouts list signatures and SBOMs beside their image without a name (distribution-spec,
     "Listing Referrers": they are looked for in the subject's repository). One that has a name of
     its own belongs to that repository alone.
     """
-    while rows := db.execute(
-        "SELECT r.repository_id, d.digest FROM document d JOIN repository_blob r"
-        " ON r.digest = d.subject WHERE d.subject != '' AND NOT EXISTS (SELECT 1 FROM"
-        " repository_blob o WHERE o.repository_id = r.repository_id AND o.digest = d.digest)"
-        " AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest)"
-        " AND EXISTS (SELECT 1 FROM claim c WHERE c.digest = d.digest AND c.tag = '')"
-    ).fetchall():
-        for row in rows:
+    waiting = list(dict.fromkeys(roots))
+    while waiting:
+        root = waiting.pop()
+        for row in db.execute(_REFERRERS, (root, root)).fetchall():
             link_blobs(db, row["repository_id"], row["digest"])
+            waiting.append(row["digest"])

@@ -103,8 +103,8 @@ def collect(db: sqlite3.Connection, expired: list[Expired], retention: int) -> C
     }
     items = tuple(_explained(db, expired, freed))
     unlinked = db.execute(
-        "DELETE FROM repository_blob WHERE (repository_id, digest) NOT IN"
-        " (SELECT repository_id, digest FROM reached)"
+        "DELETE FROM repository_blob AS b WHERE NOT EXISTS (SELECT 1 FROM reached r"
+        " WHERE r.digest = b.digest AND r.repository_id = b.repository_id)"
     ).rowcount
     for table in ("document", "blob"):
         db.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM reached)")  # noqa: S608

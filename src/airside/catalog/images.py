@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from airside.catalog.database import Readers
@@ -157,24 +158,24 @@ def list_generations(readers: Readers) -> dict[tuple[Repository, str], list[Gene
     return found
 
 
-def list_index_entries(readers: Readers) -> list[IndexEntry]:
-    """Current names and unnamed documents, sorted, with the claims that a rebuild needs."""
-    claims = _index_claims(readers)
-    rows = readers.rows(
-        "SELECT r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
-        " length(d.raw) AS size, coalesce(s.kind, 'archive') AS kind,"
-        " coalesce(s.path, '') AS source, b.sequence IS NOT NULL AS rolled_back FROM tag t"
-        " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
-        " LEFT JOIN source s ON s.id = t.source_id"
-        " LEFT JOIN rollback b ON b.repository_id = t.repository_id AND b.tag = t.name UNION ALL"
-        " SELECT r.host, r.path, '', c.sequence, c.digest, d.media_type, length(d.raw),"
-        " s.kind, s.path, 0 FROM claim c JOIN repository r ON r.id = c.repository_id"
-        " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
-        " WHERE c.tag = '' ORDER BY 1, 2, 3, 4, 5"
-    )
-    return [
-        IndexEntry(
-            f"{Repository(r['host'], r['path'])}" + (f":{r['name']}" if r["name"] else ""),
+def list_index_entries(
+    readers: Readers, repository_ids: Collection[int] | None = None
+) -> dict[int, tuple[Repository, list[IndexEntry]]]:
+    """Current names and unnamed documents, with the claims that a rebuild needs.
+
+    By repository (of these ids, or all that have any), sorted.
+    """
+    ids = () if repository_ids is None else (json.dumps(list(repository_ids)),)
+    rows = _rows_of(readers, _INDEX_TAGS, "t", ids, " ORDER BY t.repository_id, t.name")
+    rows += _rows_of(readers, _INDEX_UNNAMED, "c", ids)
+    contested = {r["id"] for r in rows if r["contested"]}
+    claims = _index_claims(readers, (json.dumps(list(contested)),)) if contested else {}
+    found: dict[int, tuple[Repository, list[IndexEntry]]] = {}
+    for r in rows:
+        told = claims.get((r["id"], r["name"]), []) if r["contested"] else []
+        repository = Repository(r["host"], r["path"])
+        entry = IndexEntry(
+            f"{repository}:{r['name']}" if r["name"] else str(repository),
             r["sequence"],
             r["digest"],
             r["media_type"],
@@ -182,10 +183,50 @@ def list_index_entries(readers: Readers) -> list[IndexEntry]:
             r["kind"],
             r["source"],
             bool(r["rolled_back"]),
-            _told(r, claims.get((r["host"], r["path"], r["name"]), [])),
+            _told(r, told),
         )
-        for r in rows
-    ]
+        found.setdefault(r["id"], (repository, []))[1].append(entry)
+    for _, entries in found.values():
+        entries.sort(key=lambda entry: (entry.reference, entry.sequence, entry.digest))
+    return found
+
+
+_INDEX_TAGS = (
+    "SELECT r.id, r.host, r.path, t.name, t.sequence, t.digest, d.media_type,"
+    " length(d.raw) AS size, coalesce(s.kind, 'archive') AS kind,"
+    " coalesce(s.path, '') AS source, EXISTS (SELECT 1 FROM rollback b"
+    "  WHERE b.repository_id = t.repository_id AND b.tag = t.name) AS rolled_back,"
+    " EXISTS (SELECT 1 FROM claim c WHERE c.repository_id = t.repository_id AND c.tag = t.name"
+    "  AND (c.source_id IS NOT t.source_id OR c.digest != t.digest OR c.sequence != t.sequence))"
+    " OR EXISTS (SELECT 1 FROM rollback b WHERE b.repository_id = t.repository_id"
+    "  AND b.tag = t.name) AS contested FROM tag t"
+    " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
+    " LEFT JOIN source s ON s.id = t.source_id WHERE 1"
+)
+"""Tags; `contested` where the claims say something else than the tag itself."""
+_INDEX_UNNAMED = (
+    "SELECT r.id, r.host, r.path, '' AS name, c.sequence, c.digest, d.media_type,"
+    " length(d.raw) AS size, s.kind, s.path AS source, 0 AS rolled_back, 0 AS contested"
+    " FROM claim c JOIN repository r ON r.id = c.repository_id"
+    " JOIN document d ON d.digest = c.digest JOIN source s ON s.id = c.source_id"
+    " WHERE c.tag = ''"
+)
+_INDEX_CLAIMS = (
+    "SELECT DISTINCT c.repository_id, c.tag, s.kind, s.path, c.sequence,"
+    " c.digest, d.media_type, length(d.raw) AS size FROM claim c"
+    " JOIN source s ON s.id = c.source_id"
+    " JOIN document d ON d.digest = c.digest WHERE c.tag != '' AND (s.state != 'removed'"
+    " OR EXISTS (SELECT 1 FROM tag_part p WHERE p.source_id = c.source_id"
+    " AND p.repository_id = c.repository_id AND p.tag = c.tag))"
+)
+
+
+def _rows_of(
+    readers: Readers, sql: str, table: str, ids: tuple[str, ...], order: str = ""
+) -> list[sqlite3.Row]:
+    """Run a query, where there are ids only for these repositories."""
+    only = f" AND {table}.repository_id IN (SELECT value FROM json_each(?))" if ids else ""  # noqa: S608
+    return readers.rows(f"{sql}{only}{order}", *ids)
 
 
 def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
@@ -199,18 +240,13 @@ def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
     return tuple(claims)
 
 
-def _index_claims(readers: Readers) -> dict[Name, list[IndexClaim]]:
+def _index_claims(
+    readers: Readers, ids: tuple[str, ...]
+) -> dict[tuple[int, str], list[IndexClaim]]:
     """The claims of present archives, and of absent ones that their tag still follows."""
-    found: dict[Name, list[IndexClaim]] = defaultdict(list)
-    for r in readers.rows(
-        "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.kind, s.path, c.sequence,"
-        " c.digest, d.media_type, length(d.raw) AS size FROM claim c"
-        " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
-        " JOIN document d ON d.digest = c.digest WHERE c.tag != '' AND (s.state != 'removed'"
-        " OR EXISTS (SELECT 1 FROM tag_part p WHERE p.source_id = c.source_id"
-        " AND p.repository_id = c.repository_id AND p.tag = c.tag)) ORDER BY c.sequence, s.path"
-    ):
-        found[r["host"], r["repository"], r["tag"]].append(
+    found: dict[tuple[int, str], list[IndexClaim]] = defaultdict(list)
+    for r in _rows_of(readers, _INDEX_CLAIMS, "c", ids, " ORDER BY c.sequence, s.path"):
+        found[r["repository_id"], r["tag"]].append(
             IndexClaim(r["kind"], r["path"], r["sequence"], r["digest"], r["media_type"], r["size"])
         )
     return found

@@ -1,6 +1,6 @@
 """Rows of the catalog as values."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from airside.archive.plan import Problem
@@ -22,6 +22,7 @@ STATES = (
     "unreadable",
     "removed",
 )
+KINDS = ("archive", "import", "push", "list", "peer")
 JUDGED = ("imported", "partial", "rejected")
 """States in which the bytes of an archive were judged: unchanged, it is not read again."""
 
@@ -66,6 +67,16 @@ class ClaimedName:
     @property
     def reference(self) -> str:
         return name_of(self.repository, self.tag, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredTag:
+    """Where `index.json` says that a tag points, and the source that it follows."""
+
+    name: ClaimedName
+    kind: str
+    path: str
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,19 @@ class IndexEntry:
     source: str
     rolled_back: bool
     claims: tuple[IndexClaim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChanges:
+    """What `index.json` is to say at a generation of the repositories that changed.
+
+    A changed repository without entries is gone from it.
+    """
+
+    generation: int
+    changed: Collection[int]
+    entries: Mapping[int, tuple[Repository, list[IndexEntry]]]
+    archives: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

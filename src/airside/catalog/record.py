@@ -25,7 +25,7 @@ from airside.catalog.documents import (
 )
 from airside.catalog.events import record_event
 from airside.catalog.garbage import Collection, collect, expire_tags, forget_sources
-from airside.catalog.model import ClaimedName, Import, TagMove
+from airside.catalog.model import ClaimedName, Import, IndexChanges, RestoredTag, TagMove
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.view import CatalogView
 from airside.errors import NotFoundError
@@ -47,6 +47,8 @@ class Catalog(CatalogView):
         self._hold = hold
         self._writer = Writer(path)
         self._fill_parts()
+        self._keep_sequence()
+        self._writer.watch_changes()
         super().__init__(Readers(path))
         self._generation = self._next_generation = super().generation
 
@@ -63,6 +65,23 @@ class Catalog(CatalogView):
             if db.execute("SELECT 1 FROM meta WHERE key = 'parts'").fetchone() is None:
                 fill_parts(db)
                 db.execute("INSERT INTO meta VALUES ('parts', '1')")
+
+    def _keep_sequence(self) -> None:
+        """No number may be given twice: not that of a source restored by an earlier version."""
+        with self._writer.transaction("look for the highest number") as db:
+            highest = db.execute("SELECT max(sequence) FROM source").fetchone()[0] or 0
+            _reserve_sequence(db, highest)
+
+    def index_changes(self, *, everything: bool) -> IndexChanges:
+        """What `index.json` is to say anew since the last call, or all of it; nothing between."""
+        with self._writer.lock:
+            changed = self._writer.take_changes()
+            return IndexChanges(
+                self._generation,
+                changed,
+                self.index_entries(None if everything else changed),
+                self.index_archives(),
+            )
 
     def settle_tags(self, now: float) -> None:
         """Decide every tag anew, once: a catalog of version 1 let the newest archive have it."""
@@ -177,7 +196,7 @@ class Catalog(CatalogView):
             else:
                 db.execute("DELETE FROM claim WHERE source_id = ? AND position = ?", where)
         claimed = _record_claims(db, result, ((position, sequence) for position in count(first)))
-        link_referrers(db)
+        link_referrers(db, (str(claim.digest) for claim in result.claims))
         return [
             move
             for name in sorted(before | claimed)
@@ -308,11 +327,12 @@ class Catalog(CatalogView):
         """Record a source again from `index.json`, after the catalog was lost.
 
         One that is `present` is read again when the watch sees it and keeps its sequence. Where
-        its tags point is restored by `restore_tag`, when all sources are.
+        its tags point is restored by `restore_tags`, when all sources are.
         """
         state = "imported" if present else "removed"
         with self._transaction("restore") as db:
             removed_at = 0 if present else _next_sequence(db)
+            _reserve_sequence(db, sequence)
             row = db.execute(
                 "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at,"
                 " removed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -333,23 +353,22 @@ class Catalog(CatalogView):
             )
             record_documents(db, result, now)
             _record_claims(db, result, enumerate(number for _, number in claims))
-            link_referrers(db)
+            link_referrers(db, (str(claim.digest) for claim, _ in claims))
             self._changed(db)
 
-    def restore_tag(
-        self, tag: ClaimedName, kind: str, path: str, now: float, *, rolled_back: bool
-    ) -> None:
-        """Let a tag be what `index.json` said, then what its claims say now."""
-        with self._transaction("restore a tag") as db:
+    def restore_tags(self, found: Iterable[RestoredTag], now: float) -> None:
+        """Let tags be what `index.json` said, then what their claims say now."""
+        with self._transaction("restore tags") as db:
             tags = Tags(db, now, self._hold)
-            name = TagName(repository_id_of(db, tag.repository), tag.tag)
-            tags.restore(name, str(tag.digest), kind, path)
-            if rolled_back:
-                db.execute(
-                    "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
-                    (*name.key, str(tag.digest), _next_sequence(db), now),
-                )
-            tags.settle(name, "unpin")
+            for tag in found:
+                name = TagName(repository_id_of(db, tag.name.repository), tag.name.tag)
+                tags.restore(name, str(tag.name.digest), tag.kind, tag.path)
+                if tag.rolled_back:
+                    db.execute(
+                        "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
+                        (*name.key, str(tag.name.digest), _next_sequence(db), now),
+                    )
+                tags.settle(name, "unpin")
             self._changed(db)
 
     @contextlib.contextmanager
@@ -428,11 +447,20 @@ def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Dig
 
 
 def _next_sequence(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
-    highest = db.execute("SELECT max(sequence) FROM source").fetchone()[0] or 0
-    number = max(int(row["value"]) if row else 0, highest) + 1
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('sequence', ?)", (str(number),))
+    number = _highest_sequence(db) + 1
+    _reserve_sequence(db, number)
     return number
+
+
+def _reserve_sequence(db: sqlite3.Connection, number: int) -> None:
+    """Give no number up to this one any more."""
+    if number > _highest_sequence(db):
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('sequence', ?)", (str(number),))
+
+
+def _highest_sequence(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
+    return int(row["value"]) if row is not None else 0
 
 
 def _next_source_id(db: sqlite3.Connection) -> int:

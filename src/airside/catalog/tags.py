@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airside.catalog.documents import link_blobs, record_document
+from airside.catalog.documents import link_blobs, link_referrers, record_document
 from airside.catalog.events import record_event
 from airside.catalog.model import TagMove
 from airside.desired import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
@@ -183,6 +183,7 @@ class Tags:
             (digest, document.size_bytes, self.now),
         )
         link_blobs(self.db, name.repository_id, digest)
+        link_referrers(self.db, [digest])
         return digest
 
     def _descriptor(self, digest: str) -> Descriptor:

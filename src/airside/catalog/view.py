@@ -7,6 +7,7 @@ writers (WAL). Implements `airside.content.RegistryView`.
 import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from airside.archive.plan import Problem
@@ -15,6 +16,7 @@ from airside.catalog.images import list_generations, list_images, list_index_ent
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
     JUDGED,
+    KINDS,
     EventRow,
     Generation,
     ImageRow,
@@ -54,8 +56,8 @@ class CatalogView:
 
     def repositories(self) -> list[Repository]:
         rows = self._readers.rows(
-            "SELECT DISTINCT r.host, r.path FROM repository r"
-            " JOIN repository_blob b ON b.repository_id = r.id"
+            "SELECT host, path FROM repository r WHERE EXISTS"
+            " (SELECT 1 FROM repository_blob b WHERE b.repository_id = r.id)"
         )
         return sorted(Repository(r["host"], r["path"]) for r in rows)
 
@@ -178,20 +180,35 @@ class CatalogView:
 
     def sources(self, *, path: str | None = None) -> list[SourceRow]:
         """Archives with their images, notes and problems, by path."""
-        where, values = ("WHERE s.path = ?", (path,)) if path is not None else ("", ())
+        kinds = ", ".join("?" * len(KINDS))  # the key of a source begins with its kind
+        values = (*KINDS, path) if path is not None else ()
+        where = f"WHERE s.kind IN ({kinds}) AND s.path = ?" if path is not None else ""
         rows = self._readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
+        of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
         images: dict[int, list[str]] = defaultdict(list)
         for r in self._readers.rows(
-            "SELECT c.source_id, c.tag, c.digest, r.host, r.path FROM claim c"
-            " JOIN repository r ON r.id = c.repository_id ORDER BY c.source_id, c.position"
+            "SELECT c.source_id, c.tag, c.digest, r.host, r.path FROM claim c"  # noqa: S608
+            f" JOIN repository r ON r.id = c.repository_id WHERE {of_these}"
+            " ORDER BY c.source_id, c.position",
+            *values,
         ):
             repository = Repository(r["host"], r["path"])
             name = name_of(repository, r["tag"], parse_digest(r["digest"]))
             images[r["source_id"]].append(name)
         problems: dict[int, list[Problem]] = defaultdict(list)
-        for r in self._readers.rows("SELECT * FROM problem ORDER BY source_id, position"):
+        for r in self._readers.rows(
+            f"SELECT * FROM problem WHERE {of_these} ORDER BY source_id, position",  # noqa: S608
+            *values,
+        ):
             problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
         return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
+
+    def unread(self) -> list[tuple[int, str]]:
+        """(id, path) of the sources that are to be read again for what is lost."""
+        rows = self._readers.rows(
+            "SELECT id, path FROM source WHERE state = 'queued' AND reason != '' ORDER BY path"
+        )
+        return [(r["id"], r["path"]) for r in rows]
 
     def counts(self) -> dict[str, int]:
         """Numbers for `status`."""
@@ -216,9 +233,11 @@ class CatalogView:
         """The versions kept of each tag, the current one first."""
         return list_generations(self._readers)
 
-    def index_entries(self) -> list[IndexEntry]:
-        """What `index.json` says of each name."""
-        return list_index_entries(self._readers)
+    def index_entries(
+        self, repository_ids: Collection[int] | None = None
+    ) -> dict[int, tuple[Repository, list[IndexEntry]]]:
+        """What `index.json` says of each name, by repository: of these or of all that have any."""
+        return list_index_entries(self._readers, repository_ids)
 
     def index_archives(self) -> dict[str, int]:
         """Path → sequence of the archives that are present, for `index.json`."""

@@ -318,6 +318,14 @@ class LocalStore:
             fault("store.index_renamed")
             sync_directory(self.root)
 
+    def index_key(self) -> str:
+        """Changes with each change of `index.json`; empty where there is none."""
+        try:
+            found = (self.root / "index.json").stat()
+        except OSError:
+            return ""
+        return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
     def read_index(self) -> bytes | None:
         """The bytes of `index.json`, None where there is none."""
         try:
