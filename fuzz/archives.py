@@ -25,6 +25,7 @@ from airside.config import MIB, Limits, Settings
 from airside.errors import ArchiveError
 from airside.importer import Job, Outcome
 from airside.node import Node, open_node
+from airside.oci.model import DOCUMENT_TYPES
 from airside.tree import stat_key
 from fuzz import planners, symbolic, tar
 from fuzz.target import Mutate, Target, require
@@ -163,7 +164,7 @@ def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> N
         below = [child["digest"] for child in value["manifests"] if child["digest"] in held]
         require(below, f"{name} is an index of which nothing is held")
         for child in value["manifests"]:
-            if child["digest"] in held and "manifest" in child["mediaType"]:
+            if child["digest"] in held and child["mediaType"] in DOCUMENT_TYPES:
                 _check_child(child, held, name, level)
         return
     for blob in (value["config"], *value["layers"]):

@@ -1,5 +1,6 @@
 """The planners: any documents give a plan whose parts are true, or one of our errors."""
 
+import json
 from collections.abc import Callable, Iterator
 
 from airside.archive.plan import Plan
@@ -24,9 +25,11 @@ def check(data: bytes) -> None:
     if members is None:
         return
     try:
+        expected = members.draft().expected(members.read)
         plan = members.plan()
     except (ManifestInvalidError, ArchiveFormatError, ArchiveLimitError):
         return
+    require(all(isinstance(digest, Digest) for digest in expected.values()), "no digests")
     check_plan(members, plan)
 
 
@@ -41,6 +44,7 @@ def check_plan(members: Members, plan: Plan) -> None:
     for digest, document in plan.documents.items():
         raw_digest = digest_of(document.raw, digest.algorithm)
         require(document.digest == digest == raw_digest, f"the document {digest} is another")
+        require(isinstance(document.kind_of_artifact, str), "no kind of artifact")
     for platform in plan.platforms.values():
         require(parse_platform(platform.key) == platform, f"{platform.key!r} reads otherwise")
     _check_judgement(plan, judge(plan, sizes.get), sizes.get)
@@ -95,6 +99,7 @@ def archives() -> Iterator[Members]:
     yield nested
     yield nested.without(*[name for name in nested.files if image.layers[1].digest.hex in name])
     yield _legacy()
+    yield _foreign(docker)
 
 
 def _nested(images: list[TestImage]) -> Members:
@@ -119,6 +124,22 @@ def _nested(images: list[TestImage]) -> Members:
     index = {"schemaVersion": 2, "manifests": [root, about.manifest.descriptor]}
     files = {f"blobs/sha256/{blob.digest.hex}": blob.raw for blob in blobs}
     return Members({"index.json": compact(index), **files})
+
+
+def _foreign(image: TestImage) -> Members:
+    """Of Windows: the archive lawfully lacks its lowest layer."""
+    members = Members.of(docker_members([image.spec(("example.com/w:1",))]))
+    entries = json.loads(members.files["manifest.json"])
+    diff_id = str(image.layers[0].diff_id)
+    source = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "size": 5,
+        "digest": str(digest_of(b"there")),
+        "urls": ["there"],
+    }
+    entries[0]["LayerSources"] = {diff_id: source}
+    lacks = members.without(entries[0]["Layers"][0])
+    return lacks.with_file("manifest.json", compact(entries)).without("repositories")
 
 
 def _legacy() -> Members:
