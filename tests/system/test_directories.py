@@ -354,3 +354,33 @@ def test_a_stick_may_be_pulled_out_once_its_archive_was_taken_in(tmp_path, stick
         assert serves(agent, name, image)
         assert list((agent.data / "ingest").iterdir()) == []
         assert agent.complaints() == []
+
+
+@needs_mounts
+def test_an_overlay_file_system_is_polled(tmp_path):
+    """What comes into its lower layer is announced to nobody."""
+    store = tmp_path / "tmpfs"  # an overlay on an overlay is refused by many kernels
+    store.mkdir()
+    run("mount", "-t", "tmpfs", "none", str(store))
+    try:
+        for name in ("lower", "upper", "work"):
+            (store / name).mkdir()
+        options = f"lowerdir={store}/lower,upperdir={store}/upper,workdir={store}/work"
+        merged = tmp_path / "merged"
+        merged.mkdir()
+        run("mount", "-t", "overlay", "-o", options, "overlay", str(merged))
+        try:
+            with start(tmp_path, merged, environ={"AIRSIDE_POLL_SECONDS": "0.5"}) as agent:
+                agent.wait_for(lambda: state_of(agent, merged)["mode"] == "polling")
+                assert state_of(agent, merged)["reason"].startswith("overlay")
+                first = archive(merged / "a.tar", "docker.io/overlay/a:1", "overlay a")
+                second = archive(store / "lower" / "b.tar", "docker.io/overlay/b:1", "overlay b")
+                agent.wait_imported(merged / "a.tar", merged / "b.tar")
+                assert serves(agent, "docker.io/overlay/a:1", first)
+                assert serves(agent, "docker.io/overlay/b:1", second)
+                (merged / "a.tar").unlink()
+                agent.wait_state(merged / "a.tar", "removed")
+        finally:
+            run("umount", str(merged))
+    finally:
+        run("umount", str(store))
