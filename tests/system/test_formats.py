@@ -95,8 +95,6 @@ def test_what_a_tool_made_is_pulled_back_as_it_was(
         if row.containerd:
             check_containerd(shop, row, made, contents)
     path = drop(shared_agent.watched, row, made)
-    if path.is_dir():
-        shared_agent.import_file(path)
     shown = shared_agent.wait_state(path, *JUDGED)
     if contents is None:
         found[row.key] = check_refused(row, shown)
@@ -119,10 +117,8 @@ def already_there(data: Path, contents: Contents) -> set[str]:
 
 
 def drop(watched: Path, row: Row, made: Path) -> Path:
-    """Into the watched directory, under a name that is only its row's. A directory stays."""
-    if made.is_dir():
-        return made
-    path = watched / (row.key + row.suffix)
+    """Into the watched directory, under a name that is only its row's."""
+    path = watched / (row.key + ("" if made.is_dir() else row.suffix))
     if row.pack is None:
         made.rename(path)
     else:

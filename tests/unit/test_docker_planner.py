@@ -212,12 +212,13 @@ def test_an_image_without_layers_or_platform_is_an_image():
     assert not plan.platforms
 
 
-@pytest.mark.parametrize("form", ["{}.json", "sha256:{}", "blobs/sha256/{}", "{}"])
+@pytest.mark.parametrize("form", ["{}.json", "sha256:{}", "blobs/sha256/{}", "{}", "a/b/{}.json"])
 def test_the_name_of_the_config_vouches_for_it(form):
     image, members = one()
     name, old = form.format(image.config.digest.hex), f"{image.config.digest.hex}.json"
     good = with_entries(members, lambda entry: entry.update(Config=name)).without(old)
-    assert not good.with_file(name, image.config.raw).plan().problems
+    plan = good.with_file(name, image.config.raw).plan()
+    assert (plan.problems, plan.notes) == ((), ())
     bad = good.with_file(name, image.config.raw.replace(b"/bin/true", b"/bin/evil"))
     plan = bad.plan()
     assert not plan.images
@@ -228,7 +229,9 @@ def test_the_name_of_the_config_vouches_for_it(form):
 def test_a_config_with_any_name_is_read():
     image, members = one()
     members = with_entries(members, lambda entry: entry.update(Config="config.json"))
-    assert len(members.with_file("config.json", image.config.raw).plan().images) == 1
+    plan = members.with_file("config.json", image.config.raw).plan()
+    assert len(plan.images) == 1
+    assert "config.json is not named by its digest" in plan.notes[0]
 
 
 # Layers of other makers

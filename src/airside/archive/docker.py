@@ -31,7 +31,7 @@ from airside.oci.model import Document, ImageConfig, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
 
-_CONFIG_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?\Z")
+_CONFIG_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.DOTALL)
 _SHOWN_MISSING = 3
 
 

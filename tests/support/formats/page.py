@@ -40,7 +40,7 @@ TABLES = {
             "here, and nothing of it is served."
         ),
     ),
-    "directory": ("OCI layout directories", "Not packed: given to `airside import` as they are."),
+    "directory": ("OCI layout directories", "Dropped as they are, not packed."),
     "features": ("What else a layout or docker-archive may hold", ""),
     "tar": ("Who packed the tar", "The same layout, packed by each program."),
     "compression": ("Compression", ""),
