@@ -73,19 +73,26 @@ class _Control:
     async def stop(self, _app: web.Application) -> None:
         self._stopping.set()
 
-    async def _read(self, report: Callable[..., dict[str, Any]], *values: int) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reads, report, self._node.catalog, *values)
+    async def _read(self, report: Callable[..., dict[str, Any]], *values: int) -> web.Response:
+        """Answer with a report of the catalog, which may be long: its text is made in the pool."""
+
+        def text() -> bytes:
+            return json.dumps(report(self._node.catalog, *values)).encode()
+
+        body = await asyncio.get_running_loop().run_in_executor(self._reads, text)
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     async def status(self, _request: web.Request) -> web.Response:
-        return web.json_response(await self._read(status_report) | self._live())
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._reads, status_report, self._node.catalog)
+        return web.json_response(found | self._live())
 
     async def images(self, request: web.Request) -> web.Response:
         report = history_report if request.query.get("history") else images_report
-        return web.json_response(await self._read(report))
+        return await self._read(report)
 
     async def archives(self, _request: web.Request) -> web.Response:
-        return web.json_response(await self._read(archives_report))
+        return await self._read(archives_report)
 
     async def explain(self, request: web.Request) -> web.Response:
         """Tell all that is known of one name, digest or archive."""
@@ -107,7 +114,7 @@ class _Control:
             return _error(RequestInvalidError("after and limit must be whole numbers"), 400)
         if request.query.get("follow"):
             return await self._follow(request, after)
-        return web.json_response(await self._read(events_report, after, limit))
+        return await self._read(events_report, after, limit)
 
     async def _follow(self, request: web.Request, after: int) -> web.StreamResponse:
         """Send events as they come, one a line, until the client goes or the agent stops."""

@@ -52,6 +52,32 @@ def test_what_is_collected_while_the_store_is_checked_is_not_lost(
         assert "lost" not in [event.kind for event in node.catalog.events()]
 
 
+def test_what_is_imported_again_while_garbage_is_deleted_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, other = random_image("a"), random_image("b")
+    oci_archive(tmp_path / "a.tar", {"example.com/app:1": image, "example.com/other:1": other})
+    oci_archive(tmp_path / "b.tar", {"example.com/again:1": image})
+    with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
+        import_now(node, tmp_path / "a.tar")
+        with node.catalog._transaction("drop") as db:
+            db.execute("UPDATE tag SET unbacked_since = 0")
+            db.execute("DELETE FROM claim")
+
+        def import_meanwhile() -> None:
+            monkeypatch.undo()
+            import_now(node, tmp_path / "b.tar")
+
+        monkeypatch.setattr(node.guard, "give_way", import_meanwhile)
+        lines = node.clean(dry_run=False)
+        assert {line.reference for line in lines} == {"example.com/app:1", "example.com/other:1"}
+        assert visible(node) == {"example.com/again:1": image.digest}
+        assert set(node.store.digests()) == {blob.digest for blob in image.blobs}
+        freed = {line.reference: line.freed_bytes for line in lines}
+        assert freed["example.com/app:1"] == 0
+        assert freed["example.com/other:1"] == sum(blob.size_bytes for blob in other.blobs)
+
+
 @pytest.mark.parametrize("damage", ["absent", "short"])
 def test_what_is_lost_is_read_again(damage: str, tmp_path: Path) -> None:
     image = random_image("a")

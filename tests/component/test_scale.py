@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from airside import index
+from airside.absence import place_of
 from airside.catalog import database
 from airside.errors import StoreError
-from airside.explanation import explain, place_of
+from airside.explanation import explain
 from airside.importer import Job
 from airside.index import render_index
 from airside.node import Node

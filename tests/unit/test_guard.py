@@ -127,3 +127,21 @@ def test_a_deletion_that_is_broken_off_while_waiting_blocks_nobody(holders: _Hol
     assert another.is_in()
     another.let_go()
     committing.let_go()
+
+
+def test_between_two_deletions_those_get_in_who_wait_to_commit(holders: _Holders) -> None:
+    guard = holders.guard
+    entered = threading.Event()
+
+    def commits() -> None:
+        with guard.shared():
+            entered.set()
+
+    with guard.exclusive():
+        committing = threading.Thread(target=commits)
+        committing.start()
+        assert not entered.wait(0.05)
+    guard.give_way()
+    with guard.exclusive():
+        assert entered.is_set()
+    committing.join()

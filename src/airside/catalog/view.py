@@ -152,15 +152,18 @@ class CatalogView:
 
     def blobs(self, *, verified_since: float = 0.0) -> dict[Digest, int]:
         """Held blobs with their sizes, optionally only those verified lately."""
+        lately = " AND verified_at >= ?" if verified_since else ""  # by index, else as they lie
         rows = self._readers.rows(
-            "SELECT digest, size_bytes FROM blob WHERE state = 'held' AND verified_at >= ?",
-            verified_since,
+            f"SELECT digest, size_bytes FROM blob WHERE state = 'held'{lately}",  # noqa: S608
+            *([verified_since] if verified_since else ()),
         )
         return {Digest(*r["digest"].split(":", 1)): r["size_bytes"] for r in rows}
 
-    def known_blobs(self) -> set[Digest]:
-        """Every blob that the catalog speaks of, whatever its state."""
-        rows = self._readers.rows("SELECT digest FROM blob")
+    def known_blobs(self, *, among: Collection[Digest] | None = None) -> set[Digest]:
+        """Every blob that the catalog speaks of (of these, if told), whatever its state."""
+        only = " WHERE digest IN (SELECT value FROM json_each(?))" if among is not None else ""
+        values = [json.dumps(list(map(str, among)))] if among is not None else []
+        rows = self._readers.rows(f"SELECT digest FROM blob{only}", *values)  # noqa: S608
         return {Digest(*r["digest"].split(":", 1)) for r in rows}
 
     def last_verified(self) -> float:

@@ -17,12 +17,18 @@ class StoreGuard:
         self._shared = 0
         self._exclusive = 0
         self._waiting = 0
+        self._queued = 0
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Commit and record: others may do the same."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._exclusive and not self._waiting)
+            self._queued += 1
+            try:
+                self._condition.wait_for(lambda: not self._exclusive and not self._waiting)
+            finally:
+                self._queued -= 1
+                self._condition.notify_all()
             self._shared += 1
         try:
             yield
@@ -30,6 +36,11 @@ class StoreGuard:
             with self._condition:
                 self._shared -= 1
                 self._condition.notify_all()
+
+    def give_way(self) -> None:
+        """Between two deletions: wait until those are in who wait to commit."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._queued)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

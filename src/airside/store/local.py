@@ -144,6 +144,7 @@ class LocalStore:
     def __init__(self, root: Path, ingest: Path, *, min_free_bytes: int = 0) -> None:
         self.root, self._ingest = root, ingest
         self._blobs = root / "blobs"
+        self._blobs_text = str(self._blobs)  # a path is slow to make, and all blobs are looked at
         self._min_free_bytes = min_free_bytes
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -172,7 +173,7 @@ class LocalStore:
 
     def stat(self, digest: Digest) -> int | None:
         try:
-            found = os.stat(self.path(digest))  # noqa: PTH116 - hot
+            found = os.stat(f"{self._blobs_text}/{digest.algorithm}/{digest.hex}")  # noqa: PTH116
         except FileNotFoundError:
             return None
         except OSError as exc:
