@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from airside.archive.compression import Compression, detect_compression, iter_decompressed
-from airside.archive.plan import Plan, Problem, Unpacked
+from airside.archive.plan import Plan, Problem, Unpacked, not_runnable_note
 from airside.archive.refused import LIST, is_text
 from airside.archive.selection import restrict
 from airside.config import CHUNK_BYTES, Settings
@@ -28,7 +28,7 @@ from airside.settle import StatKey
 from airside.sources import DirectorySource, Progress, Reader, TarSource
 from airside.spool import Spool, Stop
 from airside.tree import stat_key
-from airside.verify import Judgement, first_absent, judge
+from airside.verify import Judgement, first_absent, judge, name_clashes
 
 DIRECTORY = "directory"
 """What is said in place of a compression of a layout that is in no tar."""
@@ -102,7 +102,7 @@ def read_archive(
             plan=plan,
             judgement=judgement,
             spool=spool,
-            notes=[*notes, *plan.notes],
+            notes=[*notes, *plan.notes, *name_clashes(plan)],
             copied=copy and not is_directory,
         )
         stack.pop_all()  # the reading closes the spool from here on
@@ -218,11 +218,9 @@ def _diff_id_problem(
     try:
         with spool.open(layer.member) as file:
             compression = detect_compression(file.read(_HEAD_BYTES))
-            if compression in _NOT_RUNNABLE:
-                notes[
-                    f"layer {layer.member} is compressed with {compression.value}: the image is "
-                    "stored and served, but containerd and Docker cannot run it"
-                ] = None
+            note = not_runnable_note(layer.member, compression.value)
+            if note:
+                notes[note] = None
             file.seek(0)
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
             for chunk in iter_decompressed(
@@ -243,10 +241,6 @@ def _diff_id_problem(
         f"layer {layer.member} decompresses to {found}, the config says {layer.diff_id}: "
         "its bytes are damaged"
     )
-
-
-_NOT_RUNNABLE = frozenset({Compression.LZ4, Compression.BZIP2, Compression.XZ})
-"""Compressions of layers that no runtime unpacks (image-spec, layer.md: tar, gzip, zstd)."""
 
 
 def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:

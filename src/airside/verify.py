@@ -6,12 +6,15 @@ complete; children whose documents are absent are absent platforms. A manifest t
 reported with the first missing ones and never gets a tag.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from airside.archive.plan import Plan, PlannedImage, Problem
 from airside.oci.digest import Digest
+from airside.oci.merge import attested_by, parts_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index
+from airside.oci.reference import Reference
 
 SizeOf = Callable[[Digest], int | None]
 """The size in bytes of a blob that this archive brings or the store holds; None for neither."""
@@ -40,6 +43,8 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
     for image in plan.images:
         if image.root not in plan.documents:
             judging.absent_root(image)
+        elif image not in kept:
+            judging.empty_index(image)
     problems = (*_problems_by_image(plan), *judging.problems)
     if strict and problems:
         kept = []
@@ -58,6 +63,21 @@ def first_absent(plan: Plan) -> Descriptor | None:
                 if child.media_type in DOCUMENT_TYPES and child.digest not in plan.documents:
                     return child
     return None
+
+
+def name_clashes(plan: Plan) -> list[str]:
+    """What is noted of names that several images have for one platform: the last counts."""
+    images: dict[Reference, list[PlannedImage]] = {}
+    for image in plan.images:
+        for reference in image.references:
+            images.setdefault(reference, []).append(image)
+    notes = []
+    for reference, named in images.items():
+        parts = [parts_of(i.root, plan.documents, plan.platforms) for i in named if len(named) > 1]
+        found = Counter(p for each in parts for p in {part.platform for part in each} - {None})
+        if found and max(found.values()) > 1:
+            notes.append(f"{len(named)} images have the name {reference}: the last one counts")
+    return notes
 
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:
@@ -122,17 +142,34 @@ class _Judging:
         if document.digest in self._plan.rejected:
             return False
         if isinstance(document.content, Index):
-            judged = [self.is_complete(child.digest, title) for child in document.content.manifests]
-            if not any(judged):
-                self._none_complete(document, title)
-            return any(judged)
+            children = document.content.manifests
+            judged = {c.digest: self.is_complete(c.digest, title) for c in children}
+            images = [c.digest for c in children if attested_by(c) is None]  # or there are none
+            return any(judged[digest] for digest in images or judged)
         return self._judge_manifest(document, title)
 
-    def _none_complete(self, document: Document, title: str) -> None:
-        if not any(child.digest in self._plan.documents for child in document.children):
-            self.missing = True
-            reason = "none of the manifests that its index lists is in the archive"
-            self.problems.append(Problem(reason, image=title, blob=str(document.digest)))
+    def empty_index(self, image: PlannedImage) -> None:
+        """Tell of an image with none of the manifests that its index lists, at any depth."""
+        document = self._plan.documents[image.root]
+        if not isinstance(document.content, Index) or self._lists_any(document.content):
+            return
+        self.missing = True
+        reason = "none of the manifests that its index lists is in the archive"
+        self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))
+
+    def _lists_any(self, index: Index) -> bool:
+        """Whether the archive has any manifest of the index but what is said about one."""
+        todo, seen = [index], set[Digest]()
+        while todo:
+            for child in todo.pop().manifests:
+                document = self._plan.documents.get(child.digest)
+                if document is None or child.digest in seen or attested_by(child) is not None:
+                    continue
+                seen.add(child.digest)
+                if not isinstance(document.content, Index):
+                    return True
+                todo.append(document.content)
+        return False
 
     def _judge_manifest(self, document: Document, title: str) -> bool:
         whole = True

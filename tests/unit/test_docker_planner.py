@@ -73,7 +73,6 @@ def names_of(plan):
         [{"Config": "c"}],
         [{"Config": "", "Layers": []}],
         [{"Config": 1, "Layers": []}],
-        [{"Config": "c", "Layers": None}],
         [{"Config": "c", "Layers": "x"}],
         [{"Config": "c", "Layers": [1]}],
         [{"Config": "c", "Layers": [""]}],

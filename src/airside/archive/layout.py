@@ -6,7 +6,7 @@ an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from airside.archive.plan import (
     ReadMember,
     drop_ambiguous,
     is_compressed,
+    layer_compression,
+    not_runnable_note,
 )
 from airside.config import Limits
 from airside.errors import (
@@ -151,6 +153,7 @@ class LayoutDraft:
                 self.problems.append(Problem(exc.message, blob=blob))
                 rejected.add(digest)
                 continue
+            self.notes += _not_runnable(document, manifest, config, facts)
             if config.platform is not None:
                 platforms[digest] = config.platform
         return platforms, rejected
@@ -176,6 +179,23 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
                 f"layer {layer.digest} is not compressed, yet the config's diff ID is {diff_id}",
                 blob=layer.digest,
             )
+
+
+def _not_runnable(
+    document: Document, manifest: Manifest, config: ImageConfig, facts: Mapping[str, Facts]
+) -> Iterator[str]:
+    """Why an image, though it is kept and served, cannot be run anywhere."""
+    if config.diff_ids and len(config.diff_ids) != len(manifest.layers):
+        yield (
+            f"{document.digest} lists {len(manifest.layers)} layers, its config "
+            f"{len(config.diff_ids)} diff IDs: the image is stored and served, but containerd and "
+            "Docker cannot run it"
+        )
+    for layer in manifest.layers:
+        known = facts.get(blob_member(layer.digest))
+        note = not_runnable_note(str(layer.digest), layer_compression(known.head)) if known else ""
+        if note:
+            yield note
 
 
 def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:

@@ -142,6 +142,16 @@ def layer_compression(head: bytes) -> str:
     return "zstd" if head[1:4] == b"\x2a\x4d\x18" and head[0] in _SKIPPABLE else ""
 
 
+def not_runnable_note(layer: str, compression: str) -> str:
+    """What is told of a layer that no runtime unpacks (image-spec, layer.md: tar, gzip, zstd)."""
+    if compression not in {"bzip2", "xz", "lz4"}:
+        return ""
+    return (
+        f"layer {layer} is compressed with {compression}: the image is stored and served, but "
+        "containerd and Docker cannot run it"
+    )
+
+
 def is_compressed(head: bytes) -> bool:
     """Tell whether a layer that begins so is compressed, by any method that makers use."""
     return bool(layer_compression(head))

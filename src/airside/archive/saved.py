@@ -17,6 +17,8 @@ from airside.oci.reference import parse_reference
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"
+_NO_NAMES = frozenset({"", "<none>:<none>"})
+"""How some tools write that an image has no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +42,18 @@ def parse_manifest_json(raw: bytes) -> tuple[SavedImage, ...]:
 def _saved_image(item: Any, what: str) -> SavedImage:
     if not isinstance(item, dict):
         raise ManifestInvalidError(f"{what} is not an object")
-    config, layers, names = item.get("Config"), item.get("Layers"), item.get("RepoTags") or []
+    config, layers, names = item.get("Config"), item.get("Layers", ""), item.get("RepoTags") or []
+    layers = [] if layers is None else layers  # an empty list, as Go writes one
     if not isinstance(config, str) or not config:
         raise ManifestInvalidError(f"{what} names no Config")
     if not isinstance(layers, list) or not _texts(layers):
         raise ManifestInvalidError(f"{what}: Layers is not a list of names")
-    if not isinstance(names, list) or not _texts(names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ManifestInvalidError(f"{what}: RepoTags is not a list of names")
     return SavedImage(
         member_name(config),
         tuple(map(member_name, layers)),
-        tuple(names),
+        tuple(name for name in names if name not in _NO_NAMES),
         dict(_foreign_layers(item.get("LayerSources"), what)),
     )
 
