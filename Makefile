@@ -37,7 +37,7 @@ bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
 
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
-	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh

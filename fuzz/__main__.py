@@ -89,29 +89,31 @@ def _run(name: str, seconds: int) -> bool:
     for path in (seeds, corpus, found):
         path.mkdir(parents=True, exist_ok=True)
     _write_seeds(name, seeds)
-    before = set(found.glob(f"{name}-*"))
-    command = [
-        sys.executable,
-        "-m",
-        "fuzz.child",
-        name,
-        str(corpus),
-        str(seeds),
+    options = [
         f"-max_total_time={seconds}",
         f"-rss_limit_mb={MEMORY_MB}",
         f"-timeout={INPUT_SECONDS}",
         f"-artifact_prefix={found}/{name}-",
         "-print_final_stats=1",
-        "-verbosity=1",
     ]
+    started = time.monotonic()
+    status, text = _child([name, str(corpus), str(seeds), *options], seconds)
+    count, took = max(_counts(text), default=0), time.monotonic() - started
+    print(f"fuzz: {name}: {count} inputs in {took:.0f} s", flush=True)
+    if status:
+        _tell(name, text, status)
+    return status == 0
+
+
+def _child(arguments: list[str], seconds: int) -> tuple[int, str]:
+    """(exit status, what it said); it has some time more than it asked for, to start and stop."""
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    log = WORK / f"{name}.log"
-    started = time.monotonic()
+    log = WORK / f"{arguments[0]}.log"
     with log.open("wb") as out:
         try:
-            done = subprocess.run(
-                command,
+            status = subprocess.run(
+                [sys.executable, "-m", "fuzz.child", *arguments],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -119,17 +121,10 @@ def _run(name: str, seconds: int) -> bool:
                 stderr=subprocess.STDOUT,
                 timeout=seconds + GRACE_SECONDS,
                 check=False,
-            )
-            status = done.returncode
+            ).returncode
         except subprocess.TimeoutExpired:
             status = -1
-    text = log.read_text(errors="replace")
-    count = max(_counts(text), default=0)
-    print(f"fuzz: {name}: {count} inputs in {time.monotonic() - started:.0f} s", flush=True)
-    if status == 0:
-        return True
-    _tell(name, text, sorted(set(found.glob(f"{name}-*")) - before), status)
-    return False
+    return status, log.read_text(errors="replace")
 
 
 def _counts(text: str) -> list[int]:
@@ -147,19 +142,24 @@ def _write_seeds(name: str, directory: Path) -> None:
         (directory / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
-def _tell(name: str, text: str, files: list[Path], status: int) -> None:
+def _tell(name: str, text: str, status: int) -> None:
+    files = [Path(file) for file in re.findall(r"Test unit written to (.+)$", text, re.MULTILINE)]
     lines = text.splitlines()
     start = next(
         (n for n, line in enumerate(lines) if "exception:" in line or "ERROR:" in line), -15
     )
     print(f"fuzz: {name}: FOUND (exit status {status})")
     print("\n".join(f"  {line}" for line in lines[start : start + 40]))
-    for file in files or [Path("no input was written: see the log")]:
-        shown = file.relative_to(ROOT) if file.is_absolute() else file
+    python = Path(sys.executable)
+    python = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python
+    for file in files:
+        shown = file.relative_to(ROOT)
         print(f"  written:    {shown}")
-        print(f"  reproduce:  PYTHONPATH=tests python -m fuzz --replay {name} {shown}")
-        print(f"  as a test:  PYTHONPATH=tests python -m fuzz --keep {name} {shown}")
+        print(f"  reproduce:  {python} -m fuzz --replay {name} {shown}")
+        print(f"  as a test:  {python} -m fuzz --keep {name} {shown}")
         print("              and put that line into tests/unit/test_fuzz_findings.py")
+    if not files:
+        print(f"  no input was written: see {(WORK / name).relative_to(ROOT)}.log")
 
 
 if __name__ == "__main__":

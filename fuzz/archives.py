@@ -161,23 +161,23 @@ def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> N
     require(level < 10, f"{name} has indexes without end")
     value = json.loads(held[digest])
     if "manifests" in value:
-        below = [child["digest"] for child in value["manifests"] if child["digest"] in held]
+        below = [child["digest"] for child in value["manifests"] if _is_whole(child, held)]
         require(below, f"{name} is an index of which nothing is held")
-        for child in value["manifests"]:
-            if child["digest"] in held and child["mediaType"] in DOCUMENT_TYPES:
-                _check_child(child, held, name, level)
+        for each in below:
+            check_whole(each, held, name, level + 1)
         return
     for blob in (value["config"], *value["layers"]):
         if "nondistributable" in blob["mediaType"] or ".foreign." in blob["mediaType"]:
             continue
-        size = len(held.get(blob["digest"], b""))
         require(blob["digest"] in held, f"{name} lacks {blob['digest']}")
+        size = len(held[blob["digest"]])
         require(size == blob["size"], f"{name} has {blob['digest']} with {size} bytes")
 
 
-def _check_child(child: dict[str, Any], held: dict[str, bytes], name: str, level: int) -> None:
-    require(len(held[child["digest"]]) == child["size"], f"{name} has a manifest of another size")
-    check_whole(child["digest"], held, name, level + 1)
+def _is_whole(child: dict[str, Any], held: dict[str, bytes]) -> bool:
+    """A document with the size that its index says; one with another is told as a problem."""
+    raw = held.get(child["digest"])
+    return raw is not None and len(raw) == child["size"] and child["mediaType"] in DOCUMENT_TYPES
 
 
 # What is written where

@@ -66,7 +66,8 @@ def _check_judgement(
     for document in judgement.documents:
         require(document.digest not in plan.rejected, "a rejected manifest is taken")
         if isinstance(document.content, Index):
-            listed = {child.digest for child in document.children}
+            sizes = {d.digest: d.size_bytes for d in judgement.documents}
+            listed = {c.digest for c in document.children if sizes.get(c.digest) == c.size_bytes}
             require(listed & held, f"the index {document.digest} is taken without a manifest")
             continue
         for blob in document.children:

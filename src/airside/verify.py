@@ -143,10 +143,25 @@ class _Judging:
             return False
         if isinstance(document.content, Index):
             children = document.content.manifests
-            judged = {c.digest: self.is_complete(c.digest, title) for c in children}
-            images = [c.digest for c in children if attested_by(c) is None]  # or there are none
-            return any(judged[digest] for digest in images or judged)
+            judged = [self._is_child_whole(child, title) for child in children]
+            pairs = zip(children, judged, strict=True)
+            images = [whole for child, whole in pairs if attested_by(child) is None]
+            return any(images or judged)  # without images: what is said about some
         return self._judge_manifest(document, title)
+
+    def _is_child_whole(self, child: Descriptor, title: str) -> bool:
+        """A document may be listed twice; who pulls it by this index goes by what this one says."""
+        document = self._plan.documents.get(child.digest)
+        if document is None:
+            return False
+        found, said = (
+            f"{each.media_type} of {each.size_bytes} bytes" for each in (document, child)
+        )
+        if found == said:
+            return self.is_complete(child.digest, title)
+        reason = f"document {child.digest} is {found}, an index of the image says {said:.200}"
+        self.problems.append(Problem(reason, image=title, blob=str(child.digest)))
+        return False
 
     def empty_index(self, image: PlannedImage) -> None:
         """Tell of an image with none of the manifests that its index lists, at any depth."""

@@ -32,6 +32,12 @@ BLOCKS_WITHOUT_BYTES = (
     "KLUv/SAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQAABgAAAABPAAAAACAAAAAAAAAAAAAA"
     "AAEotS9iAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQAAWipNpRgDAAAAYQ=="
 )
+LISTED_TWICE = (
+    "c-qZU!ES>v4E-1HxF`tFdf?QLn06r?QZUq8NKlO`I+TB}DVio#U8~-9ieCKe_xzF>T5`xxlqHaFaMGU~"
+    "JSZ4(8s(S`aJ|Rge&B&AcmqYI4D{Ahi#)R6QaC*}WZzE%3N~Pe!BK5T;U`Dm=unfU-gc;e`t&h<U4#tC"
+    "u!cIhx^(j1W^bEfn_db`-|N5^!BIV-v##<$B)bw39IFVGDq-isj+2#`Y}1E%)WNsZ3ApQV`pZdv<s@I$"
+    "HQ?+?RF;Tu+RFadGo`n~%YR)?P*n;X`7il!bBt&8_tH!"
+)
 
 FINDINGS = [
     ("platforms", "an os that reads back as two fields", b'{"os": "a/b", "architecture": "c"}'),
@@ -57,6 +63,11 @@ FINDINGS = [
         "a tag that points at the empty ID",
         b'{"files":[%s,["repositories","text","{\\"a\\":{\\"1\\":\\"\\"}}"]],"links":{}}'
         % OLD.encode(),
+    ),
+    (
+        "planners",
+        "an index with a manifest that is listed elsewhere with its true size",
+        packed(LISTED_TWICE),
     ),
     (
         "archives",

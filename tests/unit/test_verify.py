@@ -1,5 +1,6 @@
 """Complete and true: what of a plan is taken."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -243,3 +244,19 @@ def test_what_an_index_lists_and_nobody_has_is_told_of_an_archive_that_was_cut()
     assert found is not None
     assert found.digest == gone.digest
     assert first_absent(without(whole, gone.layers[0]).plan()) is None
+
+
+@pytest.mark.parametrize("wrong", [{"size": 7}, {"mediaType": OCI_INDEX}])
+def test_an_index_that_says_other_than_its_manifest_is_does_not_count_it(wrong):
+    members = layout((ONE, (NAME,)))
+    entries = [{**ONE.manifest.descriptor, **wrong}]
+    raw = compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    index = TestBlob(raw, OCI_INDEX)
+    named = {**index.descriptor, "annotations": {IMAGE_NAME: OTHER}}
+    value = json.loads(members.files["index.json"])
+    value["manifests"].append(named)
+    members = members.with_file("index.json", compact(value))
+    judgement = members.with_file(blob_member(index.digest), raw).judged()
+    assert names_of(judgement) == {NAME}
+    [problem] = judgement.problems
+    assert (problem.image, problem.blob) == (OTHER, str(ONE.digest))
