@@ -149,7 +149,11 @@ class Settler:
         self._saw_event(path, now, _Signal.MOVE)
 
     def saw_create(self, path: Path, now: float) -> None:
-        """A name was made: complete if it is a link, else its writer will close it."""
+        """A name was made: complete if it is a link, else its writer will close it.
+
+        Where the other name of a hard link is gone already (so SFTP servers rename) or never was,
+        nothing tells it from a file being written: it settles when it is quiet.
+        """
         self._saw_event(path, now, _Signal.CREATE)
 
     def saw_change(self, path: Path, now: float) -> None:
@@ -192,7 +196,7 @@ class Settler:
             return
         signal, entry.signal = entry.signal, None
         if signal is _Signal.CREATE:
-            if entry.key is None and not sight.linked:
+            if entry.key is None and not sight.linked and not key.size_bytes:
                 self.forget(path)
                 return
             signal = _Signal.MOVE if sight.linked else None

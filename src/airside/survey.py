@@ -242,7 +242,7 @@ def _sight(path: Path, mounts: Mapping[Path, Mount]) -> Sight:
     try:
         found = path.lstat()
         link = stat.S_ISLNK(found.st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what it was in may be a file now
         return replace(sight, absent=True)
     except OSError:
         return sight

@@ -17,6 +17,8 @@ from airside.settle import StatKey
 
 _DEPTH = 4
 """Levels of directories that are looked into: `blobs/sha256` has two."""
+_TO_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Of a file that is gone meanwhile, or of a link."""
 
 
 def is_archive_directory(path: Path) -> bool:
@@ -41,7 +43,7 @@ def iter_directories(root: Path) -> Iterator[Path]:
 
 def _iter_directories(path: Path, depth: int, *, top: bool = True) -> Iterator[Path]:
     with os.scandir(path) as entries:
-        found = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=top)]
+        found = [Path(entry.path) for entry in entries if _is_directory(entry, follow=top)]
     for below in found if depth else ():
         yield below
         yield from _iter_directories(below, depth - 1, top=False)
@@ -52,18 +54,27 @@ def _iter_below(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.s
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         name = prefix + entry.name
-        if entry.is_dir(follow_symlinks=not prefix):  # `blobs` may be a link to a shared store
+        if _is_directory(entry, follow=not prefix):  # `blobs` may be a link to a shared store
             if depth:
                 yield from _iter_below(root, name + "/", depth - 1)
             continue
         try:
             told = entry.stat()
         except OSError as exc:
-            if exc.errno in {errno.ENOENT, errno.ELOOP}:  # gone meanwhile, or a link to nowhere
+            if exc.errno in _TO_NOWHERE:
                 continue
             raise
         if stat.S_ISREG(told.st_mode):
             yield name, told
+
+
+def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError as exc:
+        if exc.errno in _TO_NOWHERE:
+            return False
+        raise
 
 
 def stat_key(path: Path) -> StatKey:

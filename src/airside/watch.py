@@ -283,8 +283,10 @@ class Watcher:
         if places or any(sight.linked for sight in sights):  # a link may lead elsewhere now
             directory.scan_at = 0.0
         for sight in sights:
-            if found.directories.get(sight.path.parent) is not None:  # part of a layout directory
+            if not _is_listed(sight.path, found):
                 sight = replace(sight, key=None, absent=True)  # noqa: PLW2901 - as a scan says
+            elif sight.absent and sight.path in found.directories:  # it was a layout directory
+                directory.scan_at = 0.0
             hidden = sight.absent and (directory.hides(sight.path) or _in(sight.path, places))
             self._settler.saw(replace(sight, absent=False) if hidden else sight)
 
@@ -430,7 +432,9 @@ class Watcher:
         if tree is not None:
             self._settler.saw_inside(tree, now)
         if Mask.ISDIR in mask:
-            if tree is not None or is_candidate_directory(name):
+            if where / name in directory.others:
+                self._directories[where / name].scan_at = 0.0
+            elif tree is not None or is_candidate_directory(name):
                 directory.scan_at = 0.0
                 _SAW_DIRECTORY.get(mask & EVENTS, Settler.saw_change)(
                     self._settler, where / name, now
@@ -453,6 +457,11 @@ _SAW_TARGET: Mapping[int, Callable[[Settler, Path, float], None]] = {
 _SAW_DIRECTORY: Mapping[int, Callable[[Settler, Path, float], None]] = {
     Mask.MOVED_TO: Settler.saw_move,
 }
+
+
+def _is_listed(path: Path, found: Survey) -> bool:
+    """Whether a scan would tell of it: not in a layout directory, nor behind a link to one."""
+    return not found.directories or found.directories.get(path.parent, path) is None
 
 
 def _in(path: Path, places: Iterable[Path]) -> bool:

@@ -11,7 +11,7 @@ from airside.cli.main import main
 from airside.config import Limits
 from airside.importer import Outcome
 from airside.node import Node
-from airside.tree import is_archive_directory, stat_key
+from airside.tree import is_archive_directory, iter_directories, stat_key
 from support.images import (
     TestImage,
     docker_archive,
@@ -172,6 +172,20 @@ def test_blobs_may_be_links_to_a_shared_store(
     moved.symlink_to(tmp_path / "elsewhere")
     with node_at(tmp_path / "data") as node:
         assert _import(node, directory).state == "imported"
+
+
+def test_links_that_lead_nowhere_are_passed_over(
+    tmp_path: Path, layout: tuple[Path, TestImage]
+) -> None:
+    directory, image = layout
+    for where in (directory, directory / "blobs"):
+        (where / "absent").symlink_to("nothing")
+        (where / "below a file").symlink_to(directory / "oci-layout" / "x")
+        (where / "circle").symlink_to("circle")
+    with node_at(tmp_path / "data") as node:
+        assert _import(node, directory).state == "imported"
+        assert visible(node) == {NAME: image.manifest.digest}
+    assert {path.name for path in iter_directories(directory)} == {"layout", "blobs", "sha256"}
 
 
 def test_a_held_blob_is_hashed_and_not_written(tmp_path: Path) -> None:

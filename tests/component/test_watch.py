@@ -92,6 +92,20 @@ def test_a_rename_and_links_settle_without_a_wait(images, tmp_path):
     asyncio.run(scenario())
 
 
+def test_a_rename_as_sftp_servers_do_it_settles_when_it_is_quiet(images):
+    """A second name, then the first is deleted: nothing is left that tells of a link."""
+
+    async def scenario():
+        async with watching(images) as log:
+            (images / "a.tar.filepart").write_bytes(b"x")
+            (images / "a.tar").hardlink_to(images / "a.tar.filepart")
+            (images / "a.tar.filepart").unlink()
+            await log.has("a.tar")
+            await log.stays()
+
+    asyncio.run(scenario())
+
+
 def test_a_temporary_name_waits_for_its_rename(images):
     async def scenario():
         async with watching(images) as log:

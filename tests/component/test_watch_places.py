@@ -107,6 +107,25 @@ def test_a_deleted_tree_of_directories_is_a_removal_of_each_archive(images):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_directory_in_whose_place_is_something_else_takes_its_archives(images, tmp_path, kind):
+    async def scenario():
+        (images / "d").mkdir()
+        old(images / "d" / "a.tar")
+        await age()
+        async with watching(images) as log:
+            await log.has("a.tar")
+            (images / "d").rename(tmp_path / "elsewhere")
+            if kind == "file":
+                (images / "d").write_bytes(b"x")
+            else:  # not followed: only its target may be watched
+                (images / "d").symlink_to(tmp_path / "elsewhere")
+            await log.until(lambda: log.removed == ["a.tar"])
+            assert set(log.settled) == ({"a.tar", "d"} if kind == "file" else {"a.tar"})
+
+    asyncio.run(scenario())
+
+
 def test_hidden_and_unfinished_directories_are_not_looked_into(images):
     async def scenario():
         for name in (".snapshot", "copy.part", "lost+found", "good"):
@@ -151,6 +170,19 @@ def test_an_inner_watched_directory_has_its_own(images):
             await log.stays()
             (inner / "deep" / "deep.tar").unlink()
             await log.until(lambda: log.removed == ["deep.tar"])
+
+    asyncio.run(scenario())
+
+
+def test_an_inner_watched_directory_is_no_archive_of_the_outer_one(images, tmp_path):
+    async def scenario():
+        inner = images / "inner"
+        layout(tmp_path / "made")
+        async with watching(images, inner) as log:
+            (tmp_path / "made").rename(inner)
+            await log.until(lambda: log.watcher.describe()[1].mode == "inotify")
+            await log.stays()
+            assert log.batches == []
 
     asyncio.run(scenario())
 
@@ -260,6 +292,37 @@ def test_a_directory_becomes_a_layout_and_stops_being_one(images):
             (images / "d" / "index.json").unlink()
             await log.until(lambda: log.removed == ["a.tar", "d"])
             await log.until(lambda: log.settled[-1] == "a.tar")
+
+    asyncio.run(scenario())
+
+
+def test_a_layout_that_loses_its_only_mark_brings_what_is_in_it(images):
+    async def scenario():
+        (images / "d").mkdir()
+        (images / "d" / "manifest.json").write_text("[]")
+        old(images / "d" / "a.tar")
+        await age()
+        async with watching(images) as log:
+            await log.has("d")
+            await log.stays()  # all scans are over
+            (images / "d" / "manifest.json").unlink()
+            await log.has("d", "a.tar")
+            await log.until(lambda: log.removed == ["d"])
+
+    asyncio.run(scenario())
+
+
+def test_archives_deep_in_a_directory_are_removed_when_it_becomes_a_layout(images):
+    async def scenario():
+        deep = images / "d" / "1" / "2" / "3" / "4" / "5" / "6"
+        deep.mkdir(parents=True)
+        old(deep / "a.tar")
+        await age()
+        async with watching(images) as log:
+            await log.has("a.tar")
+            (images / "d" / "index.json").write_text("{}")
+            await log.has("a.tar", "d")
+            await log.until(lambda: log.removed == ["a.tar"])
 
     asyncio.run(scenario())
 

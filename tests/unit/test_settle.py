@@ -165,8 +165,14 @@ def test_a_new_link_does_not_wait(bench):
     assert bench.run(60) == [(0, "settled", A, key(mtime=0))]
 
 
-def test_a_new_file_is_left_to_its_close(bench):
+def test_a_new_name_of_a_file_that_lost_its_other_one_waits_until_it_is_quiet(bench):
     bench.files[A] = key(mtime=0)
+    bench.settler.saw_create(A, 0.0)
+    assert bench.run(60) == [(QUIET, "settled", A, key(mtime=0))]
+
+
+def test_a_new_empty_file_is_left_to_its_close(bench):
+    bench.files[A] = key(mtime=0, size=0)
     bench.settler.saw_create(A, 0.0)
     assert bench.run(60) == []
     assert bench.settler.tracked(DIR) == []
