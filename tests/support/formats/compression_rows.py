@@ -8,7 +8,7 @@ from support.formats.sources import one, packed
 from support.formats.workshop import Workshop
 from support.images import docker_archive, random_image
 
-SMALL, LARGE = 20_000, 2_500_000
+SMALL, MEDIUM, LARGE = 20_000, 800_000, 2_500_000
 """Bytes of a layer; an image has two. Parallel programs cut only what is larger."""
 
 
@@ -122,13 +122,13 @@ PROGRAMS: tuple[Program, ...] = (
     ("lz4-linked", "lz4", "`lz4 -9 -BD`", "lz4", LARGE, through("lz4", "-q", "-9", "-BD", "-c")),
     ("bsdtar-lz4", "lz4", "`bsdtar --lz4`", "bsdtar", SMALL, repack("bsdtar", "--lz4")),
     ("bzip2", "bzip2", "`bzip2`", "bzip2", SMALL, through("bzip2", "-c")),
-    ("lbzip2", "bzip2", "`lbzip2`", "lbzip2", LARGE, through("lbzip2", "-n2", "-c")),
+    ("lbzip2", "bzip2", "`lbzip2`", "lbzip2", MEDIUM, through("lbzip2", "-n2", "-c")),
     (
         "pbzip2",
         "bzip2",
         "`pbzip2`, several streams",
         "pbzip2",
-        LARGE,
+        MEDIUM,
         through("pbzip2", "-b3", "-p2", "-c", proof=STREAMS),
     ),
     ("bsdtar-bzip2", "bzip2", "`bsdtar --bzip2`", "bsdtar", SMALL, repack("bsdtar", "--bzip2")),
@@ -139,8 +139,8 @@ PROGRAMS: tuple[Program, ...] = (
         "xz",
         "`xz -T2`, several blocks",
         "xz",
-        LARGE,
-        through("xz", "-1", "-T2", "--block-size=1MiB", "-c", proof=BLOCKS),
+        MEDIUM,
+        through("xz", "-1", "-T2", "--block-size=512KiB", "-c", proof=BLOCKS),
     ),
     (
         "xz-large",

@@ -75,7 +75,7 @@ def _bsd(form: str) -> Sequence[str]:
 
 
 def _rows() -> list[Row]:
-    row = functools.partial(Row, table="tar", holds=ONE)
+    row = functools.partial(Row, table="tar", holds=ONE, containerd=False)
     found = [
         row(key=f"tar-{form}", made_by=f"GNU tar `--format={form}`", make=by_program(*_gnu(form)))
         for form in ("gnu", "ustar", "pax", "v7", "oldgnu")
