@@ -49,7 +49,7 @@ setup: .venv/ready
 setup-test: .venv/ready-test
 setup-fuzz: .venv/ready-fuzz
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml hatch_build.py $(wildcard src/airside/containerd/proto/*.proto)
 	scripts/setup-debian.sh run
 	scripts/make-venv.sh
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock

@@ -169,5 +169,16 @@ class ArchiveUnreadableError(UnavailableError):
     code = "archive_unreadable"
 
 
+class ContainerdError(UnavailableError):
+    """containerd is away or refused a call; `status` in the context is gRPC's name for it."""
+
+    code = "containerd"
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the call did not reach it, or not in time."""
+        return self.context.get("status") in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+
 class ConfigError(AirsideError):
     code = "config"

@@ -1,0 +1,1 @@
+"""containerd: the client, and publishing to it. Nothing else imports grpc."""

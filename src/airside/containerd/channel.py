@@ -1,0 +1,139 @@
+"""One connection to containerd: calls by their names, in a namespace and under a lease.
+
+Synchronous and safe to call from any thread. gRPC connects again by itself, with back-off; while
+containerd is away each call raises at once. Foreign errors are translated here, once:
+NOT_FOUND → NotFoundError, ALREADY_EXISTS → ConflictError, all others → ContainerdError.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from airside.errors import AirsideError, ConflictError, ContainerdError, NotFoundError
+
+CALL_SECONDS = 60.0
+"""The longest wait for an answer, where a call names no other."""
+_RECEIVE_BYTES = 64 * 1024 * 1024
+"""An answer's size: a list of 10,000 images is 8 MB."""
+_BACKOFF_MS = (100, 2000)
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class Channel:
+    """A channel to the socket of a containerd. Close it, or use it in `with`."""
+
+    def __init__(self, socket: str, namespace: str = "k8s.io") -> None:
+        self.socket, self.namespace = socket, namespace
+        self._channel = grpc.insecure_channel(
+            f"unix:{socket}",
+            options=[
+                ("grpc.max_receive_message_length", _RECEIVE_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.initial_reconnect_backoff_ms", _BACKOFF_MS[0]),
+                ("grpc.min_reconnect_backoff_ms", _BACKOFF_MS[0]),
+                ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS[1]),
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.default_authority", "localhost"),
+            ],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all calls and the connection."""
+        self._channel.close()
+
+    def call(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        lease: str = "",
+        namespace: str = "",
+        seconds: float = CALL_SECONDS,
+    ) -> Answer:
+        """Call `package.Service/Method` and give its answer."""
+        stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
+        with translated(method):
+            found: Answer = stub(
+                request, timeout=seconds, metadata=self._metadata(lease, namespace)
+            )
+        return found
+
+    def read(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        seconds: float | None = CALL_SECONDS,
+        namespace: str = "",
+    ) -> Iterator[Answer]:
+        """Call a method that streams its answers. Closing the iterator ends the call."""
+        stub = self._channel.unary_stream(f"/{method}", _bytes_of, answer.FromString)
+        call = stub(request, timeout=seconds, metadata=self._metadata("", namespace))
+        try:
+            with translated(method):
+                yield from call
+        finally:
+            call.cancel()
+
+    def write(
+        self,
+        method: str,
+        requests: Iterable[Message],
+        answer: type[Answer],
+        *,
+        lease: str = "",
+        seconds: float | None = CALL_SECONDS,
+    ) -> list[Answer]:
+        """Call a method that streams both ways; gives all its answers, read to the end."""
+        stub = self._channel.stream_stream(f"/{method}", _bytes_of, answer.FromString)
+        call = stub(iter(requests), timeout=seconds, metadata=self._metadata(lease, ""))
+        try:
+            with translated(method):
+                return list(call)
+        finally:
+            call.cancel()
+
+    def _metadata(self, lease: str, namespace: str) -> tuple[tuple[str, str], ...]:
+        found = (("containerd-namespace", namespace or self.namespace),)
+        return (*found, ("containerd-lease", lease)) if lease else found
+
+
+def _bytes_of(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+@contextlib.contextmanager
+def translated(method: str) -> Iterator[None]:
+    """Give a gRPC error as one of ours, saying which call failed and what containerd said."""
+    try:
+        yield
+    except grpc.RpcError as exc:
+        raise _translate(method, exc) from exc
+
+
+_CLASSES: dict[str, type[AirsideError]] = {
+    "NOT_FOUND": NotFoundError,
+    "ALREADY_EXISTS": ConflictError,
+}
+
+
+def _translate(method: str, exc: grpc.RpcError) -> AirsideError:
+    status = exc.code().name if isinstance(exc, grpc.Call) else "UNKNOWN"
+    details = (exc.details() or "") if isinstance(exc, grpc.Call) else str(exc)
+    service, _, name = method.rpartition("/")
+    call = f"{service.rpartition('.')[2]}.{name}"
+    error = _CLASSES.get(status, ContainerdError)
+    return error(f"containerd: {call}: {details or status}", status=status)

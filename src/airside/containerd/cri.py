@@ -1,0 +1,109 @@
+"""Kubernetes' side of containerd: CRI on the same socket, as kubelet and crictl use it.
+
+Absent where the CRI plugin is switched off: then calls raise ContainerdError with the status
+UNIMPLEMENTED. Thread-safe.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from airside.containerd.channel import CALL_SECONDS, Channel
+from airside.containerd.proto import cri_pb2
+
+IMAGE_SERVICE = "runtime.v1.ImageService"
+RUNTIME_SERVICE = "runtime.v1.RuntimeService"
+PULL_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CriImage:
+    """An image as `crictl images` shows it; size in bytes."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    size_bytes: int
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CriContainer:
+    """A container and the image ID that it was made from."""
+
+    id: str
+    image: str
+    image_id: str
+
+
+class Cri:
+    """CRI's calls that Airside needs."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def version(self) -> tuple[str, str]:
+        """(name, version) of the runtime behind CRI."""
+        answer = self._channel.call(
+            f"{RUNTIME_SERVICE}/Version", cri_pb2.VersionRequest(), cri_pb2.VersionResponse
+        )
+        return answer.runtime_name, answer.runtime_version.removeprefix("v")
+
+    def status(self) -> tuple[list[tuple[str, bool, str]], Mapping[str, str]]:
+        """Its conditions (type, whether it holds, message), and what it says verbosely."""
+        answer = self._channel.call(
+            f"{RUNTIME_SERVICE}/Status",
+            cri_pb2.StatusRequest(verbose=True),
+            cri_pb2.StatusResponse,
+        )
+        return [(c.type, c.status, c.message) for c in answer.status.conditions], dict(answer.info)
+
+    def images(self) -> list[CriImage]:
+        answer = self._channel.call(
+            f"{IMAGE_SERVICE}/ListImages",
+            cri_pb2.ListImagesRequest(),
+            cri_pb2.ListImagesResponse,
+        )
+        return [_image(image) for image in answer.images]
+
+    def image(self, name: str) -> CriImage | None:
+        request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
+        answer = self._channel.call(
+            f"{IMAGE_SERVICE}/ImageStatus", request, cri_pb2.ImageStatusResponse
+        )
+        return _image(answer.image) if answer.HasField("image") else None
+
+    def pull(self, name: str, *, seconds: float = PULL_SECONDS) -> str:
+        """Pull as kubelet does, with CRI's mirrors and credentials; gives the image ID."""
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        answer = self._channel.call(
+            f"{IMAGE_SERVICE}/PullImage", request, cri_pb2.PullImageResponse, seconds=seconds
+        )
+        return answer.image_ref
+
+    def remove_image(self, name: str) -> None:
+        request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=name))
+        self._channel.call(f"{IMAGE_SERVICE}/RemoveImage", request, cri_pb2.RemoveImageResponse)
+
+    def file_systems(self) -> list[tuple[str, int]]:
+        """(mount point, used bytes) of where images are unpacked; it names the snapshotter."""
+        answer = self._channel.call(
+            f"{IMAGE_SERVICE}/ImageFsInfo",
+            cri_pb2.ImageFsInfoRequest(),
+            cri_pb2.ImageFsInfoResponse,
+            seconds=CALL_SECONDS,
+        )
+        return [(f.fs_id.mountpoint, f.used_bytes.value) for f in answer.image_filesystems]
+
+    def containers(self) -> list[CriContainer]:
+        answer = self._channel.call(
+            f"{RUNTIME_SERVICE}/ListContainers",
+            cri_pb2.ListContainersRequest(),
+            cri_pb2.ListContainersResponse,
+        )
+        return [CriContainer(c.id, c.image.image, c.image_ref) for c in answer.containers]
+
+
+def _image(image: cri_pb2.Image) -> CriImage:
+    return CriImage(
+        image.id, tuple(image.repo_tags), tuple(image.repo_digests), image.size, image.pinned
+    )
