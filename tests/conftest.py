@@ -9,9 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support import containerd
+from support.debian import UnreachableError
 
 COMPONENT = Path(__file__).parent / "component"
 REQUIRED = os.environ.get("REQUIRE_COMPONENTS") == "1"
@@ -44,10 +48,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for program in marker.args:
             if shutil.which(program) is None:
-                reason = f"needs {program}, which is not installed (scripts/setup-debian.sh test)"
-                if REQUIRED:
-                    pytest.fail(f"REQUIRE_COMPONENTS=1: {reason}", pytrace=False)
-                pytest.skip(reason)
+                _absent(f"needs {program}, which is not installed (scripts/setup-debian.sh test)")
+
+
+def _absent(reason: str) -> NoReturn:
+    if REQUIRED:
+        pytest.fail(f"REQUIRE_COMPONENTS=1: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", params=containerd.VERSIONS)
+def containerd_version(request: pytest.FixtureRequest) -> str:
+    """Each version of containerd that is tested: its programs are here, and we may run them."""
+    if os.geteuid() != 0:
+        _absent("containerd needs root")
+    try:
+        containerd.programs_of(request.param)
+    except UnreachableError as exc:
+        _absent(str(exc))
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -1,45 +1,302 @@
-"""A containerd of our own, installed or unpacked, on a directory of its own. Needs root."""
+"""A containerd of our own, of three versions, on a directory of its own. Needs root.
+
+The installed one is used where it is of the version asked for, else Debian's package of it is
+unpacked. Every wait is bounded. It dies with the test's process, and leaving the `with` block ends
+it, its shims and their containers, and removes what it held. It has its own mount namespace, into
+which the host's mounts propagate but not back, so that none of its mounts stays either.
+"""
 
 import contextlib
+import ctypes
+import dataclasses
+import functools
+import os
+import re
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from support import cni, containerd_config, debian, remains
+from support.containerd_config import Options, Snapshotter
+
+SUITES = {"1.6": "bookworm", "1.7": "trixie", "2.1": "forky"}
+VERSIONS = tuple(SUITES)
+"""What is tested, by the Debian release that has it."""
 
 START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+CTR_SECONDS = 60.0
+POLL_SECONDS = 0.01
+LONGEST_SOCKET = 100
+"""unix(7) has 107 bytes; containerd appends `.ttrpc`."""
 
-Ctr = Callable[..., "subprocess.CompletedProcess[str]"]
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWNS = 0x00020000
+_MS_REC_SLAVE = 0x4000 | 0x80000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-@contextlib.contextmanager
-def containerd(root: Path | None = None) -> Iterator[Ctr]:
-    """Run containerd, as installed or of a package unpacked in `root`; gives `ctr` on it."""
-    programs = [str(root / "usr/bin" / name) if root else name for name in ("containerd", "ctr")]
-    with tempfile.TemporaryDirectory(prefix="airside-ctrd-", dir="/tmp") as directory:
-        home = Path(directory)
-        config = home / "config.toml"
-        config.write_text(
-            f'version = 2\nroot = "{home}/root"\nstate = "{home}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
-            f'[grpc]\naddress = "{home}/c.sock"\n'
-        )
+class Containerd:
+    """One containerd. Started by `with` or `start()`; may be started again after it ended.
 
-        def ctr(*args: object) -> "subprocess.CompletedProcess[str]":
-            command = [programs[1], "-a", str(home / "c.sock"), *map(str, args)]
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    `version`: of `VERSIONS`; the installed one, whatever it is, without. `directory`: where all of
+    it lies, for instance on the file system of an agent's data; without, a new one in /var/tmp.
+    `options`: see `Options`. `environ`: over the process's own. Raises UnreachableError.
+    """
 
-        with (home / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs[0], "--config", str(config)], stdout=log, stderr=log
+    def __init__(
+        self,
+        version: str | None = None,
+        directory: Path | None = None,
+        *,
+        options: Options | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.programs = programs_of(version)
+        self.version = version_in(self.programs)
+        self._stack = contextlib.ExitStack()
+        self.home = directory or self._temporary("/var/tmp")
+        self.socket = self.home / "c.sock"
+        if len(os.fsencode(self.socket)) > LONGEST_SOCKET:
+            self.socket = self._temporary("/tmp") / "c.sock"
+        self.environ = {**os.environ, **(environ or {})}
+        self.environ["PATH"] = os.pathsep.join([str(self.programs), os.environ["PATH"]])
+        self.options = options or Options()
+        if self.options.snapshotter is None:
+            best: Snapshotter = "overlayfs" if overlays_work(self.home) else "native"
+            self.options = dataclasses.replace(self.options, snapshotter=best)
+        self.log_path = self.home / "log"
+        self._log_start = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _temporary(self, parent: str) -> Path:
+        made = tempfile.TemporaryDirectory(prefix="airside-ctrd-", dir=parent)
+        return Path(self._stack.enter_context(made))
+
+    # its places
+
+    @property
+    def root(self) -> Path:
+        return self.home / "root"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    @property
+    def content_root(self) -> Path:
+        """Where `blobs/sha256` is, once there is a blob."""
+        return self.root / "io.containerd.content.v1.content"
+
+    @property
+    def hosts(self) -> Path:
+        """The directory of `<registry>/hosts.toml`, read at each pull."""
+        return self.home / "certs.d"
+
+    # its life
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(f"containerd's log ends:\n{self.log[-3000:]}")
+        self.close()
+
+    def start(self) -> Self:
+        """Start the process, and wait until it serves, CRI too."""
+        assert not self.is_running
+        for path in (self.root, self.state, self.home / "temp", self.home / "cni", self.hosts):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        cni.write_network(self.home / "cni")
+        config = self.home / "config.toml"
+        text = containerd_config.written(self.version, self.home, self.socket, self.options)
+        config.write_text(text)
+        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # ended by kill() and stop()
+                [self.programs / "containerd", "--config", config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environ,
+                preexec_fn=_alone,  # noqa: PLW1509 - it only makes system calls
             )
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while ctr("version").returncode:
-                assert process.poll() is None, (home / "log").read_text()
-                assert time.monotonic() < deadline, (home / "log").read_text()
-                time.sleep(0.05)
-            yield ctr
+            self._wait_booted()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _wait_booted(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while "containerd successfully booted" not in self.log:
+            assert self.is_running, f"containerd ended at its start:\n{self.log[-3000:]}"
+            assert time.monotonic() < deadline, f"not within {START_SECONDS} s:\n{self.log[-3000:]}"
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM. Containers run on, as they do when the service is stopped."""
+        assert self.is_running, f"containerd ended by itself:\n{self.log[-3000:]}"
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"no end after SIGTERM:\n{self.log[-3000:]}") from None
+        assert code == 0, f"exit code {code} after SIGTERM:\n{self.log[-3000:]}"
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens if it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+
+    def restart(self) -> Self:
+        self.stop()
+        return self.start()
+
+    def wipe(self) -> Self:
+        """Stop it, delete all that it holds, and start it again."""
+        self.stop()
+        self._empty()
+        return self.start()
+
+    def close(self) -> None:
+        """End it and its containers, delete what it holds. A directory that was given stays."""
+        self.kill()
+        try:
+            self._empty()
         finally:
-            process.terminate()
-            process.wait(10)
+            self._stack.close()
+
+    def _empty(self) -> None:
+        remains.end_shims(self.socket)
+        for path in remains.shim_sockets(self.state):
+            path.unlink(missing_ok=True)
+        remains.unmount_below(self.home)
+        for path in (self.root, self.state, self.home / "runc", self.home / "temp"):
+            if path.exists():
+                shutil.rmtree(path)
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What was logged since the last start."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
+        return ""
+
+    # its command line
+
+    def ctr(
+        self, *words: object, namespace: str = "k8s.io", seconds: float = CTR_SECONDS
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `ctr` of the same version; the caller judges the exit status."""
+        command = [self.programs / "ctr", "-a", self.socket, "-n", namespace, *words]
+        return subprocess.run(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=self.environ,
+        )
+
+    def did(self, *words: object, namespace: str = "k8s.io") -> str:
+        """Run `ctr`, which must end well; gives its standard output."""
+        done = self.ctr(*words, namespace=namespace)
+        assert done.returncode == 0, f"ctr {words}: {done.stderr}"
+        return done.stdout
+
+    @functools.cached_property
+    def local(self) -> tuple[str, ...]:
+        """The flag of `ctr images import`, `pull` and `export` to work as versions before 2 do."""
+        return ("--local",) if "--local" in self.did("images", "import", "--help") else ()
+
+    def run_container(
+        self, image: str, name: str, *words: object, flags: tuple[object, ...] = ("--rm",)
+    ) -> "subprocess.CompletedProcess[str]":
+        """`ctr run` with runc's and the FIFOs' files in our directory."""
+        ours = ("--fifo-dir", self.home / "fifo", "--runc-root", self.home / "runc")
+        snapshotter = ("--snapshotter", self.options.snapshotter)
+        return self.ctr("run", *flags, *ours, *snapshotter, image, name, *words)
+
+    def collect(self) -> None:
+        """Have garbage collected, and wait for the end of it."""
+        self.did("leases", "create", "--id", "collect")
+        self.did("leases", "delete", "--sync", "collect")
+
+
+def programs_of(version: str | None) -> Path:
+    """The directory of containerd, its shim and ctr of a version. Raises UnreachableError.
+
+    Debian's release may have gone on to a later minor version, which then takes its place.
+    """
+    installed = shutil.which("containerd")
+    if installed and version in (None, version_in(Path(installed).parent)):
+        return Path(installed).parent
+    if version is None:
+        raise debian.UnreachableError("containerd is not installed")
+    found = debian.unpacked(SUITES[version], "containerd") / "usr/bin"
+    if _numbers(version_in(found)) < _numbers(version):
+        raise debian.UnreachableError(f"{found} is containerd {version_in(found)}, not {version}")
+    return found
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+@functools.cache
+def version_in(directory: Path) -> str:
+    """Major and minor number of the containerd there. Raises UnreachableError."""
+    command = [directory / "containerd", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CTR_SECONDS)
+    found = re.search(r" v?(\d+\.\d+)\.\d+", done.stdout)
+    if found is None:
+        raise debian.UnreachableError(f"{command[0]} does not run here: {done.stderr.strip()}")
+    return found[1]
+
+
+def overlays_work(directory: Path) -> bool:
+    """Whether an overlay can be mounted there: not on another overlay, nor on some networks'."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory) as made:
+        places = {name: Path(made, name) for name in ("lowerdir", "upperdir", "workdir", "on")}
+        for path in places.values():
+            path.mkdir()
+        target = places.pop("on")
+        options = ",".join(f"{name}={path}" for name, path in places.items())
+        command = ["unshare", "--mount", "mount", "-t", "overlay", "none", "-o", options, target]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=CTR_SECONDS)
+        return done.returncode == 0
+
+
+def _alone() -> None:
+    """In the child: die with the parent; mounts that are made from here on are its own."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC_SLAVE, None):
+        raise OSError(ctypes.get_errno(), "cannot have a mount namespace")

@@ -1,4 +1,7 @@
-"""An agent per test, or one for a module whose tests only add archives; a judge of damage."""
+"""An agent per test, or one for a module whose tests only add archives; so for containerd.
+
+And a judge of damage.
+"""
 
 import os
 import tempfile
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.agent import Agent
+from support.containerd import Containerd
 from support.damage import Judge
 
 
@@ -27,6 +31,22 @@ def _running(directory: Path) -> Iterator[Agent]:
     (directory / "images").mkdir()
     with Agent(directory / "images", directory / "data") as agent:
         yield agent
+
+
+@pytest.fixture
+def containerd(containerd_version: str, tmp_path: Path) -> Iterator[Containerd]:
+    """An empty containerd of each version, on the file system of `tmp_path`."""
+    with Containerd(containerd_version, tmp_path / "containerd") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_containerd(
+    containerd_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Containerd]:
+    """One of each version for all tests of a module."""
+    with Containerd(containerd_version, tmp_path_factory.mktemp("containerd")) as made:
+        yield made
 
 
 @pytest.fixture

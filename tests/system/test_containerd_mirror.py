@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from airside.archive.sample import MESSAGE, write_sample
+from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from support.agent import Agent
-from support.containerd import containerd
+from support.containerd import Containerd
 
 pytestmark = [
     pytest.mark.system,
@@ -34,13 +34,11 @@ def mirrored(tmp_path):
 
 def test_container_runs_from_a_dropped_archive(mirrored):
     agent, hosts = mirrored
-    with containerd() as ctr:
-        flags = ("--hosts-dir", hosts, "--snapshotter", "native")
-        pulled = ctr("images", "pull", *flags, "docker.io/airside/hello:1")
-        assert pulled.returncode == 0, pulled.stderr
-        listed = ctr("images", "ls").stdout
-        assert agent.images()["docker.io/airside/hello:1"]["digest"] in listed
-        ran = ctr("run", "--rm", "--snapshotter", "native", "docker.io/airside/hello:1", "hello")
+    with Containerd() as containerd:
+        flags = ("--hosts-dir", hosts, "--snapshotter", containerd.options.snapshotter)
+        containerd.did("images", "pull", *flags, SAMPLE_NAME)
+        assert agent.images()[SAMPLE_NAME]["digest"] in containerd.did("images", "ls")
+        ran = containerd.run_container(SAMPLE_NAME, "hello")
         assert ran.stdout.encode() == MESSAGE, ran.stderr
 
 

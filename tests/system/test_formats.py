@@ -145,10 +145,9 @@ def check_containerd(shop: Workshop, row: Row, made: Path, contents: Contents) -
 
     What has no name it does not keep.
     """
-    flags = ["--all-platforms", "--no-unpack"]
-    done = shop.ctr("-n", row.key, "images", "import", *flags, *shop.local, made)
-    assert done.returncode == 0, done.stderr
-    listed = shop.ctr("-n", row.key, "images", "ls").stdout.splitlines()[1:]
+    flags = ["--all-platforms", "--no-unpack", *shop.containerd.local]
+    shop.containerd.did("images", "import", *flags, made, namespace=row.key)
+    listed = shop.containerd.did("images", "ls", namespace=row.key).splitlines()[1:]
     images = {line.split()[0]: line.split()[2] for line in listed}
     assert {k: v for k, v in images.items() if not k.startswith("import-")} == contents.names
 

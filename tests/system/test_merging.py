@@ -9,7 +9,7 @@ import pytest
 
 from airside.oci.digest import Digest
 from support.agent import Agent
-from support.containerd import containerd
+from support.containerd import Containerd
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
 from support.skopeo import pull
 
@@ -108,14 +108,13 @@ def test_containerd_takes_of_the_merged_tag_what_it_is_told(tmp_path: Path) -> N
     images.mkdir()
     for each in PLATFORMS:
         _archive(images, each, "x")
-    with Agent(images, tmp_path / "data") as agent, containerd() as ctr:
+    with Agent(images, tmp_path / "data") as agent, Containerd() as containerd:
         agent.wait_imported(*images.iterdir())
         name = f"{agent.registry}/{NAME}:x"
         for arch, platform in PLATFORMS.items():
             words = ["content", "fetch", "--plain-http", f"--platform={platform}", name]
-            done = ctr("-n", arch, *words)
-            assert done.returncode == 0, done.stderr
-            held = set(ctr("-n", arch, "content", "ls", "-q").stdout.split())
+            containerd.did(*words, namespace=arch)
+            held = set(containerd.did("content", "ls", "-q", namespace=arch).split())
             wanted = {str(blob.digest) for blob in _image(arch).blobs}
             assert held == {*wanted, _digest(agent, "x")}
 

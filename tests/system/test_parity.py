@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from airside.oci.model import DOCKER_LAYER_GZIP
-from support.containerd import containerd
+from support.containerd import Containerd
 from support.images import (
     TestLayer,
     docker_archive,
@@ -109,25 +109,22 @@ ONLY_OURS = {"legacy", "hybrid-null-index", "oci-no-layout-file", "oci-sparse"}
 # containerd's side
 
 
-def import_into_containerd(ctr, name, path):
+def import_into_containerd(containerd, name, path):
     """Reference → digest after an import into a namespace of its own."""
-    flags = ["--all-platforms", "--no-unpack"]
-    if "--local" in ctr("images", "import", "--help").stdout:
-        flags.append("--local")
-    ctr("-n", name, "images", "import", *flags, path)
-    listed = ctr("-n", name, "images", "ls")
-    assert listed.returncode == 0, listed.stderr
-    rows = [line.split() for line in listed.stdout.splitlines()[1:]]
+    flags = ["--all-platforms", "--no-unpack", *containerd.local]
+    containerd.ctr("images", "import", *flags, path, namespace=name)  # of some there is no image
+    listed = containerd.did("images", "ls", namespace=name)
+    rows = [line.split() for line in listed.splitlines()[1:]]
     return {row[0]: row[2] for row in rows}
 
 
 def record(directory):
     table = {}
-    with containerd() as ctr:
+    with Containerd() as containerd:
         for name, make in CASES.items():
             path = Path(directory) / f"{name}.tar"
             make(path)
-            table[name] = import_into_containerd(ctr, name, path)
+            table[name] = import_into_containerd(containerd, name, path)
     return table
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from support.containerd import Ctr
+from support.containerd import Containerd
 from support.formats.row import Make, Row, name_of
 from support.formats.sources import (
     PLATFORMS,
@@ -120,7 +120,9 @@ def by_ctr(*flags: str, suite: str = "") -> Make:
 
     def make(shop: Workshop, directory: Path, key: str) -> Path:
         source = by_skopeo_all(shop, directory, key)
-        return _exported(shop.ctr_of(suite), source, directory / "out", key, flags, [name_of(key)])
+        return _exported(
+            shop.containerd_of(suite), source, directory / "out", key, flags, [name_of(key)]
+        )
 
     return make
 
@@ -129,20 +131,18 @@ def by_ctr_several(shop: Workshop, directory: Path, key: str) -> Path:
     source = directory / "pair.tar"
     oci_archive(source, pair(key))
     names = [name_of(key), f"docker.io/acme/{key}:latest", name_of(key, 2)]
-    return _exported(shop.ctr, source, directory / "out", key, (), names)
+    return _exported(shop.containerd, source, directory / "out", key, (), names)
 
 
 def _exported(
-    ctr: Ctr, source: Path, out: Path, key: str, flags: Sequence[str], names: Sequence[str]
+    made: Containerd, source: Path, out: Path, key: str, flags: Sequence[str], names: Sequence[str]
 ) -> Path:
     """Imported into a namespace of its own, and exported again as users do."""
-    local = ["--local"] if "--local" in ctr("images", "import", "--help").stdout else []
     for words in (
-        ["import", "--all-platforms", "--no-unpack", *local, source],
+        ["import", "--all-platforms", "--no-unpack", *made.local, source],
         ["export", *flags, out, *names],
     ):
-        done = ctr("-n", f"export-{key}", "images", *words)
-        assert done.returncode == 0, done.stderr
+        made.did("images", *words, namespace=f"export-{key}")
     return out
 
 

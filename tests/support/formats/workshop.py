@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support import debian
-from support.containerd import Ctr, containerd
+from support.containerd import SUITES, Containerd
 from support.docker import Docker, docker
 from support.skopeo import run
 
@@ -50,13 +50,9 @@ class Workshop:
         self.buildah("build", "--isolation=chroot", *flags, context)
 
     @functools.cached_property
-    def ctr(self) -> Ctr:
-        return self._stack.enter_context(containerd())
-
-    @functools.cached_property
-    def local(self) -> list[str]:
-        """The flag of `ctr images import` without which containerd 2 leaves it to its service."""
-        return ["--local"] if "--local" in self.ctr("images", "import", "--help").stdout else []
+    def containerd(self) -> Containerd:
+        """The installed one."""
+        return self._stack.enter_context(Containerd())
 
     @functools.cached_property
     def registry(self) -> str:
@@ -66,11 +62,12 @@ class Workshop:
     # what other Debian suites have
 
     @functools.cache  # noqa: B019 - there is one workshop
-    def ctr_of(self, suite: str) -> Ctr:
-        """`ctr` on the containerd of a suite; on the installed one without."""
+    def containerd_of(self, suite: str) -> Containerd:
+        """The containerd of a suite; the installed one without."""
         if not suite:
-            return self.ctr
-        return self._stack.enter_context(containerd(debian.unpacked(suite, "containerd")))
+            return self.containerd
+        [version] = [version for version, its in SUITES.items() if its == suite]
+        return self._stack.enter_context(Containerd(version))
 
     def program(self, suite: str, package: str) -> Path:
         """The program that is named as its package."""
