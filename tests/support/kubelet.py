@@ -1,0 +1,192 @@
+"""What kubelet does with CRI, as far as images matter: pull policies, pods, their containers.
+
+Airside's own `Cri` asks for images. A pod is one sandbox with one container. Needs the sandbox
+image in the containerd: `import_pause`.
+"""
+
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import grpc
+
+from airside.containerd.channel import Channel
+from airside.containerd.cri import RUNTIME_SERVICE, Cri, CriImage
+from airside.errors import ContainerdError
+from support.containerd import Containerd
+from support.pause import write_pause
+
+pods: Any = grpc.protos("support/pods.proto")
+
+Policy = Literal["Never", "IfNotPresent", "Always"]
+
+READY_SECONDS = 20.0
+SEEN_SECONDS = 10.0
+EXIT_SECONDS = 30.0
+PULL_SECONDS = 60.0
+POLL_SECONDS = 0.02
+LOG = "main.log"
+_NODE, _POD = 2, 0
+_RUNNING, _EXITED = 1, 2
+
+
+class ImageNeverPullError(Exception):
+    """kubelet's ErrImageNeverPull: not present, and the policy is Never."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One that was started: ids of its sandbox and container, the container's image and log."""
+
+    sandbox: str
+    container: str
+    image_id: str
+    log_path: Path
+
+    @property
+    def output(self) -> str:
+        """What it wrote so far. A line of CRI's log: time, stream, F(ull) or P(artial), text."""
+        lines = self.log_path.read_text().splitlines()
+        return "".join(line.split(" ", 3)[3] + "\n" for line in lines)
+
+
+class Kubelet:
+    """At one containerd; use it in `with`. Pods that are left are removed at its end."""
+
+    def __init__(self, containerd: Containerd) -> None:
+        self._containerd = containerd
+        self._channel = Channel(str(containerd.socket))
+        self.cri = Cri(self._channel)
+        self._pods: list[Pod] = []
+
+    def __enter__(self) -> Self:
+        self.wait_ready()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            for pod in list(self._pods) if kind is None else ():
+                self.remove(pod)
+        finally:
+            self._channel.close()
+
+    def wait_ready(self) -> None:
+        """Wait until CRI answers: after a start it first recovers its state."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                self.cri.images()
+            except ContainerdError:
+                assert time.monotonic() < deadline, self._containerd.log[-3000:]
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    # images
+
+    def wait_image(self, name: str, judge: Callable[[CriImage], bool] | None = None) -> CriImage:
+        """The image as CRI knows it, once it is as judged: CRI follows containerd's events."""
+        deadline = time.monotonic() + SEEN_SECONDS
+        while (found := self.cri.image(name)) is None or not (judge is None or judge(found)):
+            assert time.monotonic() < deadline, found
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def image_id(self, image: str, policy: Policy) -> str:
+        """Have the image as the policy says; gives its ID. Raises ImageNeverPullError."""
+        found = self.cri.image(image)
+        if found and policy != "Always":
+            return found.id
+        if policy == "Never":
+            raise ImageNeverPullError(image)
+        return self.cri.pull(image, seconds=PULL_SECONDS)
+
+    # pods
+
+    def start(self, image: str, *, policy: Policy = "Never", node_network: bool = False) -> Pod:
+        """Start a pod of its container's own command.
+
+        Without `node_network` its network namespace has no interface but `lo`.
+        """
+        image_id = self.image_id(image, policy)
+        security = {"namespace_options": {"network": _NODE if node_network else _POD}}
+        config = self._sandbox_config(security)
+        sandbox = self._ask("RunPodSandbox", pods.RunPodSandboxRequest(config=config))
+        request = pods.CreateContainerRequest(
+            pod_sandbox_id=sandbox.pod_sandbox_id,
+            config={
+                "metadata": {"name": "main"},
+                "image": {"image": image_id},
+                "log_path": LOG,
+                "linux": {"security_context": security},
+            },
+            sandbox_config=config,
+        )
+        container = self._ask("CreateContainer", request)
+        log_path = Path(config.log_directory, LOG)
+        pod = Pod(sandbox.pod_sandbox_id, container.container_id, image_id, log_path)
+        self._pods.append(pod)
+        self._ask("StartContainer", pods.ContainerRequest(container_id=pod.container))
+        return pod
+
+    def _sandbox_config(self, security: dict[str, Any]) -> Any:
+        name = f"pod-{uuid.uuid4()}"
+        logs = self._containerd.home / "pods" / name
+        logs.mkdir(parents=True)
+        return pods.PodSandboxConfig(
+            metadata={"name": name, "uid": name, "namespace": "default"},
+            log_directory=str(logs),
+            linux={"security_context": security},
+        )
+
+    def run(self, image: str, *, policy: Policy = "Never", node_network: bool = False) -> str:
+        """Start a pod, wait for its good end, remove it; gives what it wrote."""
+        pod = self.start(image, policy=policy, node_network=node_network)
+        code = self.wait(pod)
+        output = pod.output
+        assert code == 0, f"exit code {code}: {output}"
+        self.remove(pod)
+        return output
+
+    def wait(self, pod: Pod) -> int:
+        """Wait until its container ended; gives the exit code."""
+        deadline = time.monotonic() + EXIT_SECONDS
+        while (status := self._status(pod).status).state != _EXITED:
+            assert time.monotonic() < deadline, f"no end after {EXIT_SECONDS} s: {status}"
+            time.sleep(POLL_SECONDS)
+        return int(status.exit_code)
+
+    def is_running(self, pod: Pod) -> bool:
+        return bool(self._status(pod).status.state == _RUNNING)
+
+    def pid(self, pod: Pod) -> int:
+        """Of its container's first process."""
+        return int(json.loads(self._status(pod).info["info"])["pid"])
+
+    def remove(self, pod: Pod) -> None:
+        """Stop and remove it, with its container."""
+        self._pods.remove(pod)
+        request = pods.PodSandboxRequest(pod_sandbox_id=pod.sandbox)
+        self._ask("StopPodSandbox", request)
+        self._ask("RemovePodSandbox", request)
+
+    def _status(self, pod: Pod) -> Any:
+        request = pods.ContainerStatusRequest(container_id=pod.container, verbose=True)
+        return self._ask("ContainerStatus", request)
+
+    def _ask(self, method: str, request: Any) -> Any:
+        answer = getattr(pods, f"{method}Response", pods.Empty)
+        return self._channel.call(f"{RUNTIME_SERVICE}/{method}", request, answer)
+
+
+def import_pause(containerd: Containerd) -> None:
+    """Have the sandbox image there, as a node has it before its first pod."""
+    with tempfile.TemporaryDirectory(dir=containerd.home) as directory:
+        archive = Path(directory, "pause.tar")
+        write_pause(archive, containerd.options.sandbox_image)
+        containerd.did("images", "import", *containerd.local, "--no-unpack", archive)
