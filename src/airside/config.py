@@ -8,7 +8,7 @@ Limits that guard against hostile archives are in `Limits`.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,9 +63,26 @@ class Settings:
     data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
     listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
     runtime: tuple[str, ...] = _setting(
-        ("auto",), "", "auto or none: nothing is published to containerd yet"
+        ("auto",), "", "auto, none, or the sockets of containerd that images are published to"
     )
-    namespace: str = _setting("k8s.io", "", "namespace of containerd; not used yet")
+    namespace: str = _setting("k8s.io", "", "namespace of containerd")
+    unpack: str = _setting(
+        "node-platform", "node-platform|never", "whether images are unpacked when published"
+    )
+    snapshotter: str = _setting("", "", "unpacks images; empty: the one that CRI uses")
+    extra_registries: tuple[str, ...] = _setting(
+        (), "hosts", "each image gets its name in these registries too"
+    )
+    rewrite: tuple[str, ...] = _setting(
+        (), "FROM=TO", "names in containerd: a prefix and what stands in its place"
+    )
+    conflict: str = _setting(
+        "ours", "ours|theirs", "whose a name is that somebody else points at another image"
+    )
+    respect_rmi: bool = _setting(
+        False, "true|false", "what was removed from containerd stays removed"
+    )
+    read_through: bool = _setting(True, "true|false", "what only containerd holds is served too")
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
     log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
     verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
@@ -108,9 +125,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "verify": ("full", "names"),
     "verify_diff_ids": ("auto", "always", "never"),
     "on_removal": ("unpin", "delete", "keep"),
+    "unpack": ("node-platform", "never"),
+    "conflict": ("ours", "theirs"),
 }
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
+_LISTS = ("images", "runtime", "extra_registries", "rewrite")
 _PERIODS = ("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds")
 _PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?\Z", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
@@ -186,7 +206,7 @@ def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
         key = name.removeprefix("AIRSIDE_").lower()
         if key.startswith("limits_"):
             found.setdefault("limits", {})[key.removeprefix("limits_")] = text
-        elif key in {"images", "runtime"}:
+        elif key in _LISTS:
             found[key] = tuple(part for part in text.split(":" if key == "images" else ",") if part)
         else:
             found[key] = text
@@ -210,15 +230,10 @@ def _convert(key: str, raw: Any, where: str) -> Any:
     if key == "images":
         return tuple(_watched(item, where) for item in _listed(raw, where))
     default = {f.name: f.default for f in fields(Settings)}[key]
-    if isinstance(default, Path):
-        return Path(_text(raw, where)).absolute()
-    if isinstance(default, float):
-        return _seconds(raw, where)
-    if isinstance(default, int):
-        return _integer(raw, where)
     if isinstance(default, tuple):
         return tuple(_text(item, where) for item in _listed(raw, where))
-    return _choice(key, _text(raw, where), where)
+    convert = _CONVERSIONS.get(type(default))
+    return convert(raw, where) if convert else _choice(key, _text(raw, where), where)
 
 
 def _listed(raw: Any, where: str) -> list[Any]:
@@ -251,6 +266,14 @@ def _integer(raw: Any, where: str) -> int:
     return raw
 
 
+def _boolean(raw: Any, where: str) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if raw not in {"true", "false"}:
+        raise ConfigError(f"{where}: must be true or false, found {raw!r:.80}")
+    return bool(raw == "true")
+
+
 def _seconds(raw: Any, where: str) -> float:
     try:
         value = float(raw)
@@ -259,6 +282,18 @@ def _seconds(raw: Any, where: str) -> float:
     if isinstance(raw, bool) or not 0 <= value < float("inf"):
         raise ConfigError(f"{where}: must be a number of seconds, found {raw!r}")
     return value
+
+
+def _path(raw: Any, where: str) -> Path:
+    return Path(_text(raw, where)).absolute()
+
+
+_CONVERSIONS: Mapping[type, Callable[[Any, str], Any]] = {
+    type(Path()): _path,
+    bool: _boolean,
+    int: _integer,
+    float: _seconds,
+}
 
 
 def _watched(raw: Any, where: str) -> WatchedDirectory:

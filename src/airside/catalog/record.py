@@ -26,6 +26,7 @@ from airside.catalog.documents import (
 from airside.catalog.events import record_event
 from airside.catalog.garbage import Collection, collect, expire_tags, forget_sources
 from airside.catalog.model import ClaimedName, Import, IndexChanges, RestoredTag, TagMove
+from airside.catalog.publications import Publications
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.view import CatalogView
 from airside.errors import NotFoundError
@@ -46,6 +47,7 @@ class Catalog(CatalogView):
     def __init__(self, path: Path, hold: Hold) -> None:
         self._hold = hold
         self._writer = Writer(path)
+        self.publications = Publications(self._writer)
         self._fill_parts()
         self._keep_sequence()
         self._writer.watch_changes()

@@ -24,6 +24,13 @@ from airside.catalog.model import (
     SourceRow,
     name_of,
 )
+from airside.catalog.publications import (
+    PublicationRow,
+    TagState,
+    list_intents,
+    list_publications,
+    list_tags,
+)
 from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
@@ -231,6 +238,18 @@ class CatalogView:
     def images(self) -> list[ImageRow]:
         """All names that can be pulled, sorted; unnamed documents at the end."""
         return list_images(self._readers)
+
+    def tag_states(self) -> list[TagState]:
+        """All tags as they are now, for publishing."""
+        return list_tags(self._readers)
+
+    def published(self, runtime: str | None = None) -> list[PublicationRow]:
+        """What is known of the tags in one runtime, or in all."""
+        return list_publications(self._readers, runtime)
+
+    def intents(self, runtime: str) -> list[tuple[str, str]]:
+        """(target, digest) of links into a runtime that an interrupted publish may have left."""
+        return list_intents(self._readers, runtime)
 
     def generations(self) -> dict[tuple[Repository, str], list[Generation]]:
         """The versions kept of each tag, the current one first."""

@@ -1,0 +1,174 @@
+"""What was published to the runtimes, and what is about to be linked into them.
+
+`publication`: one row for each runtime and tag. `intent`: links that a publish under way makes in
+a content directory; what an interrupted one left is found by them.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from airside.catalog.database import Readers, Writer
+from airside.catalog.events import record_event
+
+_WANTED = (
+    "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
+    " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
+    " JOIN document d ON d.digest = t.digest ORDER BY r.host, r.path, t.name"
+)
+_BEHIND = (
+    "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
+    " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
+    " WHERE s.state != 'removed' AND c.tag != '' ORDER BY s.path"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TagState:
+    """A tag as it is now: what a runtime is to be told."""
+
+    host: str
+    path: str
+    tag: str
+    digest: str
+    media_type: str
+    artifact_type: str
+    sequence: int
+    backed: bool
+    archives: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.host}/{self.path}:{self.tag}" if self.host else f"{self.path}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationRow:
+    """What is known of a tag in a runtime. `state`: see `airside.publisher`."""
+
+    runtime: str
+    reference: str
+    digest: str
+    state: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+    at: float = 0.0
+
+
+def list_tags(readers: Readers) -> list[TagState]:
+    """All tags, with the present archives that say something of them."""
+    behind: dict[tuple[str, str, str], list[str]] = {}
+    for r in readers.rows(_BEHIND):
+        behind.setdefault((r["host"], r["repository"], r["tag"]), []).append(r["path"])
+    return [
+        TagState(
+            r["host"],
+            r["path"],
+            r["name"],
+            r["digest"],
+            r["media_type"],
+            r["artifact_type"],
+            r["sequence"],
+            r["unbacked_since"] is None,
+            tuple(behind.get((r["host"], r["path"], r["name"]), ())),
+        )
+        for r in readers.rows(_WANTED)
+    ]
+
+
+def list_publications(readers: Readers, runtime: str | None = None) -> list[PublicationRow]:
+    """By runtime and reference; of one runtime or of all."""
+    where, values = ("WHERE runtime = ?", (runtime,)) if runtime is not None else ("", ())
+    rows = readers.rows(
+        f"SELECT * FROM publication {where} ORDER BY runtime, reference",  # noqa: S608
+        *values,
+    )
+    return [_publication(r) for r in rows]
+
+
+def list_intents(readers: Readers, runtime: str) -> list[tuple[str, str]]:
+    """(target, digest) of links that may have been left."""
+    rows = readers.rows("SELECT target, digest FROM intent WHERE runtime = ?", runtime)
+    return [(r["target"], r["digest"]) for r in rows]
+
+
+def _publication(row: sqlite3.Row) -> PublicationRow:
+    return PublicationRow(
+        row["runtime"],
+        row["reference"],
+        row["digest"],
+        row["state"],
+        json.loads(row["detail"]),
+        row["at"],
+    )
+
+
+class Publications:
+    """The writing side. Does not count as a change of the catalog: the registry serves the same."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def record(self, rows: Iterable[PublicationRow], now: float) -> None:
+        """Record what became of tags in a runtime; one whose state changed is an event."""
+        with self._writer.transaction("record publications") as db:
+            for row in rows:
+                before = db.execute(
+                    "SELECT digest, state FROM publication WHERE runtime = ? AND reference = ?",
+                    (row.runtime, row.reference),
+                ).fetchone()
+                detail = json.dumps(row.detail)
+                db.execute(
+                    "INSERT OR REPLACE INTO publication VALUES (?, ?, ?, ?, ?, ?)",
+                    (row.runtime, row.reference, row.digest, row.state, detail, now),
+                )
+                if before is None or tuple(before) != (row.digest, row.state):
+                    self._tell(db, row, now)
+
+    @staticmethod
+    def _tell(db: sqlite3.Connection, row: PublicationRow, now: float) -> None:
+        reason = str(row.detail.get("reason", ""))
+        detail = json.dumps({"runtime": row.runtime, **({"reason": reason} if reason else {})})
+        record_event(db, now, row.state, reference=row.reference, digest=row.digest, detail=detail)
+
+    def forget(self, runtime: str, references: Iterable[str], now: float) -> None:
+        """Drop the rows of tags that are withdrawn."""
+        with self._writer.transaction("forget publications") as db:
+            for reference in references:
+                row = db.execute(
+                    "DELETE FROM publication WHERE runtime = ? AND reference = ?"
+                    " RETURNING digest, state",
+                    (runtime, reference),
+                ).fetchone()
+                if row is not None and row["state"] == "published":
+                    detail = json.dumps({"runtime": runtime})
+                    record_event(
+                        db,
+                        now,
+                        "withdrawn",
+                        reference=reference,
+                        digest=row["digest"],
+                        detail=detail,
+                    )
+
+    def forget_runtime(self, runtime: str) -> None:
+        """Nothing is published there any more: it was wiped."""
+        with self._writer.transaction("forget a runtime") as db:
+            db.execute("DELETE FROM publication WHERE runtime = ?", (runtime,))
+            db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
+
+    def intend(self, runtime: str, targets: Mapping[str, str]) -> None:
+        """Record, durably, links that are about to be made: target path → digest."""
+        with self._writer.transaction("record intents") as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO intent VALUES (?, ?, ?)",
+                [(runtime, target, digest) for target, digest in targets.items()],
+            )
+
+    def done(self, runtime: str, targets: Iterable[str]) -> None:
+        """These links were adopted, or are gone again."""
+        with self._writer.transaction("clear intents") as db:
+            db.executemany(
+                "DELETE FROM intent WHERE runtime = ? AND target = ?",
+                [(runtime, target) for target in targets],
+            )

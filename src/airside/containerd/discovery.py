@@ -1,0 +1,110 @@
+"""Where containerd is, and what it is: sockets, version, content directory, policy, snapshotter."""
+
+import json
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from airside.containerd.client import Client, Plugin
+from airside.containerd.cri import Cri
+from airside.errors import AirsideError
+
+SOCKETS = {
+    "k3s": "/run/k3s/containerd/containerd.sock",  # and RKE2's
+    "k0s": "/run/k0s/containerd.sock",
+    "microk8s": "/var/snap/microk8s/common/run/containerd.sock",
+    "containerd": "/run/containerd/containerd.sock",
+}
+CONTENT = ("io.containerd.content.v1", "content")
+METADATA = ("io.containerd.metadata.v1", "bolt")
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
+CRI_PLUGINS = (("io.containerd.grpc.v1", "cri"), ("io.containerd.cri.v1", "images"))
+DEFAULT_SNAPSHOTTER = "overlayfs"
+LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile"})
+"""Those that unpack layers on this machine; others fetch them when they are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a containerd says of itself. Paths are those of *its* mount namespace."""
+
+    version: str
+    server_id: str
+    content_root: str
+    policy: str
+    """`shared`: a namespace may take what another holds; else `isolated`."""
+    has_cri: bool
+    snapshotter: str
+    snapshotter_root: str
+
+    @property
+    def knows_pins(self) -> bool:
+        """Whether CRI's garbage collection respects pins (1.6.22, 1.7.3 and later)."""
+        found = parse_version(self.version)
+        return found >= (1, 7, 3) or (1, 6, 22) <= found < (1, 7)
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """`1.7.24~ds1` is (1, 7, 24)."""
+    numbers = []
+    for part in text.partition("~")[0].partition("-")[0].split(".")[:3]:
+        digits = "".join(c for c in part if c.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+def find_sockets(settings: Iterable[str]) -> list[str]:
+    """The sockets that the setting `runtime` means; `auto` are those that are there now."""
+    found: list[str] = []
+    for text in settings:
+        if text == "auto":
+            found += [path for path in SOCKETS.values() if is_socket(path)]
+        elif text != "none":
+            found.append(text.removeprefix("unix://"))
+    return list(dict.fromkeys(found))
+
+
+def is_socket(path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    return False
+
+
+def gather(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:
+    """Ask containerd. `snapshotter` is that of the settings, if any. Raises ContainerdError."""
+    version = client.version(seconds=seconds)
+    plugins = {(p.type, p.id): p for p in client.plugins()}
+    has_cri = any(key in plugins and not plugins[key].error for key in CRI_PLUGINS)
+    name = snapshotter or (_of_cri(Cri(client.channel), plugins) if has_cri else "")
+    name = name or DEFAULT_SNAPSHOTTER
+    return Facts(
+        version=version,
+        server_id=client.server_id(),
+        content_root=_export(plugins.get(CONTENT), "root"),
+        policy=_export(plugins.get(METADATA), "policy") or "shared",
+        has_cri=has_cri,
+        snapshotter=name,
+        snapshotter_root=_export(plugins.get((SNAPSHOTTER, name)), "root"),
+    )
+
+
+def _export(plugin: Plugin | None, key: str) -> str:
+    return plugin.exports.get(key, "") if plugin is not None else ""
+
+
+def _of_cri(cri: Cri, plugins: dict[tuple[str, str], Plugin]) -> str:
+    """CRI's snapshotter: of its configuration (1.6, 1.7), else by its directory (2.x)."""
+    with suppress(AirsideError, ValueError, TypeError, KeyError):
+        config = json.loads(cri.status()[1]["config"])
+        name = config["containerd"]["snapshotter"]
+        if isinstance(name, str) and name:
+            return name
+    with suppress(AirsideError):
+        roots = {_export(p, "root"): p.id for p in plugins.values() if p.type == SNAPSHOTTER}
+        for mount_point, _ in cri.file_systems():
+            for name in (roots.get(mount_point), mount_point.rpartition(".")[2]):
+                if name and (SNAPSHOTTER, name) in plugins:
+                    return name
+    return ""

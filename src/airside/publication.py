@@ -1,0 +1,284 @@
+"""What a container runtime is to hold of an image: names, documents, blobs and labels. Pure.
+
+Decides which manifest is the node's, under which names an image appears, which labels its blobs
+and names carry (field-notes 5, containerd's `images/handlers.go`: garbage collection follows
+labels). Left to others: whether it is there already, and how it gets there.
+"""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from airside.oci.digest import Digest
+from airside.oci.model import Descriptor, Document, Index, Manifest
+from airside.oci.platform import Platform, best_for
+from airside.oci.reference import Repository
+
+PINNED_LABEL = "io.cri-containerd.pinned"
+PINNED = "pinned"
+ARCHIVES_LABEL = "io.airside.archives"
+"""On each name that we publish: the archives behind it. It also says that the name is ours."""
+SOURCE_LABEL = "containerd.io/distribution.source."
+GC_LABEL = "containerd.io/gc.ref.content."
+_LABEL_BYTES = 4096
+"""A label's key and value together (containerd's `labels/validate.go`)."""
+_MORE = ", …"
+_MOST_NESTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContent:
+    """What of an image a node needs: the documents from the target down, and the blobs."""
+
+    chain: tuple[Document, ...]
+    """The target first, the manifest of the node's platform last."""
+
+    @property
+    def target(self) -> Document:
+        return self.chain[0]
+
+    @property
+    def manifest(self) -> Document:
+        return self.chain[-1]
+
+    @property
+    def config(self) -> Digest:
+        """Its text is the image ID."""
+        assert isinstance(self.manifest.content, Manifest)
+        return self.manifest.content.config.digest
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Everything, each once: layers, config, then the documents from below."""
+        assert isinstance(self.manifest.content, Manifest)
+        manifest = self.manifest.content
+        documents = [_descriptor(document) for document in reversed(self.chain)]
+        found = {d.digest: d for d in (*manifest.layers, manifest.config, *documents)}
+        return tuple(found.values())
+
+    def children(self, digest: Digest) -> Mapping[str, Digest]:
+        """The labels by which garbage collection goes on from a document: key → child."""
+        for position, document in enumerate(self.chain):
+            if document.digest == digest:
+                if isinstance(document.content, Manifest):
+                    return _below_manifest(document.content)
+                return _below_index(self.chain[position + 1])
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Why a runtime is not told of an image."""
+
+    state: str
+    reason: str
+
+
+def _descriptor(document: Document) -> Descriptor:
+    return Descriptor(document.media_type, document.digest, document.size_bytes)
+
+
+def _below_manifest(manifest: Manifest) -> dict[str, Digest]:
+    found = {f"{GC_LABEL}config": manifest.config.digest}
+    return found | {f"{GC_LABEL}l.{n}": d.digest for n, d in enumerate(manifest.layers)}
+
+
+def _below_index(child: Document) -> dict[str, Digest]:
+    """An index is followed to the chosen child only; containerd counts those that it keeps."""
+    key = "m.0" if isinstance(child.content, Manifest) else "0"
+    return {f"{GC_LABEL}{key}": child.digest}
+
+
+def missing_labels(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """The labels to add to a blob that is there with others.
+
+    A reference to a child never takes the place of another's: it gets the next free number. The
+    repositories of a registry are joined.
+    """
+    added: dict[str, str] = {}
+    children = {value for key, value in present.items() if key.startswith(GC_LABEL)}
+    for key, value in wanted.items():
+        if key.startswith(SOURCE_LABEL):
+            paths = [*filter(None, present.get(key, "").split(",")), *value.split(",")]
+            joined = ",".join(dict.fromkeys(paths))
+            if joined != present.get(key) and len(key) + len(joined) <= _LABEL_BYTES:
+                added[key] = joined
+        elif key.startswith(GC_LABEL):
+            if value not in children:
+                added[_free(key, {*present, *added})] = value
+        elif present.get(key) != value:
+            added[key] = value
+    return added
+
+
+def _free(key: str, taken: Container[str]) -> str:
+    if key not in taken:
+        return key
+    stem = key.rstrip("0123456789")
+    stem = stem if stem.endswith(".") else f"{key}."
+    number = 0
+    while f"{stem}{number}" in taken:
+        number += 1
+    return f"{stem}{number}"
+
+
+Load = Callable[[Descriptor], Document | None]
+"""Gives a document that is held, None for one that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Chooses the manifest of the node's platform, as containerd does (`images.Manifest`)."""
+
+    node: Platform
+    load: Load
+    platform_of: Callable[[Document], Platform | None]
+    """The platform that a manifest's config says."""
+    is_whole: Callable[[Document], bool]
+    """Whether config and layers of a manifest are held."""
+
+    def choose(self, target: Document) -> NodeContent | Unwanted:
+        """The content for the node, or why there is none."""
+        if target.kind_of_artifact:
+            kind = target.kind_of_artifact
+            return Unwanted("artifact", f"it is no image but an artifact ({kind})")
+        found = [
+            (platform, chain)
+            for platform, chain in self._chains((target,))
+            if not platform or not platform.is_unknown
+        ]
+        images = [(p, c) for p, c in found if c[-1].is_image and not c[-1].kind_of_artifact]
+        if not images:
+            return Unwanted("artifact", "it holds no image that a runtime could run")
+        return self._best(images)
+
+    def _best(
+        self, images: list[tuple[Platform | None, tuple[Document, ...]]]
+    ) -> NodeContent | Unwanted:
+        whole = [(p, c) for p, c in images if self.is_whole(c[-1])]
+        if not whole:
+            return Unwanted("incomplete", "layers or the config of its manifests are not held")
+        best = best_for(self.node, [p for p, _ in whole if p is not None])
+        for platform, chain in whole:
+            if platform is None or platform == best:
+                return NodeContent(chain)
+        has = ", ".join(sorted({str(p) for p, _ in whole}))
+        return Unwanted("not-for-node", f"not for this node, {self.node} (has: {has})")
+
+    def _chains(
+        self, chain: tuple[Document, ...]
+    ) -> Iterable[tuple[Platform | None, tuple[Document, ...]]]:
+        """Every held manifest at or below a document, in the order listed, with its platform."""
+        content = chain[-1].content
+        if not isinstance(content, Index):
+            yield self.platform_of(chain[-1]), chain
+            return
+        if len(chain) > _MOST_NESTED:
+            return
+        for descriptor in content.manifests:
+            child = self.load(descriptor) if descriptor.is_document else None
+            if child is None or child.digest in {d.digest for d in chain}:
+                continue
+            for platform, below in self._chains((*chain, child)):
+                is_child = len(below) == len(chain) + 1
+                listed = descriptor.platform if is_child else None
+                yield listed or platform, below
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Under which names an image appears in a runtime."""
+
+    extra_registries: tuple[str, ...] = ()
+    rewrite: tuple[tuple[str, str], ...] = ()
+    """(prefix, what stands in its place); the longest prefix that fits counts."""
+
+    def names(self, repository: Repository, tag: str, digest: Digest) -> tuple[str, ...]:
+        """`name:tag` and `name@digest`, also in each extra registry. None for one without host."""
+        if not repository.host:
+            return ()
+        own = self._rewritten(str(repository))
+        stems = [own, *(f"{host}/{repository.path}" for host in self.extra_registries)]
+        both = [name for stem in stems for name in (f"{stem}:{tag}", f"{stem}@{digest}")]
+        return tuple(dict.fromkeys(both))
+
+    def _rewritten(self, name: str) -> str:
+        fitting = [rule for rule in self.rewrite if name.startswith(rule[0])]
+        if not fitting:
+            return name
+        prefix, instead = max(fitting, key=lambda rule: len(rule[0]))
+        return instead + name.removeprefix(prefix)
+
+
+def parse_rewrite(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Rules from `FROM=TO`. Raises ValueError naming the one that is none."""
+    rules = []
+    for text in texts:
+        prefix, equals, instead = text.partition("=")
+        if not equals or not prefix or not instead:
+            raise ValueError(text)
+        rules.append((prefix, instead))
+    return tuple(rules)
+
+
+def name_labels(*, pinned: bool, archives: Iterable[str]) -> dict[str, str]:
+    """The labels of a name: the pin, and the archives behind it."""
+    room = _LABEL_BYTES - len(ARCHIVES_LABEL)
+    found = {ARCHIVES_LABEL: _fitting(", ".join(archives), room)}
+    return found | ({PINNED_LABEL: PINNED} if pinned else {})
+
+
+def _fitting(text: str, room: int) -> str:
+    raw = text.encode()
+    if len(raw) <= room:
+        return text
+    return raw[: room - len(_MORE.encode())].decode(errors="ignore") + _MORE
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An image as a runtime is to have it: content, and names with their labels."""
+
+    content: NodeContent
+    names: Mapping[str, Mapping[str, str]]
+    repositories: tuple[Repository, ...] = ()
+    """Where the image comes from: other nodes find blobs by it (Spegel, K3s)."""
+    unpack: bool = True
+
+    @property
+    def target(self) -> Descriptor:
+        return _descriptor(self.content.target)
+
+    def blob_labels(self, digest: Digest) -> dict[str, str]:
+        """All labels of a blob."""
+        children = self.content.children(digest)
+        return {key: str(child) for key, child in children.items()} | self._sources()
+
+    def _sources(self) -> dict[str, str]:
+        found: dict[str, list[str]] = {}
+        for repository in self.repositories:
+            if repository.host:
+                found.setdefault(SOURCE_LABEL + repository.host, []).append(repository.path)
+        return {key: ",".join(dict.fromkeys(paths)) for key, paths in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """A name in a runtime: where it points, and its labels."""
+
+    name: str
+    target: Digest
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        return ARCHIVES_LABEL in self.labels
+
+    @property
+    def pinned(self) -> bool:
+        return self.labels.get(PINNED_LABEL) == PINNED
+
+    def has(self, target: Digest, labels: Mapping[str, str]) -> bool:
+        """Whether it is as it should be; labels of others do not count."""
+        pin = labels.get(PINNED_LABEL) == self.labels.get(PINNED_LABEL)
+        same = all(self.labels.get(key) == value for key, value in labels.items())
+        return self.target == target and pin and same
