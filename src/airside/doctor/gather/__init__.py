@@ -1,0 +1,84 @@
+"""Looking at this host: everything at once, each look bounded, whatever fails told beside the rest.
+
+Blocking. Nothing is changed, but that one small file goes through containerd and out again
+(`trial`). `Asked` is the agent, or the catalog where none runs.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+from airside.config import Settings
+from airside.doctor.facts import Agent, Facts, Runtime, Store
+from airside.doctor.gather.bounded import RUNTIME_SECONDS, Look
+from airside.doctor.gather.hosts import look_at_host
+from airside.doctor.gather.kubelets import look_at_kubelet
+from airside.doctor.gather.registries import ask_registry
+from airside.doctor.gather.runtimes import look_at_runtime, sockets_of
+from airside.doctor.gather.stores import look_at_directories, look_at_store
+
+
+class Asked(Protocol):
+    """What only the agent or the catalog tells. Each answer comes within `LOOK_SECONDS`."""
+
+    def agent(self) -> Agent:
+        """How the agent is, without a look at its registry."""
+
+    def newest_at(self) -> float | None:
+        """When the catalog recorded something last; None if it did not, or can't be read."""
+
+    def holds(self, reference: str) -> bool | None:
+        """Whether Airside has this image; None if that can't be told."""
+
+
+def gather(settings: Settings, asked: Asked) -> Facts:
+    """Look at everything."""
+    agent = Look("the agent", lambda: _agent(asked))
+    store = Look("the data directory", lambda: _store(settings, asked))
+    directories = Look("the watched directories", lambda: look_at_directories(settings.images))
+    kubelet = Look("kubelet's configuration", look_at_kubelet)
+    runtimes = [
+        _runtime(path, name, named=named, settings=settings, asked=asked)
+        for path, name, named in sockets_of(settings)
+    ]
+    try:
+        known = agent.wait()
+        host = Look("the host", lambda: look_at_host(known))
+        looks: tuple[Look[Any], ...] = (agent, store, directories, kubelet, host, *runtimes)
+        return Facts(
+            settings=settings,
+            agent=known,
+            store=store.wait(),
+            host=host.wait(),
+            kubelet=kubelet.wait(),
+            directories=directories.wait() or (),
+            runtimes=tuple(found for look in runtimes if (found := look.wait()) is not None),
+            unseen=tuple(unseen for look in looks for unseen in look.unseen),
+        )
+    except BaseException:  # interrupted: what lies in containerd's directory is taken out
+        for look in runtimes:
+            look.settle()
+        raise
+
+
+def _runtime(
+    path: str, name: str, *, named: bool, settings: Settings, asked: Asked
+) -> Look[Runtime]:
+    return Look(
+        f"containerd at {path}",
+        lambda: look_at_runtime(path, name, named=named, settings=settings, holds=asked.holds),
+        seconds=RUNTIME_SECONDS,
+    )
+
+
+def _agent(asked: Asked) -> Agent:
+    found = asked.agent()
+    if found.state != "running" or not found.listen:
+        return found
+    answer, reason = ask_registry(found.listen)
+    return replace(found, answer=answer, answer_reason=reason)
+
+
+def _store(settings: Settings, asked: Asked) -> Store:
+    found = look_at_store(settings.data)
+    times = [t for t in (found.newest_at, asked.newest_at()) if t is not None]
+    return replace(found, newest_at=max(times, default=None))
