@@ -85,6 +85,7 @@ class Directory:
     readable: bool = False
     writable: bool = False
     volume: Volume | None = None
+    is_default: bool = False
     importer: str = ""
     """Of whom else it is the drop directory: `k3s`, `rke2`, `k0s`."""
 
@@ -120,6 +121,9 @@ class Cri:
     sandbox_held: bool | None = None
     """Whether Airside itself has it."""
     unread: str = ""
+    hosts: tuple[Path, ...] = ()
+    """Where it looks for `hosts.toml` files, or would if `hosts_warning` were done."""
+    hosts_warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +137,16 @@ class Gunzip:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """The mirror settings of one runtime. `url`: the registry that it is to ask first.
+    """The mirror settings of one runtime, by its socket or `registries.yaml`.
 
-    `asked`: the registries for which it does so; `lacking`: those with settings for others only.
+    `url`: the registry that it is to ask first. `asked`: the registries for which it does so;
+    `lacking`: those for which it does not. `_default` and `*` are all that have no own settings.
     """
 
-    runtime: str
+    subject: str
     url: str
+    command: str
+    """What writes them."""
     asked: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     warning: str = ""

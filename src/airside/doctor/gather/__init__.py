@@ -7,11 +7,13 @@ Blocking. Nothing is changed, but that one small file goes through containerd an
 from dataclasses import replace
 from typing import Any, Protocol
 
+from airside.clients import reachable
 from airside.config import Settings
 from airside.doctor.facts import Agent, Facts, Runtime, Store
 from airside.doctor.gather.bounded import RUNTIME_SECONDS, Look
 from airside.doctor.gather.hosts import look_at_host
 from airside.doctor.gather.kubelets import look_at_kubelet
+from airside.doctor.gather.mirrors import look_at_mirrors
 from airside.doctor.gather.registries import ask_registry
 from airside.doctor.gather.runtimes import look_at_runtime, sockets_of
 from airside.doctor.gather.stores import look_at_directories, look_at_store
@@ -43,7 +45,13 @@ def gather(settings: Settings, asked: Asked) -> Facts:
     try:
         known = agent.wait()
         host = Look("the host", lambda: look_at_host(known))
-        looks: tuple[Look[Any], ...] = (agent, store, directories, kubelet, host, *runtimes)
+        answered = tuple(found for look in runtimes if (found := look.wait()) is not None)
+        url = _url(settings, known)
+        mirrors = Look("mirror settings", lambda: look_at_mirrors(answered, url) if url else ())
+        looks: tuple[Look[Any], ...] = (
+            *(agent, store, directories, kubelet, host, mirrors),
+            *runtimes,
+        )
         return Facts(
             settings=settings,
             agent=known,
@@ -51,13 +59,19 @@ def gather(settings: Settings, asked: Asked) -> Facts:
             host=host.wait(),
             kubelet=kubelet.wait(),
             directories=directories.wait() or (),
-            runtimes=tuple(found for look in runtimes if (found := look.wait()) is not None),
+            runtimes=answered,
+            mirrors=mirrors.wait() or (),
             unseen=tuple(unseen for look in looks for unseen in look.unseen),
         )
     except BaseException:  # interrupted: what lies in containerd's directory is taken out
         for look in runtimes:
             look.settle()
         raise
+
+
+def _url(settings: Settings, agent: Agent | None) -> str:
+    listen = settings.listen if agent is None or agent.state != "running" else agent.listen
+    return f"http://{reachable(listen)}" if listen else ""
 
 
 def _runtime(

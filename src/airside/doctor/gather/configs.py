@@ -5,9 +5,11 @@ Files of all three forms are read; what a file imports counts over what it says 
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from airside.mirror.criconfig import Registry, registry_settings
 
 _MOST_FILES = 100
 _DEFAULT = Path("/etc/containerd/config.toml")
@@ -25,14 +27,16 @@ _CLASSIC, _MODERN = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"
 
 @dataclass(frozen=True, slots=True)
 class CriFiles:
-    """What the files set; None where they set nothing. `read`: whether there was one.
+    """What the files set; None where they set nothing.
 
-    `unread`: a file that this user may not read, so that nothing is known for certain.
+    `main`: the file that containerd starts with. `unread`: one that this user may not read, so
+    that nothing is known for certain.
     """
 
     discard: bool | None = None
     sandbox: str = ""
-    read: bool = False
+    registry: Registry = field(default_factory=Registry)
+    main: str = ""
     unread: str = ""
 
 
@@ -47,23 +51,24 @@ def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
 
 def read_configs(paths: Iterable[Path]) -> CriFiles:
     """What the files and those that they import say together."""
-    found, pending, seen = CriFiles(), list(paths), set[Path]()
+    pending, seen, texts = list(paths), set[Path](), list[Mapping[str, Any]]()
+    found = CriFiles(main=str(pending[0]) if pending else "")
     while pending and len(seen) < _MOST_FILES:
         path = pending.pop(0)
         if path in seen:
             continue
         seen.add(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            parsed = tomllib.loads(text)
+            parsed = tomllib.loads(path.read_text(encoding="utf-8"))
         except PermissionError:
             found = replace(found, unread=str(path))
         except (OSError, ValueError):  # containerd itself says what is wrong with it
             continue
         else:
             found = _merged(found, parsed)
+            texts.append(parsed)
             pending += _imports(path, parsed.get("imports"))
-    return found
+    return replace(found, registry=registry_settings(texts))
 
 
 def _imports(path: Path, imports: Any) -> list[Path]:
@@ -88,7 +93,6 @@ def _merged(before: CriFiles, parsed: Mapping[str, Any]) -> CriFiles:
     sandbox = _table(modern, "pinned_images").get("sandbox") or classic.get("sandbox_image")
     return replace(
         before,
-        read=True,
         discard=discard if isinstance(discard, bool) else before.discard,
         sandbox=sandbox if isinstance(sandbox, str) else before.sandbox,
     )

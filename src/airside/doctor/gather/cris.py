@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri as CriClient
 from airside.doctor.facts import Cri
 from airside.doctor.gather.configs import CriFiles
+from airside.mirror.criconfig import advice
 
 Holds = Callable[[str], bool | None]
 
@@ -17,6 +20,9 @@ _DEFAULT_SANDBOX: Mapping[tuple[int, ...], str] = {
     (2, 1): "registry.k8s.io/pause:3.10",
 }
 """Of versions whose CRI does not tell; that of 2.1 was read from its program."""
+_CERTS = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
+_CERTS_SINCE = (2, 2)
+"""These versions look there without being told."""
 _PODS_READY = "RuntimeReady"
 
 
@@ -29,7 +35,7 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
     if not sandbox and not files.unread:
         sandbox = _DEFAULT_SANDBOX.get(numbers[:2], "")
     image = client.image(str(sandbox)) if sandbox else None
-    return Cri(
+    found = Cri(
         not_ready=", ".join(
             f"{kind} is false: {message or 'no reason given'}"
             for kind, holds_true, message in conditions
@@ -42,6 +48,22 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
         sandbox_held=holds(str(sandbox)) if sandbox and image is None else None,
         unread=files.unread,
     )
+    return _with_hosts(found, config, numbers, files)
+
+
+def _with_hosts(
+    cri: Cri, config: Mapping[str, Any], numbers: tuple[int, ...], files: CriFiles
+) -> Cri:
+    told = config.get("registry")
+    path = told.get("configPath") if isinstance(told, dict) else files.registry.config_path
+    if path:
+        return replace(cri, hosts=tuple(Path(part) for part in str(path).split(":") if part))
+    if numbers >= _CERTS_SINCE:
+        return replace(cri, hosts=_CERTS)
+    if not isinstance(told, dict) and files.unread:
+        return cri
+    warning = advice(files.registry, files.main, str(_CERTS[0]))
+    return replace(cri, hosts=_CERTS[:1], hosts_warning=warning)
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from airside.config import WatchedDirectory
+from airside.config import WatchedDirectory, default_directories
 from airside.doctor.facts import Directory, Store
 from airside.doctor.gather.processes import lock_holder
 from airside.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
@@ -63,7 +63,7 @@ def look_at_directories(watched: Iterable[WatchedDirectory]) -> tuple[Directory,
 def _directory(path: Path) -> Directory:
     sight = sight_of(path)
     if sight != "visible":
-        return Directory(path, sight)
+        return Directory(path, sight, is_default=path == default_directories()[0])
     return Directory(
         path,
         sight,

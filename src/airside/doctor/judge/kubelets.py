@@ -76,7 +76,7 @@ def _always(kubelet: Kubelet) -> Finding:
 
 
 def _mirror(mirror: Mirror) -> Finding:
-    identity, subject = "containerd.mirror", mirror.runtime
+    identity, subject = "containerd.mirror", mirror.subject
     if mirror.reason:
         return Finding(
             identity,
@@ -94,15 +94,19 @@ def _mirror(mirror: Mirror) -> Finding:
             mirror.warning,
         )
     if mirror.lacking or not mirror.asked:
-        lacking = ", ".join(mirror.lacking) or "any registry"
         return Finding(
             identity,
-            "warning",
+            "note" if mirror.asked else "warning",
             subject,
-            f"it does not ask {mirror.url} first for {lacking}: a pull (pull policy Always) "
-            "goes to the registry itself, which is not there without a network",
-            "; ".join(filter(None, (_MIRROR, mirror.warning))),
+            f"it does not ask {mirror.url} first for {_names(mirror.lacking)}: a pull (pull "
+            "policy Always) goes to the registry itself, which is not there without a network",
+            "; ".join(filter(None, (mirror.command, mirror.warning))),
         )
     return Finding(
-        identity, "ok", subject, f"it asks {mirror.url} first for {', '.join(mirror.asked)}"
+        identity, "ok", subject, f"it asks {mirror.url} first for {_names(mirror.asked)}"
     )
+
+
+def _names(registries: tuple[str, ...]) -> str:
+    others = "all others" if len(registries) > 1 else "any registry"
+    return ", ".join(others if name in {"_default", "*"} else name for name in registries)

@@ -180,12 +180,13 @@ def _watched(directory: Directory, agent: Agent | None) -> Iterator[Finding]:
 def _unusable(directory: Directory, agent: Agent | None) -> Finding | None:
     path = str(directory.path)
     if directory.sight == "absent":
+        made = directory.is_default and (agent is None or agent.state == "absent")
         return Finding(
             "images.directory",
-            "warning",
+            "note" if made else "warning",
             path,
             "it is not there: nothing can be dropped",
-            f"mkdir -p {path} (the agent makes the default one, and waits for others)",
+            "the agent makes it when it starts" if made else f"mkdir -p {path}",
         )
     if directory.sight == "visible" and not directory.is_directory:
         return Finding(
