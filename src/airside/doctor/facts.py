@@ -183,6 +183,10 @@ class Runtime:
     volume: Volume | None = None
     label: str = ""
 
+    def is_since(self, of_1_6: int, of_1_7: int) -> bool:
+        """Whether it has what came with these patch releases of 1.6 and 1.7."""
+        return self.numbers >= (1, 7, of_1_7) or (1, 6, of_1_6) <= self.numbers < (1, 7)
+
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:

@@ -5,6 +5,7 @@ Blocking. Nothing is changed, but that one small file goes through containerd an
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from airside.clients import reachable
@@ -36,7 +37,6 @@ def gather(settings: Settings, asked: Asked) -> Facts:
     """Look at everything."""
     agent = Look("the agent", lambda: _agent(asked))
     store = Look("the data directory", lambda: _store(settings, asked))
-    directories = Look("the watched directories", lambda: look_at_directories(settings.images))
     kubelet = Look("kubelet's configuration", look_at_kubelet)
     runtimes = [
         _runtime(path, name, named=named, settings=settings, asked=asked)
@@ -44,6 +44,8 @@ def gather(settings: Settings, asked: Asked) -> Facts:
     ]
     try:
         known = agent.wait()
+        watched = _watched(settings, known)
+        directories = Look("the watched directories", lambda: look_at_directories(watched))
         host = Look("the host", lambda: look_at_host(known))
         answered = tuple(found for look in runtimes if (found := look.wait()) is not None)
         url = _url(settings, known)
@@ -67,6 +69,13 @@ def gather(settings: Settings, asked: Asked) -> Facts:
         for look in runtimes:
             look.settle()
         raise
+
+
+def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
+    """Those of the running agent, which may have been started with other settings."""
+    if agent is not None and agent.modes:
+        return tuple(map(Path, agent.modes))
+    return tuple(directory.path for directory in settings.images)
 
 
 def _url(settings: Settings, agent: Agent | None) -> str:

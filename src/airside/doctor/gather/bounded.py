@@ -13,9 +13,11 @@ from airside.doctor.facts import Unseen
 from airside.errors import AirsideError
 
 LOOK_SECONDS = 3.0
-"""How long a look at the host, or an answer of a socket, may take."""
+"""How long a look at the host may take."""
+ANSWER_SECONDS = 2.5
+"""How long a containerd may take for one answer; after one that does not come none is asked."""
 RUNTIME_SECONDS = 25.0
-"""All that is asked of one containerd; each answer has `LOOK_SECONDS`, and none is asked twice."""
+"""All that is asked of one containerd."""
 
 Found = TypeVar("Found")
 

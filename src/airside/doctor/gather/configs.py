@@ -42,7 +42,7 @@ class CriFiles:
 
 def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
     """The configuration of a containerd with this command line, else of one of this name."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, (*words[1:], ""), strict=False):
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
             return (Path(value if equals else following),)

@@ -134,6 +134,6 @@ def _look_at_processes(sought: _Sought) -> bool:
 
 
 def _config_files(words: list[str]) -> Iterator[Path]:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, (*words[1:], ""), strict=True):
         if _CONFIG_FLAG.match(word):
             yield Path(word.partition("=")[2] or following)

@@ -1,6 +1,6 @@
 """Each containerd: its socket, what it says of itself, what its process and directories tell.
 
-Blocking. A socket that does not answer costs one `LOOK_SECONDS`: nothing more is asked of it.
+Blocking. A socket that does not answer costs `ANSWER_SECONDS` once: nothing more is asked of it.
 """
 
 import os
@@ -13,6 +13,7 @@ from airside.config import Settings
 from airside.containerd.client import Client
 from airside.containerd.discovery import (
     LOCAL_SNAPSHOTTERS,
+    METADATA,
     SNAPSHOTTER,
     SOCKETS,
     find_sockets,
@@ -20,7 +21,7 @@ from airside.containerd.discovery import (
     parse_version,
 )
 from airside.doctor.facts import Gunzip, Runtime
-from airside.doctor.gather.bounded import LOOK_SECONDS
+from airside.doctor.gather.bounded import ANSWER_SECONDS
 from airside.doctor.gather.configs import config_paths, read_configs
 from airside.doctor.gather.cris import Holds, look_at_cri
 from airside.doctor.gather.processes import PROC, command_line, environment, shares_mounts
@@ -52,7 +53,7 @@ def look_at_runtime(
     knocked = knock(path)
     if knocked.state != "answers":
         return replace(found, state=knocked.state, reason=knocked.reason)
-    with Client.open(path, settings.namespace, patience_seconds=LOOK_SECONDS) as client:
+    with Client.open(path, settings.namespace, patience_seconds=ANSWER_SECONDS) as client:
         try:
             found = _introspected(client, found, settings)
         except ContainerdError as exc:
@@ -67,7 +68,7 @@ def look_at_runtime(
 
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
     """What containerd says of itself. Raises ContainerdError."""
-    facts = gather(client, snapshotter=settings.snapshotter, seconds=LOOK_SECONDS)
+    facts = gather(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
     plugins = {p.id: p for p in client.plugins(f"type=={SNAPSHOTTER}")}
     plugin = plugins.get(facts.snapshotter)
     error = "containerd has no such plugin" if plugin is None else plugin.error
@@ -138,10 +139,11 @@ class _Asking:
     def _content(self, found: Runtime) -> Runtime:
         root = Path(found.content_root)
         sight = sight_of(root) if found.content_root else "absent"
-        found = replace(found, root_sight=sight)
-        if sight != "visible":
+        fresh = sight == "absent" and self._is_fresh()
+        found = replace(found, root_sight="visible" if fresh else sight)
+        if found.root_sight != "visible":
             return found
-        if not may(root, os.R_OK | os.W_OK | os.X_OK):
+        if not may(root.parent if fresh else root, os.R_OK | os.W_OK | os.X_OK):
             return replace(found, root_sight="forbidden", volume=volume_of(root))
         names: tuple[str, ...] = ()
         with suppress(FileNotFoundError):  # no blob yet
@@ -149,6 +151,15 @@ class _Asking:
         return replace(
             found, foreign_names=names, volume=volume_of(root), label=label_of(root / "blobs")
         )
+
+    def _is_fresh(self) -> bool:
+        """Whether its content directory is just not made yet: 1.7 and later wait for a blob."""
+        kind, name = METADATA
+        paths = [
+            plugin.exports.get("path", "")
+            for plugin in self.client.plugins(f"type=={kind},id=={name}")
+        ]
+        return any(path and sight_of(Path(path)) == "visible" for path in paths)
 
     def _trial(self, found: Runtime) -> Runtime:
         origin = self.settings.data / _INGEST

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 from airside.doctor.facts import SocketState
-from airside.doctor.gather.bounded import LOOK_SECONDS
+from airside.doctor.gather.bounded import ANSWER_SECONDS
 
 _CREDENTIALS = struct.Struct("3i")
 """unix(7), SO_PEERCRED: pid, uid, gid of the process that listens."""
@@ -28,7 +28,7 @@ def knock(path: str) -> Knock:
         if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a text, as gRPC takes it
             return Knock("no-socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(LOOK_SECONDS)
+            connection.settimeout(ANSWER_SECONDS)
             connection.connect(path)
             told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except (FileNotFoundError, NotADirectoryError):

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from airside.config import WatchedDirectory, default_directories
+from airside.config import FORMAT, default_directories
 from airside.doctor.facts import Directory, Store
 from airside.doctor.gather.processes import lock_holder
 from airside.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
-from airside.node import FORMAT
 
 _WRITE = os.W_OK | os.X_OK
 _READ = os.R_OK | os.X_OK
@@ -56,8 +55,8 @@ def _newest(data: Path) -> float | None:
     return max(times, default=None)
 
 
-def look_at_directories(watched: Iterable[WatchedDirectory]) -> tuple[Directory, ...]:
-    return tuple(_directory(each.path) for each in watched)
+def look_at_directories(watched: Iterable[Path]) -> tuple[Directory, ...]:
+    return tuple(map(_directory, watched))
 
 
 def _directory(path: Path) -> Directory:

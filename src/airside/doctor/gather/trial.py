@@ -2,8 +2,9 @@
 
 Tried as a publish does it (design 4.17): from the data directory's file system, into a private
 directory beside containerd's blobs, from there under its digest's name, committed without data
-under a lease, deleted. Nothing is left but `blobs/sha256`, which containerd makes too; where the
-doctor is killed in the middle, a file of some 30 bytes, and a lease that ends by itself.
+under a lease, deleted. Nothing is left but empty directories that containerd makes too: its own,
+and `blobs/sha256`. Where the doctor is killed in the middle, a file of some 30 bytes stays, and a
+lease that ends by itself.
 """
 
 import errno
@@ -51,6 +52,7 @@ class _Attempt:
         with self.source.open("xb") as file:
             file.write(self.raw)
             os.fchmod(file.fileno(), 0o444)
+        self.private.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.private.mkdir(mode=0o700)
         placed = self._place()
         try:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from airside.clients import reachable
-from airside.doctor.facts import Agent, Cri, Facts, Runtime
+from airside.doctor.facts import Agent, Facts, Runtime
 from airside.doctor.finding import Finding
+from airside.doctor.judge.cris import judge_cri
 
 _OLDEST = (1, 6)
-_KUBERNETES = "k8s.io"
 
 
 def judge_runtimes(facts: Facts) -> Iterator[Finding]:
@@ -110,10 +110,7 @@ def _answering(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
             f"not all of it could be looked at: {runtime.reason}",
             "run the doctor again; if it stays so, look into containerd's log",
         )
-    if not runtime.has_cri:
-        yield _no_cri(runtime, facts)
-    elif runtime.cri is not None:
-        yield from _cri(runtime, runtime.cri, facts)
+    yield from judge_cri(runtime, facts)
     yield _snapshotter(runtime, facts)
     if runtime.gunzip is not None:
         yield _gunzip(runtime)
@@ -129,7 +126,7 @@ def _version(runtime: Runtime) -> Finding:
             f"containerd {version} is older than the oldest that is tried, 1.6",
             "upgrade it",
         )
-    if not _since(numbers, 22, 3):
+    if not runtime.is_since(22, 3):
         return Finding(
             "containerd.version",
             "warning",
@@ -138,7 +135,7 @@ def _version(runtime: Runtime) -> Finding:
             "Airside pins; they come back with the next pass",
             "upgrade to 1.6.22, 1.7.3 or later",
         )
-    if not _since(numbers, 25, 10):
+    if not runtime.is_since(25, 10):
         return Finding(
             "containerd.version",
             "note",
@@ -147,120 +144,6 @@ def _version(runtime: Runtime) -> Finding:
             "upgrade to 1.6.25, 1.7.10 or later",
         )
     return Finding("containerd.version", "ok", runtime.socket, f"{version} knows pins")
-
-
-def _since(numbers: tuple[int, ...], of_1_6: int, of_1_7: int) -> bool:
-    """Whether a version has what came with these patch releases of 1.6 and 1.7."""
-    return numbers >= (1, 7, of_1_7) or (1, 6, of_1_6) <= numbers < (1, 7)
-
-
-def _no_cri(runtime: Runtime, facts: Facts) -> Finding:
-    kubernetes = facts.kubelet is not None and facts.kubelet.present
-    return Finding(
-        "containerd.cri",
-        "warning" if kubernetes and runtime.name == "containerd" else "note",
-        runtime.socket,
-        "its CRI plugin is off or not loaded: kubelet and crictl can't use this containerd; ctr "
-        f"and nerdctl see images with --namespace {facts.settings.namespace}",
-        'for Kubernetes, take "cri" out of disabled_plugins in its configuration',
-    )
-
-
-def _cri(runtime: Runtime, cri: Cri, facts: Facts) -> Iterator[Finding]:
-    subject, namespace = runtime.socket, facts.settings.namespace
-    if cri.not_ready:
-        yield Finding(
-            "containerd.cri", "warning", subject, f"CRI says: {cri.not_ready}", "look into its log"
-        )
-    elif namespace != _KUBERNETES:
-        yield Finding(
-            "containerd.cri",
-            "warning",
-            subject,
-            f"images go to the namespace {namespace}, but kubelet and crictl see only "
-            f"{_KUBERNETES}",
-            f"set namespace to {_KUBERNETES}",
-        )
-    else:
-        yield Finding(
-            "containerd.cri", "ok", subject, "CRI is there, kubelet and crictl see images"
-        )
-    yield _discard(runtime, cri, facts)
-    yield _sandbox(runtime, cri, facts)
-
-
-def _discard(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
-    subject = runtime.socket
-    if cri.discard is None:
-        return Finding(
-            "containerd.discard", "note", subject, f"discard_unpacked_layers: {_unknown(cri)}"
-        )
-    if not cri.discard:
-        return Finding(
-            "containerd.discard", "ok", subject, "layers stay after unpacking: they can be shared"
-        )
-    lost = "; the registry can't serve such images from containerd" * facts.settings.read_through
-    return Finding(
-        "containerd.discard",
-        "warning",
-        subject,
-        "discard_unpacked_layers is on: of what kubelet pulls, containerd deletes the layers after "
-        f"unpacking, so that they can't be exported or shared with other nodes{lost}",
-        "set discard_unpacked_layers = false in its configuration, and restart it",
-    )
-
-
-def _unknown(cri: Cri) -> str:
-    if cri.unread:
-        return f"not known, this user may not read {cri.unread}"
-    return "not known: neither containerd nor a configuration file tells"
-
-
-def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
-    identity, subject = "containerd.sandbox", runtime.socket
-    if not cri.sandbox or cri.sandbox_present is None:
-        return Finding(
-            identity,
-            "note",
-            subject,
-            f"the name of the sandbox (pause) image is {_unknown(cri)}"
-            if not cri.sandbox
-            else f"whether the sandbox image {cri.sandbox} is there could not be told",
-            "see that it is among your archives: no pod starts without it",
-        )
-    if not cri.sandbox_present:
-        return _no_sandbox(runtime, cri, facts)
-    if not cri.sandbox_pinned and _since(runtime.numbers, 22, 3):
-        return Finding(
-            identity,
-            "warning",
-            subject,
-            f"the sandbox image {cri.sandbox} is there, but not pinned: kubelet's garbage "
-            "collection may take it",
-            "drop an archive that has it: Airside pins what it publishes",
-        )
-    return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} is there")
-
-
-def _no_sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
-    identity, subject = "containerd.sandbox", runtime.socket
-    found = f"the sandbox image {cri.sandbox} is not in containerd: no pod can start from it"
-    if cri.sandbox_held:
-        return Finding(
-            identity,
-            "warning",
-            subject,
-            f"{found}, but Airside has it",
-            "start the agent, which publishes it",
-        )
-    kubernetes = facts.kubelet is not None and facts.kubelet.present
-    return Finding(
-        identity,
-        "problem" if kubernetes else "note",
-        subject,
-        found if kubernetes else f"{found}; no kubelet was seen here",
-        f"drop an archive that has {cri.sandbox} for this node's platform",
-    )
 
 
 def _snapshotter(runtime: Runtime, facts: Facts) -> Finding:
