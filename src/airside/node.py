@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -58,6 +59,15 @@ class Node:
     guard: StoreGuard
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def identity(self) -> str:
+        """Tells what is this node's in a runtime from what is another's; never changes."""
+        found = self.catalog.meta("identity")
+        if found is None:
+            found = f"airside-{uuid.uuid4().hex[:8]}"
+            self.catalog.set_meta({"identity": found})
+        return found
 
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
         """Import one archive now, by hand: it stays wanted until it is deleted.
