@@ -107,9 +107,7 @@ def test_a_dropped_image_is_listed_pinned_and_runs(
         assert image.size_bytes > 0
         if [int(n) for n in containerd.version.split(".")[:2]] >= KNOWS_PINS:
             assert image.pinned
-        pod = kubelet.run(SAMPLE_NAME, policy="Never")
-        kubelet.wait(pod)
-        assert pod.output == TEXT
+        assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
     check = containerd.did("images", "check", f"name=={SAMPLE_NAME}")
     assert "complete" in check
     assert "incomplete" not in check

@@ -92,7 +92,7 @@ class Adopter:
     def _try(self) -> str | None:
         if self._root is None:
             return "containerd does not tell where its content directory is"
-        if not self._root.is_dir():
+        if not self._root.parent.is_dir():  # a fresh containerd makes its own at the first blob
             return f"its content directory {self._root} is not visible here"
         try:
             return self._try_in(self._root, f"airside {uuid.uuid4()}\n".encode())
