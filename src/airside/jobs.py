@@ -103,7 +103,7 @@ class ImportQueue:
         fresh = []
         for settled in batch.settled:
             if not _is_text(settled.path):
-                log.error("%r: the name is not UTF-8: rename the file", settled.path)
+                log.error("%r: the name is not UTF-8: rename the file", str(settled.path))
                 continue
             waiting = self._waiting.get(settled.path)
             if waiting is not None and waiting.key == str(settled.key):
@@ -245,7 +245,7 @@ class ImportQueue:
             return
         except ArchiveChangedError as exc:
             log.info("%s", exc.message)
-            if self.watcher is not None:
+            if self.watcher is not None and job.path not in self._pending:
                 self.watcher.look_again(job.path, after_seconds=self._settings.settle_seconds)
             return
         except (StoreError, UnavailableError) as exc:
@@ -258,6 +258,8 @@ class ImportQueue:
             bug = StoreError(f"internal error, please report it: {type(exc).__name__}: {exc}")
             outcome = replace(await self._failed(job, bug), retry=False)
         log_outcome(outcome)
+        if job.path in self._pending:
+            return  # a newer version of it is read in any case
         if outcome.retry:
             self._retry(job, outcome)
         else:
