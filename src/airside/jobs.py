@@ -23,6 +23,7 @@ from airside.errors import (
     ArchiveChangedError,
     NotFoundError,
     StoppedError,
+    StorageFullError,
     StoreError,
     UnavailableError,
 )
@@ -128,7 +129,12 @@ class ImportQueue:
                 return await asyncio.to_thread(record, *values, **named)
             except StoreError as exc:
                 log.warning("%s; it is tried again", exc.message)
+                await self._make_room(exc)
                 await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+
+    async def _make_room(self, error: StoreError) -> None:
+        if isinstance(error, StorageFullError):
+            await asyncio.to_thread(self._node.use_reserve)
 
     def _job(self, source_id: int, path: Path) -> Job:
         directory = self._places.owner(path)
@@ -280,6 +286,7 @@ class ImportQueue:
             return await asyncio.to_thread(self._node.importer.failed, job, error)
         except StoreError as exc:
             log.warning("the failure could not be recorded: %s", exc.message)
+            await self._make_room(exc)
             return Outcome(job.path, "failed", reason=error.message, retry=True)
 
     async def _call_job(self, running: Running) -> Outcome:

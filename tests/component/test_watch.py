@@ -364,6 +364,24 @@ def test_an_unreadable_directory_is_told_once_and_tried_again(images, monkeypatc
     assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
 
 
+def test_a_directory_that_becomes_readable_is_noticed_soon(images, monkeypatch):
+    """No event tells of it: the directory could not be watched."""
+    real = survey._Walk._list
+
+    def refuse(_walk, _directory):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    async def scenario():
+        old(images / "a.tar")
+        monkeypatch.setattr(survey._Walk, "_list", refuse)
+        async with watching(images, settings=with_(poll_seconds=0.2)) as log:
+            await log.mode("unreadable")
+            monkeypatch.setattr(survey._Walk, "_list", real)
+            await log.has("a.tar")
+
+    asyncio.run(scenario())
+
+
 def test_two_paths_of_one_directory_are_both_watched(images, tmp_path):
     async def scenario():
         (tmp_path / "other").symlink_to("images")
