@@ -252,6 +252,8 @@ def test_a_scan_of_many_files_does_not_hold_up_the_loop(images):
                 longest = max(longest, time.monotonic() - started)
             assert longest < 1.0
             await log.stays(0.1)
+            directories = log.watcher._directories.values()
+            await log.until(lambda: all(d.busy is None for d in directories))  # its thread ends
 
     asyncio.run(scenario())
 
@@ -497,8 +499,12 @@ def test_it_does_nothing_while_nothing_happens(images):
                 await real()
 
             log.watcher._look_due = counted
-            await log.stays(0.5)
-            assert steps == []
+            for _ in range(10):  # something may be mounted elsewhere on this machine
+                steps.clear()
+                await log.stays(0.5)
+                if not steps:
+                    return
+            raise AssertionError("it never rests")
 
     asyncio.run(scenario())
 
