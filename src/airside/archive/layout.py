@@ -5,6 +5,7 @@ descriptor that names it and kept as the bytes that were read. A child document 
 an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,12 +46,13 @@ from airside.oci.model import (
     parse_document,
 )
 from airside.oci.platform import Platform
-from airside.oci.reference import Reference, parse_reference
+from airside.oci.reference import Reference, is_image_id, parse_reference
 
 INDEX_JSON = "index.json"
 LAYOUT_FILE = "oci-layout"
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+_OBJECT = re.compile(r"[:@][^/]*\Z")
 
 
 def blob_member(digest: Digest) -> str:
@@ -330,8 +332,8 @@ def _name_images(
         reference: Reference | None = None
         tags: tuple[str, ...] = ()
         try:
-            reference = reference_of(root.annotations)
-            tags = tuple(names) if reference is None else ()
+            reference = _reference_to(root)
+            tags = tuple(n for n in names if not is_image_id(n)) if reference is None else ()
         except ReferenceInvalidError as exc:
             problems.append(
                 Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
@@ -351,6 +353,23 @@ def _name_images(
             (*before.tags, *tags),
         )
     return tuple(images.values()), problems
+
+
+def _reference_to(root: Descriptor) -> Reference | None:
+    """The name of a root; with a tag without the digest that it may have beside it.
+
+    containerd keeps such names for kubelet, and exports them. Raises ReferenceInvalidError.
+    """
+    reference = reference_of(root.annotations)
+    if reference is None or reference.digest is None:
+        return reference
+    comparable = reference.digest.algorithm == root.digest.algorithm
+    if comparable and reference.digest != root.digest:
+        raise ReferenceInvalidError(
+            f"the name {str(reference)!r} has another digest than the document that it names, "
+            f"{root.digest}: it is damaged or was edited"
+        )
+    return reference.without_digest
 
 
 def _check_names(
@@ -374,14 +393,17 @@ def _check_names(
 def reference_of(annotations: Mapping[str, str]) -> Reference | None:
     """The image name that annotations give; None for none or only a tag (design 4.11).
 
-    Where both annotations are there they must agree (`ref.name` is the tag, or the same name).
+    Where both annotations are there they must agree: `ref.name` is the tag, the same name, or
+    what follows the repository in it. An image ID, which containerd keeps as a name, is none.
     """
     full, ref_name = annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, "")
+    if is_image_id(full) or (not full and is_image_id(ref_name)):
+        return None
     tag_only = bool(ref_name) and not any(mark in ref_name for mark in "/:@")
     if not full:
         return None if tag_only or not ref_name else parse_reference(ref_name)
     reference = parse_reference(full)
-    if ref_name in {"", full} or (tag_only and not reference.tag):
+    if ref_name in {"", full, _object_of(full)} or (tag_only and not reference.tag):
         return reference
     if (ref_name != reference.tag) if tag_only else (parse_reference(ref_name) != reference):
         raise ReferenceInvalidError(
@@ -389,3 +411,9 @@ def reference_of(annotations: Mapping[str, str]) -> Reference | None:
             "one of them is damaged or was edited"
         )
     return reference
+
+
+def _object_of(name: str) -> str:
+    """What follows the repository: a tag, `@` and a digest, or both, as containerd writes it."""
+    found = _OBJECT.search(name)
+    return found[0].removeprefix(":") if found else ""

@@ -13,12 +13,12 @@ from airside.archive.manifest import ForeignLayer
 from airside.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import load_json, parse_descriptor
-from airside.oci.reference import parse_reference
+from airside.oci.reference import is_image_id, parse_reference
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"
 _NO_NAMES = frozenset({"", "<none>:<none>"})
-"""How some tools write that an image has no name."""
+"""How some tools write that an image has no name; containerd writes its image ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def _saved_image(item: Any, what: str) -> SavedImage:
     return SavedImage(
         member_name(config),
         tuple(map(member_name, layers)),
-        tuple(name for name in names if name not in _NO_NAMES),
+        tuple(name for name in names if name not in _NO_NAMES and not is_image_id(name)),
         dict(_foreign_layers(item.get("LayerSources"), what)),
     )
 
@@ -91,7 +91,7 @@ def parse_repositories(raw: bytes) -> frozenset[str] | None:
 
 
 def normalised(names: Iterable[str]) -> Iterator[str]:
-    """The full names, as Docker reads them; bad ones are left out."""
+    """The full names, as Docker reads them, with their tag alone; bad ones are left out."""
     for name in names:
         with contextlib.suppress(ReferenceInvalidError):
-            yield str(parse_reference(name))
+            yield str(parse_reference(name).without_digest)
