@@ -79,6 +79,34 @@ def test_an_index_json_may_list_nothing(manifests):
     assert parse_index_json(compact({"schemaVersion": 2, "manifests": manifests})) == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "sha384:" + "ab" * 48},
+        {"mediaType": None},
+        {"size": -1},
+        {"annotations": {REF_NAME: "a.b/x:1", "x": 1}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_entry_of_index_json_that_is_wrong_costs_its_own_image(change):
+    first, second = random_image("x", layer_bytes=300), random_image("y", layer_bytes=300)
+    plan = changed_root(layout((first, ("a.b/x:1",)), (second, (NAME,))), **change).plan()
+    assert names_of(plan) == {NAME: second.digest}
+    [problem] = plan.problems
+    assert problem.image == "a.b/x:1"
+    assert "manifests[0]" in problem.reason
+
+
+def test_an_entry_that_is_no_object_has_no_name():
+    image = random_image("x", layer_bytes=300)
+    members = layout((image, (NAME,)))
+    roots = json.loads(members.files["index.json"])["manifests"]
+    plan = members.with_file("index.json", index_json(7, {"annotations": 7}, *roots)).plan()
+    assert set(names_of(plan)) == {NAME}
+    assert [problem.image for problem in plan.problems] == ["", ""]
+
+
 # A good layout
 
 

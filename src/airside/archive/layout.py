@@ -21,6 +21,7 @@ from airside.archive.plan import (
     ReadMember,
     drop_ambiguous,
     is_compressed,
+    judged_alone,
     layer_compression,
     not_runnable_note,
 )
@@ -60,10 +61,11 @@ def blob_member(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
+def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple[Descriptor, ...]:
     """The descriptors of `index.json`; none for null. Raises ManifestInvalidError.
 
-    Without the key the document is damaged: nobody may fall back to another one then.
+    One that is wrong costs its own image: it goes to `problems`, if any other is right. Without
+    the key the document is damaged: nobody may fall back to another one then.
     """
     value = load_json(raw, INDEX_JSON)
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
@@ -73,9 +75,20 @@ def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
         return ()
     if not isinstance(manifests, list):
         raise ManifestInvalidError(f"{INDEX_JSON}: manifests is not a list")
-    return tuple(
-        parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]") for n, item in enumerate(manifests)
+    return judged_alone(
+        manifests,
+        lambda item, n: parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]"),
+        _shown_name,
+        [] if problems is None else problems,
     )
+
+
+def _shown_name(item: Any) -> str:
+    """The name in an entry of `index.json` that may be wrong, for messages."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    found = annotations if isinstance(annotations, dict) else {}
+    names = [n for n in (found.get(IMAGE_NAME), found.get(REF_NAME)) if isinstance(n, str)]
+    return next(iter(names), "")
 
 
 @dataclass(slots=True)
@@ -237,8 +250,9 @@ def draft_layout(
     what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
     `documents_bytes` all documents together, which are kept in memory.
     """
-    roots = parse_index_json(index_json)
-    draft = LayoutDraft(roots=roots, present=present, listed_names=listed_names)
+    problems: list[Problem] = []
+    roots = parse_index_json(index_json, problems)
+    draft = LayoutDraft(roots=roots, problems=problems, present=present, listed_names=listed_names)
     walk = _Walk(draft, read, held, nesting, documents_bytes)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))

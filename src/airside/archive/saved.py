@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airside.archive.manifest import ForeignLayer
+from airside.archive.plan import Problem, judged_alone
 from airside.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import load_json, parse_descriptor
@@ -31,12 +32,29 @@ class SavedImage:
     foreign: Mapping[Digest, ForeignLayer] = field(default_factory=dict)
 
 
-def parse_manifest_json(raw: bytes) -> tuple[SavedImage, ...]:
-    """Parse `manifest.json`. Raises ManifestInvalidError."""
+def parse_manifest_json(
+    raw: bytes, problems: list[Problem] | None = None
+) -> tuple[SavedImage, ...]:
+    """Parse `manifest.json`. Raises ManifestInvalidError.
+
+    An entry that is wrong costs its own image: it goes to `problems`, if any other is right.
+    """
     value = load_json(raw, MANIFEST_JSON)
     if not isinstance(value, list) or not value:
         raise ManifestInvalidError(f"{MANIFEST_JSON} is not a list of images")
-    return tuple(_saved_image(item, f"{MANIFEST_JSON}[{n}]") for n, item in enumerate(value))
+    return judged_alone(
+        value,
+        lambda item, n: _saved_image(item, f"{MANIFEST_JSON}[{n}]"),
+        _shown_name,
+        [] if problems is None else problems,
+    )
+
+
+def _shown_name(item: Any) -> str:
+    """The first name in an entry that may be wrong, for messages."""
+    names = item.get("RepoTags") if isinstance(item, dict) else None
+    found = names if isinstance(names, list) else []
+    return next((name for name in found if isinstance(name, str)), "")
 
 
 def _saved_image(item: Any, what: str) -> SavedImage:
