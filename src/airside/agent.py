@@ -225,7 +225,13 @@ class _Agent:
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
         """Serve the control socket."""
-        app = create_control(self._node, self._live, reads=self._reads, imports=self._by_hand)
+        app = create_control(
+            self._node,
+            self._live,
+            reads=self._reads,
+            imports=self._by_hand,
+            published=self._runtimes.settled,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()
         path = self._settings.data / SOCKET

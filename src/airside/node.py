@@ -204,8 +204,9 @@ def _assemble(
 def _recover(node: Node) -> None:
     """Bring store and catalog together after whatever happened before."""
     catalog, store, now = node.catalog, node.store, node.clock()
+    restored = 0
     if catalog.meta("clean") is None:  # new, or made anew and not yet whole
-        restored = rebuild_catalog(store, catalog, now, Path.is_file)
+        restored = rebuild_catalog(store, catalog, now, _is_there)
         if restored:
             log.warning("the catalog was lost: %d names restored from index.json", restored)
     catalog.settle_tags(now)
@@ -214,7 +215,8 @@ def _recover(node: Node) -> None:
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
     reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
-        reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
+        if not restored:  # else every blob was hashed just now
+            reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)
     else:
         node.index.resume(catalog.meta("index") or "")
@@ -232,6 +234,10 @@ def _note_clean_stop(node: Node) -> None:
             node.catalog.set_meta(clean)
         except StorageFullError as exc:
             log.warning("%s: the next start checks what was written last", exc.message)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or is_archive_directory(path)
 
 
 def _boot_id() -> str:

@@ -28,6 +28,8 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 _QUIET_SECONDS = 0.5
 """So long nothing more must happen to the runtime's images before it is looked at."""
 _RESTLESS_SECONDS = 5.0
+SETTLED_SECONDS = 600.0
+"""How long an import by hand waits for its images to be published."""
 _THREADS = 4
 
 P = ParamSpec("P")
@@ -120,7 +122,7 @@ class Runtimes:
         for kept in self._kept.values():
             kept.wake.set()
 
-    async def settled(self, seconds: float) -> bool:
+    async def settled(self, seconds: float = SETTLED_SECONDS) -> bool:
         """Wait until all connected runtimes have what the catalog says now; False if too long."""
         wanted, end = self._node.catalog.generation, time.monotonic() + seconds
         self._wake()
