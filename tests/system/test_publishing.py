@@ -10,7 +10,6 @@ import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
-from airside.oci.digest import parse_digest
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options
@@ -281,18 +280,15 @@ def test_a_damaged_file_of_the_right_name_is_replaced(
     name = "docker.io/library/app:1"
     image = random_image(6)
     docker_archive(tmp_path / "app.tar", {name: image})
-    publishing.stop()
-    with publishing.start():
-        target = containerd.content_root / "blobs/sha256"
-        target.mkdir(parents=True, exist_ok=True)
-        for layer in image.layers:
-            digest = parse_digest(str(layer.digest))
-            (target / digest.hex).write_bytes(b"x" * layer.size_bytes)
-        drop(publishing, tmp_path / "app.tar")
-        wait_published(publishing, name)
-        for layer in image.layers:
-            digest = parse_digest(str(layer.digest))
-            assert (target / digest.hex).read_bytes() != b"x" * layer.size_bytes
+    blobs = containerd.content_root / "blobs/sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    files = [blobs / layer.digest.hex for layer in image.layers]
+    for file, layer in zip(files, image.layers, strict=True):
+        file.write_bytes(b"x" * layer.size_bytes)
+    drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    assert not [file for file in files if file.read_bytes().startswith(b"xxx")]
+    assert side(publishing, name)["adopted"].keys() == {"link"}
 
 
 def test_the_nodes_own_platform_is_published_in_any_order(

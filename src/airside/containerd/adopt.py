@@ -307,7 +307,7 @@ class Adopter:
 
     def _private_name(self) -> Path:
         assert self._private is not None
-        self._private.mkdir(mode=0o700, exist_ok=True)
+        self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._private / uuid.uuid4().hex
 
     def _drop_private(self) -> None:
