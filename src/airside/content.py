@@ -1,11 +1,12 @@
 """The ports: what the parts of Airside ask of one another.
 
-`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog.
+`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog,
+`RuntimeContent` what it reads of a container runtime where the catalog has no answer.
 Implementations are elsewhere and never import one another. Each port has one contract test suite
 in `tests/contract` that every implementation passes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -116,3 +117,61 @@ class RegistryView(Protocol):
 
     def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
         """Descriptors of manifests with this subject, with artifact type and annotations."""
+
+    def any_quarantined(self, digests: Collection[Digest]) -> bool:
+        """Whether the bytes of one of these were found wrong, and are not replaced yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The two ends of a client's TCP connection to us, each as (address, port)."""
+
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeTag:
+    """Where a name of a container runtime points.
+
+    `needs`: the document and all that is below it of one image that is whole; empty if none is,
+    then `lacks` is a blob of it that is not there (discarded after unpacking, collected), if known.
+    """
+
+    document: StoredDocument
+    needs: tuple[Digest, ...]
+    lacks: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeBlob:
+    """A blob of a container runtime. The caller closes what `open` gives.
+
+    `open` raises NotFoundError if the blob went meanwhile, else UnavailableError; reading raises
+    OSError. What it gives is a file, or where that can't be had only `seek` and `read` work.
+    """
+
+    size_bytes: int
+    open: Callable[[], BinaryIO]
+
+
+class RuntimeContent(Protocol):
+    """What a container runtime holds, for reading. All methods are safe to call from any thread.
+
+    Only what belongs to the repository is found: by the names of its images and what is below
+    them, or because the runtime has noted that it came from there. Documents are verified and
+    within `limits.document_bytes`, blobs are as the runtime verified them when it took them.
+    Absent is None. UnavailableError, where the runtime is away or takes longer than a fraction of
+    a second; once that happened the following calls raise it at once for a while.
+    """
+
+    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None: ...
+
+    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+        """A manifest or index, whether or not what it lists is there."""
+
+    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+        """A blob (layer, config, or document) that can be read."""
+
+    def is_client(self, connection: Connection) -> bool:
+        """Whether the runtime itself is the client; True also where that can't be told."""
