@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -33,6 +33,7 @@ from airside.observe import set_up_logs
 from airside.places import Places
 from airside.publisher import naming_of, node_of
 from airside.registry.app import create_app
+from airside.registry.through import Policy, ReadThrough
 from airside.runtimes import Runtimes
 from airside.settle import StatKey
 from airside.sockets import find_sockets
@@ -201,6 +202,9 @@ class _Agent:
             self._node.store,
             default_registry=self._settings.default_registry,
             reads=self._reads,
+            read_through=ReadThrough(
+                self._runtimes.contents, cast("Policy", self._settings.read_through)
+            ),
         )
         runner = web.AppRunner(
             app,
@@ -259,6 +263,7 @@ class _Agent:
             node=node_of(settings),
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
+            limits=settings.limits,
         )
 
     def _say_ready(self) -> None:

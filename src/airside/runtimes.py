@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.config import Settings
-from airside.content import Runtime
+from airside.content import Runtime, RuntimeContent
 from airside.errors import AirsideError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
@@ -140,6 +140,10 @@ class Runtimes:
     def connected(self) -> list[Runtime]:
         """Those that are there now."""
         return [kept.runtime for kept in self._kept.values() if kept.runtime is not None]
+
+    def contents(self) -> list[RuntimeContent]:
+        """What the connected ones hold, for the registry."""
+        return [c for c in (runtime.content for runtime in self.connected()) if c is not None]
 
     # one runtime
 

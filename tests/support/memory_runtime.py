@@ -34,6 +34,10 @@ class MemoryRuntime:
             ways={},
         )
 
+    @property
+    def content(self) -> None:
+        return None
+
     def images(self) -> dict[str, NamedImage]:
         return dict(self.named)
 

@@ -11,12 +11,15 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO, Self
 
+from airside.config import Limits
 from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
 from airside.containerd.client import Client, ImageRecord
 from airside.containerd.cri import Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
+from airside.containerd.read_through import ContainerdContent
 from airside.containerd.unpack import Rootfs, Unpacker, rootfs_of
 from airside.content import Published, RuntimeFacts
 from airside.errors import (
@@ -54,11 +57,14 @@ class ContainerdRuntime:
         identity: str,
         node: Platform,
         threads: int,
+        limits: Limits,
     ) -> None:
         self._client, self._store, self._node = client, store, node
         self._identity, self._facts = identity, facts
         self._cri = Cri(client.channel) if facts.has_cri else None
         self._adopter = Adopter(client, store, intents, facts.content_root, identity)
+        root = Path(facts.content_root) if facts.content_root else None
+        self._content = ContainerdContent(client, root, limits)
         local = facts.snapshotter in LOCAL_SNAPSHOTTERS
         self._unpacker = Unpacker(client, facts.snapshotter, threads=threads) if local else None
         self._manifests: dict[Digest, Digest | None] = {}
@@ -77,6 +83,7 @@ class ContainerdRuntime:
         node: Platform,
         snapshotter: str = "",
         threads: int = 2,
+        limits: Limits | None = None,
     ) -> Self:
         """Connect, prove the fast way, and sweep what an earlier publish left.
 
@@ -87,7 +94,14 @@ class ContainerdRuntime:
             facts = gather(client, snapshotter=snapshotter)
             client.make_namespace()
             runtime = cls(
-                client, facts, store, intents, identity=identity, node=node, threads=threads
+                client,
+                facts,
+                store,
+                intents,
+                identity=identity,
+                node=node,
+                threads=threads,
+                limits=limits or Limits(),
             )
             runtime.start()
         except BaseException:
@@ -126,6 +140,10 @@ class ContainerdRuntime:
             why_streamed=self._adopter.why_streamed,
             ways=ways,
         )
+
+    @property
+    def content(self) -> ContainerdContent:
+        return self._content
 
     # what is there
 

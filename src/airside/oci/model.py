@@ -251,6 +251,18 @@ def parse_document(raw: bytes, media_type: str, what: str) -> Document:
     )
 
 
+def parse_bare_document(raw: bytes, what: str) -> Document:
+    """Parse a manifest or an index that no descriptor describes. Raises ManifestInvalidError.
+
+    Its `mediaType`, which only OCI's may leave out, or else its shape tells the type.
+    """
+    value = load_json(raw, what)
+    own_type = value.get("mediaType") if isinstance(value, dict) else None
+    if not isinstance(own_type, str):
+        own_type = OCI_INDEX if isinstance(value, dict) and "manifests" in value else OCI_MANIFEST
+    return parse_document(raw, own_type, what)
+
+
 def _content(value: dict[str, Any], media_type: str, what: str) -> Manifest | Index:
     has_manifests, has_layers = "manifests" in value, "layers" in value or "config" in value
     if has_manifests and has_layers:
