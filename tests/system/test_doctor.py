@@ -263,6 +263,21 @@ def test_a_running_agent_is_asked(agent: Agent) -> None:
     assert agent.registry in found["containerd"]["advice"]
 
 
+def test_the_sockets_of_the_running_agent_are_looked_at(
+    containerd: Containerd, tmp_path: Path
+) -> None:
+    """It was started with flags that the doctor's settings do not have."""
+    images, data = tmp_path / "images", tmp_path / "data"
+    images.mkdir()
+    with Agent(images, data, flags=["--runtime", str(containerd.socket)]) as agent:
+        agent.wait_for(lambda: any(each["connected"] for each in agent.status()["runtimes"]))
+        _, found = doctor("--data", data)
+    assert found["agent.runtime"]["severity"] == "ok"
+    assert found["agent.runtime"]["subject"] == str(containerd.socket)
+    assert found["containerd.link"]["severity"] == "ok"
+    assert found["images.directory"]["subject"] == str(images)
+
+
 def test_an_archive_in_trouble_is_told(agent: Agent) -> None:
     (agent.watched / "bad.tar").write_bytes(b"no archive" * 100)
     agent.wait_state(agent.watched / "bad.tar", "rejected")

@@ -16,6 +16,7 @@ from airside.doctor.facts import (
     Inotify,
     Kubelet,
     Mirror,
+    Published,
     Runtime,
     Store,
     Trial,
@@ -166,6 +167,19 @@ CASES = [
     (agent(answer=None, answer_reason="refused"), "registry", "problem", "address"),
     (agent(answer=404), "registry", "problem", "address"),
     (agent(listen="0.0.0.0:5050"), "registry", "note", "127.0.0.1"),
+    (agent(published=(Published(SOCKET, connected=True),)), "agent.runtime", "ok", ""),
+    (
+        agent(published=(Published(SOCKET, connected=False, reason="refused"),)),
+        "agent.runtime",
+        "problem",
+        "by itself",
+    ),
+    (
+        agent(published=(Published(SOCKET, connected=True, streams_because="isolated"),)),
+        "agent.runtime",
+        "warning",
+        "containerd.link",
+    ),
     # the data directory
     (store(writable=False), "data.directory", "note", ""),
     (without_agent(store(writable=False)), "data.directory", "problem", "--data"),
@@ -218,7 +232,12 @@ CASES = [
         "local disk",
     ),
     # containerd's socket
-    (settings(runtime=("none",)), "containerd", "note", "docker pull 127.0.0.1:5050/NAME"),
+    (
+        replace(settings(runtime=("none",)), runtimes=()),
+        "containerd",
+        "note",
+        "docker pull 127.0.0.1:5050/NAME",
+    ),
     (replace(WELL, runtimes=()), "containerd", "note", "airside explain"),
     (
         without_agent(replace(settings(listen=""), runtimes=())),

@@ -19,7 +19,7 @@ from airside.cli.options import (
 )
 from airside.cli.output import count_text, is_terminal, write, write_json, write_table
 from airside.config import Settings
-from airside.doctor.facts import Agent
+from airside.doctor.facts import Agent, Published
 from airside.doctor.finding import SEVERITIES, Finding, is_healthy
 from airside.errors import AirsideError
 
@@ -33,7 +33,7 @@ _ANSWER_SECONDS = 1.4
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="The containerd to look at [default: as in the settings].",
+    help="The containerd to look at [default: those of the running agent, else of the settings].",
 )
 @data_option
 @config_option
@@ -48,7 +48,7 @@ def doctor(
     and taken out again. Exit code 1 if there is a problem.
     """
     settings = effective_settings(config, data=data, runtime=runtime).settings
-    findings = _examine(settings)
+    findings = _examine(settings, chosen=bool(runtime))
     if as_json:
         write_json(findings_report(findings))
     else:
@@ -56,11 +56,11 @@ def doctor(
     return EXIT_DONE if is_healthy(findings, strict=strict) else EXIT_FAILED
 
 
-def _examine(settings: Settings) -> list[Finding]:
+def _examine(settings: Settings, *, chosen: bool) -> list[Finding]:
     from airside.doctor.gather import gather  # noqa: PLC0415 - gRPC and the rest: not for --help
     from airside.doctor.judge import judge  # noqa: PLC0415
 
-    return judge(gather(settings, _Asked(settings)))
+    return judge(gather(settings, _Asked(settings), chosen=chosen))
 
 
 def findings_report(findings: list[Finding]) -> dict[str, Any]:
@@ -162,4 +162,13 @@ def _agent_of(status: dict[str, Any]) -> Agent:
             each["path"]: (each["mode"], each.get("reason") or "")
             for each in status.get("directories") or ()
         },
+        published=tuple(
+            Published(
+                each["socket"],
+                each["connected"],
+                each.get("reason") or "",
+                each.get("streams_because") or "",
+            )
+            for each in status.get("runtimes") or ()
+        ),
     )

@@ -41,6 +41,16 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """What the running agent says of one containerd. `streams_because`: why blobs are sent."""
+
+    socket: str
+    connected: bool
+    reason: str = ""
+    streams_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """The agent of the data directory. `answer`: HTTP status of its registry's `/v2/`, or None."""
 
@@ -54,6 +64,7 @@ class Agent:
     archives: Mapping[str, int] = field(default_factory=dict)
     modes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Per watched directory how changes are noticed, and why so."""
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,15 @@ Blocking. Nothing is changed, but that one small file goes through containerd an
 (`trial`). `Asked` is the agent, or the catalog where none runs.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from airside.clients import reachable
 from airside.config import Settings
-from airside.doctor.facts import Agent, Facts, Runtime, Store
+from airside.doctor.facts import Agent, Facts, Runtime, Store, Unseen
 from airside.doctor.gather.bounded import RUNTIME_SECONDS, Look
 from airside.doctor.gather.hosts import look_at_host
 from airside.doctor.gather.kubelets import look_at_kubelet
@@ -33,27 +35,23 @@ class Asked(Protocol):
         """Whether Airside has this image; None if that can't be told."""
 
 
-def gather(settings: Settings, asked: Asked) -> Facts:
-    """Look at everything."""
+def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
+    """Look at everything. `chosen`: only the containerd of these settings, not the agent's."""
     agent = Look("the agent", lambda: _agent(asked))
     store = Look("the data directory", lambda: _store(settings, asked))
     kubelet = Look("kubelet's configuration", look_at_kubelet)
-    runtimes = [
-        _runtime(path, name, named=named, settings=settings, asked=asked)
-        for path, name, named in sockets_of(settings)
-    ]
+    runtimes: list[Look[Runtime]] = []
     try:
         known = agent.wait()
+        published = () if chosen or known is None else known.published
+        runtimes += _runtimes(settings, [each.socket for each in published], asked)
         watched = _watched(settings, known)
         directories = Look("the watched directories", lambda: look_at_directories(watched))
         host = Look("the host", lambda: look_at_host(known))
         answered = tuple(found for look in runtimes if (found := look.wait()) is not None)
         url = _url(settings, known)
         mirrors = Look("mirror settings", lambda: look_at_mirrors(answered, url) if url else ())
-        looks: tuple[Look[Any], ...] = (
-            *(agent, store, directories, kubelet, host, mirrors),
-            *runtimes,
-        )
+        looks: tuple[Look[Any], ...] = (agent, store, kubelet, directories, host, mirrors)
         return Facts(
             settings=settings,
             agent=known,
@@ -63,12 +61,16 @@ def gather(settings: Settings, asked: Asked) -> Facts:
             directories=directories.wait() or (),
             runtimes=answered,
             mirrors=mirrors.wait() or (),
-            unseen=tuple(unseen for look in looks for unseen in look.unseen),
+            unseen=_unseen((*looks, *runtimes)),
         )
     except BaseException:  # interrupted: what lies in containerd's directory is taken out
         for look in runtimes:
             look.settle()
         raise
+
+
+def _unseen(looks: Iterable[Look[Any]]) -> tuple[Unseen, ...]:
+    return tuple(unseen for look in looks for unseen in look.unseen)
 
 
 def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
@@ -83,14 +85,15 @@ def _url(settings: Settings, agent: Agent | None) -> str:
     return f"http://{reachable(listen)}" if listen else ""
 
 
-def _runtime(
-    path: str, name: str, *, named: bool, settings: Settings, asked: Asked
-) -> Look[Runtime]:
-    return Look(
-        f"containerd at {path}",
-        lambda: look_at_runtime(path, name, named=named, settings=settings, holds=asked.holds),
-        seconds=RUNTIME_SECONDS,
-    )
+def _runtimes(settings: Settings, agents: list[str], asked: Asked) -> list[Look[Runtime]]:
+    return [
+        Look(
+            f"containerd at {path}",
+            partial(look_at_runtime, path, name, named=named, settings=settings, holds=asked.holds),
+            seconds=RUNTIME_SECONDS,
+        )
+        for path, name, named in sockets_of(settings, agents)
+    ]
 
 
 def _agent(asked: Asked) -> Agent:

@@ -4,7 +4,7 @@ Blocking. A socket that does not answer costs `ANSWER_SECONDS` once: nothing mor
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,6 @@ from airside.containerd.discovery import (
     LOCAL_SNAPSHOTTERS,
     METADATA,
     SNAPSHOTTER,
-    SOCKETS,
-    find_sockets,
     gather,
     parse_version,
 )
@@ -29,19 +27,23 @@ from airside.doctor.gather.sockets import Knock, knock
 from airside.doctor.gather.trial import foreign_names, try_adoption
 from airside.doctor.gather.volumes import label_of, may, sight_of, volume_of
 from airside.errors import AirsideError, ContainerdError
+from airside.sockets import SOCKETS, find_sockets
 
 _INGEST = "ingest"
 _IGZIP_SINCE = (2, 0)
 _SWITCHES = {"igzip": "CONTAINERD_DISABLE_IGZIP", "unpigz": "CONTAINERD_DISABLE_PIGZ"}
 
 
-def sockets_of(settings: Settings) -> list[tuple[str, str, bool]]:
-    """(socket, name of the runtime, whether the settings name it) of each containerd to look at."""
+def sockets_of(settings: Settings, agents: Iterable[str]) -> list[tuple[str, str, bool]]:
+    """(socket, name of the runtime, whether it is named by hand) of each containerd to look at.
+
+    `agents`: those of the running agent, which may have been started with other settings.
+    """
     names = {path: name for name, path in SOCKETS.items()}
     named = {text.removeprefix("unix://") for text in settings.runtime}
     return [
         (path, names.get(path, "containerd"), path in named)
-        for path in find_sockets(settings.runtime)
+        for path in dict.fromkeys((*agents, *find_sockets(settings.runtime)))
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airside.clients import reachable
-from airside.doctor.facts import Agent, Facts
+from airside.doctor.facts import Agent, Facts, Published
 from airside.doctor.finding import Finding
 
 _BAD_STATES = ("rejected", "failed", "unreadable", "partial")
@@ -20,6 +20,8 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
     if agent.state == "running":
         yield from _archives(agent, data)
         yield _registry(agent)
+        for published in agent.published:
+            yield _published(published)
 
 
 def _state(agent: Agent, data: Path) -> Finding:
@@ -64,6 +66,27 @@ def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
         )
     elif total:
         yield Finding("archives", "ok", str(data), f"{total} archives, none in trouble")
+
+
+def _published(published: Published) -> Finding:
+    identity, socket = "agent.runtime", published.socket
+    if not published.connected:
+        return Finding(
+            identity,
+            "problem",
+            socket,
+            f"the agent does not publish to it: {published.reason or 'it is not connected yet'}",
+            "it tries again by itself; what is found of the socket here says more",
+        )
+    if published.streams_because:
+        return Finding(
+            identity,
+            "warning",
+            socket,
+            f"the agent sends every blob, which takes time: {published.streams_because}",
+            "see what is found of containerd.link and containerd.sharing; then restart the agent",
+        )
+    return Finding(identity, "ok", socket, "the agent publishes to it, by links or copies")
 
 
 def _registry(agent: Agent) -> Finding:

@@ -61,7 +61,9 @@ def _discard(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
         return Finding(
             "containerd.discard", "ok", subject, "layers stay after unpacking: they can be shared"
         )
-    lost = "; the registry can't serve such images from containerd" * facts.settings.read_through
+    lost = "; the registry can't serve such images from containerd" * (
+        facts.settings.read_through != "false"
+    )
     return Finding(
         "containerd.discard",
         "warning",

@@ -11,11 +11,10 @@ _OLDEST = (1, 6)
 
 
 def judge_runtimes(facts: Facts) -> Iterator[Finding]:
-    asked = set(facts.settings.runtime)
-    if asked <= {"none"}:
-        yield _none(facts, "the setting runtime is none")
-    elif not facts.runtimes:
-        yield _none(facts, "no containerd was found on this host")
+    if not facts.runtimes:
+        off = set(facts.settings.runtime) <= {"none"}
+        why = "the setting runtime is none" if off else "no containerd was found on this host"
+        yield _none(facts, why)
     for runtime in facts.runtimes:
         yield _socket(runtime, facts)
         if runtime.state == "answers":
