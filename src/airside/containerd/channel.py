@@ -124,6 +124,8 @@ def translated(method: str) -> Iterator[None]:
         yield
     except grpc.RpcError as exc:
         raise _translate(method, exc) from exc
+    except ValueError as exc:  # gRPC's word for a channel that is closed
+        raise ContainerdError(f"containerd: {method}: {exc}", status="CANCELLED") from exc
 
 
 _CLASSES: dict[str, type[AirsideError]] = {

@@ -271,6 +271,14 @@ class Client:
             seconds=APPLY_SECONDS,
         )
 
+    def delete_blob(self, digest: Digest) -> None:
+        """Take a blob out of the namespace; nothing happens if it is gone."""
+        request = content_pb2.DeleteContentRequest(digest=str(digest))
+        try:
+            self.channel.call(f"{CONTENT}/Delete", request, Empty)
+        except NotFoundError:
+            return
+
     def abort_write(self, key: str) -> None:
         """Forget an ingest that was begun; nothing happens where there is none."""
         try:

@@ -209,6 +209,8 @@ def parse_annotations(value: Any, what: str) -> Mapping[str, str]:
 
 
 def _descriptors(value: Any, what: str) -> tuple[Descriptor, ...]:
+    if value is None:
+        return ()  # an empty list, as Go writes one
     if not isinstance(value, list):
         raise ManifestInvalidError(f"{what} is not a list")
     return tuple(parse_descriptor(item, f"{what}[{n}]") for n, item in enumerate(value))

@@ -17,7 +17,7 @@ A runtime that is away or slow has nothing. The ports may block: this belongs in
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from airside.content import Connection, RegistryView, RuntimeBlob, RuntimeContent, RuntimeTag
 from airside.errors import UnavailableError
@@ -36,6 +36,9 @@ from airside.registry.routes import (
 Found = TypeVar("Found")
 
 
+Policy: TypeAlias = Literal["true", "digests", "self", "false"]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadThrough:
     """What is read through: `sources` gives the runtimes that are connected now.
@@ -44,7 +47,7 @@ class ReadThrough:
     """
 
     sources: Callable[[], Sequence[RuntimeContent]] = tuple
-    policy: Literal["true", "digests", "self", "false"] = "true"
+    policy: Policy = "true"
 
 
 class Through:
