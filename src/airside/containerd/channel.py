@@ -19,6 +19,8 @@ CALL_SECONDS = 60.0
 _RECEIVE_BYTES = 64 * 1024 * 1024
 """An answer's size: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)
+_CONNECT_MS = 5000
+"""How long containerd may take to greet. gRPC calls it the least of a reconnect's back-off."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -34,7 +36,7 @@ class Channel:
                 ("grpc.max_receive_message_length", _RECEIVE_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.initial_reconnect_backoff_ms", _BACKOFF_MS[0]),
-                ("grpc.min_reconnect_backoff_ms", _BACKOFF_MS[0]),
+                ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
                 ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS[1]),
                 ("grpc.enable_http_proxy", 0),
                 ("grpc.use_local_subchannel_pool", 1),
