@@ -317,6 +317,37 @@ def test_a_socket_that_is_made_anew_is_connected_to(tmp_path):
                     time.sleep(0.05)
 
 
+def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_path):
+    """As on a busy machine: it is not taken for one that is away."""
+
+    def pass_on(here: socket.socket, there: socket.socket) -> None:
+        while data := here.recv(1 << 16):
+            there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
+
+    def greet_late(listening: socket.socket) -> None:
+        client, _ = listening.accept()
+        time.sleep(0.5)
+        with closing(client), closing(socket.socket(socket.AF_UNIX)) as behind:
+            behind.connect("behind.sock")
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(pass_on, behind, client)
+                pass_on(client, behind)
+
+    with (
+        _short(tmp_path),
+        FakeContainerd(held(), tmp_path / "behind.sock").serving(),
+        closing(socket.socket(socket.AF_UNIX)) as listening,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        listening.bind("c.sock")
+        listening.listen()
+        greeted = pool.submit(greet_late, listening)
+        with closing(Client.open("c.sock")) as client:
+            assert client.image(f"{HOME}:1") is not None
+        greeted.result(10)
+
+
 # --- who asks
 
 

@@ -349,6 +349,28 @@ def test_files_are_read_without_containerd_and_a_miss_is_one_call(fake: FakeCont
         assert fake.calls == ["Get", "Info"]
 
 
+def test_a_pull_lists_the_images_once_at_most(fake: FakeContainerd) -> None:
+    for blob in IMAGE.blobs:
+        fake.held.add(blob.raw)
+    fake.held.images[f"{HUB}:1"] = IMAGE.digest
+    fake.write_blobs()
+    clock = [1000.0]
+    with closing(Client.open(str(fake.socket))) as client:
+        content = ContainerdContent(client, fake.directory, Limits(), clock=lambda: clock[0])
+        assert content.tag(HUB, "1") is not None
+        for _ in range(2):
+            assert content.document(HUB, IMAGE.digest) is not None
+            assert all(content.blob(HUB, blob.digest) for blob in IMAGE.blobs)
+            assert "List" not in fake.calls
+        clock[0] += 60.0
+        for _ in range(2):
+            assert all(content.blob(HUB, blob.digest) for blob in IMAGE.blobs)
+            assert fake.calls.count("List") == 1
+        fake.held.images.clear()
+        clock[0] += 60.0
+        assert content.blob(HUB, IMAGE.config.digest) is None
+
+
 def test_a_directory_that_is_not_there_is_replaced_by_calls(fake: FakeContainerd) -> None:
     for blob in IMAGE.blobs:
         fake.held.add(blob.raw)

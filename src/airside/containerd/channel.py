@@ -20,7 +20,7 @@ _RECEIVE_BYTES = 64 * 1024 * 1024
 """An answer's size: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)
 _CONNECT_MS = 5000
-"""How long a busy containerd may take to take a connection (gRPC's name for it misleads)."""
+"""How long containerd may take to greet. gRPC calls it the least of a reconnect's back-off."""
 
 Answer = TypeVar("Answer", bound=Message)
 

@@ -1,11 +1,12 @@
 """One question about what containerd holds: its calls, together under one deadline.
 
-What containerd says of a blob is asked once per question; documents, which never change, are
-remembered over questions, their presence is not.
+What containerd says of a blob is asked once per question. Documents, which never change, are
+remembered over questions, their presence is not. Where names point is remembered for a while: to
+whom a blob belongs can cost a list of all images (10 ms for 300 of them; a filter by name takes
+longer, since containerd compiles it again for each image).
 """
 
 import logging
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from airside.oci.reference import Repository
 _MEMORY_BYTES = 2 * MIB
 """Raw bytes of the documents that are remembered; parsed they are some times larger."""
 _SOURCE = "containerd.io/distribution.source."
-_PLAIN = re.compile(r"[A-Za-z0-9/_:-]")
+_REMEMBERED_SECONDS = 30.0
 
 _LOG = logging.getLogger("airside.containerd")
 
@@ -57,6 +58,34 @@ class Documents:
                 self._held_bytes -= self._documents.popitem(last=False)[1].size_bytes
 
 
+class Targets:
+    """Where the names of each repository pointed lately. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[str, dict[Digest, tuple[float, Descriptor]]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, records: Iterable[ImageRecord]) -> None:
+        until = self._clock() + _REMEMBERED_SECONDS
+        with self._lock:
+            for record in records:
+                seen = self._seen.setdefault(repository_of(record.name), {})
+                seen[record.target.digest] = until, record.target
+
+    def replace(self, records: Iterable[ImageRecord]) -> None:
+        """These are all that there are."""
+        with self._lock:
+            self._seen.clear()
+        self.add(records)
+
+    def of(self, repository: Repository) -> list[Descriptor]:
+        now = self._clock()
+        with self._lock:
+            seen = self._seen.get(str(repository), {})
+            return [target for until, target in seen.values() if now < until]
+
+
 @dataclass(slots=True)
 class Question:
     """Used by one thread. Every method may raise ContainerdError.
@@ -69,6 +98,7 @@ class Question:
     root: Path | None
     limits: Limits
     documents: Documents
+    targets: Targets
     clock: Callable[[], float]
     patience_seconds: float
     hung: bool = False
@@ -79,7 +109,9 @@ class Question:
         self._deadline = self.clock() + self.patience_seconds
 
     def image(self, name: str) -> ImageRecord | None:
-        return self._call(lambda seconds: self.client.image(name, seconds=seconds))
+        found = self._call(lambda seconds: self.client.image(name, seconds=seconds))
+        self.targets.add([found] if found is not None else [])
+        return found
 
     def info(self, digest: Digest) -> BlobInfo | None:
         """What the namespace says of a blob; None too for a file of another size."""
@@ -151,10 +183,11 @@ class Question:
         label = info.labels.get(_SOURCE + repository.host, "") if info else ""
         if repository.path in label.split(","):
             return True
-        records = self._call(
-            lambda seconds: self.client.images(names_of(repository), seconds=seconds)
-        )
-        return self._reaches([record.target for record in records], digest)
+        if self._reaches(self.targets.of(repository), digest):
+            return True
+        records = self._call(lambda seconds: self.client.images(seconds=seconds), is_slow=True)
+        self.targets.replace(records)
+        return self._reaches(self.targets.of(repository), digest)
 
     def _reaches(self, level: Iterable[Descriptor], wanted: Digest) -> bool:
         """Whether `wanted` is one of these, or below one."""
@@ -202,7 +235,7 @@ class Question:
                 return needs, None
         return [], lacks
 
-    def _call(self, call: Callable[[float], Found]) -> Found:
+    def _call(self, call: Callable[[float], Found], *, is_slow: bool = False) -> Found:
         left = self._deadline - self.clock()
         if left <= 0:
             raise ContainerdError("containerd took too long", status="DEADLINE_EXCEEDED")
@@ -210,14 +243,15 @@ class Question:
             return call(left)
         except ContainerdError as exc:
             late = exc.context.get("status") == "DEADLINE_EXCEEDED"
-            self.hung = late and left > self.patience_seconds / 2
+            self.hung = late and left > self.patience_seconds / 2 and not is_slow
             raise
 
 
-def names_of(repository: Repository) -> str:
-    """The filter, in containerd's language, for the names of all images of a repository."""
-    name = "".join(c if _PLAIN.match(c) else f"[{c}]" for c in str(repository))
-    return f'name~="^{name}[:@]"'
+def repository_of(name: str) -> str:
+    """The name of an image without its tag and digest."""
+    bare = name.partition("@")[0]
+    head, colon, tag = bare.rpartition(":")
+    return head if colon and "/" not in tag else bare
 
 
 def blob_path(root: Path | None, digest: Digest) -> Path | None:

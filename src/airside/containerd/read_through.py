@@ -27,7 +27,7 @@ from airside.config import Limits
 from airside.containerd.asker import is_asker
 from airside.containerd.breaker import Breaker
 from airside.containerd.client import Client
-from airside.containerd.question import Documents, Question, blob_path
+from airside.containerd.question import Documents, Question, Targets, blob_path
 from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
 from airside.errors import AirsideError, ContainerdError, NotFoundError
 from airside.oci.digest import Digest
@@ -60,7 +60,7 @@ class ContainerdContent:
         self._client, self._root, self._limits = client, content_root, limits
         self._clock = clock
         self._breaker = Breaker(clock, PAUSE_SECONDS)
-        self._documents = Documents()
+        self._documents, self._targets = Documents(), Targets(clock)
 
     def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
         with self._question() as ask:
@@ -102,7 +102,13 @@ class ContainerdContent:
         if not self._breaker.allows():
             raise ContainerdError(f"containerd at {socket} does not answer", status="UNAVAILABLE")
         question = Question(
-            self._client, self._root, self._limits, self._documents, self._clock, PATIENCE_SECONDS
+            self._client,
+            self._root,
+            self._limits,
+            self._documents,
+            self._targets,
+            self._clock,
+            PATIENCE_SECONDS,
         )
         try:
             yield question
