@@ -1,11 +1,12 @@
 """The ports: what the parts of Airside ask of one another.
 
-`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog.
+`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog, `Puller`
+has a runtime pull images.
 Implementations are elsewhere and never import one another. Each port has one contract test suite
 in `tests/contract` that every implementation passes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -116,3 +117,33 @@ class RegistryView(Protocol):
 
     def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
         """Descriptors of manifests with this subject, with artifact type and annotations."""
+
+
+class Puller(Protocol):
+    """Has one runtime pull images, by its own mirrors and credentials. Thread-safe; may block."""
+
+    @property
+    def runtime(self) -> str:
+        """Which runtime: one that has another text, or was wiped and got another, is another."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it answers now, and can pull. Never raises."""
+
+    def has(self, name: str, *, stop: Callable[[], bool]) -> bool:
+        """Whether the runtime has the image of this full name. Raises ContainerdError,
+        StoppedError.
+        """  # noqa: D205 - the errors are the point
+
+    def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
+        """Pull and unpack an image, give its image ID.
+
+        Raises PullRefusedError where a registry answered that it has no such image or gives it to
+        nobody like us, ContainerdError where it could not be asked or its answer not be read (then
+        `is_away` says whether it is the runtime that does not answer), StoppedError soon after
+        `stop` says so.
+        """
+
+
+Pullers = Callable[[], Sequence[Puller]]
+"""Gives one for each connected runtime."""
