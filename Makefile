@@ -21,6 +21,7 @@ help: ## this list
 run: setup ## set up and run the agent in the foreground (IMAGES=, DATA=, LISTEN=, ARGS=)
 	@mkdir -p '$(or $(IMAGES),$(DEFAULT_IMAGES))'
 	@echo "airside: drop image archives into $(or $(IMAGES),$(DEFAULT_IMAGES)) (Ctrl-C stops)"
+	@$(BIN)/python -m compileall -q src  # nobody else does it where Python may not write there
 	@exec $(BIN)/airside run $(RUN_FLAGS)
 
 test: check ## everything: `make check`, then the whole test suite with real components
@@ -54,6 +55,7 @@ setup-fuzz: .venv/ready-fuzz
 	scripts/make-venv.sh
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 .venv/ready-test: .venv/ready requirements-dev.lock scripts/setup-debian.sh

@@ -14,13 +14,16 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 from airside import __version__
+from airside.catalog.publications import IntentsOf
 from airside.config import Effective, Settings, default_directories
+from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
@@ -28,8 +31,12 @@ from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
 from airside.places import Places
+from airside.publisher import naming_of, node_of
 from airside.registry.app import create_app
+from airside.registry.through import Policy, ReadThrough
+from airside.runtimes import Runtimes
 from airside.settle import StatKey
+from airside.sockets import find_sockets
 from airside.watch import Watcher
 
 log = logging.getLogger("airside.agent")
@@ -65,13 +72,11 @@ def _first(group: BaseExceptionGroup[AirsideError]) -> AirsideError:
 
 
 def check_runtime(settings: Settings) -> None:
-    """Publishing to containerd is not in this version: refuse what would silently not happen."""
-    sockets = [r for r in settings.runtime if r not in {"auto", "none"}]
-    if sockets:
-        raise ConfigError(
-            f"--runtime {sockets[0]}: this version serves by its registry only and does not "
-            "publish to containerd; use --runtime none and let containerd pull from the registry"
-        )
+    """Refuse rules of names that can't be read. Raises ConfigError."""
+    try:
+        naming_of(settings)
+    except ValueError as exc:
+        raise ConfigError(f"rewrite: {exc} must be FROM=TO, two prefixes of names") from exc
 
 
 def _make_default_directory(settings: Settings) -> None:
@@ -95,6 +100,7 @@ class _Agent:
         self._listen: str | None = None
         self._queue: ImportQueue
         self._watcher: Watcher
+        self._runtimes = Runtimes(node, settings, partial(_sockets, settings), self._connect)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -132,6 +138,7 @@ class _Agent:
                 group.create_task(self._queue.run()),
                 group.create_task(self._watcher.run()),
                 group.create_task(self._reconcile()),
+                group.create_task(self._runtimes.run()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -143,6 +150,7 @@ class _Agent:
         log.info("%s: stopping", name)
         self._stop.set()
         self._queue.stop()
+        self._runtimes.stop()
         watchdog = threading.Timer(self._settings.stop_seconds, _force_stop)
         watchdog.daemon = True
         watchdog.start()
@@ -195,6 +203,9 @@ class _Agent:
             self._node.store,
             default_registry=self._settings.default_registry,
             reads=self._reads,
+            read_through=ReadThrough(
+                self._runtimes.contents, cast("Policy", self._settings.read_through)
+            ),
         )
         runner = web.AppRunner(
             app,
@@ -219,7 +230,13 @@ class _Agent:
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
         """Serve the control socket."""
-        app = create_control(self._node, self._live, reads=self._reads, imports=self._by_hand)
+        app = create_control(
+            self._node,
+            self._live,
+            reads=self._reads,
+            imports=self._by_hand,
+            published=self._runtimes.settled,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()
         path = self._settings.data / SOCKET
@@ -232,6 +249,23 @@ class _Agent:
         finally:
             await runner.cleanup()
             path.unlink(missing_ok=True)
+
+    def _connect(self, socket: str) -> Runtime:
+        """Connect to a containerd; in a thread. grpc is loaded only where there is one."""
+        from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
+
+        settings, node = self._settings, self._node
+        return ContainerdRuntime.connect(
+            socket,
+            settings.namespace,
+            node.store,
+            IntentsOf(node.catalog, socket),
+            identity=node.identity,
+            node=node_of(settings),
+            snapshotter=settings.snapshotter,
+            threads=os.cpu_count() or 1,
+            limits=settings.limits,
+        )
 
     def _say_ready(self) -> None:
         where = ", ".join(str(d.path) for d in self._settings.images)
@@ -254,6 +288,7 @@ class _Agent:
                 {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}
                 for d in self._watcher.describe()
             ],
+            "runtimes": self._runtimes.describe(),
             "imports": [
                 {
                     "path": str(path),
@@ -266,6 +301,10 @@ class _Agent:
                 for path, r in self._queue.running.items()
             ],
         }
+
+
+def _sockets(settings: Settings) -> list[str]:
+    return find_sockets(settings.runtime)
 
 
 def _process_seconds() -> float:

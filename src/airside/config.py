@@ -84,7 +84,9 @@ class Settings:
     respect_rmi: bool = _setting(
         False, "true|false", "what was removed from containerd stays removed"
     )
-    read_through: bool = _setting(True, "true|false", "what only containerd holds is served too")
+    read_through: str = _setting(
+        "true", "true|digests|self|false", "whether what only containerd holds is served too"
+    )
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
     log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
     verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
@@ -133,6 +135,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_removal": ("unpin", "delete", "keep"),
     "unpack": ("node-platform", "never"),
     "conflict": ("ours", "theirs"),
+    "read_through": ("true", "digests", "self", "false"),
 }
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
@@ -242,6 +245,8 @@ def _convert(key: str, raw: Any, where: str) -> Any:
     if isinstance(default, tuple):
         return tuple(_text(item, where) for item in _listed(raw, where))
     convert = _CONVERSIONS.get(type(default))
+    if isinstance(raw, bool) and "true" in CHOICES.get(key, ()):
+        raw = str(raw).lower()
     return convert(raw, where) if convert else _choice(key, _text(raw, where), where)
 
 

@@ -1,18 +1,20 @@
 """The ports: what the parts of Airside ask of one another.
 
-`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog, `Puller`
-has a runtime pull images.
+`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog,
+`RuntimeContent` what it reads of a container runtime where the catalog has no answer, `Runtime`
+is a container runtime that images are published to, `Puller` has one pull images.
 Implementations are elsewhere and never import one another. Each port has one contract test suite
 in `tests/contract` that every implementation passes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
+from airside.publication import NamedImage, Publication
 
 
 class Ingest(Protocol):
@@ -117,6 +119,136 @@ class RegistryView(Protocol):
 
     def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
         """Descriptors of manifests with this subject, with artifact type and annotations."""
+
+    def any_quarantined(self, digests: Collection[Digest]) -> bool:
+        """Whether the bytes of one of these were found wrong, and are not replaced yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeFacts:
+    """What a connected runtime is, and how blobs went into it."""
+
+    version: str
+    server_id: str
+    """Another one is another runtime, or one that was wiped."""
+    knows_pins: bool
+    has_cri: bool
+    snapshotter: str
+    unpacks: bool
+    content_root: str
+    why_streamed: str
+    """Why blobs must be sent; empty where they are linked or copied."""
+    ways: Mapping[str, int]
+    """How many blobs went which way since it is connected: link, copy, stream, held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish did: blobs by the way that they went, and whether the image is unpacked."""
+
+    ways: Mapping[str, int]
+    unpacked: bool
+    not_unpacked: str = ""
+    """Why it can't be unpacked, where that is so."""
+
+
+class Runtime(Protocol):
+    """A container runtime that images are published to. Thread-safe.
+
+    All calls raise ContainerdError where it is away or refuses; then it is connected anew.
+    """
+
+    @property
+    def facts(self) -> RuntimeFacts: ...
+
+    @property
+    def content(self) -> "RuntimeContent | None":
+        """What it holds, for the registry; None if it can't be read."""
+
+    def images(self) -> dict[str, NamedImage]:
+        """Every name that it has, whoever made it."""
+
+    def blobs(self) -> frozenset[str]:
+        """The digests of all blobs that it holds."""
+
+    def manifest_of(self, name: str) -> Digest | None:
+        """The manifest that the runtime would run under a name, None if it has none."""
+
+    def publish(self, publication: Publication, *, stop: Callable[[], bool]) -> Published:
+        """Have an image there, whole, under all its names; idempotent.
+
+        Raises VerificationError if a layer is not what the config says, StoreError if the store
+        lost a blob, StoppedError.
+        """
+
+    def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
+        """Set the labels of names that are there; the pin of the image with this ID follows."""
+
+    def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
+        """Delete names, and the images of these IDs that have no other and no container.
+
+        Gives the IDs of those that a container still uses.
+        """
+
+    def changes(self) -> Iterable[str]:
+        """The names that are created, updated or deleted from now on, until it is closed."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The two ends of a client's TCP connection to us, each as (address, port)."""
+
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeTag:
+    """Where a name of a container runtime points.
+
+    `needs`: the document and all that is below it of one image that is whole; empty if none is,
+    then `lacks` is a blob of it that is not there (discarded after unpacking, collected), if known.
+    """
+
+    document: StoredDocument
+    needs: tuple[Digest, ...]
+    lacks: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeBlob:
+    """A blob of a container runtime. The caller closes what `open` gives.
+
+    `open` raises NotFoundError if the blob went meanwhile, else UnavailableError; reading raises
+    OSError. What it gives is a file, or where that can't be had only `seek` and `read` work.
+    """
+
+    size_bytes: int
+    open: Callable[[], BinaryIO]
+
+
+class RuntimeContent(Protocol):
+    """What a container runtime holds, for reading. All methods are safe to call from any thread.
+
+    Only what belongs to the repository is found: by the names of its images and what is below
+    them, or because the runtime has noted that it came from there. Documents are verified and
+    within `limits.document_bytes`, blobs are as the runtime verified them when it took them.
+    Absent is None. UnavailableError, where the runtime is away or takes longer than a fraction of
+    a second; once that happened the following calls raise it at once for a while.
+    """
+
+    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None: ...
+
+    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+        """A manifest or index, whether or not what it lists is there."""
+
+    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+        """A blob (layer, config, or document) that can be read."""
+
+    def is_client(self, connection: Connection) -> bool:
+        """Whether the runtime itself is the client; True also where that can't be told."""
 
 
 class Puller(Protocol):

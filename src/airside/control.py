@@ -7,7 +7,7 @@ Reads go to the catalog in the `reads` pool; what only the running agent knows i
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -41,13 +41,15 @@ _EVENTS_AT_ONCE = 1000
 
 Live = Callable[[], dict[str, Any]]
 """Gives the part of the status that only the running agent knows."""
+Published = Callable[[], Awaitable[object]]
+"""Waits until the connected runtimes have what the catalog says."""
 
 
 def create_control(
-    node: Node, live: Live, *, reads: Executor, imports: Executor
+    node: Node, live: Live, *, reads: Executor, imports: Executor, published: Published
 ) -> web.Application:
-    """The application for the control socket."""
-    control = _Control(node, live, reads, imports)
+    """The application for the control socket. `published` waits for the container runtimes."""
+    control = _Control(node, live, reads, imports, published)
     app = web.Application()
     app.add_routes(
         [
@@ -66,8 +68,11 @@ def create_control(
 
 
 class _Control:
-    def __init__(self, node: Node, live: Live, reads: Executor, imports: Executor) -> None:
+    def __init__(
+        self, node: Node, live: Live, reads: Executor, imports: Executor, published: Published
+    ) -> None:
         self._node, self._live, self._reads, self._imports = node, live, reads, imports
+        self._published = published
         self._stopping = threading.Event()
 
     async def stop(self, _app: web.Application) -> None:
@@ -144,6 +149,7 @@ class _Control:
         try:
             outcome = await self._import(path, stop, response)
             log_outcome(outcome)
+            await self._published()
             await _send(response, {"result": outcome_report(outcome)})
         except ConnectionResetError:
             stop.set()

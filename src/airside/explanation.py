@@ -28,7 +28,7 @@ from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
 from airside.reading import ARCHIVE_SUFFIXES
-from airside.report import archive_report, time_text
+from airside.report import archive_report, publication_report, time_text
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
 _TITLE = "org.opencontainers.image.title"
@@ -139,6 +139,9 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
         "form": _form(document, merged=merged and not (row and row.rolled_back)),
         "size_bytes": size_bytes,
         "moved_at": time_text(row.moved_at) if row else None,
+        "runtimes": [
+            publication_report(each) for each in view.published() if each.reference == str(name)
+        ],
         "unbacked_since": time_text(row.unbacked_since) if row else None,
         "rolled_back": bool(row and row.rolled_back),
         "mixed": any(part.behind for part in parts.values()),

@@ -5,7 +5,8 @@
 as a power cut would), `oserror` or `oserror:ENOSPC` (an `OSError` as the disk would give) or
 `error` (a `StoreError`); N fires at the Nth pass instead of the first. It fires once.
 
-Every point is listed in `POINTS`, so that the crash tests visit all of them.
+Every point is listed in `POINTS`, those of publishing to a runtime in `PUBLISHING`, so that the
+crash tests visit all of them.
 """
 
 import errno
@@ -36,6 +37,22 @@ POINTS = (
     "import.after_commit",
     "import.after_index",
 )
+PUBLISHING = (
+    "publish.after_lease",
+    "publish.after_intent",
+    "publish.after_link",
+    "publish.after_adopt",
+    "publish.after_send",
+    "publish.after_content",
+    "publish.after_unpack",
+    "publish.after_name",
+    "publish.after_names",
+    "publish.after_withdraw",
+    "unpack.after_prepare",
+    "unpack.after_apply",
+    "unpack.after_commit",
+    "unpack.after_label",
+)
 
 
 @dataclass
@@ -57,7 +74,11 @@ def arm(spec: str | None) -> None:
         return
     point, _, action = spec.partition("=")
     action, _, passes = action.partition("@")
-    if point not in POINTS or action.partition(":")[0] not in {"kill", "oserror", "error"}:
+    if point not in {*POINTS, *PUBLISHING} or action.partition(":")[0] not in {
+        "kill",
+        "oserror",
+        "error",
+    }:
         raise ValueError(f"unknown fault {spec!r}")
     _armed = _Armed(point, action, int(passes or 1))
 

@@ -169,6 +169,23 @@ class _Found:
     blobs: dict[Digest, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Hashed:
+    """Hashes each blob once: many images may share a large layer, and many names an image."""
+
+    store: LocalStore
+    _true: dict[Digest, bool] = field(default_factory=dict)
+
+    def is_true(self, digest: Digest) -> bool:
+        """Whether the store holds this blob, and its bytes are those of its digest."""
+        if digest not in self._true:
+            try:
+                self._true[digest] = self.store.hash_blob(digest) == digest
+            except NotFoundError:
+                self._true[digest] = False
+        return self._true[digest]
+
+
 def rebuild_catalog(
     store: LocalStore, catalog: Catalog, now: float, is_present: Callable[[Path], bool]
 ) -> int:
@@ -225,10 +242,11 @@ def _sources(
 ) -> dict[tuple[str, str], _Found]:
     """What the entries say of each source, by its kind and path, as far as it is whole."""
     sources: dict[tuple[str, str], _Found] = defaultdict(_Found)
+    held = _Hashed(store)
     for root in entries:
         for kind, path, sequence, claimed in _claimed(root):
             found = _Found()
-            if _collect(store, claimed, found):
+            if _collect(held, claimed, found):
                 into = sources[kind, path]
                 name = replace(_claim(root), digest=claimed.digest)
                 into.claims.append((name, sequence))
@@ -236,7 +254,7 @@ def _sources(
                 into.platforms |= found.platforms
                 into.blobs |= found.blobs
         found = _Found()
-        if _collect(store, root, found):
+        if _collect(held, root, found):
             whole.add(root.digest)
             if root.annotations.get(CLAIMS):  # an index of ours, or an earlier version
                 kept = sources[root.annotations.get(KIND, "archive"), root.annotations[ARCHIVE]]
@@ -269,23 +287,23 @@ def _claim(root: Descriptor) -> ClaimedName:
     return ClaimedName(repository, tag, root.digest)
 
 
-def _collect(store: LocalStore, root: Descriptor, found: _Found) -> bool:
+def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:
     """Read the documents below a root and hash their blobs; False if it is not whole."""
-    if not _verified(store, root, found):
+    if not _verified(held, root, found):
         return False
-    with store.open(root.digest) as file:
+    with held.store.open(root.digest) as file:
         document = parse_document(file.read(), root.media_type, str(root.digest))
     if isinstance(document.content, Index):
         nested = [c for c in document.content.manifests if c.media_type in DOCUMENT_TYPES]
-        whole = [_collect(store, child, found) for child in nested]
+        whole = [_collect(held, child, found) for child in nested]
         if not any(whole):
             return False
     else:
         needed = [blob for blob in document.children if blob.is_distributable]
-        if not all(_verified(store, blob, found) for blob in needed):
+        if not all(_verified(held, blob, found) for blob in needed):
             return False
         if document.is_image:
-            _platform(store, document, found)
+            _platform(held.store, document, found)
     found.documents[root.digest] = document
     return True
 
@@ -298,13 +316,8 @@ def _platform(store: LocalStore, document: Document, found: _Found) -> None:
         found.platforms[document.digest] = platform
 
 
-def _verified(store: LocalStore, blob: Descriptor, found: _Found) -> bool:
-    if blob.digest in found.blobs:
-        return True
-    try:
-        if store.hash_blob(blob.digest) != blob.digest:
-            return False
-    except NotFoundError:
+def _verified(held: _Hashed, blob: Descriptor, found: _Found) -> bool:
+    if not held.is_true(blob.digest):
         return False
     found.blobs[blob.digest] = blob.size_bytes
     return True

@@ -24,6 +24,7 @@ from airside.errors import (
     ArchiveChangedError,
     NotFoundError,
     StoppedError,
+    StorageFullError,
     StoreError,
     UnavailableError,
 )
@@ -110,7 +111,7 @@ class ImportQueue:
         fresh = []
         for settled in batch.settled:
             if not _is_text(settled.path):
-                log.error("%r: the name is not UTF-8: rename the file", settled.path)
+                log.error("%r: the name is not UTF-8: rename the file", str(settled.path))
                 continue
             waiting = self._waiting.get(settled.path)
             if waiting is not None and waiting.key == str(settled.key):
@@ -135,7 +136,12 @@ class ImportQueue:
                 return await asyncio.to_thread(record, *values, **named)
             except StoreError as exc:
                 log.warning("%s; it is tried again", exc.message)
+                await self._make_room(exc)
                 await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+
+    async def _make_room(self, error: StoreError) -> None:
+        if isinstance(error, StorageFullError):
+            await asyncio.to_thread(self._node.use_reserve)
 
     def _job(self, source_id: int, path: Path) -> Job:
         directory = self._places.owner(path)
@@ -276,7 +282,7 @@ class ImportQueue:
             return
         except ArchiveChangedError as exc:
             log.info("%s", exc.message)
-            if self.watcher is not None:
+            if self.watcher is not None and job.path not in self._pending:
                 self.watcher.look_again(job.path, after_seconds=self._settings.settle_seconds)
             return
         except (StoreError, UnavailableError) as exc:
@@ -291,6 +297,8 @@ class ImportQueue:
         before = self._waiting.get(job.path)
         if before is None or before.reason != outcome.reason or not is_list_name(job.path.name):
             log_outcome(outcome)
+        if job.path in self._pending:
+            return  # a newer version of it is read in any case
         if outcome.retry:
             self._retry(job, outcome)
         else:
@@ -311,6 +319,7 @@ class ImportQueue:
             return await asyncio.to_thread(self._node.importer.failed, job, error)
         except StoreError as exc:
             log.warning("the failure could not be recorded: %s", exc.message)
+            await self._make_room(exc)
             return Outcome(job.path, "failed", reason=error.message, retry=True)
 
     async def _call_job(self, running: Running) -> Outcome:

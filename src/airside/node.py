@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from airside.errors import (
     ArchiveError,
     ConfigError,
     ConflictError,
+    StorageFullError,
     UnavailableError,
 )
 from airside.importer import Importer, Job, Outcome
@@ -53,6 +55,8 @@ CATALOG = "catalog.db"
 RESERVE = "reserve"
 RESERVE_BYTES = 4 * MIB
 """Kept aside in `DATA`, so that on a full disk the catalog can be opened and images are served."""
+START_RESERVE_BYTES = 2 * MIB
+"""What of it is left for the next start where the disk fills up while we run."""
 
 
 _NO_RUNTIME = (
@@ -74,6 +78,15 @@ class Node:
     guard: StoreGuard
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def identity(self) -> str:
+        """Tells what is this node's in a runtime from what is another's; never changes."""
+        found = self.catalog.meta("identity")
+        if found is None:
+            found = f"airside-{uuid.uuid4().hex[:8]}"
+            self.catalog.set_meta({"identity": found})
+        return found
 
     def run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool = False) -> Outcome:
         """Import an archive, or pull a list (`anew`: whatever was refused). Raises as they do."""
@@ -148,6 +161,11 @@ class Node:
         with self.guard.shared():  # a merged index may be written
             return self.catalog.remove_sources(removals, self.clock())
 
+    def use_reserve(self) -> None:
+        """The disk is full: give back a part of the reserve, so that the catalog can be written."""
+        with self._repair, suppress(OSError):
+            _use_reserve(self.settings.data, leave_bytes=START_RESERVE_BYTES)
+
     def roll_back(self, repository: Repository, tag: str, digest: Digest | None = None) -> TagMove:
         """Point a tag at an earlier version. Raises NotFoundError."""
         with self.guard.shared():
@@ -174,7 +192,7 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
             _recover(node)
             _keep_reserve(data)
             yield node
-            catalog.set_meta({"clean": "1", "index": node.index.state})
+            _note_clean_stop(node)
         finally:
             catalog.close()
 
@@ -209,8 +227,9 @@ def _assemble(
 def _recover(node: Node) -> None:
     """Bring store and catalog together after whatever happened before."""
     catalog, store, now = node.catalog, node.store, node.clock()
+    restored = 0
     if catalog.meta("clean") is None:  # new, or made anew and not yet whole
-        restored = rebuild_catalog(store, catalog, now, Path.is_file)
+        restored = rebuild_catalog(store, catalog, now, _is_there)
         if restored:
             log.warning("the catalog was lost: %d names restored from index.json", restored)
     catalog.settle_tags(now)
@@ -219,11 +238,29 @@ def _recover(node: Node) -> None:
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
     reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
-        reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
+        if not restored:  # else every blob was hashed just now
+            reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
         reconcile.sweep_orphans(store, catalog, node.guard)
     else:
         node.index.resume(catalog.meta("index") or "")
     node.importer.write_index()
+
+
+def _note_clean_stop(node: Node) -> None:
+    """So that the next start need not check what was written last; with a full disk it does."""
+    clean = {"clean": "1", "index": node.index.state}
+    try:
+        node.catalog.set_meta(clean)
+    except StorageFullError:
+        node.use_reserve()
+        try:
+            node.catalog.set_meta(clean)
+        except StorageFullError as exc:
+            log.warning("%s: the next start checks what was written last", exc.message)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or is_archive_directory(path)
 
 
 def _boot_id() -> str:
@@ -255,22 +292,25 @@ def _locked(data: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _use_reserve(data: Path) -> None:
-    """Give the reserve back on a full disk."""
-    free = free_bytes(data)
-    if free < RESERVE_BYTES and (data / RESERVE).exists():
-        log.warning(
-            "%s is full (%d bytes free): serving goes on, imports wait for space", data, free
-        )
-        (data / RESERVE).unlink()
+def _use_reserve(data: Path, *, leave_bytes: int = 0) -> None:
+    """Give the reserve back on a full disk, but for what is left for later. Raises OSError."""
+    path, free = data / RESERVE, free_bytes(data)
+    if free >= RESERVE_BYTES or not path.exists() or path.stat().st_size <= leave_bytes:
+        return
+    log.warning("%s is full (%d bytes free): serving goes on, imports wait for space", data, free)
+    if leave_bytes:
+        os.truncate(path, leave_bytes)
+    else:
+        path.unlink()
 
 
 def _keep_reserve(data: Path) -> None:
     """Set the reserve aside where there is room for it."""
     path = data / RESERVE
-    if path.exists() or free_bytes(data) < 2 * RESERVE_BYTES:
+    held = path.stat().st_size if path.exists() else 0
+    if held == RESERVE_BYTES or free_bytes(data) < 2 * RESERVE_BYTES:
         return
-    with suppress(OSError), path.open("wb") as file:
+    with suppress(OSError), path.open("ab") as file:
         os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 

@@ -23,12 +23,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:34:56 message`, with the level where it is not info."""
+    """`12:34:56 message`, with the level where it is not info; control characters as escapes."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        text = f"{at} {level}{record.getMessage()}"
+        text = f"{at} {level}{printable(record.getMessage())}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -43,6 +43,15 @@ def set_up_logs(*, form: str, level: str) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("airside").setLevel(level.upper())
+
+
+def printable(text: str) -> str:
+    """The text on one line; what could steer a terminal becomes visible escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def human_bytes(count: float) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from airside.catalog.record import Catalog
 from airside.config import Settings
 from airside.errors import NotFoundError
+from airside.observe import human_bytes
 from airside.oci.digest import Digest
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
@@ -41,9 +42,12 @@ def _absent(store: LocalStore, catalog: Catalog) -> list[Digest]:
 
 def check_recent(store: LocalStore, catalog: Catalog, quarantine: Path, now: float) -> list[int]:
     """Hash again what was written last; wrong blobs are quarantined. Gives sources as above."""
-    since = catalog.last_verified() - RECHECK_SECONDS
+    recent = catalog.blobs(verified_since=catalog.last_verified() - RECHECK_SECONDS)
+    if recent:
+        size = human_bytes(sum(recent.values()))
+        log.info("the last stop was not clean: what was written last is read again, %s", size)
     wrong: list[Digest] = []
-    for digest in catalog.blobs(verified_since=since):
+    for digest in recent:
         try:
             found = store.hash_blob(digest)
         except NotFoundError:

@@ -17,6 +17,7 @@ from airside.oci.model import Manifest
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from airside.archive.plan import Problem
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
+    from airside.catalog.publications import PublicationRow
     from airside.catalog.view import CatalogView
     from airside.importer import Outcome
     from airside.pulling import ListFile
@@ -34,16 +35,41 @@ def time_text(seconds: float | None) -> str | None:
 
 
 def images_report(view: CatalogView) -> dict[str, Any]:
-    return {"schema": SCHEMA, "items": [_image(row) for row in view.images()]}
+    return {"schema": SCHEMA, "items": _images(view, view.images())}
+
+
+def _images(view: CatalogView, rows: list[ImageRow]) -> list[dict[str, Any]]:
+    """The images, each with what became of it in the runtimes."""
+    told: dict[str, list[PublicationRow]] = {}
+    for row in view.published():
+        told.setdefault(row.reference, []).append(row)
+    return [_image(row, told.get(row.reference, [])) for row in rows]
+
+
+def publication_report(row: PublicationRow) -> dict[str, Any]:
+    """An image in one runtime."""
+    return {
+        "socket": row.runtime,
+        "state": row.state,
+        "reason": row.detail.get("reason", ""),
+        "present": row.state == "published",
+        "digest": row.digest,
+        "pinned": row.detail.get("pinned", False),
+        "unpacked": row.detail.get("unpacked", False),
+        "not_unpacked": row.detail.get("not_unpacked", ""),
+        "adopted": row.detail.get("adopted", {}),
+        "names": row.detail.get("names", []),
+        "image_id": row.detail.get("image_id", ""),
+        "at": time_text(row.at),
+    }
 
 
 def history_report(view: CatalogView) -> dict[str, Any]:
     """The images, each with the versions of its tag that are kept, the current one first."""
-    versions = view.generations()
+    versions, rows = view.generations(), view.images()
     items = [
-        _image(row)
-        | {"history": [_version(v) for v in versions.get((row.repository, row.tag), [])]}
-        for row in view.images()
+        image | {"history": [_version(v) for v in versions.get(row.name, [])]}
+        for row, image in zip(rows, _images(view, rows), strict=True)
     ]
     return {"schema": SCHEMA, "items": items}
 
@@ -88,7 +114,8 @@ def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _image(row: ImageRow) -> dict[str, Any]:
+def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
+    runtimes = [publication_report(each) for each in told]
     return {
         "reference": row.reference,
         "digest": row.digest,
@@ -98,8 +125,8 @@ def _image(row: ImageRow) -> dict[str, Any]:
         "size_bytes": row.size_bytes,
         "archives": list(row.archives),
         "source": row.source,
-        "pinned": False,
-        "runtimes": [],
+        "pinned": any(each["pinned"] for each in runtimes),
+        "runtimes": runtimes,
         "unbacked_since": time_text(row.unbacked_since),
         "moved_at": time_text(row.moved_at),
         "merged": row.merged,

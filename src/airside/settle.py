@@ -294,7 +294,10 @@ class Settler:
         self._gone.discard(path)
 
     def look_again(self, path: Path, at: float) -> None:
-        """Report the path at `at` or as soon after as it is quiet, even if it did not change."""
+        """Report the path at `at` or as soon after as it is quiet, even if it did not change.
+
+        Whatever is reported of it before `at` answers this.
+        """
         self._entries.setdefault(path, _Entry()).again_at = at
         self._plan(path, at)
 
@@ -340,7 +343,7 @@ class Settler:
     def _tell(self, path: Path, now: float, wall_ns: int) -> Settled:
         entry = self._entries[path]
         assert entry.key is not None
-        entry.reported, entry.again = entry.key, False
+        entry.reported, entry.again, entry.again_at = entry.key, False, None
         if abs(wall_ns - entry.key.ctime_ns) < RECHECK_SECONDS * 1e9:
             self._plan(path, now + RECHECK_SECONDS)
         return Settled(path, entry.key)

@@ -358,7 +358,7 @@ class Watcher:
     def _period(self, directory: _Directory) -> float:
         if directory.mode == "absent":
             return ABSENT_SECONDS
-        if directory.mode == "polling":
+        if directory.mode in {"polling", "unreadable"}:
             return self._settings.poll_seconds
         return self._settings.rescan_seconds
 

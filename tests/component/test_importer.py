@@ -328,6 +328,29 @@ def test_the_queue_looks_again_at_what_failed_for_want_of_space(tmp_path):
     assert len(watcher.again) == 1
 
 
+def test_the_queue_does_not_look_again_at_what_a_newer_version_replaces(tmp_path):
+    path, watcher = tmp_path / "a.tar", Watcher()
+    oci_archive(path, {"app:1": random_image("x")})
+    path.write_bytes(path.read_bytes()[:2000])
+
+    async def run_job(node, *, replaced):
+        with ThreadPoolExecutor(1) as pool:
+            queue = ImportQueue(node, node.settings, pool)
+            queue.watcher = watcher
+            key = str(StatKey.of(path.stat()))
+            ids = node.catalog.settle([(str(path), key, path.stat().st_size)], 1.0)
+            job = Job(ids[str(path)], path)
+            if replaced:
+                await queue._submit(job)
+            await queue._run(Running(job))
+
+    with node_at(tmp_path / "data") as node:
+        asyncio.run(run_job(node, replaced=True))
+        assert watcher.again == []
+        asyncio.run(run_job(node, replaced=False))
+        assert [found for found, _ in watcher.again] == [path]
+
+
 def test_a_write_that_fails_leaves_what_was_there(node, tmp_path):
     old, new = random_image("old"), random_image("new")
     oci_archive(tmp_path / "a.tar", {"app:1": old})

@@ -9,7 +9,7 @@ import pytest
 
 from airside.cli.main import main
 from airside.config import Limits
-from airside.importer import Outcome
+from airside.importer import Job, Outcome
 from airside.node import Node
 from airside.tree import is_archive_directory, iter_directories, stat_key
 from support.images import (
@@ -56,6 +56,26 @@ def test_a_layout_is_imported_as_it_is(tmp_path: Path, layout: tuple[Path, TestI
             p.stat().st_size for p in directory.rglob("*") if p.is_file()
         )
         assert archive.notes == ()
+
+
+def test_a_lost_catalog_knows_that_a_layout_is_still_there(
+    tmp_path: Path, layout: tuple[Path, TestImage]
+) -> None:
+    directory, image = layout
+    older = tmp_path / "older.tar"
+    oci_archive(older, {NAME: _image("b")})
+    with node_at(tmp_path / "data") as node:
+        for path in (older, directory):
+            key = stat_key(path)
+            [number] = node.catalog.settle([(str(path), str(key), key.size_bytes)], 1.0).values()
+            node.importer.run(Job(number, path), stop=lambda: False, progress=lambda *_: None)
+    for path in (tmp_path / "data").glob("catalog.db*"):
+        path.unlink()
+    with node_at(tmp_path / "data") as node:
+        assert visible(node) == {NAME: image.manifest.digest}
+        assert {row.path: row.state for row in node.catalog.sources()} == dict.fromkeys(
+            (str(older), str(directory)), "imported"
+        )
 
 
 @pytest.mark.needs("skopeo")

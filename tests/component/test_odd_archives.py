@@ -77,7 +77,9 @@ def test_an_image_without_layers(tmp_path: Path, layers: list[str] | None) -> No
     assert (outcome.state, names) == ("imported", {"docker.io/library/app:1"})
 
 
-@pytest.mark.parametrize("names", [["<none>:<none>"], [""], [], None])
+@pytest.mark.parametrize(
+    "names", [["<none>:<none>"], [""], [], None, [f"sha256:{'ab' * 32}"]], ids=str
+)
 def test_an_image_without_a_name_however_that_is_written(
     tmp_path: Path, names: list[str] | None
 ) -> None:

@@ -17,6 +17,7 @@ from airside.explanation import explain
 from airside.importer import Job
 from airside.index import render_index
 from airside.node import Node
+from airside.oci.digest import Digest
 from airside.oci.reference import Repository, parse_reference
 from airside.store.local import LocalStore
 from support.images import TestImage, image_of, oci_archive, random_layer
@@ -296,3 +297,21 @@ def test_restored_tags_are_not_a_transaction_each(
     with node_at(tmp_path / "data") as node:
         assert sorted(row.reference for row in node.catalog.images()) == names
     assert begun.count("restore tags") == 1
+
+
+def test_a_rebuild_hashes_each_blob_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with node_at(tmp_path / "data") as node:
+        import_now(node, archive(tmp_path, "many", range(FEW)))  # they share a layer
+        held = sorted(node.store.digests())
+    for path in (tmp_path / "data").glob("catalog.db*"):
+        path.unlink()
+    hashed: list[Digest] = []
+    hash_blob = LocalStore.hash_blob
+
+    def noted(self: LocalStore, digest: Digest) -> Digest:
+        hashed.append(digest)
+        return hash_blob(self, digest)
+
+    monkeypatch.setattr(LocalStore, "hash_blob", noted)
+    with node_at(tmp_path / "data") as node:
+        assert sorted(hashed) == held == sorted(node.store.digests())

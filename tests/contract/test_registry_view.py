@@ -32,6 +32,8 @@ class Filled(Protocol):
 
     def remove(self, repository: Repository, tag: str) -> None: ...
 
+    def quarantine(self, digest: Digest) -> None: ...
+
 
 class _Memory:
     def __init__(self) -> None:
@@ -44,6 +46,9 @@ class _Memory:
 
     def remove(self, repository: Repository, tag: str) -> None:
         self.view.remove_tag(repository, tag)
+
+    def quarantine(self, digest: Digest) -> None:
+        self.view.quarantine(digest)
 
 
 class _Catalog:
@@ -78,6 +83,9 @@ class _Catalog:
     def remove(self, repository: Repository, tag: str) -> None:
         self._count += 1
         self._catalog.remove_sources({self._paths[repository, tag]: "delete"}, self._count)
+
+    def quarantine(self, digest: Digest) -> None:
+        self._catalog.mark_blob(digest, "quarantined", self._count)
 
 
 def _blobs(documents: tuple[Document, ...]) -> dict[Digest, int]:
@@ -192,6 +200,17 @@ def test_a_removed_tag_is_gone(filled: Filled) -> None:
     filled.remove(APP, "1")
     assert filled.view.tags(APP) == ["2"]
     assert filled.view.document_by_tag(APP, "1") is None
+
+
+def test_what_is_in_quarantine_is_told_of_any_number_of_blobs(filled: Filled) -> None:
+    filled.put(APP, "1", _document(IMAGE))
+    every = [blob.digest for blob in IMAGE.blobs]
+    assert not filled.view.any_quarantined([*every, digest_of(b"unknown")])
+    filled.quarantine(IMAGE.layers[0].digest)
+    assert filled.view.any_quarantined(every)
+    assert filled.view.any_quarantined([IMAGE.layers[0].digest])
+    assert not filled.view.any_quarantined([IMAGE.layers[1].digest])
+    assert not filled.view.any_quarantined([])
 
 
 def _artifact(subject: TestImage, **fields: object) -> Document:

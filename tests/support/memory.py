@@ -3,7 +3,7 @@
 import io
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import BinaryIO
 
 from airside.content import Ingest, StoredDocument
@@ -135,6 +135,7 @@ class MemoryView:
         self._documents: dict[tuple[Repository, Digest], Document] = {}
         self._tags: dict[tuple[Repository, str], Digest] = {}
         self._blobs: set[tuple[Repository, Digest]] = set()
+        self._quarantined: set[Digest] = set()
         self._lock = threading.Lock()
 
     def put(self, repository: Repository, document: Document, *tags: str) -> Document:
@@ -184,6 +185,14 @@ class MemoryView:
 
     def holds_blob(self, repository: Repository, digest: Digest) -> bool:
         return (repository, digest) in self._blobs
+
+    def quarantine(self, digest: Digest) -> None:
+        with self._lock:
+            self._quarantined.add(digest)
+            self._generation += 1
+
+    def any_quarantined(self, digests: Collection[Digest]) -> bool:
+        return not self._quarantined.isdisjoint(digests)
 
     def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
         with self._lock:

@@ -100,6 +100,8 @@ def test_a_file_that_ends_early_waits_for_the_rest_and_says_so(agent, tmp_path):
         assert f"docker.io/copied/cut-{packed}:1" in agent.images()
         assert agent.archives()[path]["reason"] == ""
     assert agent.complaints() == []
+    time.sleep(1.5)  # what waited for the rest is not looked at once more
+    assert all(len(agent.events("imported", path=path)) == 1 for path in agent.archives())
 
 
 def test_an_incomplete_file_is_replaced_by_a_whole_one(agent, tmp_path):

@@ -57,3 +57,26 @@ def test_images_are_served_with_a_full_disk_and_imports_wait_for_space(tmp_path,
         (small_disk / "filler").unlink()
         agent.wait_imported(second)
         assert agent.get("/v2/example.com/b/manifests/1")[0] == 200
+
+
+def test_what_happens_on_a_full_disk_is_recorded_all_the_same(tmp_path, small_disk):
+    """Out of the reserve: new archives with the reason why they wait, removals, a clean stop."""
+    images = tmp_path / "images"
+    images.mkdir()
+    first, second = images / "a.tar", images / "b.tar"
+    docker_archive(first, {"example.com/a:1": random_image(1)})
+    environ = {"AIRSIDE_MIN_FREE_BYTES": "0", "AIRSIDE_RETRY_SECONDS": "1"}
+    with Agent(images, small_disk / "data", environ=environ) as agent:
+        agent.wait_imported(first)
+        fill(small_disk)
+        docker_archive(second, {"example.com/b:1": random_image(2, layer_bytes=6_000_000)})
+        reason = agent.wait_state(second, "failed")["reason"]
+        assert "more bytes free" in reason or "No space left" in reason
+        first.unlink()
+        agent.wait_state(first, "removed")
+        fill(small_disk)
+        agent.stop()
+        agent.start()
+        assert agent.get("/v2/example.com/a/manifests/1")[0] == 200
+        (small_disk / "filler").unlink()
+        agent.wait_imported(second)

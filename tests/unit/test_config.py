@@ -249,3 +249,20 @@ def test_a_user_without_a_home_has_directories_too(monkeypatch):
     assert default_directories()[1] == Path("/var/lib/airside/data")
     monkeypatch.setenv("XDG_DATA_HOME", "/x")
     assert default_directories()[1] == Path("/x/airside/data")
+
+
+@pytest.mark.parametrize("text", ["true", "digests", "self", "false"])
+def test_read_through_is_one_of_four(text):
+    found = load_settings(file=None, environ={"AIRSIDE_READ_THROUGH": text}, flags={})
+    assert found.settings.read_through == text
+
+
+def test_read_through_may_be_a_boolean_in_the_file(tmp_path):
+    file = tmp_path / "airside.toml"
+    for text, value in (("true", "true"), ("false", "false"), ('"digests"', "digests")):
+        file.write_text(f"read_through = {text}\n")
+        assert load_settings(file=file, environ={}, flags={}).settings.read_through == value
+    for text in ('"tags"', "1"):
+        file.write_text(f"read_through = {text}\n")
+        with pytest.raises(ConfigError):
+            load_settings(file=file, environ={}, flags={})

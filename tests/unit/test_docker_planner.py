@@ -78,7 +78,6 @@ def names_of(plan):
         [{"Config": "c", "Layers": [""]}],
         [{"Config": "c", "Layers": [], "RepoTags": "x:1"}],
         [{"Config": "c", "Layers": [], "RepoTags": [None]}],
-        [{"Config": "c", "Layers": []}, {"Config": "c"}],
     ],
     ids=str,
 )
@@ -97,6 +96,26 @@ def test_manifest_json_is_read():
     first, second = parse_manifest_json(raw)
     assert (first.config, first.layers) == ("c.json", ("a/layer.tar", "b/layer.tar"))
     assert (first.names, second.names) == ((), ("x",))
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"Layers": [], "RepoTags": ["a.b/z:1"]}, "a.b/z:1"),
+        ({"Config": "c", "Layers": "l", "RepoTags": [3, "a.b/z:1"]}, "a.b/z:1"),
+        ({"Config": "c", "Layers": [], "RepoTags": "x"}, ""),
+        ([], ""),
+    ],
+)
+def test_an_entry_that_is_wrong_costs_its_own_image(entry, shown):
+    image, members = one()
+    value = [entry, *entries(members)]
+    plan = members.with_file("manifest.json", compact(value)).without("repositories").plan()
+    assert names_of(plan) == FULL
+    assert plan.images[0].root == sha256(containerd_manifest(image))
+    [problem] = plan.problems
+    assert problem.image == shown
+    assert "manifest.json[0]" in problem.reason
 
 
 def test_duplicate_keys_are_refused():

@@ -23,6 +23,7 @@ from support.images import TestBlob, compact, image_of, random_image, random_ind
 from support.members import Members
 
 NAME = "example.com/app:1"
+SHA = f"sha256:{'ab' * 32}"
 
 
 def layout(*roots, hybrid=False):
@@ -76,6 +77,34 @@ def test_a_bad_index_json_is_refused(raw):
 @pytest.mark.parametrize("manifests", [None, []])
 def test_an_index_json_may_list_nothing(manifests):
     assert parse_index_json(compact({"schemaVersion": 2, "manifests": manifests})) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "sha384:" + "ab" * 48},
+        {"mediaType": None},
+        {"size": -1},
+        {"annotations": {REF_NAME: "a.b/x:1", "x": 1}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_entry_of_index_json_that_is_wrong_costs_its_own_image(change):
+    first, second = random_image("x", layer_bytes=300), random_image("y", layer_bytes=300)
+    plan = changed_root(layout((first, ("a.b/x:1",)), (second, (NAME,))), **change).plan()
+    assert names_of(plan) == {NAME: second.digest}
+    [problem] = plan.problems
+    assert problem.image == "a.b/x:1"
+    assert "manifests[0]" in problem.reason
+
+
+def test_an_entry_that_is_no_object_has_no_name():
+    image = random_image("x", layer_bytes=300)
+    members = layout((image, (NAME,)))
+    roots = json.loads(members.files["index.json"])["manifests"]
+    plan = members.with_file("index.json", index_json(7, {"annotations": 7}, *roots)).plan()
+    assert set(names_of(plan)) == {NAME}
+    assert [problem.image for problem in plan.problems] == ["", ""]
 
 
 # A good layout
@@ -310,7 +339,12 @@ def test_a_sha512_layer_is_not_compared_with_a_sha256_diff_id():
         ("a.b/c:1", "a.b/c:1", "a.b/c:1"),
         ("busybox", "busybox", "docker.io/library/busybox:latest"),
         ("docker.io/library/busybox:1", "busybox:1", "docker.io/library/busybox:1"),
-        (f"a.b/c@sha256:{'ab' * 32}", "1", f"a.b/c@sha256:{'ab' * 32}"),
+        (f"a.b/c@{SHA}", "1", f"a.b/c@{SHA}"),
+        # containerd's export: what follows the repository, and CRI's own name of an image
+        (f"a.b/c@{SHA}", f"@{SHA}", f"a.b/c@{SHA}"),
+        (f"a.b:5/c:1@{SHA}", f"1@{SHA}", f"a.b:5/c:1@{SHA}"),
+        (SHA, SHA, None),
+        ("", SHA, None),
     ],
 )
 def test_annotations_name_an_image(full, ref_name, found):
@@ -322,7 +356,8 @@ def test_annotations_name_an_image(full, ref_name, found):
 @pytest.mark.parametrize(
     ("full", "ref_name"),
     [("a.b/c:1", "2"), ("a.b/c:1", "a.b/c:2"), ("a.b/c:1", "a.b/d:1"), ("a.b/c:1", "Bad/N:"),
-     ("Bad Name", ""), ("", "Bad/N:"), ("Bad Name", "1")],
+     ("Bad Name", ""), ("", "Bad/N:"), ("Bad Name", "1"), (f"a.b/c@{SHA}", f"@{SHA[:-1]}c"),
+     (f"a.b/c:1@{SHA}", f"2@{SHA}")],
 )  # fmt: skip
 def test_bad_names_and_names_that_disagree_are_refused(full, ref_name):
     with pytest.raises(ReferenceInvalidError):
@@ -345,6 +380,25 @@ def test_a_tag_alone_names_nothing_and_is_noted():
     assert (planned.references, planned.aliases, planned.shown) == ((), ("v1",), "v1")
     assert "'v1'" in plan.notes[0]
     assert not plan.problems
+
+
+@pytest.mark.parametrize("tag", ["", ":1"])
+def test_a_digest_in_a_name_must_be_that_of_the_document(tag):
+    image = random_image("x", layer_bytes=300)
+    members = layout((image, (NAME,)))
+    right, wrong = f"a.b/c{tag}@{image.digest}", f"a.b/c{tag}@{SHA}"
+    plan = changed_root(members, annotations={IMAGE_NAME: right}).plan()
+    assert names_of(plan) == {"a.b/c:1" if tag else right: image.digest}
+    plan = changed_root(members, annotations={IMAGE_NAME: wrong}).plan()
+    assert names_of(plan) == {}
+    assert [problem.image for problem in plan.problems] == [wrong]
+
+
+def test_an_image_id_is_no_name():
+    image = random_image("x", layer_bytes=300)
+    plan = changed_root(layout((image, ())), annotations={IMAGE_NAME: SHA, REF_NAME: SHA}).plan()
+    assert [(each.references, each.tags) for each in plan.images] == [((), ())]
+    assert (plan.problems, plan.notes) == ((), ())
 
 
 def test_an_image_without_annotations_is_shown_by_its_digest():

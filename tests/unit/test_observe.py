@@ -48,6 +48,11 @@ def test_text_shows_the_level_where_it_is_not_info():
     assert text.splitlines()[-1] == "ValueError: odd"
 
 
+def test_a_file_name_cannot_forge_a_line_or_steer_the_terminal():
+    text = TextFormatter().format(record(args=("a\n12:00:00 b\x1b[2J.tar",)))
+    assert text.endswith(" imported a\\n12:00:00 b\\x1b[2J.tar")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

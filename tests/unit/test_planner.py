@@ -83,7 +83,7 @@ def test_an_archive_without_images_says_why(files, says):
         ({"manifest.json": b"{"}, "as in a directory"),
         (
             {"manifest.json": b"{}", "version": b"Directory Transport Version: 1.1\n"},
-            "this is a directory of skopeo's or podman's `dir:` transport .* oci-archive:",
+            "this is a directory of skopeo's or podman's `dir:` transport, .* oci-archive:",
         ),
         ({"manifest.json": b'{"schemaVersion":1}'}, "schema 1"),
     ],

@@ -298,6 +298,16 @@ def test_look_again_waits_until_a_changed_file_is_quiet(bench):
     assert bench.run(60) == [(9 + QUIET, "settled", A, key(mtime=9))]
 
 
+def test_a_change_that_is_told_before_answers_look_again(bench):
+    bench.files[A] = key()
+    bench.scan()
+    bench.run(1)
+    bench.settler.look_again(A, 10.0)
+    bench.files[A] = key(mtime=2)
+    bench.settler.saw_move(A, bench.now)
+    assert bench.run(60) == [(1, "settled", A, key(mtime=2))]
+
+
 def test_a_forgotten_file_is_new_at_the_next_scan(bench):
     bench.files[A] = key()
     bench.scan()

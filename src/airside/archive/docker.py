@@ -45,6 +45,7 @@ class DockerDraft:
     listed_names: frozenset[str] | None = None
     listed_in: str = f"the member {REPOSITORIES!r}"
     notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -94,7 +95,7 @@ class _Building:
         self._documents: dict[Digest, Document] = {}
         self._blobs: dict[Digest, str] = {}
         self._platforms: dict[Digest, Platform] = {}
-        self._problems: list[Problem] = []
+        self._problems = list(draft.problems)
         self._unvouched: dict[tuple[Digest, Digest], Unpacked] = {}
         self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}

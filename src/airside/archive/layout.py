@@ -5,6 +5,7 @@ descriptor that names it and kept as the bytes that were read. A child document 
 an absent platform; the judgement what is complete is left to `airside.verify`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from airside.archive.plan import (
     ReadMember,
     drop_ambiguous,
     is_compressed,
+    judged_alone,
     layer_compression,
     not_runnable_note,
 )
@@ -45,12 +47,13 @@ from airside.oci.model import (
     parse_document,
 )
 from airside.oci.platform import Platform
-from airside.oci.reference import Reference, parse_reference
+from airside.oci.reference import Reference, is_image_id, parse_reference
 
 INDEX_JSON = "index.json"
 LAYOUT_FILE = "oci-layout"
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+_OBJECT = re.compile(r"[:@][^/]*\Z")
 
 
 def blob_member(digest: Digest) -> str:
@@ -58,10 +61,11 @@ def blob_member(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
+def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple[Descriptor, ...]:
     """The descriptors of `index.json`; none for null. Raises ManifestInvalidError.
 
-    Without the key the document is damaged: nobody may fall back to another one then.
+    One that is wrong costs its own image: it goes to `problems`, if any other is right. Without
+    the key the document is damaged: nobody may fall back to another one then.
     """
     value = load_json(raw, INDEX_JSON)
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
@@ -71,9 +75,20 @@ def parse_index_json(raw: bytes) -> tuple[Descriptor, ...]:
         return ()
     if not isinstance(manifests, list):
         raise ManifestInvalidError(f"{INDEX_JSON}: manifests is not a list")
-    return tuple(
-        parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]") for n, item in enumerate(manifests)
+    return judged_alone(
+        manifests,
+        lambda item, n: parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]"),
+        _shown_name,
+        [] if problems is None else problems,
     )
+
+
+def _shown_name(item: Any) -> str:
+    """The name in an entry of `index.json` that may be wrong, for messages."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    found = annotations if isinstance(annotations, dict) else {}
+    names = [n for n in (found.get(IMAGE_NAME), found.get(REF_NAME)) if isinstance(n, str)]
+    return next(iter(names), "")
 
 
 @dataclass(slots=True)
@@ -235,8 +250,9 @@ def draft_layout(
     what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
     `documents_bytes` all documents together, which are kept in memory.
     """
-    roots = parse_index_json(index_json)
-    draft = LayoutDraft(roots=roots, present=present, listed_names=listed_names)
+    problems: list[Problem] = []
+    roots = parse_index_json(index_json, problems)
+    draft = LayoutDraft(roots=roots, problems=problems, present=present, listed_names=listed_names)
     walk = _Walk(draft, read, held, nesting, documents_bytes)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
@@ -330,8 +346,8 @@ def _name_images(
         reference: Reference | None = None
         tags: tuple[str, ...] = ()
         try:
-            reference = reference_of(root.annotations)
-            tags = tuple(names) if reference is None else ()
+            reference = _reference_to(root)
+            tags = tuple(n for n in names if not is_image_id(n)) if reference is None else ()
         except ReferenceInvalidError as exc:
             problems.append(
                 Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
@@ -351,6 +367,23 @@ def _name_images(
             (*before.tags, *tags),
         )
     return tuple(images.values()), problems
+
+
+def _reference_to(root: Descriptor) -> Reference | None:
+    """The name of a root; with a tag without the digest that it may have beside it.
+
+    containerd keeps such names for kubelet, and exports them. Raises ReferenceInvalidError.
+    """
+    reference = reference_of(root.annotations)
+    if reference is None or reference.digest is None:
+        return reference
+    comparable = reference.digest.algorithm == root.digest.algorithm
+    if comparable and reference.digest != root.digest:
+        raise ReferenceInvalidError(
+            f"the name {str(reference)!r} has another digest than the document that it names, "
+            f"{root.digest}: it is damaged or was edited"
+        )
+    return reference.without_digest
 
 
 def _check_names(
@@ -374,14 +407,17 @@ def _check_names(
 def reference_of(annotations: Mapping[str, str]) -> Reference | None:
     """The image name that annotations give; None for none or only a tag (design 4.11).
 
-    Where both annotations are there they must agree (`ref.name` is the tag, or the same name).
+    Where both annotations are there they must agree: `ref.name` is the tag, the same name, or
+    what follows the repository in it. An image ID, which containerd keeps as a name, is none.
     """
     full, ref_name = annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, "")
+    if is_image_id(full) or (not full and is_image_id(ref_name)):
+        return None
     tag_only = bool(ref_name) and not any(mark in ref_name for mark in "/:@")
     if not full:
         return None if tag_only or not ref_name else parse_reference(ref_name)
     reference = parse_reference(full)
-    if ref_name in {"", full} or (tag_only and not reference.tag):
+    if ref_name in {"", full, _object_of(full)} or (tag_only and not reference.tag):
         return reference
     if (ref_name != reference.tag) if tag_only else (parse_reference(ref_name) != reference):
         raise ReferenceInvalidError(
@@ -389,3 +425,9 @@ def reference_of(annotations: Mapping[str, str]) -> Reference | None:
             "one of them is damaged or was edited"
         )
     return reference
+
+
+def _object_of(name: str) -> str:
+    """What follows the repository: a tag, `@` and a digest, or both, as containerd writes it."""
+    found = _OBJECT.search(name)
+    return found[0].removeprefix(":") if found else ""

@@ -8,13 +8,15 @@ sizes are known (`Facts`), `Draft.assemble` makes the `Plan`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from airside.errors import ManifestInvalidError
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference
 
+T = TypeVar("T")
 DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"
 
 
@@ -98,6 +100,29 @@ def drop_ambiguous(
     )
     reason = "several images have this name, and a name was lost: the archive is damaged"
     return kept, [Problem(reason, image=str(name)) for name, n in claims.items() if n > 1]
+
+
+def judged_alone(
+    items: Iterable[Any],
+    parse: Callable[[Any, int], T],
+    shown: Callable[[Any], str],
+    problems: list[Problem],
+) -> tuple[T, ...]:
+    """The entries of a list that are right; each other one is a problem of the image it shows.
+
+    Raises the first ManifestInvalidError where none is right.
+    """
+    found: list[T] = []
+    errors: list[ManifestInvalidError] = []
+    for number, item in enumerate(items):
+        try:
+            found.append(parse(item, number))
+        except ManifestInvalidError as exc:
+            errors.append(exc)
+            problems.append(Problem(exc.message, image=shown(item)))
+    if errors and not found:
+        raise errors[0]
+    return tuple(found)
 
 
 class Draft(Protocol):

@@ -12,7 +12,7 @@ from airside.archive.layout import (
     parse_index_json,
 )
 from airside.archive.legacy import draft_legacy, is_legacy
-from airside.archive.plan import Draft, ReadHeld, ReadMember
+from airside.archive.plan import Draft, Problem, ReadHeld, ReadMember
 from airside.archive.refused import single_manifest, what_instead
 from airside.archive.saved import (
     MANIFEST_JSON,
@@ -98,10 +98,12 @@ def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMem
     raw = read(MANIFEST_JSON)
     if raw.lstrip()[:1] == b"{":
         raise ArchiveFormatError(single_manifest(raw, files, read))
-    images = parse_manifest_json(raw)
+    problems: list[Problem] = []
+    images = parse_manifest_json(raw, problems)
     wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
     listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
-    return DockerDraft(images, links, frozenset(wanted - files), listed or None)
+    absent = frozenset(wanted - files)
+    return DockerDraft(images, links, absent, listed or None, problems=tuple(problems))
 
 
 def resolve_link(name: str, links: Mapping[str, str]) -> str:

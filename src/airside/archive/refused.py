@@ -60,10 +60,10 @@ def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
         if isinstance(value, dict) and value.get("schemaVersion") == 1:
             return f"its manifest.json is {media_type_hint(min(SCHEMA_1))}"
     if version.startswith(_TRANSPORT):
-        what = "this is a directory of skopeo's or podman's `dir:` transport in a tar"
+        what = "this is a directory of skopeo's or podman's `dir:` transport"
     else:
         what = "its manifest.json is a single manifest, as in a directory of the `dir:` transport"
-    return f"{what}, which keeps no name: unpack it, and make an archive with {_SKOPEO}"
+    return f"{what}, which keeps no name: make an archive of the directory with {_SKOPEO}"
 
 
 def what_instead(files: frozenset[str]) -> str:

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airside.archive.manifest import ForeignLayer
+from airside.archive.plan import Problem, judged_alone
 from airside.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import load_json, parse_descriptor
-from airside.oci.reference import parse_reference
+from airside.oci.reference import is_image_id, parse_reference
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"
 _NO_NAMES = frozenset({"", "<none>:<none>"})
-"""How some tools write that an image has no name."""
+"""How some tools write that an image has no name; containerd writes its image ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,29 @@ class SavedImage:
     foreign: Mapping[Digest, ForeignLayer] = field(default_factory=dict)
 
 
-def parse_manifest_json(raw: bytes) -> tuple[SavedImage, ...]:
-    """Parse `manifest.json`. Raises ManifestInvalidError."""
+def parse_manifest_json(
+    raw: bytes, problems: list[Problem] | None = None
+) -> tuple[SavedImage, ...]:
+    """Parse `manifest.json`. Raises ManifestInvalidError.
+
+    An entry that is wrong costs its own image: it goes to `problems`, if any other is right.
+    """
     value = load_json(raw, MANIFEST_JSON)
     if not isinstance(value, list) or not value:
         raise ManifestInvalidError(f"{MANIFEST_JSON} is not a list of images")
-    return tuple(_saved_image(item, f"{MANIFEST_JSON}[{n}]") for n, item in enumerate(value))
+    return judged_alone(
+        value,
+        lambda item, n: _saved_image(item, f"{MANIFEST_JSON}[{n}]"),
+        _shown_name,
+        [] if problems is None else problems,
+    )
+
+
+def _shown_name(item: Any) -> str:
+    """The first name in an entry that may be wrong, for messages."""
+    names = item.get("RepoTags") if isinstance(item, dict) else None
+    found = names if isinstance(names, list) else []
+    return next((name for name in found if isinstance(name, str)), "")
 
 
 def _saved_image(item: Any, what: str) -> SavedImage:
@@ -53,7 +71,7 @@ def _saved_image(item: Any, what: str) -> SavedImage:
     return SavedImage(
         member_name(config),
         tuple(map(member_name, layers)),
-        tuple(name for name in names if name not in _NO_NAMES),
+        tuple(name for name in names if name not in _NO_NAMES and not is_image_id(name)),
         dict(_foreign_layers(item.get("LayerSources"), what)),
     )
 
@@ -91,7 +109,7 @@ def parse_repositories(raw: bytes) -> frozenset[str] | None:
 
 
 def normalised(names: Iterable[str]) -> Iterator[str]:
-    """The full names, as Docker reads them; bad ones are left out."""
+    """The full names, as Docker reads them, with their tag alone; bad ones are left out."""
     for name in names:
         with contextlib.suppress(ReferenceInvalidError):
-            yield str(parse_reference(name))
+            yield str(parse_reference(name).without_digest)

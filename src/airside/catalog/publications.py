@@ -8,9 +8,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airside.catalog.database import Readers, Writer
 from airside.catalog.events import record_event
+
+if TYPE_CHECKING:  # it is made of what is here
+    from airside.catalog.record import Catalog
 
 _WANTED = (
     "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
@@ -172,3 +176,19 @@ class Publications:
                 "DELETE FROM intent WHERE runtime = ? AND target = ?",
                 [(runtime, target) for target in targets],
             )
+
+
+class IntentsOf:
+    """The intents of one runtime (`airside.containerd.adopt.Intents`)."""
+
+    def __init__(self, catalog: "Catalog", runtime: str) -> None:
+        self._catalog, self._runtime = catalog, runtime
+
+    def record(self, targets: Mapping[str, str]) -> None:
+        self._catalog.publications.intend(self._runtime, targets)
+
+    def clear(self, targets: Iterable[str]) -> None:
+        self._catalog.publications.done(self._runtime, targets)
+
+    def left(self) -> list[tuple[str, str]]:
+        return self._catalog.intents(self._runtime)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -54,6 +54,8 @@ class Catalog(CatalogView):
 
     def __init__(self, path: Path, hold: Hold) -> None:
         self._hold = hold
+        self.on_change: Callable[[], None] | None = None
+        """Called after each commit that changed the generation, from the thread that made it."""
         self._writer = Writer(path)
         self.publications = Publications(self._writer)
         self._fill_parts()
@@ -408,7 +410,10 @@ class Catalog(CatalogView):
             self._next_generation = self._generation
             with self._writer.transaction(doing) as db:
                 yield db
+            changed = self._generation != self._next_generation
             self._generation = self._next_generation
+        if changed and self.on_change is not None:
+            self.on_change()
 
     def _changed(self, db: sqlite3.Connection) -> None:
         """Count a change; called once in a transaction."""

@@ -142,6 +142,14 @@ class CatalogView:
             for r in rows
         ]
 
+    def any_quarantined(self, digests: Collection[Digest]) -> bool:
+        rows = self._readers.rows(
+            "SELECT 1 FROM blob WHERE state = 'quarantined'"
+            " AND digest IN (SELECT value FROM json_each(?)) LIMIT 1",
+            json.dumps(list(map(str, digests))),
+        )
+        return bool(rows)
+
     # what people and the importer read
 
     def known(self) -> dict[str, str]:

@@ -82,6 +82,7 @@ def _image(report: dict[str, Any]) -> list[str]:
             ]
         ),
     ]
+    lines += _list("container runtimes", [_runtime_text(item) for item in report["runtimes"]])
     lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
     lines += _list("archives", [_claim_text(item) for item in report["archives"]])
     lines += _list(
@@ -100,6 +101,17 @@ def _image(report: dict[str, Any]) -> list[str]:
         lines += ["", "pull"]
         lines.append(_rows((f"  {p['client']}", p["command"]) for p in report["pull"]))
     return lines
+
+
+def _runtime_text(item: dict[str, Any]) -> str:
+    """Where an image is published, how it got there, or why it is not there."""
+    if item["state"] != "published":
+        return f"{item['socket']}: {item['state']}: {item['reason']}"
+    ways = ", ".join(f"{count} {way}" for way, count in sorted(item["adopted"].items()))
+    unpacked = "unpacked" if item["unpacked"] else f"not unpacked {item['not_unpacked']}".strip()
+    pinned = "pinned" if item["pinned"] else "not pinned"
+    told = filter(None, (pinned, unpacked, f"blobs: {ways}" if ways else "", item["reason"]))
+    return f"{item['socket']}: published {time_text(item['at'])}, {', '.join(told)}"
 
 
 def _what_it_is(report: dict[str, Any]) -> str:

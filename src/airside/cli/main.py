@@ -28,6 +28,7 @@ _COMMANDS = {
     "import": ("importing", "import_files", "Import archives now, and wait."),
     "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),
     "gc": ("changing", "gc", "Delete now what retention no longer holds."),
+    "mirror": ("mirroring", "mirror", "Make containerd pull through Airside's registry."),
     "config": ("configuration", "config", "Show the settings in force."),
     "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
 }

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TextIO
 
 from airside.errors import UnavailableError
+from airside.observe import printable
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _STYLES = {
@@ -114,9 +115,7 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collect
 
 def clean(text: object) -> str:
     """The text on one line; what could steer a terminal becomes visible escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
-    )
+    return printable(str(text))
 
 
 def size_text(size_bytes: float | None) -> str:

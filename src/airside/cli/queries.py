@@ -96,8 +96,15 @@ def _status_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _runtime_text(runtime: Any) -> str:
-    return str(runtime.get("socket", runtime)) if isinstance(runtime, dict) else str(runtime)
+def _runtime_text(runtime: dict[str, Any]) -> str:
+    """A socket, what is there, and how blobs go into it."""
+    if not runtime["connected"]:
+        return f"{runtime['socket']} (not connected: {runtime['reason']})"
+    ways = [f"{count} {way}" for way, count in sorted(runtime["blobs"].items())]
+    blobs = f", blobs: {', '.join(ways)}" if ways else ""
+    why = f", sent because {runtime['streams_because']}" if runtime["streams_because"] else ""
+    unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
+    return f"{runtime['socket']} (containerd {runtime['version']}, {unpacks}{blobs}{why})"
 
 
 def _directory_text(directory: dict[str, Any]) -> str:

@@ -34,11 +34,9 @@ from airside.config import CHOICES
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="auto or none: this version publishes to no containerd yet [default: auto].",
+    help="Where images are published to; auto: containerd, if found [default: auto].",
 )
-@click.option(
-    "--namespace", metavar="NAME", help="Namespace of containerd; not used yet [default: k8s.io]."
-)
+@click.option("--namespace", metavar="NAME", help="Namespace of containerd [default: k8s.io].")
 @click.option(
     "--log-format",
     type=click.Choice(CHOICES["log_format"]),

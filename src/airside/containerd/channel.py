@@ -89,7 +89,8 @@ class Channel:
     ) -> Answer:
         """Call as `call` does; cancelled, at containerd too, once `stop` says so: StoppedError."""
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
-        future = stub.future(request, timeout=seconds, metadata=self._metadata("", ""))
+        with translated(method):
+            future = stub.future(request, timeout=seconds, metadata=self._metadata("", ""))
         try:
             with translated(method):
                 while not stop():
@@ -152,6 +153,8 @@ def translated(method: str) -> Iterator[None]:
         yield
     except grpc.RpcError as exc:
         raise _translate(method, exc) from exc
+    except ValueError as exc:  # gRPC's word for a channel that is closed
+        raise ContainerdError(f"containerd: {method}: {exc}", status="CANCELLED") from exc
 
 
 _CLASSES: dict[str, type[AirsideError]] = {

@@ -176,12 +176,18 @@ class Client:
 
     # content
 
-    def blob(self, digest: Digest, *, namespace: str = "") -> BlobInfo | None:
+    def blob(
+        self, digest: Digest, *, namespace: str = "", seconds: float = CALL_SECONDS
+    ) -> BlobInfo | None:
         """What the namespace knows of a blob; None if it does not have it."""
         request = content_pb2.InfoRequest(digest=str(digest))
         try:
             answer = self.channel.call(
-                f"{CONTENT}/Info", request, content_pb2.InfoResponse, namespace=namespace
+                f"{CONTENT}/Info",
+                request,
+                content_pb2.InfoResponse,
+                namespace=namespace,
+                seconds=seconds,
             )
         except NotFoundError:
             return None
@@ -265,6 +271,14 @@ class Client:
             seconds=APPLY_SECONDS,
         )
 
+    def delete_blob(self, digest: Digest) -> None:
+        """Take a blob out of the namespace; nothing happens if it is gone."""
+        request = content_pb2.DeleteContentRequest(digest=str(digest))
+        try:
+            self.channel.call(f"{CONTENT}/Delete", request, Empty)
+        except NotFoundError:
+            return
+
     def abort_write(self, key: str) -> None:
         """Forget an ingest that was begun; nothing happens where there is none."""
         try:
@@ -281,28 +295,38 @@ class Client:
         )
         return [status.ref for status in answer.statuses]
 
-    def read_blob(self, digest: Digest, *, offset: int = 0, size_bytes: int = 0) -> Iterator[bytes]:
+    def read_blob(
+        self,
+        digest: Digest,
+        *,
+        offset: int = 0,
+        size_bytes: int = 0,
+        seconds: float = APPLY_SECONDS,
+    ) -> Iterator[bytes]:
         """The bytes of a blob from an offset; of `size_bytes` 0 all that follow."""
         request = content_pb2.ReadContentRequest(digest=str(digest), offset=offset, size=size_bytes)
         for answer in self.channel.read(
-            f"{CONTENT}/Read", request, content_pb2.ReadContentResponse, seconds=APPLY_SECONDS
+            f"{CONTENT}/Read", request, content_pb2.ReadContentResponse, seconds=seconds
         ):
             yield answer.data
 
     # images
 
-    def images(self, *filters: str) -> list[ImageRecord]:
+    def images(self, *filters: str, seconds: float = CALL_SECONDS) -> list[ImageRecord]:
         answer = self.channel.call(
             f"{IMAGES}/List",
             images_pb2.ListImagesRequest(filters=filters),
             images_pb2.ListImagesResponse,
+            seconds=seconds,
         )
         return [_image(image) for image in answer.images]
 
-    def image(self, name: str) -> ImageRecord | None:
+    def image(self, name: str, *, seconds: float = CALL_SECONDS) -> ImageRecord | None:
         request = images_pb2.GetImageRequest(name=name)
         try:
-            answer = self.channel.call(f"{IMAGES}/Get", request, images_pb2.GetImageResponse)
+            answer = self.channel.call(
+                f"{IMAGES}/Get", request, images_pb2.GetImageResponse, seconds=seconds
+            )
         except NotFoundError:
             return None
         return _image(answer.image)

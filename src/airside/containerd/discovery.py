@@ -1,22 +1,13 @@
-"""Where containerd is, and what it is: sockets, version, content directory, policy, snapshotter."""
+"""What a containerd is: version, content directory, policy, snapshotter."""
 
 import json
-import stat
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from airside.containerd.client import Client, Plugin
 from airside.containerd.cri import Cri
 from airside.errors import AirsideError
 
-SOCKETS = {
-    "k3s": "/run/k3s/containerd/containerd.sock",  # and RKE2's
-    "k0s": "/run/k0s/containerd.sock",
-    "microk8s": "/var/snap/microk8s/common/run/containerd.sock",
-    "containerd": "/run/containerd/containerd.sock",
-}
 CONTENT = ("io.containerd.content.v1", "content")
 METADATA = ("io.containerd.metadata.v1", "bolt")
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -53,23 +44,6 @@ def parse_version(text: str) -> tuple[int, ...]:
         digits = "".join(c for c in part if c.isdigit())
         numbers.append(int(digits or 0))
     return tuple(numbers)
-
-
-def find_sockets(settings: Iterable[str]) -> list[str]:
-    """The sockets that the setting `runtime` means; `auto` are those that are there now."""
-    found: list[str] = []
-    for text in settings:
-        if text == "auto":
-            found += [path for path in SOCKETS.values() if is_socket(path)]
-        elif text != "none":
-            found.append(text.removeprefix("unix://"))
-    return list(dict.fromkeys(found))
-
-
-def is_socket(path: str) -> bool:
-    with suppress(OSError):
-        return stat.S_ISSOCK(Path(path).stat().st_mode)
-    return False
 
 
 def gather(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:

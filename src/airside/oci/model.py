@@ -209,6 +209,8 @@ def parse_annotations(value: Any, what: str) -> Mapping[str, str]:
 
 
 def _descriptors(value: Any, what: str) -> tuple[Descriptor, ...]:
+    if value is None:
+        return ()  # an empty list, as Go writes one
     if not isinstance(value, list):
         raise ManifestInvalidError(f"{what} is not a list")
     return tuple(parse_descriptor(item, f"{what}[{n}]") for n, item in enumerate(value))
@@ -247,6 +249,18 @@ def parse_document(raw: bytes, media_type: str, what: str) -> Document:
         artifact_type=artifact_type if isinstance(artifact_type, str) else "",
         annotations=parse_annotations(value.get("annotations"), what),
     )
+
+
+def parse_bare_document(raw: bytes, what: str) -> Document:
+    """Parse a manifest or an index that no descriptor describes. Raises ManifestInvalidError.
+
+    Its `mediaType`, which only OCI's may leave out, or else its shape tells the type.
+    """
+    value = load_json(raw, what)
+    own_type = value.get("mediaType") if isinstance(value, dict) else None
+    if not isinstance(own_type, str):
+        own_type = OCI_INDEX if isinstance(value, dict) and "manifests" in value else OCI_MANIFEST
+    return parse_document(raw, own_type, what)
 
 
 def _content(value: dict[str, Any], media_type: str, what: str) -> Manifest | Index:

@@ -6,7 +6,7 @@ A repository is identified by (registry host, path); `index.docker.io` is `docke
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airside.errors import DigestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest, parse_digest
@@ -19,6 +19,7 @@ _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-fA-F:.]+\])(?::[0-9]{{1,5}})?\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_IMAGE_ID = re.compile(r"(?:sha256|sha512):[0-9a-f]{64,128}\Z")
 # image-spec annotations.md, the grammar of org.opencontainers.image.ref.name
 _REF_NAME = re.compile(
     r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*\Z"
@@ -43,6 +44,11 @@ class Reference:
     repository: Repository
     tag: str = ""
     digest: Digest | None = None
+
+    @property
+    def without_digest(self) -> "Reference":
+        """With its tag alone; the same where it has none."""
+        return replace(self, digest=None) if self.tag else self
 
     def __str__(self) -> str:
         text = str(self.repository)
@@ -116,6 +122,11 @@ def is_path(text: str) -> bool:
 
 def is_tag(text: str) -> bool:
     return bool(_TAG.match(text))
+
+
+def is_image_id(text: str) -> bool:
+    """Tell whether this is the digest of a config, which CRI keeps as a name of the image."""
+    return bool(_IMAGE_ID.match(text))
 
 
 def fits_ref_name(text: str) -> bool:

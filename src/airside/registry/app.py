@@ -3,9 +3,11 @@
 What a request means is decided in `registry.routes` and `registry.ranges`. Here are waiting,
 sending and logging:
 
-- The catalog and the store are read in the `reads` pool, never on the event loop.
+- The catalog, the store and container runtimes are read in the `reads` pool, never on the event
+  loop.
 - Answers that fit into memory (manifests, lists, and their 404s) are cached by their target until
-  the view's generation changes, so that a hit never leaves the loop.
+  the view's generation changes, so that a hit never leaves the loop. What is read through from a
+  container runtime (`registry.through`) is not cached.
 - Blobs go out by `sendfile` in slices; between two slices the client's going and our shutdown
   are noticed. Under TLS, and for files that have no descriptor, chunks are read in the pool.
 
@@ -29,12 +31,13 @@ from multidict import CIMultiDict
 
 from airside import __version__
 from airside.config import CHUNK_BYTES, MIB
-from airside.content import ContentStore, RegistryView
+from airside.content import Connection, ContentStore, RegistryView
 from airside.errors import AirsideError
 from airside.registry.ranges import Conditions, conditional, plan_blob
 from airside.registry.routes import (
     Answer,
     GetBlob,
+    GetManifest,
     Intent,
     Part,
     answer,
@@ -42,6 +45,7 @@ from airside.registry.routes import (
     find_blob,
     parse_request,
 )
+from airside.registry.through import ReadThrough, Through
 
 Result = TypeVar("Result")
 
@@ -60,13 +64,20 @@ _LOG = logging.getLogger("airside.registry")
 
 
 def create_app(
-    view: RegistryView, store: ContentStore, *, default_registry: str, reads: Executor
+    view: RegistryView,
+    store: ContentStore,
+    *,
+    default_registry: str,
+    reads: Executor,
+    read_through: ReadThrough | None = None,
 ) -> web.Application:
     """Make the application. The caller owns the view, the store and the pool, and runs it.
 
     More routes (a page, metrics) may be added before it runs: this one takes what is left.
+    `read_through` gives the container runtimes that are asked for what the view has not.
     """
-    registry = _Registry(view, store, default_registry, reads)
+    through = read_through or ReadThrough(policy="false")
+    registry = _Registry(view, store, default_registry, reads, through)
     app = web.Application()
     app.router.add_get("/", _say_hello)
     app.router.add_get("/healthz", _say_ok)
@@ -125,12 +136,18 @@ class _Registry:
     """The route of everything under `/v2/`."""
 
     def __init__(
-        self, view: RegistryView, store: ContentStore, default_registry: str, reads: Executor
+        self,
+        view: RegistryView,
+        store: ContentStore,
+        default_registry: str,
+        reads: Executor,
+        read_through: ReadThrough,
     ) -> None:
         self._view = view
         self._store = store
         self._default_registry = default_registry
         self._reads = reads
+        self._read_through = read_through
         self._cache = AnswerCache()
         self._transfers = _Transfers()
 
@@ -165,6 +182,8 @@ class _Registry:
                 return _response(intent)
             found = await self._read(self._answer, intent)
             self._cache.put(target, generation, found)
+        if found.status == 404 and self._read_through.policy != "false":
+            found = await self._look_through(request, target, found)
         if found.etag and (
             hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MATCH in request.headers
         ):
@@ -174,24 +193,44 @@ class _Registry:
     def _answer(self, intent: Intent) -> Answer:
         return answer(self._view, intent, self._default_registry)
 
+    def _through(self) -> Through:
+        return Through(self._view, self._read_through, self._default_registry)
+
+    async def _look_through(self, request: web.Request, target: str, absent: Answer) -> Answer:
+        """What a container runtime has of what the catalog has not."""
+        intent = parse_request(request.method, target)
+        if not isinstance(intent, GetManifest):
+            return absent
+        connection = _connection(request)
+        return await self._read(lambda: self._through().manifest(intent, connection, absent))
+
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, _conditions(request)
 
         def read() -> Answer | tuple[Part, BinaryIO | None]:
-            size = find_blob(self._view, self._store.stat, intent, self._default_registry)
+            size, open_blob = self._find_blob(intent)
             if isinstance(size, Answer):
                 return size
             planned = plan_blob(method, intent.digest, size, conditions)
             if isinstance(planned, Answer):
                 return planned
             wanted = method == "GET" and planned.count > 0
-            return planned, self._store.open(intent.digest) if wanted else None
+            return planned, open_blob() if wanted else None
 
         found = await self._read(read, close=_close_opened)
         if isinstance(found, Answer):
             return _response(found)
         part, file = found
         return _BlobResponse(part, file, self._reads, self._transfers)
+
+    def _find_blob(self, intent: GetBlob) -> tuple[int | Answer, Callable[[], BinaryIO]]:
+        """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
+        size = find_blob(self._view, self._store.stat, intent, self._default_registry)
+        if isinstance(size, Answer):
+            found = self._through().blob(intent)
+            if found is not None:
+                return found.size_bytes, found.open
+        return size, lambda: self._store.open(intent.digest)
 
     async def _read(
         self,
@@ -220,6 +259,15 @@ def _closing(close: Callable[[Result], None]) -> Callable[[Future[Result]], None
 def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
     if not isinstance(found, Answer) and found[1] is not None:
         found[1].close()
+
+
+def _connection(request: web.Request) -> Connection | None:
+    """None for a client that is gone, or on no TCP socket."""
+    transport = request.transport
+    ends = [transport.get_extra_info(end) for end in ("peername", "sockname")] if transport else []
+    if not ends or not all(isinstance(end, tuple) for end in ends):
+        return None
+    return Connection(*((str(end[0]), int(end[1])) for end in ends))
 
 
 def _conditions(request: web.Request) -> Conditions:

@@ -380,6 +380,11 @@ def _answer_manifest(view: RegistryView, intent: GetManifest, default_registry: 
     if document is None:
         message = f"{intent.name} has no manifest {str(reference)[:200]!r}"
         return _absent(view, intent.name, default_registry, "MANIFEST_UNKNOWN", message)
+    return answer_document(document, reference)
+
+
+def answer_document(document: StoredDocument, reference: Digest | str) -> Answer:
+    """The answer with a manifest or index that was asked for by a digest or a tag."""
     headers = [
         ("Content-Type", document.media_type),
         ("Docker-Content-Digest", str(document.digest)),

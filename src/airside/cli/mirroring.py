@@ -1,0 +1,223 @@
+"""`airside mirror write` and `airside mirror remove`: containerd's settings, made by itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED, error_object
+from airside.cli.options import (
+    ANY_PATH,
+    config_option,
+    data_option,
+    effective_settings,
+    example,
+    json_option,
+)
+from airside.cli.output import clean, write, write_json
+from airside.clients import reachable
+from airside.config import Settings
+from airside.errors import ConfigError
+from airside.mirror.edits import Change, apply, plan_remove, plan_write
+from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
+from airside.oci.reference import DEFAULT_HOST, is_host
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_TEXTS = {
+    "written": ("written", "would write"),
+    "changed": ("changed", "would change"),
+    "unchanged": ("unchanged", "unchanged"),
+    "kept": ("kept, written by somebody else", "kept, written by somebody else"),
+    "removed": ("removed", "would remove"),
+    "restored": ("restored", "would restore"),
+}
+_RESTART = {"k3s": "k3s, or k3s-agent", "rke2": "rke2-server, or rke2-agent"}
+
+
+def _place_options(command: _Command) -> _Command:
+    for option in (
+        click.option(
+            "--registries-file",
+            type=ANY_PATH,
+            metavar="FILE",
+            help="The registries.yaml of a K3s or RKE2, instead of what is found here.",
+        ),
+        click.option(
+            "--certs-dir",
+            type=ANY_PATH,
+            metavar="DIR",
+            help="containerd's directory of hosts.toml files, instead of what is found here.",
+        ),
+        click.option("--dry-run", "-n", is_flag=True, help="Only show what would be changed."),
+    ):
+        command = option(command)
+    return command
+
+
+def _registry_names(
+    _ctx: click.Context, _parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    for name in names:
+        if not is_host(name):
+            raise click.BadParameter(f"{name!r} is not a registry, for instance quay.io or r:5000")
+    return tuple(DEFAULT_HOST if name == "index.docker.io" else name for name in names)
+
+
+@click.group()
+def mirror() -> None:
+    """Make containerd pull through Airside's registry, or take that back.
+
+    containerd then asks Airside first; what Airside lacks it pulls as before.
+    """
+
+
+@mirror.command(
+    "write",
+    epilog=example("airside mirror write --all", "airside mirror write -n --registry docker.io"),
+)
+@click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    callback=_registry_names,
+    metavar="HOST[:PORT]",
+    help="Pull images of this registry through Airside; may be given several times.",
+)
+@click.option("--all", "every", is_flag=True, help="Pull images of every registry through it.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Airside's registry [default: that of the running agent, else the setting listen].",
+)
+@_place_options
+@data_option
+@config_option
+@json_option
+def write_settings(
+    registries: tuple[str, ...],
+    address: str | None,
+    certs_dir: Path | None,
+    registries_file: Path | None,
+    data: Path | None,
+    config: Path | None,
+    *,
+    every: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Make containerd ask Airside first.
+
+    Writes hosts.toml files where containerd looks for them, or mirrors in the registries.yaml of
+    K3s and RKE2. What others wrote stays; `mirror remove` restores it byte for byte.
+    """
+    if every is bool(registries):
+        raise click.UsageError("give --registry, several times if need be, or --all")
+    settings = effective_settings(config, data=data).settings
+    url = f"http://{_address(settings, address)}"
+    nodes = _nodes(certs_dir, registries_file)
+    changes = plan_write(nodes, url, None if every else registries)
+    return _finish(nodes, changes, url, dry_run=dry_run, as_json=as_json)
+
+
+@mirror.command(
+    "remove", epilog=example("airside mirror remove --dry-run", "airside mirror remove")
+)
+@_place_options
+@json_option
+def remove_settings(
+    certs_dir: Path | None, registries_file: Path | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Take out what `mirror write` put in: all files are as they were before.
+
+    Only lines between Airside's marks go; lines there that somebody changed are told, and left.
+    """
+    nodes = _nodes(certs_dir, registries_file)
+    return _finish(nodes, plan_remove(nodes), None, dry_run=dry_run, as_json=as_json)
+
+
+def _nodes(certs_dir: Path | None, registries_file: Path | None) -> list[Node]:
+    given: list[Node] = []
+    if certs_dir is not None:
+        given.append(HostsNode("containerd", (certs_dir.absolute(),)))
+    if registries_file is not None:
+        given.append(RegistriesNode("k3s", registries_file.absolute()))
+    return given or find_nodes()
+
+
+def _address(settings: Settings, given: str | None) -> str:
+    """Where containerd of this node finds the registry. Raises ConfigError."""
+    address = given if given is not None else _listening(settings)
+    host, _, port = address.rpartition(":")
+    if not is_host(address) or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(
+            f"{address!r} is no address of a registry" if address else "Airside serves no registry",
+            hint="start the agent with --listen, or say where it is with --address HOST:PORT",
+        )
+    return reachable(address)
+
+
+def _listening(settings: Settings) -> str:
+    try:
+        return str(ControlClient(settings.data).get("/v1/status")["listen"] or "")
+    except NoAgentError:
+        return settings.listen
+
+
+def _finish(
+    nodes: list[Node], changes: list[Change], url: str | None, *, dry_run: bool, as_json: bool
+) -> int:
+    if not dry_run:
+        changes = apply(changes)
+    notes = _notes(nodes, changes, writing=url is not None)
+    if as_json:
+        items = [_item(change, dry_run=dry_run) for change in changes]
+        head = {"schema": 1, "dry_run": dry_run, "address": url, "notes": notes}
+        write_json({**head, "items": items})
+    else:
+        _show(changes, notes, dry_run=dry_run)
+    return EXIT_FAILED if any(change.error for change in changes) else EXIT_DONE
+
+
+def _notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> list[str]:
+    """What is to be known or done besides."""
+    notes = [note for change in changes for note in change.notes]
+    notes += [n.warning for n in nodes if isinstance(n, HostsNode) and n.warning and writing]
+    moved = {change.runtime for change in changes if change.before != change.after}
+    told = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
+    return notes + [
+        f"restart {services}: it reads registries.yaml at its start" for services in told
+    ]
+
+
+def _item(change: Change, *, dry_run: bool) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "runtime": change.runtime,
+        "path": str(change.path),
+        "registries": list(change.registries),
+        "state": change.state,
+    }
+    if dry_run:
+        item["diff"] = change.diff()
+    if change.error is not None:
+        item["error"] = error_object(change.error)
+    return item
+
+
+def _show(changes: list[Change], notes: list[str], *, dry_run: bool) -> None:
+    for change in changes:
+        if change.error is not None:
+            click.echo(f"airside: {clean(change.error.message)}", err=True)
+            hint = change.error.context.get("hint", "")
+            click.echo(f"  hint: {clean(hint)}", err=True)
+            continue
+        registries = ", ".join(change.registries)
+        write(f"{_TEXTS[change.state][dry_run]}: {clean(change.path)} ({clean(registries)})")
+        if dry_run:
+            for line in change.diff().splitlines():
+                write(f"  {clean(line)}")
+    if not changes:
+        write("nothing to remove")
+    for note in notes:
+        write(f"note: {clean(note)}")

@@ -1,0 +1,170 @@
+"""What containerd holds, read for our registry: `airside.content.RuntimeContent`.
+
+A blob is read from containerd's content directory (`<root>/blobs/<alg>/<hex>`), where that is
+ours to read; else over gRPC. Always holds:
+
+- containerd is asked first whether *the namespace* has a blob: its directory has all namespaces'.
+- A blob belongs to a repository by the label `containerd.io/distribution.source.<host>`, or as
+  what is below an image record of that repository (`repository:tag`, `repository@digest`).
+- A file whose size is not what containerd says is damaged (power loss leaves empty ones): absent.
+- A question takes PATIENCE_SECONDS at most. A call that used most of that up opens the breaker:
+  then questions are refused at once for PAUSE_SECONDS, but for one.
+
+Left to others: what of it is served, to whom, and what is in our quarantine (`registry.through`).
+"""
+
+import io
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from airside.config import Limits
+from airside.containerd.asker import is_asker
+from airside.containerd.breaker import Breaker
+from airside.containerd.client import Client
+from airside.containerd.question import Documents, Question, blob_path
+from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
+from airside.errors import AirsideError, ContainerdError, NotFoundError
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.reference import Repository
+
+PATIENCE_SECONDS = 0.4
+PAUSE_SECONDS = 5.0
+CHUNK_SECONDS = 3.0
+"""A chunk of a transfer over gRPC takes no longer."""
+
+_LOG = logging.getLogger("airside.containerd")
+
+
+class ContainerdContent:
+    """The content of one namespace of one containerd. The caller owns the client.
+
+    `content_root` is what the content plugin exports, a path of containerd's own mount namespace;
+    with None, or where it can't be read here, all goes over gRPC.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        content_root: Path | None,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._root, self._limits = client, content_root, limits
+        self._clock = clock
+        self._breaker = Breaker(clock, PAUSE_SECONDS)
+        self._documents = Documents()
+
+    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
+        with self._question() as ask:
+            record = ask.image(f"{repository}:{tag}")
+            document = ask.document(record.target.digest) if record is not None else None
+            if record is None or document is None:
+                return None
+            needs, lacks = ask.whole(record.target.digest, document)
+            return RuntimeTag(_stored(record.target.digest, document), tuple(needs), lacks)
+
+    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+        with self._question() as ask:
+            document = ask.document(digest)
+            if document is None or not ask.belongs(repository, digest):
+                return None
+            return _stored(digest, document)
+
+    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+        with self._question() as ask:
+            info = ask.info(digest)
+            if info is None or not ask.belongs(repository, digest):
+                return None
+            path = blob_path(self._root, digest)
+            if path is not None and os.access(path, os.R_OK):
+                return RuntimeBlob(info.size_bytes, partial(_open, path, digest))
+            # a HEAD promises what a GET will send: the last byte is there
+            if info.size_bytes and not ask.stream(digest, info.size_bytes - 1, 1):
+                return None
+            streamed = StreamedBlob(self._client, digest, info.size_bytes)
+            return RuntimeBlob(info.size_bytes, lambda: cast("BinaryIO", streamed))
+
+    def is_client(self, connection: Connection) -> bool:
+        return is_asker(self._client.channel.socket, connection)
+
+    @contextmanager
+    def _question(self) -> Iterator[Question]:
+        """Ask, unless containerd did not answer lately. Raises ContainerdError."""
+        socket = self._client.channel.socket
+        if not self._breaker.allows():
+            raise ContainerdError(f"containerd at {socket} does not answer", status="UNAVAILABLE")
+        question = Question(
+            self._client, self._root, self._limits, self._documents, self._clock, PATIENCE_SECONDS
+        )
+        try:
+            yield question
+        except ContainerdError as exc:
+            _LOG.debug("%s: %s", socket, exc.message)
+            if not question.hung:
+                self._breaker.worked()
+            elif self._breaker.failed():
+                message = "containerd at %s does not answer: what only it has is not served for now"
+                _LOG.warning(message, socket)
+            raise
+        if self._breaker.worked():
+            _LOG.info("containerd at %s answers again", socket)
+
+
+def _stored(digest: Digest, document: Document) -> StoredDocument:
+    return StoredDocument(digest, document.media_type, document.raw)
+
+
+def _open(path: Path, digest: Digest) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"containerd has no blob {digest} any more", blob=digest) from exc
+    except OSError as exc:
+        raise ContainerdError(f"cannot read {path}: {exc.strerror}", path=path) from exc
+
+
+class StreamedBlob(io.RawIOBase):
+    """A blob of containerd as a file that is read over gRPC, each read one call.
+
+    Nothing is held between two reads, so that a client may take its time. Used by one thread.
+    """
+
+    def __init__(self, client: Client, digest: Digest, size_bytes: int) -> None:
+        super().__init__()
+        self._client, self._digest, self._size_bytes = client, digest, size_bytes
+        self._offset = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size_bytes}[whence]
+        self._offset = max(0, base + offset)
+        return self._offset
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes; fewer at the end only. Raises OSError."""
+        left = max(0, self._size_bytes - self._offset)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if not wanted:
+            return b""
+        try:
+            chunks = self._client.read_blob(
+                self._digest, offset=self._offset, size_bytes=wanted, seconds=CHUNK_SECONDS
+            )
+            found = b"".join(chunks)
+        except AirsideError as exc:
+            raise OSError(exc.message) from exc
+        self._offset += len(found)
+        return found

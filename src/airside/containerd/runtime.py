@@ -1,0 +1,339 @@
+"""containerd as a runtime that images are published to. See `airside.content.Runtime`.
+
+The order of a publish: lease → content (`adopt`) → unpack → names → end of the lease. What is
+interrupted leaves only what the lease holds, and what the next connection sweeps. An image that
+does not unpack never gets its name.
+"""
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from airside.config import Limits
+from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
+from airside.containerd.client import Client, ImageRecord
+from airside.containerd.cri import Cri
+from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
+from airside.containerd.read_through import ContainerdContent
+from airside.containerd.unpack import Rootfs, Unpacker, rootfs_of
+from airside.content import Published, RuntimeFacts
+from airside.errors import (
+    AirsideError,
+    ConflictError,
+    ContainerdError,
+    ManifestInvalidError,
+    NotFoundError,
+)
+from airside.faults import fault
+from airside.oci.digest import Digest, is_digest
+from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_document
+from airside.oci.platform import Platform
+from airside.publication import PINNED_LABEL, NamedImage, NodeContent, Publication, Selector
+
+log = logging.getLogger("airside.containerd")
+
+_LEASE_SECONDS = 6 * 3600.0
+_TRIES = 3
+_DOCUMENT_BYTES = 4 * 1024 * 1024
+
+Stop = Callable[[], bool]
+
+
+class ContainerdRuntime:
+    """A connected containerd. Thread-safe; close it when calls fail because it is away."""
+
+    def __init__(
+        self,
+        client: Client,
+        facts: Facts,
+        store: BlobSource,
+        intents: Intents,
+        *,
+        identity: str,
+        node: Platform,
+        threads: int,
+        limits: Limits,
+    ) -> None:
+        self._client, self._store, self._node = client, store, node
+        self._identity, self._facts = identity, facts
+        self._cri = Cri(client.channel) if facts.has_cri else None
+        self._adopter = Adopter(client, store, intents, facts.content_root, identity)
+        root = Path(facts.content_root) if facts.content_root else None
+        self._content = ContainerdContent(client, root, limits)
+        local = facts.snapshotter in LOCAL_SNAPSHOTTERS
+        self._unpacker = Unpacker(client, facts.snapshotter, threads=threads) if local else None
+        self._manifests: dict[Digest, Digest | None] = {}
+        self._ways: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def connect(
+        cls,
+        socket: str,
+        namespace: str,
+        store: BlobSource,
+        intents: Intents,
+        *,
+        identity: str,
+        node: Platform,
+        snapshotter: str = "",
+        threads: int = 2,
+        limits: Limits | None = None,
+    ) -> Self:
+        """Connect, prove the fast way, and sweep what an earlier publish left.
+
+        Raises ContainerdError if containerd is away.
+        """
+        client = Client.open(socket, namespace)
+        try:
+            facts = gather(client, snapshotter=snapshotter)
+            client.make_namespace()
+            runtime = cls(
+                client,
+                facts,
+                store,
+                intents,
+                identity=identity,
+                node=node,
+                threads=threads,
+                limits=limits or Limits(),
+            )
+            runtime.start()
+        except BaseException:
+            client.close()
+            raise
+        return runtime
+
+    def start(self) -> None:
+        """Sweep and prove."""
+        self._adopter.sweep()
+        if self._unpacker is not None:
+            self._unpacker.sweep()
+        self._adopter.prove()
+
+    def close(self) -> None:
+        if self._unpacker is not None:
+            self._unpacker.close()
+        self._client.close()
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        with self._lock:
+            ways = dict(self._ways)
+        return RuntimeFacts(
+            version=self._facts.version,
+            server_id=self._facts.server_id,
+            knows_pins=self._facts.knows_pins,
+            has_cri=self._facts.has_cri,
+            snapshotter=self._facts.snapshotter,
+            unpacks=self._unpacker is not None,
+            content_root=self._facts.content_root,
+            why_streamed=self._adopter.why_streamed,
+            ways=ways,
+        )
+
+    @property
+    def content(self) -> ContainerdContent:
+        return self._content
+
+    # what is there
+
+    def images(self) -> dict[str, NamedImage]:
+        return {
+            record.name: NamedImage(record.name, record.target.digest, record.labels)
+            for record in self._client.images()
+        }
+
+    def blobs(self) -> frozenset[str]:
+        return frozenset(blob.digest for blob in self._client.blobs())
+
+    def manifest_of(self, name: str) -> Digest | None:
+        record = self._client.image(name)
+        if record is None:
+            return None
+        target = record.target
+        if target.media_type not in INDEX_TYPES:
+            return target.digest
+        with self._lock:
+            if target.digest in self._manifests:
+                return self._manifests[target.digest]
+        found = self._chosen(target.digest, target.media_type)
+        with self._lock:
+            self._manifests[target.digest] = found
+        return found
+
+    def _chosen(self, digest: Digest, media_type: str) -> Digest | None:
+        """The node's manifest below an index that containerd holds."""
+        target = self._document(digest, media_type)
+        if target is None:
+            return None
+        selector = Selector(
+            self._node,
+            lambda d: self._document(d.digest, d.media_type),
+            lambda _manifest: None,
+            lambda _manifest: True,
+        )
+        chosen = selector.choose(target)
+        return chosen.manifest.digest if isinstance(chosen, NodeContent) else None
+
+    def _document(self, digest: Digest, media_type: str) -> Document | None:
+        try:
+            info = self._client.blob(digest)
+            if info is None or info.size_bytes > _DOCUMENT_BYTES:
+                return None
+            return parse_document(b"".join(self._client.read_blob(digest)), media_type, str(digest))
+        except (NotFoundError, ManifestInvalidError):
+            return None
+
+    def changes(self) -> Iterator[str]:
+        for event in self._client.image_events():
+            yield event.name
+
+    # publishing
+
+    def publish(self, publication: Publication, *, stop: Stop) -> Published:
+        for attempt in range(_TRIES):
+            lease = f"{self._identity}-{uuid.uuid4().hex[:12]}"
+            try:
+                self._client.create_lease(lease, seconds=_LEASE_SECONDS)
+                fault("publish.after_lease")
+                return self._publish(publication, lease, stop)
+            except NotFoundError as exc:  # the lease, or what it held, is gone: begin again
+                if attempt == _TRIES - 1:
+                    raise ContainerdError(f"{exc.message}, again and again") from exc
+                log.info("%s: %s: begun again", publication.target.digest, exc.message)
+            finally:
+                with contextlib.suppress(AirsideError):
+                    self._client.delete_lease(lease)
+        raise AssertionError
+
+    def _publish(self, publication: Publication, lease: str, stop: Stop) -> Published:
+        content = publication.content
+        blobs = [
+            Placed(blob, publication.blob_labels(blob.digest))
+            for blob in content.blobs
+            if blob.is_distributable or self._store.path(blob.digest).exists()
+        ]
+        ways = self._adopter.place(blobs, lease)
+        with self._lock:
+            self._ways.update(ways)
+        fault("publish.after_content")
+        unpacked, reason = self._unpack(publication, lease, stop)
+        fault("publish.after_unpack")
+        self._name(publication, lease)
+        fault("publish.after_names")
+        return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
+
+    def _unpack(self, publication: Publication, lease: str, stop: Stop) -> tuple[bool, str]:
+        """Whether the image is unpacked now, and if it can't be: why."""
+        if self._unpacker is None:
+            return False, f"the snapshotter {self._facts.snapshotter} unpacks by itself"
+        rootfs = self._rootfs(publication)
+        if isinstance(rootfs, str):
+            return False, rootfs
+        if not publication.unpack and not self._unpacker.is_unpacked(rootfs):
+            return False, ""
+        self._unpacker.unpack(rootfs, lease=lease, stop=stop)
+        return True, ""
+
+    def _rootfs(self, publication: Publication) -> Rootfs | str:
+        manifest = publication.content.manifest
+        assert isinstance(manifest.content, Manifest)
+        with self._open(manifest.content.config.digest) as file:
+            return rootfs_of(manifest, file.read(_DOCUMENT_BYTES))
+
+    def _open(self, digest: Digest) -> BinaryIO:
+        return self._store.open(digest)
+
+    def _name(self, publication: Publication, lease: str) -> None:
+        for name, labels in publication.names.items():
+            self._set(ImageRecord(name, publication.target, labels), lease)
+            fault("publish.after_name")
+
+    def _set(self, wanted: ImageRecord, lease: str) -> None:
+        """Create a name, or change what differs and leave the labels of others."""
+        found = self._client.image(wanted.name)
+        if found is None:
+            try:
+                self._client.create_image(wanted, lease=lease)
+            except ConflictError:
+                found = self._client.image(wanted.name)
+            else:
+                return
+        if found is None:
+            raise NotFoundError(f"{wanted.name} comes and goes")
+        paths = [
+            f"labels.{key}"
+            for key in {*wanted.labels, PINNED_LABEL}
+            if found.labels.get(key) != wanted.labels.get(key)
+        ]
+        if found.target.digest != wanted.target.digest:
+            paths.append("target")
+        if paths:
+            self._client.update_image(wanted, *paths, lease=lease)
+
+    def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
+        images = {record.name: record for record in self._client.images()}
+        pins = set()
+        for name, labels in names.items():
+            pins.add(labels.get(PINNED_LABEL))
+            if name in images:
+                with contextlib.suppress(NotFoundError):
+                    self._set(ImageRecord(name, images[name].target, labels), "")
+        own = images.get(image_id)
+        if own is not None and len(pins) == 1:  # CRI's record of the image has its own pin
+            [pin] = pins
+            if own.labels.get(PINNED_LABEL) != pin:
+                labels = {PINNED_LABEL: pin} if pin else {}
+                record = ImageRecord(image_id, own.target, labels)
+                with contextlib.suppress(NotFoundError):
+                    self._client.update_image(record, f"labels.{PINNED_LABEL}")
+
+    # withdrawing
+
+    def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
+        gone = list(names)
+        for name in gone:
+            self._client.delete_image(name)
+            fault("publish.after_withdraw")
+        left = {i for i in image_ids if is_digest(i)}
+        if not left:
+            return frozenset()
+        return self._drop_ids(left, frozenset(gone))
+
+    def _drop_ids(self, image_ids: set[str], gone: frozenset[str]) -> frozenset[str]:
+        """Delete CRI's own records of images without another name; gives those still in use.
+
+        Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
+        """
+        present = {record.name for record in self._client.images()} & image_ids
+        if not present or self._cri is None:
+            return frozenset()
+        named = {image.id for image in self._cri.images() if {*image.tags, *image.digests} - gone}
+        used = self._used(gone | present)
+        free = sorted(present - named - used)
+        for position, image_id in enumerate(free):
+            self._client.delete_image(image_id, sync=position == len(free) - 1)
+        return frozenset(present & used - named)
+
+    def _used(self, names: frozenset[str]) -> set[str]:
+        """The image IDs that containers were made from; all of `names` if that can't be told."""
+        found = {c.image for c in self._client.containers() if c.image in names}
+        if self._cri is not None:
+            found |= {c.image_id for c in self._cri.containers()}
+        return found
+
+    # pulling, for lists
+
+    @property
+    def cri(self) -> Cri | None:
+        return self._cri

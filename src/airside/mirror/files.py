@@ -1,0 +1,162 @@
+"""Changing a settings file so that at every moment it is the old or the new one, durably.
+
+A new directory appears with its file in it, and goes with it: containerd takes an empty one as
+"this registry has no mirrors, not even the default ones". Mode, owner and extended attributes
+(SELinux's label) of a file stay; a symbolic link stays one, its target is changed. What a killed
+command left behind is swept by the next one.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from airside.errors import AirsideError, ConflictError, UnavailableError
+from airside.store.disk import sync_directory
+
+_PREFIX = ".airside-mirror-"
+
+
+def read_text(path: Path) -> str | None:
+    """The file; None: there is none. Raises ConflictError, UnavailableError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        if path.is_symlink():
+            raise ConflictError(
+                "it is a link to a file that is not there", hint="mend or remove the link"
+            ) from exc
+        return None
+    except UnicodeDecodeError as exc:
+        raise ConflictError(
+            "it is not UTF-8 text", hint="mend it, and run the command again"
+        ) from exc
+    except OSError as exc:
+        raise _unavailable("read", path, exc) from exc
+
+
+def names_in(directory: Path) -> list[str]:
+    """What is in a directory; nothing, if it is not there. Raises UnavailableError."""
+    try:
+        return sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise _unavailable("list", directory, exc) from exc
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything of this name. Raises UnavailableError: that can't be told."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise _unavailable("look at", path, exc) from exc
+    return True
+
+
+def missing_directories(path: Path) -> int:
+    """How many directories above the path are not there. Raises UnavailableError."""
+    return sum(not is_there(parent) for parent in path.parents)
+
+
+def change_file(
+    path: Path, before: str | None, after: str | None, *, made: int = 0, mode: int = 0o644
+) -> None:
+    """Make the file what `after` says; None: no file, nor the `made` directories above it.
+
+    Raises ConflictError where the file is not what it was before, UnavailableError.
+    """
+    try:
+        _sweep(path.parent, path.parent.parent)
+        if read_text(path) != before:
+            raise ConflictError("somebody changed it meanwhile", hint="run the command again")
+        if after is None:
+            _delete(path, made)
+        elif before is None:
+            _create(path, after.encode(), mode)
+        else:
+            _replace(Path(os.path.realpath(path)), after.encode(), mode)
+    except OSError as exc:
+        raise _unavailable("write", path, exc) from exc
+
+
+def _unavailable(doing: str, path: Path, exc: OSError) -> AirsideError:
+    hint = "run it as root (sudo)" if isinstance(exc, PermissionError) else None
+    return UnavailableError(f"cannot {doing} {path}: {exc.strerror}", path=path, hint=hint)
+
+
+def _create(path: Path, data: bytes, mode: int) -> None:
+    directory = path.parent
+    if is_there(directory):
+        _replace(path, data, mode)
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(directory.parent) as staging:
+        _write(staging / path.name, data, mode, None)
+        staging.chmod(0o755)
+        sync_directory(staging)
+        staging.rename(directory)
+    sync_directory(directory.parent)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    with _staging(path.parent) as staging:
+        temporary = staging / path.name
+        _write(temporary, data, mode, path if is_there(path) else None)
+        temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def _delete(path: Path, made: int) -> None:
+    directory = path.parent
+    if made and names_in(directory) == [path.name]:
+        with _staging(directory.parent) as staging:
+            directory.rename(staging)
+        sync_directory(directory.parent)
+    else:
+        path.unlink()
+        sync_directory(directory)
+        return
+    with suppress(OSError):  # others put something beside
+        for parent in directory.parents[: made - 1]:
+            parent.rmdir()
+
+
+@contextmanager
+def _staging(parent: Path) -> Iterator[Path]:
+    """A directory that nobody looks at, gone at the end unless it was renamed."""
+    staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes, mode: int, like: Path | None) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        os.fchmod(file.fileno(), mode)
+        if like is not None:
+            _copy_attributes(like, file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy_attributes(like: Path, descriptor: int) -> None:
+    status = like.stat()
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, status.st_mode & 0o7777)
+    with suppress(OSError):  # a file system without them
+        for name in os.listxattr(like):
+            os.setxattr(descriptor, name, os.getxattr(like, name))
+
+
+def _sweep(*directories: Path) -> None:
+    for directory in directories:
+        for left in directory.glob(f"{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)

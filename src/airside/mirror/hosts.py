@@ -1,0 +1,137 @@
+"""What a `hosts.toml` of containerd must become so that it asks us first. Pure.
+
+containerd tries the `[host."URL"]` tables in the order of the file and then the `server`; where
+that is not set, the registry's own address. So our table goes before the others, and nothing else
+is touched. What is written is parsed again: it must say what it said before, and our table first;
+what can't be written so is refused.
+
+A directory with certificates (`*.crt`, `*.cert`, `*.key`) and no `hosts.toml` is one that
+containerd reads in Docker's way, and no longer does once there is a `hosts.toml`: then the file
+names them.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from airside.errors import ConflictError
+from airside.mirror.marks import Foreign, split_lines, with_lines
+
+DEFAULT = "_default"
+"""containerd's directory for registries without one of their own."""
+FILE = "hosts.toml"
+DIAL_TIMEOUT = "1s"
+"""containerd 2.0.7 and 2.1 know it; the ones before ignore the key. Their own default is 30 s."""
+_OURS = {"capabilities": ["pull", "resolve"], "dial_timeout": DIAL_TIMEOUT}
+_HOST_TABLE = re.compile(r"""\s*\[\s*(?:host|"host"|'host')\s*[.\]]""")
+
+
+def directory_names(registry: str) -> tuple[str, ...]:
+    """Where containerd looks for a registry, in its order; the last is what we make."""
+    host, colon, port = registry.rpartition(":")
+    return (f"{host}_{port}_", registry) if colon and host else (registry,)
+
+
+def registry_of(directory: str) -> str:
+    """The registry that a directory is for."""
+    match = re.fullmatch(r"(.+)_(\d+)_", directory)
+    return f"{match[1]}:{match[2]}" if match else directory
+
+
+def with_mirror(
+    foreign: Foreign, url: str, *, made: int | None = None, files: Iterable[str] = ()
+) -> str | None:
+    """The file with our host first; None where somebody else wrote that already.
+
+    `made` as in `marks`; `files` are the names beside the file. Raises ConflictError.
+    """
+    text = foreign.text
+    before = _parsed(text)
+    if _is_there(before, url):
+        return None
+    certificates = () if text else tuple(_certificate_lines(sorted(files)))
+    ours = (*certificates, *_table_lines(url, apart=bool(certificates)))
+    after = with_lines(text, ours, first=_place(split_lines(text)), made=made)
+    expected = {**before, **_certificates(certificates)}
+    expected["host"] = {url: _OURS, **before.get("host", {})}
+    found = _parsed(after)
+    if found != expected or next(iter(found["host"])) != url:
+        raise ConflictError(
+            "its [host] tables are written in a way that no other can be put before them",
+            hint=f'put [host."{url}"] with capabilities = ["pull", "resolve"] first by hand',
+        )
+    return after
+
+
+def _table_lines(url: str, *, apart: bool) -> list[str]:
+    return [
+        *([""] if apart else []),
+        f'[host."{url}"]',
+        *(f"  {key} = {json.dumps(value)}" for key, value in _OURS.items()),
+    ]
+
+
+def _place(lines: Sequence[str]) -> int:
+    """Before the first host table and the comment right above it; else behind everything."""
+    tables = (number for number, line in enumerate(lines) if _HOST_TABLE.match(line))
+    place = next(tables, len(lines))
+    if place < len(lines):
+        while place and lines[place - 1].lstrip().startswith("#"):
+            place -= 1
+    return place
+
+
+def _is_there(parsed: dict[str, Any], url: str) -> bool:
+    """Whether others wrote our host, as we would have. Raises ConflictError: not so."""
+    hosts = list(parsed.get("host", {}).items())
+    mine = [number for number, (name, _) in enumerate(hosts) if _same(name, url)]
+    if not mine:
+        return False
+    given = hosts[mine[0]][1].get("capabilities") or ["pull", "resolve"]
+    if mine[0] == 0 and isinstance(given, list) and all(c in given for c in ("pull", "resolve")):
+        return True
+    raise ConflictError(
+        f'[host."{hosts[mine[0]][0]}"] is there already, but not first or not with the '
+        'capabilities "pull" and "resolve"',
+        hint="take that table out, or make it the first one, and run the command again",
+    )
+
+
+def _same(name: str, url: str) -> bool:
+    return name.rstrip("/").removesuffix("/v2").rstrip("/") == url
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise ConflictError(
+            f"it is not valid TOML, so that containerd ignores it: {exc}",
+            hint="mend it or take it away, and run the command again",
+        ) from exc
+    hosts = found.get("host", {})
+    if not isinstance(hosts, dict) or not all(isinstance(v, dict) for v in hosts.values()):
+        raise ConflictError(
+            "its `host` is not tables, so that containerd ignores it",
+            hint="mend it or take it away, and run the command again",
+        )
+    return found
+
+
+def _certificate_lines(files: Sequence[str]) -> Iterable[str]:
+    authorities = [name for name in files if name.endswith(".crt")]
+    if authorities:
+        yield f"ca = {json.dumps(authorities)}"
+    pairs = []
+    for name in files:
+        if name.endswith(".cert"):
+            key = name.removesuffix(".cert") + ".key"
+            pairs.append([name, key if key in files else name])  # else the key is in it too
+    if pairs:
+        yield f"client = {json.dumps(pairs)}"
+
+
+def _certificates(lines: Iterable[str]) -> dict[str, Any]:
+    return tomllib.loads("\n".join(lines))

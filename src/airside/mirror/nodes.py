@@ -1,0 +1,122 @@
+"""Which mirror settings this machine has: of K3s, RKE2, k0s, MicroK8s and plain containerd.
+
+What is installed is told by directories that its installation makes, so that settings can be
+written before the runtime is first started. K3s and RKE2 make containerd's files themselves at each
+start, from a `registries.yaml`; the others read `hosts.toml` files.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airside.mirror.criconfig import Registry, advice, registry_settings
+from airside.mirror.files import is_there, names_in
+
+_MOST_FILES = 200
+"""Configuration files that are read of one containerd."""
+_RANCHER = (
+    ("k3s", "etc/rancher/k3s", "var/lib/rancher/k3s"),
+    ("rke2", "etc/rancher/rke2", "var/lib/rancher/rke2"),
+)
+_K0S = ("etc/k0s", "var/lib/k0s")
+_MICROK8S = "var/snap/microk8s/current/args"
+_CONTAINERD = ("etc/containerd", "run/containerd/containerd.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class HostsNode:
+    """A containerd that reads `hosts.toml` from these directories; the first that fits counts."""
+
+    runtime: str
+    roots: tuple[Path, ...]
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistriesNode:
+    """A K3s or RKE2 with its `registries.yaml`."""
+
+    runtime: str
+    path: Path
+
+
+Node = HostsNode | RegistriesNode
+
+
+def find_nodes(system: Path = Path("/")) -> list[Node]:
+    """What is on this machine; plain containerd where nothing is. `system` stands for `/`.
+
+    Raises UnavailableError.
+    """
+    found: list[Node] = [
+        RegistriesNode(runtime, system / etc / "registries.yaml")
+        for runtime, etc, lib in _RANCHER
+        if is_there(system / etc) or is_there(system / lib)
+    ]
+    if any(is_there(system / path) for path in _K0S):
+        found.append(_k0s(system))
+    if is_there(system / _MICROK8S):
+        found.append(HostsNode("microk8s", (system / _MICROK8S / "certs.d",)))
+    if not found or any(is_there(system / path) for path in _CONTAINERD):
+        found.append(_containerd(system))
+    return found
+
+
+def _k0s(system: Path) -> Node:
+    """k0s merges `containerd.d/*.toml` into the configuration that it makes."""
+    config = system / "etc/k0s/containerd.toml"
+    drop_ins = system / "etc/k0s/containerd.d"
+    files = [*_read_with_imports(config), *_read(sorted(drop_ins.glob("*.toml")))]
+    usual = drop_ins / "certs.d"
+    return _node("k0s", registry_settings(files), drop_ins / "airside.toml", (usual,))
+
+
+def _containerd(system: Path) -> Node:
+    config = system / "etc/containerd/config.toml"
+    files = list(_read_with_imports(config))
+    if not files:  # then containerd 2.2 and later has these
+        files = list(_read(sorted((system / "etc/containerd/conf.d").glob("*.toml"))))
+    usual: tuple[Path, ...] = (system / "etc/containerd/certs.d",)
+    docker = system / "etc/docker/certs.d"  # the second directory of containerd 2.2's default
+    if names_in(docker):
+        usual = (*usual, docker)
+    return _node("containerd", registry_settings(files), config, usual)
+
+
+def _node(runtime: str, registry: Registry, config: Path, usual: tuple[Path, ...]) -> HostsNode:
+    given = tuple(map(Path, registry.directories()))
+    warning = advice(registry, str(config), ":".join(map(str, usual)))
+    return HostsNode(runtime, given or usual, warning)
+
+
+def _read_with_imports(config: Path) -> Iterator[Mapping[str, Any]]:
+    """The file and what it imports, in containerd's order."""
+    pending, seen = [config], set[Path]()
+    while pending and len(seen) < _MOST_FILES:
+        path = pending.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        for file in _read([path]):
+            yield file
+            imports = file.get("imports")
+            for pattern in imports if isinstance(imports, list) else ():
+                pending += _imported(path.parent, str(pattern))
+
+
+def _imported(directory: Path, pattern: str) -> list[Path]:
+    if "*" not in pattern:
+        return [directory / pattern]
+    place = directory / pattern  # absolute patterns replace the directory
+    return sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+
+
+def _read(paths: list[Path]) -> Iterator[Mapping[str, Any]]:
+    """What can be read of these; what can't is as if it were not there: containerd says why."""
+    for path in paths[:_MOST_FILES]:
+        try:
+            yield tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue

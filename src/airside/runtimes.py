@@ -1,0 +1,251 @@
+"""The runtimes that images are published to: found, connected, kept as the catalog says. Async.
+
+One task for each socket. It connects with back-off, whatever happens to containerd, and makes a
+pass (`airside.publisher`) at once after each change of the catalog, a moment after somebody
+changed the runtime's images (a burst is one act), and every `reconcile_seconds`.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+from airside.config import Settings
+from airside.content import Runtime, RuntimeContent
+from airside.errors import AirsideError, StoppedError
+from airside.node import Node
+from airside.publisher import Pass, Publisher
+
+log = logging.getLogger("airside.runtime")
+
+LOOK_SECONDS = 5.0
+"""Between two looks for sockets that were not there."""
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
+_QUIET_SECONDS = 0.5
+"""So long nothing more must happen to the runtime's images before it is looked at."""
+_RESTLESS_SECONDS = 5.0
+SETTLED_SECONDS = 600.0
+"""How long an import by hand waits for its images to be published."""
+_THREADS = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Connect = Callable[[str], Runtime]
+Find = Callable[[], list[str]]
+
+
+class _Kept:
+    """One runtime: what it is doing, for `status`."""
+
+    def __init__(self, socket: str, publisher: Publisher) -> None:
+        self.socket, self.publisher = socket, publisher
+        self.runtime: Runtime | None = None
+        self.reason = "not connected yet"
+        self.wake = asyncio.Event()
+        self.disturbed_at = 0.0
+        self.seen_generation = -1
+        self.last: Pass | None = None
+
+    def describe(self) -> dict[str, Any]:
+        facts = self.runtime.facts if self.runtime is not None else None
+        found: dict[str, Any] = {
+            "socket": self.socket,
+            "connected": facts is not None,
+            "reason": self.reason,
+        }
+        if facts is None:
+            return found
+        return found | {
+            "version": facts.version,
+            "cri": facts.has_cri,
+            "knows_pins": facts.knows_pins,
+            "snapshotter": facts.snapshotter,
+            "unpacks": facts.unpacks,
+            "content_root": facts.content_root,
+            "streams_because": facts.why_streamed,
+            "blobs": dict(facts.ways),
+        }
+
+
+class Runtimes:
+    """All runtimes of the node. Belongs to the event loop's thread, but for `changed`."""
+
+    def __init__(self, node: Node, settings: Settings, find: Find, connect: Connect) -> None:
+        self._node, self._settings = node, settings
+        self._find, self._connect = find, connect
+        self._kept: dict[str, _Kept] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, "publish")
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._node.catalog.on_change = self.changed
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    for socket in await asyncio.to_thread(self._find):
+                        if socket not in self._kept:
+                            self._kept[socket] = self._new(socket)
+                            group.create_task(self._keep(self._kept[socket]))
+                    await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._node.catalog.on_change = None
+            self.stop()
+            await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+    def _new(self, socket: str) -> _Kept:
+        node = self._node
+        publisher = Publisher(socket, node.catalog, node.store, self._settings, node.clock)
+        return _Kept(socket, publisher)
+
+    def stop(self) -> None:
+        """End what is under way: calls fail at once, and the next start sweeps."""
+        self._stopping.set()
+        for kept in self._kept.values():
+            if kept.runtime is not None:
+                kept.runtime.close()
+
+    def changed(self) -> None:
+        """The catalog changed; from any thread."""
+        loop = self._loop
+        if loop is not None and not self._stopping.is_set():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for kept in self._kept.values():
+            kept.wake.set()
+
+    async def settled(self, seconds: float = SETTLED_SECONDS) -> bool:
+        """Wait until all connected runtimes have what the catalog says now; False if too long."""
+        wanted, end = self._node.catalog.generation, time.monotonic() + seconds
+        self._wake()
+        while time.monotonic() < end:
+            connected = [kept for kept in self._kept.values() if kept.runtime is not None]
+            if all(kept.seen_generation >= wanted for kept in connected):
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    def describe(self) -> list[dict[str, Any]]:
+        """For `status`."""
+        return [kept.describe() for kept in self._kept.values()]
+
+    def connected(self) -> list[Runtime]:
+        """Those that are there now."""
+        return [kept.runtime for kept in self._kept.values() if kept.runtime is not None]
+
+    def contents(self) -> list[RuntimeContent]:
+        """What the connected ones hold, for the registry."""
+        return [c for c in (runtime.content for runtime in self.connected()) if c is not None]
+
+    # one runtime
+
+    async def _keep(self, kept: _Kept) -> None:
+        delay, said = _FIRST_RETRY_SECONDS, ""
+        while not self._stopping.is_set():
+            try:
+                await self._once(kept)
+            except StoppedError:
+                return
+            except AirsideError as exc:
+                kept.reason = exc.message
+                if exc.message != said and not self._stopping.is_set():
+                    log.warning("%s: %s; it is tried again", kept.socket, exc.message)
+                    said = exc.message
+            if kept.last is not None:
+                delay, kept.last, said = _FIRST_RETRY_SECONDS, None, ""
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+    async def _once(self, kept: _Kept) -> None:
+        """Connect, and keep it right until it goes away."""
+        runtime = await self._call(self._connect, kept.socket)
+        if self._stopping.is_set():
+            runtime.close()
+            return
+        kept.runtime, kept.reason = runtime, ""
+        facts = runtime.facts
+        log.info("%s: containerd %s", kept.socket, facts.version)
+        watcher = threading.Thread(
+            target=self._watch, args=(kept, runtime), name="runtime-events", daemon=True
+        )
+        watcher.start()
+        try:
+            await self._call(self._recognise, kept.socket, facts.server_id)
+            await self._serve(kept, runtime)
+        finally:
+            kept.runtime = None
+            runtime.close()
+
+    def _recognise(self, socket: str, server_id: str) -> None:
+        """Forget what was published to one that was wiped since."""
+        key = f"runtime:{socket}"
+        if self._node.catalog.meta(key) != server_id:
+            self._node.catalog.publications.forget_runtime(socket)
+            self._node.catalog.set_meta({key: server_id})
+
+    async def _serve(self, kept: _Kept, runtime: Runtime) -> None:
+        everything = True
+        while True:
+            kept.wake.clear()
+            generation = self._node.catalog.generation
+            kept.last = await self._call(
+                kept.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
+            )
+            kept.seen_generation = generation
+            everything = await self._wait(kept, kept.last.again_seconds)
+
+    async def _wait(self, kept: _Kept, again_seconds: float | None) -> bool:
+        """Wait for a reason to look; True if it is time to look at everything."""
+        if self._node.catalog.generation != kept.seen_generation:
+            return False
+        period = self._settings.reconcile_seconds
+        timeout = min(period, again_seconds) if again_seconds is not None else period
+        try:
+            await asyncio.wait_for(kept.wake.wait(), timeout)
+        except TimeoutError:
+            return timeout == period
+        await self._calm(kept)
+        return False
+
+    async def _calm(self, kept: _Kept) -> None:
+        """After a change that is not the catalog's, wait until its burst has ended."""
+        end = time.monotonic() + _RESTLESS_SECONDS
+        while self._node.catalog.generation == kept.seen_generation:
+            left = min(kept.disturbed_at + _QUIET_SECONDS, end) - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, 0.05))
+
+    def _watch(self, kept: _Kept, runtime: Runtime) -> None:
+        """Wake the task when images change; runs in its own thread until disconnected."""
+        loop = self._loop
+        assert loop is not None
+        with suppress(AirsideError, RuntimeError):
+            for _ in runtime.changes():
+                kept.disturbed_at = time.monotonic()
+                loop.call_soon_threadsafe(kept.wake.set)
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(kept.wake.set)  # it is away: the next pass finds out
+
+    async def _call(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+        """Do blocking work in the pool; a cancellation waits for its end."""
+
+        def run() -> T:
+            return work(*values, **named)
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool, run)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self.stop()
+            with suppress(Exception):
+                await future
+            raise

@@ -1,0 +1,30 @@
+"""Where containerd listens: the sockets of the setting `runtime`."""
+
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+SOCKETS = {
+    "k3s": "/run/k3s/containerd/containerd.sock",  # and RKE2's
+    "k0s": "/run/k0s/containerd.sock",
+    "microk8s": "/var/snap/microk8s/common/run/containerd.sock",
+    "containerd": "/run/containerd/containerd.sock",
+}
+
+
+def find_sockets(settings: Iterable[str]) -> list[str]:
+    """The sockets that the setting `runtime` means; `auto` are those that are there now."""
+    found: list[str] = []
+    for text in settings:
+        if text == "auto":
+            found += [path for path in SOCKETS.values() if is_socket(path)]
+        elif text != "none":
+            found.append(text.removeprefix("unix://"))
+    return list(dict.fromkeys(found))
+
+
+def is_socket(path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    return False

@@ -1,0 +1,298 @@
+"""What the publisher makes of the catalog and of what others do in a runtime."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airside.catalog.publications import PublicationRow
+from airside.errors import ContainerdError, DigestMismatchError
+from airside.importer import Job
+from airside.node import Node
+from airside.oci.digest import digest_of
+from airside.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage
+from airside.publisher import Pass, Publisher
+from airside.tree import stat_key
+from support.images import docker_archive, oci_archive, random_image, random_index
+from support.memory_runtime import MemoryRuntime
+from support.nodes import node_at, settings_at
+
+NAME = "docker.io/library/app:1"
+SOCKET = "/run/test.sock"
+
+
+class Bench:
+    """A node, a runtime, and time that the test tells."""
+
+    def __init__(self, node: Node, directory: Path, **changes: Any) -> None:
+        self.node, self.directory = node, directory
+        self.runtime = MemoryRuntime()
+        self.now = 1000.0
+        settings = settings_at(directory / "data", platform="linux/amd64", **changes)
+        self.publisher = Publisher(
+            SOCKET, node.catalog, node.store, settings, node.clock, lambda: self.now
+        )
+
+    def run(self, *, everything: bool = False) -> Pass:
+        return self.publisher.run(self.runtime, stop=lambda: False, everything=everything)
+
+    def drop(self, seed: object, name: str = NAME, **image: Any) -> None:
+        """Import an archive in place of an earlier one of the name."""
+        path = self.directory / f"{name.replace('/', '_')}.tar"
+        path.unlink(missing_ok=True)
+        docker_archive(path, {name: random_image(seed, **image)})
+        self.settle(path)
+
+    def settle(self, path: Path) -> None:
+        """As the watcher would."""
+        key = stat_key(path)
+        [source] = self.node.catalog.settle(
+            [(str(path), str(key), key.size_bytes)], self.node.clock()
+        ).values()
+        job = Job(source, path)
+        outcome = self.node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
+        assert outcome.state == "imported", outcome
+
+    def remove(self, name: str = NAME, policy: str = "unpin") -> None:
+        path = self.directory / f"{name.replace('/', '_')}.tar"
+        self.node.remove({str(path): policy})
+
+    def row(self, name: str = NAME) -> PublicationRow:
+        return {r.reference: r for r in self.node.catalog.published(SOCKET)}[name]
+
+    def rmi(self) -> None:
+        self.runtime.named.clear()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with node_at(tmp_path / "data") as made:
+        yield made
+
+
+@pytest.fixture
+def bench(node: Node, tmp_path: Path) -> Bench:
+    return Bench(node, tmp_path)
+
+
+def test_an_import_is_named_by_tag_and_digest_and_pinned(bench: Bench) -> None:
+    bench.drop(1)
+    assert bench.run().published == 1
+    digest = bench.row().digest
+    assert set(bench.runtime.named) == {NAME, f"docker.io/library/app@{digest}"}
+    assert all(image.pinned for image in bench.runtime.named.values())
+    assert all(image.labels[ARCHIVES_LABEL] for image in bench.runtime.named.values())
+    assert bench.row().state == "published"
+
+
+def test_a_second_pass_changes_nothing(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    events = bench.node.catalog.events(limit=1000)
+    again = bench.run(everything=True)
+    assert (again.published, again.withdrawn, len(bench.runtime.published)) == (0, 0, 1)
+    assert bench.node.catalog.events(limit=1000) == events
+
+
+def test_a_replaced_tag_takes_its_old_digest_name_along(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    before = bench.row().digest
+    bench.drop(2)
+    bench.run()
+    after = bench.row().digest
+    assert before != after
+    assert set(bench.runtime.named) == {NAME, f"docker.io/library/app@{after}"}
+
+
+def test_an_image_in_use_is_let_go_later(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    image_id = str(bench.row().detail["image_id"])
+    bench.runtime.used = {image_id}
+    bench.drop(2)
+    assert bench.run().again_seconds is not None
+    assert bench.node.catalog.meta(f"leaving:{SOCKET}") == image_id
+    bench.runtime.used = set()
+    bench.run()
+    assert bench.node.catalog.meta(f"leaving:{SOCKET}") == ""
+
+
+def test_an_archive_that_goes_unpins_and_the_name_stays(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.remove()
+    bench.run()
+    assert NAME in bench.runtime.named
+    assert not any(PINNED_LABEL in i.labels for i in bench.runtime.named.values())
+    assert bench.row().detail["pinned"] is False
+
+
+def test_a_deleted_tag_is_withdrawn(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.remove(policy="delete")
+    assert bench.run().withdrawn == 2
+    assert bench.runtime.named == {}
+    assert bench.node.catalog.published(SOCKET) == []
+
+
+def test_what_others_named_is_left_alone(bench: Bench) -> None:
+    other = NamedImage("docker.io/library/other:1", digest_of(b"other"), {})
+    bench.runtime.named[other.name] = other
+    bench.drop(1)
+    bench.run()
+    bench.remove(policy="delete")
+    bench.run()
+    assert bench.runtime.named == {other.name: other}
+
+
+def test_a_removed_image_is_put_back_at_once_and_then_ever_later(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    for _ in range(2):
+        bench.rmi()
+        assert bench.run().published == 1
+        assert not bench.runtime.published[-1].unpack
+        bench.now += 1
+    bench.rmi()
+    held_back = bench.run()
+    assert (held_back.published, bench.runtime.named) == (0, {})
+    assert held_back.again_seconds is not None
+    assert "again and again" in str(bench.row().detail["reason"])
+    bench.now += held_back.again_seconds + 1
+    assert bench.run().published == 1
+
+
+def test_respected_removals_stay_until_a_new_drop(node: Node, tmp_path: Path) -> None:
+    bench = Bench(node, tmp_path, respect_rmi=True)
+    bench.drop(1)
+    bench.run()
+    bench.rmi()
+    for _ in range(2):
+        bench.run()
+        assert bench.runtime.named == {}
+        assert bench.row().state == "left"
+    bench.drop(1)
+    bench.run()
+    assert NAME in bench.runtime.named
+
+
+def test_an_image_without_archive_is_not_put_back(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.remove()
+    bench.run()
+    bench.rmi()
+    bench.run()
+    assert bench.runtime.named == {}
+    assert "no archive" in str(bench.row().detail["reason"])
+
+
+@pytest.mark.parametrize("conflict", ["ours", "theirs"])
+def test_a_moved_name_is_taken_back_or_left(node: Node, tmp_path: Path, conflict: str) -> None:
+    bench = Bench(node, tmp_path, conflict=conflict)
+    bench.drop(1)
+    bench.run()
+    theirs = NamedImage(NAME, digest_of(b"theirs"), {})
+    bench.runtime.named[NAME] = theirs
+    for _ in range(2):
+        bench.run()
+    if conflict == "theirs":
+        assert bench.runtime.named[NAME] == theirs
+        assert bench.row().state == "conflict"
+        assert str(theirs.target) in str(bench.row().detail["reason"])
+    else:
+        assert str(bench.runtime.named[NAME].target) == bench.row().digest
+
+
+def test_labels_that_somebody_rewrote_are_set_again(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    image = bench.runtime.named[NAME]
+    bench.runtime.named[NAME] = NamedImage(NAME, image.target, {"io.cattle.k3s": "1"})
+    bench.run()
+    assert bench.runtime.named[NAME].pinned
+    assert bench.runtime.named[NAME].labels["io.cattle.k3s"] == "1"
+    assert len(bench.runtime.published) == 1
+
+
+def test_a_lost_blob_is_published_again(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.runtime.held.pop()
+    assert bench.run().published == 0
+    assert bench.run(everything=True).published == 1
+
+
+def test_a_layer_that_is_wrong_leaves_the_version_before(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    before = dict(bench.runtime.named)
+    bench.drop(2)
+    bench.runtime.fail[NAME] = DigestMismatchError("layer unpacks to something else")
+    for _ in range(2):
+        bench.run()
+        assert bench.runtime.named == before
+        assert bench.row().state == "failed"
+        assert "something else" in str(bench.row().detail["reason"])
+    del bench.runtime.fail[NAME]
+    bench.now += 301
+    bench.run()
+    assert bench.row().state == "published"
+    assert str(bench.runtime.named[NAME].target) == bench.row().digest
+
+
+def test_a_runtime_that_is_away_ends_the_pass(bench: Bench) -> None:
+    bench.drop(1)
+    bench.runtime.fail[NAME] = ContainerdError("away", status="UNAVAILABLE")
+    with pytest.raises(ContainerdError):
+        bench.run()
+    assert bench.node.catalog.published(SOCKET) == []
+
+
+def test_only_what_this_node_runs_is_published(bench: Bench) -> None:
+    bench.drop(1, platform="linux/arm64")
+    bench.run()
+    assert bench.runtime.named == {}
+    assert bench.row().state == "not-for-node"
+    assert "linux/arm64" in str(bench.row().detail["reason"])
+
+
+def test_of_an_index_only_the_nodes_manifest_is_held(bench: Bench) -> None:
+    path = bench.directory / "index.tar"
+    oci_archive(path, {NAME: random_index(1)})
+    bench.settle(path)
+    bench.run()
+    [publication] = bench.runtime.published
+    content = publication.content
+    assert str(content.target.digest) == bench.row().digest
+    labels = publication.blob_labels(content.target.digest)
+    assert labels["containerd.io/gc.ref.content.m.0"] == str(content.manifest.digest)
+    assert len(content.blobs) == len(content.manifest.children) + 2
+
+
+def test_extra_registries_and_rewriting_give_names(node: Node, tmp_path: Path) -> None:
+    rules = ("docker.io/=mirror.example/hub/", "docker.io/library/=lib.example/")
+    bench = Bench(node, tmp_path, extra_registries=("extra.example:5000",), rewrite=rules)
+    bench.drop(1)
+    bench.run()
+    digest = bench.row().digest
+    assert set(bench.runtime.named) == {
+        "lib.example/app:1",
+        f"lib.example/app@{digest}",
+        "extra.example:5000/library/app:1",
+        f"extra.example:5000/library/app@{digest}",
+    }
+
+
+def test_two_tags_of_one_image_share_the_digest_name(bench: Bench) -> None:
+    bench.drop(1)
+    bench.drop(1, "docker.io/library/app:2")
+    bench.run()
+    assert len(bench.runtime.named) == 3
+    bench.remove("docker.io/library/app:2")
+    bench.run()
+    assert bench.runtime.named[f"docker.io/library/app@{bench.row().digest}"].pinned
+    assert not bench.runtime.named["docker.io/library/app:2"].pinned

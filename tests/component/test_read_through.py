@@ -1,0 +1,350 @@
+"""The registry and what a container runtime holds: over HTTP, with runtimes that fail and hang."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from airside.config import Limits
+from airside.containerd import read_through
+from airside.containerd.asker import is_asker
+from airside.containerd.client import Client
+from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
+from airside.content import Connection
+from airside.errors import ContainerdError
+from airside.oci.model import parse_document
+from airside.oci.reference import Repository
+from airside.registry.through import ReadThrough
+from support.images import random_image
+from support.memory import MemoryStore, MemoryView
+from support.runtimes import FakeContainerd, Held, MemoryRuntime
+from support.served import Served, served
+
+HOME = Repository("docker.io", "library/app")
+IMAGE, OURS = random_image("runtime", layer_bytes=3_000_000), random_image("ours")
+LAYER = IMAGE.layers[0]
+TAG, DIGEST = "/v2/app/manifests/1", f"/v2/app/manifests/{IMAGE.digest}"
+BLOB = f"/v2/app/blobs/{LAYER.digest}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _grpc_has_begun() -> None:
+    """What gRPC keeps open for the process is not of the first test."""
+    with closing(grpc.insecure_channel("unix:/nowhere")) as channel:
+        call = channel.unary_unary("/none/None", _raw, _raw)
+        with pytest.raises(grpc.RpcError):
+            call(b"", timeout=1.0)
+
+
+def _raw(message: bytes) -> bytes:
+    return message
+
+
+def held() -> Held:
+    found = Held()
+    for blob in IMAGE.blobs:
+        found.add(blob.raw)
+    found.images[f"{HOME}:1"] = IMAGE.digest
+    return found
+
+
+def ours() -> tuple[MemoryView, MemoryStore]:
+    """An image of our own in the same repository, under the tag `ours`."""
+    view, store = MemoryView(), MemoryStore()
+    for blob in OURS.blobs:
+        store.add(blob.raw)
+    view.put(HOME, parse_document(OURS.manifest.raw, OURS.manifest.media_type, "ours"), "ours")
+    return view, store
+
+
+@contextmanager
+def serving(runtime, policy="true") -> Iterator[tuple[Served, MemoryView]]:
+    view, store = ours()
+    with served(view, store, ReadThrough(lambda: [runtime], policy)) as found:
+        yield found, view
+
+
+@pytest.fixture(params=["memory", "directory", "calls"])
+def runtime(request, tmp_path):
+    """A runtime with one image: in memory, as files, and over gRPC only."""
+    if request.param == "memory":
+        yield MemoryRuntime(held())
+        return
+    root = tmp_path / "content" if request.param == "directory" else None
+    fake = FakeContainerd(held(), tmp_path / "c.sock", root)
+    if root is not None:
+        fake.write_blobs()
+    with _short(tmp_path), fake.serving(), closing(Client.open("c.sock")) as client:
+        content = ContainerdContent(client, root, Limits())
+        content.is_client = lambda _connection: False  # it is of this process
+        yield content
+
+
+@contextmanager
+def _short(directory: Path) -> Iterator[None]:
+    """A socket's path has 107 bytes at most."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _same(served: Served, target: str, **headers: str) -> None:
+    """HEAD says what GET does."""
+    got, head = served.ask(target, "GET", **headers), served.ask(target, "HEAD", **headers)
+    assert head.body == b""
+    assert head.status == got.status
+    for reply in (got, head):
+        reply.headers.pop("Date")
+    assert head.headers == got.headers
+
+
+# --- what is served
+
+
+def test_an_image_of_a_runtime_is_served_as_one_of_ours(runtime):
+    with serving(runtime) as (registry, _view):
+        for target in (TAG, DIGEST, f"{TAG}?ns=docker.io"):
+            for _ in range(2):
+                found = registry.ask(target)
+                assert (found.status, found.body) == (200, IMAGE.manifest.raw)
+                assert found.headers["Content-Type"] == IMAGE.manifest.media_type
+                assert found.headers["Docker-Content-Digest"] == str(IMAGE.digest)
+                assert found.headers["ETag"] == f'"{IMAGE.digest}"'
+            _same(registry, target)
+        for blob in IMAGE.blobs:
+            target = f"/v2/app/blobs/{blob.digest}"
+            found = registry.ask(target)
+            assert (found.status, found.body) == (200, blob.raw)
+            _same(registry, target)
+        assert registry.ask("/v2/app/manifests/ours").body == OURS.manifest.raw
+
+
+def test_ranges_and_conditions_hold_for_it_too(runtime):
+    size = len(LAYER.raw)
+    with serving(runtime) as (registry, _view):
+        for asked, part in (("0-9", slice(0, 10)), ("1500000-", slice(1_500_000, None))):
+            found = registry.ask(BLOB, Range=f"bytes={asked}")
+            assert (found.status, found.body) == (206, LAYER.raw[part])
+            assert found.headers["Content-Range"].endswith(f"/{size}")
+        assert registry.ask(BLOB, Range="bytes=-7").body == LAYER.raw[-7:]
+        past = registry.ask(BLOB, Range=f"bytes={size}-")
+        assert (past.status, past.headers["Content-Range"]) == (416, f"bytes */{size}")
+        for target, digest in ((TAG, IMAGE.digest), (DIGEST, IMAGE.digest), (BLOB, LAYER.digest)):
+            for method in ("GET", "HEAD"):
+                kept = registry.ask(target, method, If_None_Match=f'"{digest}"')
+                assert (kept.status, kept.body) == (304, b"")
+                assert registry.ask(target, method, If_Match='"other"').status == 412
+
+
+def test_what_goes_and_comes_is_seen_at_once():
+    runtime = MemoryRuntime(held())
+    with serving(runtime) as (registry, view):
+        assert registry.ask(TAG).status == 200
+        del runtime.held.images[f"{HOME}:1"]
+        for target in (TAG, DIGEST, BLOB):
+            assert registry.ask(target).status == 404
+            _same(registry, target)
+        runtime.held.images[f"{HOME}:2"] = IMAGE.digest
+        assert registry.ask("/v2/app/manifests/2").status == 200
+        view.put(HOME, parse_document(OURS.manifest.raw, OURS.manifest.media_type, "x"), "2")
+        assert registry.ask("/v2/app/manifests/2").body == OURS.manifest.raw
+
+
+def test_a_tag_without_its_layers_and_what_is_in_quarantine_are_404_for_head_and_get(runtime):
+    with serving(runtime) as (registry, view):
+        view.quarantine(LAYER.digest)
+        for target, status in ((TAG, 404), (BLOB, 404), (DIGEST, 200)):
+            assert registry.ask(target).status == status
+            _same(registry, target)
+
+
+def test_lists_are_of_our_own():
+    runtime = MemoryRuntime(held())
+    runtime.held.images["docker.io/library/other:1"] = IMAGE.digest
+    with serving(runtime) as (registry, _view):
+        assert json.loads(registry.ask("/v2/app/tags/list").body)["tags"] == ["ours"]
+        names = json.loads(registry.ask("/v2/_catalog").body)["repositories"]
+        assert names == ["docker.io/library/app"]
+        assert registry.ask("/v2/other/tags/list").status == 404
+        assert registry.ask("/v2/other/manifests/1").status == 200
+        assert registry.ask(f"/v2/app/referrers/{IMAGE.digest}").status == 200
+    assert runtime.questions == 1
+
+
+def test_what_is_ours_is_not_asked_for_elsewhere_and_nothing_without_a_runtime():
+    runtime = MemoryRuntime(held())
+    with serving(runtime) as (registry, _view):
+        for target in ("/v2/app/manifests/ours", f"/v2/app/blobs/{OURS.config.digest}", "/v2/"):
+            assert registry.ask(target).status == 200
+        assert registry.ask("/v2/app/manifests/ours", "PUT").status == 405
+    assert runtime.questions == 0
+    with serving(runtime, policy="false") as (registry, _view):
+        for target in (TAG, DIGEST, BLOB):
+            assert registry.ask(target).status == 404
+    assert runtime.questions == 0
+
+
+def test_a_blob_that_shrinks_while_it_is_sent_cuts_the_connection():
+    runtime = MemoryRuntime(held())
+    with serving(runtime) as (registry, _view):
+        found = runtime.blob(HOME, LAYER.digest)
+        assert found is not None
+        runtime.blob = lambda *_: type(found)(found.size_bytes + 1, found.open)
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            registry.ask(BLOB)
+    assert all(file.closed for file in runtime.files)
+
+
+# --- runtimes that fail
+
+
+def test_a_runtime_that_is_away_is_a_404_and_ours_is_served():
+    runtime = MemoryRuntime(held())
+    runtime.error = ContainerdError("away", status="UNAVAILABLE")
+    with serving(runtime) as (registry, _view):
+        for target in (TAG, DIGEST, BLOB):
+            assert registry.ask(target).status == 404
+            _same(registry, target)
+        assert registry.ask("/v2/app/manifests/ours").status == 200
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """The content of what takes connections and never says a word."""
+    with _short(tmp_path), closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind("c.sock")
+        listening.listen(64)
+        with closing(Client.open("c.sock")) as client:
+            yield ContainerdContent(client, None, Limits())
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A containerd that answered once and then hangs, and its content."""
+    fake = FakeContainerd(held(), tmp_path / "c.sock")
+    with _short(tmp_path), fake.serving(), closing(Client.open("c.sock")) as client:
+        content = ContainerdContent(client, None, Limits())
+        content.is_client = lambda _connection: False
+        assert content.tag(HOME, "1") is not None
+        fake.answers.clear()
+        yield fake, content
+
+
+def _seconds(registry: Served, target: str) -> float:
+    started = time.monotonic()
+    assert registry.ask(target).status == 404
+    return time.monotonic() - started
+
+
+def test_a_runtime_that_says_nothing_at_all_delays_no_answer_for_long(silent):
+    with serving(silent) as (registry, _view):
+        took = [_seconds(registry, target) for target in (TAG, DIGEST, BLOB) * 5]
+        assert max(took) < PATIENCE_SECONDS + 0.6
+        assert sum(took) < 2 * PATIENCE_SECONDS + 0.6
+        assert registry.ask("/v2/app/manifests/ours").status == 200
+
+
+def test_a_runtime_that_hangs_delays_one_404_and_the_following_are_at_once(hanging, caplog):
+    with serving(hanging[1]) as (registry, _view):
+        first = _seconds(registry, f"{TAG}?ns=docker.io")
+        assert PATIENCE_SECONDS <= first < PATIENCE_SECONDS + 0.6
+        following = [_seconds(registry, target) for target in (TAG, DIGEST, BLOB) * 5]
+        assert sum(following) < PATIENCE_SECONDS
+        assert registry.ask("/v2/app/manifests/ours").status == 200
+    told = [r for r in caplog.records if "does not answer" in r.getMessage()]
+    assert [r.levelname for r in told if r.levelname == "WARNING"] == ["WARNING"]
+
+
+def test_many_at_once_wait_once_for_a_runtime_that_hangs(hanging):
+    with serving(hanging[1]) as (registry, _view):
+        targets = [f"/v2/app/manifests/{n}?ns=docker.io" for n in range(20)]
+        with ThreadPoolExecutor(len(targets)) as pool:
+            took = list(pool.map(lambda target: _seconds(registry, target), targets))
+        assert max(took) < 2 * PATIENCE_SECONDS + 0.6
+
+
+def test_a_runtime_that_hangs_while_a_blob_is_sent_cuts_the_connection(hanging, monkeypatch):
+    monkeypatch.setattr(read_through, "CHUNK_SECONDS", 0.2)
+    fake, content = hanging
+    fake.answers.set()
+    found = content.blob(HOME, LAYER.digest)
+    assert found is not None
+    content.blob = lambda *_: found
+    fake.answers.clear()
+    with (
+        serving(content) as (registry, _view),
+        pytest.raises((http.client.IncompleteRead, ConnectionResetError)),
+    ):
+        registry.ask(BLOB)
+
+
+def test_a_runtime_that_answers_again_is_asked_again(hanging, monkeypatch):
+    fake, content = hanging
+    clock = [time.monotonic()]
+    monkeypatch.setattr(content._breaker, "_clock", lambda: clock[0])
+    with serving(content) as (registry, _view):
+        assert registry.ask(TAG).status == 404
+        fake.answers.set()
+        assert registry.ask(TAG).status == 404
+        clock[0] += PAUSE_SECONDS
+        assert registry.ask(TAG).status == 200
+        assert registry.ask(BLOB).body == LAYER.raw
+
+
+def test_a_socket_that_is_made_anew_is_connected_to(tmp_path):
+    with _short(tmp_path), closing(Client.open("c.sock")) as client:
+        content = ContainerdContent(client, None, Limits())
+        content.is_client = lambda _connection: False
+        with serving(content) as (registry, _view):
+            assert registry.ask(TAG).status == 404
+            with FakeContainerd(held(), tmp_path / "c.sock").serving():
+                deadline = time.monotonic() + 20
+                while registry.ask(TAG).status != 200:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+
+
+# --- who asks
+
+
+def test_the_process_that_listens_on_the_socket_is_recognised_by_its_connection(tmp_path):
+    program = (
+        "import socket, sys\n"
+        "c = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "print(*c.getsockname(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with (
+        _short(tmp_path),
+        closing(socket.socket(socket.AF_UNIX)) as listening,
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        closing(socket.create_connection(server.getsockname())) as own,
+    ):
+        listening.bind("c.sock")
+        listening.listen()
+        here = server.getsockname()
+        assert is_asker("c.sock", Connection(own.getsockname(), here))
+        assert not is_asker("c.sock", Connection(("127.0.0.1", 1), here))
+        command = [sys.executable, "-c", program, here[0], str(here[1])]
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with other:
+            assert other.stdout is not None
+            host, port = other.stdout.readline().split()
+            assert not is_asker("c.sock", Connection((host, int(port)), here))
+            other.communicate()
+        listening.close()
+        Path("c.sock").unlink()
+        assert is_asker("c.sock", Connection(own.getsockname(), here))

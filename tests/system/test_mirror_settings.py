@@ -1,0 +1,180 @@
+"""What `airside mirror write` makes is read by real containerd of three versions.
+
+`ctr images pull --hosts-dir` reads the files with the code that reads those of CRI's `config_path`.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airside.archive.sample import write_sample
+from support import debian
+from support.agent import Agent
+from support.containerd import containerd
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.needs("containerd", "ctr"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root"),
+]
+
+NAME = "docker.io/airside/hello:1"
+ANSWER_SECONDS = 0.1
+
+
+@pytest.fixture(scope="module", params=["installed", "trixie", "forky"])
+def ctr(request):
+    """Debian's containerd 1.6, 1.7 and 2.1."""
+    root = None
+    if request.param != "installed":
+        try:
+            root = debian.unpacked(request.param, "containerd")
+        except debian.UnreachableError as exc:
+            if os.environ.get("REQUIRE_COMPONENTS") == "1":
+                pytest.fail(str(exc), pytrace=False)
+            pytest.skip(str(exc))
+    with containerd(root) as ctr:
+        yield ctr
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    """A running agent with the sample."""
+    directory = tmp_path_factory.mktemp("agent")
+    (directory / "images").mkdir()
+    with Agent(directory / "images", directory / "data") as agent:
+        archive = agent.watched / "hello.tar.zst"
+        write_sample(archive)
+        agent.wait_imported(archive)
+        yield agent
+
+
+def mirror(*args):
+    command = [sys.executable, "-m", "airside", "mirror", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def upstream():
+    """A registry that lacks everything and remembers what it was asked; gives (address, asked)."""
+    asked = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815 - the name is the method
+
+        def log_message(self, *_args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def pull(ctr, certs, name, *flags):
+    """By the client's own code where there is another: that of 2.1 unpacks by overlayfs only."""
+    local = ["--local"] if "--local " in ctr("images", "pull", "--help").stdout else []
+    words = ["images", "pull", *local, "--hosts-dir", certs, "--snapshotter", "native", *flags]
+    return ctr(*words, name)
+
+
+@pytest.mark.parametrize("which", [["--registry", "docker.io"], ["--all"]], ids=" ".join)
+def test_an_image_is_pulled_through_the_agent(ctr, agent, tmp_path, which):
+    certs = tmp_path / "certs.d"
+    mirror("write", *which, "--certs-dir", certs, "--data", agent.data)
+    ctr("images", "rm", "--sync", NAME)
+    pulled = pull(ctr, certs, NAME)
+    assert pulled.returncode == 0, pulled.stderr
+    assert agent.images()[NAME]["digest"] in ctr("images", "ls").stdout
+
+
+def test_what_the_agent_lacks_is_asked_for_elsewhere_after_it(ctr, agent, tmp_path):
+    """The file of somebody else with our host put in: his host is asked second, then his server."""
+    certs = tmp_path / "certs.d"
+    with upstream() as (other, asked):
+        directory = certs / "docker.io"
+        directory.mkdir(parents=True)
+        text = f'server = "http://{other}/last"\n[host."http://{other}"]\n'
+        (directory / "hosts.toml").write_text(text)
+        mirror("write", "--all", "--certs-dir", certs, "--data", agent.data)
+        ctr("images", "rm", "--sync", NAME)
+        assert pull(ctr, certs, NAME).returncode == 0
+        assert asked == []
+        assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
+        first = "/v2/library/nothere/manifests/1?ns=docker.io"
+        assert asked[0] == first
+        assert any(path.startswith("/last/v2/library/nothere/") for path in asked)
+        mirror("remove", "--certs-dir", certs)
+        assert (directory / "hosts.toml").read_text() == text
+        asked.clear()
+        assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
+        assert asked[0] == first
+
+
+def test_a_registry_without_a_directory_falls_back_to_itself(ctr, agent, tmp_path):
+    """`_default` has no server: containerd then asks the registry that the name says."""
+    certs = tmp_path / "certs.d"
+    mirror("write", "--all", "--certs-dir", certs, "--data", agent.data)
+    with upstream() as (other, asked):
+        pulled = pull(ctr, certs, f"{other}/team/app:1", "--plain-http")
+        assert pulled.returncode != 0
+        assert asked[0].startswith("/v2/team/app/manifests/1")
+
+
+def test_a_registry_with_a_port_has_its_directory(ctr, agent, tmp_path):
+    certs = tmp_path / "certs.d"
+    with upstream() as (other, asked):
+        host, _, port = other.partition(":")
+        written = certs / other
+        for directory in (written, certs / f"{host}_{port}_"):
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "hosts.toml").write_text(f'[host."http://{other}/{directory.name}"]\n')
+            mirror("write", "--registry", other, "--certs-dir", certs, "--data", agent.data)
+            text = (directory / "hosts.toml").read_text()
+            assert text.index(agent.registry) < text.index(f"{other}/{directory.name}")
+            asked.clear()
+            assert pull(ctr, certs, f"{other}/team/app:1").returncode != 0
+            assert asked[0].startswith(f"/{directory.name}/v2/team/app/")
+
+
+def test_the_agent_says_at_once_that_it_lacks_an_image(agent):
+    seconds = []
+    for number in range(5):
+        started_at = time.monotonic()
+        status, _ = agent.get(f"/v2/library/nothere/manifests/{number}?ns=docker.io")
+        seconds.append(time.monotonic() - started_at)
+        assert status == 404
+    print(f"404 after {min(seconds) * 1000:.1f} to {max(seconds) * 1000:.1f} ms")
+    assert min(seconds) < ANSWER_SECONDS
+
+
+def test_a_mirror_that_is_away_does_not_hold_up_a_pull(ctr, tmp_path):
+    """A closed port of this host is refused at once: what else there is is asked."""
+    certs = tmp_path / "certs.d"
+    with upstream() as (gone, _):
+        pass
+    with upstream() as (other, asked):
+        directory = certs / "docker.io"
+        directory.mkdir(parents=True)
+        (directory / "hosts.toml").write_text(f'server = "http://{other}"\n')
+        mirror("write", "--registry", "docker.io", "--address", gone, "--certs-dir", certs)
+        started_at = time.monotonic()
+        assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
+        print(f"gave up after {time.monotonic() - started_at:.2f} s")
+        assert asked

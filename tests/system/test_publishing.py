@@ -1,0 +1,328 @@
+"""What is dropped is in containerd, whole, named, pinned, unpacked, and stays as it should be."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
+from airside.containerd.client import Client
+from support.agent import Agent
+from support.containerd import Containerd
+from support.containerd_config import GC_OFTEN, Options
+from support.images import docker_archive, oci_archive, random_image, random_index
+from support.kubelet import Kubelet, import_pause
+
+pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
+
+TEXT = MESSAGE.decode()
+KNOWS_PINS = [1, 7]
+GC = "containerd.io/gc.ref."
+SECONDS = 20.0
+
+
+def agent_for(tmp_path: Path, containerd: Containerd, **environ: str) -> Agent:
+    images = tmp_path / "images"
+    images.mkdir(exist_ok=True)
+    quick = {"AIRSIDE_RECONCILE_SECONDS": "3600", **environ}
+    flags = ["--runtime", str(containerd.socket)]
+    return Agent(images, tmp_path / "data", environ=quick, flags=flags)
+
+
+@pytest.fixture
+def publishing(tmp_path: Path, containerd: Containerd) -> Iterator[Agent]:
+    with agent_for(tmp_path, containerd) as agent:
+        wait_connected(agent)
+        yield agent
+
+
+def wait_connected(agent: Agent) -> None:
+    agent.wait_for(
+        lambda: [r for r in agent.status()["runtimes"] if r["connected"]], what="connected"
+    )
+
+
+def side(agent: Agent, reference: str) -> dict[str, Any]:
+    """What `airside images` says of an image in the one runtime."""
+    found = agent.images().get(reference, {}).get("runtimes") or [{"present": None, "state": ""}]
+    return dict(found[0])
+
+
+def wait_published(agent: Agent, *references: str, digest: str = "") -> None:
+    for reference in references:
+        agent.wait_for(
+            lambda reference=reference: (
+                side(agent, reference).get("state") == "published"
+                and (not digest or side(agent, reference).get("digest") == digest)
+            ),
+            SECONDS,
+            what=f"{reference} is published",
+        )
+
+
+def drop(agent: Agent, archive: Path) -> Path:
+    """Rename into the watched directory, in place of an earlier one of the name."""
+    target = agent.watched / archive.name
+    archive.rename(target)
+    return target
+
+
+def blob_labels(containerd: Containerd, namespace: str = "k8s.io") -> dict[str, dict[str, str]]:
+    with Client.open(str(containerd.socket), namespace) as client:
+        return {b.digest: dict(b.labels) for b in client.blobs()}
+
+
+def lists(containerd: Containerd) -> dict[str, Any]:
+    """Leases, ingests, snapshots, contents and names of the namespace."""
+    with Client.open(str(containerd.socket)) as client:
+        snapshots = {
+            s: (sorted(client.snapshots(s)), client.active_snapshots(s))
+            for s in ("overlayfs", "native")
+        }
+        return {
+            "leases": client.leases(),
+            "writes": client.writes(),
+            "snapshots": snapshots,
+            "content": {b.digest: dict(b.labels) for b in client.blobs()},
+            "images": {i.name: str(i.target.digest) for i in client.images()},
+        }
+
+
+def test_a_dropped_image_is_listed_pinned_and_runs(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    import_pause(containerd)
+    write_sample(tmp_path / "hello.tar.zst")
+    drop(publishing, tmp_path / "hello.tar.zst")
+    wait_published(publishing, SAMPLE_NAME)
+    with Kubelet(containerd) as kubelet:
+        image = kubelet.wait_image(SAMPLE_NAME)
+        digest = publishing.images()[SAMPLE_NAME]["digest"]
+        assert SAMPLE_NAME in image.tags
+        assert f"{SAMPLE_NAME.rpartition(':')[0]}@{digest}" in image.digests
+        assert image.size_bytes > 0
+        if [int(n) for n in containerd.version.split(".")[:2]] >= KNOWS_PINS:
+            assert image.pinned
+        assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
+    check = containerd.did("images", "check", f"name=={SAMPLE_NAME}")
+    assert "complete" in check
+    assert "incomplete" not in check
+    assert check.split()[-1] == "true"  # unpacked
+    found = side(publishing, SAMPLE_NAME)
+    assert found["present"]
+    assert found["unpacked"]
+    assert found["adopted"].keys() == {"link"}
+    assert lists(containerd)["leases"] == []
+
+
+@pytest.mark.parametrize("kind", ["docker", "index"])
+def test_the_graph_is_what_ctr_makes(
+    publishing: Agent, containerd: Containerd, tmp_path: Path, kind: str
+) -> None:
+    archive, name = tmp_path / "set.tar", "docker.io/library/graph:1"
+    if kind == "docker":
+        docker_archive(archive, {name: random_image(7)})
+    else:
+        oci_archive(archive, {name: random_index(7)})
+    containerd.did("images", "import", *containerd.local, archive, namespace="parity")
+    drop(publishing, archive)
+    wait_published(publishing, name)
+    containerd.collect()
+
+    def graph(namespace: str) -> dict[str, dict[str, str]]:
+        found = blob_labels(containerd, namespace)
+        marks = ("containerd.io/gc.ref.", "containerd.io/uncompressed")
+        return {
+            digest: {k: v for k, v in labels.items() if k.startswith(marks)}
+            for digest, labels in found.items()
+        }
+
+    with Client.open(str(containerd.socket), "parity") as client:
+        [theirs] = client.images(f"name=={name}")
+    with Client.open(str(containerd.socket)) as client:
+        ours = client.image(name)
+    assert ours is not None
+    assert ours.target.digest == theirs.target.digest
+    assert ours.target.media_type == theirs.target.media_type
+    assert graph("k8s.io") == reachable(graph("parity"), str(theirs.target.digest))
+
+
+def reachable(graph: dict[str, dict[str, str]], root: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    waiting = [root]
+    while waiting:
+        digest = waiting.pop()
+        if digest in found or digest not in graph:
+            continue
+        found[digest] = graph[digest]
+        waiting += [v for k, v in graph[digest].items() if "gc.ref.content" in k]
+    return found
+
+
+def test_an_update_moves_the_tag_and_leaves_nothing_nameless(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    docker_archive(tmp_path / "app.tar", {name: random_image(1)})
+    drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    before = publishing.images()[name]["digest"]
+    with Kubelet(containerd) as kubelet:
+        first = kubelet.wait_image(name)
+        docker_archive(tmp_path / "app.tar", {name: random_image(2)})
+        drop(publishing, tmp_path / "app.tar")
+        publishing.wait_for(lambda: publishing.images()[name]["digest"] != before)
+        wait_published(publishing, name, digest=publishing.images()[name]["digest"])
+        publishing.wait_for(lambda: first.id not in {i.id for i in kubelet.cri.images()})
+        [image] = kubelet.cri.images()
+        assert image.tags == (name,)
+    containerd.collect()
+    assert before not in blob_labels(containerd)
+
+
+def test_what_is_removed_is_put_back_without_sending_a_blob(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    docker_archive(tmp_path / "app.tar", {name: random_image(3)})
+    drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    with Kubelet(containerd) as kubelet:
+        kubelet.wait_image(name)
+        kubelet.cri.remove_image(name)
+        containerd.collect()
+        publishing.wait_for(lambda: kubelet.cri.image(name), SECONDS, what="it is back")
+    publishing.wait_for(lambda: side(publishing, name)["adopted"].get("stream", 0) == 0)
+    [runtime] = publishing.status()["runtimes"]
+    assert runtime["blobs"].get("stream", 0) == 0
+
+
+def test_an_image_whose_archive_goes_is_unpinned_at_once(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    docker_archive(tmp_path / "app.tar", {name: random_image(4)})
+    archive = drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    with Client.open(str(containerd.socket)) as client:
+        label = "io.cri-containerd.pinned"
+        assert client.image(name).labels[label] == "pinned"
+        archive.unlink()
+        publishing.wait_for(
+            lambda: not any(label in i.labels for i in client.images()), what="unpinned"
+        )
+        assert client.image(name) is not None
+
+
+def test_a_wiped_containerd_is_filled_again(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    docker_archive(tmp_path / "app.tar", {name: random_image(5)})
+    drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    before = lists(containerd)
+    containerd.wipe()
+    publishing.wait_for(lambda: name in lists(containerd)["images"], SECONDS, what="it is back")
+    publishing.wait_for(lambda: lists(containerd)["content"] == before["content"], what="all of it")
+    publishing.wait_for(lambda: lists(containerd)["leases"] == [])
+
+
+def test_a_containerd_that_comes_late_is_told(tmp_path: Path, containerd_version: str) -> None:
+    made = Containerd(containerd_version, tmp_path / "containerd")
+    with agent_for(tmp_path, made) as agent:
+        write_sample(tmp_path / "hello.tar")
+        agent.wait_imported(drop(agent, tmp_path / "hello.tar"))
+        with made:
+            wait_published(agent, SAMPLE_NAME)
+            assert SAMPLE_NAME in lists(made)["images"]
+
+
+def test_an_isolated_containerd_is_sent_its_blobs(tmp_path: Path, containerd_version: str) -> None:
+    options = Options(sharing="isolated")
+    with (
+        Containerd(containerd_version, tmp_path / "containerd", options=options) as made,
+        agent_for(tmp_path, made) as agent,
+    ):
+        write_sample(tmp_path / "hello.tar")
+        drop(agent, tmp_path / "hello.tar")
+        wait_published(agent, SAMPLE_NAME)
+        assert side(agent, SAMPLE_NAME)["adopted"].keys() == {"stream"}
+        assert made.run_container(SAMPLE_NAME, "isolated").stdout == TEXT
+
+
+def test_collections_while_publishing_lose_nothing(tmp_path: Path, containerd_version: str) -> None:
+    options = Options(gc=GC_OFTEN)
+    with (
+        Containerd(containerd_version, tmp_path / "containerd", options=options) as made,
+        agent_for(tmp_path, made) as agent,
+    ):
+        names = []
+        for seed in range(12):
+            name = f"docker.io/library/many{seed}:1"
+            docker_archive(tmp_path / f"{seed}.tar", {name: random_image(seed)})
+            drop(agent, tmp_path / f"{seed}.tar")
+            names.append(name)
+        wait_published(agent, *names)
+        made.collect()
+        check = made.did("images", "check")
+        assert "incomplete" not in check
+        for name in names:
+            assert name in check
+
+
+def test_a_damaged_file_of_the_right_name_is_replaced(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    image = random_image(6)
+    docker_archive(tmp_path / "app.tar", {name: image})
+    blobs = containerd.content_root / "blobs/sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    files = [blobs / layer.digest.hex for layer in image.layers]
+    for file, layer in zip(files, image.layers, strict=True):
+        file.write_bytes(b"x" * layer.size_bytes)
+    drop(publishing, tmp_path / "app.tar")
+    wait_published(publishing, name)
+    assert not [file for file in files if file.read_bytes().startswith(b"xxx")]
+    assert side(publishing, name)["adopted"].keys() == {"link"}
+
+
+def test_the_nodes_own_platform_is_published_in_any_order(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    for number, order in enumerate(itertools.permutations(("amd64", "arm64"))):
+        name = f"docker.io/library/multi{number}:1"
+        for arch in order:
+            archive = tmp_path / f"{number}-{arch}.tar"
+            docker_archive(archive, {name: random_image(arch, platform=f"linux/{arch}")})
+            publishing.wait_imported(drop(publishing, archive))
+        publishing.wait_for(
+            lambda name=name: (
+                publishing.images()[name]["platforms"] == ["linux/amd64", "linux/arm64"]
+            )
+        )
+        digest = publishing.images()[name]["digest"]
+        wait_published(publishing, name, digest=digest)
+        with Client.open(str(containerd.socket)) as client:
+            assert str(client.image(name).target.digest) == digest
+        assert "complete" in containerd.did("images", "check", f"name=={name}")
+
+
+def test_a_restart_changes_nothing(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    write_sample(tmp_path / "hello.tar")
+    drop(publishing, tmp_path / "hello.tar")
+    wait_published(publishing, SAMPLE_NAME)
+    before = lists(containerd)
+    for _ in range(3):
+        publishing.restart()
+        wait_connected(publishing)
+        wait_published(publishing, SAMPLE_NAME)
+        assert lists(containerd) == before
+    events = publishing.events("published")
+    assert len(events) == 1, json.dumps(events)
