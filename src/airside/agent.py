@@ -118,6 +118,8 @@ class _Agent:
             on_mounts=self._remember_mounts,
         )
         self._queue.watcher = self._watcher
+        self._node.lists.pullers = self._runtimes.pullers
+        self._runtimes.on_connect = self._queue.runtime_changed
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -265,6 +267,7 @@ class _Agent:
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
             limits=settings.limits,
+            pull_seconds=settings.pull_seconds,
         )
 
     def _say_ready(self) -> None:

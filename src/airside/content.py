@@ -165,6 +165,10 @@ class Runtime(Protocol):
     def content(self) -> "RuntimeContent | None":
         """What it holds, for the registry; None if it can't be read."""
 
+    @property
+    def puller(self) -> "Puller | None":
+        """Has it pull images; None where it has no CRI."""
+
     def images(self) -> dict[str, NamedImage]:
         """Every name that it has, whoever made it."""
 

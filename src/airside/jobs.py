@@ -207,7 +207,12 @@ class ImportQueue:
 
     async def runtime_changed(self) -> None:
         """A runtime is connected: have it pull what it lacks of the lists."""
-        for source_id, path in await asyncio.to_thread(self._node.lists.behind):
+        try:
+            behind = await asyncio.to_thread(self._node.lists.behind)
+        except StoreError as exc:
+            log.warning("lists are not looked at: %s", exc.message)
+            return
+        for source_id, path in behind:
             waiting = self._waiting.get(path)
             if self._places.owner(path) is None:
                 continue

@@ -130,6 +130,59 @@ def test_a_list_waits_while_containerd_does_not_answer(
         containerd.process.send_signal(signal.SIGCONT)
 
 
+@pytest.fixture
+def pulling(tmp_path: Path, containerd: Containerd) -> Iterator[Agent]:
+    """An agent that is connected to containerd, and not started."""
+    images = tmp_path / "lists"
+    images.mkdir()
+    flags = ["--runtime", str(containerd.socket)]
+    agent = Agent(images, tmp_path / "lists-data", flags=flags)
+    yield agent
+    if agent.is_running:
+        agent.stop()
+
+
+def is_connected(agent: Agent) -> bool:
+    return any(runtime["connected"] for runtime in agent.status()["runtimes"])
+
+
+def test_the_agent_has_a_dropped_list_pulled_and_not_again_after_a_restart(
+    containerd: Containerd, registry: Agent, pulling: Agent
+):
+    assert registry.is_running
+    path = pulling.watched / "needed.txt"
+    path.write_text(f"{SAMPLE_NAME}\n")
+    pulling.start()
+    found = pulling.wait_state(path, "imported")
+    assert (found["kind"], found["images"], found["problems"]) == ("list", [SAMPLE_NAME], [])
+    assert SAMPLE_NAME in containerd.did("images", "ls", "-q").split()
+    assert pulling.images() == {}
+    containerd.did("images", "rm", "--sync", SAMPLE_NAME)
+    after = pulling.now()
+    pulling.restart()
+    pulling.wait_for(lambda: is_connected(pulling))
+    time.sleep(1.0)
+    assert pulling.events(path=path, after=after) == []
+    assert SAMPLE_NAME not in containerd.did("images", "ls", "-q").split()
+    result = pulling.import_file(path)["result"]  # a person who asks is not put off
+    assert (result["state"], result["images"]) == ("imported", [SAMPLE_NAME])
+    assert SAMPLE_NAME in containerd.did("images", "ls", "-q").split()
+
+
+def test_the_agent_stops_in_time_while_a_registry_does_not_answer(
+    containerd: Containerd, pulling: Agent
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mirror(containerd, f"127.0.0.1:{silent.getsockname()[1]}")
+        path = pulling.watched / "needed.txt"
+        path.write_text(f"{SAMPLE_NAME}\n")
+        pulling.start()
+        pulling.wait_state(path, "importing")
+        connection, _ = silent.accept()
+        with connection:
+            pulling.stop()
+
+
 def test_a_pull_from_a_registry_that_does_not_answer_stops_soon(containerd: Containerd, cri: Cri):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mirror(containerd, f"127.0.0.1:{silent.getsockname()[1]}")
