@@ -123,7 +123,8 @@ def _advice(name: Reference, troubles: list[Trouble], place: Place) -> Iterator[
     word = name.repository.path.rpartition("/")[2].lower()
     for trouble in troubles[:1]:
         if _speaks_of(trouble, str(name)) or _is_called(trouble, word):
-            yield f"see to {trouble.path}, which {_SAID.get(trouble.state, 'is not imported')}"
+            said = _said(trouble.state, trouble.kind) or "is not imported"
+            yield f"see to {trouble.path}, which {said}"
     where = str(place.directories[0]) if place.directories else "a watched directory"
     file = word + ".tar"
     if name.digest is None:
@@ -153,10 +154,27 @@ _SAID = {
 }
 
 
-def advice_for(state: str) -> list[str]:
-    """What an operator should know of an archive in this state."""
-    said = _SAID.get(state, "")
+_SAID_OF_LISTS = {
+    "settling": "may still be written: it is read when it is quiet",
+    "queued": "waits for its turn",
+    "importing": "is being pulled",
+    "partial": "is pulled in part; what a registry did not give is tried again",
+    "rejected": "is no list of image names, one on each line",
+    "failed": "could not be pulled for now, and is tried again: see to the network, or drop "
+    "archives of the images",
+    "waiting": "waits for a container runtime with CRI, or for its directory",
+    "unreadable": "is not to be read by the agent: see to its permissions",
+}
+
+
+def advice_for(state: str, kind: str = "archive") -> list[str]:
+    """What an operator should know of an archive or list in this state."""
+    said = _said(state, kind)
     return [f"it {said}"] if said else []
+
+
+def _said(state: str, kind: str) -> str:
+    return (_SAID_OF_LISTS if kind == "list" else _SAID).get(state, "")
 
 
 def absent_archive(view: CatalogView, text: str, place: Place) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from airside.config import Effective, Settings, default_directories
 from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
-from airside.jobs import ImportQueue
+from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
@@ -94,6 +94,7 @@ class _Agent:
         self._started_at = time.monotonic()
         self._stop = asyncio.Event()
         self._imports = ThreadPoolExecutor(settings.parallel_imports, "imports")
+        self._lists = ThreadPoolExecutor(LISTS_AT_ONCE, "lists")
         self._reads = ThreadPoolExecutor(_READ_THREADS, "reads")
         self._by_hand = ThreadPoolExecutor(1, "imports-by-hand")
         self._listen: str | None = None
@@ -106,7 +107,7 @@ class _Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
         known = await self._known()
-        self._queue = ImportQueue(self._node, self._settings, self._imports)
+        self._queue = ImportQueue(self._node, self._settings, self._imports, lists=self._lists)
         self._queue.doubtful = await asyncio.to_thread(_doubtful, known, self._places)
         self._watcher = Watcher(
             self._settings.images,
@@ -117,6 +118,8 @@ class _Agent:
             on_mounts=self._remember_mounts,
         )
         self._queue.watcher = self._watcher
+        self._node.lists.pullers = self._runtimes.pullers
+        self._runtimes.on_connect = self._queue.runtime_changed
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -125,7 +128,7 @@ class _Agent:
                 await self._serve()
         finally:
             self._queue.stop()
-            for pool in (self._imports, self._by_hand, self._reads):
+            for pool in (self._imports, self._lists, self._by_hand, self._reads):
                 await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
         log.info("stopped")
         return 0
@@ -264,6 +267,7 @@ class _Agent:
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
             limits=settings.limits,
+            pull_seconds=settings.pull_seconds,
         )
 
     def _say_ready(self) -> None:

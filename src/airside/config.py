@@ -39,6 +39,8 @@ class Limits:
     nesting: int = _setting(4, "levels", "indexes within indexes")
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
     window_bytes: int = _setting(128 * MIB, "bytes", "the window that a compressed file asks for")
+    list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
+    list_lines: int = _setting(10_000, "lines", "of one list, without blank ones and comments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ class Settings:
     retry_seconds: float = _setting(
         60.0, "seconds", "longest wait before a failed archive is tried again"
     )
+    pull_seconds: float = _setting(3600.0, "seconds", "longest pull of one image of a list")
+    refused_seconds: float = _setting(
+        300.0, "seconds", "before an image of a list that its registry refused is asked for again"
+    )
     platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
     parallel_imports: int = _setting(4, "archives", "imported side by side")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
@@ -136,7 +142,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
 _LISTS = ("images", "runtime", "extra_registries", "rewrite")
-_PERIODS = ("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds")
+_PERIODS = (
+    *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
+    *("pull_seconds", "refused_seconds"),
+)
 _PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?\Z", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
 _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}

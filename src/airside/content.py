@@ -2,7 +2,7 @@
 
 `ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog,
 `RuntimeContent` what it reads of a container runtime where the catalog has no answer, `Runtime`
-is a container runtime that images are published to.
+is a container runtime that images are published to, `Puller` has one pull images.
 Implementations are elsewhere and never import one another. Each port has one contract test suite
 in `tests/contract` that every implementation passes.
 """
@@ -165,6 +165,10 @@ class Runtime(Protocol):
     def content(self) -> "RuntimeContent | None":
         """What it holds, for the registry; None if it can't be read."""
 
+    @property
+    def puller(self) -> "Puller | None":
+        """Has it pull images; None where it has no CRI."""
+
     def images(self) -> dict[str, NamedImage]:
         """Every name that it has, whoever made it."""
 
@@ -249,3 +253,33 @@ class RuntimeContent(Protocol):
 
     def is_client(self, connection: Connection) -> bool:
         """Whether the runtime itself is the client; True also where that can't be told."""
+
+
+class Puller(Protocol):
+    """Has one runtime pull images, by its own mirrors and credentials. Thread-safe; may block."""
+
+    @property
+    def runtime(self) -> str:
+        """Which runtime: one that has another text, or was wiped and got another, is another."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it answers now, and can pull. Never raises."""
+
+    def has(self, name: str, *, stop: Callable[[], bool]) -> bool:
+        """Whether the runtime has the image of this full name. Raises ContainerdError,
+        StoppedError.
+        """  # noqa: D205 - the errors are the point
+
+    def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
+        """Pull and unpack an image, give its image ID.
+
+        Raises PullRefusedError where a registry answered that it has no such image or gives it to
+        nobody like us, ContainerdError where it could not be asked or its answer not be read (then
+        `is_away` says whether it is the runtime that does not answer), StoppedError soon after
+        `stop` says so.
+        """
+
+
+Pullers = Callable[[], Sequence[Puller]]
+"""Gives one for each connected runtime."""

@@ -180,5 +180,11 @@ class ContainerdError(UnavailableError):
         return self.context.get("status") in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
 
+class PullRefusedError(ContainerdError):
+    """A registry answered that it lacks the image, or does not give it to us."""
+
+    code = "pull_refused"
+
+
 class ConfigError(AirsideError):
     code = "config"

@@ -21,6 +21,7 @@ from airside.clients import (
     served_names,
 )
 from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
+from airside.lists import LIST
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
@@ -378,8 +379,22 @@ def _archive(view: CatalogView, path: str, place: Place) -> dict[str, Any]:
             }
         )
     shown = archive_report(rows[0])
-    advice = advice_for(shown["state"])
+    if shown["format"] == LIST:
+        images = [_of_list(name) for name in rows[0].images]
+    advice = advice_for(shown["state"], shown["kind"])
     return {"kind": "archive", **shown, "images": images, "advice": advice}
+
+
+def _of_list(name: str) -> dict[str, Any]:
+    """An image of a list: what became of it since is the runtime's matter."""
+    return {
+        "reference": name,
+        "digest": "",
+        "role": "pulled by the container runtime",
+        "followed_for": [],
+        "platforms": [],
+        "rolled_back": False,
+    }
 
 
 def _role(view: CatalogView, name: Reference, digest: str, parts: list[str], path: str) -> str:

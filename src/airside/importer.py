@@ -64,7 +64,8 @@ class Job:
 class Outcome:
     """What became of a job. `state` as in `airside archives`.
 
-    `stat_key` is the file's before it was read, where it is to be read again.
+    `stat_key` is the file's before it was read, where it is to be read again; `after_seconds` the
+    least time until then.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Outcome:
     reason: str = ""
     retry: bool = False
     stat_key: str = ""
+    after_seconds: float = 0.0
 
 
 class Importer:

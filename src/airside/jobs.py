@@ -3,14 +3,15 @@
 What always holds: at most one job per path runs; a newer version of a path stops the running job
 and takes its place; an archive that ends early or can't be done now is looked at again with a
 growing delay, and never holds up another; a bug that one archive meets is logged whole and ends
-that import only. The work itself is `airside.importer`, in the pool.
+that import only. Lists of images have workers of their own, as a registry may be slow to answer.
+The work itself is `airside.importer` and `airside.list_importer`, in the pools.
 """
 
 import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from airside.errors import (
     UnavailableError,
 )
 from airside.importer import Job, Outcome
+from airside.lists import is_list_name
 from airside.node import Node
 from airside.oci.reference import parse_repository
 from airside.places import Places
@@ -36,6 +38,8 @@ from airside.settle import Batch
 log = logging.getLogger("airside.import")
 
 FIRST_RETRY_SECONDS = 1.0
+LISTS_AT_ONCE = 2
+"""Lists that are pulled side by side."""
 _RECORD_AGAIN_SECONDS = 2.0
 
 P = ParamSpec("P")
@@ -81,8 +85,11 @@ class _Waiting:
 class ImportQueue:
     """Turns batches of the watcher into imports. Belongs to the event loop's thread."""
 
-    def __init__(self, node: Node, settings: Settings, pool: Executor) -> None:
-        self._node, self._settings, self._pool = node, settings, pool
+    def __init__(
+        self, node: Node, settings: Settings, pool: Executor, *, lists: Executor | None = None
+    ) -> None:
+        self._node, self._settings = node, settings
+        self._pool, self._lists = pool, lists or pool
         self._places = Places(settings.images)
         self._repositories = {
             d.path: parse_repository(d.repository) for d in settings.images if d.repository
@@ -170,9 +177,10 @@ class ImportQueue:
             reason=reason,
         )
 
-    def _look_again(self, path: Path, waiting: _Waiting) -> None:
+    def _look_again(self, path: Path, waiting: _Waiting, at_least: float = 0.0) -> None:
         if self.watcher is not None:
-            self.watcher.look_again(path, after_seconds=waiting.delay_seconds)
+            after = max(waiting.delay_seconds, at_least)
+            self.watcher.look_again(path, after_seconds=after)
         waiting.delay_seconds = min(waiting.delay_seconds * 2, self._settings.retry_seconds)
 
     async def _remove(self, paths: tuple[Path, ...]) -> None:
@@ -197,13 +205,33 @@ class ImportQueue:
         """Queue an archive to be read again."""
         await self._submit(self._job(source_id, path))
 
+    async def runtime_changed(self) -> None:
+        """A runtime is connected: have it pull what it lacks of the lists."""
+        try:
+            behind = await asyncio.to_thread(self._node.lists.behind)
+        except StoreError as exc:
+            log.warning("lists are not looked at: %s", exc.message)
+            return
+        for source_id, path in behind:
+            waiting = self._waiting.get(path)
+            if self._places.owner(path) is None:
+                continue
+            if waiting is not None and self.watcher is not None:
+                waiting.delay_seconds = FIRST_RETRY_SECONDS
+                self.watcher.look_again(path, after_seconds=0.0)
+            elif path not in self._pending:  # one at work is not stopped, but followed
+                await self._add(self._job(source_id, path))
+
     async def _submit(self, job: Job) -> None:
         running = self.running.get(job.path)
         if running is not None:
             running.stop.set()
+        await self._add(job)
+
+    async def _add(self, job: Job) -> None:
         async with self._work:
             self._pending[job.path] = job
-            self._work.notify()
+            self._work.notify_all()
 
     # the work
 
@@ -212,7 +240,9 @@ class ImportQueue:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._settings.parallel_imports):
-                    group.create_task(self._worker())
+                    group.create_task(self._worker(self._next_archive))
+                for _ in range(LISTS_AT_ONCE):
+                    group.create_task(self._worker(self._next_list))
         finally:
             self.stop()
 
@@ -222,11 +252,11 @@ class ImportQueue:
         for running in self.running.values():
             running.stop.set()
 
-    async def _worker(self) -> None:
+    async def _worker(self, next_path: Callable[[], Path | None]) -> None:
         while True:
             async with self._work:
-                await self._work.wait_for(self._next_path)
-                path = self._next_path()
+                await self._work.wait_for(next_path)
+                path = next_path()
                 assert path is not None
                 running = self.running[path] = Running(self._pending.pop(path))
             try:
@@ -236,8 +266,14 @@ class ImportQueue:
                     del self.running[path]
                     self._work.notify_all()
 
-    def _next_path(self) -> Path | None:
-        return next((path for path in self._pending if path not in self.running), None)
+    def _next_archive(self) -> Path | None:
+        return next((path for path in self._next_paths() if not is_list_name(path.name)), None)
+
+    def _next_list(self) -> Path | None:
+        return next((path for path in self._next_paths() if is_list_name(path.name)), None)
+
+    def _next_paths(self) -> Iterator[Path]:
+        return (path for path in self._pending if path not in self.running)
 
     async def _run(self, running: Running) -> None:
         """Do one job and see what it needs next."""
@@ -263,7 +299,9 @@ class ImportQueue:
             log.exception("%s: internal error", job.path)
             bug = StoreError(f"internal error, please report it: {type(exc).__name__}: {exc}")
             outcome = replace(await self._failed(job, bug), retry=False)
-        log_outcome(outcome)
+        before = self._waiting.get(job.path)
+        if before is None or before.reason != outcome.reason or not is_list_name(job.path.name):
+            log_outcome(outcome)
         if job.path in self._pending:
             return  # a newer version of it is read in any case
         if outcome.retry:
@@ -291,15 +329,16 @@ class ImportQueue:
 
     async def _call_job(self, running: Running) -> Outcome:
         stop = running.stop
+        pool = self._lists if is_list_name(running.job.path.name) else self._pool
 
         def work() -> Outcome:
-            return self._node.importer.run(
+            return self._node.run(
                 running.job,
                 stop=lambda: stop.is_set() or self._stopping.is_set(),
                 progress=running.progress,
             )
 
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -315,7 +354,7 @@ class ImportQueue:
             if before.key == key:
                 waiting.since = before.since
         self._waiting[job.path] = waiting
-        self._look_again(job.path, waiting)
+        self._look_again(job.path, waiting, outcome.after_seconds)
 
 
 def _ended_late(future: asyncio.Future[Outcome]) -> None:
@@ -346,8 +385,13 @@ def log_outcome(outcome: Outcome) -> None:
         log.info("%s: incomplete, waiting for the rest: %s", path, outcome.reason)
     elif outcome.state == "rejected":
         log.error("%s: rejected: %s", path, outcome.reason)
+    elif outcome.state == "waiting":
+        log.info("%s: waiting: %s", path, outcome.reason)
+        return
+    elif outcome.state == "failed" and outcome.problems:  # a list; what else fails is told before
+        log.warning("%s: no image of it could be pulled, it is tried again", path)
     for problem in outcome.problems[:5]:
-        if problem.reason != outcome.reason or outcome.state == "partial":
+        if problem.reason != outcome.reason or outcome.state in {"partial", "failed"}:
             log.warning(
                 "%s: %s%s", path, f"{problem.image}: " if problem.image else "", problem.reason
             )

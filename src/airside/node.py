@@ -28,13 +28,17 @@ from airside.errors import (
     ConfigError,
     ConflictError,
     StorageFullError,
+    UnavailableError,
 )
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
+from airside.list_importer import ListImporter
+from airside.lists import is_list_name
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.opening import open_archive, translated_reading
+from airside.pulling import is_list_file
 from airside.reconcile import Freed
 from airside.sources import Progress, Reader
 from airside.spool import Stop
@@ -53,6 +57,12 @@ START_RESERVE_BYTES = 2 * MIB
 """What of it is left for the next start where the disk fills up while we run."""
 
 
+_NO_RUNTIME = (
+    "{} is a list of images, which a container runtime pulls, and no agent that runs here is "
+    "connected to one with CRI: import archives of the images instead"
+)
+
+
 @dataclass(slots=True)
 class Node:
     """What works on one data directory. Thread-safe as its parts are."""
@@ -61,6 +71,7 @@ class Node:
     store: LocalStore
     catalog: Catalog
     importer: Importer
+    lists: ListImporter
     index: IndexWriter
     guard: StoreGuard
     clock: Callable[[], float]
@@ -75,11 +86,20 @@ class Node:
             self.catalog.set_meta({"identity": found})
         return found
 
+    def run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool = False) -> Outcome:
+        """Import an archive, or pull a list (`anew`: whatever was refused). Raises as they do."""
+        if not is_list_name(job.path.name):
+            return self.importer.run(job, stop=stop, progress=progress)
+        if is_list_file(job.path):
+            return self.lists.run(job, stop=stop, progress=progress, anew=anew)
+        self.catalog.set_kind(job.source_id, "archive")
+        return self.importer.run(job, stop=stop, progress=progress)
+
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
-        """Import one archive now, by hand: it stays wanted until it is deleted.
+        """Import one archive now, by hand: it stays wanted until it is deleted. A list is pulled.
 
         Raises ArchiveError, ArchiveUnreadableError, NotFoundError, ArchiveChangedError,
-        StoppedError, StoreError.
+        UnavailableError, StoppedError, StoreError.
         """
         path = path.absolute()
         if not _is_text(path):
@@ -95,11 +115,13 @@ class Node:
                 "archives in it",
                 path=path,
             )
+        if is_list_file(path) and not self.lists.available():
+            raise UnavailableError(_NO_RUNTIME.format(path), path=path)
         files = [(str(path), str(key), key.size_bytes)]
         ids = self.catalog.settle(files, self.clock(), kind="import")
         job = Job(ids[str(path)], path)
         try:
-            return self.importer.run(job, stop=stop, progress=progress)
+            return self.run(job, stop=stop, progress=progress, anew=True)
         except AirsideError as exc:  # nobody tries again but the person: no passing state is left
             self.importer.failed(job, exc)
             raise
@@ -196,7 +218,8 @@ def _assemble(
     reader = Reader(store, settings, windows, catalog.document)
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
-    return Node(settings, store, catalog, importer, index, guard, clock)
+    lists = ListImporter(settings, catalog, clock)
+    return Node(settings, store, catalog, importer, lists, index, guard, clock)
 
 
 def _recover(node: Node) -> None:

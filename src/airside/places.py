@@ -11,7 +11,7 @@ from pathlib import Path
 from airside.config import WatchedDirectory
 
 _BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
-_COMPANIONS = (".txt", ".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
+_COMPANIONS = (".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
 _NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
 _NO_DIRECTORY = frozenset({"lost+found"})
 LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
@@ -21,8 +21,7 @@ LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
 def is_candidate(name: str) -> bool:
     """False for names that tools use while writing, and for companions that are no archives.
 
-    Lists of images (`.txt`) are no candidates yet. Everything else is: the type of a file is told
-    by its content, never by its name.
+    Everything else is: the type of a file is told by its content, never by its name alone.
     """
     companion = name.lower().endswith(_NO_ARCHIVE) or name in LAYOUT_MARKS
     return not name.startswith(".") and not companion

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from airside.archive.compression import Compression, detect_compression, iter_decompressed
 from airside.archive.plan import Plan, Problem, Unpacked, not_runnable_note
-from airside.archive.refused import LIST, is_text
+from airside.archive.refused import TEXT, is_text
 from airside.archive.selection import restrict
 from airside.config import CHUNK_BYTES, Settings
 from airside.content import ContentStore
@@ -154,7 +154,7 @@ def _read_open(
         raise ArchiveTruncatedError(f"{path.name} is empty")
     compression = detect_compression(head)
     if compression is Compression.NONE and is_text(head):
-        raise ArchiveFormatError(LIST, path=path)
+        raise ArchiveFormatError(TEXT, path=path)
     source = TarSource(reader, size_bytes, spool, stop, progress, notes, file=file)
     if compression is Compression.NONE:
         plan, cut = source.scan()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airside import __version__
+from airside.lists import LIST
 from airside.oci.model import Manifest
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the command line reads the catalog without loading what rea
     from airside.catalog.publications import PublicationRow
     from airside.catalog.view import CatalogView
     from airside.importer import Outcome
+    from airside.pulling import ListFile
     from airside.reading import Reading
     from airside.reconcile import Freed
 
@@ -264,4 +266,21 @@ def inspect_report(reading: Reading) -> dict[str, Any]:
         ],
         "problems": [_problem(p) for p in judgement.problems],
         "notes": reading.notes,
+    }
+
+
+def list_report(path: str, listed: ListFile) -> dict[str, Any]:
+    """What a list names; `state` as if a runtime had all of it."""
+    entries, problems = listed.images.entries, listed.images.problems
+    state = "imported" if not problems else "partial" if entries else "rejected"
+    return {
+        "path": path,
+        "state": state,
+        "format": LIST,
+        "compression": "",
+        "size_bytes": listed.key.size_bytes,
+        "images": [{"references": [e.name], "digest": "", "complete": True} for e in entries],
+        "documents": [],
+        "problems": [_problem(p) for p in problems],
+        "notes": list(listed.images.notes),
     }

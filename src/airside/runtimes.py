@@ -9,13 +9,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.config import Settings
-from airside.content import Runtime, RuntimeContent
+from airside.content import Puller, Runtime, RuntimeContent
 from airside.errors import AirsideError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
@@ -81,6 +81,8 @@ class Runtimes:
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_connect: Callable[[], Awaitable[None]] | None = None
+        """Awaited when a runtime is connected."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -139,11 +141,16 @@ class Runtimes:
 
     def connected(self) -> list[Runtime]:
         """Those that are there now."""
-        return [kept.runtime for kept in self._kept.values() if kept.runtime is not None]
+        runtimes = [kept.runtime for kept in tuple(self._kept.values())]
+        return [runtime for runtime in runtimes if runtime is not None]
 
     def contents(self) -> list[RuntimeContent]:
         """What the connected ones hold, for the registry."""
         return [c for c in (runtime.content for runtime in self.connected()) if c is not None]
+
+    def pullers(self) -> list[Puller]:
+        """What has the connected ones pull images, for lists; from any thread."""
+        return [p for p in (runtime.puller for runtime in self.connected()) if p is not None]
 
     # one runtime
 
@@ -179,6 +186,8 @@ class Runtimes:
         watcher.start()
         try:
             await self._call(self._recognise, kept.socket, facts.server_id)
+            if self.on_connect is not None:
+                await self.on_connect()
             await self._serve(kept, runtime)
         finally:
             kept.runtime = None

@@ -243,6 +243,37 @@ def test_inspect_tells_what_an_archive_holds(run, tmp_path):
             assert re.search(rf"{each.platform}\s+layer\s+{layer.digest}\s", out)
 
 
+def test_inspect_of_a_list_tells_its_names_and_the_lines_that_are_none(run, tmp_path):
+    path = tmp_path / "needed.txt"
+    path.write_text("# ours\nbusybox\nNo Name\n")
+    code, out, _ = run("inspect", "--json", path)
+    assert code == 3
+    [item] = json.loads(out)["items"]
+    assert (item["state"], item["format"], item["size_bytes"]) == ("partial", "list", 23)
+    assert [i["references"] for i in item["images"]] == [["docker.io/library/busybox:latest"]]
+    assert [p["image"] for p in item["problems"]] == ["No Name"]
+    assert_documented("inspect", item)
+    code, out, _ = run("inspect", path)
+    assert code == 3
+    assert "line 3: " in out
+    assert "docker.io/library/busybox:latest" in out
+    path.write_text("busybox")
+    assert run("inspect", path)[0] == 0
+    path.write_bytes(b"\0")
+    code, out, _ = run("inspect", "--json", path)
+    assert code == 3
+    assert json.loads(out)["items"][0]["error"]["code"] == "archive_format"
+
+
+def test_an_import_of_a_list_without_an_agent_is_refused(run, tmp_path):
+    path = tmp_path / "needed.txt"
+    path.write_text("busybox\n")
+    code, out, _ = run("import", path)
+    assert code == 1
+    assert "container runtime" in out
+    assert "no archives yet" in run("archives")[2]
+
+
 def test_inspect_writes_nothing(run, sample, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert run("inspect", sample)[0] == 0

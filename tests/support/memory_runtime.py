@@ -38,6 +38,10 @@ class MemoryRuntime:
     def content(self) -> None:
         return None
 
+    @property
+    def puller(self) -> None:
+        return None
+
     def images(self) -> dict[str, NamedImage]:
         return dict(self.named)
 

@@ -92,7 +92,7 @@ def bench():
 
 
 @pytest.mark.parametrize(
-    "name", ["a.tar", "a.tar.gz", "noending", "a.part.tar", "IMAGES.TZST", "x"]
+    "name", ["a.tar", "a.tar.gz", "noending", "a.part.tar", "IMAGES.TZST", "x", "list.txt"]
 )
 def test_a_name_of_any_kind_is_a_candidate(name):
     assert is_candidate(name)
@@ -102,7 +102,7 @@ def test_a_name_of_any_kind_is_a_candidate(name):
     "name",
     [
         *(".a.tar", "a.tar~", "a.part", "a.TMP", "a.filepart", "a.tar.crdownload", "a.partial"),
-        *("a.swp", "a.download", "list.txt", "a.tar.sha256", "a.sha512", "a.md5", "a.tar.asc"),
+        *("a.swp", "a.download", "list.txt.part", "a.tar.sha256", "a.sha512", "a.md5", "a.tar.asc"),
         *("a.sig", "index.json", "a.cache.json"),
     ],
 )

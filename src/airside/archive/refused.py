@@ -25,7 +25,7 @@ FILE_SYSTEM = (
     "this looks like the file system of a container (`docker export`), not an image: "
     "use `docker save` or `podman save`"
 )
-LIST = "this is a text, perhaps a list of images: a list is not read, an archive of the images is"
+TEXT = "this is a text; if it is a list of images, let its name end in .txt"
 
 SCHEMA_1 = {
     "application/vnd.docker.distribution.manifest.v1+json",

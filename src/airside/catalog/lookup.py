@@ -73,6 +73,7 @@ class Trouble:
     state: str
     reason: str
     problems: tuple[Problem, ...]
+    kind: str = "archive"
 
 
 class Lookup:
@@ -268,14 +269,19 @@ class Lookup:
         """Every archive that is not imported whole, with its problems."""
         marks = ", ".join("?" * len(_TROUBLE))
         problems: dict[int, list[Problem]] = defaultdict(list)
-        for r in self._rows("SELECT source_id, image, blob, reason FROM problem LIMIT 10000"):
+        for r in self._rows(
+            "SELECT source_id, image, blob, reason FROM problem WHERE reason != '' LIMIT 10000"
+        ):
             problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
         rows = self._rows(
-            f"SELECT id, path, state, reason FROM source WHERE state IN ({marks})"  # noqa: S608
+            f"SELECT id, path, state, reason, kind FROM source WHERE state IN ({marks})"  # noqa: S608
             " ORDER BY changed_at DESC LIMIT 1000",
             *_TROUBLE,
         )
-        return [Trouble(r["path"], r["state"], r["reason"], tuple(problems[r["id"]])) for r in rows]
+        return [
+            Trouble(r["path"], r["state"], r["reason"], tuple(problems[r["id"]]), r["kind"])
+            for r in rows
+        ]
 
     def last_seen(self, reference: str) -> tuple[str, float, str] | None:
         """The last event (kind, time, path) about a name that is no tag now."""

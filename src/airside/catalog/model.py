@@ -24,7 +24,10 @@ STATES = (
 )
 KINDS = ("archive", "import", "push", "list", "peer")
 JUDGED = ("imported", "partial", "rejected")
-"""States in which the bytes of an archive were judged: unchanged, it is not read again."""
+"""States in which the bytes of an archive were judged: unchanged, it is not read again.
+
+A list that was pulled in part is.
+"""
 
 
 def name_of(repository: Repository, tag: str, digest: Digest) -> str:
@@ -105,6 +108,23 @@ class Import:
     """Names that the archive gives to images that are not whole: what they were before stays."""
     keeps_claims: bool = False
     """True: nothing of this archive was taken, what it brought before stays."""
+    pulled: tuple[tuple[str, str], ...] = ()
+    """Of a list: (name, runtime) of each image that was pulled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """A list of images that is there: what was pulled of it, as (name, runtime)."""
+
+    id: int
+    path: str
+    state: str
+    pulled: frozenset[tuple[str, str]]
+
+    def lacks(self, runtimes: Collection[str]) -> bool:
+        """Whether something of it is to be pulled, as far as it can be told without reading it."""
+        wanted = {(name, runtime) for name, _ in self.pulled for runtime in runtimes}
+        return self.state != "imported" or not wanted <= self.pulled
 
 
 @dataclass(frozen=True, slots=True)

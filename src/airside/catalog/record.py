@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from airside.archive.plan import Problem
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
     fill_parts,
@@ -25,7 +26,14 @@ from airside.catalog.documents import (
 )
 from airside.catalog.events import record_event
 from airside.catalog.garbage import Collection, collect, expire_tags, forget_sources
-from airside.catalog.model import ClaimedName, Import, IndexChanges, RestoredTag, TagMove
+from airside.catalog.model import (
+    JUDGED,
+    ClaimedName,
+    Import,
+    IndexChanges,
+    RestoredTag,
+    TagMove,
+)
 from airside.catalog.publications import Publications
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.view import CatalogView
@@ -124,8 +132,9 @@ class Catalog(CatalogView):
         self, db: sqlite3.Connection, kind: str, path: str, stat_key: str, size: int, now: float
     ) -> int:
         found = db.execute(
-            "SELECT id, sequence, stat_key, state FROM source WHERE kind = ? AND path = ?",
-            (kind, path),
+            "SELECT id, kind, sequence, stat_key, state FROM source"
+            " WHERE kind IN (?, ?) AND path = ?",
+            (kind, "list" if kind == "archive" else kind, path),
         ).fetchone()
         keeps = (
             kind == "archive"
@@ -134,6 +143,9 @@ class Catalog(CatalogView):
         )
         sequence = found["sequence"] if keeps else _next_sequence(db)
         source_id = found["id"] if found is not None else _next_source_id(db)
+        kind = found["kind"] if found is not None else kind
+        if not keeps:  # what was pulled of another list is asked for again
+            db.execute("DELETE FROM problem WHERE source_id = ? AND reason = ''", (source_id,))
         row = db.execute(
             "INSERT INTO source (id, kind, path, stat_key, sequence, state, size_bytes, settled_at,"
             " changed_at) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?)"
@@ -157,6 +169,17 @@ class Catalog(CatalogView):
                 record_event(db, now, state, path=row["path"], detail=reason)
                 self._changed(db)
 
+    def set_kind(self, source_id: int, kind: str) -> None:
+        """Record what a watched file turned out to be: an `archive` or a `list`."""
+        with self._transaction("record what a file is") as db:
+            changed = db.execute(
+                "UPDATE source SET kind = ? WHERE id = ? AND kind IN ('archive', 'list')"
+                " AND kind != ?",
+                (kind, source_id, kind),
+            )
+            if changed.rowcount:
+                self._changed(db)
+
     def record_import(self, result: Import, now: float) -> list[TagMove]:
         """Record what an archive brought: documents, blobs, names, and where tags point now.
 
@@ -178,7 +201,8 @@ class Catalog(CatalogView):
                 moves = self._replace_claims(db, result, sequence, now)
             fault("catalog.in_import")
             _record_source(db, result, now)
-            detail = json.dumps({"images": len(result.claims), "seconds": round(result.seconds, 3)})
+            images = len(result.claims) or len({name for name, _ in result.pulled})
+            detail = json.dumps({"images": images, "seconds": round(result.seconds, 3)})
             record_event(db, now, result.state, path=source["path"], detail=result.reason or detail)
             self._changed(db)
         fault("catalog.after_import")
@@ -218,7 +242,8 @@ class Catalog(CatalogView):
                 row = db.execute(
                     "UPDATE source SET state = 'removed', stat_key = '', changed_at = ?,"
                     " reason = '', removed_at = ?, on_removal = ?"
-                    " WHERE kind = 'archive' AND path = ? AND state != 'removed' RETURNING id",
+                    " WHERE kind IN ('archive', 'list') AND path = ? AND state != 'removed'"
+                    " RETURNING id",
                     (now, _next_sequence(db), policy, path),
                 ).fetchone()
                 if row is None:
@@ -489,7 +514,8 @@ def _renumber(db: sqlite3.Connection, source_id: int) -> int:
 def _record_source(db: sqlite3.Connection, result: Import, now: float) -> None:
     db.execute(
         "UPDATE source SET state = ?, reason = ?, stat_key = ?, format = ?, compression = ?,"
-        " plan_digest = ?, notes = ?, changed_at = ?, imported_at = ?, seconds = ? WHERE id = ?",
+        " plan_digest = ?, notes = ?, changed_at = ?, imported_at = coalesce(?, imported_at),"
+        " seconds = ? WHERE id = ?",
         (
             result.state,
             result.reason,
@@ -499,16 +525,17 @@ def _record_source(db: sqlite3.Connection, result: Import, now: float) -> None:
             result.plan_digest,
             json.dumps(list(result.notes)),
             now,
-            now,
+            now if result.state in JUDGED else None,
             result.seconds,
             result.source_id,
         ),
     )
+    pulled = (Problem("", name, runtime) for name, runtime in result.pulled)
     db.execute("DELETE FROM problem WHERE source_id = ?", (result.source_id,))
     db.executemany(
         "INSERT INTO problem VALUES (?, ?, ?, ?, ?)",
         [
             (result.source_id, position, p.image, p.blob, p.reason)
-            for position, p in enumerate(result.problems)
+            for position, p in enumerate((*result.problems, *pulled))
         ],
     )

@@ -21,6 +21,7 @@ from airside.catalog.model import (
     Generation,
     ImageRow,
     IndexEntry,
+    ListRow,
     SourceRow,
     name_of,
 )
@@ -152,14 +153,31 @@ class CatalogView:
     # what people and the importer read
 
     def known(self) -> dict[str, str]:
-        """Path → stat key of the archives that are not removed.
+        """Path → stat key of the archives and lists that are not removed.
 
         The key is empty where the bytes were not judged yet: such an archive is read again.
         """
         rows = self._readers.rows(
-            "SELECT path, stat_key, state FROM source WHERE kind = 'archive' AND state != 'removed'"
+            "SELECT path, CASE WHEN kind = 'list' AND state = 'partial' THEN '' ELSE stat_key END"
+            " AS stat_key, state FROM source WHERE kind IN ('archive', 'list')"
+            " AND state != 'removed'"
         )
         return {r["path"]: r["stat_key"] if r["state"] in JUDGED else "" for r in rows}
+
+    def lists(self) -> list[ListRow]:
+        """The watched lists that were read and are not refused, by path."""
+        rows = self._readers.rows(
+            "SELECT id, path, state FROM source WHERE kind = 'list'"
+            " AND state IN ('imported', 'partial', 'waiting', 'failed') ORDER BY path"
+        )
+        return [ListRow(r["id"], r["path"], r["state"], self.pulled(r["id"])) for r in rows]
+
+    def pulled(self, source_id: int) -> frozenset[tuple[str, str]]:
+        """(name, runtime) of what was pulled of a list, since the file is as it is."""
+        rows = self._readers.rows(
+            "SELECT image, blob FROM problem WHERE source_id = ? AND reason = ''", source_id
+        )
+        return frozenset((r["image"], r["blob"]) for r in rows)
 
     def document(self, digest: Digest) -> bytes | None:
         rows = self._readers.rows("SELECT raw FROM document WHERE digest = ?", str(digest))
@@ -214,11 +232,18 @@ class CatalogView:
             name = name_of(repository, r["tag"], parse_digest(r["digest"]))
             images[r["source_id"]].append(name)
         problems: dict[int, list[Problem]] = defaultdict(list)
+        pulled: dict[int, dict[str, None]] = defaultdict(dict)  # a list's, for each runtime
         for r in self._readers.rows(
             f"SELECT * FROM problem WHERE {of_these} ORDER BY source_id, position",  # noqa: S608
             *values,
         ):
-            problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
+            if r["reason"]:
+                problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
+            else:
+                pulled[r["source_id"]][r["image"]] = None
+        for source_id, names in pulled.items():
+            wanting = {problem.image for problem in problems[source_id]}
+            images[source_id] += [name for name in names if name not in wanting]
         return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
 
     def unread(self) -> list[tuple[int, str]]:

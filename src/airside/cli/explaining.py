@@ -203,7 +203,7 @@ def _brought_text(item: dict[str, Any]) -> str:
     role = item["role"]
     if role == "followed":
         role = f"the tag follows it for {', '.join(item['followed_for'])}"
-    return f"{item['reference']}  {item['digest']}  {role}"
+    return "  ".join(filter(None, (item["reference"], item["digest"], role)))
 
 
 def _absent(report: dict[str, Any]) -> list[str]:

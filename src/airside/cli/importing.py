@@ -37,7 +37,8 @@ def import_files(
     """Import archives now, one after the other, and wait until their images can be pulled.
 
     The files may be anywhere, and may be removed afterwards. An agent that runs does the work;
-    without one it is done here. Exit code 3: an archive, or an image in it, was rejected or is
+    without one it is done here. The images of a list (.txt) are pulled by the container runtime
+    that the agent is connected to. Exit code 3: an archive, or an image in it, was rejected or is
     incomplete; 1: an import failed.
     """
     settings = effective_settings(config, data=data).settings

@@ -14,8 +14,10 @@ from airside.cli.output import clean, size_text, write, write_json, write_table
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.config import Settings
 from airside.errors import AirsideError, StoppedError
+from airside.lists import LIST
+from airside.pulling import is_list_file, load_list
 from airside.reading import read_archive
-from airside.report import inspect_report
+from airside.report import inspect_report, list_report
 from airside.sources import Reader
 from airside.store.hashing import HashingStore
 
@@ -23,6 +25,11 @@ NOT_DECOMPRESSED = (
     "compressed layers of this docker-archive were not decompressed: whether they are what the "
     "config says is checked by the import"
 )
+_STATES_OF_LISTS = {
+    "imported": "a list: every line is an image name; whether it can be pulled is not told here",
+    "partial": "a list: not every line is an image name",
+    "rejected": "a list: no line is an image name",
+}
 _STATES = {
     "imported": "whole: every image can be imported",
     "partial": "partial: not every image can be imported",
@@ -42,7 +49,8 @@ def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> i
 
     Every byte is read and verified; nothing is written, no agent is needed. An archive is judged
     by itself: blobs that an earlier import brought don't count. Exit code 3: an archive, or an
-    image in it, would be rejected or is incomplete; 1: a file could not be read.
+    image in it, would be rejected or is incomplete; 1: a file could not be read. Of a list of
+    images (.txt) it shows the names, and the lines that are none; nothing is pulled.
     """
     settings = effective_settings(config).settings
     items = []
@@ -60,6 +68,18 @@ def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> i
 
 def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
     """What one archive holds, or why that can't be told. Raises StoppedError."""
+    try:
+        if is_list_file(path):
+            listed = load_list(path, settings.limits)
+            if listed.error is not None:
+                raise listed.error
+            return list_report(str(path), listed)
+    except AirsideError as exc:
+        return _unreadable(path, exc)
+    return _inspect_archive(settings, path, quiet=quiet)
+
+
+def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
     settings = replace(settings, verify="full", verify_diff_ids="never")
     windows = WindowBudget(settings.window_budget_bytes)
     reader = Reader(HashingStore(settings.limits), settings, windows, lambda _digest: None)
@@ -102,11 +122,17 @@ def _show(item: dict[str, Any]) -> None:
     write(clean(item["path"]))
     if item["format"]:
         write(f"  {item['format']}{packed}, {size_text(item['size_bytes'])}")
-    write(f"  {_STATES.get(item['state'], item['state'])}")
+    is_list = item["format"] == LIST
+    states = _STATES_OF_LISTS if is_list else _STATES
+    write(f"  {states.get(item['state'], item['state'])}")
     for problem in item["problems"]:
         write(f"  problem: {clean(problem_text(problem))}")
     for note in item["notes"]:
         write(f"  note: {clean(note)}")
+    if is_list:
+        for image in item["images"]:
+            write(f"  {clean(image['references'][0])}")
+        return
     documents = {document["digest"]: document for document in item["documents"]}
     for image in item["images"]:
         write("")

@@ -6,13 +6,19 @@ NOT_FOUND → NotFoundError, ALREADY_EXISTS → ConflictError, all others → Co
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from airside.errors import AirsideError, ConflictError, ContainerdError, NotFoundError
+from airside.errors import (
+    AirsideError,
+    ConflictError,
+    ContainerdError,
+    NotFoundError,
+    StoppedError,
+)
 
 CALL_SECONDS = 60.0
 """The longest wait for an answer, where a call names no other."""
@@ -21,6 +27,8 @@ _RECEIVE_BYTES = 64 * 1024 * 1024
 _BACKOFF_MS = (100, 2000)
 _CONNECT_MS = 5000
 """How long containerd may take to greet. gRPC calls it the least of a reconnect's back-off."""
+_LOOK_SECONDS = 0.2
+"""Between two looks whether to stop, while a call that may be stopped is waited for."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -77,6 +85,29 @@ class Channel:
                 request, timeout=self._wait(seconds), metadata=self._metadata(lease, namespace)
             )
         return found
+
+    def call_until(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        stop: Callable[[], bool],
+        seconds: float,
+    ) -> Answer:
+        """Call as `call` does; cancelled, at containerd too, once `stop` says so: StoppedError."""
+        stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
+        with translated(method):
+            future = stub.future(request, timeout=seconds, metadata=self._metadata("", ""))
+        try:
+            with translated(method):
+                while not stop():
+                    with contextlib.suppress(grpc.FutureTimeoutError):
+                        found: Answer = future.result(timeout=_LOOK_SECONDS)
+                        return found
+        finally:
+            future.cancel()
+        raise StoppedError(f"containerd: {method.rpartition('.')[2]} was stopped")
 
     def read(
         self,

@@ -4,7 +4,7 @@ Absent where the CRI plugin is switched off: then calls raise ContainerdError wi
 UNIMPLEMENTED. Thread-safe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airside.containerd.channel import CALL_SECONDS, Channel
@@ -41,10 +41,13 @@ class Cri:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def version(self) -> tuple[str, str]:
+    def version(self, *, seconds: float = CALL_SECONDS) -> tuple[str, str]:
         """(name, version) of the runtime behind CRI."""
         answer = self._channel.call(
-            f"{RUNTIME_SERVICE}/Version", cri_pb2.VersionRequest(), cri_pb2.VersionResponse
+            f"{RUNTIME_SERVICE}/Version",
+            cri_pb2.VersionRequest(),
+            cri_pb2.VersionResponse,
+            seconds=seconds,
         )
         return answer.runtime_name, answer.runtime_version.removeprefix("v")
 
@@ -65,18 +68,36 @@ class Cri:
         )
         return [_image(image) for image in answer.images]
 
-    def image(self, name: str) -> CriImage | None:
+    def image(self, name: str, *, stop: Callable[[], bool] = lambda: False) -> CriImage | None:
+        """The image of this name, None where there is none. Raises StoppedError."""
         request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
-        answer = self._channel.call(
-            f"{IMAGE_SERVICE}/ImageStatus", request, cri_pb2.ImageStatusResponse
+        answer = self._channel.call_until(
+            f"{IMAGE_SERVICE}/ImageStatus",
+            request,
+            cri_pb2.ImageStatusResponse,
+            stop=stop,
+            seconds=CALL_SECONDS,
         )
         return _image(answer.image) if answer.HasField("image") else None
 
-    def pull(self, name: str, *, seconds: float = PULL_SECONDS) -> str:
-        """Pull as kubelet does, with CRI's mirrors and credentials; gives the image ID."""
+    def pull(
+        self,
+        name: str,
+        *,
+        seconds: float = PULL_SECONDS,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """Pull as kubelet does, with CRI's mirrors and credentials; gives the image ID.
+
+        Raises StoppedError, and then containerd gives it up too.
+        """
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
-        answer = self._channel.call(
-            f"{IMAGE_SERVICE}/PullImage", request, cri_pb2.PullImageResponse, seconds=seconds
+        answer = self._channel.call_until(
+            f"{IMAGE_SERVICE}/PullImage",
+            request,
+            cri_pb2.PullImageResponse,
+            stop=stop,
+            seconds=seconds,
         )
         return answer.image_ref
 

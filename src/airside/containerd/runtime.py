@@ -17,8 +17,9 @@ from typing import BinaryIO, Self
 from airside.config import Limits
 from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
 from airside.containerd.client import Client, ImageRecord
-from airside.containerd.cri import Cri
+from airside.containerd.cri import PULL_SECONDS, Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
+from airside.containerd.puller import CriPuller
 from airside.containerd.read_through import ContainerdContent
 from airside.containerd.unpack import Rootfs, Unpacker, rootfs_of
 from airside.content import Published, RuntimeFacts
@@ -58,10 +59,12 @@ class ContainerdRuntime:
         node: Platform,
         threads: int,
         limits: Limits,
+        pull_seconds: float = PULL_SECONDS,
     ) -> None:
         self._client, self._store, self._node = client, store, node
         self._identity, self._facts = identity, facts
         self._cri = Cri(client.channel) if facts.has_cri else None
+        self._pull_seconds = pull_seconds
         self._adopter = Adopter(client, store, intents, facts.content_root, identity)
         root = Path(facts.content_root) if facts.content_root else None
         self._content = ContainerdContent(client, root, limits)
@@ -84,6 +87,7 @@ class ContainerdRuntime:
         snapshotter: str = "",
         threads: int = 2,
         limits: Limits | None = None,
+        pull_seconds: float = PULL_SECONDS,
     ) -> Self:
         """Connect, prove the fast way, and sweep what an earlier publish left.
 
@@ -102,6 +106,7 @@ class ContainerdRuntime:
                 node=node,
                 threads=threads,
                 limits=limits or Limits(),
+                pull_seconds=pull_seconds,
             )
             runtime.start()
         except BaseException:
@@ -120,6 +125,13 @@ class ContainerdRuntime:
         if self._unpacker is not None:
             self._unpacker.close()
         self._client.close()
+
+    @property
+    def puller(self) -> CriPuller | None:
+        if self._cri is None:
+            return None
+        name = f"{self._client.channel.socket} {self._facts.server_id}"
+        return CriPuller(self._cri, name, seconds=self._pull_seconds)
 
     @property
     def client(self) -> Client:

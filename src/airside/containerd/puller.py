@@ -1,0 +1,73 @@
+"""Pulling images of lists through CRI, as kubelet does: its mirrors, credentials and snapshotter.
+
+Implements `airside.content.Puller`. CRI has no status for most of what a registry answers: what it
+says is read, once, here.
+"""
+
+import re
+from collections.abc import Callable
+
+from airside.containerd.cri import PULL_SECONDS, Cri
+from airside.errors import AirsideError, ContainerdError, NotFoundError, PullRefusedError
+
+_REFUSED_STATUS = {"NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT"}
+_REFUSED = re.compile(
+    r"not found|access denied|authorization failed|insufficient_scope|no basic auth credentials"
+    r"|401 unauthorized|403 forbidden|no match for platform|manifest unknown|name unknown",
+    re.IGNORECASE,
+)
+_NOT_REACHED = re.compile(
+    r"dial tcp|no such host|connection re(?:fused|set)|i/o timeout|unreachable|deadline exceeded"
+    r"|tls handshake|server misbehaving|50[0234] ",
+    re.IGNORECASE,
+)
+_TOLD = re.compile(r"\Acontainerd: \w+\.\w+: ")
+_LONGEST = 1_000
+_AVAILABLE_SECONDS = 3.0
+
+
+class CriPuller:
+    """A runtime with CRI. `runtime`: its socket, with what changes when it is wiped."""
+
+    def __init__(self, cri: Cri, runtime: str, *, seconds: float = PULL_SECONDS) -> None:
+        self._cri, self._runtime, self._seconds = cri, runtime, seconds
+
+    @property
+    def runtime(self) -> str:
+        return self._runtime
+
+    @property
+    def is_available(self) -> bool:
+        try:
+            self._cri.version(seconds=_AVAILABLE_SECONDS)
+        except AirsideError:  # away, or without CRI
+            return False
+        return True
+
+    def has(self, name: str, *, stop: Callable[[], bool]) -> bool:
+        try:
+            return self._cri.image(name, stop=stop) is not None
+        except NotFoundError:
+            return False
+
+    def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
+        try:
+            return self._cri.pull(name, seconds=self._seconds, stop=stop)
+        except AirsideError as exc:
+            if "status" not in exc.context:  # stopped
+                raise
+            raise classified(exc.message, exc.context["status"]) from exc
+
+
+def classified(message: str, status: str) -> ContainerdError:
+    """What failed, by what containerd says: the registry's answer, the way to it, or itself.
+
+    Where one of several mirrors said "not found" and another could not be reached, the image may
+    be at that.
+    """
+    said = _TOLD.sub("", message).strip()
+    text = f"containerd: {said}"[:_LONGEST]
+    reached = not _NOT_REACHED.search(said)
+    if reached and (status in _REFUSED_STATUS or _REFUSED.search(said)):
+        return PullRefusedError(text, status=status)
+    return ContainerdError(text, status=status)

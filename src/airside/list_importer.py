@@ -1,0 +1,165 @@
+"""One list of images, from its file to what the runtimes pulled of it, and the record of that.
+
+A list brings nothing into the store: its images are containerd's, and stay there when it goes. The
+catalog keeps, beside what failed, what each runtime pulled since the file is as it is: that is not
+asked for again, so that neither a restart nor a retry pulls what somebody removed since, kubelet's
+garbage collection for instance. Blocking; one call is one job in one thread.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from airside.archive.plan import Problem
+from airside.catalog.model import Import
+from airside.catalog.record import Catalog
+from airside.config import Settings
+from airside.content import Puller, Pullers
+from airside.importer import Job, Outcome
+from airside.lists import LIST
+from airside.pulling import ListFile, Pulled, Pulling, load_list
+from airside.settle import StatKey
+from airside.sources import Progress
+from airside.spool import Stop
+
+NO_RUNTIME = (
+    "its images are pulled by a container runtime, and none with CRI is connected: it is read "
+    "again when one is"
+)
+
+
+class ListImporter:
+    """Imports lists; thread-safe. `pullers` gives the runtimes that are connected now."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, clock: Callable[[], float]) -> None:
+        self._settings, self._catalog, self._clock = settings, catalog, clock
+        self._pulling = Pulling(settings)
+        self._seen: dict[Path, StatKey] = {}
+        self.pullers: Pullers = tuple
+
+    def available(self) -> list[Puller]:
+        """The runtimes that can pull now."""
+        return [puller for puller in self.pullers() if puller.is_available]
+
+    def behind(self) -> list[tuple[int, Path]]:
+        """(source id, path) of the lists of which a runtime that is there lacks something."""
+        runtimes = [puller.runtime for puller in self.available()]
+        rows = self._catalog.lists() if runtimes else []
+        return [(row.id, Path(row.path)) for row in rows if row.lacks(runtimes)]
+
+    def run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool = False) -> Outcome:
+        """Pull what the list names and record what became of it. `anew`: whatever was known.
+
+        Never raises for a bad list: that is an outcome. Raises StoppedError, ArchiveChangedError,
+        ArchiveUnreadableError, NotFoundError, UnavailableError, StoreError.
+        """
+        started = time.monotonic()
+        self._catalog.set_kind(job.source_id, "list")
+        listed = load_list(job.path, self._settings.limits)
+        images = listed.images
+        if images.problems and (job.strict or not images.entries):
+            return self._refuse(job, listed, started)
+        self._remember(job.path, listed, anew=anew)
+        return self._pull(job, listed, started, stop, progress)
+
+    def _remember(self, path: Path, listed: ListFile, *, anew: bool) -> None:
+        """Forget the refusals of a list that is another than at the last time."""
+        if anew or self._seen.get(path) != listed.key:
+            self._pulling.forget(entry.name for entry in listed.images.entries)
+        self._seen[path] = listed.key
+
+    def _pull(
+        self, job: Job, listed: ListFile, started: float, stop: Stop, progress: Progress
+    ) -> Outcome:
+        done = self._catalog.pulled(job.source_id)
+        wanted = {entry.name for entry in listed.images.entries}
+        done = frozenset((name, runtime) for name, runtime in done if name in wanted)
+        pullers = self.available()
+        if not pullers and wanted - {name for name, _ in done}:
+            return self._wait(job, listed, Pulled(set(done)), started)
+        if _lacking(wanted, pullers, done):
+            self._catalog.set_state(job.source_id, "importing", self._clock())
+        pulled = self._pulling.pull(listed, pullers, done, stop=stop, progress=progress)
+        problems = (*listed.images.problems, *pulled.problems)
+        failed = {problem.image for problem in pulled.problems}
+        state = "imported" if not problems else "partial" if wanted - failed else "failed"
+        return self._record(job, listed, pulled, state, problems, started)
+
+    def _wait(self, job: Job, listed: ListFile, pulled: Pulled, started: float) -> Outcome:
+        there = {name for name, _ in pulled.done}
+        for entry in listed.images.entries:
+            if entry.name not in there:
+                pulled.failed(entry, "not pulled yet: no container runtime is connected", 0.0)
+        problems = (*listed.images.problems, *pulled.problems)
+        return self._record(job, listed, pulled, "waiting", problems, started, NO_RUNTIME)
+
+    def _refuse(self, job: Job, listed: ListFile, started: float) -> Outcome:
+        problems = listed.images.problems
+        return self._record(job, listed, Pulled(set()), "rejected", problems, started)
+
+    def _record(
+        self,
+        job: Job,
+        listed: ListFile,
+        pulled: Pulled,
+        state: str,
+        problems: tuple[Problem, ...],
+        started: float,
+        reason: str = "",
+    ) -> Outcome:
+        reason = reason or (problems[0].reason if problems else "")
+        seconds = time.monotonic() - started
+        failed = {problem.image for problem in pulled.problems}
+        result = Import(
+            source_id=job.source_id,
+            state=state,
+            reason=reason,
+            stat_key=str(listed.key),
+            plan_digest="",
+            format=LIST,
+            compression="",
+            seconds=seconds,
+            claims=(),
+            documents=(),
+            platforms={},
+            blobs={},
+            problems=problems,
+            notes=listed.images.notes,
+            on_removal=job.on_removal,
+            keeps_claims=state == "rejected",
+            pulled=_in_order(listed, pulled),
+        )
+        if not self._is_known(job, result):
+            self._catalog.record_import(result, self._clock())
+        names = [entry.name for entry in listed.images.entries]
+        there = {name for name, _ in pulled.done} - failed
+        return Outcome(
+            job.path,
+            state,
+            images=tuple(name for name in names if name in there),
+            problems=problems,
+            seconds=seconds,
+            reason=reason,
+            retry=pulled.again_seconds is not None,
+            after_seconds=pulled.again_seconds or 0.0,
+            stat_key=str(listed.key),
+        )
+
+    def _is_known(self, job: Job, result: Import) -> bool:
+        """Whether it waits already, as at the last look: that is no event."""
+        rows = self._catalog.sources(path=str(job.path)) if result.state == "waiting" else []
+        return any(
+            (row.id, row.state, row.stat_key, row.reason, row.problems)
+            == (job.source_id, result.state, result.stat_key, result.reason, result.problems)
+            for row in rows
+        )
+
+
+def _lacking(wanted: set[str], pullers: Sequence[Puller], done: frozenset[tuple[str, str]]) -> bool:
+    return any((name, puller.runtime) not in done for name in wanted for puller in pullers)
+
+
+def _in_order(listed: ListFile, pulled: Pulled) -> tuple[tuple[str, str], ...]:
+    """What is there, as the list has it."""
+    order = {entry.name: number for number, entry in enumerate(listed.images.entries)}
+    return tuple(sorted(pulled.done, key=lambda each: (order[each[0]], each[1])))

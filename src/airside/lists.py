@@ -1,0 +1,128 @@
+"""What a list of images means: a text with a name on each line. Pure.
+
+A file is a list if its name ends in `.txt` and its bytes are neither compressed nor a tar: so an
+archive with such a name is an archive, and a text with another name is no list. Comments (`#`, on a
+line of their own or after a blank) and blank lines are allowed. A file that is no text, or too
+long, is refused whole; a line that is no image name costs that line. What is on several lines, in
+whatever way it is written, is one image.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from airside.archive.plan import Problem
+from airside.config import Limits
+from airside.errors import ArchiveFormatError, ArchiveLimitError, ReferenceInvalidError
+from airside.oci.reference import Reference, parse_reference
+
+SUFFIX = ".txt"
+LIST = "list"
+"""The format of a list, as `airside archives` shows it."""
+HEAD_BYTES = 512
+"""How many bytes at least `is_list` is to see, of a file that has so many."""
+
+_BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TAR_MAGIC = slice(257, 262)
+_CHECKSUM = slice(148, 156)
+_BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_COMMENT = re.compile(r"(?:\A|\s)#.*")
+_SHOWN_CHARS = 200
+_LONGEST_NAME = 1_000
+"""More than any image name has: repository 255, tag 128, digest 135 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image that a list asks for, and the first line that does; `end` is where that ends."""
+
+    name: str
+    line: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageList:
+    """The images of a list in their order, each once. A problem is a line that is no name."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def is_list_name(name: str) -> bool:
+    return name.lower().endswith(SUFFIX)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether the first bytes are a tar's header: by its magic, or by its checksum (V7)."""
+    if head[_TAR_MAGIC] == b"ustar":
+        return True
+    block, text = head[:512], head[_CHECKSUM].strip(b"\0 ")
+    if len(block) < 512 or not re.fullmatch(rb"[0-7]{1,7}", text):
+        return False
+    return sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ") == int(text, 8)
+
+
+def parse_list(data: bytes, limits: Limits) -> ImageList:
+    """Read a list. Raises ArchiveLimitError, ArchiveFormatError where it is no text."""
+    if len(data) > limits.list_bytes:
+        raise ArchiveLimitError(
+            f"the list has more than {limits.list_bytes} bytes (limits.list_bytes)",
+            limit="limits.list_bytes",
+        )
+    entries: dict[str, Entry] = {}
+    problems: list[Problem] = []
+    repeated = 0
+    for count, (number, end, text) in enumerate(_lines(data), 1):
+        if count > limits.list_lines:
+            raise ArchiveLimitError(
+                f"the list has more than {limits.list_lines} images (limits.list_lines)",
+                limit="limits.list_lines",
+            )
+        try:
+            name = _name(text)
+        except ReferenceInvalidError as exc:
+            hint = exc.context.get("hint")
+            why = f"line {number}: {exc.message}" + (f": {hint}" if hint else "")
+            problems.append(Problem(why, text[:_SHOWN_CHARS]))
+            continue
+        repeated += name in entries
+        entries.setdefault(name, Entry(name, number, end))
+    return ImageList(tuple(entries.values()), tuple(problems), tuple(_notes(entries, repeated)))
+
+
+def _notes(entries: dict[str, Entry], repeated: int) -> Iterator[str]:
+    if not entries:
+        yield "the list names no image"
+    if repeated:
+        yield f"{repeated} of its lines name an image again: it is pulled once"
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
+    """(number, offset of its end, text) of the lines that say something. Raises as `parse_list`."""
+    if data.startswith(_UTF_16):
+        raise ArchiveFormatError("the list is in UTF-16: save it as UTF-8")
+    start = len(_BOM) if data.startswith(_BOM) else 0
+    for number, raw in enumerate(data[start:].split(b"\n"), 1):
+        start += len(raw) + 1
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if _BINARY.search(text):
+            raise ArchiveFormatError(
+                f"line {number} is no text: a list (.txt) has an image name on each line, in UTF-8"
+            )
+        said = _COMMENT.sub("", text).strip()
+        if said:
+            yield number, min(start, len(data)), said
+
+
+def _name(text: str) -> str:
+    """The full name. One with a tag and a digest is the digest, as containerd reads it."""
+    if len(text) > _LONGEST_NAME:
+        raise ReferenceInvalidError(f"{len(text)} characters are too many for an image name")
+    found = parse_reference(text)
+    return str(Reference(found.repository, "" if found.digest else found.tag, found.digest))

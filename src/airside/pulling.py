@@ -1,0 +1,174 @@
+"""Lists of images: told from archives and read, and what they ask for pulled. Blocking.
+
+A runtime pulls, through the port `Puller`: one image after the other, and what it has is not
+pulled. What fails costs its line only. A registry's refusal is remembered for `refused_seconds`, so
+that what it lacks is not asked for at each try; other failures are left to the caller's back-off.
+What is known of earlier tries is the caller's too.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from airside.archive.compression import Compression, detect_compression
+from airside.archive.plan import Problem
+from airside.config import Limits, Settings
+from airside.content import Puller
+from airside.errors import (
+    ArchiveChangedError,
+    ContainerdError,
+    InputError,
+    PullRefusedError,
+    StoppedError,
+)
+from airside.lists import HEAD_BYTES, Entry, ImageList, is_list_name, is_tar, parse_list
+from airside.opening import open_archive, translated_reading
+from airside.settle import StatKey
+from airside.sources import Progress
+from airside.spool import Stop
+
+log = logging.getLogger("airside.import")
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """A list that was read, and its file's stat key. `error`: why nothing of it can be taken."""
+
+    key: StatKey
+    images: ImageList
+    error: InputError | None = None
+
+
+def is_list_file(path: Path) -> bool:
+    """Whether the file is a list, by name and content. Raises ArchiveUnreadableError,
+    NotFoundError, UnavailableError, ArchiveError.
+    """  # noqa: D205 - the errors are the point
+    if not is_list_name(path.name) or path.is_dir():
+        return False
+    with open_archive(path) as file, translated_reading(path):
+        head = os.pread(file.fileno(), HEAD_BYTES, 0)
+    return detect_compression(head) is Compression.NONE and not is_tar(head)
+
+
+def load_list(path: Path, limits: Limits) -> ListFile:
+    """Read a list. Raises ArchiveChangedError, and as `is_list_file`."""
+    with open_archive(path) as file, translated_reading(path):
+        key = StatKey.of(os.fstat(file.fileno()))
+        data = _read(file, limits.list_bytes + 1)
+        if StatKey.of(os.fstat(file.fileno())) != key:
+            raise ArchiveChangedError(f"{path} changed while it was read", path=path)
+    try:
+        return ListFile(key, parse_list(data, limits))
+    except InputError as exc:
+        return ListFile(key, ImageList((), (Problem(exc.message),), ()), exc)
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (chunk := file.read(count - len(data))):
+        data += chunk
+    return data
+
+
+@dataclass(slots=True)
+class Pulled:
+    """What became of a list. `done`: (name, runtime) of what is there, from before or now.
+
+    `again_seconds`: after how long at least to try again; None: nothing failed.
+    """
+
+    done: set[tuple[str, str]]
+    problems: list[Problem] = field(default_factory=list)
+    again_seconds: float | None = None
+
+    def failed(self, entry: Entry, reason: str, again_seconds: float) -> None:
+        """Record it of a line; the earliest time counts."""
+        self.problems.append(Problem(f"line {entry.line}: {reason}", entry.name))
+        before = self.again_seconds
+        self.again_seconds = again_seconds if before is None else min(before, again_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an image could not be pulled. `is_lost`: nothing else can be, of this runtime."""
+
+    reason: str
+    again_seconds: float = 0.0
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    until: float
+    reason: str
+
+
+class Pulling:
+    """Pulls lists; thread-safe, as its pullers are."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._refused_seconds, self._clock = settings.refused_seconds, clock
+        self._refusals: dict[tuple[str, str], _Refusal] = {}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remember no refusal of these images: somebody asks for them anew."""
+        wanted = frozenset(names)
+        for key in [key for key in tuple(self._refusals) if key[0] in wanted]:
+            self._refusals.pop(key, None)
+
+    def pull(
+        self,
+        listed: ListFile,
+        pullers: Sequence[Puller],
+        done: Iterable[tuple[str, str]],
+        *,
+        stop: Stop,
+        progress: Progress,
+    ) -> Pulled:
+        """Have each runtime pull what it lacks, besides what was `done`. Raises StoppedError."""
+        pulled = Pulled(set(done))
+        lost: dict[str, _Failure] = {}
+        for entry in listed.images.entries:
+            for puller in pullers:
+                if stop():
+                    raise StoppedError("pulling the list was stopped")
+                runtime = puller.runtime
+                if (entry.name, runtime) in pulled.done:
+                    continue
+                failure = lost.get(runtime) or self._try(entry.name, puller, stop)
+                if failure is None:
+                    pulled.done.add((entry.name, runtime))
+                    continue
+                if failure.is_lost:
+                    lost[runtime] = failure
+                where = f"{runtime}: " if len(pullers) > 1 else ""
+                pulled.failed(entry, where + failure.reason, failure.again_seconds)
+            progress(entry.end, listed.key.size_bytes)
+        return pulled
+
+    def _try(self, name: str, puller: Puller, stop: Stop) -> _Failure | None:
+        key, now = (name, puller.runtime), self._clock()
+        refusal = self._refusals.get(key)
+        if refusal is not None and now < refusal.until:
+            return _Failure(refusal.reason, refusal.until - now)
+        self._refusals.pop(key, None)
+        try:
+            _pull(name, puller, stop)
+        except PullRefusedError as exc:
+            self._refusals[key] = _Refusal(now + self._refused_seconds, exc.message)
+            return _Failure(exc.message, self._refused_seconds)
+        except ContainerdError as exc:
+            return _Failure(exc.message, is_lost=exc.is_away and not puller.is_available)
+        return None
+
+
+def _pull(name: str, puller: Puller, stop: Stop) -> None:
+    if puller.has(name, stop=stop):
+        return
+    started = time.monotonic()
+    image_id = puller.pull(name, stop=stop)
+    log.info("%s: pulled in %.2f s, image ID %s", name, time.monotonic() - started, image_id)
