@@ -16,6 +16,8 @@ from typing import Any, Literal
 from airside.errors import ConfigError
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
+FORMAT = 1
+"""Version of the layout of `DATA`, in the file `format`."""
 CHUNK_BYTES = MIB
 """What byte loops move at a time; between two chunks they look whether to stop."""
 

@@ -21,7 +21,7 @@ from airside import reconcile
 from airside.archive.windows import WindowBudget
 from airside.catalog.model import TagMove
 from airside.catalog.record import Catalog
-from airside.config import MIB, Settings
+from airside.config import FORMAT, MIB, Settings
 from airside.errors import (
     AirsideError,
     ArchiveError,
@@ -45,8 +45,6 @@ from airside.tree import is_archive_directory, stat_key
 
 log = logging.getLogger("airside.node")
 
-FORMAT = 1
-"""Version of the layout of `DATA`, in the file `format`."""
 CATALOG = "catalog.db"
 RESERVE = "reserve"
 RESERVE_BYTES = 4 * MIB

@@ -29,6 +29,8 @@ OFF = (
 )
 """They touch the host, or speak of what is not there."""
 
+CRI = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime")
+
 GC_OFTEN: Table = {
     "startup_delay": "1ms",
     "schedule_delay": "0s",
@@ -51,6 +53,7 @@ class Options:
     discard_unpacked_layers: bool = False
     gc: Table = field(default_factory=dict)
     sandbox_image: str = "docker.io/airside/pause:1"
+    cri: bool = True
 
 
 def written(version: str, home: Path, socket: Path, options: Options) -> str:
@@ -61,7 +64,7 @@ def written(version: str, home: Path, socket: Path, options: Options) -> str:
         "root": str(home / "root"),
         "state": str(home / "state"),
         "temp": str(home / "temp"),
-        "disabled_plugins": OFF,
+        "disabled_plugins": OFF if options.cri else (*OFF, *CRI),
     }
     tables: dict[Sequence[str], Table] = {
         ("grpc",): {"address": str(socket)},

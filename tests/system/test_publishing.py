@@ -10,6 +10,7 @@ import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
+from airside.faults import PUBLISHING
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options
@@ -326,3 +327,55 @@ def test_a_restart_changes_nothing(
         assert lists(containerd) == before
     events = publishing.events("published")
     assert len(events) == 1, json.dumps(events)
+
+
+def _points() -> list[str]:
+    """Where a publish of one image passes; blobs are sent only where they can't be linked."""
+    return [p for p in PUBLISHING if p not in {"publish.after_send", "publish.after_withdraw"}]
+
+
+@pytest.mark.parametrize("point", _points())
+@pytest.mark.needs("containerd", "ctr")
+def test_a_kill_at_any_step_leaves_what_an_undisturbed_publish_makes(
+    point: str, tmp_path: Path
+) -> None:
+    name = "docker.io/library/app:1"
+    found = []
+    for killed in (False, True):
+        home = tmp_path / str(killed)
+        home.mkdir()
+        with Containerd(None, home / "containerd") as made:
+            agent = agent_for(home, made)
+            agent.fault = f"{point}=kill" if killed else None
+            docker_archive(agent.watched / "app.tar", {name: random_image(1)})
+            if killed:
+                agent.launch()
+                assert agent.wait_exit() == -9
+                agent.fault = None
+            with agent:
+                wait_published(agent, name)
+                made.collect()
+                state = lists(made)
+                files = {p.name for p in (made.content_root / "blobs/sha256").iterdir()}
+                assert files == {d.partition(":")[2] for d in state["content"]}
+            found.append({**state, "images": state["images"].keys()})
+    assert found[0] == found[1]
+    assert found[0]["leases"] == []
+
+
+@pytest.mark.needs("containerd", "ctr")
+def test_a_containerd_that_is_killed_while_publishing_is_filled(tmp_path: Path) -> None:
+    with Containerd(None, tmp_path / "containerd") as made, agent_for(tmp_path, made) as agent:
+        wait_connected(agent)
+        names = [f"docker.io/library/many{seed}:1" for seed in range(8)]
+        for seed, name in enumerate(names):
+            docker_archive(tmp_path / f"{seed}.tar", {name: random_image(seed, layers=4)})
+            drop(agent, tmp_path / f"{seed}.tar")
+            if seed in {2, 5}:
+                made.kill()
+                made.start()
+        wait_published(agent, *names)
+        agent.wait_for(lambda: set(names) <= set(lists(made)["images"]), SECONDS)
+        made.collect()
+        assert "incomplete" not in made.did("images", "check")
+        assert lists(made)["leases"] == []

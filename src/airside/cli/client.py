@@ -45,9 +45,15 @@ class ControlClient:
     def __init__(self, data: Path) -> None:
         self._data = data
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        timeout_seconds: float = ANSWER_SECONDS,
+    ) -> dict[str, Any]:
         """The JSON object at this path."""
-        return self._object("GET", path, query, None, ANSWER_SECONDS)
+        return self._object("GET", path, query, None, timeout_seconds)
 
     def post(
         self, path: str, body: object, *, timeout_seconds: float = ANSWER_SECONDS

@@ -29,6 +29,11 @@ _COMMANDS = {
     "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),
     "gc": ("changing", "gc", "Delete now what retention no longer holds."),
     "mirror": ("mirroring", "mirror", "Make containerd pull through Airside's registry."),
+    "doctor": (
+        "doctoring",
+        "doctor",
+        "Check containerd, disk, clock and limits, and say what to do.",
+    ),
     "config": ("configuration", "config", "Show the settings in force."),
     "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
 }

@@ -24,6 +24,9 @@ _STYLES = {
     "failed": "red",
     "unreadable": "red",
     "removed": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "problem": "red",
 }
 
 

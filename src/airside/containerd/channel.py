@@ -26,10 +26,16 @@ Answer = TypeVar("Answer", bound=Message)
 
 
 class Channel:
-    """A channel to the socket of a containerd. Close it, or use it in `with`."""
+    """A channel to the socket of a containerd. Close it, or use it in `with`.
 
-    def __init__(self, socket: str, namespace: str = "k8s.io") -> None:
+    `patience_seconds` is the longest wait for an answer, whatever a call says.
+    """
+
+    def __init__(
+        self, socket: str, namespace: str = "k8s.io", *, patience_seconds: float | None = None
+    ) -> None:
         self.socket, self.namespace = socket, namespace
+        self._patience_seconds = patience_seconds
         self._channel = grpc.insecure_channel(
             f"unix:{socket}",
             options=[
@@ -68,7 +74,7 @@ class Channel:
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
         with translated(method):
             found: Answer = stub(
-                request, timeout=seconds, metadata=self._metadata(lease, namespace)
+                request, timeout=self._wait(seconds), metadata=self._metadata(lease, namespace)
             )
         return found
 
@@ -83,7 +89,7 @@ class Channel:
     ) -> Iterator[Answer]:
         """Call a method that streams its answers. Closing the iterator ends the call."""
         stub = self._channel.unary_stream(f"/{method}", _bytes_of, answer.FromString)
-        call = stub(request, timeout=seconds, metadata=self._metadata("", namespace))
+        call = stub(request, timeout=self._wait(seconds), metadata=self._metadata("", namespace))
         try:
             with translated(method):
                 yield from call
@@ -101,12 +107,16 @@ class Channel:
     ) -> list[Answer]:
         """Call a method that streams both ways; gives all its answers, read to the end."""
         stub = self._channel.stream_stream(f"/{method}", _bytes_of, answer.FromString)
-        call = stub(iter(requests), timeout=seconds, metadata=self._metadata(lease, ""))
+        call = stub(iter(requests), timeout=self._wait(seconds), metadata=self._metadata(lease, ""))
         try:
             with translated(method):
                 return list(call)
         finally:
             call.cancel()
+
+    def _wait(self, seconds: float | None) -> float | None:
+        limits = [limit for limit in (seconds, self._patience_seconds) if limit is not None]
+        return min(limits, default=None)
 
     def _metadata(self, lease: str, namespace: str) -> tuple[tuple[str, str], ...]:
         found = (("containerd-namespace", namespace or self.namespace),)

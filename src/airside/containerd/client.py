@@ -114,9 +114,11 @@ class Client:
         self.namespace = channel.namespace
 
     @classmethod
-    def open(cls, socket: str, namespace: str = "k8s.io") -> Self:
+    def open(
+        cls, socket: str, namespace: str = "k8s.io", *, patience_seconds: float | None = None
+    ) -> Self:
         """The connection is made by the first call."""
-        return cls(Channel(socket, namespace))
+        return cls(Channel(socket, namespace, patience_seconds=patience_seconds))
 
     def __enter__(self) -> Self:
         return self

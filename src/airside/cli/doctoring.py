@@ -1,0 +1,174 @@
+"""`airside doctor`: what keeps images from running on this host, and what to do about it."""
+
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED
+from airside.cli.options import (
+    config_option,
+    data_option,
+    effective_settings,
+    example,
+    json_option,
+)
+from airside.cli.output import count_text, is_terminal, write, write_json, write_table
+from airside.config import Settings
+from airside.doctor.facts import Agent, Published
+from airside.doctor.finding import SEVERITIES, Finding, is_healthy
+from airside.errors import AirsideError
+
+_ANSWER_SECONDS = 1.4
+"""Of the agent: what is asked of it must be there within the time of one look."""
+
+
+@click.command(epilog=example("airside doctor", "airside doctor --strict --json"))
+@click.option("--strict", is_flag=True, help="Warnings count as problems.")
+@click.option(
+    "--runtime",
+    multiple=True,
+    metavar="auto|none|SOCKET",
+    help="The containerd to look at [default: those of the running agent, else of the settings].",
+)
+@data_option
+@config_option
+@json_option
+def doctor(
+    runtime: tuple[str, ...], data: Path | None, config: Path | None, *, strict: bool, as_json: bool
+) -> int:
+    """Check what images need on their way to containers, and say what to do.
+
+    Looks at containerd, kubelet's settings, disk, clock, limits and permissions, with an agent or
+    without one. As root it sees more. Nothing is changed; one small file is given to containerd
+    and taken out again. Exit code 1 if there is a problem.
+    """
+    settings = effective_settings(config, data=data, runtime=runtime).settings
+    findings = _examine(settings, chosen=bool(runtime))
+    if as_json:
+        write_json(findings_report(findings))
+    else:
+        _show(findings)
+    return EXIT_DONE if is_healthy(findings, strict=strict) else EXIT_FAILED
+
+
+def _examine(settings: Settings, *, chosen: bool) -> list[Finding]:
+    from airside.doctor.gather import gather  # noqa: PLC0415 - gRPC and the rest: not for --help
+    from airside.doctor.judge import judge  # noqa: PLC0415
+
+    return judge(gather(settings, _Asked(settings), chosen=chosen))
+
+
+def findings_report(findings: list[Finding]) -> dict[str, Any]:
+    counts = Counter(finding.severity for finding in findings)
+    return {
+        "schema": 1,
+        "problems": counts["problem"],
+        "warnings": counts["warning"],
+        "notes": counts["note"],
+        "items": [
+            {
+                "id": finding.id,
+                "severity": finding.severity,
+                "subject": finding.subject,
+                "found": finding.found,
+                "advice": finding.advice,
+            }
+            for finding in findings
+        ],
+    }
+
+
+def _show(findings: list[Finding]) -> None:
+    columns: tuple[str, ...] = ("SEVERITY", "CHECK", "FOUND", "WHAT TO DO")
+    rows: list[tuple[str, ...]] = []
+    for finding in findings:
+        found = f"{finding.subject}: {finding.found}" if finding.subject else finding.found
+        if not is_terminal():
+            rows.append((finding.severity, finding.id, found, finding.advice))
+            continue
+        rows.append((finding.severity, finding.id, found))
+        if finding.advice:
+            rows.append(("", "", f"→ {finding.advice}"))
+    write_table(columns[:3] if is_terminal() else columns, rows)
+    write(_summary(findings))
+
+
+def _summary(findings: list[Finding]) -> str:
+    counts = Counter(finding.severity for finding in findings)
+    told = [count_text(counts[severity], severity) for severity in SEVERITIES[:-1]]
+    return f"\n{', '.join(told)}; {counts['ok']} ok"
+
+
+class _Asked:
+    """Asks the agent, or reads the catalog where none runs. Never raises AirsideError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = ControlClient(settings.data)
+
+    def agent(self) -> Agent:
+        try:
+            status = self._get("status")
+        except NoAgentError:
+            return Agent("absent")
+        except NotPermittedError as exc:
+            return Agent("forbidden", exc.message)
+        except AirsideError as exc:
+            return Agent("silent", exc.message)
+        return _agent_of(status)
+
+    def newest_at(self) -> float | None:
+        with suppress(AirsideError, LookupError, ValueError, TypeError):
+            try:
+                report = self._get("events", limit=1)
+            except NoAgentError:
+                from airside.cli import offline  # noqa: PLC0415 - SQLite only without an agent
+
+                report = offline.read_catalog(self._settings.data, "events", {"limit": 1})
+            return datetime.fromisoformat(report["items"][-1]["at"]).timestamp()
+        return None
+
+    def holds(self, reference: str) -> bool | None:
+        with suppress(AirsideError, LookupError):
+            try:
+                report = self._get("explain", what=reference)
+            except NoAgentError:
+                from airside.cli import offline  # noqa: PLC0415 - SQLite only without an agent
+
+                report = offline.explain_from_catalog(self._settings, reference)
+            return bool(report["kind"] == "image")
+        return None
+
+    def _get(self, name: str, **query: object) -> dict[str, Any]:
+        return self._client.get(f"/v1/{name}", query, timeout_seconds=_ANSWER_SECONDS)
+
+
+def _agent_of(status: dict[str, Any]) -> Agent:
+    from airside.doctor.gather.processes import owner  # noqa: PLC0415 - with the rest of it
+
+    pid = status.get("pid")
+    return Agent(
+        "running",
+        pid=pid,
+        uid=owner(pid) if pid else None,
+        listen=status.get("listen") or "",
+        archives=dict(status.get("archives") or {}),
+        modes={
+            each["path"]: (each["mode"], each.get("reason") or "")
+            for each in status.get("directories") or ()
+        },
+        published=tuple(
+            Published(
+                each["socket"],
+                each["connected"],
+                each.get("reason") or "",
+                each.get("streams_because") or "",
+            )
+            for each in status.get("runtimes") or ()
+        ),
+    )

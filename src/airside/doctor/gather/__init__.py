@@ -1,0 +1,110 @@
+"""Looking at this host: everything at once, each look bounded, whatever fails told beside the rest.
+
+Blocking. Nothing is changed, but that one small file goes through containerd and out again
+(`trial`). `Asked` is the agent, or the catalog where none runs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from airside.clients import reachable
+from airside.config import Settings
+from airside.doctor.facts import Agent, Facts, Runtime, Store, Unseen
+from airside.doctor.gather.bounded import RUNTIME_SECONDS, Look
+from airside.doctor.gather.hosts import look_at_host
+from airside.doctor.gather.kubelets import look_at_kubelet
+from airside.doctor.gather.mirrors import look_at_mirrors
+from airside.doctor.gather.registries import ask_registry
+from airside.doctor.gather.runtimes import look_at_runtime, sockets_of
+from airside.doctor.gather.stores import look_at_directories, look_at_store
+
+
+class Asked(Protocol):
+    """What only the agent or the catalog tells. Each answer comes within `LOOK_SECONDS`."""
+
+    def agent(self) -> Agent:
+        """How the agent is, without a look at its registry."""
+
+    def newest_at(self) -> float | None:
+        """When the catalog recorded something last; None if it did not, or can't be read."""
+
+    def holds(self, reference: str) -> bool | None:
+        """Whether Airside has this image; None if that can't be told."""
+
+
+def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
+    """Look at everything. `chosen`: only the containerd of these settings, not the agent's."""
+    agent = Look("the agent", lambda: _agent(asked))
+    store = Look("the data directory", lambda: _store(settings, asked))
+    kubelet = Look("kubelet's configuration", look_at_kubelet)
+    runtimes: list[Look[Runtime]] = []
+    try:
+        known = agent.wait()
+        published = () if chosen or known is None else known.published
+        runtimes += _runtimes(settings, [each.socket for each in published], asked)
+        watched = _watched(settings, known)
+        directories = Look("the watched directories", lambda: look_at_directories(watched))
+        host = Look("the host", lambda: look_at_host(known))
+        answered = tuple(found for look in runtimes if (found := look.wait()) is not None)
+        url = _url(settings, known)
+        mirrors = Look("mirror settings", lambda: look_at_mirrors(answered, url) if url else ())
+        looks: tuple[Look[Any], ...] = (agent, store, kubelet, directories, host, mirrors)
+        return Facts(
+            settings=settings,
+            agent=known,
+            store=store.wait(),
+            host=host.wait(),
+            kubelet=kubelet.wait(),
+            directories=directories.wait() or (),
+            runtimes=answered,
+            mirrors=mirrors.wait() or (),
+            unseen=_unseen((*looks, *runtimes)),
+        )
+    except BaseException:  # interrupted: what lies in containerd's directory is taken out
+        for look in runtimes:
+            look.settle()
+        raise
+
+
+def _unseen(looks: Iterable[Look[Any]]) -> tuple[Unseen, ...]:
+    return tuple(unseen for look in looks for unseen in look.unseen)
+
+
+def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
+    """Those of the running agent, which may have been started with other settings."""
+    if agent is not None and agent.modes:
+        return tuple(map(Path, agent.modes))
+    return tuple(directory.path for directory in settings.images)
+
+
+def _url(settings: Settings, agent: Agent | None) -> str:
+    listen = settings.listen if agent is None or agent.state != "running" else agent.listen
+    return f"http://{reachable(listen)}" if listen else ""
+
+
+def _runtimes(settings: Settings, agents: list[str], asked: Asked) -> list[Look[Runtime]]:
+    return [
+        Look(
+            f"containerd at {path}",
+            partial(look_at_runtime, path, name, named=named, settings=settings, holds=asked.holds),
+            seconds=RUNTIME_SECONDS,
+        )
+        for path, name, named in sockets_of(settings, agents)
+    ]
+
+
+def _agent(asked: Asked) -> Agent:
+    found = asked.agent()
+    if found.state != "running" or not found.listen:
+        return found
+    answer, reason = ask_registry(found.listen)
+    return replace(found, answer=answer, answer_reason=reason)
+
+
+def _store(settings: Settings, asked: Asked) -> Store:
+    found = look_at_store(settings.data)
+    times = [t for t in (found.newest_at, asked.newest_at()) if t is not None]
+    return replace(found, newest_at=max(times, default=None))

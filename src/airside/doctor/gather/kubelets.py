@@ -1,0 +1,139 @@
+"""What files on this host say of kubelet and of the API server. Blocking; nothing is asked.
+
+The files are searched for two words rather than parsed: they are YAML, JSON, or arguments of a
+command line, and differ from one distribution to the next.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airside.doctor.facts import Kubelet
+from airside.doctor.gather.processes import command_line, iter_processes
+from airside.doctor.gather.volumes import sight_of
+
+_SIGNS = (
+    "var/lib/kubelet",
+    "etc/rancher/k3s",
+    "var/lib/rancher/k3s/agent",
+    "etc/rancher/rke2",
+    "var/lib/rancher/rke2/agent",
+    "etc/k0s",
+    "var/lib/k0s",
+    "var/snap/microk8s/current/args",
+)
+_KUBELET_FILES = (
+    "var/lib/kubelet/config.yaml",
+    "var/lib/kubelet/config.json",
+    "etc/kubernetes/kubelet/*",
+    "var/lib/rancher/*/agent/etc/kubelet.conf.d/*",
+    "var/lib/k0s/kubelet*config.yaml",
+    "var/lib/k0s/kubelet/config*",
+    "var/snap/microk8s/current/args/kubelet",
+)
+_API_SERVER_FILES = (
+    "etc/kubernetes/manifests/kube-apiserver.yaml",
+    "var/lib/rancher/*/agent/pod-manifests/kube-apiserver.yaml",
+    "var/snap/microk8s/current/args/kube-apiserver",
+)
+_BOTH = (
+    "etc/rancher/*/config.yaml",
+    "etc/rancher/*/config.yaml.d/*.yaml",
+    "etc/systemd/system/k3s.service",
+    "etc/systemd/system/k3s-agent.service",
+    "etc/systemd/system/k3s.service.env",
+    "etc/k0s/k0s.yaml",
+)
+_MOST_BYTES = 1_000_000
+_POLICY = re.compile(r"imagePullCredentialsVerificationPolicy[\"']?\s*[:=]\s*[\"']?(\w+)")
+_ALWAYS = re.compile(r"\bAlwaysPullImages\b")
+_DISABLED = re.compile(r"disable-admission-plugins[^\s]*")
+_CONFIG_FLAG = re.compile(r"--config(?:=|\Z)")
+
+
+@dataclass(slots=True)
+class _Sought:
+    read: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    policies: dict[str, str] = field(default_factory=dict)
+    always_pull: list[str] = field(default_factory=list)
+    has_api_server: bool = False
+
+    def look(self, file: Path, *, api_server: bool) -> None:
+        if str(file) in self.read:
+            return
+        try:
+            with file.open(encoding="utf-8", errors="replace") as stream:
+                text = stream.read(_MOST_BYTES)
+        except PermissionError:
+            self.unread.append(str(file))
+            return
+        except OSError:
+            return
+        self.read.append(str(file))
+        self.search(str(file), text, api_server=api_server)
+
+    def search(self, source: str, text: str, *, api_server: bool) -> None:
+        bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        policy = _POLICY.search(bare)
+        if policy:
+            self.policies[source] = policy[1]
+        if _ALWAYS.search(_DISABLED.sub("", bare)):
+            self.always_pull.append(source)
+        self.has_api_server = self.has_api_server or api_server
+
+
+def look_at_kubelet(system: Path = Path("/")) -> Kubelet:
+    """`system` stands for `/`."""
+    sought = _Sought()
+    for patterns, api_server in ((_KUBELET_FILES, False), (_API_SERVER_FILES, True)):
+        for pattern in patterns:
+            for file in _matching(system, pattern):
+                sought.look(file, api_server=api_server)
+    for pattern in _BOTH:
+        for file in _matching(system, pattern):
+            sought.look(file, api_server=_is_server(file))
+    running = _look_at_processes(sought) if system == Path("/") else False
+    return Kubelet(
+        present=running or any(sight_of(system / sign) == "visible" for sign in _SIGNS),
+        read=tuple(sought.read),
+        unread=tuple(sought.unread),
+        policies=sought.policies,
+        always_pull=tuple(sought.always_pull),
+        has_api_server=sought.has_api_server,
+    )
+
+
+def _matching(system: Path, pattern: str) -> Iterator[Path]:
+    """The file of a plain name, there or not; those of a pattern, as far as they may be seen."""
+    if "*" not in pattern:
+        yield system / pattern
+    else:
+        yield from sorted(system.glob(pattern))
+
+
+def _is_server(file: Path) -> bool:
+    """K3s's and RKE2's servers have a file of this name without `-agent`; k0s's one has both."""
+    return file.name in {"k3s.service", "k0s.yaml"}
+
+
+def _look_at_processes(sought: _Sought) -> bool:
+    """Arguments of kubelet and the API server; gives whether a kubelet runs."""
+    running = False
+    for process in iter_processes():
+        words = command_line(process)
+        name = words[0].rpartition("/")[2] if words else ""
+        if name == "kubelet":
+            running = True
+            for file in _config_files(words):
+                sought.look(file, api_server=False)
+        if name == "kube-apiserver":
+            sought.search(f"process {process.name}", " ".join(words), api_server=True)
+    return running
+
+
+def _config_files(words: list[str]) -> Iterator[Path]:
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if _CONFIG_FLAG.match(word):
+            yield Path(word.partition("=")[2] or following)

@@ -1,0 +1,62 @@
+"""Whether each runtime asks Airside's registry before others, by its mirror settings. Blocking.
+
+`airside mirror write` is planned, and what it would not change is there already.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from airside.doctor.facts import Mirror, Runtime
+from airside.mirror.edits import Change, plan_write
+from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
+
+_THERE = {"unchanged", "kept"}
+_OF_K3S = "k3s"
+_USUAL = Path("/etc/containerd/certs.d")
+_WRITE = "airside mirror write --all"
+
+
+def look_at_mirrors(runtimes: Iterable[Runtime], url: str) -> tuple[Mirror, ...]:
+    """Those with CRI: other clients are told their mirrors by themselves."""
+    return tuple(mirror for each in runtimes if each.cri for mirror in _mirrors(each, url))
+
+
+def _mirrors(runtime: Runtime, url: str) -> Iterator[Mirror]:
+    cri = runtime.cri
+    assert cri is not None
+    if runtime.name == _OF_K3S:
+        for node in find_nodes():
+            if isinstance(node, RegistriesNode):
+                yield _mirror(str(node.path), url, node)
+    elif cri.hosts:
+        node = HostsNode(runtime.name, cri.hosts, cri.hosts_warning)
+        yield _mirror(runtime.socket, url, node)
+    else:
+        yield Mirror(runtime.socket, url, _WRITE, reason=f"this user may not read {cri.unread}")
+
+
+def _mirror(subject: str, url: str, node: Node) -> Mirror:
+    changes = plan_write([node], url, None)
+    refused = [change.error.message for change in changes if change.error is not None]
+    planned = [change for change in changes if change.error is None]
+    return Mirror(
+        subject,
+        url,
+        _command(node),
+        asked=_registries(c for c in planned if c.state in _THERE),
+        lacking=_registries(c for c in planned if c.state not in _THERE),
+        warning=node.warning if isinstance(node, HostsNode) else "",
+        reason="; ".join(refused),
+    )
+
+
+def _command(node: Node) -> str:
+    """What writes the settings where this runtime reads them."""
+    if isinstance(node, RegistriesNode) or node.roots[0] == _USUAL:
+        return _WRITE
+    return f"{_WRITE} --certs-dir {node.roots[0]}"
+
+
+def _registries(changes: Iterable[Change]) -> tuple[str, ...]:
+    found: Sequence[str] = [name for change in changes for name in change.registries]
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,64 @@
+"""What /proc tells of processes, as far as this user may see. Blocking; never raises OSError."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def iter_processes() -> Iterator[Path]:
+    """The directory of each process in /proc."""
+    with suppress(OSError):
+        for path in PROC.iterdir():
+            if path.name.isdigit():
+                yield path
+
+
+def command_line(process: Path) -> list[str]:
+    """The words of its command line; none where that can't be read."""
+    return _texts(process / "cmdline")
+
+
+def environment(process: Path) -> Mapping[str, str] | None:
+    """Its environment at its start; None where this user may not read it."""
+    with suppress(OSError):
+        raw = (process / "environ").read_bytes()
+        pairs = (os.fsdecode(part).partition("=") for part in raw.split(b"\0") if part)
+        return {key: value for key, _, value in pairs}
+    return None
+
+
+def owner(pid: int) -> int | None:
+    with suppress(OSError):
+        return (PROC / str(pid)).stat().st_uid
+    return None
+
+
+def shares_mounts(process: Path) -> bool | None:
+    """Whether it has our mount namespace; None where this user may not see."""
+    with suppress(OSError):
+        return (process / "ns/mnt").readlink() == (PROC / "self/ns/mnt").readlink()
+    return None
+
+
+def _texts(path: Path) -> list[str]:
+    with suppress(OSError):
+        return [os.fsdecode(part) for part in path.read_bytes().split(b"\0") if part]
+    return []
+
+
+def lock_holder(path: Path) -> int | None:
+    """The process that has an flock of this file; it is not tried, only read."""
+    try:
+        found = path.stat()
+        lines = (PROC / "locks").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    for line in lines:
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
+            return int(words[4])
+    return None

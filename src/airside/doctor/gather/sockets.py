@@ -1,0 +1,42 @@
+"""Whether somebody answers at a socket, and who: without a word to containerd. Blocking."""
+
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+
+from airside.doctor.facts import SocketState
+from airside.doctor.gather.bounded import ANSWER_SECONDS
+
+_CREDENTIALS = struct.Struct("3i")
+"""unix(7), SO_PEERCRED: pid, uid, gid of the process that listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """`pid`: the process that listens, 0 where it is not in our PID namespace."""
+
+    state: SocketState
+    reason: str = ""
+    pid: int = 0
+
+
+def knock(path: str) -> Knock:
+    """Connect as this user, and go away again."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a text, as gRPC takes it
+            return Knock("no-socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(path)
+            told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except (FileNotFoundError, NotADirectoryError):
+        return Knock("absent")
+    except PermissionError:
+        return Knock("forbidden")
+    except (TimeoutError, BlockingIOError):
+        return Knock("silent", "its queue of connections is full")
+    except OSError as exc:
+        return Knock("refused", "" if isinstance(exc, ConnectionRefusedError) else str(exc))
+    return Knock("answers", pid=_CREDENTIALS.unpack(told)[0])

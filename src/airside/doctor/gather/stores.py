@@ -1,0 +1,74 @@
+"""The data directory and the watched directories. Blocking; changes nothing."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from airside.config import FORMAT, default_directories
+from airside.doctor.facts import Directory, Store
+from airside.doctor.gather.processes import lock_holder
+from airside.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
+
+_WRITE = os.W_OK | os.X_OK
+_READ = os.R_OK | os.X_OK
+_CHANGING = ("oci/blobs/sha256", "oci/blobs/sha512", "oci/index.json", "catalog.db")
+_IMPORTERS = {
+    Path("/var/lib/rancher/k3s/agent/images"): "K3s",
+    Path("/var/lib/rancher/rke2/agent/images"): "RKE2",
+    Path("/var/lib/k0s/images"): "k0s",
+}
+
+
+def look_at_store(data: Path) -> Store:
+    """`newest_at` is what its files tell; the catalog may tell of something later."""
+    sight = sight_of(data)
+    if sight == "forbidden":
+        return Store(data, exists=True, writable=False, reason="permission denied")
+    exists = sight == "visible"
+    return Store(
+        data,
+        exists=exists,
+        writable=may(nearest(data), _WRITE) and nearest(data).is_dir(),
+        mode=data.stat().st_mode if exists else 0,
+        format=_format(data),
+        newest_format=FORMAT,
+        holder=lock_holder(data / "lock"),
+        volume=volume_of(data),
+        newest_at=_newest(data),
+        label=label_of(data / "oci/blobs"),
+    )
+
+
+def _format(data: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((data / "format").read_text(encoding="ascii"))
+    return None
+
+
+def _newest(data: Path) -> float | None:
+    """When a blob came or went last: that changes its directory."""
+    times = []
+    for name in _CHANGING:
+        with suppress(OSError):
+            times.append((data / name).stat().st_mtime)
+    return max(times, default=None)
+
+
+def look_at_directories(watched: Iterable[Path]) -> tuple[Directory, ...]:
+    return tuple(map(_directory, watched))
+
+
+def _directory(path: Path) -> Directory:
+    sight = sight_of(path)
+    if sight != "visible":
+        return Directory(path, sight, is_default=path == default_directories()[0])
+    return Directory(
+        path,
+        sight,
+        is_directory=path.is_dir(),
+        readable=may(path, _READ),
+        writable=may(path, _WRITE),
+        volume=volume_of(path),
+        importer=_IMPORTERS.get(Path(os.path.realpath(path)), ""),
+    )

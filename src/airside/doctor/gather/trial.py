@@ -1,0 +1,134 @@
+"""One small file given to containerd as a blob, and taken out again: whether adoption works here.
+
+Tried as a publish does it (design 4.17): from the data directory's file system, into a private
+directory beside containerd's blobs, from there under its digest's name, committed without data
+under a lease, deleted. Nothing is left but empty directories that containerd makes too: its own,
+and `blobs/sha256`. Where the doctor is killed in the middle, a file of some 30 bytes stays, and a
+lease that ends by itself.
+"""
+
+import errno
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from airside.containerd.client import Client
+from airside.doctor.facts import Trial
+from airside.errors import AirsideError, ContainerdError
+from airside.oci.digest import Digest, digest_of, is_digest
+
+_LEASE_SECONDS = 60.0
+_TRIES = 3
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+_MOST_NAMES = 5
+
+
+def try_adoption(client: Client, origin: Path, content_root: Path) -> Trial:
+    """`origin`: a directory of the data directory, which is swept when an agent starts."""
+    made = _Attempt(client, origin, content_root)
+    try:
+        return made.run()
+    except OSError as exc:
+        return Trial(error=f"{exc.filename or content_root}: {exc.strerror}")
+    finally:
+        made.tidy()
+
+
+class _Attempt:
+    def __init__(self, client: Client, origin: Path, root: Path) -> None:
+        self.client = client
+        self.name = f"airside-doctor-{uuid.uuid4().hex[:12]}"
+        self.raw = f"{self.name}\n".encode()
+        self.digest: Digest = digest_of(self.raw)
+        self.source = origin / self.name
+        self.private = root / f".{self.name}"
+        self.target = root / "blobs" / self.digest.algorithm / self.digest.hex
+        self.leased = False
+
+    def run(self) -> Trial:
+        """Raises OSError where a directory can't be written; what containerd says is a result."""
+        with self.source.open("xb") as file:
+            file.write(self.raw)
+            os.fchmod(file.fileno(), 0o444)
+        self.private.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.private.mkdir(mode=0o700)
+        placed = self._place()
+        try:
+            reason = self._adopt()
+        except AirsideError as exc:
+            reason = exc.message
+        if reason:
+            return replace(placed, reason=reason)
+        return replace(placed, adopted=True, collected=self._collect())
+
+    def _place(self) -> Trial:
+        """Have the file under its digest's name."""
+        inside, found = self.private / self.digest.hex, Trial("link")
+        try:
+            os.link(self.source, inside)
+        except OSError as exc:
+            if exc.errno not in _NO_LINK:
+                raise
+            found = Trial("copy", exc.strerror or "")
+            inside.write_bytes(self.raw)
+        self.target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        inside.rename(self.target)
+        return found
+
+    def _adopt(self) -> str:
+        """Why containerd does not take it; empty if it does."""
+        self.leased = True
+        self.client.create_lease(self.name, seconds=_LEASE_SECONDS)
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                self.client.adopt_blob(self.name, self.digest, len(self.raw), {}, self.name)
+            except ContainerdError as exc:
+                if exc.context.get("status") != "OUT_OF_RANGE":
+                    raise
+                reason = exc.message
+                self.client.abort_write(self.name)
+                if not self.target.exists():  # a collection came in between
+                    self._place()
+            else:
+                return ""
+        return reason
+
+    def _collect(self) -> bool | None:
+        """Let containerd delete it; gives whether its file went too, None if it does not tell."""
+        try:
+            self.client.delete_lease(self.name, sync=True)
+        except AirsideError:
+            return None
+        self.leased = False
+        return not self.target.exists()
+
+    def tidy(self) -> None:
+        """Leave nothing, whatever happened. What containerd knows it deletes with the lease."""
+        known = False
+        if self.leased:
+            with suppress(AirsideError):
+                self.client.delete_lease(self.name, sync=True)
+            with suppress(AirsideError):
+                known = self.client.blob(self.digest) is not None
+        leftovers = [self.source, self.private / self.digest.hex]
+        for path in leftovers if known else [*leftovers, self.target]:
+            with suppress(OSError):
+                path.unlink()
+        with suppress(OSError):
+            self.private.rmdir()
+
+
+def foreign_names(content_root: Path) -> tuple[str, ...]:
+    """The first names in the blob directories that are no digests. Raises OSError."""
+    found: list[str] = []
+    for algorithm in (content_root / "blobs").iterdir():
+        names = os.listdir(algorithm)  # noqa: PTH208 - only names are wanted
+        found += [
+            f"{algorithm.name}/{name}"
+            for name in names
+            if not is_digest(f"{algorithm.name}:{name}")
+        ]
+    return tuple(sorted(found)[:_MOST_NAMES])

@@ -1,0 +1,121 @@
+"""The agent and its registry. Pure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from airside.clients import reachable
+from airside.doctor.facts import Agent, Facts, Published
+from airside.doctor.finding import Finding
+
+_BAD_STATES = ("rejected", "failed", "unreadable", "partial")
+_LOOPBACK = ("127.", "[::1]", "localhost")
+
+
+def judge_agent(facts: Facts) -> Iterator[Finding]:
+    agent = facts.agent
+    if agent is None:
+        return
+    data = facts.settings.data
+    yield _state(agent, data)
+    if agent.state == "running":
+        yield from _archives(agent, data)
+        yield _registry(agent)
+        for published in agent.published:
+            yield _published(published)
+
+
+def _state(agent: Agent, data: Path) -> Finding:
+    subject = str(data)
+    if agent.state == "running":
+        return Finding("agent", "ok", subject, f"the agent runs, process {agent.pid}")
+    if agent.state == "absent":
+        return Finding(
+            "agent",
+            "note",
+            subject,
+            "no agent runs: nothing is imported or served, and what only it knows was not seen",
+            f"start it: airside run --data {data}",
+        )
+    if agent.state == "forbidden":
+        return Finding(
+            "agent",
+            "note",
+            subject,
+            f"the agent could not be asked: {agent.reason}",
+            "run the doctor as root, or as the user that the agent runs as",
+        )
+    return Finding(
+        "agent",
+        "problem",
+        subject,
+        f"the agent does not answer: {agent.reason}",
+        "look into its log; if it hangs, restart it (nothing is lost)",
+    )
+
+
+def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
+    bad = [f"{agent.archives[s]} {s}" for s in _BAD_STATES if agent.archives.get(s)]
+    total = sum(agent.archives.values())
+    if bad:
+        yield Finding(
+            "archives",
+            "warning",
+            str(data),
+            f"of {total} archives not all are imported whole: {', '.join(bad)}",
+            "airside archives tells the reason of each",
+        )
+    elif total:
+        yield Finding("archives", "ok", str(data), f"{total} archives, none in trouble")
+
+
+def _published(published: Published) -> Finding:
+    identity, socket = "agent.runtime", published.socket
+    if not published.connected:
+        return Finding(
+            identity,
+            "problem",
+            socket,
+            f"the agent does not publish to it: {published.reason or 'it is not connected yet'}",
+            "it tries again by itself; what is found of the socket here says more",
+        )
+    if published.streams_because:
+        return Finding(
+            identity,
+            "warning",
+            socket,
+            f"the agent sends every blob, which takes time: {published.streams_because}",
+            "see what is found of containerd.link and containerd.sharing; then restart the agent",
+        )
+    return Finding(identity, "ok", socket, "the agent publishes to it, by links or copies")
+
+
+def _registry(agent: Agent) -> Finding:
+    if not agent.listen:
+        return Finding(
+            "registry",
+            "note",
+            "",
+            "the agent serves no registry (listen is empty): nothing can be pulled from it",
+            "set listen, for instance to 127.0.0.1:5050, if clients are to pull",
+        )
+    url = f"http://{reachable(agent.listen)}/v2/"
+    if agent.answer != 200:
+        told = f"HTTP status {agent.answer}" if agent.answer else agent.answer_reason
+        return Finding(
+            "registry",
+            "problem",
+            url,
+            f"the registry of the running agent does not answer as one: {told}",
+            "see whether another program has the address, or a firewall forbids it; restart the "
+            "agent",
+        )
+    if not agent.listen.startswith(_LOOPBACK):
+        return Finding(
+            "registry",
+            "note",
+            url,
+            f"the registry answers, to other hosts too ({agent.listen}): it asks for no password "
+            "and has no TLS",
+            "let only hosts that may have all images reach it, or listen on 127.0.0.1",
+        )
+    return Finding("registry", "ok", url, "the registry answers")

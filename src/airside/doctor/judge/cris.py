@@ -1,0 +1,127 @@
+"""CRI behind a containerd: whether kubelet sees images, keeps them, and can start pods. Pure."""
+
+from collections.abc import Iterator
+
+from airside.doctor.facts import Cri, Facts, Runtime
+from airside.doctor.finding import Finding
+
+_KUBERNETES = "k8s.io"
+
+
+def judge_cri(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
+    """Nothing, where CRI is there and could not be asked: that is told by the caller."""
+    if not runtime.has_cri:
+        yield _no_cri(runtime, facts)
+    elif runtime.cri is not None:
+        yield from _cri(runtime, runtime.cri, facts)
+
+
+def _no_cri(runtime: Runtime, facts: Facts) -> Finding:
+    kubernetes = facts.kubelet is not None and facts.kubelet.present
+    return Finding(
+        "containerd.cri",
+        "warning" if kubernetes and runtime.name == "containerd" else "note",
+        runtime.socket,
+        "its CRI plugin is off or not loaded: kubelet and crictl can't use this containerd; ctr "
+        f"and nerdctl see images with --namespace {facts.settings.namespace}",
+        'for Kubernetes, take "cri" out of disabled_plugins in its configuration',
+    )
+
+
+def _cri(runtime: Runtime, cri: Cri, facts: Facts) -> Iterator[Finding]:
+    subject, namespace = runtime.socket, facts.settings.namespace
+    if cri.not_ready:
+        yield Finding(
+            "containerd.cri", "warning", subject, f"CRI says: {cri.not_ready}", "look into its log"
+        )
+    elif namespace != _KUBERNETES:
+        yield Finding(
+            "containerd.cri",
+            "warning",
+            subject,
+            f"images go to the namespace {namespace}, but kubelet and crictl see only "
+            f"{_KUBERNETES}",
+            f"set namespace to {_KUBERNETES}",
+        )
+    else:
+        yield Finding(
+            "containerd.cri", "ok", subject, "CRI is there, kubelet and crictl see images"
+        )
+    yield _discard(runtime, cri, facts)
+    yield _sandbox(runtime, cri, facts)
+
+
+def _discard(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
+    subject = runtime.socket
+    if cri.discard is None:
+        return Finding(
+            "containerd.discard", "note", subject, f"discard_unpacked_layers: {_unknown(cri)}"
+        )
+    if not cri.discard:
+        return Finding(
+            "containerd.discard", "ok", subject, "layers stay after unpacking: they can be shared"
+        )
+    lost = "; the registry can't serve such images from containerd" * (
+        facts.settings.read_through != "false"
+    )
+    return Finding(
+        "containerd.discard",
+        "warning",
+        subject,
+        "discard_unpacked_layers is on: of what kubelet pulls, containerd deletes the layers after "
+        f"unpacking, so that they can't be exported or shared with other nodes{lost}",
+        "set discard_unpacked_layers = false in its configuration, and restart it",
+    )
+
+
+def _unknown(cri: Cri) -> str:
+    if cri.unread:
+        return f"not known, this user may not read {cri.unread}"
+    return "not known: neither containerd nor a configuration file tells"
+
+
+def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
+    identity, subject = "containerd.sandbox", runtime.socket
+    if not cri.sandbox or cri.sandbox_present is None:
+        return Finding(
+            identity,
+            "note",
+            subject,
+            f"the name of the sandbox (pause) image is {_unknown(cri)}"
+            if not cri.sandbox
+            else f"whether the sandbox image {cri.sandbox} is there could not be told",
+            "see that it is among your archives: no pod starts without it",
+        )
+    if not cri.sandbox_present:
+        return _no_sandbox(runtime, cri, facts)
+    if not cri.sandbox_pinned and runtime.is_since(22, 3):
+        return Finding(
+            identity,
+            "warning",
+            subject,
+            f"the sandbox image {cri.sandbox} is there, but not pinned: kubelet's garbage "
+            "collection may take it",
+            "drop an archive that has it: Airside pins what it publishes",
+        )
+    return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} is there")
+
+
+def _no_sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
+    identity, subject = "containerd.sandbox", runtime.socket
+    found = f"the sandbox image {cri.sandbox} is not in containerd: no pod can start from it"
+    if cri.sandbox_held:
+        return Finding(
+            identity,
+            "warning",
+            subject,
+            f"{found}, but Airside has it",
+            "start the agent, which publishes it",
+        )
+    kubernetes = facts.kubelet is not None and facts.kubelet.present
+    return Finding(
+        identity,
+        "problem" if kubernetes else "note",
+        subject,
+        found if kubernetes else f"{found}; no kubelet was seen here",
+        f"drop an archive that has {cri.sandbox} for this node's platform",
+    )

@@ -1,0 +1,112 @@
+"""What sends kubelet to a registry though the image is here, and whether that is ours. Pure."""
+
+from collections.abc import Iterator
+
+from airside.doctor.facts import Facts, Kubelet, Mirror
+from airside.doctor.finding import Finding
+
+_NEVER_ASKS = {"NeverVerify", "NeverVerifyPreloadedImages"}
+_MIRROR = "airside mirror write --all"
+
+
+def judge_kubernetes(facts: Facts) -> Iterator[Finding]:
+    kubelet = facts.kubelet
+    if kubelet is not None and any(runtime.cri for runtime in facts.runtimes):
+        yield from _policies(kubelet)
+        yield _always(kubelet)
+    if facts.runtimes:
+        for mirror in facts.mirrors:
+            yield _mirror(mirror)
+
+
+def _policies(kubelet: Kubelet) -> Iterator[Finding]:
+    identity = "kubelet.credentials"
+    asking = {f: p for f, p in kubelet.policies.items() if p not in _NEVER_ASKS}
+    for file, policy in asking.items():
+        yield Finding(
+            identity,
+            "warning",
+            file,
+            f"imagePullCredentialsVerificationPolicy is {policy}: kubelet asks the registry for "
+            "images that are on the node already",
+            "set it to NeverVerifyPreloadedImages, its default, or let containerd ask Airside "
+            f"first ({_MIRROR})",
+        )
+    if asking:
+        return
+    if kubelet.unread:
+        yield Finding(
+            identity,
+            "note",
+            kubelet.unread[0],
+            "this user may not read kubelet's configuration: whether it asks the registry for "
+            "images that are on the node already was not seen",
+            "run the doctor as root",
+        )
+    elif kubelet.present:
+        told = "as it is set" if kubelet.policies else "by default"
+        yield Finding(
+            identity, "ok", "", f"kubelet takes images that are on the node as they are, {told}"
+        )
+    else:
+        yield Finding(identity, "note", "", "no kubelet's configuration was found on this host")
+
+
+def _always(kubelet: Kubelet) -> Finding:
+    identity = "kubelet.always-pull"
+    if kubelet.always_pull:
+        return Finding(
+            identity,
+            "warning",
+            kubelet.always_pull[0],
+            "the admission plug-in AlwaysPullImages is on: every pod asks the registry for its "
+            "images, which fails without one",
+            f"take it out, or let containerd ask Airside first ({_MIRROR})",
+        )
+    if kubelet.has_api_server:
+        return Finding(identity, "ok", "", "the admission plug-in AlwaysPullImages is off")
+    return Finding(
+        identity,
+        "note",
+        "",
+        "whether AlwaysPullImages is on can't be seen here: it is a setting of the API server",
+        "look for it in --enable-admission-plugins there; and pods with imagePullPolicy Always ask "
+        f"the registry anyway: {_MIRROR}",
+    )
+
+
+def _mirror(mirror: Mirror) -> Finding:
+    identity, subject = "containerd.mirror", mirror.subject
+    if mirror.reason:
+        return Finding(
+            identity,
+            "note",
+            subject,
+            f"its mirror settings could not be read: {mirror.reason}",
+            "run the doctor as root",
+        )
+    if mirror.warning and mirror.asked:
+        return Finding(
+            identity,
+            "warning",
+            subject,
+            "its mirror settings name Airside, but it does not read them",
+            mirror.warning,
+        )
+    if mirror.lacking or not mirror.asked:
+        return Finding(
+            identity,
+            "note" if mirror.asked else "warning",
+            subject,
+            f"it does not ask {mirror.url} first for {_names(mirror.lacking)}: a pull (pull "
+            "policy Always) goes to the registry itself, which is not there without a network",
+            "; ".join(filter(None, (mirror.command, mirror.warning))),
+        )
+    return Finding(
+        identity, "ok", subject, f"it asks {mirror.url} first for {_names(mirror.asked)}"
+    )
+
+
+def _names(registries: tuple[str, ...]) -> str:
+    others = "all others" if len(registries) > 1 else "any registry"
+    return ", ".join(others if name in {"_default", "*"} else name for name in registries)

@@ -1,0 +1,194 @@
+"""What each containerd is, and whether images published to it will run. Pure."""
+
+from collections.abc import Iterator
+
+from airside.clients import reachable
+from airside.doctor.facts import Agent, Facts, Runtime
+from airside.doctor.finding import Finding
+from airside.doctor.judge.cris import judge_cri
+
+_OLDEST = (1, 6)
+
+
+def judge_runtimes(facts: Facts) -> Iterator[Finding]:
+    if not facts.runtimes:
+        off = set(facts.settings.runtime) <= {"none"}
+        why = "the setting runtime is none" if off else "no containerd was found on this host"
+        yield _none(facts, why)
+    for runtime in facts.runtimes:
+        yield _socket(runtime, facts)
+        if runtime.state == "answers":
+            yield from _answering(runtime, facts)
+
+
+def _none(facts: Facts, why: str) -> Finding:
+    """Not a fault: the registry serves every OCI client."""
+    listen = facts.agent.listen if facts.agent is not None else ""
+    address = reachable(listen or facts.settings.listen)
+    if not address:
+        return Finding(
+            "containerd",
+            "warning",
+            "",
+            f"{why}, and listen is empty: images go nowhere",
+            "set listen or runtime",
+        )
+    return Finding(
+        "containerd",
+        "note",
+        "",
+        f"{why}: images are served by the registry only",
+        f"pull them from {address}, as docker pull {address}/NAME, podman pull --tls-verify=false "
+        f"{address}/NAME, skopeo copy --src-tls-verify=false docker://{address}/NAME …; airside "
+        "explain NAME has the commands for every client",
+    )
+
+
+# the socket
+
+
+def _socket(runtime: Runtime, facts: Facts) -> Finding:
+    subject = runtime.socket
+    if runtime.state == "answers":
+        found = f"containerd {runtime.version} answers ({runtime.name})"
+        return Finding("containerd.socket", "ok", subject, found)
+    if runtime.state == "forbidden":
+        return _forbidden(runtime, facts.agent)
+    found, advice = _SILENT[runtime.state]
+    reason = f": {runtime.reason}" if runtime.reason else ""
+    return Finding("containerd.socket", "problem", subject, f"{found}{reason}", advice)
+
+
+_SILENT = {
+    "absent": (
+        "it is not there",
+        "start containerd, or give the right socket with --runtime (auto finds the usual ones)",
+    ),
+    "refused": (
+        "nothing listens: containerd does not run",
+        "start containerd, and look into its log (journalctl -u containerd, -u k3s, …)",
+    ),
+    "silent": (
+        "it takes connections and does not answer",
+        "containerd hangs: look into its log, and restart it (containers run on)",
+    ),
+    "no-socket": ("it is no socket", "give containerd's socket with --runtime"),
+    "not-containerd": (
+        "what answers is not a containerd that we understand",
+        "give containerd's socket with --runtime: not Docker's (docker.sock), not CRI-O's",
+    ),
+}
+
+
+def _forbidden(runtime: Runtime, agent: Agent | None) -> Finding:
+    """A fault where the agent runs, or would run, as this user."""
+    found = "this user may not connect to it, so that no more was seen of it"
+    advice = "run the doctor as root"
+    other = agent is not None and agent.state in {"running", "forbidden"}
+    if other:
+        return Finding("containerd.socket", "note", runtime.socket, found, advice)
+    return Finding(
+        "containerd.socket",
+        "problem" if runtime.named else "warning",
+        runtime.socket,
+        f"{found}, and an agent of this user could not publish to it",
+        "run the agent and the doctor as root; or set runtime to none and let clients pull",
+    )
+
+
+# what it is
+
+
+def _answering(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
+    yield _version(runtime)
+    if runtime.reason:
+        yield Finding(
+            "containerd.seen",
+            "warning",
+            runtime.socket,
+            f"not all of it could be looked at: {runtime.reason}",
+            "run the doctor again; if it stays so, look into containerd's log",
+        )
+    yield from judge_cri(runtime, facts)
+    yield _snapshotter(runtime, facts)
+    if runtime.gunzip is not None:
+        yield _gunzip(runtime)
+
+
+def _version(runtime: Runtime) -> Finding:
+    numbers, version = runtime.numbers, runtime.version
+    if numbers < _OLDEST:
+        return Finding(
+            "containerd.version",
+            "warning",
+            runtime.socket,
+            f"containerd {version} is older than the oldest that is tried, 1.6",
+            "upgrade it",
+        )
+    if not runtime.is_since(22, 3):
+        return Finding(
+            "containerd.version",
+            "warning",
+            runtime.socket,
+            f"the CRI of containerd {version} does not know pins: kubelet may collect images that "
+            "Airside pins; they come back with the next pass",
+            "upgrade to 1.6.22, 1.7.3 or later",
+        )
+    if not runtime.is_since(25, 10):
+        return Finding(
+            "containerd.version",
+            "note",
+            runtime.socket,
+            f"the CRI of containerd {version} sees a pin that changes later only when it starts",
+            "upgrade to 1.6.25, 1.7.10 or later",
+        )
+    return Finding("containerd.version", "ok", runtime.socket, f"{version} knows pins")
+
+
+def _snapshotter(runtime: Runtime, facts: Facts) -> Finding:
+    identity, subject, name = "containerd.snapshotter", runtime.socket, runtime.snapshotter
+    if runtime.snapshotter_error:
+        chosen = facts.settings.snapshotter == name
+        return Finding(
+            identity,
+            "problem",
+            subject,
+            f"the snapshotter {name} can't be used: {runtime.snapshotter_error}",
+            "correct the setting snapshotter, or leave it empty"
+            if chosen
+            else "look into containerd's log for it",
+        )
+    if not runtime.unpacks_here:
+        return Finding(
+            identity,
+            "note",
+            subject,
+            f"the snapshotter {name} fetches layers when they are read: images are not unpacked "
+            "at import, whatever the setting unpack says",
+        )
+    when = "at import" if facts.settings.unpack != "never" else "by the first container"
+    return Finding(identity, "ok", subject, f"{name}: images are unpacked {when}")
+
+
+def _gunzip(runtime: Runtime) -> Finding:
+    gunzip = runtime.gunzip
+    assert gunzip is not None
+    if gunzip.program:
+        return Finding(
+            "containerd.gunzip",
+            "ok",
+            runtime.socket,
+            f"gzip layers are decompressed by {gunzip.program}, if it was there when containerd "
+            "started; unpacking fails if it is removed",
+        )
+    return Finding(
+        "containerd.gunzip",
+        "note",
+        runtime.socket,
+        "gzip layers are decompressed by containerd itself, which is slower",
+        f"install {' or '.join(gunzip.wanted)} (Debian: {_PACKAGES[gunzip.wanted[0]]}) on its PATH "
+        "and restart containerd, or drop images with zstd layers",
+    )
+
+
+_PACKAGES = {"unpigz": "pigz", "igzip": "isal"}

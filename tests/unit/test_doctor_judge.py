@@ -1,0 +1,515 @@
+"""Every judgement of the doctor, both ways: what is well, and what is not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from airside.config import Settings, WatchedDirectory
+from airside.doctor.facts import (
+    Agent,
+    Cri,
+    Directory,
+    Facts,
+    Gunzip,
+    Host,
+    Inotify,
+    Kubelet,
+    Mirror,
+    Published,
+    Runtime,
+    Store,
+    Trial,
+    Unseen,
+    Volume,
+)
+from airside.doctor.finding import SEVERITIES, Finding, is_healthy
+from airside.doctor.judge import judge
+
+DATA = Path("/data")
+IMAGES = Path("/images")
+SOCKET = "/run/containerd/containerd.sock"
+PAUSE = "registry.k8s.io/pause:3.8"
+GB = 10**9
+NOW = 1_800_000_000.0
+URL = "http://127.0.0.1:5050"
+
+DISK = Volume(
+    "ext4", "/", total_bytes=100 * GB, free_bytes=50 * GB, inodes=10**6, free_inodes=10**6
+)
+OTHER_DISK = replace(DISK, point="/var")
+CRI = Cri(discard=False, sandbox=PAUSE, sandbox_present=True, sandbox_pinned=True)
+RUNTIME = Runtime(
+    SOCKET,
+    "containerd",
+    named=False,
+    state="answers",
+    version="1.7.24",
+    numbers=(1, 7, 24),
+    policy="shared",
+    content_root="/var/lib/containerd/io.containerd.content.v1.content",
+    snapshotter="overlayfs",
+    has_cri=True,
+    cri=CRI,
+    gunzip=Gunzip("/usr/bin/unpigz", ("unpigz",)),
+    trial=Trial("link", adopted=True, collected=True),
+    volume=OTHER_DISK,
+)
+AGENT = Agent("running", pid=7, uid=0, listen="127.0.0.1:5050", answer=200)
+STORE = Store(DATA, exists=True, writable=True, format=1, newest_format=1, volume=DISK)
+DIRECTORY = Directory(IMAGES, "visible", is_directory=True, readable=True, writable=True)
+HOST = Host(
+    uid=0,
+    now=NOW,
+    synchronized=True,
+    inotify=Inotify(0, 1000, 100, 10, 2),
+    open_files=65536,
+    open_files_of="the agent",
+    has_overlay=True,
+)
+KUBELET = Kubelet(present=True, read=("/var/lib/kubelet/config.yaml",), has_api_server=True)
+MIRROR = Mirror(SOCKET, URL, "airside mirror write --all", asked=("_default",))
+WELL = Facts(
+    settings=Settings(data=DATA, images=(WatchedDirectory(IMAGES),)),
+    agent=AGENT,
+    store=STORE,
+    host=HOST,
+    kubelet=KUBELET,
+    directories=(DIRECTORY,),
+    runtimes=(RUNTIME,),
+    mirrors=(MIRROR,),
+)
+
+
+def found(facts: Facts, identity: str) -> Finding:
+    """The one finding of this id."""
+    [finding] = [f for f in judge(facts) if f.id == identity]
+    return finding
+
+
+def runtime(**changes: object) -> Facts:
+    return replace(WELL, runtimes=(replace(RUNTIME, **changes),))
+
+
+def cri(**changes: object) -> Facts:
+    return runtime(cri=replace(CRI, **changes))
+
+
+def host(**changes: object) -> Facts:
+    return replace(WELL, host=replace(HOST, **changes))
+
+
+def store(**changes: object) -> Facts:
+    return replace(WELL, store=replace(STORE, **changes))
+
+
+def disk(**changes: object) -> Facts:
+    return store(volume=replace(DISK, **changes))
+
+
+def agent(**changes: object) -> Facts:
+    return replace(WELL, agent=replace(AGENT, **changes))
+
+
+def directory(**changes: object) -> Facts:
+    return replace(WELL, directories=(replace(DIRECTORY, **changes),))
+
+
+def kubelet(**changes: object) -> Facts:
+    return replace(WELL, kubelet=replace(KUBELET, **changes))
+
+
+def mirror(**changes: object) -> Facts:
+    return replace(WELL, mirrors=(replace(MIRROR, **changes),))
+
+
+def settings(**changes: object) -> Facts:
+    return replace(WELL, settings=replace(WELL.settings, **changes))
+
+
+def labels(ours: str, its: str, mode: str = "enforcing") -> Facts:
+    facts = host(selinux=mode)
+    label = "system_u:object_r:{}:s0".format
+    return replace(
+        facts,
+        store=replace(STORE, label=label(ours)),
+        runtimes=(replace(RUNTIME, label=label(its)),),
+    )
+
+
+def without_agent(facts: Facts, state: str = "absent") -> Facts:
+    return replace(facts, agent=Agent(state))
+
+
+def test_a_host_that_is_well_has_only_ok_findings():
+    findings = judge(WELL)
+    assert {f.severity for f in findings} == {"ok"}
+    assert not any(f.advice for f in findings)
+    assert {
+        *("agent", "registry", "data.directory", "data.file-system", "data.space", "data.inodes"),
+        *("images.directory", "containerd.socket", "containerd.version", "containerd.cri"),
+        *("containerd.discard", "containerd.sandbox", "containerd.snapshotter"),
+        *("containerd.gunzip", "containerd.sharing", "containerd.link", "containerd.collection"),
+        *("containerd.space", "containerd.inodes", "containerd.mirror", "kubelet.credentials"),
+        *("kubelet.always-pull", "host.clock", "host.inotify-watches", "host.inotify-instances"),
+        *("host.open-files", "host.selinux", "host.overlayfs"),
+    } == {f.id for f in findings}
+
+
+CASES = [
+    # the agent and its registry
+    (without_agent(WELL), "agent", "note", "airside run --data /data"),
+    (without_agent(WELL, "forbidden"), "agent", "note", "as root"),
+    (without_agent(WELL, "silent"), "agent", "problem", "restart"),
+    (agent(archives={"imported": 2, "rejected": 1}), "archives", "warning", "airside archives"),
+    (agent(archives={"imported": 2}), "archives", "ok", ""),
+    (agent(listen=""), "registry", "note", "listen"),
+    (agent(answer=None, answer_reason="refused"), "registry", "problem", "address"),
+    (agent(answer=404), "registry", "problem", "address"),
+    (agent(listen="0.0.0.0:5050"), "registry", "note", "127.0.0.1"),
+    (agent(published=(Published(SOCKET, connected=True),)), "agent.runtime", "ok", ""),
+    (
+        agent(published=(Published(SOCKET, connected=False, reason="refused"),)),
+        "agent.runtime",
+        "problem",
+        "by itself",
+    ),
+    (
+        agent(published=(Published(SOCKET, connected=True, streams_because="isolated"),)),
+        "agent.runtime",
+        "warning",
+        "containerd.link",
+    ),
+    # the data directory
+    (store(writable=False), "data.directory", "note", ""),
+    (without_agent(store(writable=False)), "data.directory", "problem", "--data"),
+    (
+        without_agent(store(writable=False, exists=False)),
+        "data.directory",
+        "problem",
+        "--data",
+    ),
+    (store(reason="permission denied"), "data.directory", "note", "as root"),
+    (store(format=9), "data.directory", "problem", "newer"),
+    (store(mode=0o777), "data.directory", "warning", "chmod o-w /data"),
+    (without_agent(store(exists=False)), "data.directory", "note", ""),
+    (without_agent(store(holder=9)), "data.lock", "warning", "process 9"),
+    (disk(is_read_only=True), "data.file-system", "problem", "writable"),
+    (disk(kind="nfs4", is_remote=True), "data.file-system", "problem", "local disk"),
+    (disk(kind="tmpfs"), "data.file-system", "warning", "disk"),
+    (disk(kind="overlay"), "data.file-system", "warning", "mount"),
+    (disk(free_bytes=10**8), "data.space", "problem", "airside gc"),
+    (disk(free_bytes=9 * GB), "data.space", "warning", "airside gc"),
+    (disk(free_inodes=100), "data.inodes", "problem", "delete"),
+    (disk(free_inodes=50_000), "data.inodes", "warning", "delete"),
+    # watched directories
+    (directory(sight="absent"), "images.directory", "warning", "mkdir -p /images"),
+    (
+        without_agent(directory(sight="absent", is_default=True)),
+        "images.directory",
+        "note",
+        "the agent makes it",
+    ),
+    (directory(is_directory=False), "images.directory", "problem", "directory"),
+    (directory(readable=False), "images.directory", "note", ""),
+    (directory(sight="forbidden"), "images.directory", "note", ""),
+    (without_agent(directory(readable=False)), "images.directory", "problem", "readable"),
+    (directory(writable=False), "images.writable", "note", "chgrp"),
+    (directory(importer="K3s"), "images.shared", "warning", "of your own"),
+    (
+        directory(volume=replace(DISK, kind="nfs4", is_remote=True)),
+        "images.directory",
+        "note",
+        "local disk",
+    ),
+    (directory(volume=replace(DISK, kind="overlay")), "images.directory", "note", ""),
+    (agent(modes={"/images": ("polling", "no watch left")}), "images.directory", "note", ""),
+    (agent(modes={"/images": ("absent", "gone")}), "images.directory", "warning", "looks again"),
+    (
+        replace(directory(volume=replace(DISK, kind="nfs4", is_remote=True)), agent=None),
+        "images.directory",
+        "note",
+        "local disk",
+    ),
+    # containerd's socket
+    (
+        replace(settings(runtime=("none",)), runtimes=()),
+        "containerd",
+        "note",
+        "docker pull 127.0.0.1:5050/NAME",
+    ),
+    (replace(WELL, runtimes=()), "containerd", "note", "airside explain"),
+    (
+        without_agent(replace(settings(listen=""), runtimes=())),
+        "containerd",
+        "warning",
+        "set listen",
+    ),
+    (runtime(state="absent", named=True), "containerd.socket", "problem", "--runtime"),
+    (runtime(state="refused"), "containerd.socket", "problem", "start containerd"),
+    (runtime(state="silent"), "containerd.socket", "problem", "restart it"),
+    (runtime(state="no-socket"), "containerd.socket", "problem", "--runtime"),
+    (runtime(state="not-containerd"), "containerd.socket", "problem", "docker.sock"),
+    (runtime(state="forbidden"), "containerd.socket", "note", "as root"),
+    (without_agent(runtime(state="forbidden")), "containerd.socket", "warning", "as root"),
+    (
+        without_agent(runtime(state="forbidden", named=True)),
+        "containerd.socket",
+        "problem",
+        "as root",
+    ),
+    # what it is
+    (runtime(reason="CRI: too slow"), "containerd.seen", "warning", "again"),
+    (runtime(numbers=(1, 5, 9)), "containerd.version", "warning", "upgrade"),
+    (runtime(numbers=(1, 6, 21)), "containerd.version", "warning", "1.6.22"),
+    (runtime(numbers=(1, 7, 2)), "containerd.version", "warning", "1.7.3"),
+    (runtime(numbers=(1, 6, 24)), "containerd.version", "note", "1.6.25"),
+    (runtime(numbers=(1, 7, 9)), "containerd.version", "note", "1.7.10"),
+    (runtime(numbers=(1, 6, 25)), "containerd.version", "ok", ""),
+    (runtime(numbers=(1, 7, 10)), "containerd.version", "ok", ""),
+    (runtime(numbers=(2, 1, 9)), "containerd.version", "ok", ""),
+    (runtime(has_cri=False, cri=None), "containerd.cri", "warning", "disabled_plugins"),
+    (
+        replace(runtime(has_cri=False, cri=None), kubelet=Kubelet()),
+        "containerd.cri",
+        "note",
+        "disabled_plugins",
+    ),
+    (cri(not_ready="RuntimeReady is false: x"), "containerd.cri", "warning", "log"),
+    (settings(namespace="default"), "containerd.cri", "warning", "k8s.io"),
+    (cri(discard=True), "containerd.discard", "warning", "= false"),
+    (cri(discard=None), "containerd.discard", "note", ""),
+    (cri(sandbox_present=False), "containerd.sandbox", "problem", PAUSE),
+    (
+        replace(cri(sandbox_present=False), kubelet=Kubelet()),
+        "containerd.sandbox",
+        "note",
+        PAUSE,
+    ),
+    (
+        cri(sandbox_present=False, sandbox_held=True),
+        "containerd.sandbox",
+        "warning",
+        "start the agent",
+    ),
+    (cri(sandbox_pinned=False), "containerd.sandbox", "warning", "drop"),
+    (
+        runtime(numbers=(1, 6, 20), cri=replace(CRI, sandbox_pinned=False)),
+        "containerd.sandbox",
+        "ok",
+        "",
+    ),
+    (cri(sandbox=""), "containerd.sandbox", "note", "archives"),
+    (cri(sandbox_present=None), "containerd.sandbox", "note", "archives"),
+    (runtime(snapshotter_error="skipped"), "containerd.snapshotter", "problem", "log"),
+    (
+        replace(
+            runtime(snapshotter="zfs", snapshotter_error="no such plugin"),
+            settings=replace(WELL.settings, snapshotter="zfs"),
+        ),
+        "containerd.snapshotter",
+        "problem",
+        "setting snapshotter",
+    ),
+    (
+        runtime(snapshotter="stargz", unpacks_here=False),
+        "containerd.snapshotter",
+        "note",
+        "",
+    ),
+    (runtime(gunzip=Gunzip("", ("igzip", "unpigz"))), "containerd.gunzip", "note", "isal"),
+    (runtime(gunzip=Gunzip("", ("unpigz",))), "containerd.gunzip", "note", "pigz"),
+    # adoption
+    (runtime(policy="isolated"), "containerd.sharing", "warning", '"shared"'),
+    (runtime(root_sight="forbidden", trial=None), "containerd.link", "note", "as root"),
+    (runtime(root_sight="absent", trial=None), "containerd.link", "warning", "same path"),
+    (runtime(trial=None), "containerd.link", "note", "after the agent"),
+    (runtime(trial=Trial(error="/x: Read-only")), "containerd.link", "problem", "read-only"),
+    (
+        runtime(trial=Trial("link", reason="offset 0")),
+        "containerd.link",
+        "warning",
+        "own directory",
+    ),
+    (
+        runtime(policy="isolated", trial=Trial("link", reason="offset 0")),
+        "containerd.link",
+        "note",
+        "",
+    ),
+    (
+        runtime(trial=Trial("copy", "Invalid cross-device link", adopted=True)),
+        "containerd.link",
+        "warning",
+        "--data /var/lib/airside",
+    ),
+    (
+        runtime(foreign_names=("sha256/.tmp-1",)),
+        "containerd.collection",
+        "problem",
+        "remove them",
+    ),
+    (
+        runtime(trial=Trial("link", adopted=True, collected=False)),
+        "containerd.collection",
+        "warning",
+        "garbage collection failed",
+    ),
+    (
+        runtime(volume=replace(OTHER_DISK, free_bytes=14 * GB)),
+        "containerd.space",
+        "warning",
+        "free space",
+    ),
+    (
+        runtime(volume=replace(OTHER_DISK, free_inodes=1)),
+        "containerd.inodes",
+        "problem",
+        "delete",
+    ),
+    (labels("var_t", "var_t"), "containerd.selinux", "ok", ""),
+    (labels("default_t", "container_var_lib_t"), "containerd.selinux", "warning", "semanage"),
+    (
+        labels("default_t", "container_var_lib_t", "permissive"),
+        "containerd.selinux",
+        "note",
+        "restorecon",
+    ),
+    # kubelet and mirrors
+    (
+        kubelet(policies={"/k.yaml": "AlwaysVerify"}),
+        "kubelet.credentials",
+        "warning",
+        "airside mirror",
+    ),
+    (
+        kubelet(policies={"/k.yaml": "NeverVerifyAllowlistedImages"}),
+        "kubelet.credentials",
+        "warning",
+        "airside mirror",
+    ),
+    (kubelet(policies={"/k.yaml": "NeverVerify"}), "kubelet.credentials", "ok", ""),
+    (kubelet(unread=("/k.yaml",)), "kubelet.credentials", "note", "as root"),
+    (replace(WELL, kubelet=Kubelet()), "kubelet.credentials", "note", ""),
+    (kubelet(always_pull=("/a.yaml",)), "kubelet.always-pull", "warning", "airside mirror"),
+    (kubelet(has_api_server=False), "kubelet.always-pull", "note", "admission-plugins"),
+    (mirror(asked=(), lacking=("_default",)), "containerd.mirror", "warning", "airside mirror"),
+    (
+        mirror(asked=("docker.io",), lacking=("_default",)),
+        "containerd.mirror",
+        "note",
+        "airside mirror",
+    ),
+    (mirror(warning="no config_path"), "containerd.mirror", "warning", "no config_path"),
+    (mirror(reason="permission denied"), "containerd.mirror", "note", "as root"),
+    # the host
+    (host(uid=1000), "doctor.user", "note", "root"),
+    (host(now=0.0), "host.clock", "problem", "set the clock"),
+    (host(now=1e12), "host.clock", "problem", "set the clock"),
+    (store(newest_at=NOW + 3600), "host.clock", "warning", "set the clock"),
+    (store(newest_at=NOW + 1), "host.clock", "ok", ""),
+    (host(synchronized=False), "host.clock", "note", "NTP"),
+    (host(synchronized=None), "host.clock", "ok", ""),
+    (
+        host(inotify=Inotify(0, 1000, 100, 800, 2)),
+        "host.inotify-watches",
+        "warning",
+        "fs.inotify.max_user_watches=4000",
+    ),
+    (
+        host(inotify=Inotify(0, 1000, 100, 8, 100)),
+        "host.inotify-instances",
+        "warning",
+        "fs.inotify.max_user_instances",
+    ),
+    (host(open_files=256), "host.open-files", "warning", "LimitNOFILE"),
+    (host(has_overlay=False), "host.overlayfs", "warning", "modprobe"),
+    (
+        replace(WELL, unseen=(Unseen("the host", "it takes too long"),)),
+        "doctor.unseen",
+        "warning",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("facts", "identity", "severity", "advice"),
+    CASES,
+    ids=[
+        f"{number}-{identity}-{severity}" for number, (_, identity, severity, _) in enumerate(CASES)
+    ],
+)
+def test_each_trouble_is_told_with_what_to_do(facts, identity, severity, advice):
+    finding = found(facts, identity)
+    assert finding.severity == severity
+    assert advice in finding.advice
+    assert bool(finding.advice) >= bool(advice)
+    assert finding.found
+
+
+@pytest.mark.parametrize(
+    ("facts", "identity"),
+    [
+        (agent(archives={}), "archives"),
+        (store(holder=7), "data.lock"),
+        (disk(inodes=0, free_inodes=0), "data.inodes"),
+        (runtime(cri=None, reason="CRI: too slow"), "containerd.sandbox"),
+        (runtime(gunzip=None), "containerd.gunzip"),
+        (runtime(trial=Trial("link", adopted=True)), "containerd.collection"),
+        (runtime(volume=DISK), "containerd.space"),
+        (runtime(volume=None), "containerd.space"),
+        (store(volume=None), "data.space"),
+        (replace(labels("a_t", "b_t"), store=STORE), "containerd.selinux"),
+        (runtime(state="silent"), "containerd.link"),
+        (runtime(label="a:b:c"), "containerd.selinux"),
+        (host(inotify=None), "host.inotify-watches"),
+        (host(open_files=None), "host.open-files"),
+        (host(has_overlay=None), "host.overlayfs"),
+        (runtime(snapshotter="native"), "host.overlayfs"),
+        (replace(WELL, runtimes=()), "containerd.mirror"),
+        (replace(WELL, runtimes=()), "host.selinux"),
+        (runtime(has_cri=False, cri=None), "kubelet.credentials"),
+    ],
+)
+def test_nothing_is_told_of_what_is_not_known_or_does_not_matter(facts, identity):
+    assert identity not in {f.id for f in judge(facts)}
+
+
+def test_parts_that_could_not_be_looked_at_are_left_out():
+    nothing = Facts(WELL.settings, None, None, None, None, unseen=(Unseen("all", "too long"),))
+    assert [(f.id, f.severity) for f in judge(nothing)] == [
+        ("doctor.unseen", "warning"),
+        ("containerd", "note"),
+    ]
+
+
+def test_the_unreadable_file_is_named():
+    assert (
+        "/etc/containerd/config.toml"
+        in found(
+            cri(discard=None, unread="/etc/containerd/config.toml"), "containerd.discard"
+        ).found
+    )
+    assert "/etc/x" in found(cri(sandbox="", unread="/etc/x"), "containerd.sandbox").found
+
+
+def test_unpacking_is_told_as_the_settings_have_it():
+    assert "at import" in found(WELL, "containerd.snapshotter").found
+    never = found(settings(unpack="never"), "containerd.snapshotter")
+    assert "first container" in never.found
+
+
+def test_the_worst_comes_first():
+    facts = replace(cri(discard=True), host=replace(HOST, now=0.0, synchronized=False))
+    ranks = [SEVERITIES.index(f.severity) for f in judge(facts)]
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) > 2
+
+
+def test_only_problems_are_unhealthy_and_warnings_where_strict():
+    note, warning, problem = (Finding("x", s, "", "y") for s in ("note", "warning", "problem"))
+    assert is_healthy([note, warning], strict=False)
+    assert is_healthy([note], strict=True)
+    assert not is_healthy([note, warning], strict=True)
+    assert not is_healthy([problem], strict=False)
