@@ -1,6 +1,6 @@
 """What every `airside.content.RuntimeContent` finds: of memory, and of containerd's calls.
 
-containerd's own answers to these calls are in `tests/system/test_read_through.py`.
+containerd's own answers to these calls are in `tests/system/test_containerd_read_through.py`.
 """
 
 import json

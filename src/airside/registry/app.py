@@ -201,14 +201,15 @@ class _Registry:
         intent = parse_request(request.method, target)
         if not isinstance(intent, GetManifest):
             return absent
-        connection = _connection(request)
-        return await self._read(lambda: self._through().manifest(intent, connection, absent))
+        through, connection = self._through(), _connection(request)
+        return await self._read(through.manifest, intent, connection, absent)
 
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, _conditions(request)
+        through = self._through()
 
         def read() -> Answer | tuple[Part, BinaryIO | None]:
-            size, open_blob = self._find_blob(intent)
+            size, open_blob = self._find_blob(intent, through)
             if isinstance(size, Answer):
                 return size
             planned = plan_blob(method, intent.digest, size, conditions)
@@ -223,11 +224,13 @@ class _Registry:
         part, file = found
         return _BlobResponse(part, file, self._reads, self._transfers)
 
-    def _find_blob(self, intent: GetBlob) -> tuple[int | Answer, Callable[[], BinaryIO]]:
+    def _find_blob(
+        self, intent: GetBlob, through: Through
+    ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
         """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
         size = find_blob(self._view, self._store.stat, intent, self._default_registry)
         if isinstance(size, Answer):
-            found = self._through().blob(intent)
+            found = through.blob(intent)
             if found is not None:
                 return found.size_bytes, found.open
         return size, lambda: self._store.open(intent.digest)
