@@ -210,6 +210,9 @@ class Bench:
     def catalog(self) -> None:
         CatalogBench(self.base, self.say).run()
 
+    def catalog_peer(self) -> None:
+        CatalogBench(self.base, self.say).peer()
+
     def pulls(self) -> None:
         """One big blob and many manifests, against docker-registry with the same content."""
         archive = self.base / "pull.tar"
@@ -272,7 +275,9 @@ def main() -> None:
     parser.add_argument("--size-mb", type=int, default=750)
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument(
-        "parts", nargs="*", default=["imports", "pulls", "restart", "catalog", "idle", "memory"]
+        "parts",
+        nargs="*",
+        default=["imports", "pulls", "restart", "catalog", "catalog_peer", "idle", "memory"],
     )
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="airside-bench-", dir="/var/tmp"))
