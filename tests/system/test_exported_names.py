@@ -7,7 +7,7 @@ import pytest
 
 from airside.oci.digest import Digest
 from support.agent import Agent
-from support.containerd import Ctr, containerd
+from support.containerd import Containerd
 from support.images import oci_archive, random_index
 
 pytestmark = [
@@ -24,11 +24,6 @@ def _names(digest: Digest, image_id: Digest) -> list[str]:
     return [f"{APP}:1", f"{APP}@{digest}", f"{APP}:1@{digest}", str(image_id)]
 
 
-def _done(ctr: Ctr, *words: object) -> None:
-    done = ctr("images", *words)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("which", [None, 1, 2, 3], ids=["all", "digest", "tag and digest", "ID"])
 def test_an_image_is_read_by_each_name_that_kubelet_has(tmp_path: Path, which: int | None) -> None:
     images = tmp_path / "images"
@@ -37,15 +32,13 @@ def test_an_image_is_read_by_each_name_that_kubelet_has(tmp_path: Path, which: i
     digest, image_id = index.index.digest, index.images[0].config.digest
     names = _names(digest, image_id)
     oci_archive(tmp_path / "made.tar", {names[0]: index})
-    with containerd() as ctr:
-        help_text = ctr("images", "import", "--help").stdout
-        local = ["--local"] if "--local" in help_text else []
-        words = ["--all-platforms", "--no-unpack", *local, tmp_path / "made.tar"]
-        _done(ctr, "import", *words)
+    with Containerd() as made:
+        words = ["--all-platforms", "--no-unpack", *made.local, tmp_path / "made.tar"]
+        made.did("images", "import", *words)
         for name in names[1:]:
-            _done(ctr, "tag", names[0], name)
+            made.did("images", "tag", names[0], name)
         wanted = names if which is None else [names[which]]
-        _done(ctr, "export", "--all-platforms", tmp_path / "exported.tar", *wanted)
+        made.did("images", "export", "--all-platforms", tmp_path / "exported.tar", *wanted)
     with Agent(images, tmp_path / "data") as agent:
         path = (tmp_path / "exported.tar").rename(images / "exported.tar")
         agent.wait_imported(path)

@@ -3,7 +3,6 @@
 `ctr images pull --hosts-dir` reads the files with the code that reads those of CRI's `config_path`.
 """
 
-import os
 import subprocess
 import sys
 import threading
@@ -14,33 +13,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from airside.archive.sample import write_sample
-from support import debian
 from support.agent import Agent
-from support.containerd import containerd
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.needs("containerd", "ctr"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root"),
-]
+pytestmark = pytest.mark.system
 
 NAME = "docker.io/airside/hello:1"
 ANSWER_SECONDS = 0.1
 
 
-@pytest.fixture(scope="module", params=["installed", "trixie", "forky"])
-def ctr(request):
-    """Debian's containerd 1.6, 1.7 and 2.1."""
-    root = None
-    if request.param != "installed":
-        try:
-            root = debian.unpacked(request.param, "containerd")
-        except debian.UnreachableError as exc:
-            if os.environ.get("REQUIRE_COMPONENTS") == "1":
-                pytest.fail(str(exc), pytrace=False)
-            pytest.skip(str(exc))
-    with containerd(root) as ctr:
-        yield ctr
+@pytest.fixture(scope="module")
+def ctr(shared_containerd):
+    """`ctr` of each version."""
+    return shared_containerd.ctr
 
 
 @pytest.fixture(scope="module")
