@@ -16,6 +16,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root"),
 ]
 
+NAMESPACE = "names"
+"""One that CRI does not look after: all names are ours to give."""
 APP = "registry.example:5000/team/app"
 
 
@@ -33,12 +35,13 @@ def test_an_image_is_read_by_each_name_that_kubelet_has(tmp_path: Path, which: i
     names = _names(digest, image_id)
     oci_archive(tmp_path / "made.tar", {names[0]: index})
     with Containerd() as made:
-        words = ["--all-platforms", "--no-unpack", *made.local, tmp_path / "made.tar"]
-        made.did("images", "import", *words)
+        flags = ["--all-platforms", "--no-unpack", *made.local]
+        made.did("images", "import", *flags, tmp_path / "made.tar", namespace=NAMESPACE)
         for name in names[1:]:
-            made.did("images", "tag", names[0], name)
+            made.did("images", "tag", names[0], name, namespace=NAMESPACE)
         wanted = names if which is None else [names[which]]
-        made.did("images", "export", "--all-platforms", tmp_path / "exported.tar", *wanted)
+        exported = ["--all-platforms", tmp_path / "exported.tar", *wanted]
+        made.did("images", "export", *exported, namespace=NAMESPACE)
     with Agent(images, tmp_path / "data") as agent:
         path = (tmp_path / "exported.tar").rename(images / "exported.tar")
         agent.wait_imported(path)
