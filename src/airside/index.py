@@ -292,7 +292,10 @@ def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:
     if not _verified(held, root, found):
         return False
     with held.store.open(root.digest) as file:
-        document = parse_document(file.read(), root.media_type, str(root.digest))
+        named = str(root.digest)
+        document = parse_document(
+            file.read(), root.media_type, named, algorithm=root.digest.algorithm
+        )
     if isinstance(document.content, Index):
         nested = [c for c in document.content.manifests if c.media_type in DOCUMENT_TYPES]
         whole = [_collect(held, child, found) for child in nested]

@@ -1,16 +1,22 @@
 """What an import leaves to others: names that it could not replace, referrers, shared blobs."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import permutations
 from pathlib import Path
 
+import pytest
+
 from airside.archive.layout import REF_NAME, blob_member
 from airside.archive.writer import Member, blob_of, write_archive
+from airside.catalog.view import open_view
 from airside.importer import Job, Outcome
 from airside.node import Node
 from airside.oci.model import OCI_MANIFEST
-from airside.oci.reference import Repository
+from airside.oci.reference import Repository, parse_reference
 from airside.settle import StatKey
+from airside.tree import stat_key
+from support.formats.sources import Layout
 from support.images import TestBlob, compact, oci_archive, random_image, random_index
 from support.nodes import node_at
 
@@ -139,3 +145,29 @@ def test_a_rebuilt_catalog_has_referrers_and_upper_case_hosts_where_they_were(tm
         assert node.catalog.tags(repository) == ["1"]
         found = node.catalog.referrers(repository, image.digest)
         assert [each.digest for each in found] == [signature]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_rebuilt_catalog_has_images_and_merged_tags_by_any_digest(tmp_path, algorithm):
+    name = "example.com/app:1"
+    with node_at(tmp_path / "data") as node:
+        for platform in ("linux/amd64", "linux/arm64"):
+            made = Layout(tmp_path / platform.replace("/", "-"), algorithm=algorithm)
+            image = random_image(platform, layer_bytes=300, platform=platform)
+            path = made.close(made.image(image), name=name)
+            key = stat_key(path)
+            [number] = node.catalog.settle([(str(path), str(key), key.size_bytes)], 1.0).values()
+            node.importer.run(Job(number, path), stop=lambda: False, progress=lambda *_: None)
+        before = [(row.digest, row.platforms) for row in node.catalog.images()]
+        documents = sorted(str(digest) for digest in node.store.digests())
+    assert before[0][1] == ("linux/amd64", "linux/arm64")
+    for path in (tmp_path / "data").glob("catalog.db*"):
+        path.unlink()
+    with node_at(tmp_path / "data") as node:
+        assert [(row.digest, row.platforms) for row in node.catalog.images()] == before
+        assert sorted(str(digest) for digest in node.store.digests()) == documents
+    with closing(open_view(tmp_path / "data/catalog.db")) as view:
+        parts = view.lookup.parts(parse_reference(name))
+        found = [view.lookup.document(part.digest) for part in parts]
+        assert [str(each.digest) for each in found if each] == [part.digest for part in parts]
+        assert len(parts) == 2

@@ -317,23 +317,12 @@ class _Walk:
                 f"document {descriptor.digest} has {len(raw)} bytes, "
                 f"its descriptor says {descriptor.size_bytes}"
             )
-        document = parse_document(raw, descriptor.media_type, f"document {descriptor.digest}")
-        return _with_digest(document, descriptor.digest)
-
-
-def _with_digest(document: Document, digest: Digest) -> Document:
-    """The same document under the digest that names it (sha512 documents keep their name)."""
-    if document.digest == digest:
-        return document
-    return Document(
-        media_type=document.media_type,
-        raw=document.raw,
-        digest=digest,
-        content=document.content,
-        subject=document.subject,
-        artifact_type=document.artifact_type,
-        annotations=document.annotations,
-    )
+        return parse_document(
+            raw,
+            descriptor.media_type,
+            f"document {descriptor.digest}",
+            algorithm=descriptor.digest.algorithm,
+        )
 
 
 def _name_images(

@@ -161,7 +161,9 @@ def fill_parts(db: sqlite3.Connection) -> None:
     platforms: dict[Digest, Platform] = {}
     for row in db.execute("SELECT digest, media_type, raw, platform FROM document").fetchall():
         digest = parse_digest(row["digest"])
-        document = parse_document(row["raw"], row["media_type"], row["digest"])
+        document = parse_document(
+            row["raw"], row["media_type"], row["digest"], algorithm=digest.algorithm
+        )
         documents[digest] = document
         db.execute(
             "UPDATE document SET kind = ? WHERE digest = ?",

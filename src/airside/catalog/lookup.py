@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
 from airside.catalog.documents import BELOW
+from airside.oci.digest import parse_digest
 from airside.oci.model import Document, parse_document
 from airside.oci.reference import Reference, Repository
 
@@ -144,7 +145,10 @@ class Lookup:
 
     def document(self, digest: str) -> Document | None:
         rows = self._rows("SELECT raw, media_type FROM document WHERE digest = ?", digest)
-        return parse_document(rows[0]["raw"], rows[0]["media_type"], digest) if rows else None
+        if not rows:
+            return None
+        algorithm = parse_digest(digest).algorithm
+        return parse_document(rows[0]["raw"], rows[0]["media_type"], digest, algorithm=algorithm)
 
     def platform(self, digest: str) -> str:
         rows = self._rows("SELECT platform FROM document WHERE digest = ?", digest)

@@ -216,8 +216,10 @@ def _descriptors(value: Any, what: str) -> tuple[Descriptor, ...]:
     return tuple(parse_descriptor(item, f"{what}[{n}]") for n, item in enumerate(value))
 
 
-def parse_document(raw: bytes, media_type: str, what: str) -> Document:
-    """Parse a manifest or an index of a known media type.
+def parse_document(
+    raw: bytes, media_type: str, what: str, *, algorithm: str = "sha256"
+) -> Document:
+    """Parse a manifest or an index of a known media type, named by a digest of `algorithm`.
 
     A `mediaType` inside the document must be the descriptor's, and the shape must be the type's
     (manifest.md, image-index.md: a document that is both is refused, CVE-2021-41190).
@@ -243,7 +245,7 @@ def parse_document(raw: bytes, media_type: str, what: str) -> Document:
     return Document(
         media_type=media_type,
         raw=raw,
-        digest=digest_of(raw),
+        digest=digest_of(raw, algorithm),
         content=content,
         subject=parse_descriptor(subject, f"{what}: subject") if subject is not None else None,
         artifact_type=artifact_type if isinstance(artifact_type, str) else "",
