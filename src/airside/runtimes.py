@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from airside.config import Settings
 from airside.content import Puller, Runtime, RuntimeContent
-from airside.errors import AirsideError, StoppedError
+from airside.errors import AirsideError, ContainerdError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
 
@@ -47,6 +47,8 @@ class _Kept:
         self.reason = "not connected yet"
         self.wake = asyncio.Event()
         self.disturbed_at = 0.0
+        self.lost = False
+        """Its events have ended: it went away, and may be another one by now."""
         self.seen_generation = -1
         self.last: Pass | None = None
 
@@ -177,7 +179,7 @@ class Runtimes:
         if self._stopping.is_set():
             runtime.close()
             return
-        kept.runtime, kept.reason = runtime, ""
+        kept.runtime, kept.reason, kept.lost = runtime, "", False
         facts = runtime.facts
         log.info("%s: containerd %s", kept.socket, facts.version)
         watcher = threading.Thread(
@@ -210,11 +212,17 @@ class Runtimes:
             )
             kept.seen_generation = generation
             everything = await self._wait(kept, kept.last.again_seconds)
+            if kept.lost:  # gRPC may have connected again already, to one that restarted
+                raise ContainerdError(
+                    f"containerd at {kept.socket} went away", status="UNAVAILABLE"
+                )
 
     async def _wait(self, kept: _Kept, again_seconds: float | None) -> bool:
         """Wait for a reason to look; True if it is time to look at everything."""
         if self._node.catalog.generation != kept.seen_generation:
             return False
+        if kept.lost:
+            return True
         period = self._settings.reconcile_seconds
         timeout = min(period, again_seconds) if again_seconds is not None else period
         try:
@@ -241,8 +249,10 @@ class Runtimes:
             for _ in runtime.changes():
                 kept.disturbed_at = time.monotonic()
                 loop.call_soon_threadsafe(kept.wake.set)
+        if kept.runtime is runtime:
+            kept.lost = True
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(kept.wake.set)  # it is away: the next pass finds out
+            loop.call_soon_threadsafe(kept.wake.set)
 
     async def _call(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
         """Do blocking work in the pool; a cancellation waits for its end."""

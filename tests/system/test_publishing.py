@@ -225,8 +225,10 @@ def test_a_wiped_containerd_is_filled_again(
     docker_archive(tmp_path / "app.tar", {name: random_image(5)})
     drop(publishing, tmp_path / "app.tar")
     wait_published(publishing, name)
+    before = lists(containerd)
     containerd.wipe()
     publishing.wait_for(lambda: name in lists(containerd)["images"], SECONDS, what="it is back")
+    publishing.wait_for(lambda: lists(containerd)["content"] == before["content"], what="all of it")
     assert "incomplete" not in containerd.did("images", "check", f"name=={name}")
 
 
