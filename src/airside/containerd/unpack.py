@@ -177,6 +177,8 @@ class Unpacker:
                 fault("unpack.after_prepare")
                 step.check(self._client.apply(step.layer, mounts, lease))
                 fault("unpack.after_apply")
+                # verified: said before the commit, as who finds the snapshot says nothing more
+                self._client.label_blob(step.layer.digest, {_UNCOMPRESSED_LABEL: str(step.diff_id)})
                 self._client.commit_snapshot(self._snapshotter, step.name, key, labels, lease)
             except ConflictError:
                 self._client.remove_snapshot(self._snapshotter, key)  # somebody was faster
@@ -185,7 +187,6 @@ class Unpacker:
                     self._client.remove_snapshot(self._snapshotter, key)
                 raise
             fault("unpack.after_commit")
-            self._client.label_blob(step.layer.digest, {_UNCOMPRESSED_LABEL: str(step.diff_id)})
             return
         raise ContainerdError(
             f"the snapshot {step.name} can't be begun: it exists and is not there"
