@@ -27,6 +27,7 @@ from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
+from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
@@ -267,6 +268,8 @@ class _Agent:
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
             limits=settings.limits,
+            min_free_bytes=settings.min_free_bytes,
+            open_tar=LayerTars(node.store.open, settings.limits, node.windows),
             pull_seconds=settings.pull_seconds,
         )
 

@@ -106,8 +106,20 @@ class VerificationError(InputError):
     code = "verification"
 
 
+class NotRunnableError(InputError):
+    """A manifest that no container can run from: an artifact, or layers that none can unpack."""
+
+    code = "not_runnable"
+
+
 class DigestMismatchError(VerificationError):
     code = "digest_mismatch"
+
+
+class DiffIdMismatchError(VerificationError):
+    """A layer that was unpacked is not the one that the image's config says."""
+
+    code = "diff_id_mismatch"
 
 
 class SizeMismatchError(VerificationError):

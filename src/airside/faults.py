@@ -50,8 +50,9 @@ PUBLISHING = (
     "publish.after_withdraw",
     "unpack.after_prepare",
     "unpack.after_apply",
-    "unpack.after_commit",
     "unpack.after_label",
+    "unpack.after_commit",
+    "unpack.after_sync",
 )
 
 

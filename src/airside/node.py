@@ -74,6 +74,7 @@ class Node:
     lists: ListImporter
     index: IndexWriter
     guard: StoreGuard
+    windows: WindowBudget
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -219,7 +220,7 @@ def _assemble(
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, clock)
-    return Node(settings, store, catalog, importer, lists, index, guard, clock)
+    return Node(settings, store, catalog, importer, lists, index, guard, windows, clock)
 
 
 def _recover(node: Node) -> None:

@@ -328,7 +328,9 @@ class Adopter:
         """Remove what an interrupted publish left: leases, ingests, private files, links."""
         for lease in self._client.leases():
             if lease.startswith(f"{self._identity}-"):
-                self._client.delete_lease(lease)
+                # collected at once: snapshots that only it holds may be half written, after a
+                # power cut, and must not be taken for unpacked
+                self._client.delete_lease(lease, sync=True)
         for key in self._client.writes():
             if key.startswith(f"{self._identity}-"):
                 self._client.abort_write(key)

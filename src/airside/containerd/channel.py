@@ -25,6 +25,7 @@ CALL_SECONDS = 60.0
 _RECEIVE_BYTES = 64 * 1024 * 1024
 """An answer's size: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)
+_STOP_POLL_SECONDS = 0.1
 _CONNECT_MS = 5000
 """How long containerd may take to greet. gRPC calls it the least of a reconnect's back-off."""
 _LOOK_SECONDS = 0.2
@@ -77,13 +78,20 @@ class Channel:
         lease: str = "",
         namespace: str = "",
         seconds: float = CALL_SECONDS,
+        stop: Callable[[], bool] | None = None,
     ) -> Answer:
-        """Call `package.Service/Method` and give its answer."""
+        """Call `package.Service/Method` and give its answer.
+
+        A long call is ended by `stop`, which is looked at now and then: raises StoppedError.
+        """
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
+        metadata, wait = self._metadata(lease, namespace), self._wait(seconds)
         with translated(method):
-            found: Answer = stub(
-                request, timeout=self._wait(seconds), metadata=self._metadata(lease, namespace)
-            )
+            found: Answer
+            if stop is None:
+                found = stub(request, timeout=wait, metadata=metadata)
+            else:
+                found = _awaited(stub.future(request, timeout=wait, metadata=metadata), stop)
         return found
 
     def call_until(
@@ -152,6 +160,16 @@ class Channel:
     def _metadata(self, lease: str, namespace: str) -> tuple[tuple[str, str], ...]:
         found = (("containerd-namespace", namespace or self.namespace),)
         return (*found, ("containerd-lease", lease)) if lease else found
+
+
+def _awaited(call: "grpc.Future[Answer]", stop: Callable[[], bool]) -> Answer:
+    while True:
+        try:
+            return call.result(timeout=_STOP_POLL_SECONDS)
+        except grpc.FutureTimeoutError:
+            if stop():
+                call.cancel()
+                raise StoppedError("stopped while containerd worked") from None
 
 
 def _bytes_of(message: Message) -> bytes:

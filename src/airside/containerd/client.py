@@ -5,7 +5,7 @@ Absence is None or False where it is an answer; else errors are those of `channe
 Sources: containerd's api/services/*.proto; statuses as tried on 1.6.20, 1.7.24 and 2.1.9.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Self
@@ -407,6 +407,12 @@ class Client:
         request = leases_pb2.AddResourceRequest(id=lease, resource=resource)
         self.channel.call(f"{LEASES}/AddResource", request, Empty)
 
+    def add_snapshot_to_lease(self, lease: str, snapshotter: str, key: str) -> None:
+        """Hold a snapshot and its parents, if it is there. Raises NotFoundError without a lease."""
+        resource = leases_pb2.Resource(id=key, type=f"snapshots/{snapshotter}")
+        request = leases_pb2.AddResourceRequest(id=lease, resource=resource)
+        self.channel.call(f"{LEASES}/AddResource", request, Empty)
+
     # snapshots
 
     def has_snapshot(self, snapshotter: str, key: str) -> bool:
@@ -467,8 +473,18 @@ class Client:
         except NotFoundError:
             return
 
-    def apply(self, layer: Descriptor, mounts: Iterable[Mount], lease: str) -> Digest:
-        """Unpack a layer of the namespace's content into mounts; gives the digest of its tar."""
+    def apply(
+        self,
+        layer: Descriptor,
+        mounts: Iterable[Mount],
+        lease: str,
+        *,
+        stop: Callable[[], bool] | None = None,
+    ) -> Digest:
+        """Unpack a layer of the namespace's content into mounts; gives the digest of its tar.
+
+        Raises NotFoundError if the blob is not there, StoppedError.
+        """
         request = diff_pb2.ApplyRequest(
             diff=_descriptor_message(layer),
             mounts=[
@@ -477,7 +493,12 @@ class Client:
             ],
         )
         answer = self.channel.call(
-            f"{DIFF}/Apply", request, diff_pb2.ApplyResponse, lease=lease, seconds=APPLY_SECONDS
+            f"{DIFF}/Apply",
+            request,
+            diff_pb2.ApplyResponse,
+            lease=lease,
+            seconds=APPLY_SECONDS,
+            stop=stop,
         )
         algorithm, _, text = answer.applied.digest.partition(":")
         return Digest(algorithm, text)

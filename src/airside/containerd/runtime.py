@@ -21,7 +21,8 @@ from airside.containerd.cri import PULL_SECONDS, Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
 from airside.containerd.puller import CriPuller
 from airside.containerd.read_through import ContainerdContent
-from airside.containerd.unpack import Rootfs, Unpacker, rootfs_of
+from airside.containerd.twins import OpenTar, Twins
+from airside.containerd.unpack import Unpacker
 from airside.content import Published, RuntimeFacts
 from airside.errors import (
     AirsideError,
@@ -29,8 +30,10 @@ from airside.errors import (
     ContainerdError,
     ManifestInvalidError,
     NotFoundError,
+    NotRunnableError,
 )
 from airside.faults import fault
+from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
 from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_document
 from airside.oci.platform import Platform
@@ -59,6 +62,8 @@ class ContainerdRuntime:
         node: Platform,
         threads: int,
         limits: Limits,
+        min_free_bytes: int = 0,
+        open_tar: OpenTar | None = None,
         pull_seconds: float = PULL_SECONDS,
     ) -> None:
         self._client, self._store, self._node = client, store, node
@@ -68,11 +73,26 @@ class ContainerdRuntime:
         self._adopter = Adopter(client, store, intents, facts.content_root, identity)
         root = Path(facts.content_root) if facts.content_root else None
         self._content = ContainerdContent(client, root, limits)
-        local = facts.snapshotter in LOCAL_SNAPSHOTTERS
-        self._unpacker = Unpacker(client, facts.snapshotter, threads=threads) if local else None
+        self._twins: Twins | None = None
+        self._unpacker: Unpacker | None = None
+        if facts.snapshotter in LOCAL_SNAPSHOTTERS:
+            snapshots = Path(facts.snapshotter_root) if facts.snapshotter_root else None
+            if root is not None and open_tar is not None:
+                twins = root / f".{identity}-twins"
+                self._twins = Twins(client, twins, root, open_tar, min_free_bytes=min_free_bytes)
+            self._unpacker = Unpacker(
+                client,
+                facts.snapshotter,
+                threads=threads,
+                identity=identity,
+                root=snapshots,
+                twins=self._twins,
+                min_free_bytes=min_free_bytes,
+            )
         self._manifests: dict[Digest, Digest | None] = {}
         self._ways: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._placing = threading.Lock()
 
     @classmethod
     def connect(
@@ -87,9 +107,13 @@ class ContainerdRuntime:
         snapshotter: str = "",
         threads: int = 2,
         limits: Limits | None = None,
+        min_free_bytes: int = 0,
+        open_tar: OpenTar | None = None,
         pull_seconds: float = PULL_SECONDS,
     ) -> Self:
         """Connect, prove the fast way, and sweep what an earlier publish left.
+
+        `open_tar` lets containerd have layers that it need not decompress.
 
         Raises ContainerdError if containerd is away.
         """
@@ -106,6 +130,8 @@ class ContainerdRuntime:
                 node=node,
                 threads=threads,
                 limits=limits or Limits(),
+                min_free_bytes=min_free_bytes,
+                open_tar=open_tar,
                 pull_seconds=pull_seconds,
             )
             runtime.start()
@@ -120,10 +146,12 @@ class ContainerdRuntime:
         if self._unpacker is not None:
             self._unpacker.sweep()
         self._adopter.prove()
+        if self._twins is not None:
+            self._twins.enabled = self._adopter.shares_directory
 
     def close(self) -> None:
         if self._unpacker is not None:
-            self._unpacker.close()
+            self._unpacker.close(wait=False)
         self._client.close()
 
     @property
@@ -235,7 +263,8 @@ class ContainerdRuntime:
             for blob in content.blobs
             if blob.is_distributable or self._store.path(blob.digest).exists()
         ]
-        ways = self._adopter.place(blobs, lease)
+        with self._placing:  # images share blobs, and each has one ingest key
+            ways = self._adopter.place(blobs, lease)
         with self._lock:
             self._ways.update(ways)
         fault("publish.after_content")
@@ -261,7 +290,11 @@ class ContainerdRuntime:
         manifest = publication.content.manifest
         assert isinstance(manifest.content, Manifest)
         with self._open(manifest.content.config.digest) as file:
-            return rootfs_of(manifest, file.read(_DOCUMENT_BYTES))
+            raw = file.read(_DOCUMENT_BYTES)
+        try:
+            return rootfs_of(manifest, raw)
+        except (NotRunnableError, ManifestInvalidError) as exc:
+            return exc.message
 
     def _open(self, digest: Digest) -> BinaryIO:
         return self._store.open(digest)

@@ -1,193 +1,321 @@
-"""Unpacking an image into snapshots, as containerd's own unpacker does (design 4.19).
+"""Unpacking: the layers of images become snapshots that containers run from (design 4.19).
 
-Each chain ID is unpacked once, however many images share it; images go side by side. What a layer
-unpacks to is compared with the config's diff ID before its snapshot is committed. Keys of ours
-begin with `airside-`, so that what a crash left is found.
+Images side by side on a bounded pool, the layers of each in order, each chain ID once: an image
+that needs a layer which another is unpacking gives its thread back, and goes on after that one.
+While a layer is applied, the next compressed one is decompressed (`twins`).
+
+The order, so that "unpacked" is never said of what a power cut can undo: layers are committed →
+the snapshotter's file system is synced, once for all images of a call → the config of each gets
+`containerd.io/gc.ref.snapshot.<snapshotter>`. Until then only the lease holds the snapshots, so
+that after a power cut deleting the lease is what undoes a half-done unpack.
+
+A kill of us or of containerd at any point leaves committed snapshots, which the next call finds,
+and at most one prepared one per thread, which `sweep` removes. Blobs are in the content store
+already, under the lease; making and deleting the lease is the caller's.
 """
 
-import hashlib
+import contextlib
 import threading
-import uuid
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from airside.containerd.client import Client
-from airside.errors import (
-    AirsideError,
-    ConflictError,
-    ContainerdError,
-    DigestMismatchError,
-    ManifestInvalidError,
-    StoppedError,
-)
+from airside.containerd.layering import Layering
+from airside.containerd.syncing import SharedSync
+from airside.containerd.twins import Twin, Twins
+from airside.errors import AirsideError, NotFoundError, StoppedError
 from airside.faults import fault
+from airside.oci.chain import Rootfs, Step
 from airside.oci.digest import Digest
-from airside.oci.model import Descriptor, Document, Manifest, parse_config
 
-_TRIES = 3
-_KEY = "airside-"
-_REF_LABEL = "containerd.io/snapshot.ref"
-_UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
-_SNAPSHOT_LABEL = "containerd.io/gc.ref.snapshot."
+__all__ = ["Twins", "Unpacked", "Unpacker"]
 
 Stop = Callable[[], bool]
+GC_SNAPSHOT = "containerd.io/gc.ref.snapshot."
+_TRIES = 3
+_AHEAD_PER_THREAD = 2
+"""So many layers are decompressed before they are needed; it bounds the disk that twins take."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rootfs:
-    """What is to be unpacked: the layers of one manifest, lowest first, and their diff IDs."""
+class Unpacked:
+    """What unpacking an image did: layers unpacked now, layers that were there."""
 
-    config: Digest
-    layers: tuple[Descriptor, ...]
-    diff_ids: tuple[Digest, ...]
+    layers: int
+    layers_there: int
+    seconds: float
+
+
+@dataclass(eq=False, slots=True)
+class _Image:
+    """An image on its way: `position` is the layer that comes next."""
+
+    rootfs: Rootfs
+    lease: str
+    stop: Stop
+    steps: tuple[Step, ...]
+    position: int = -1
+    made: int = 0
+    tries: int = 0
+    started: float = field(default_factory=time.monotonic)
+    done: "Future[None]" = field(default_factory=Future)
 
     @property
-    def chain_ids(self) -> tuple[Digest, ...]:
-        """The names of the snapshots (image-spec config.md, "Layer ChainID")."""
-        return chain_ids_of(self.diff_ids)
-
-
-def chain_ids_of(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
-    found: list[Digest] = []
-    for diff_id in diff_ids:
-        if found:
-            text = f"{found[-1]} {diff_id}".encode()
-            found.append(Digest("sha256", hashlib.sha256(text).hexdigest()))
-        else:
-            found.append(diff_id)
-    return tuple(found)
-
-
-def rootfs_of(manifest: Document, config_raw: bytes) -> Rootfs | str:
-    """What to unpack of an image, or why it can't be."""
-    assert isinstance(manifest.content, Manifest)
-    layers = manifest.content.layers
-    for reason in filter(None, map(_not_unpacked, layers)):
-        return reason
-    try:
-        config = parse_config(config_raw, f"config {manifest.content.config.digest}")
-    except ManifestInvalidError as exc:
-        return exc.message
-    if len(config.diff_ids) != len(layers):
-        return f"it has {len(layers)} layers, and its config tells of {len(config.diff_ids)}"
-    if not layers:
-        return "it has no layers"
-    return Rootfs(manifest.content.config.digest, layers, config.diff_ids)
-
-
-def _not_unpacked(layer: Descriptor) -> str:
-    """Why a layer can't be unpacked; empty for one that can."""
-    if not layer.is_distributable:
-        return f"its layer {layer.digest} is foreign: it is fetched from elsewhere"
-    if layer.media_type.endswith("+encrypted"):
-        return f"its layer {layer.digest} is encrypted"
-    return "" if ".tar" in layer.media_type else f"its layer {layer.digest} is {layer.media_type}"
+    def top(self) -> Digest:
+        return self.steps[-1].chain
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """One layer of an image: the snapshot that it makes, and the one below."""
+class _Ahead:
+    """A twin being made before it is needed."""
 
-    layer: Descriptor
-    diff_id: Digest
-    name: str
-    parent: str
-
-    def check(self, applied: Digest) -> None:
-        if applied != self.diff_id:
-            raise DigestMismatchError(
-                f"layer {self.layer.digest} unpacks to {applied}, the image's config says "
-                f"{self.diff_id}: the image is damaged or was put together wrongly",
-                blob=self.layer.digest,
-                expected=self.diff_id,
-                found=applied,
-            )
+    image: _Image
+    twin: "Future[Twin | None]"
 
 
 class Unpacker:
-    """Unpacks into one snapshotter. Thread-safe."""
+    """Unpacks into one snapshotter of one namespace. Thread-safe. Close it, then the client.
 
-    def __init__(self, client: Client, snapshotter: str, *, threads: int) -> None:
-        self._client, self._snapshotter = client, snapshotter
-        self._room = threading.Semaphore(threads)
+    `threads`: how many layers are applied at once, by all calls together. `identity`: tells our
+    snapshots from those of another agent. `root`: where the snapshotter has its files, None if
+    unknown. Without `twins` containerd decompresses.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        snapshotter: str,
+        *,
+        threads: int,
+        identity: str = "airside",
+        root: Path | None = None,
+        twins: Twins | None = None,
+        min_free_bytes: int = 0,
+    ) -> None:
+        self._client, self._twins = client, twins
+        self._label = f"{GC_SNAPSHOT}{snapshotter}"
+        self._layering = Layering(
+            client, snapshotter, identity=identity, root=root, min_free_bytes=min_free_bytes
+        )
+        self._disk = SharedSync(root)
+        self._closed = threading.Event()
+        self._pool = ThreadPoolExecutor(threads, "unpack")
+        self._twin_pool = ThreadPoolExecutor(threads, "twins")
+        self._most_ahead = threads * _AHEAD_PER_THREAD
         self._lock = threading.Lock()
-        self._running: dict[str, Future[None]] = {}
+        self._waiting: dict[Digest, list[_Image]] = {}
+        """Chain IDs that are being unpacked, and the images that go on after that."""
+        self._ahead: dict[Digest, _Ahead] = {}
 
-    def close(self) -> None:
-        """Nothing is held between calls."""
+    def close(self, *, wait: bool = True) -> None:
+        """End what runs. Without `wait` it ends a moment later: closing the client hastens it."""
+        self._closed.set()
+        self._pool.shutdown(wait=wait)
+        self._twin_pool.shutdown(wait=wait)
 
-    def sweep(self) -> None:
-        """Remove the snapshots that an interrupted run left unfinished."""
-        for key in self._client.active_snapshots(self._snapshotter):
-            if key.startswith(_KEY):
-                self._client.remove_snapshot(self._snapshotter, key)
+    def sweep(self) -> int:
+        """Remove what a dead process of ours left; returns how many snapshots.
+
+        At each connect, before the first unpack. After another boot, delete our old leases before.
+        """
+        if self._twins is not None:
+            self._twins.sweep()
+        return self._layering.sweep()
 
     def is_unpacked(self, rootfs: Rootfs) -> bool:
-        return self._client.has_snapshot(self._snapshotter, str(rootfs.chain_ids[-1]))
+        """Whether all layers are unpacked, durably, and held for as long as the config is."""
+        top = rootfs.steps[-1].chain
+        config = self._client.blob(rootfs.config)
+        said = config.labels.get(self._label) if config else None
+        return said == str(top) and self._layering.has(top)
 
-    def unpack(self, rootfs: Rootfs, *, lease: str, stop: Stop) -> None:
-        """Have all layers in snapshots; the config then holds the topmost.
+    def unpack(self, rootfs: Rootfs, *, lease: str, stop: Stop) -> Unpacked:
+        """Unpack one image. Raises what `unpack_all` gives."""
+        [found] = self.unpack_all([rootfs], lease=lease, stop=stop)
+        if isinstance(found, AirsideError):
+            raise found
+        return found
 
-        The blobs are in the namespace, held by the lease. Raises DigestMismatchError for a layer
-        that is not what the config says, StoppedError, and what the client raises.
+    def unpack_all(
+        self, images: Sequence[Rootfs], *, lease: str, stop: Stop
+    ) -> list[Unpacked | AirsideError]:
+        """Unpack images side by side; gives for each what was done, or why it failed.
+
+        DiffIdMismatchError: a layer is not what the config says. NotFoundError: the lease or a
+        blob is gone, begin the publish again. StorageFullError, StoreError, ContainerdError: later.
         """
-        chain = [str(chain_id) for chain_id in rootfs.chain_ids]
-        if not self.is_unpacked(rootfs):
-            below = ["", *chain]
-            for each in zip(rootfs.layers, rootfs.diff_ids, chain, below, strict=False):
-                if stop():
-                    raise StoppedError("unpacking was stopped")
-                self._once(_Step(*each), lease)
-        label = f"{_SNAPSHOT_LABEL}{self._snapshotter}"
-        self._client.label_blob(rootfs.config, {label: chain[-1]})
-        fault("unpack.after_label")
 
-    def _once(self, step: _Step, lease: str) -> None:
-        """Unpack a layer, or wait for the thread that does it and look again."""
-        while True:
-            with self._lock:
-                running = self._running.get(step.name)
-                if running is None:
-                    mine = self._running[step.name] = Future()
-                    break
-            running.result()
+        def stopped() -> bool:
+            return self._closed.is_set() or stop()
+
+        jobs = [_Image(rootfs, lease, stopped, rootfs.steps) for rootfs in images]
+        for job in jobs:
+            self._submit(job)
+        errors = [job.done.exception() for job in jobs]
+        for error in errors:
+            if error is not None and not isinstance(error, AirsideError):
+                raise error
+        good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
+        failed = self._finish(good)
+        return [failed.get(job) or _result(job) for job in jobs]
+
+    def _finish(self, jobs: list[_Image]) -> dict[_Image, AirsideError]:
+        """Sync once, then say of each config what holds its snapshots."""
+        fresh = [job for job in jobs if job.made or not self.is_unpacked(job.rootfs)]
+        if not fresh:
+            return {}
         try:
-            with self._room:
-                self._unpack(step, lease)
-        finally:
-            with self._lock:
-                del self._running[step.name]
-            mine.set_result(None)
+            self._disk.sync()
+            fault("unpack.after_sync")
+        except AirsideError as exc:
+            return dict.fromkeys(fresh, exc)
+        failed: dict[_Image, AirsideError] = {}
+        for job in fresh:
+            try:
+                self._client.label_blob(job.rootfs.config, {self._label: str(job.top)})
+            except AirsideError as exc:
+                failed[job] = exc
+        return failed
 
-    def _unpack(self, step: _Step, lease: str) -> None:
-        labels = {_REF_LABEL: step.name}
-        for _ in range(_TRIES):
-            if self._client.has_snapshot(self._snapshotter, step.name):
-                return
-            key = f"{_KEY}{uuid.uuid4().hex[:12]} {step.name}"
-            try:
-                mounts = self._client.prepare_snapshot(
-                    self._snapshotter, key, step.parent, labels, lease
-                )
-            except ConflictError:
-                continue
-            try:
-                fault("unpack.after_prepare")
-                step.check(self._client.apply(step.layer, mounts, lease))
-                fault("unpack.after_apply")
-                # verified: said before the commit, as who finds the snapshot says nothing more
-                self._client.label_blob(step.layer.digest, {_UNCOMPRESSED_LABEL: str(step.diff_id)})
-                self._client.commit_snapshot(self._snapshotter, step.name, key, labels, lease)
-            except ConflictError:
-                self._client.remove_snapshot(self._snapshotter, key)  # somebody was faster
-            except BaseException:
-                with suppress(AirsideError):
-                    self._client.remove_snapshot(self._snapshotter, key)
+    # one image, layer by layer
+
+    def _submit(self, image: _Image) -> None:
+        try:
+            self._pool.submit(self._go_on, image)
+        except RuntimeError:  # closed
+            self._end(image, StoppedError("stopped before an image was unpacked"))
+
+    def _go_on(self, image: _Image) -> None:
+        """Unpack the layers that are left; return early where another image has the next one."""
+        try:
+            while self._next(image):
+                if image.position == len(image.steps):
+                    self._end(image, None)
+                    return
+        except BaseException as exc:  # noqa: BLE001 - told to who waits
+            self._end(image, exc)
+
+    def _next(self, image: _Image) -> bool:
+        """Go one layer further; false if the image waits for another to unpack it."""
+        if image.stop():
+            raise StoppedError("stopped while an image was unpacked")
+        if image.position < 0:
+            image.position = self._first_missing(image)
+            return True
+        step = image.steps[image.position]
+        if not self._claim(step, image):
+            return False
+        try:
+            image.made += self._add(step, image)
+            image.position += 1
+        except NotFoundError:
+            image.tries += 1
+            if image.tries == _TRIES:
                 raise
-            fault("unpack.after_commit")
+            image.position = -1  # what lay below was removed: look again
+        finally:
+            self._release(step)
+        return True
+
+    def _first_missing(self, image: _Image) -> int:
+        """The first layer without a snapshot; those below are held by the lease from here on."""
+        if self._layering.has(image.top):
+            position = len(image.steps)
+        else:
+            missing = (n for n, s in enumerate(image.steps) if not self._layering.has(s.chain))
+            position = next(missing, len(image.steps))
+        if position:
+            self._layering.hold(image.steps[position - 1].chain, image.lease)
+        return position
+
+    def _claim(self, step: Step, image: _Image) -> bool:
+        """Make the chain ID this thread's, or have the image go on when who has it is done."""
+        self._look_ahead(image)
+        with self._lock:
+            if step.chain in self._waiting:
+                self._waiting[step.chain].append(image)
+                return False
+            self._waiting[step.chain] = []
+            return True
+
+    def _release(self, step: Step) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(step.chain)
+        for image in waiting:
+            self._submit(image)
+
+    def _end(self, image: _Image, error: BaseException | None) -> None:
+        for step in image.steps:
+            with self._lock:
+                ahead = self._ahead.get(step.chain)
+                if ahead is None or ahead.image is not image:
+                    continue
+                del self._ahead[step.chain]
+            self._drop(ahead)
+        if error is None:
+            image.done.set_result(None)
+        else:
+            image.done.set_exception(error)
+
+    # twins
+
+    def _add(self, step: Step, image: _Image) -> bool:
+        used: list[Twin | None] = []
+
+        def twin_of() -> Twin | None:
+            used.append(self._twin(step, image))
+            return used[0]
+
+        try:
+            return self._layering.add(step, image.lease, image.stop, twin_of)
+        finally:
+            for twin in filter(None, used):
+                assert self._twins is not None
+                self._twins.drop(twin)
+
+    def _twin(self, step: Step, image: _Image) -> Twin | None:
+        if self._twins is None:
+            return None
+        with self._lock:
+            ahead = self._ahead.pop(step.chain, None)
+        if ahead is None:
+            return self._twins.make(step.layer, image.lease, image.stop)
+        try:
+            return ahead.twin.result()
+        except StoppedError:  # the one that asked for it first was stopped
+            return None
+
+    def _look_ahead(self, image: _Image) -> None:
+        """Have the layer after the next one decompressed meanwhile."""
+        following = image.steps[image.position + 1 : image.position + 2]
+        if self._twins is None or not following:
             return
-        raise ContainerdError(
-            f"the snapshot {step.name} can't be begun: it exists and is not there"
-        )
+        step = following[0]
+        with self._lock:
+            known = step.chain in self._ahead or step.chain in self._waiting
+            if known or len(self._ahead) >= self._most_ahead:
+                return
+            with contextlib.suppress(RuntimeError):  # closed
+                made = self._twin_pool.submit(self._twins.make, step.layer, image.lease, image.stop)
+                self._ahead[step.chain] = _Ahead(image, made)
+
+    def _drop(self, ahead: _Ahead) -> None:
+        """A twin that nobody needs any more, perhaps not made yet."""
+        if not ahead.twin.cancel():
+            ahead.twin.add_done_callback(self._drop_made)
+
+    def _drop_made(self, made: "Future[Twin | None]") -> None:
+        twin = None if made.exception() else made.result()
+        if twin is not None and self._twins is not None:
+            self._twins.drop(twin)
+
+
+def _result(job: _Image) -> Unpacked | AirsideError:
+    error = job.done.exception()
+    if isinstance(error, AirsideError):
+        return error
+    there = len(job.steps) - job.made
+    return Unpacked(job.made, there, time.monotonic() - job.started)

@@ -1,0 +1,191 @@
+"""One layer becomes one committed snapshot: Prepare, Apply, Commit, and what else may happen.
+
+As containerd's own unpacker does it (`core/unpack/unpacker.go`; in 1.6 `unpacker.go`), with the
+same labels, so that CRI and `ctr` may unpack the same layer at the same moment:
+
+- Prepare answers ALREADY_EXISTS: the snapshot is there, or the key is taken; then another key.
+- Commit answers ALREADY_EXISTS: somebody was first; what we prepared goes.
+- A snapshot that is there joins our lease, and is looked for again after it joined.
+
+Only in this it differs: the layer's `containerd.io/uncompressed` is written *before* the commit,
+for it says what Apply proved, and so a snapshot of ours is never there without it.
+
+Our keys begin with our identity; those that this process does not work on are swept.
+"""
+
+import contextlib
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from airside.containerd.client import Client, Mount
+from airside.containerd.syncing import check_free
+from airside.containerd.twins import Twin
+from airside.errors import (
+    AirsideError,
+    ConflictError,
+    ContainerdError,
+    DiffIdMismatchError,
+    NotFoundError,
+)
+from airside.faults import fault
+from airside.oci.chain import Step
+from airside.oci.digest import Digest
+
+Stop = Callable[[], bool]
+
+SNAPSHOT_REF = "containerd.io/snapshot.ref"
+UNCOMPRESSED = "containerd.io/uncompressed"
+_INHERITED = "containerd.io/snapshot/"
+_LABEL_BYTES = 4096
+"""A label's key and value together (containerd's `labels/validate.go`)."""
+_TRIES = 3
+
+
+class Layering:
+    """Adds layers to one snapshotter. Thread-safe; each chain ID is one thread's at a time."""
+
+    def __init__(
+        self,
+        client: Client,
+        snapshotter: str,
+        *,
+        identity: str,
+        root: Path | None,
+        min_free_bytes: int,
+    ) -> None:
+        self._client, self._snapshotter = client, snapshotter
+        self._prefix = f"{identity}-"
+        self._root, self._min_free_bytes = root, min_free_bytes
+        self._process = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        self._live: set[str] = set()
+        self._lock = threading.Lock()
+
+    def has(self, chain: Digest) -> bool:
+        return self._client.has_snapshot(self._snapshotter, str(chain))
+
+    def hold(self, chain: Digest, lease: str) -> None:
+        """Have the lease hold a snapshot that was there. Raises NotFoundError if it is gone."""
+        self._client.add_snapshot_to_lease(lease, self._snapshotter, str(chain))
+        if not self.has(chain):
+            raise NotFoundError(f"snapshot {chain} was removed", blob=chain)
+
+    def add(self, step: Step, lease: str, stop: Stop, twin_of: Callable[[], Twin | None]) -> bool:
+        """Have the layer's snapshot there; true if it was made now, false if it was there.
+
+        Raises DiffIdMismatchError, StorageFullError, StoppedError, ContainerdError, and
+        NotFoundError if the lease, the parent or the layer is gone.
+        """
+        for _ in range(_TRIES):
+            key = self._new_key(step.chain)
+            try:
+                mounts = self._prepare(key, step, lease)
+                if mounts is not None:
+                    return self._finish(key, mounts, step, lease, stop, twin_of)
+                if self.has(step.chain):
+                    self.hold(step.chain, lease)
+                    return False
+            finally:
+                with self._lock:
+                    self._live.discard(key)
+        raise ContainerdError(f"no snapshot can be prepared for {step.chain}", blob=step.chain)
+
+    def _new_key(self, chain: Digest) -> str:
+        key = f"{self._prefix}{self._process}-{next(self._numbers)} {chain}"
+        with self._lock:
+            self._live.add(key)
+        return key
+
+    def _prepare(self, key: str, step: Step, lease: str) -> list[Mount] | None:
+        parent = str(step.parent) if step.parent else ""
+        labels = snapshot_labels(step)
+        try:
+            return self._client.prepare_snapshot(self._snapshotter, key, parent, labels, lease)
+        except ConflictError:
+            return None
+
+    def _finish(
+        self,
+        key: str,
+        mounts: list[Mount],
+        step: Step,
+        lease: str,
+        stop: Stop,
+        twin_of: Callable[[], Twin | None],
+    ) -> bool:
+        """Fill and commit what was prepared; it goes if anything is amiss."""
+        try:
+            fault("unpack.after_prepare")
+            self._fill(mounts, step, lease, stop, twin_of())
+            self._commit(key, step, lease)
+        except ConflictError:
+            self._remove(key)
+            self.hold(step.chain, lease)
+            return False
+        except BaseException:
+            self._remove(key)
+            raise
+        return True
+
+    def _fill(
+        self, mounts: list[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+    ) -> None:
+        size_bytes = (twin.descriptor if twin else step.layer).size_bytes
+        check_free(self._root, size_bytes, self._min_free_bytes)
+        found = self._applied(mounts, step, lease, stop, twin)
+        fault("unpack.after_apply")
+        if found != step.diff_id:
+            raise DiffIdMismatchError(
+                f"layer {step.layer.digest} unpacks to {found}, but the image's config says "
+                f"{step.diff_id}: build or save the image again",
+                blob=step.layer.digest,
+                expected=step.diff_id,
+                found=found,
+            )
+        self._client.label_blob(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
+        fault("unpack.after_label")
+
+    def _applied(
+        self, mounts: list[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+    ) -> Digest:
+        """The digest of the tar that was applied."""
+        if twin is not None:
+            with contextlib.suppress(NotFoundError):  # its lease ended: take the layer itself
+                return self._client.apply(twin.descriptor, mounts, lease, stop=stop)
+        try:
+            return self._client.apply(step.layer, mounts, lease, stop=stop)
+        except AirsideError as exc:
+            exc.add_context(blob=step.layer.digest)
+            raise
+
+    def _commit(self, key: str, step: Step, lease: str) -> None:
+        labels = snapshot_labels(step)
+        self._client.commit_snapshot(self._snapshotter, str(step.chain), key, labels, lease)
+        fault("unpack.after_commit")
+
+    def _remove(self, key: str) -> None:
+        with contextlib.suppress(AirsideError):  # what stays is swept
+            self._client.remove_snapshot(self._snapshotter, key)
+
+    def sweep(self) -> int:
+        """Remove what earlier processes prepared and did not commit; returns how many."""
+        active = self._client.active_snapshots(self._snapshotter)
+        keys = [k for k in active if k.startswith(self._prefix) and " sha256:" in k]
+        with self._lock:
+            left = [key for key in keys if key not in self._live]
+        for key in left:
+            self._client.remove_snapshot(self._snapshotter, key)
+        return len(left)
+
+
+def snapshot_labels(step: Step) -> Mapping[str, str]:
+    """What Prepare and Commit get: the chain ID, and the annotations that snapshotters inherit."""
+    inherited = {
+        key: value
+        for key, value in step.layer.annotations.items()
+        if key.startswith(_INHERITED) and len(key) + len(value) <= _LABEL_BYTES
+    }
+    return inherited | {SNAPSHOT_REF: str(step.chain)}

@@ -1,0 +1,96 @@
+"""What containerd wrote of snapshots reaches the disk: it does not sync them by itself.
+
+Also the free space where snapshots are. Paths are containerd's: where one of them cannot be seen
+from here, all file systems are synced, and the space is not looked at.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from airside.errors import StorageFullError, StoreError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_KEPT = 16
+"""Of so many rounds it is known whether they failed."""
+_syncfs = cast("Callable[[int], int] | None", getattr(_libc, "syncfs", None))
+
+
+def sync_file_system(path: Path | None) -> None:
+    """Wait until everything that was written to the file system of `path` is durable.
+
+    Raises StoreError if the disk failed.
+    """
+    if path is None or _syncfs is None:
+        os.sync()
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        os.sync()  # it waits, sync(2), but tells no error
+        return
+    try:
+        if _syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise StoreError(f"cannot sync {path}: {os.strerror(number)}", path=path)
+    finally:
+        os.close(descriptor)
+
+
+class SharedSync:
+    """Syncs one file system for all who ask: those that ask while one runs share the next one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._changed = threading.Condition()
+        self._begun = self._ended = 0
+        self._errors: dict[int, StoreError] = {}
+
+    def sync(self) -> None:
+        """Return when all that was written before is durable. Raises StoreError."""
+        with self._changed:
+            mine = self._begun + 1  # the one that runs may have begun too early
+            self._changed.wait_for(lambda: self._ended == self._begun or self._ended >= mine)
+            if self._ended < mine:
+                self._begun = mine
+            else:
+                self._tell(mine)
+                return
+        try:
+            sync_file_system(self._path)
+        except StoreError as exc:
+            self._errors[mine] = exc
+        finally:
+            with self._changed:
+                self._ended = mine
+                self._errors = {n: e for n, e in self._errors.items() if n > mine - _KEPT}
+                self._changed.notify_all()
+        self._tell(mine)
+
+    def _tell(self, number: int) -> None:
+        error = self._errors.get(number)
+        if error is not None:
+            raise StoreError(error.message, **error.context)
+
+
+def check_free(path: Path | None, needed_bytes: int, min_free_bytes: int) -> None:
+    """Raise StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
+    if path is None:
+        return
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return
+    free = stat.f_bavail * stat.f_frsize
+    short = needed_bytes + min_free_bytes - free
+    if short > 0:
+        raise StorageFullError(
+            f"containerd's file system needs at least {short} more bytes free "
+            f"({free} free, {min_free_bytes} are kept by min_free_bytes)",
+            path=path,
+            expected=needed_bytes + min_free_bytes,
+            found=free,
+        )

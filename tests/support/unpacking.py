@@ -1,0 +1,162 @@
+"""A namespace of a real containerd that images are unpacked in, and what it holds after that."""
+
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airside.archive.windows import WindowBudget
+from airside.config import Limits
+from airside.containerd.client import Client, ImageRecord
+from airside.containerd.discovery import gather
+from airside.containerd.twins import Twins
+from airside.containerd.unpack import Unpacker
+from airside.errors import ConflictError, ContainerdError
+from airside.layers import LayerTars
+from airside.oci.chain import Rootfs
+from airside.oci.model import Descriptor
+from support.containerd import Containerd
+from support.images import TestImage, docker_archive, oci_archive, random_image, random_layer
+from support.snapshots import rootfs
+
+LEASE = "airside-test"
+LEASE_SECONDS = 600.0
+CONNECT_SECONDS = 30.0
+GC_CONTENT = "containerd.io/gc.ref.content."
+
+
+class Namespace:
+    """A namespace whose blobs were sent, as a publish would have them adopted."""
+
+    def __init__(self, containerd: Containerd, client: Client) -> None:
+        self.containerd, self.client = containerd, client
+        self.name = client.namespace
+        assert containerd.options.snapshotter
+        self.snapshotter: str = containerd.options.snapshotter
+
+    def begin(self) -> None:
+        self.client.make_namespace()
+        self.client.create_lease(LEASE, seconds=LEASE_SECONDS)
+
+    def take(self, image: TestImage, name: str = "") -> Rootfs:
+        """Send what an image consists of; with a name it becomes an image of containerd."""
+        labels: dict[str, dict[str, str]] = {str(image.digest): {}}
+        labels[str(image.digest)][f"{GC_CONTENT}config"] = str(image.config.digest)
+        for number, layer in enumerate(image.layers):
+            labels[str(image.digest)][f"{GC_CONTENT}l.{number}"] = str(layer.digest)
+        for blob in reversed(image.blobs):
+            self._send(blob.digest, blob.raw, labels.get(str(blob.digest), {}))
+        if name:
+            target = Descriptor(image.manifest.media_type, image.digest, image.manifest.size_bytes)
+            self.client.create_image(ImageRecord(name, target))
+        return rootfs(image)
+
+    def _send(self, digest: Any, raw: bytes, labels: Mapping[str, str]) -> None:
+        try:
+            key = f"test-{digest}"
+            self.client.send_blob(key, digest, len(raw), labels, LEASE, io.BytesIO(raw))
+        except ConflictError:
+            self.client.add_to_lease(LEASE, digest)
+
+    @contextmanager
+    def unpacker(self, *, twins: bool = True, threads: int = 2) -> Iterator[Unpacker]:
+        blobs = self.containerd.content_root / "blobs/sha256"
+        tars = LayerTars(lambda d: (blobs / d.hex).open("rb"), Limits(), WindowBudget(1 << 26))
+        made = Twins(self.client, self.twins_directory, self.containerd.content_root, tars)
+        facts = gather(self.client, snapshotter=self.snapshotter)
+        unpacker = Unpacker(
+            self.client,
+            self.snapshotter,
+            threads=threads,
+            root=Path(facts.snapshotter_root) if facts.snapshotter_root else None,
+            twins=made if twins else None,
+        )
+        try:
+            yield unpacker
+        finally:
+            unpacker.close()
+
+    @property
+    def twins_directory(self) -> Path:
+        return self.containerd.content_root / f".airside-twins-{self.name}"
+
+    def finished(self, images: Sequence[Rootfs]) -> tuple[object, ...]:
+        """What there is after a sweep, an unpack and the end of the lease."""
+        with self.unpacker() as unpacker:
+            unpacker.sweep()
+            found = unpacker.unpack_all(images, lease=LEASE, stop=lambda: False)
+            assert not [each for each in found if isinstance(each, Exception)]
+            assert all(map(unpacker.is_unpacked, images))
+        self.end()
+        self.containerd.collect()
+        assert not self.twins_directory.exists()
+        return self.snapshots(), self.contents(), self.client.leases()
+
+    def end(self) -> None:
+        """Delete the lease, and have collected what only it held."""
+        self.client.delete_lease(LEASE, sync=True)
+
+    def ctr(self, *words: object) -> str:
+        return self.containerd.did(*words, namespace=self.name)
+
+    def import_with_ctr(self, path: Path, *flags: str) -> None:
+        self.ctr("images", "import", *flags, "--snapshotter", self.snapshotter, path)
+
+    # what it holds
+
+    def snapshots(self) -> dict[str, dict[str, Any]]:
+        """Each with its kind, parent and labels, as `ctr` tells."""
+        flags = ("--snapshotter", self.snapshotter)
+        rows = self.ctr("snapshots", *flags, "ls").splitlines()[1:]
+        keys = [
+            row[:72].strip() if row.startswith("sha256:") else row.split("  ")[0] for row in rows
+        ]
+        told = {key: json.loads(self.ctr("snapshots", *flags, "info", key)) for key in keys}
+        return {
+            key: {name: each.get(name) for name in ("Kind", "Parent", "Labels")}
+            for key, each in told.items()
+        }
+
+    def contents(self) -> dict[str, dict[str, str]]:
+        """Each blob with its labels."""
+        return {blob.digest: dict(blob.labels) for blob in self.client.blobs()}
+
+
+@contextmanager
+def namespace_of(containerd: Containerd, name: str, *, fresh: bool = True) -> Iterator[Namespace]:
+    with Client.open(str(containerd.socket), name) as client:
+        found = Namespace(containerd, client)
+        if fresh:
+            found.begin()
+        yield found
+
+
+def until_connected(client: Client) -> None:
+    """Wait for a containerd that was started again."""
+    end = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            client.version()
+        except ContainerdError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            return
+
+
+def family(count: int, *, compression: str = "gzip", layer_bytes: int = 20_000) -> list[TestImage]:
+    """Images on one base."""
+    base = [random_layer(f"base/{n}", compression=compression) for n in range(2)]
+    return [
+        random_image(f"own/{n}", base=base, compression=compression, layer_bytes=layer_bytes)
+        for n in range(count)
+    ]
+
+
+def archive_of(path: Path, image: TestImage, name: str) -> Path:
+    write = docker_archive if "docker" in image.manifest.media_type else oci_archive
+    write(path, {name: image})
+    return path

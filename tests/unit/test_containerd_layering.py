@@ -1,0 +1,197 @@
+"""One layer, and what others do to it at the same moment."""
+
+import dataclasses
+
+import pytest
+
+from airside.containerd.layering import Layering, snapshot_labels
+from airside.errors import (
+    ContainerdError,
+    DiffIdMismatchError,
+    NotFoundError,
+    StorageFullError,
+)
+from airside.oci.digest import Digest
+from support.images import random_image
+from support.snapshots import LEASE, FakeContainerd, Snapshot
+
+UNCOMPRESSED = "containerd.io/uncompressed"
+
+
+class Bench:
+    def __init__(self, **fields):
+        self.client = FakeContainerd(**fields)
+        self.rootfs = self.client.hold(random_image("layering", compression="gzip"))
+        self.first, self.second = self.rootfs.steps
+        self.layering = Layering(
+            self.client, "overlayfs", identity="airside-1", root=None, min_free_bytes=0
+        )
+
+    def add(self, step, lease=LEASE):
+        return self.layering.add(step, lease, lambda: False, lambda: None)
+
+    def committed(self, step):
+        """As another unpacker would."""
+        self.client.snapshots[str(step.chain)] = Snapshot(str(step.parent or ""), {}, True)
+
+    @property
+    def prepared(self):
+        return self.client.active_snapshots("overlayfs")
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_a_layer_becomes_a_snapshot_on_its_parent(bench):
+    assert bench.add(bench.first)
+    assert bench.add(bench.second)
+    snapshots = bench.client.snapshots
+    assert set(snapshots) == {str(step.chain) for step in bench.rootfs.steps}
+    assert snapshots[str(bench.second.chain)].parent == str(bench.first.chain)
+    assert snapshots[str(bench.second.chain)].diff == bench.second.diff_id
+    labels = bench.client.labels[str(bench.second.layer.digest)]
+    assert labels == {UNCOMPRESSED: str(bench.second.diff_id)}
+
+
+def test_labels_are_those_of_containerd_s_own_unpacker(bench):
+    annotations = {
+        "containerd.io/snapshot/cri.image-ref": "x",
+        "containerd.io/snapshot.ref": "another",
+        "containerd.io/snapshot/long": "x" * 4096,
+        "org.example": "y",
+    }
+    layer = dataclasses.replace(bench.first.layer, annotations=annotations)
+    labels = snapshot_labels(dataclasses.replace(bench.first, layer=layer))
+    assert labels == {
+        "containerd.io/snapshot/cri.image-ref": "x",
+        "containerd.io/snapshot.ref": str(bench.first.chain),
+    }
+
+
+def test_what_is_there_joins_the_lease_and_nothing_is_applied(bench):
+    bench.committed(bench.first)
+    assert not bench.add(bench.first)
+    assert str(bench.first.chain) in bench.client.leases[LEASE]
+    assert bench.client.calls["apply"] == 0
+    assert not bench.prepared
+
+
+def test_another_that_commits_first_wins_and_ours_goes(bench):
+    bench.client.before["commit_snapshot"] = lambda *_: bench.committed(bench.first)
+    assert not bench.add(bench.first)
+    assert not bench.prepared
+    assert str(bench.first.chain) in bench.client.leases[LEASE]
+
+
+def test_one_that_commits_first_and_is_removed_at_once_is_told(bench):
+    bench.client.before["commit_snapshot"] = lambda *_: bench.committed(bench.first)
+    bench.client.before["add_snapshot_to_lease"] = bench.client.snapshots.pop
+    with pytest.raises(NotFoundError):
+        bench.add(bench.first)
+
+
+def test_a_key_that_is_taken_is_not_used_again(bench):
+    def taken(key):
+        if len(keys) < 2:
+            bench.client.snapshots[key] = Snapshot("", {})
+        keys.append(key)
+
+    keys = []
+    bench.client.before["prepare_snapshot"] = taken
+    assert bench.add(bench.first)
+    assert len(set(keys)) == 3
+
+
+def test_three_keys_that_are_taken_are_enough(bench):
+    bench.client.before["prepare_snapshot"] = lambda key: bench.client.snapshots.update(
+        {key: Snapshot("", {})}
+    )
+    with pytest.raises(ContainerdError):
+        bench.add(bench.first)
+    assert bench.client.calls["prepare_snapshot"] == 3
+
+
+def test_a_layer_that_is_another_is_refused_and_leaves_nothing(bench):
+    wrong = dataclasses.replace(bench.first, diff_id=Digest("sha256", "0" * 64))
+    with pytest.raises(DiffIdMismatchError) as caught:
+        bench.add(wrong)
+    assert caught.value.context == {
+        "blob": str(bench.first.layer.digest),
+        "expected": "sha256:" + "0" * 64,
+        "found": str(bench.first.diff_id),
+    }
+    assert not bench.client.snapshots
+    assert bench.client.labels[str(bench.first.layer.digest)] == {}
+
+
+@pytest.mark.parametrize("call", ["apply", "label_blob", "commit_snapshot"])
+def test_what_fails_half_way_leaves_nothing_prepared(bench, call):
+    def fail(*_):
+        raise ContainerdError("no", status="UNKNOWN")
+
+    bench.client.before[call] = fail
+    with pytest.raises(ContainerdError, match="no"):
+        bench.add(bench.first)
+    assert not bench.client.snapshots
+
+
+def test_the_error_of_an_apply_names_the_layer(bench):
+    def fail(*_):
+        raise ContainerdError("no", status="UNKNOWN")
+
+    bench.client.before["apply"] = fail
+    with pytest.raises(ContainerdError) as caught:
+        bench.add(bench.first)
+    assert caught.value.context["blob"] == str(bench.first.layer.digest)
+
+
+def test_the_first_error_is_told_where_the_clean_up_fails_too(bench):
+    def fail(*_):
+        raise ContainerdError("away", status="UNAVAILABLE")
+
+    bench.client.before.update(apply=fail, remove_snapshot=fail)
+    with pytest.raises(ContainerdError, match="away"):
+        bench.add(bench.first)
+    assert len(bench.prepared) == 1
+    bench.client.before.clear()
+    assert bench.layering.sweep() == 1
+    assert not bench.prepared
+
+
+@pytest.mark.parametrize("what", ["lease", "parent", "layer"])
+def test_what_is_gone_is_told(bench, what):
+    if what == "layer":
+        del bench.client.contents[str(bench.first.layer.digest)]
+    step = bench.second if what == "parent" else bench.first
+    with pytest.raises(NotFoundError):
+        bench.add(step, "another" if what == "lease" else LEASE)
+    assert not bench.client.snapshots
+
+
+def test_nothing_is_applied_where_no_space_is_left(tmp_path):
+    bench = Bench()
+    bench.layering = Layering(
+        bench.client, "overlayfs", identity="x", root=tmp_path, min_free_bytes=1 << 60
+    )
+    with pytest.raises(StorageFullError):
+        bench.add(bench.first)
+    assert bench.client.calls["apply"] == 0
+    assert not bench.client.snapshots
+
+
+def test_a_sweep_takes_only_what_a_dead_process_of_ours_prepared(bench):
+    other = f"airside-1-0123-1 {bench.second.chain}"
+    keep = {"extract-1-abc sha256:1", "airside-1-container", "airside-2-0-1 sha256:1"}
+    bench.client.snapshots |= {key: Snapshot("", {}) for key in {other, *keep}}
+    swept = []
+
+    def sweep(*_):
+        assert len(bench.prepared) == len(keep) + 2 - len(swept)
+        swept.append(bench.layering.sweep())
+
+    bench.client.before["apply"] = sweep
+    assert bench.add(bench.first)
+    assert swept == [1]
+    assert set(bench.prepared) == keep

@@ -1,0 +1,393 @@
+"""Images side by side: each chain ID once, synced once, labelled last."""
+
+import dataclasses
+import io
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from airside.archive.windows import WindowBudget
+from airside.config import Limits
+from airside.containerd import syncing, unpack
+from airside.containerd.twins import Twins
+from airside.containerd.unpack import Unpacked, Unpacker
+from airside.errors import (
+    ContainerdError,
+    DiffIdMismatchError,
+    NotFoundError,
+    StoppedError,
+    StoreError,
+)
+from airside.layers import LayerTars
+from support.images import random_image, random_layer
+from support.snapshots import LEASE, FakeContainerd, Snapshot
+
+GC_LABEL = "containerd.io/gc.ref.snapshot.overlayfs"
+WAIT_SECONDS = 10.0
+
+
+def running():
+    return False
+
+
+def until(condition):
+    end = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+class Bench:
+    def __init__(self, root, monkeypatch, *, threads=2, twins=False):
+        self.client = FakeContainerd(content_root=root)
+        self.synced = []
+        monkeypatch.setattr(syncing, "sync_file_system", self.sync)
+        self.root = root
+        (root / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        tars = LayerTars(self.open, Limits(), WindowBudget(1 << 26))
+        made = Twins(self.client, root / ".airside-twins", root, tars)
+        self.twins = made if twins else None
+        self.unpacker = Unpacker(
+            self.client, "overlayfs", threads=threads, root=root, twins=self.twins
+        )
+
+    def sync(self, path):
+        """The snapshots are there, and no config says so yet."""
+        self.synced.append((path, set(self.client.snapshots)))
+        assert not self.client.active_snapshots("")
+
+    def open(self, digest):
+        return io.BytesIO(self.client.contents[str(digest)])
+
+    def label(self, image):
+        return self.client.labels[str(image.config)].get(GC_LABEL)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    benches = []
+
+    def make(**options):
+        benches.append(Bench(tmp_path, monkeypatch, **options))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.unpacker.close()
+
+
+def family(count, *, compression="gzip", base=1, own=2):
+    """Images with the same lowest layers."""
+    below = [random_layer(f"base/{n}", compression=compression) for n in range(base)]
+    return [
+        random_image(f"own/{n}", layers=own, base=below, compression=compression)
+        for n in range(count)
+    ]
+
+
+def test_an_image_is_unpacked_then_synced_then_labelled(made):
+    bench = made()
+    image = bench.client.hold(random_image(1, layers=3, compression="gzip"))
+
+    def label(_digest, labels):
+        assert bench.synced or GC_LABEL not in labels
+
+    bench.client.before["label_blob"] = label
+    assert not bench.unpacker.is_unpacked(image)
+    found = bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert (found.layers, found.layers_there) == (3, 0)
+    assert bench.label(image) == str(image.steps[-1].chain)
+    assert bench.synced == [(bench.root, {str(step.chain) for step in image.steps})]
+    assert bench.unpacker.is_unpacked(image)
+
+
+def test_what_is_unpacked_is_not_touched(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    before = bench.client.calls["prepare_snapshot"], bench.client.calls["label_blob"]
+    found = bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert (found.layers, found.layers_there) == (0, 2)
+    assert (bench.client.calls["prepare_snapshot"], bench.client.calls["label_blob"]) == before
+    assert len(bench.synced) == 1
+
+
+def test_snapshots_without_the_label_are_synced_and_labelled(made):
+    """Another unpacker made them, or we were killed before the end."""
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    for step in image.steps:
+        bench.client.snapshots[str(step.chain)] = Snapshot(str(step.parent or ""), {}, True)
+    assert not bench.unpacker.is_unpacked(image)
+    found = bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert (found.layers, found.layers_there) == (0, 2)
+    assert (len(bench.synced), bench.label(image)) == (1, str(image.steps[-1].chain))
+    assert str(image.steps[-1].chain) in bench.client.leases[LEASE]
+
+
+@pytest.mark.parametrize("twins", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_layer_is_applied_once_and_each_call_synced_once(made, threads, twins):
+    bench = made(threads=threads, twins=twins)
+    images = [bench.client.hold(image) for image in family(6, base=2)]
+    found = bench.unpacker.unpack_all(images, lease=LEASE, stop=running)
+    assert sum(each.layers for each in found) == 2 + 6 * 2 == len(bench.client.applied)
+    assert sum(each.layers_there for each in found) == 6 * 4 - 14
+    assert len(bench.synced) == 1
+    assert bench.client.most_applying <= threads
+    assert all(map(bench.unpacker.is_unpacked, images))
+    chains = {str(step.chain) for image in images for step in image.steps}
+    assert set(bench.client.snapshots) == chains
+
+
+def test_several_calls_at_once_apply_each_layer_once(made):
+    bench = made()
+    images = [bench.client.hold(image) for image in family(4)]
+    for name in ("a", "b", "c"):
+        bench.client.leases[name] = set()
+    with ThreadPoolExecutor(3) as pool:
+        calls = [
+            pool.submit(bench.unpacker.unpack_all, images, lease=name, stop=running)
+            for name in ("a", "b", "c")
+        ]
+        results = [call.result(WAIT_SECONDS) for call in calls]
+    assert sum(each.layers for found in results for each in found) == 1 + 4 * 2
+    assert len(bench.client.applied) == 1 + 4 * 2
+    for name in ("a", "b", "c"):
+        assert bench.client.held_by(name) == set(bench.client.snapshots)
+
+
+def test_a_thread_is_not_kept_by_an_image_that_waits(made):
+    """Two images share a base that takes long: a third goes on meanwhile."""
+    bench = made(threads=2)
+    first, second = (bench.client.hold(image) for image in family(2))
+    third = bench.client.hold(random_image("third"))
+    third_done = threading.Event()
+
+    def apply(layer, _stop):
+        if layer.digest == first.layers[0].digest:
+            assert third_done.wait(WAIT_SECONDS)
+
+    def commit(name, _key):
+        if name == str(third.steps[-1].chain):
+            third_done.set()
+
+    bench.client.before.update(apply=apply, commit_snapshot=commit)
+    found = bench.unpacker.unpack_all([first, second, third], lease=LEASE, stop=running)
+    assert all(isinstance(each, Unpacked) for each in found)
+
+
+def test_an_image_whose_layer_is_another_fails_alone(made):
+    bench = made()
+    good, other = (bench.client.hold(image) for image in family(2))
+    wrong = dataclasses.replace(other, layers=(*other.layers[:2], good.layers[2]))
+    found = bench.unpacker.unpack_all([good, wrong], lease=LEASE, stop=running)
+    assert isinstance(found[0], Unpacked)
+    assert isinstance(found[1], DiffIdMismatchError)
+    assert (bench.label(good), bench.label(wrong)) == (str(good.steps[-1].chain), None)
+    with pytest.raises(DiffIdMismatchError):
+        bench.unpacker.unpack(wrong, lease=LEASE, stop=running)
+
+
+def test_a_lie_about_a_shared_layer_does_not_fail_the_image_that_tells_the_truth(made):
+    """Both say the same diff ID of their lowest layer; one has other bytes."""
+    bench = made(threads=1)
+    honest = bench.client.hold(random_image("honest", layers=1))
+    liar = dataclasses.replace(honest, layers=bench.client.hold(random_image("x", layers=1)).layers)
+    found = bench.unpacker.unpack_all([liar, honest], lease=LEASE, stop=running)
+    assert [type(each) for each in found] == [DiffIdMismatchError, Unpacked]
+
+
+def test_a_base_that_is_removed_in_between_is_unpacked_again(made):
+    bench = made(threads=1)
+    image = bench.client.hold(random_image(1, layers=3))
+    removed = []
+
+    def remove(key):
+        if key.endswith(str(image.steps[2].chain)) and not removed:
+            removed.append(bench.client.snapshots.pop(str(image.steps[1].chain)))
+
+    bench.client.before["prepare_snapshot"] = remove
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert removed
+    assert bench.unpacker.is_unpacked(image)
+
+
+def test_a_lease_that_is_gone_is_told_after_some_tries(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    with pytest.raises(NotFoundError, match="lease"):
+        bench.unpacker.unpack(image, lease="another", stop=running)
+    assert not bench.client.snapshots
+    assert bench.client.calls["prepare_snapshot"] == 3
+
+
+def test_a_stop_is_obeyed_between_layers(made):
+    bench = made()
+    image = bench.client.hold(random_image(1, layers=3))
+    stopped = []
+    bench.client.before["commit_snapshot"] = lambda *_: stopped.append(True)
+    with pytest.raises(StoppedError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=lambda: bool(stopped))
+    assert set(bench.client.snapshots) == {str(image.steps[0].chain)}
+    assert bench.label(image) is None
+
+
+def test_an_image_goes_on_where_the_one_that_it_waited_for_was_stopped(made):
+    bench = made(threads=2)
+    first, second = (bench.client.hold(image) for image in family(2))
+    waiting, stopped = threading.Event(), threading.Event()
+
+    def apply(*_):
+        if bench.client.calls["apply"] == 1:
+            assert waiting.wait(WAIT_SECONDS)
+            stopped.set()
+            raise StoppedError("stopped")
+
+    bench.client.before["apply"] = apply
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(bench.unpacker.unpack, first, lease=LEASE, stop=stopped.is_set)
+        until(lambda: bench.client.applying)
+        two = pool.submit(bench.unpacker.unpack, second, lease=LEASE, stop=running)
+        until(lambda: any(bench.unpacker._waiting.values()))
+        waiting.set()
+        with pytest.raises(StoppedError):
+            one.result(WAIT_SECONDS)
+        assert two.result(WAIT_SECONDS).layers == 3
+
+
+def test_an_image_that_waits_when_it_is_closed_ends(made):
+    bench = made(threads=1)
+    first, second = (bench.client.hold(image) for image in family(2))
+    closed, entered = threading.Event(), threading.Event()
+
+    def apply(*_):
+        entered.set()
+        assert closed.wait(WAIT_SECONDS)
+        raise StoppedError("stopped")
+
+    bench.client.before["apply"] = apply
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(
+            bench.unpacker.unpack_all, [first, second], lease=LEASE, stop=closed.is_set
+        )
+        assert entered.wait(WAIT_SECONDS)
+        bench.unpacker._waiting[first.steps[0].chain].append(
+            image := unpack._Image(second, LEASE, running, second.steps)
+        )
+        bench.unpacker._pool.shutdown(wait=False)
+        closed.set()
+        found = call.result(WAIT_SECONDS)
+    assert [type(each) for each in found] == [StoppedError, StoppedError]
+    assert isinstance(image.done.exception(WAIT_SECONDS), StoppedError)
+
+
+def test_a_disk_that_fails_the_sync_unpacked_nothing(made, monkeypatch):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+
+    def fail(_path):
+        raise StoreError("the disk")
+
+    monkeypatch.setattr(syncing, "sync_file_system", fail)
+    with pytest.raises(StoreError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert bench.label(image) is None
+
+
+def test_a_config_that_is_gone_is_told(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    del bench.client.contents[str(image.config)]
+    with pytest.raises(NotFoundError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+
+
+def test_what_is_no_error_of_ours_is_raised(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    bench.client.before["apply"] = lambda *_: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+
+
+def test_twins_are_applied_in_the_place_of_compressed_layers_and_leave_nothing(made):
+    bench = made(twins=True)
+    images = [bench.client.hold(image) for image in family(3)]
+    bench.unpacker.unpack_all(images, lease=LEASE, stop=running)
+    layers = {layer.digest for image in images for layer in image.layers}
+    assert not layers & {layer.digest for layer in bench.client.applied}
+    assert bench.twins.made >= 7
+    assert bench.twins.failed == 0
+    assert not bench.twins._directory.exists()
+    assert bench.unpacker._ahead == {}
+
+
+def test_a_twin_whose_lease_ended_is_replaced_by_the_layer(made):
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1, compression="zstd"))
+
+    def gone(layer, _stop):
+        if layer.digest not in {each.digest for each in image.layers}:
+            raise NotFoundError("content: not found")
+
+    bench.client.before["apply"] = gone
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert bench.unpacker.is_unpacked(image)
+
+
+def test_twins_that_nobody_needs_any_more_go(made):
+    """The second layer is decompressed ahead, and the first fails."""
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1, layers=3, compression="gzip"))
+
+    def fail(*_):
+        raise ContainerdError("no", status="UNKNOWN")
+
+    bench.client.before["apply"] = fail
+    with pytest.raises(ContainerdError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    bench.unpacker.close()
+    assert not bench.twins._directory.exists()
+
+
+def test_a_twin_that_another_image_asked_for_and_stopped_is_not_waited_for(made):
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1, compression="gzip"))
+    stopped = Future()
+    stopped.set_exception(StoppedError("stopped"))
+    chain = image.steps[0].chain
+    asker = unpack._Image(image, LEASE, running, image.steps)
+    bench.unpacker._ahead[chain] = unpack._Ahead(asker, stopped)
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert bench.client.applied[0].digest == image.layers[0].digest
+
+
+def test_a_sweep_is_of_snapshots_and_twins(made):
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1))
+    bench.client.snapshots[f"airside-0-1 {image.steps[0].chain}"] = Snapshot("", {})
+    bench.twins._directory.mkdir()
+    (bench.twins._directory / ("ab" * 32)).write_bytes(b"x")
+    assert bench.unpacker.sweep() == 1
+    assert bench.client.snapshots == {}
+    assert not bench.twins._directory.exists()
+
+
+def test_what_is_asked_of_a_closed_one_is_stopped(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+    bench.unpacker.close()
+    with pytest.raises(StoppedError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+
+
+def test_closing_stops_what_runs(made):
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1, layers=3, compression="gzip"))
+    bench.client.before["commit_snapshot"] = lambda *_: bench.unpacker.close(wait=False)
+    with pytest.raises(StoppedError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert len(bench.client.applied) == 1
