@@ -59,7 +59,12 @@ def _unix(path: Path) -> http.client.HTTPConnection:
 
 @contextlib.contextmanager
 def agent(
-    base: Path, *, fresh: bool = True, seconds: float = 10, **settings: str
+    base: Path,
+    *,
+    fresh: bool = True,
+    seconds: float = 10,
+    runtime: str = "none",
+    **settings: str,
 ) -> Iterator[Agent]:
     """Run the agent on `base`; gives it when its control socket answers."""
     images, data = base / "images", base / "data"
@@ -69,7 +74,7 @@ def agent(
     command = [*AIRSIDE, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
     log = (base / "log").open("ab")
     environment = os.environ | {f"AIRSIDE_{k.upper()}": text for k, text in settings.items()}
-    process = subprocess.Popen([*command, "--runtime", "none"], stderr=log, env=environment)
+    process = subprocess.Popen([*command, "--runtime", runtime], stderr=log, env=environment)
     try:
         found = Agent(process, images, data)
         wait_until(lambda: _answers(found), seconds)

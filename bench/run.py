@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from catalog import CatalogBench
 from peers import Agent, agent, docker_registry, head, shell, wait_until
+from unpacking import UnpackBench
 
 from support.images import (
     TestImage,
@@ -71,8 +72,9 @@ def _rotated(text: bytes, rng: random.Random) -> bytes:
 
 
 class Bench:
-    def __init__(self, base: Path, runs: int, size_mb: int) -> None:
+    def __init__(self, base: Path, runs: int, size_mb: int, containerd: str | None) -> None:
         self.base, self.runs, self.size_mb = base, runs, size_mb
+        self.containerd = containerd
         self.rows: list[tuple[str, str]] = []
 
     def say(self, what: str, figure: str) -> None:
@@ -207,6 +209,16 @@ class Bench:
             reads = Path(f"/proc/{node.process.pid}/io").read_text().splitlines()[0]
         self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
 
+    def unpacking(self) -> None:
+        archives, names = self.archives()
+        used = {
+            "docker-archive tar": archives["tar"],
+            "OCI, gzip layers": archives["oci"],
+        }
+        UnpackBench(self.base, self.say, self.runs, self.containerd).run(used, names)
+        for path in archives.values():
+            path.unlink()
+
     def catalog(self) -> None:
         CatalogBench(self.base, self.say).run()
 
@@ -273,16 +285,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size-mb", type=int, default=750)
+    parser.add_argument("--directory", default="/var/tmp", help="where all of it is written")
+    parser.add_argument("--containerd", help="1.6, 1.7 or 2.1; without: the installed one")
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument(
         "parts",
         nargs="*",
-        default=["imports", "pulls", "restart", "catalog", "catalog_peer", "idle", "memory"],
+        default=[
+            "imports",
+            "unpacking",
+            "pulls",
+            "restart",
+            "catalog",
+            "catalog_peer",
+            "idle",
+            "memory",
+        ],
     )
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="airside-bench-", dir="/var/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="airside-bench-", dir=options.directory))
     try:
-        bench = Bench(directory, options.runs, options.size_mb)
+        bench = Bench(directory, options.runs, options.size_mb, options.containerd)
         for part in options.parts:
             getattr(bench, part)(*([options.memory_mb] if part == "memory" else []))
     finally:
