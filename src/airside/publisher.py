@@ -13,8 +13,10 @@ Left to others: when to look (`airside.runtimes`), and how (the `Runtime`).
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from airside.catalog.publications import PublicationRow, TagState
@@ -51,6 +53,8 @@ _AGAIN_SECONDS = 600.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 3600.0
 _FAILED_AGAIN_SECONDS = 300.0
 _CACHED = 20_000
+_AT_ONCE = 8
+"""So many images are published at once; how many layers are unpacked at once is the runtime's."""
 
 Stop = Callable[[], bool]
 
@@ -107,6 +111,8 @@ class _Task:
     """The blobs that the runtime has; None: not asked."""
     found: Pass
     stop: Stop
+    due: list[tuple[Wanted, bool]] = field(default_factory=list)
+    """What is to be published, and whether it is unpacked."""
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version, which stay because the newer one can't be published."""
 
@@ -165,6 +171,7 @@ class Publisher:
         self._chosen: dict[str, NodeContent] = {}
         self._restored: dict[str, _Restored] = {}
         self._failed_at: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def run(self, runtime: Runtime, *, stop: Stop, everything: bool = False) -> Pass:
         """One pass. `everything`: also see whether the blobs are still there.
@@ -178,11 +185,15 @@ class Publisher:
         wanted = self._wanted(tags, found)
         labels = _labels(wanted)
         held = runtime.blobs() if everything else None
-        task = _Task(runtime, rows, actual, labels, held, found, stop)
+        given_up = threading.Event()
+        task = _Task(
+            runtime, rows, actual, labels, held, found, lambda: given_up.is_set() or stop()
+        )
         for each in wanted:
             if stop():
                 return found
             self._one(each, task)
+        self._publish_all(task, given_up)
         self._withdraw(wanted, tags, task)
         self._catalog.publications.record(_changed(found.rows, rows), self._clock())
         return found
@@ -268,7 +279,7 @@ class Publisher:
         elif same and row is not None and row.state == "published" and task.is_whole(wanted):
             self._differs(wanted, row, task)
         else:
-            self._publish(wanted, task)
+            task.due.append((wanted, True))
 
     def _differs(self, wanted: Wanted, row: PublicationRow, task: "_Task") -> None:
         """Names are missing, point elsewhere, or have other labels than we gave them."""
@@ -312,13 +323,34 @@ class Publisher:
             return
         restored.count += 1
         restored.at = now
-        self._publish(wanted, task, unpack=False)
+        task.due.append((wanted, False))
 
-    def _publish(self, wanted: Wanted, task: "_Task", *, unpack: bool = True) -> None:
+    def _publish_all(self, task: "_Task", given_up: threading.Event) -> None:
+        """Publish what is due, several at once: most of it is waiting for runtime and disk.
+
+        The first that finds the runtime away ends the others.
+        """
+        if not task.due:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(task.due)), "publish-image") as pool:
+            running = [pool.submit(self._publish, *each, task) for each in task.due]
+            try:
+                for each in running:
+                    each.result()
+            except BaseException:
+                given_up.set()
+                for each in running:
+                    each.cancel()
+                raise
+
+    def _publish(self, wanted: Wanted, unpack: bool, task: "_Task") -> None:  # noqa: FBT001 - of `due`
+        if task.stop():
+            raise StoppedError("publishing was stopped")
         tag, key = wanted.tag, f"{wanted.tag.reference} {wanted.tag.digest}"
         failed_at, started = self._failed_at.get(key), self._monotonic()
         if failed_at is not None and started - failed_at < _FAILED_AGAIN_SECONDS:
-            task.protect(wanted)
+            with self._lock:
+                task.protect(wanted)
             return
         publication = Publication(
             wanted.content,
@@ -344,7 +376,8 @@ class Publisher:
             seconds = self._monotonic() - started
             row = self._row(tag, "published", wanted, published=done, seconds=seconds)
             self._catalog.publications.record([row], self._clock())
-            task.found.published += 1
+            with self._lock:
+                task.found.published += 1
             log.info("%s: published to %s in %.2f s", tag.reference, self._name, seconds)
 
     def _failed(self, wanted: Wanted, reason: str, task: "_Task") -> None:
@@ -353,9 +386,10 @@ class Publisher:
         log.error("%s: not published to %s: %s", tag.reference, self._name, reason)
         self._failed_at[f"{tag.reference} {tag.digest}"] = self._monotonic()
         self._chosen.pop(tag.digest, None)
-        task.protect(wanted)
-        task.found.failed += 1
-        task.found.due(_FAILED_AGAIN_SECONDS)
+        with self._lock:
+            task.protect(wanted)
+            task.found.failed += 1
+            task.found.due(_FAILED_AGAIN_SECONDS)
         before = task.rows.get(tag.reference)
         kept = {} if before is None else {"names": before.detail.get("names", [])}
         row = self._row(tag, "failed", reason=reason)

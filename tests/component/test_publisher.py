@@ -1,17 +1,20 @@
 """What the publisher makes of the catalog and of what others do in a runtime."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airside.catalog.publications import PublicationRow
+from airside.content import Published
 from airside.errors import ContainerdError, DigestMismatchError
 from airside.importer import Job
 from airside.node import Node
 from airside.oci.digest import digest_of
-from airside.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage
+from airside.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
 from airside.publisher import Pass, Publisher
 from airside.tree import stat_key
 from support.images import docker_archive, oci_archive, random_image, random_index
@@ -250,6 +253,45 @@ def test_a_runtime_that_is_away_ends_the_pass(bench: Bench) -> None:
     with pytest.raises(ContainerdError):
         bench.run()
     assert bench.node.catalog.published(SOCKET) == []
+
+
+def test_images_are_published_side_by_side(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    met, publish = threading.Barrier(4, timeout=10.0), bench.runtime.publish
+
+    def together(publication: Publication, *, stop: Callable[[], bool]) -> Published:
+        met.wait()
+        return publish(publication, stop=stop)
+
+    monkeypatch.setattr(bench.runtime, "publish", together)
+    names = [f"docker.io/library/app-{n}:1" for n in range(4)]
+    for name in names:
+        bench.drop(name, name)
+    assert bench.run().published == 4
+    assert {bench.row(name).state for name in names} == {"published"}
+
+
+def test_the_first_that_finds_the_runtime_away_ends_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, publish = threading.Event(), bench.runtime.publish
+
+    def held_up(publication: Publication, *, stop: Callable[[], bool]) -> Published:
+        if NAME in publication.names:
+            away.set()
+            raise ContainerdError("away", status="UNAVAILABLE")
+        assert away.wait(10.0)
+        while not stop():
+            time.sleep(0.001)
+        stopped.append(publication)
+        return publish(publication, stop=lambda: False)
+
+    stopped: list[Publication] = []
+    monkeypatch.setattr(bench.runtime, "publish", held_up)
+    for name in (NAME, *(f"docker.io/library/x{n}:1" for n in range(20))):
+        bench.drop(name, name)
+    with pytest.raises(ContainerdError):
+        bench.run()
+    assert len(stopped) < 20
 
 
 def test_only_what_this_node_runs_is_published(bench: Bench) -> None:
