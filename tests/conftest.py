@@ -26,6 +26,9 @@ WIND_DOWN_SECONDS = 2.0
 if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 
+# Without it gRPC's pollers also run in what is forked here, on descriptors that are closed there.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 # Debian keeps some components where only root's PATH looks.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
