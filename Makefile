@@ -14,6 +14,7 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
              $(if $(LISTEN),--listen '$(LISTEN)') $(ARGS)
 
 SECONDS := 60
+JOBS := 3
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -25,7 +26,7 @@ run: setup ## set up and run the agent in the foreground (IMAGES=, DATA=, LISTEN
 	@exec $(BIN)/airside run $(RUN_FLAGS)
 
 test: check ## everything: `make check`, then the whole test suite with real components
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests/component tests/contract tests/system
 
 check: setup-test ## lint, format, types, layers, unit tests
 	$(BIN)/ruff check .
