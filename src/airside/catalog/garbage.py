@@ -112,7 +112,7 @@ def collect(db: sqlite3.Connection, expired: list[Expired], retention: int) -> C
         "DELETE FROM repository WHERE id NOT IN (SELECT repository_id FROM tag"
         " UNION SELECT repository_id FROM claim UNION SELECT repository_id FROM tag_generation"
         " UNION SELECT repository_id FROM repository_blob UNION SELECT repository_id FROM tombstone"
-        " UNION SELECT repository_id FROM upload)"
+        " UNION SELECT repository_id FROM pushed)"
     )
     db.execute("DELETE FROM reached")
     return Collection(items, bool(freed or unlinked))

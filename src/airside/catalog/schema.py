@@ -210,5 +210,20 @@ CREATE TABLE intent (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+DROP TABLE upload;
+CREATE TABLE pushed (
+    repository_id INTEGER NOT NULL REFERENCES repository ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pushed_at ON pushed (at);
+
+ALTER TABLE source ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+"""
+"""`pushed`: blobs that a client sent or mounted and no manifest may speak of yet: kept for a grace
+time. `origin`: of a push, who sent it from where. Uploads are in memory."""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 VERSION = len(MIGRATIONS)
