@@ -22,7 +22,7 @@ from aiohttp import web
 
 from airside import __version__
 from airside.catalog.publications import IntentsOf
-from airside.config import Effective, Settings, default_directories
+from airside.config import KIB, Effective, Settings, default_directories, parse_listen
 from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
@@ -34,6 +34,7 @@ from airside.observe import set_up_logs
 from airside.places import Places
 from airside.publisher import naming_of, node_of
 from airside.registry.app import create_app
+from airside.registry.receiving import Receiver
 from airside.registry.through import Policy, ReadThrough
 from airside.runtimes import Runtimes
 from airside.settle import StatKey
@@ -44,6 +45,12 @@ log = logging.getLogger("airside.agent")
 
 SOCKET = "airside.sock"
 _READ_THREADS = 4
+_PUSH_THREADS = 8
+_PUSH_INDEX_SECONDS = 1.0
+"""`index.json` is written so often at most for pushes."""
+_SWEEP_SECONDS = 60.0
+_BODY_BYTES = 256 * KIB
+"""What of a body is received ahead of what is written."""
 _SOCKET_MODE = 0o660
 _CLEANUP_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 75.0
@@ -98,6 +105,8 @@ class _Agent:
         self._lists = ThreadPoolExecutor(LISTS_AT_ONCE, "lists")
         self._reads = ThreadPoolExecutor(_READ_THREADS, "reads")
         self._by_hand = ThreadPoolExecutor(1, "imports-by-hand")
+        self._pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
+        self._pushed = asyncio.Event()
         self._listen: str | None = None
         self._queue: ImportQueue
         self._watcher: Watcher
@@ -121,6 +130,7 @@ class _Agent:
         self._queue.watcher = self._watcher
         self._node.lists.pullers = self._runtimes.pullers
         self._runtimes.on_connect = self._queue.runtime_changed
+        self._node.pusher.on_push = partial(_set_soon, loop, self._pushed)
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -129,8 +139,10 @@ class _Agent:
                 await self._serve()
         finally:
             self._queue.stop()
-            for pool in (self._imports, self._lists, self._by_hand, self._reads):
+            for pool in (self._imports, self._lists, self._by_hand, self._reads, self._pushes):
                 await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+            self._node.pusher.uploads.close()
+            await asyncio.to_thread(self._node.importer.write_index)
         log.info("stopped")
         return 0
 
@@ -142,6 +154,8 @@ class _Agent:
                 group.create_task(self._watcher.run()),
                 group.create_task(self._reconcile()),
                 group.create_task(self._runtimes.run()),
+                group.create_task(self._keep_index()),
+                group.create_task(self._sweep_uploads()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -194,6 +208,22 @@ class _Agent:
             except StoreError as exc:
                 log.warning("self-repair: %s; it is tried again", exc.message)
 
+    async def _keep_index(self) -> None:
+        """Bring `index.json` up to date after pushes."""
+        while True:
+            await self._pushed.wait()
+            self._pushed.clear()
+            await asyncio.to_thread(self._node.importer.write_index)
+            await asyncio.sleep(_PUSH_INDEX_SECONDS)
+
+    async def _sweep_uploads(self) -> None:
+        """Give up uploads that nobody goes on with."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
+            if swept:
+                log.info("%d uploads were idle for too long: given up", swept)
+
     @asynccontextmanager
     async def _registry(self) -> AsyncIterator[None]:
         """Serve the registry on the configured address, if there is one."""
@@ -209,12 +239,16 @@ class _Agent:
             read_through=ReadThrough(
                 self._runtimes.contents, cast("Policy", self._settings.read_through)
             ),
+            receiver=Receiver(
+                self._node.pusher, self._pushes, self._settings.limits.document_bytes
+            ),
         )
         runner = web.AppRunner(
             app,
             access_log=None,
             shutdown_timeout=_CLEANUP_SECONDS,
             keepalive_timeout=_KEEPALIVE_SECONDS,
+            read_bufsize=_BODY_BYTES,
         )
         await runner.setup()
         try:
@@ -309,6 +343,11 @@ class _Agent:
         }
 
 
+def _set_soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event from another thread."""
+    loop.call_soon_threadsafe(event.set)
+
+
 def _sockets(settings: Settings) -> list[str]:
     return find_sockets(settings.runtime)
 
@@ -348,14 +387,6 @@ def _is_empty(directory: Path) -> bool:
         return not any(directory.iterdir())
     except OSError:
         return False
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`, `[::1]:5050` or `:5050`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--listen must be HOST:PORT, found {text!r}")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - asked for by an empty host
 
 
 def _address(runner: web.AppRunner) -> str:

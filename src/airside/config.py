@@ -40,6 +40,8 @@ class Limits:
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
     window_bytes: int = _setting(128 * MIB, "bytes", "the window that a compressed file asks for")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
+    uploads: int = _setting(256, "uploads", "pushed blobs that are under way at once")
+    upload_bytes: int = _setting(64 * GIB, "bytes", "one pushed blob")
     list_lines: int = _setting(10_000, "lines", "of one list, without blank ones and comments")
 
 
@@ -89,6 +91,19 @@ class Settings:
     read_through: str = _setting(
         "true", "true|digests|self|false", "whether what only containerd holds is served too"
     )
+    push: str = _setting(
+        "own", "own|all|none", "what may be pushed: names without a registry, all, nothing"
+    )
+    delete: str = _setting(
+        "own", "own|all|none", "what may be deleted: names without a registry, all, nothing"
+    )
+    push_sparse: bool = _setting(
+        False, "true|false", "whether what a manifest or index lists may be absent"
+    )
+    registry_names: tuple[str, ...] = _setting(
+        (), "hosts", "what clients call this registry, port included; empty: by `listen`"
+    )
+    upload_seconds: float = _setting(3600.0, "seconds", "an upload without a byte is given up")
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
     log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
     verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
@@ -137,11 +152,13 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_removal": ("unpin", "delete", "keep"),
     "unpack": ("node-platform", "never"),
     "conflict": ("ours", "theirs"),
+    "push": ("own", "all", "none"),
+    "delete": ("own", "all", "none"),
     "read_through": ("true", "digests", "self", "false"),
 }
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
-_LISTS = ("images", "runtime", "extra_registries", "rewrite")
+_LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names")
 _PERIODS = (
     *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
     *("pull_seconds", "refused_seconds"),
@@ -369,6 +386,26 @@ def _check(settings: Settings) -> None:
         )
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Parse `HOST:PORT`, `[::1]:5050` or `:5050`. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"--listen must be HOST:PORT, found {text!r}")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - asked for by an empty host
+
+
+def registry_hosts(settings: Settings) -> tuple[str, ...]:
+    """What clients call this registry: `registry_names`, else what `listen` tells."""
+    if settings.registry_names or not settings.listen:
+        return settings.registry_names
+    host, port = parse_listen(settings.listen)
+    if not port:
+        return ()
+    if host in {"0.0.0.0", "::", "127.0.0.1", "::1", "localhost"}:  # noqa: S104
+        return (f"127.0.0.1:{port}", f"localhost:{port}")
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}",)
 
 
 def setting_rows() -> list[tuple[str, str, str]]:

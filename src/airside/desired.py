@@ -9,6 +9,7 @@ source got when its file settled, and the parts (manifests by platform) that it 
   parts are merged into an index of ours;
 - a claim without parts (an artifact, an image of no known platform) is not merged: the newest wins
   alone, or counts for nothing;
+- a push is followed byte for byte: what is older than it says nothing any more;
 - removing an archive takes nothing from a tag for now: its parts stay until a claim that is newer
   than the removal decides anew;
 - a rollback decides alone while it is newer than every claim.
@@ -36,7 +37,10 @@ class ClaimedPart:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One source's word about one tag. `removed_at` is the sequence number of its removal."""
+    """One source's word about one tag. `removed_at` is the sequence number of its removal.
+
+    `alone`: it is not joined with older ones (a push).
+    """
 
     sequence: int
     digest: str
@@ -44,6 +48,7 @@ class Claim:
     backed: bool
     parts: tuple[ClaimedPart, ...] = ()
     removed_at: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,23 @@ def decide_tag(claims: Iterable[Claim], rollback: Rollback | None = None) -> Dec
     newest = newest_first[0]
     if rollback is not None and rollback.sequence > newest.sequence:
         return Decision(newest, backed=True, digest=rollback.digest, rolled_back=True)
-    counted = [c for c in newest_first if c.backed or (c.removed_at > newest.sequence and c.parts)]
+    counted = _counted(newest_first)
     chosen = _chosen(counted) if _platforms(newest) else {}
     if not chosen:
         return Decision(newest, backed=True, digest=newest.digest)
     digest = next((c.digest for c in counted if _says_all(c, chosen)), "")
     return Decision(newest, backed=True, digest=digest, parts=_attested(chosen, counted))
+
+
+def _counted(newest_first: list[Claim]) -> list[Claim]:
+    """The claims that have a say, down to the newest push."""
+    newest, counted = newest_first[0], []
+    for claim in newest_first:
+        if claim.backed or (claim.removed_at > newest.sequence and claim.parts):
+            counted.append(claim)
+        if claim.backed and claim.alone:
+            break
+    return counted
 
 
 def _chosen(newest_first: list[Claim]) -> dict[str, Chosen]:

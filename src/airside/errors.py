@@ -130,8 +130,32 @@ class MissingBlobError(VerificationError):
     code = "missing_blob"
 
 
+class UploadRangeError(InputError):
+    """A chunk that does not begin where the upload ends; `found` is where that is."""
+
+    code = "upload_range"
+
+
+class TooLargeError(InputError):
+    """A body is larger than a limit of the settings; the message names it."""
+
+    code = "too_large"
+
+
+class DeniedError(AirsideError):
+    """Understood, and not allowed by the settings."""
+
+    code = "denied"
+
+
 class NotFoundError(AirsideError):
     code = "not_found"
+
+
+class UploadUnknownError(NotFoundError):
+    """No such upload: it ended, was cancelled, grew too old, or the agent was restarted."""
+
+    code = "upload_unknown"
 
 
 class ConflictError(AirsideError):
@@ -173,6 +197,12 @@ class UnavailableError(AirsideError):
 
     code = "unavailable"
     retryable = True
+
+
+class TooManyError(UnavailableError):
+    """A bound on how much goes on at once is reached; it is in the message."""
+
+    code = "too_many"
 
 
 class ArchiveUnreadableError(UnavailableError):

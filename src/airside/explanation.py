@@ -27,6 +27,7 @@ from airside.oci.merge import attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
+from airside.places import shown_source
 from airside.reading import ARCHIVE_SUFFIXES
 from airside.report import archive_report, publication_report, time_text
 
@@ -158,7 +159,7 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
         "history": [
             {
                 "digest": version,
-                "source": path,
+                "source": shown_source(path),
                 "at": time_text(at),
                 "platforms": list(names),
                 "current": number == 0,
@@ -247,8 +248,9 @@ def _claim(claim: ClaimRow, digest: str, *, parts_of: dict[str, list[str]]) -> d
     else:
         role = "superseded" if claim.present else "removed"
     return {
-        "path": claim.path,
+        "path": shown_source(claim.path),
         "kind": claim.kind,
+        "origin": claim.origin,
         "state": claim.state,
         "role": role,
         "digest": claim.digest,
@@ -296,7 +298,7 @@ def _platform(
         "digest": digest,
         "present": present,
         "size_bytes": view.lookup.below(digest)[0] if present else 0,
-        "archive": archives.get(platform, ""),
+        "archive": shown_source(archives.get(platform, "")),
     }
 
 

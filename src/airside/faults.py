@@ -5,8 +5,8 @@
 as a power cut would), `oserror` or `oserror:ENOSPC` (an `OSError` as the disk would give) or
 `error` (a `StoreError`); N fires at the Nth pass instead of the first. It fires once.
 
-Every point is listed in `POINTS`, those of publishing to a runtime in `PUBLISHING`, so that the
-crash tests visit all of them.
+Every point is listed in `POINTS`, those of pushes in `PUSHING`, those of publishing to a runtime in
+`PUBLISHING`, so that the crash tests visit all of them.
 """
 
 import errno
@@ -36,6 +36,13 @@ POINTS = (
     "import.before_commit",
     "import.after_commit",
     "import.after_index",
+)
+PUSHING = (
+    "push.before_commit",
+    "push.after_commit",
+    "push.after_blob",
+    "push.in_manifest",
+    "push.after_manifest",
 )
 PUBLISHING = (
     "publish.after_lease",
@@ -75,7 +82,7 @@ def arm(spec: str | None) -> None:
         return
     point, _, action = spec.partition("=")
     action, _, passes = action.partition("@")
-    if point not in {*POINTS, *PUBLISHING} or action.partition(":")[0] not in {
+    if point not in {*POINTS, *PUSHING, *PUBLISHING} or action.partition(":")[0] not in {
         "kill",
         "oserror",
         "error",

@@ -39,6 +39,7 @@ from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.opening import open_archive, translated_reading
 from airside.pulling import is_list_file
+from airside.pushing import Pusher
 from airside.reconcile import Freed
 from airside.sources import Progress, Reader
 from airside.spool import Stop
@@ -75,6 +76,7 @@ class Node:
     index: IndexWriter
     guard: StoreGuard
     windows: WindowBudget
+    pusher: Pusher
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -220,7 +222,8 @@ def _assemble(
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, clock)
-    return Node(settings, store, catalog, importer, lists, index, guard, windows, clock)
+    pusher = Pusher(store, catalog, guard, settings, clock)
+    return Node(settings, store, catalog, importer, lists, index, guard, windows, pusher, clock)
 
 
 def _recover(node: Node) -> None:

@@ -61,3 +61,13 @@ class Places:
         return frozenset(
             path for path in self._by_path if path != directory and is_within(path, directory)
         )
+
+
+def is_archive_path(path: str) -> bool:
+    """Whether a source's path is a file's: that of a push is a reference."""
+    return path.startswith("/")
+
+
+def shown_source(path: str) -> str:
+    """How a source is called for a person: an archive by its path."""
+    return path if is_archive_path(path) or not path else "push"

@@ -191,13 +191,17 @@ class Naming:
     extra_registries: tuple[str, ...] = ()
     rewrite: tuple[tuple[str, str], ...] = ()
     """(prefix, what stands in its place); the longest prefix that fits counts."""
+    own_hosts: tuple[str, ...] = ()
+    """What clients call this registry: the hosts of what was pushed without one."""
 
     def names(self, repository: Repository, tag: str, digest: Digest) -> tuple[str, ...]:
-        """`name:tag` and `name@digest`, also in each extra registry. None for one without host."""
-        if not repository.host:
-            return ()
-        own = self._rewritten(str(repository))
-        stems = [own, *(f"{host}/{repository.path}" for host in self.extra_registries)]
+        """`name:tag` and `name@digest`, also in each extra registry.
+
+        What was pushed without a host is called by those of this registry.
+        """
+        hosts = (repository.host,) if repository.host else self.own_hosts
+        own = [self._rewritten(f"{host}/{repository.path}") for host in hosts]
+        stems = [*own, *(f"{host}/{repository.path}" for host in self.extra_registries)]
         both = [name for stem in stems for name in (f"{stem}:{tag}", f"{stem}@{digest}")]
         return tuple(dict.fromkeys(both))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from airside.catalog.publications import PublicationRow, TagState
 from airside.catalog.record import Catalog
-from airside.config import Settings
+from airside.config import Settings, registry_hosts
 from airside.content import ContentStore, Published, Runtime
 from airside.errors import (
     ContainerdError,
@@ -144,7 +144,8 @@ class _Task:
 
 def naming_of(settings: Settings) -> Naming:
     """The names that the settings ask for. Raises ValueError for a rule that is none."""
-    return Naming(settings.extra_registries, parse_rewrite(settings.rewrite))
+    rules = parse_rewrite(settings.rewrite)
+    return Naming(settings.extra_registries, rules, registry_hosts(settings))
 
 
 def node_of(settings: Settings) -> Platform:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airside import __version__
 from airside.lists import LIST
 from airside.oci.model import Manifest
+from airside.places import shown_source
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from airside.archive.plan import Problem
@@ -78,7 +79,7 @@ def _version(version: Generation) -> dict[str, Any]:
     return {
         "digest": version.digest,
         "at": time_text(version.at),
-        "source": version.source,
+        "source": shown_source(version.source),
         "platforms": list(version.platforms),
         "current": version.current,
     }
@@ -125,6 +126,7 @@ def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
         "size_bytes": row.size_bytes,
         "archives": list(row.archives),
         "source": row.source,
+        "origin": row.origin,
         "pinned": any(each["pinned"] for each in runtimes),
         "runtimes": runtimes,
         "unbacked_since": time_text(row.unbacked_since),
@@ -136,7 +138,7 @@ def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
             {
                 "platform": part.platform,
                 "digest": part.digest,
-                "archive": part.archive,
+                "archive": shown_source(part.archive),
                 "backed": part.backed,
                 "behind": part.behind,
             }
@@ -146,7 +148,8 @@ def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
 
 
 def archives_report(view: CatalogView) -> dict[str, Any]:
-    return {"schema": SCHEMA, "items": [archive_report(row) for row in view.sources()]}
+    rows = (row for row in view.sources() if row.kind != "push")
+    return {"schema": SCHEMA, "items": [archive_report(row) for row in rows]}
 
 
 def archive_report(row: SourceRow) -> dict[str, Any]:

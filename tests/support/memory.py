@@ -43,6 +43,12 @@ class MemoryIngest:
     def open(self) -> BinaryIO:
         return io.BytesIO(bytes(self._written))
 
+    def rehash(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+        self._hasher = new_hasher(algorithm)
+        self._hasher.update(self._written)
+        self._hashed_bytes = len(self._written)
+
     def discard(self) -> None:
         self._written.clear()
 

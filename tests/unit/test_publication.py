@@ -51,6 +51,17 @@ def test_a_name_without_registry_is_none_for_a_runtime() -> None:
     assert Naming().names(Repository("", "unnamed/x"), "1", digest_of(b"")) == ()
 
 
+def test_what_was_pushed_is_called_as_this_registry_is() -> None:
+    naming = Naming(own_hosts=("127.0.0.1:5050", "localhost:5050"))
+    names = naming.names(Repository("", "team/x"), "1", digest_of(b""))
+    assert names == (
+        "127.0.0.1:5050/team/x:1",
+        f"127.0.0.1:5050/team/x@{digest_of(b'')}",
+        "localhost:5050/team/x:1",
+        f"localhost:5050/team/x@{digest_of(b'')}",
+    )
+
+
 def test_the_longest_prefix_is_rewritten() -> None:
     naming = Naming(rewrite=parse_rewrite(["docker.io/=a.example/", "docker.io/library/=b/"]))
     names = naming.names(Repository("docker.io", "library/x"), "1", digest_of(b""))

@@ -26,9 +26,13 @@ _REFERRERS = (
     " ON r.digest = d.subject WHERE NOT EXISTS (SELECT 1 FROM"
     " repository_blob o WHERE o.repository_id = r.repository_id AND o.digest = d.digest)"
     " AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest)"
-    " AND EXISTS (SELECT 1 FROM claim c WHERE c.digest = d.digest AND c.tag = '')"
+    " AND EXISTS (SELECT 1 FROM claim c JOIN source s ON s.id = c.source_id"
+    "  WHERE c.digest = d.digest AND c.tag = '' AND s.kind != 'push')"
 )
-"""The links that are missing to what refers to a document or below it, or that it refers to."""
+"""The links that are missing to what refers to a document or below it, or that it refers to.
+
+What was pushed belongs to the repository that it was pushed to.
+"""
 
 _KNOWN_DOCUMENT = (
     "ON CONFLICT (digest) DO UPDATE SET"
@@ -123,6 +127,20 @@ def record_claim(
     parts: Iterable[Part],
 ) -> int:
     """Record that a source gives a document a name; the id of the repository, which has it now."""
+    repository_id = insert_claim(db, source_id, position, claim, sequence, parts)
+    link_blobs(db, repository_id, str(claim.digest))
+    return repository_id
+
+
+def insert_claim(
+    db: sqlite3.Connection,
+    source_id: int,
+    position: int,
+    claim: ClaimedName,
+    sequence: int,
+    parts: Iterable[Part],
+) -> int:
+    """Record the claim alone."""
     repository_id = repository_id_of(db, claim.repository)
     digest = str(claim.digest)
     db.execute(
@@ -130,7 +148,6 @@ def record_claim(
         (source_id, position, repository_id, claim.tag, digest, sequence, claim.alias),
     )
     record_parts(db, source_id, position, parts)
-    link_blobs(db, repository_id, digest)
     return repository_id
 
 

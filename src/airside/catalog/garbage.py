@@ -200,6 +200,7 @@ def _mark(db: sqlite3.Connection) -> None:
     db.execute(
         "WITH RECURSIVE live(repository_id, digest) AS ("
         " SELECT repository_id, digest FROM tag"
+        " UNION SELECT repository_id, digest FROM pushed"
         " UNION SELECT repository_id, digest FROM tag_generation"
         " UNION SELECT c.repository_id, c.digest FROM claim c JOIN source s ON s.id = c.source_id"
         "   WHERE s.state != 'removed' OR c.tag = ''"

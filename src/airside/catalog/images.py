@@ -7,15 +7,23 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from airside.catalog.database import Readers
-from airside.catalog.model import Generation, ImageRow, IndexClaim, IndexEntry, TagPart
+from airside.catalog.model import (
+    Generation,
+    ImageRow,
+    IndexClaim,
+    IndexEntry,
+    TagPart,
+)
 from airside.oci.reference import Repository
+from airside.places import is_archive_path
 
 Name = tuple[str, str, str]
 """Host, path and tag; the tag is empty for an unnamed document."""
 
 _NAMED = (
     "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
-    " d.kind AS artifact_type, coalesce(s.kind, '') AS kind, b.sequence IS NOT NULL AS rolled_back,"
+    " d.kind AS artifact_type, coalesce(s.kind, '') AS kind,"
+    " coalesce(s.origin, '') AS origin, b.sequence IS NOT NULL AS rolled_back,"
     " NOT EXISTS (SELECT 1 FROM claim c WHERE c.repository_id = t.repository_id"
     " AND c.tag = t.name AND c.digest = t.digest) AS ours FROM tag t"
     " JOIN repository r ON r.id = t.repository_id"
@@ -25,12 +33,18 @@ _NAMED = (
 )
 _UNNAMED = (
     "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
-    " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, 0 AS rolled_back, 0 AS ours"
+    " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, s.origin,"
+    " 0 AS rolled_back, 0 AS ours"
     " FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
     " JOIN source s ON s.id = c.source_id"
-    " WHERE c.tag = '' AND s.state != 'removed' ORDER BY r.host, r.path"
+    " WHERE c.tag = '' AND s.state != 'removed'"
+    " AND (s.kind != 'push' OR d.subject = '' AND NOT EXISTS (SELECT 1 FROM edge e"
+    "  JOIN repository_blob b ON b.digest = e.parent AND b.repository_id = r.id"
+    "  WHERE e.child = c.digest))"
+    " ORDER BY r.host, r.path"
 )
+"""Documents without a tag; of pushed ones not those that belong to another one there."""
 
 
 def list_images(readers: Readers) -> list[ImageRow]:
@@ -58,8 +72,9 @@ def _image(
         media_type=row["media_type"],
         platforms=tuple(sorted({below.platform[d] for d in found if d in below.platform})),
         size_bytes=sum(below.size[d] for d in found if d in below.size),
-        archives=tuple(sorted(set(filter(None, behind)))),
+        archives=tuple(sorted({path for path in behind if is_archive_path(path)})),
         source=row["kind"],
+        origin=row["origin"],
         unbacked_since=row["unbacked_since"],
         moved_at=row["moved_at"],
         artifact_type=row["artifact_type"],

@@ -49,6 +49,8 @@ class ClaimRow:
     settled_at: float
     imported_at: float | None
     platforms: tuple[str, ...]
+    origin: str = ""
+    """Of a push: who sent it."""
 
     @property
     def present(self) -> bool:
@@ -103,7 +105,7 @@ class Lookup:
         """The claims on a tag, newest first."""
         rows = self._rows(
             "SELECT s.path, s.kind, s.state, c.sequence, c.digest, c.alias, s.settled_at,"
-            " s.imported_at, (SELECT group_concat(p.platform, ' ') FROM claim_part p"
+            " s.imported_at, s.origin, (SELECT group_concat(p.platform, ' ') FROM claim_part p"
             "  WHERE p.source_id = c.source_id AND p.position = c.position AND p.held"
             "  AND p.attested = '') AS platforms FROM claim c"
             " JOIN source s ON s.id = c.source_id JOIN repository r ON r.id = c.repository_id"
@@ -121,6 +123,7 @@ class Lookup:
                 r["settled_at"],
                 r["imported_at"],
                 tuple(sorted((r["platforms"] or "").split())),
+                r["origin"],
             )
             for r in rows
         ]
@@ -252,7 +255,8 @@ class Lookup:
     def paths(self, name: str) -> list[str]:
         """The archives with this path, or with this file name."""
         rows = self._rows(
-            "SELECT path FROM source WHERE path = ? OR substr(path, ?) = ? ORDER BY path LIMIT 100",
+            "SELECT path FROM source WHERE kind != 'push' AND (path = ? OR substr(path, ?) = ?)"
+            " ORDER BY path LIMIT 100",
             name,
             -len(name) - 1,
             f"/{name}",

@@ -204,10 +204,13 @@ class ImageRow:
     size_bytes: int
     archives: tuple[str, ...]
     source: str
+    """The kind of what the tag follows: archive, import, push."""
     unbacked_since: float | None
     moved_at: float | None
     artifact_type: str = ""
     """Empty for an image."""
+    origin: str = ""
+    """Of a push: who sent it."""
     parts: tuple[TagPart, ...] = ()
     merged: bool = False
     """Whether the document is an index of ours, made of parts from several archives."""

@@ -34,8 +34,11 @@ from airside.catalog.model import (
     RestoredTag,
     TagMove,
 )
+from airside.catalog.numbers import next_sequence, next_source_id, reserve_sequence
 from airside.catalog.publications import Publications
+from airside.catalog.pushes import Pushes
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
+from airside.catalog.tombstones import deleted_names, is_deleted
 from airside.catalog.view import CatalogView
 from airside.errors import NotFoundError
 from airside.faults import fault
@@ -58,6 +61,7 @@ class Catalog(CatalogView):
         """Called after each commit that changed the generation, from the thread that made it."""
         self._writer = Writer(path)
         self.publications = Publications(self._writer)
+        self.pushes = Pushes(self._transaction, self._changed, hold)
         self._fill_parts()
         self._keep_sequence()
         self._writer.watch_changes()
@@ -82,7 +86,7 @@ class Catalog(CatalogView):
         """No number may be given twice: not that of a source restored by an earlier version."""
         with self._writer.transaction("look for the highest number") as db:
             highest = db.execute("SELECT max(sequence) FROM source").fetchone()[0] or 0
-            _reserve_sequence(db, highest)
+            reserve_sequence(db, highest)
 
     def index_changes(self, *, everything: bool) -> IndexChanges:
         """What `index.json` is to say anew since the last call, or all of it; nothing between."""
@@ -141,11 +145,14 @@ class Catalog(CatalogView):
             and found is not None
             and found["stat_key"] in {stat_key, "" if found["state"] == "imported" else stat_key}
         )
-        sequence = found["sequence"] if keeps else _next_sequence(db)
-        source_id = found["id"] if found is not None else _next_source_id(db)
+        sequence = found["sequence"] if keeps else next_sequence(db)
+        source_id = found["id"] if found is not None else next_source_id(db)
         kind = found["kind"] if found is not None else kind
-        if not keeps:  # what was pulled of another list is asked for again
+        if (
+            not keeps
+        ):  # another file: what was pulled of the list or deleted of the old one counts no more
             db.execute("DELETE FROM problem WHERE source_id = ? AND reason = ''", (source_id,))
+            db.execute("DELETE FROM tombstone WHERE source_path = ?", (path,))
         row = db.execute(
             "INSERT INTO source (id, kind, path, stat_key, sequence, state, size_bytes, settled_at,"
             " changed_at) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?)"
@@ -244,7 +251,7 @@ class Catalog(CatalogView):
                     " reason = '', removed_at = ?, on_removal = ?"
                     " WHERE kind IN ('archive', 'list') AND path = ? AND state != 'removed'"
                     " RETURNING id",
-                    (now, _next_sequence(db), policy, path),
+                    (now, next_sequence(db), policy, path),
                 ).fetchone()
                 if row is None:
                     continue
@@ -283,7 +290,7 @@ class Catalog(CatalogView):
             target = _generation(db, name, current["digest"], digest)
             db.execute(
                 "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
-                (*name.key, target, _next_sequence(db), now),
+                (*name.key, target, next_sequence(db), now),
             )
             moves = tags.point_back(name, current, target)
             record_event(db, now, "tag-rolled-back", reference=reference, digest=target)
@@ -360,8 +367,8 @@ class Catalog(CatalogView):
         """
         state = "imported" if present else "removed"
         with self._transaction("restore") as db:
-            removed_at = 0 if present else _next_sequence(db)
-            _reserve_sequence(db, sequence)
+            removed_at = 0 if present else next_sequence(db)
+            reserve_sequence(db, sequence)
             row = db.execute(
                 "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at,"
                 " removed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -395,7 +402,7 @@ class Catalog(CatalogView):
                 if tag.rolled_back:
                     db.execute(
                         "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
-                        (*name.key, str(tag.name.digest), _next_sequence(db), now),
+                        (*name.key, str(tag.name.digest), next_sequence(db), now),
                     )
                 tags.settle(name, "unpin")
             self._changed(db)
@@ -436,6 +443,7 @@ def _record_claims(
 ) -> set[TagName]:
     """Record the claims of an import, each at its (position, sequence number)."""
     roots = {claim.digest for claim in result.claims}
+    deleted = deleted_names(db, result.source_id)
     documents = {
         document.digest: document
         for document in result.documents
@@ -443,6 +451,8 @@ def _record_claims(
     }
     claimed: set[TagName] = set()
     for claim, (position, sequence) in zip(result.claims, numbers, strict=False):
+        if deleted and is_deleted(db, claim, deleted):
+            continue
         parts = parts_of(claim.digest, documents, result.platforms)
         repository_id = record_claim(db, result.source_id, position, claim, sequence, parts)
         claimed.add(TagName(repository_id, claim.tag))
@@ -478,35 +488,9 @@ def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Dig
     raise NotFoundError(f"{reference} has {wanted}; kept are: {shown}", reference=reference)
 
 
-def _next_sequence(db: sqlite3.Connection) -> int:
-    number = _highest_sequence(db) + 1
-    _reserve_sequence(db, number)
-    return number
-
-
-def _reserve_sequence(db: sqlite3.Connection, number: int) -> None:
-    """Give no number up to this one any more."""
-    if number > _highest_sequence(db):
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('sequence', ?)", (str(number),))
-
-
-def _highest_sequence(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
-    return int(row["value"]) if row is not None else 0
-
-
-def _next_source_id(db: sqlite3.Connection) -> int:
-    """One that no source had before: an import may be at work for one that is forgotten."""
-    row = db.execute("SELECT value FROM meta WHERE key = 'source'").fetchone()
-    highest = db.execute("SELECT max(id) FROM source").fetchone()[0] or 0
-    number = max(int(row["value"]) if row else 0, highest) + 1
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('source', ?)", (str(number),))
-    return number
-
-
 def _renumber(db: sqlite3.Connection, source_id: int) -> int:
     """Give a source the next sequence number."""
-    number = _next_sequence(db)
+    number = next_sequence(db)
     db.execute("UPDATE source SET sequence = ? WHERE id = ?", (number, source_id))
     return number
 

@@ -78,7 +78,7 @@ class Tags:
     def claims(self, name: TagName) -> list[Claim]:
         """The claims on a tag, with their parts, oldest first."""
         rows = self.db.execute(
-            "SELECT c.sequence, c.digest, c.source_id, c.position, s.state, s.removed_at"
+            "SELECT c.sequence, c.digest, c.source_id, c.position, s.state, s.removed_at, s.kind"
             " FROM claim c JOIN source s ON s.id = c.source_id"
             " WHERE c.repository_id = ? AND c.tag = ? ORDER BY c.sequence, c.position",
             name.key,
@@ -101,6 +101,7 @@ class Tags:
                 r["state"] != "removed",
                 tuple(parts[r["source_id"], r["position"]]),
                 r["removed_at"],
+                alone=r["kind"] == "push",
             )
             for r in rows
         ]

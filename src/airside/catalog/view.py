@@ -265,7 +265,9 @@ class CatalogView:
 
     def states(self) -> dict[str, int]:
         """How many archives are in each state."""
-        rows = self._readers.rows("SELECT state, count(*) AS n FROM source GROUP BY state")
+        rows = self._readers.rows(
+            "SELECT state, count(*) AS n FROM source WHERE kind != 'push' GROUP BY state"
+        )
         return {r["state"]: r["n"] for r in rows}
 
     def images(self) -> list[ImageRow]:

@@ -84,7 +84,7 @@ def _image(report: dict[str, Any]) -> list[str]:
     ]
     lines += _list("container runtimes", [_runtime_text(item) for item in report["runtimes"]])
     lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
-    lines += _list("archives", [_claim_text(item) for item in report["archives"]])
+    lines += _list("brought by", [_claim_text(item) for item in report["archives"]])
     lines += _list(
         "versions kept (airside tag rollback REF --to DIGEST)",
         [
@@ -151,7 +151,8 @@ def _claim_text(item: dict[str, Any]) -> str:
         role = f"followed for {', '.join(item['followed_for'])}"
     if item["state"] == "removed" and item["role"] != "removed":
         role += ", the file is gone"
-    return f"{item['path']}  {role}  since {time_text(item['settled_at'])}"
+    path = f"push by {item['origin']}" if item["kind"] == "push" else item["path"]
+    return f"{path}  {role}  since {time_text(item['settled_at'])}"
 
 
 def _repository(report: dict[str, Any]) -> list[str]:

@@ -168,6 +168,8 @@ def _image_row(item: dict[str, Any]) -> tuple[str, ...]:
             digest[:_SHORT_DIGEST],
         )
     origin = ", ".join(archives) or item["source"]
+    if item["origin"]:
+        origin = f"push by {item['origin']}"
     if item["mixed"]:
         behind = [part["platform"] for part in item["parts"] if part["behind"]]
         origin += f" (mixed versions: {', '.join(behind)} is older)"

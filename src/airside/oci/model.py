@@ -253,7 +253,7 @@ def parse_document(
     )
 
 
-def parse_bare_document(raw: bytes, what: str) -> Document:
+def parse_bare_document(raw: bytes, what: str, *, algorithm: str = "sha256") -> Document:
     """Parse a manifest or an index that no descriptor describes. Raises ManifestInvalidError.
 
     Its `mediaType`, which only OCI's may leave out, or else its shape tells the type.
@@ -262,7 +262,7 @@ def parse_bare_document(raw: bytes, what: str) -> Document:
     own_type = value.get("mediaType") if isinstance(value, dict) else None
     if not isinstance(own_type, str):
         own_type = OCI_INDEX if isinstance(value, dict) and "manifests" in value else OCI_MANIFEST
-    return parse_document(raw, own_type, what)
+    return parse_document(raw, own_type, what, algorithm=algorithm)
 
 
 def _content(value: dict[str, Any], media_type: str, what: str) -> Manifest | Index:

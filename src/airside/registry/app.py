@@ -1,7 +1,7 @@
-"""The registry over HTTP: an aiohttp application for reading (OCI distribution spec, "Pull").
+"""The registry over HTTP: an aiohttp application (OCI distribution spec).
 
-What a request means is decided in `registry.routes` and `registry.ranges`. Here are waiting,
-sending and logging:
+What a request means is decided in `registry.routes` and `registry.ranges`; those that write go to
+`registry.receiving`. Here are waiting, sending and logging:
 
 - The catalog, the store and container runtimes are read in the `reads` pool, never on the event
   loop.
@@ -34,6 +34,7 @@ from airside.config import CHUNK_BYTES, MIB
 from airside.content import Connection, ContentStore, RegistryView
 from airside.errors import AirsideError
 from airside.registry.ranges import Conditions, conditional, plan_blob
+from airside.registry.receiving import Receiver
 from airside.registry.routes import (
     Answer,
     GetBlob,
@@ -46,6 +47,7 @@ from airside.registry.routes import (
     parse_request,
 )
 from airside.registry.through import ReadThrough, Through
+from airside.registry.writes import is_write
 
 Result = TypeVar("Result")
 
@@ -70,14 +72,16 @@ def create_app(
     default_registry: str,
     reads: Executor,
     read_through: ReadThrough | None = None,
+    receiver: Receiver | None = None,
 ) -> web.Application:
     """Make the application. The caller owns the view, the store and the pool, and runs it.
 
     More routes (a page, metrics) may be added before it runs: this one takes what is left.
-    `read_through` gives the container runtimes that are asked for what the view has not.
+    `read_through` gives the container runtimes that are asked for what the view has not, `receiver`
+    takes pushes and deletions; without one they are refused.
     """
     through = read_through or ReadThrough(policy="false")
-    registry = _Registry(view, store, default_registry, reads, through)
+    registry = _Registry(view, store, default_registry, reads, through, receiver)
     app = web.Application()
     app.router.add_get("/", _say_hello)
     app.router.add_get("/healthz", _say_ok)
@@ -142,12 +146,14 @@ class _Registry:
         default_registry: str,
         reads: Executor,
         read_through: ReadThrough,
+        receiver: Receiver | None,
     ) -> None:
         self._view = view
         self._store = store
         self._default_registry = default_registry
         self._reads = reads
         self._read_through = read_through
+        self._receiver = receiver
         self._cache = AnswerCache()
         self._transfers = _Transfers()
 
@@ -172,6 +178,8 @@ class _Registry:
         target = request.raw_path
         if not target.startswith("/"):
             target = request.path_qs  # absolute form: http://host/v2/...
+        if self._receiver is not None and is_write(request.method, target):
+            return _response(await self._receive(self._receiver, request, target))
         generation = self._view.generation
         found = self._cache.get(target, generation) if request.method in {"GET", "HEAD"} else None
         if found is None:
@@ -189,6 +197,10 @@ class _Registry:
         ):
             found = conditional(found, _conditions(request))
         return _response(found)
+
+    async def _receive(self, receiver: Receiver, request: web.Request, target: str) -> Answer:
+        intent = receiver.parse(request, target)
+        return intent if isinstance(intent, Answer) else await receiver.respond(request, intent)
 
     def _answer(self, intent: Intent) -> Answer:
         return answer(self._view, intent, self._default_registry)
@@ -222,6 +234,8 @@ class _Registry:
         if isinstance(found, Answer):
             return _response(found)
         part, file = found
+        if self._receiver is not None and method == "HEAD":
+            self._receiver.asked(intent.digest)
         return _BlobResponse(part, file, self._reads, self._transfers)
 
     def _find_blob(

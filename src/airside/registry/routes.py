@@ -288,6 +288,17 @@ def repository_at(host: str, path: str) -> Repository:
     return Repository(host, f"library/{path}" if host == DEFAULT_HOST and "/" not in path else path)
 
 
+def push_target(name: Name) -> Repository:
+    """Where a push to a name goes: to the registry that it names, else to that without a host."""
+    if name.host:
+        return repository_at(name.host, name.text)
+    first, _, path = name.text.partition("/")
+    host = _PORT.sub(":", first)
+    if path and looks_like_host(host):
+        return repository_at(host, path)
+    return Repository("", name.text)
+
+
 def candidates(view: RegistryView, name: Name, default_registry: str) -> Iterator[Repository]:
     """The repositories that a name may mean, in order; not all of them need exist."""
     if name.host:

@@ -109,6 +109,14 @@ class LocalIngest:
         with translated("cannot open", self.path):
             return self.path.open("rb")
 
+    def rehash(self, algorithm: str) -> None:
+        hasher, count = new_hasher(algorithm), 0
+        with self.open() as file, translated("cannot read", self.path):
+            while chunk := file.read(MIB):
+                hasher.update(chunk)
+                count += len(chunk)
+        self._algorithm, self._hasher, self._hashed_bytes = algorithm, hasher, count
+
     def discard(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -1,0 +1,296 @@
+"""What clients push and delete: from a verified upload or a manifest into store and catalog.
+
+The order is that of an import (design 4.4): bytes verified and durable in the store, then one
+catalog transaction, and only then visible. A manifest is taken only if all that it lists is there:
+in its repository, or readable by the client under the same name, or held by a container runtime
+(then it is copied). Blocking; safe to call from any thread.
+
+Left to others: who may (the registry's access rules), HTTP, `index.json` (`on_push` is called).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from airside.catalog.pushes import Push
+from airside.catalog.record import Catalog
+from airside.config import MIB, Settings
+from airside.content import RuntimeBlob
+from airside.errors import (
+    DeniedError,
+    DigestMismatchError,
+    InputError,
+    NotFoundError,
+    ReferenceInvalidError,
+    StoreError,
+    UnavailableError,
+)
+from airside.faults import fault
+from airside.oci.digest import Digest
+from airside.oci.model import Descriptor, Document, Index, parse_bare_document, parse_config
+from airside.oci.model import parse_document as parse_typed_document
+from airside.oci.platform import Platform
+from airside.oci.reference import Repository, is_tag
+from airside.registry.routes import Name, candidates, push_target
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalStore
+from airside.uploads import PushedManifest, Upload, Uploads, check_digest
+
+log = logging.getLogger("airside.push")
+
+ASKED_SECONDS = 3600.0
+"""A blob that a client asked about is kept for so long: it may be about to push a manifest."""
+_ASKED_MOST = 100_000
+
+
+class Pusher:
+    """Pushes and deletions of one data directory."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        guard: StoreGuard,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._catalog, self._guard = store, catalog, guard
+        self._settings, self._clock = settings, clock
+        limits = settings.limits
+        self.uploads = Uploads(
+            store,
+            most=limits.uploads,
+            most_bytes=limits.upload_bytes,
+            idle_seconds=settings.upload_seconds,
+        )
+        self.on_push: Callable[[], None] = lambda: None
+        self.through: Callable[[Name, Digest], RuntimeBlob | None] = lambda _name, _digest: None
+        """Gives what only a container runtime holds."""
+        self._asked: dict[Digest, float] = {}
+        self._asked_lock = threading.Lock()
+
+    # blobs
+
+    def begin(self, name: Name, algorithm: str = "sha256") -> Upload:
+        """Start an upload. Raises DeniedError, TooManyError, StoreError."""
+        return self.uploads.start(self._target(name), algorithm)
+
+    def upload(self, name: Name, upload_id: str) -> Upload:
+        """The upload of this name. Raises UploadUnknownError."""
+        return self.uploads.get(upload_id, push_target(name))
+
+    def finish(self, upload: Upload, digest: Digest) -> None:
+        """End an upload: its bytes are the blob, durable and in the repository.
+
+        Raises DigestMismatchError (the upload is gone), UploadUnknownError, StoreError.
+        """
+        ingest = self.uploads.take(upload)
+        try:
+            ingest.finish()
+            check_digest(ingest, digest)
+            size = ingest.size_bytes
+        except BaseException:
+            ingest.discard()
+            raise
+        with self._guard.shared():
+            fault("push.before_commit")
+            self._store.commit([ingest])
+            fault("push.after_commit")
+            self._catalog.pushes.record_blobs(upload.repository, {digest: size}, self._clock())
+
+    def mount(
+        self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
+    ) -> bool:
+        """Give the repository a blob that is here already; False if there is none to give.
+
+        `source` says where, else every repository counts; `may` says which the client can read.
+        """
+        target, default = self._target(name), self._settings.default_registry
+        named = list(candidates(self._catalog, source, default)) if source is not None else None
+
+        def is_readable(repository: Repository) -> bool:
+            return (named is None or repository in named) and may(repository)
+
+        with self._guard.shared():
+            found = self._catalog.pushes.mount(target, digest, is_readable, self._clock())
+        return found or (source is not None and self._copy_through(source, target, digest))
+
+    def asked(self, digest: Digest) -> None:
+        """A client asked whether this blob is here: it will not be sent."""
+        now = self._clock()
+        with self._asked_lock:
+            self._asked.pop(digest, None)
+            self._asked[digest] = now
+            if len(self._asked) > _ASKED_MOST:
+                del self._asked[next(iter(self._asked))]
+
+    def recent(self) -> frozenset[Digest]:
+        """What clients asked about lately: garbage collection leaves it."""
+        limit = self._clock() - ASKED_SECONDS
+        with self._asked_lock:
+            for digest in [d for d, at in self._asked.items() if at < limit]:
+                del self._asked[digest]
+            return frozenset(self._asked)
+
+    # manifests
+
+    def push(self, name: Name, manifest: PushedManifest, origin: str) -> Document:
+        """Take a manifest or index under its names.
+
+        Raises DeniedError, ReferenceInvalidError, ManifestInvalidError, DigestMismatchError,
+        MissingBlobError, SizeMismatchError, StoreError.
+        """
+        target = self._target(name)
+        tags = manifest.all_tags
+        wrong = next((tag for tag in tags if not is_tag(tag)), None)
+        if wrong is not None:
+            raise ReferenceInvalidError(f"{wrong[:200]!r} is no tag", found=wrong[:200])
+        document = _parsed(manifest)
+        needed = self._needed(document)
+        self._take_through(name, target, needed)
+        push = Push(
+            target,
+            document,
+            self._platform(document),
+            tags,
+            needed,
+            tuple(candidates(self._catalog, name, self._settings.default_registry)),
+            origin,
+        )
+        self._catalog.pushes.check(push)
+        with self._guard.shared():
+            fault("push.before_commit")
+            if self._store.stat(document.digest) is None:
+                self._store.commit([self._store.put(document.raw, document.digest.algorithm)])
+            fault("push.after_commit")
+            self._catalog.pushes.record_push(push, self._clock())
+        self.on_push()
+        return document
+
+    def _needed(self, document: Document) -> tuple[Descriptor, ...]:
+        """What must be held; nothing where sparse images are allowed."""
+        if self._settings.push_sparse:
+            return ()
+        if isinstance(document.content, Index):
+            return document.children
+        return tuple(blob for blob in document.children if blob.is_distributable)
+
+    def _platform(self, document: Document) -> Platform | None:
+        """What the config says, where it can be read."""
+        if not document.is_image:
+            return None
+        config = document.children[0]
+        if config.size_bytes > self._settings.limits.document_bytes:
+            return None
+        with suppress(NotFoundError, InputError), self._store.open(config.digest) as file:
+            return parse_config(file.read(), str(config.digest)).platform
+        return None
+
+    def _take_through(self, name: Name, target: Repository, needed: Iterable[Descriptor]) -> None:
+        """Copy what only a container runtime holds: the client was told that it is here."""
+        for blob in needed:
+            if self._store.stat(blob.digest) is None:
+                self._copy_through(name, target, blob.digest)
+
+    def _copy_through(self, name: Name, target: Repository, digest: Digest) -> bool:
+        with suppress(NotFoundError, UnavailableError):
+            found = self.through(name, digest)
+            if found is not None:
+                self._copy(found, target, digest)
+                return True
+        return False
+
+    def _copy(self, found: RuntimeBlob, target: Repository, digest: Digest) -> None:
+        ingest = self._store.ingest(digest.algorithm)
+        try:
+            with found.open() as file:
+                while chunk := file.read(MIB):
+                    ingest.hash(chunk)
+                    ingest.write(chunk)
+            ingest.finish()
+            check_digest(ingest, digest)
+        except OSError as exc:
+            ingest.discard()
+            raise StoreError(f"cannot read {digest} of the container runtime: {exc}") from exc
+        except BaseException:
+            ingest.discard()
+            raise
+        size = ingest.size_bytes
+        with self._guard.shared():
+            self._store.commit([ingest])
+            self._catalog.pushes.record_blobs(target, {digest: size}, self._clock())
+
+    # deletions
+
+    def delete_tag(self, name: Name, tag: str, origin: str) -> None:
+        """Delete a tag. Raises DeniedError, NotFoundError."""
+        self._delete(
+            name, lambda where: self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
+        )
+
+    def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
+        """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
+        pushes = self._catalog.pushes
+        self._delete(
+            name, lambda where: pushes.delete_manifest(where, digest, self._clock(), origin)
+        )
+
+    def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
+        """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
+        pushes = self._catalog.pushes
+        self._delete(name, lambda where: pushes.delete_blob(where, digest, self._clock(), origin))
+
+    def _delete(self, name: Name, delete: Callable[[Repository], object]) -> None:
+        """Delete from the first repository that the name may mean and that has it."""
+        refused: DeniedError | None = None
+        absent = NotFoundError(f"{name} has no such thing")
+        for repository in candidates(self._catalog, name, self._settings.default_registry):
+            try:
+                _check(self._settings.delete, repository, "delete")
+                delete(repository)
+            except DeniedError as exc:
+                refused = refused or exc
+            except NotFoundError as exc:
+                absent = exc
+            else:
+                self.on_push()
+                return
+        raise refused or absent
+
+    def _target(self, name: Name) -> Repository:
+        """Where a push to this name goes. Raises DeniedError."""
+        target = push_target(name)
+        _check(self._settings.push, target, "push")
+        return target
+
+
+def _check(policy: str, repository: Repository, setting: str) -> None:
+    if policy == "none":
+        raise DeniedError(f"the setting `{setting}` is none: nobody may {setting} here")
+    if policy == "own" and repository.host:
+        raise DeniedError(
+            f"{repository} is a name of the registry {repository.host}; the setting `{setting}` "
+            f'is own: only names without a registry. `{setting} = "all"` allows it'
+        )
+
+
+def _parsed(manifest: PushedManifest) -> Document:
+    """The document. Raises ManifestInvalidError, DigestMismatchError."""
+    expected = manifest.reference if isinstance(manifest.reference, Digest) else None
+    algorithm = expected.algorithm if expected is not None else "sha256"
+    if manifest.media_type:
+        document = parse_typed_document(
+            manifest.raw, manifest.media_type, "the manifest", algorithm=algorithm
+        )
+    else:
+        document = parse_bare_document(manifest.raw, "the manifest", algorithm=algorithm)
+    if expected is not None and document.digest != expected:
+        raise DigestMismatchError(
+            f"the manifest hashes to {document.digest}, not to {expected}",
+            blob=expected,
+            expected=expected,
+            found=document.digest,
+        )
+    return document

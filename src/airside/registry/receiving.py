@@ -1,0 +1,303 @@
+"""Pushes and deletions over HTTP: bodies are received, `airside.pushing` does the rest.
+
+What a request means is decided in `registry.writes`. A body goes in pieces of a megabyte to a
+worker thread, which hashes and writes one while the next is received; nothing is kept in memory
+besides. A client that goes away in the middle of a chunk leaves what it sent: it may ask how far
+it came, and go on.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from typing import Protocol, TypeVar
+
+from aiohttp import ClientError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from airside.config import MIB
+from airside.errors import (
+    ConflictError,
+    DeniedError,
+    NotFoundError,
+    RequestInvalidError,
+    TooLargeError,
+    TooManyError,
+    UploadRangeError,
+    UploadUnknownError,
+)
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.reference import Repository
+from airside.registry.routes import Answer, Name, problem
+from airside.registry.writes import (
+    AppendUpload,
+    AskUpload,
+    CancelUpload,
+    Chunk,
+    DeleteBlob,
+    DeleteManifest,
+    FinishUpload,
+    MountBlob,
+    PutManifest,
+    StartUpload,
+    Write,
+    blob_answer,
+    manifest_answer,
+    parse_write,
+    range_refusal,
+    upload_answer,
+)
+from airside.uploads import PushedManifest, Upload, Uploads
+
+Result = TypeVar("Result")
+
+STALL_SECONDS = 300.0
+"""A client that sends nothing for so long is cut off."""
+ORIGIN = "airside.origin"
+"""On a request: who it is, where access rules know."""
+MAY_PULL = "airside.may_pull"
+"""On a request: which repositories the client may read, where access rules say; else all."""
+
+_PIECE_BYTES = MIB
+
+
+class Pushes(Protocol):
+    """What takes pushes and deletions: `airside.pushing.Pusher`, whose methods say more."""
+
+    uploads: Uploads
+
+    def begin(self, name: Name, algorithm: str = "sha256") -> Upload: ...
+    def upload(self, name: Name, upload_id: str) -> Upload: ...
+    def finish(self, upload: Upload, digest: Digest) -> None: ...
+    def mount(
+        self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
+    ) -> bool: ...
+    def asked(self, digest: Digest) -> None: ...
+    def push(self, name: Name, manifest: PushedManifest, origin: str) -> Document: ...
+    def delete_tag(self, name: Name, tag: str, origin: str) -> None: ...
+    def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None: ...
+    def delete_blob(self, name: Name, digest: Digest, origin: str) -> None: ...
+
+
+class Receiver:
+    """Answers the requests that write. `pool` runs what blocks."""
+
+    def __init__(self, pusher: Pushes, pool: Executor, document_bytes: int) -> None:
+        self._pusher, self._pool, self._document_bytes = pusher, pool, document_bytes
+
+    def parse(self, request: web.Request, target: str) -> Write | Answer:
+        """What a request asks for."""
+        return parse_write(
+            request.method,
+            target,
+            content_type=request.headers.get(hdrs.CONTENT_TYPE, ""),
+            content_range=request.headers.get(hdrs.CONTENT_RANGE, ""),
+        )
+
+    def asked(self, digest: Digest) -> None:
+        """A client was told that this blob is here."""
+        self._pusher.asked(digest)
+
+    async def respond(self, request: web.Request, intent: Write) -> Answer:
+        """Do it. Raises AirsideError."""
+        try:
+            return await self._do(request, intent)
+        except (UploadUnknownError, TooManyError, TooLargeError, DeniedError) as exc:
+            status, code = _REFUSALS[type(exc)]
+            return problem(status, code, exc.message)
+
+    def _do(self, request: web.Request, intent: Write) -> Awaitable[Answer]:
+        found: Awaitable[Answer]
+        match intent:
+            case StartUpload():
+                found = self._start(request, intent)
+            case MountBlob():
+                found = self._mount(request, intent)
+            case AppendUpload():
+                found = self._append(request, intent)
+            case FinishUpload():
+                found = self._finish(request, intent)
+            case AskUpload() | CancelUpload():
+                found = self._tell(intent)
+            case PutManifest():
+                found = self._put(request, intent)
+            case DeleteManifest() | DeleteBlob():
+                found = self._delete(request, intent)
+        return found
+
+    # blobs
+
+    async def _start(self, request: web.Request, intent: StartUpload) -> Answer:
+        upload = await self._run(self._pusher.begin, intent.name, intent.algorithm)
+        if intent.digest is None:
+            return upload_answer(202, intent.name, upload.id, 0)
+        try:
+            async with self._writing(upload):
+                await self._receive(request, upload, None)
+            await self._run(self._pusher.finish, upload, intent.digest)
+        except BaseException:  # nobody knows the upload's name
+            self._pusher.uploads.cancel(upload)
+            raise
+        return blob_answer(intent.name, intent.digest)
+
+    async def _mount(self, request: web.Request, intent: MountBlob) -> Answer:
+        name, digest = intent.name, intent.digest
+        may: Callable[[Repository], bool] = request.get(MAY_PULL, _anything)
+        if await self._run(self._pusher.mount, name, digest, intent.source, may):
+            return blob_answer(name, digest)
+        upload = await self._run(self._pusher.begin, name, digest.algorithm)
+        return upload_answer(202, name, upload.id, 0)
+
+    async def _append(self, request: web.Request, intent: AppendUpload) -> Answer:
+        upload = self._pusher.upload(intent.name, intent.id)
+        async with self._writing(upload):
+            try:
+                await self._receive(request, upload, intent.chunk)
+            except UploadRangeError as exc:
+                return range_refusal(intent.name, upload.id, upload.offset, exc.message)
+        return upload_answer(202, intent.name, upload.id, upload.offset)
+
+    async def _finish(self, request: web.Request, intent: FinishUpload) -> Answer:
+        upload = self._pusher.upload(intent.name, intent.id)
+        async with self._writing(upload):
+            try:
+                await self._receive(request, upload, intent.chunk)
+            except UploadRangeError as exc:
+                return range_refusal(intent.name, upload.id, upload.offset, exc.message)
+            await self._run(self._pusher.finish, upload, intent.digest)
+        return blob_answer(intent.name, intent.digest)
+
+    async def _tell(self, intent: AskUpload | CancelUpload) -> Answer:
+        upload = self._pusher.upload(intent.name, intent.id)
+        if isinstance(intent, CancelUpload):
+            await self._run(self._pusher.uploads.cancel, upload)
+            return Answer(204)
+        return upload_answer(204, intent.name, upload.id, upload.offset)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, upload: Upload) -> AsyncIterator[None]:
+        self._pusher.uploads.claim(upload)
+        try:
+            yield
+        finally:
+            self._pusher.uploads.release(upload)
+
+    async def _receive(self, request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
+        """Append the body. Raises UploadRangeError before a byte of it is taken."""
+        _check_chunk(request, upload, chunk)
+        begun = upload.offset
+        pieces: list[bytes] = []
+        count = 0
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for piece in _body(request):
+                pieces.append(piece)
+                count += len(piece)
+                if count >= _PIECE_BYTES:
+                    if writing is not None:
+                        await writing
+                    writing, pieces, count = self._write(upload, pieces), [], 0
+        finally:  # also what came of a body that was cut off
+            if writing is not None:
+                await writing
+            if pieces:
+                await self._write(upload, pieces)
+        if chunk is not None and upload.offset - begun != chunk.count:
+            self._pusher.uploads.cancel(upload)
+            raise RequestInvalidError(
+                f"Content-Range says {chunk.count} bytes, {upload.offset - begun} came: "
+                "the upload is given up"
+            )
+
+    def _write(self, upload: Upload, pieces: Iterable[bytes]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, upload.write, pieces)
+
+    # manifests
+
+    async def _put(self, request: web.Request, intent: PutManifest) -> Answer:
+        raw = await self._read(request)
+        manifest = PushedManifest(raw, intent.media_type, intent.reference, intent.tags)
+        document = await self._run(self._pusher.push, intent.name, manifest, _origin(request))
+        return manifest_answer(intent.name, document, intent.tags)
+
+    async def _read(self, request: web.Request) -> bytes:
+        """A small body. Raises TooLargeError."""
+        raw = bytearray()
+        async for piece in _body(request):
+            raw += piece
+            if len(raw) > self._document_bytes:
+                raise TooLargeError(
+                    f"the manifest has more than {self._document_bytes} bytes "
+                    "(limits.document_bytes)"
+                )
+        return bytes(raw)
+
+    async def _delete(self, request: web.Request, intent: DeleteManifest | DeleteBlob) -> Answer:
+        origin = _origin(request)
+        try:
+            if isinstance(intent, DeleteBlob):
+                await self._run(self._pusher.delete_blob, intent.name, intent.digest, origin)
+            elif isinstance(intent.reference, Digest):
+                await self._run(self._pusher.delete_manifest, intent.name, intent.reference, origin)
+            else:
+                await self._run(self._pusher.delete_tag, intent.name, intent.reference, origin)
+        except NotFoundError as exc:
+            kind = "BLOB_UNKNOWN" if isinstance(intent, DeleteBlob) else "MANIFEST_UNKNOWN"
+            return problem(404, kind, exc.message)
+        except ConflictError as exc:
+            return problem(409, "DENIED", exc.message)
+        return Answer(202)
+
+    async def _run(self, job: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
+
+
+_REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    UploadUnknownError: (404, "BLOB_UPLOAD_UNKNOWN"),
+    TooManyError: (429, "TOOMANYREQUESTS"),
+    TooLargeError: (413, "SIZE_INVALID"),
+    DeniedError: (403, "DENIED"),
+}
+
+
+def _anything(_repository: Repository) -> bool:
+    return True
+
+
+def _origin(request: web.Request) -> str:
+    """Who sends this, for the record."""
+    return str(request.get(ORIGIN) or request.remote or "")
+
+
+def _check_chunk(request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
+    """A chunk begins where the upload ends, and is as long as it says."""
+    if chunk is None:
+        return
+    if chunk.first != upload.offset:
+        raise UploadRangeError(
+            f"the chunk begins at byte {chunk.first}, the upload ends at {upload.offset}",
+            found=upload.offset,
+        )
+    length = request.content_length
+    if length is not None and length != chunk.count:
+        raise UploadRangeError(
+            f"Content-Range says {chunk.count} bytes, Content-Length {length}",
+            found=upload.offset,
+        )
+
+
+async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises RequestInvalidError where it is cut off or badly framed."""
+    content = request.content
+    while True:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                piece = await content.readany()
+        except TimeoutError as exc:
+            raise RequestInvalidError(f"nothing came for {STALL_SECONDS:g} s") from exc
+        except (ConnectionError, ClientError, HttpProcessingError, EOFError) as exc:
+            raise RequestInvalidError(f"the body was cut off: {exc}") from exc
+        if not piece:
+            return
+        yield piece

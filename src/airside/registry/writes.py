@@ -1,0 +1,338 @@
+"""What a pushing or deleting request means, and how it is answered. Pure.
+
+OCI distribution spec, "Push" and "Content Management": uploads in one request, in two, or in
+chunks; mounts; manifests by tag or digest; deletions. Reading is in `registry.routes`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import quote, unquote
+
+from airside.errors import DigestInvalidError
+from airside.oci.digest import HEX_LENGTHS, Digest, parse_digest
+from airside.oci.model import Document
+from airside.oci.reference import is_host, is_path, is_tag
+from airside.registry.routes import Answer, Name, normal_host, problem
+
+_UPLOADS = "/blobs/uploads"
+_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\Z")
+_MOST_TAGS = 100
+_KINDS = frozenset({"uploads", "manifests", "blobs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`Content-Range` of an upload: the first and the last byte."""
+
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class StartUpload:
+    """With a digest, the body is the whole blob."""
+
+    name: Name
+    digest: Digest | None
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountBlob:
+    """`source`: where the client says that the blob is. Becomes an upload if it isn't there."""
+
+    name: Name
+    digest: Digest
+    source: Name | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendUpload:
+    name: Name
+    id: str
+    chunk: Chunk | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishUpload:
+    name: Name
+    id: str
+    digest: Digest
+    chunk: Chunk | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskUpload:
+    name: Name
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpload:
+    name: Name
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutManifest:
+    """`media_type`: empty if the request tells none. `tags`: besides the reference."""
+
+    name: Name
+    reference: Digest | str
+    media_type: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteManifest:
+    """By a digest the manifest with all its tags, by a tag that alone."""
+
+    name: Name
+    reference: Digest | str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBlob:
+    name: Name
+    digest: Digest
+
+
+Write: TypeAlias = (
+    StartUpload
+    | MountBlob
+    | AppendUpload
+    | FinishUpload
+    | AskUpload
+    | CancelUpload
+    | PutManifest
+    | DeleteManifest
+    | DeleteBlob
+)
+
+
+# --- request → intent
+
+
+def is_write(method: str, target: str) -> bool:
+    """Whether a request is for this module: no reading, or reading of an upload's state."""
+    return method not in {"GET", "HEAD"} or is_upload(target)
+
+
+def is_upload(target: str) -> bool:
+    head, _, last = unquote(target.partition("?")[0]).rpartition("/")
+    return bool(last) and head.endswith(_UPLOADS)
+
+
+def parse_write(
+    method: str, target: str, *, content_type: str = "", content_range: str = ""
+) -> Write | Answer:
+    """Parse a method, a raw target and two headers; an Answer is a refusal."""
+    raw_path, _, raw_query = target.partition("?")
+    path, query = unquote(raw_path), _parse_query(raw_query)
+    text, kind, last = _split(*path.removeprefix("/v2/").rpartition("/")[::2])
+    if kind not in _KINDS or not path.startswith("/v2/"):
+        return _not_allowed(method)
+    name = _name(text, _first(query, "ns"))
+    if isinstance(name, Answer):
+        return name
+    if kind == "manifests":
+        return _parse_manifest(method, name, last, query, content_type)
+    if kind == "blobs":
+        return _parse_blob(method, name, last)
+    if not last:
+        return _parse_start(name, query) if method == "POST" else _not_allowed(method, "POST")
+    return _parse_upload(method, name, last, query, content_range)
+
+
+def _name(text: str, host: str) -> Name | Answer:
+    if host and not is_host(host):
+        return problem(400, "NAME_INVALID", f"ns is no registry host: {host[:300]!r}")
+    if is_path(text):
+        return Name(text, normal_host(host))
+    hint = "a name is lower case, and has a port's : written _"
+    message = f"{text[:300]!r} is no repository name: {hint}"
+    return problem(400, "NAME_INVALID", message, {"name": text[:300]})
+
+
+def _split(head: str, last: str) -> tuple[str, str, str]:
+    """Name, kind and what is named of a path."""
+    if head.endswith(_UPLOADS):
+        return head.removesuffix(_UPLOADS), "uploads", last
+    if last == "uploads" and head.endswith("/blobs"):  # without the slash that the spec has
+        return head.removesuffix("/blobs"), "uploads", ""
+    text, _, kind = head.rpartition("/")
+    return text, kind, last
+
+
+def _parse_upload(
+    method: str, name: Name, upload_id: str, query: Mapping[str, Sequence[str]], content_range: str
+) -> Write | Answer:
+    if method in {"GET", "HEAD", "DELETE"}:
+        return (CancelUpload if method == "DELETE" else AskUpload)(name, upload_id)
+    if method not in {"PATCH", "PUT"}:
+        return _not_allowed(method, "GET, HEAD, PATCH, PUT, DELETE")
+    chunk = _parse_chunk(content_range)
+    digest = _digest(_first(query, "digest")) if method == "PUT" else None
+    if isinstance(chunk, Answer):
+        return chunk
+    if digest is None:
+        return AppendUpload(name, upload_id, chunk)
+    return digest if isinstance(digest, Answer) else FinishUpload(name, upload_id, digest, chunk)
+
+
+def _parse_start(name: Name, query: Mapping[str, Sequence[str]]) -> Write | Answer:
+    mount = _first(query, "mount")
+    if mount:
+        digest = _digest(mount)
+        if isinstance(digest, Answer):
+            return digest
+        source = _first(query, "from")
+        if source and not is_path(source):
+            return problem(400, "NAME_INVALID", f"from is no repository name: {source[:300]!r}")
+        return MountBlob(name, digest, Name(source, name.host) if source else None)
+    text = _first(query, "digest")
+    whole = _digest(text) if text else None
+    if isinstance(whole, Answer):
+        return whole
+    algorithm = _first(query, "digest-algorithm") or (whole.algorithm if whole else "sha256")
+    if algorithm not in HEX_LENGTHS:
+        known = ", ".join(HEX_LENGTHS)
+        message = f"digest-algorithm {algorithm[:40]!r} is not one of {known}"
+        return problem(400, "DIGEST_INVALID", message)
+    return StartUpload(name, whole, algorithm)
+
+
+def _parse_chunk(text: str) -> Chunk | Answer | None:
+    """`<first>-<last>`; the form of HTTP, `bytes 0-9/10`, is taken too."""
+    if not text:
+        return None
+    bare = text.strip().removeprefix("bytes").strip(" =").partition("/")[0]
+    found = _RANGE.match(bare)
+    if not found or int(found[2]) < int(found[1]):
+        message = f"Content-Range must be FIRST-LAST, found {text[:80]!r}"
+        return problem(416, "BLOB_UPLOAD_INVALID", message)
+    return Chunk(int(found[1]), int(found[2]))
+
+
+def _parse_manifest(
+    method: str, name: Name, text: str, query: Mapping[str, Sequence[str]], content_type: str
+) -> Write | Answer:
+    if method not in {"PUT", "DELETE"}:
+        return _not_allowed(method, "GET, HEAD, PUT, DELETE")
+    reference: Digest | str = text
+    if ":" in text:
+        digest = _digest(text)
+        if isinstance(digest, Answer):
+            return digest
+        reference = digest
+    elif not is_tag(text):
+        if method == "DELETE":
+            return problem(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {text[:200]!r}")
+        return problem(400, "TAG_INVALID", f"{text[:200]!r} is no tag", {"tag": text[:200]})
+    if method == "DELETE":
+        return DeleteManifest(name, reference)
+    return _parse_put(name, reference, query, content_type)
+
+
+def _parse_put(
+    name: Name, reference: Digest | str, query: Mapping[str, Sequence[str]], content_type: str
+) -> Write | Answer:
+    tags = tuple(dict.fromkeys(query.get("tag", ())))
+    if len(tags) > _MOST_TAGS:
+        return problem(414, "TAG_INVALID", f"{len(tags)} tags at once; {_MOST_TAGS} are taken")
+    wrong = next((tag for tag in tags if not is_tag(tag)), None)
+    if wrong is not None:
+        return problem(400, "TAG_INVALID", f"{wrong[:200]!r} is no tag", {"tag": wrong[:200]})
+    media_type = content_type.partition(";")[0].strip()
+    if media_type in {"application/json", "application/octet-stream", "text/plain"}:
+        media_type = ""  # says nothing of a manifest: its own mediaType does
+    return PutManifest(name, reference, media_type, tags)
+
+
+def _parse_blob(method: str, name: Name, text: str) -> Write | Answer:
+    if method != "DELETE":
+        return _not_allowed(method, "GET, HEAD, DELETE")
+    digest = _digest(text)
+    return digest if isinstance(digest, Answer) else DeleteBlob(name, digest)
+
+
+def _digest(text: str) -> Digest | Answer:
+    try:
+        return parse_digest(text)
+    except DigestInvalidError as exc:
+        message = exc.message if text else "a digest is missing (?digest=ALGORITHM:HEX)"
+        return problem(400, "DIGEST_INVALID", message, {"digest": text[:200]})
+
+
+def _not_allowed(method: str, allowed: str = "GET, HEAD") -> Answer:
+    message = f"{method[:20]} is not supported here, but {allowed}"
+    return problem(405, "UNSUPPORTED", message, None, ("Allow", allowed))
+
+
+def _parse_query(text: str) -> dict[str, list[str]]:
+    """All values of each key. A `+` stays one, as in `registry.routes`."""
+    query: dict[str, list[str]] = {}
+    for part in text.split("&") if text else ():
+        key, _, value = part.partition("=")
+        query.setdefault(unquote(key), []).append(unquote(value))
+    return query
+
+
+def _first(query: Mapping[str, Sequence[str]], key: str) -> str:
+    return next(iter(query.get(key, ())), "")
+
+
+# --- answers
+
+
+def upload_answer(status: int, name: Name, upload_id: str, offset: int) -> Answer:
+    """Where an upload goes on, and how far it is."""
+    return Answer(
+        status,
+        headers=(
+            ("Location", _location(name, f"blobs/uploads/{upload_id}")),
+            ("Range", f"0-{max(offset - 1, 0)}"),
+            ("Docker-Upload-UUID", upload_id),
+        ),
+    )
+
+
+def range_refusal(name: Name, upload_id: str, offset: int, message: str) -> Answer:
+    """A chunk that does not begin where the upload ends: it lives on, and this says where."""
+    state = upload_answer(416, name, upload_id, offset)
+    told = problem(416, "BLOB_UPLOAD_INVALID", message, {"offset": offset})
+    return Answer(416, told.body, (*told.headers, *state.headers))
+
+
+def blob_answer(name: Name, digest: Digest) -> Answer:
+    """The blob is here."""
+    return Answer(
+        201,
+        headers=(
+            ("Location", _location(name, f"blobs/{digest}")),
+            ("Docker-Content-Digest", str(digest)),
+        ),
+    )
+
+
+def manifest_answer(name: Name, document: Document, tags: Sequence[str]) -> Answer:
+    """The manifest is here; `tags` are those of the query."""
+    headers = [
+        ("Location", _location(name, f"manifests/{document.digest}")),
+        ("Docker-Content-Digest", str(document.digest)),
+    ]
+    if document.subject is not None:
+        headers.append(("OCI-Subject", str(document.subject.digest)))
+    headers += [("OCI-Tag", tag) for tag in tags]
+    return Answer(201, headers=tuple(headers))
+
+
+def _location(name: Name, rest: str) -> str:
+    ns = f"?ns={quote(name.host, safe='')}" if name.host else ""
+    return f"/v2/{quote(name.text)}/{rest}{ns}"
