@@ -91,11 +91,11 @@ class Pusher:
             ingest.finish()
             check_digest(ingest, digest)
             size = ingest.size_bytes
+            fault("push.before_commit")
         except BaseException:
             ingest.discard()
             raise
         with self._guard.shared():
-            fault("push.before_commit")
             self._store.commit([ingest])
             fault("push.after_commit")
             self._catalog.pushes.record_blobs(upload.repository, {digest: size}, self._clock())

@@ -147,7 +147,7 @@ def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = Fals
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         tags = dict(
             db.execute(
-                "SELECT r.host || '/' || r.path || ':' || t.name, t.digest"
+                "SELECT ltrim(r.host || '/' || r.path, '/') || ':' || t.name, t.digest"
                 " FROM tag t JOIN repository r ON r.id = t.repository_id"
             )
         )
