@@ -226,38 +226,30 @@ class Pusher:
 
     def delete_tag(self, name: Name, tag: str, origin: str) -> None:
         """Delete a tag. Raises DeniedError, NotFoundError."""
-        self._delete(
-            name, lambda where: self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
-        )
+        where = self._where(name, lambda r: self._catalog.document_by_tag(r, tag))
+        self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
+        self.on_push()
 
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
-        pushes = self._catalog.pushes
-        self._delete(
-            name, lambda where: pushes.delete_manifest(where, digest, self._clock(), origin)
-        )
+        where = self._where(name, lambda r: self._catalog.document_by_digest(r, digest))
+        self._catalog.pushes.delete_manifest(where, digest, self._clock(), origin)
+        self.on_push()
 
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
-        pushes = self._catalog.pushes
-        self._delete(name, lambda where: pushes.delete_blob(where, digest, self._clock(), origin))
+        where = self._where(name, lambda r: self._catalog.holds_blob(r, digest))
+        self._catalog.pushes.delete_blob(where, digest, self._clock(), origin)
+        self.on_push()
 
-    def _delete(self, name: Name, delete: Callable[[Repository], object]) -> None:
-        """Delete from the first repository that the name may mean and that has it."""
-        refused: DeniedError | None = None
-        absent = NotFoundError(f"{name} has no such thing")
-        for repository in candidates(self._catalog, name, self._settings.default_registry):
-            try:
-                _check(self._settings.delete, repository, "delete")
-                delete(repository)
-            except DeniedError as exc:
-                refused = refused or exc
-            except NotFoundError as exc:
-                absent = exc
-            else:
-                self.on_push()
-                return
-        raise refused or absent
+    def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:
+        """The first repository that the name may mean and that has it, if it may be deleted."""
+        asked = candidates(self._catalog, name, self._settings.default_registry)
+        found = next((repository for repository in asked if has(repository)), None)
+        if found is None:
+            raise NotFoundError(f"{name} has no such thing")
+        _check(self._settings.delete, found, "delete")
+        return found
 
     def _target(self, name: Name) -> Repository:
         """Where a push to this name goes. Raises DeniedError."""

@@ -233,11 +233,15 @@ def test_a_manifest_is_what_its_digest_says(node):
 
 @pytest.mark.parametrize("policy", ["own", "none"])
 def test_what_may_be_pushed_and_deleted_is_set(tmp_path, policy):
+    oci_archive(tmp_path / "app.tar", {"app:1": random_image("dropped")})
     with node_at(tmp_path / "data", push=policy, delete=policy) as node:
+        import_now(node, tmp_path / "app.tar")
         with pytest.raises(DeniedError):
             node.pusher.begin(HUB)
         with pytest.raises(DeniedError):
             node.pusher.delete_tag(HUB, "1", ORIGIN)
+        with pytest.raises(NotFoundError):
+            node.pusher.delete_tag(HUB, "2", ORIGIN)
         if policy == "own":
             push_image(node, OWN, random_image("own"), "1")
             node.pusher.delete_tag(OWN, "1", ORIGIN)

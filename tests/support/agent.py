@@ -44,8 +44,9 @@ class Agent:
 
     `environ`: `AIRSIDE_*` settings besides `QUICK`, by their whole names; None takes one out.
     `tables`: what the `[[images]]` tables say besides the path, for instance `strict = true`.
-    `fault`: the value of `AIRSIDE_FAULT`. `before`: a command that runs the agent's, such as
-    `["setpriv", …]`. Started by `with` or `start()`; may be started again after it ended.
+    `config`: TOML that stands before them. `fault`: the value of `AIRSIDE_FAULT`. `before`: a
+    command that runs the agent's, such as `["setpriv", …]`. Started by `with` or `start()`; may be
+    started again after it ended.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Agent:
         *,
         environ: Mapping[str, str | None] | None = None,
         tables: Mapping[str, str | bool] | None = None,
+        config: str = "",
         fault: str | None = None,
         flags: Sequence[str] = (),
         before: Sequence[str] = (),
@@ -63,7 +65,7 @@ class Agent:
         self.images_paths = [images] if isinstance(images, Path) else list(images)
         self.data = data
         self.environ = environ or {}
-        self.tables = tables or {}
+        self.tables, self.config = tables or {}, config
         self.fault = fault
         self.flags, self.before, self.listen = list(flags), list(before), listen
         self.log_path = data.with_name(data.name + ".log")
@@ -115,7 +117,7 @@ class Agent:
 
     def command(self) -> list[str]:
         words = [*self.before, sys.executable, "-m", "airside", "run"]
-        if self.tables:
+        if self.tables or self.config:
             words += ["--config", str(self._write_config())]
         else:
             for path in self.images_paths:
@@ -124,7 +126,7 @@ class Agent:
         return [*words, "--runtime", "none", "--log-format", "json", *self.flags]
 
     def _write_config(self) -> Path:
-        lines: list[str] = []
+        lines = [self.config]
         for path in self.images_paths:
             lines += ["[[images]]", f"path = {json.dumps(str(path))}"]
             lines += [f"{key} = {json.dumps(value)}" for key, value in self.tables.items()]
