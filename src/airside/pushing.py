@@ -25,6 +25,7 @@ from airside.errors import (
     NotFoundError,
     ReferenceInvalidError,
     StoreError,
+    SwitchedOffError,
     UnavailableError,
 )
 from airside.faults import fault
@@ -226,49 +227,64 @@ class Pusher:
 
     def delete_tag(self, name: Name, tag: str, origin: str) -> None:
         """Delete a tag. Raises DeniedError, NotFoundError."""
+        catalog = self._catalog
         self._delete(
-            name, lambda where: self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
+            name,
+            lambda where: catalog.document_by_tag(where, tag) is not None,
+            lambda where: catalog.pushes.delete_tag(where, tag, self._clock(), origin),
         )
 
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
-        pushes = self._catalog.pushes
+        catalog = self._catalog
         self._delete(
-            name, lambda where: pushes.delete_manifest(where, digest, self._clock(), origin)
+            name,
+            lambda where: catalog.document_by_digest(where, digest) is not None,
+            lambda where: catalog.pushes.delete_manifest(where, digest, self._clock(), origin),
         )
 
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
-        pushes = self._catalog.pushes
-        self._delete(name, lambda where: pushes.delete_blob(where, digest, self._clock(), origin))
+        catalog = self._catalog
+        self._delete(
+            name,
+            lambda where: catalog.holds_blob(where, digest),
+            lambda where: catalog.pushes.delete_blob(where, digest, self._clock(), origin),
+        )
 
-    def _delete(self, name: Name, delete: Callable[[Repository], object]) -> None:
-        """Delete from the first repository that the name may mean and that has it."""
-        refused: DeniedError | None = None
-        absent = NotFoundError(f"{name} has no such thing")
+    def _delete(
+        self,
+        name: Name,
+        has: Callable[[Repository], bool],
+        delete: Callable[[Repository], object],
+    ) -> None:
+        """Delete from the first repository that the name may mean and that has it.
+
+        What is nowhere is not found, whatever may be deleted (spec, "Deleting blobs").
+        """
+        _check_switch(self._settings.delete, "delete")
         for repository in candidates(self._catalog, name, self._settings.default_registry):
-            try:
+            if has(repository):
                 _check(self._settings.delete, repository, "delete")
                 delete(repository)
-            except DeniedError as exc:
-                refused = refused or exc
-            except NotFoundError as exc:
-                absent = exc
-            else:
                 self.on_push()
                 return
-        raise refused or absent
+        raise NotFoundError(f"{name} has no such thing")
 
     def _target(self, name: Name) -> Repository:
         """Where a push to this name goes. Raises DeniedError."""
         target = push_target(name)
+        _check_switch(self._settings.push, "push")
         _check(self._settings.push, target, "push")
         return target
 
 
-def _check(policy: str, repository: Repository, setting: str) -> None:
+def _check_switch(policy: str, setting: str) -> None:
     if policy == "none":
-        raise DeniedError(f"the setting `{setting}` is none: nobody may {setting} here")
+        raise SwitchedOffError(f"the setting `{setting}` is none: nobody may {setting} here")
+
+
+def _check(policy: str, repository: Repository, setting: str) -> None:
     if policy == "own" and repository.host:
         raise DeniedError(
             f"{repository} is a name of the registry {repository.host}; the setting `{setting}` "
