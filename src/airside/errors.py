@@ -148,6 +148,12 @@ class DeniedError(AirsideError):
     code = "denied"
 
 
+class SwitchedOffError(DeniedError):
+    """A setting says that nobody may do this here."""
+
+    code = "switched_off"
+
+
 class NotFoundError(AirsideError):
     code = "not_found"
 

@@ -238,7 +238,10 @@ class Publisher:
         if raw is None:
             return None
         try:
-            return parse_document(raw, descriptor.media_type, str(descriptor.digest))
+            digest = descriptor.digest
+            return parse_document(
+                raw, descriptor.media_type, str(digest), algorithm=digest.algorithm
+            )
         except ManifestInvalidError:
             return None
 

@@ -25,6 +25,7 @@ from airside.errors import (
     NotFoundError,
     ReferenceInvalidError,
     StoreError,
+    SwitchedOffError,
     UnavailableError,
 )
 from airside.faults import fault
@@ -244,6 +245,7 @@ class Pusher:
 
     def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:
         """The first repository that the name may mean and that has it, if it may be deleted."""
+        _check_switch(self._settings.delete, "delete")
         asked = candidates(self._catalog, name, self._settings.default_registry)
         found = next((repository for repository in asked if has(repository)), None)
         if found is None:
@@ -254,13 +256,17 @@ class Pusher:
     def _target(self, name: Name) -> Repository:
         """Where a push to this name goes. Raises DeniedError."""
         target = push_target(name)
+        _check_switch(self._settings.push, "push")
         _check(self._settings.push, target, "push")
         return target
 
 
-def _check(policy: str, repository: Repository, setting: str) -> None:
+def _check_switch(policy: str, setting: str) -> None:
     if policy == "none":
-        raise DeniedError(f"the setting `{setting}` is none: nobody may {setting} here")
+        raise SwitchedOffError(f"the setting `{setting}` is none: nobody may {setting} here")
+
+
+def _check(policy: str, repository: Repository, setting: str) -> None:
     if policy == "own" and repository.host:
         raise DeniedError(
             f"{repository} is a name of the registry {repository.host}; the setting `{setting}` "

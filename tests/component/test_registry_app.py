@@ -350,7 +350,6 @@ def test_a_blob_of_another_repository_is_not_visible() -> None:
         ("bytes=-7", 206, LAYER[-7:], f"bytes {len(LAYER) - 7}-{len(LAYER) - 1}/{len(LAYER)}"),
         ("bytes=0-1,4-5", 200, LAYER, None),
         ("items=0-1", 200, LAYER, None),
-        ("bytes=9-1", 200, LAYER, None),
     ],
 )
 def test_ranges_over_one_connection(
@@ -377,6 +376,8 @@ def test_a_range_past_the_end_is_416_and_two_range_lines_are_ignored() -> None:
         past = await client.ask(f"{BLOBS}/{site.layer}", "GET", f"Range: bytes={len(LAYER)}-")
         assert past.status == 416
         assert past.headers["Content-Range"] == f"bytes */{len(LAYER)}"
+        backwards = await client.ask(f"{BLOBS}/{site.layer}", "GET", "Range: bytes=9-1")
+        assert backwards.status == 416
         two = await client.ask(
             f"{BLOBS}/{site.layer}", "GET", "Range: bytes=0-1", "Range: bytes=2-3"
         )

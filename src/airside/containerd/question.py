@@ -148,7 +148,7 @@ class Question:
             _LOG.warning("containerd's blob %s is not what its name says", digest)
             return None
         try:
-            found = parse_bare_document(raw, str(digest))
+            found = parse_bare_document(raw, str(digest), algorithm=digest.algorithm)
         except ManifestInvalidError:  # a config, for instance
             return None
         self.documents.put(digest, found)

@@ -230,7 +230,8 @@ class ContainerdRuntime:
             info = self._client.blob(digest)
             if info is None or info.size_bytes > _DOCUMENT_BYTES:
                 return None
-            return parse_document(b"".join(self._client.read_blob(digest)), media_type, str(digest))
+            raw = b"".join(self._client.read_blob(digest))
+            return parse_document(raw, media_type, str(digest), algorithm=digest.algorithm)
         except (NotFoundError, ManifestInvalidError):
             return None
 

@@ -21,6 +21,7 @@ from airside.errors import (
     DeniedError,
     NotFoundError,
     RequestInvalidError,
+    SwitchedOffError,
     TooLargeError,
     TooManyError,
     UploadRangeError,
@@ -258,6 +259,7 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     TooManyError: (429, "TOOMANYREQUESTS"),
     TooLargeError: (413, "SIZE_INVALID"),
     DeniedError: (403, "DENIED"),
+    SwitchedOffError: (405, "UNSUPPORTED"),  # spec, "Deleting tags" and the like
 }
 
 
