@@ -2,7 +2,7 @@
 #   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench fuzz lock clean setup setup-test setup-fuzz
+.PHONY: help run test check bench stress fuzz lock clean setup setup-test setup-fuzz
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -14,6 +14,8 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
              $(if $(LISTEN),--listen '$(LISTEN)') $(ARGS)
 
 SECONDS := 60
+OPS := 20000
+SEED := 0
 JOBS := 3
 
 help: ## this list
@@ -37,6 +39,9 @@ check: setup-test ## lint, format, types, layers, unit tests
 
 bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
+
+stress: setup-test ## many clients at once: OPS=20000 operations on the registry (SEED= one that failed)
+	AIRSIDE_STRESS=$(OPS) AIRSIDE_SEED=$(SEED) $(BIN)/pytest -q tests/system/test_registry_stress.py
 
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
