@@ -7,7 +7,7 @@ collected than usual, the oldest first, before anything fails for lack of space 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from airside.asked import Asked
@@ -97,15 +97,16 @@ class GarbageCollector:
     settings: Settings
     rules: tuple[Rule, ...]
     asked: Asked
-    clock: Callable[[], float]
     _room: threading.Lock = field(default_factory=threading.Lock)
     _in_vain_at: float = float("-inf")
 
-    def collect(self, *, dry_run: bool = False, pressure: Pressure | None = None) -> list[Freed]:
+    def collect(
+        self, now: float, *, dry_run: bool = False, pressure: Pressure | None = None
+    ) -> list[Freed]:
         """Delete what retention no longer holds, or only tell what would go; a line for each."""
         with self.guard.shared():  # a merged index may be written
             found = self.catalog.collect(
-                self.clock(),
+                now,
                 retention=self.settings.retention,
                 unbacked_after_seconds=self.settings.unbacked_after_seconds,
                 grace_seconds=self.settings.grace_seconds,
@@ -145,11 +146,11 @@ class GarbageCollector:
             free = free_bytes(path)
         return Space(free, self.settings.min_free_bytes, self.settings.low_space_bytes)
 
-    def keep_room(self) -> bool:
+    def keep_room(self, now: float) -> bool:
         """Collect more than usual if the disk is nearly full; tells whether anything went."""
-        return self.space().low and self.make_room()
+        return self.space().low and self.make_room(now)
 
-    def make_room(self, short_bytes: int = 0) -> bool:
+    def make_room(self, now: float, short_bytes: int = 0) -> bool:
         """Collect until there is room, or `short_bytes` more; tells whether it helped.
 
         First what goes anyway, then earlier versions, then images that nothing backs, the oldest
@@ -168,7 +169,7 @@ class GarbageCollector:
                 human_bytes(space.free_bytes),
                 human_bytes(wanted),
             )
-            freed = self._collect_until(wanted)
+            freed = self._collect_until(now, wanted)
             if not freed:
                 self._in_vain_at = time.monotonic()
             return freed
@@ -177,12 +178,12 @@ class GarbageCollector:
         """What could not be collected before may be now."""
         self._in_vain_at = float("-inf")
 
-    def _collect_until(self, wanted_bytes: int) -> bool:
-        lines, count = self.collect(), 1
+    def _collect_until(self, now: float, wanted_bytes: int) -> bool:
+        lines, count = self.collect(now), 1
         while self.space().free_bytes + sum(f.linked_bytes for f in lines) < wanted_bytes:
             versions, unbacked = self.catalog.ages()
             if not versions and not unbacked:
                 break
-            lines += self.collect(pressure=next_pressure(versions, unbacked, count))
+            lines += self.collect(now, pressure=next_pressure(versions, unbacked, count))
             count *= 2
         return bool(lines)

@@ -98,7 +98,7 @@ class Node:
 
         Where the disk is full, room is made for it if that can be done.
         """
-        self.garbage.keep_room()
+        self.garbage.keep_room(self.clock())
         try:
             return self._run(job, stop=stop, progress=progress, anew=anew)
         except StorageFullError as exc:
@@ -150,7 +150,7 @@ class Node:
         with self._repair:
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
-            self.garbage.keep_room()
+            self.garbage.keep_room(self.clock())
             _keep_reserve(self.settings.data)
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
@@ -162,7 +162,7 @@ class Node:
 
     def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
         """Delete what retention no longer holds, or only tell what would go; a line for each."""
-        return self.garbage.collect(dry_run=dry_run)
+        return self.garbage.collect(self.clock(), dry_run=dry_run)
 
     def make_room(self, error: StorageFullError) -> bool:
         """The disk is full: collect more than usual, out of the reserve; tells if it helped.
@@ -172,7 +172,7 @@ class Node:
         self.use_reserve()
         short = int(error.context.get("expected", 0)) - int(error.context.get("found", 0))
         try:
-            helped = self.garbage.make_room(max(short, 0))
+            helped = self.garbage.make_room(self.clock(), max(short, 0))
         except StoreError as exc:
             log.warning("no room could be made: %s", exc.message)
             return False
@@ -260,7 +260,6 @@ def _assemble(
         settings,
         read_rules(settings.retention_rules),
         Asked(settings.grace_seconds),
-        clock,
     )
     pusher = Pusher(store, catalog, guard, settings, clock)
     return Node(

@@ -47,7 +47,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 @pytest.fixture
 def now(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found = [1e6]
-    node.clock = node.garbage.clock = node.importer._clock = lambda: found[0]
+    node.clock = node.importer._clock = lambda: found[0]
     monkeypatch.setattr("airside.gc._IN_VAIN_SECONDS", 0.0)
     return found
 
@@ -98,11 +98,11 @@ def test_earlier_versions_go_first_and_then_what_nothing_backs_the_oldest_first(
     ):
         disk.size_bytes -= 101 * KIB
         assert node.garbage.space().low
-        assert node.garbage.keep_room()
+        assert node.garbage.keep_room(node.clock())
         assert (versions(), names()) == (left, stay | kept)
         assert not node.garbage.space().low
     disk.size_bytes -= 101 * KIB
-    assert not node.garbage.keep_room()
+    assert not node.garbage.keep_room(node.clock())
     assert names() == stay
     reasons = [e.detail for e in node.catalog.events() if e.kind == "tag-removed"]
     assert len(reasons) == 3
@@ -142,7 +142,7 @@ def test_what_a_containerd_has_too_is_not_paid_for_with_all_the_rest(
     disk.size_bytes = 51 * KIB - disk.free(tmp_path)
     used = disk.free(tmp_path)
     monkeypatch.setattr("airside.gc.free_bytes", lambda _: used)  # a link gives nothing back
-    assert node.garbage.keep_room()
+    assert node.garbage.keep_room(node.clock())
     assert set(visible(node)) == {f"{NAME}:{number}" for number in range(1, 4)}
 
 
@@ -191,7 +191,7 @@ def test_a_collection_in_a_loop_loses_nothing_of_what_is_imported_and_pushed(
         done.set()
         collector.join(60)
         assert failures == []
-        node.garbage.clock = lambda: 1e12
+        node.clock = lambda: 1e12
         node.clean(dry_run=False)
         newest = {f"{r}:t{n}" for r in ("pushed/a", "pushed/b") for n in (9, 10, 11)}
         assert set(visible(node)) == {f"{NAME}:1"} | newest

@@ -29,7 +29,7 @@ def blobs(*images: TestImage) -> set[Digest]:
 class Time:
     def __init__(self, node: Node) -> None:
         self.node, self.now = node, 1_000_000.0
-        node.clock = node.garbage.clock = lambda: self.now
+        node.clock = lambda: self.now
 
     def later(self, seconds: float) -> None:
         self.now += seconds

@@ -28,7 +28,9 @@ from airside.catalog.expiry import (
     expire_unbacked,
     expired_versions,
     forget_sources,
+    removed_sources,
     repositories_with_rules,
+    unbacked_tags,
     untagged_pushes,
 )
 from airside.catalog.garbage import Collected, Collection, explained
@@ -37,7 +39,9 @@ from airside.catalog.tags import Hold, Tags
 from airside.oci.digest import Digest, parse_digest
 from airside.retention import Policy
 
-_AT_ONCE = 200
+_AT_ONCE = 100
+_SOURCES_AT_ONCE = 5
+"""Archives that are forgotten in one transaction: each may have many names."""
 _GIVE_WAY_SECONDS = 0.001
 """Between two transactions: a thread that waits for the lock gets it."""
 
@@ -80,27 +84,31 @@ class Collecting:
     # what loses its name
 
     def _expire(self) -> None:
-        while self._change(lambda tags: expire_unbacked(tags, self.policy, _AT_ONCE)):
-            pass
-        while self._change(lambda tags: forget_sources(tags, self.policy, _AT_ONCE)) is not None:
-            pass
         with self.snapshot() as db:
+            unbacked = unbacked_tags(db, self.policy)
+            removed = removed_sources(db, self.policy)
             ruled = repositories_with_rules(db, self.policy)
-        for some in _batches(ruled):
-            self._change(lambda tags, some=some: expire_by_rules(tags, self.policy, some))  # type: ignore[misc]
+        self._change(expire_unbacked, unbacked)
+        self._change(forget_sources, removed, at_once=_SOURCES_AT_ONCE)
+        self._change(expire_by_rules, ruled)
         with self.snapshot() as db:
             versions = list(expired_versions(db, self.policy))
-        for batch in _batches(versions):
-            self._change(lambda tags, batch=batch: _drop_versions(tags, batch))  # type: ignore[misc]
+        self._change(_drop_versions, versions)
 
-    def _change(self, expire: Callable[[Tags], list[Expired] | None]) -> list[Expired] | None:
-        with self.transaction() as db:
-            found = expire(Tags(db, self.policy.now, self.hold))
-            if found:
-                self.changed(db)
-        self._expired += found or ()
-        time.sleep(_GIVE_WAY_SECONDS)
-        return found
+    def _change(
+        self,
+        expire: Callable[[Tags, Policy, Sequence[T]], list[Expired]],
+        rows: Sequence[T],
+        at_once: int = _AT_ONCE,
+    ) -> None:
+        """Let these lose their names, a few in a transaction, which looks at them once more."""
+        for some in _batches(rows, at_once):
+            with self.transaction() as db:
+                found = expire(Tags(db, self.policy.now, self.hold), self.policy, some)
+                if found:
+                    self.changed(db)
+            self._expired += found
+            time.sleep(_GIVE_WAY_SECONDS)
 
     # what is reached
 
@@ -148,15 +156,22 @@ class Collecting:
         return kept
 
     def _finish(self, gone: Unreached, blobs: int) -> None:
+        while self._forget_pushed():
+            pass
         for repositories in _batches(gone.repositories):
             with self._sweeping() as db:
                 db.executemany(_REPOSITORY, [(number,) for number in repositories])
-        with self.transaction() as db:
-            db.execute("DELETE FROM pushed WHERE at <= ?", (self.policy.pushed_since,))
-            if blobs:
+        if blobs:
+            with self.transaction() as db:
                 detail = json.dumps({"blobs": blobs})
                 record_event(db, self.policy.now, "collected", detail=detail)
                 self.changed(db)
+
+    def _forget_pushed(self) -> bool:
+        """Forget pushes that are past their grace time; tells whether there may be more."""
+        with self._sweeping() as db:
+            found = db.execute(_PUSHED, (self.policy.pushed_since, 10 * _AT_ONCE))
+            return found.rowcount == 10 * _AT_ONCE
 
     @contextlib.contextmanager
     def _sweeping(self, *, changes: bool = False) -> Iterator[sqlite3.Connection]:
@@ -190,6 +205,10 @@ _LINK = (
     "DELETE FROM repository_blob AS b WHERE repository_id = ? AND digest = ? AND NOT EXISTS"
     " (SELECT 1 FROM reached r WHERE r.digest = b.digest AND r.repository_id = b.repository_id)"
 )
+_PUSHED = (
+    "DELETE FROM pushed WHERE (repository_id, digest) IN"
+    " (SELECT repository_id, digest FROM pushed WHERE at <= ? LIMIT ?)"
+)
 _REPOSITORY = (
     "DELETE FROM repository AS r WHERE id = ? AND NOT EXISTS (SELECT 1 FROM"
     " (SELECT repository_id AS id FROM tag UNION ALL SELECT repository_id FROM claim"
@@ -200,7 +219,7 @@ _REPOSITORY = (
 )
 
 
-def _drop_versions(tags: Tags, versions: Sequence[tuple[int, Expired]]) -> list[Expired]:
+def _drop_versions(tags: Tags, _: Policy, versions: Sequence[tuple[int, Expired]]) -> list[Expired]:
     ids = [(number,) for number, _ in versions]
     tags.db.executemany("DELETE FROM tag_generation WHERE id = ?", ids)
     return [expired for _, expired in versions]
@@ -213,5 +232,5 @@ def _without(items: Sequence[Collected], kept: set[str]) -> Iterator[Collected]:
             yield replace(item, blobs=blobs)
 
 
-def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
+def _batches(rows: Sequence[T], at_once: int = _AT_ONCE) -> Iterator[Sequence[T]]:
+    return (rows[start : start + at_once] for start in range(0, len(rows), at_once))

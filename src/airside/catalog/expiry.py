@@ -7,7 +7,7 @@ goes is decided by `airside.retention`; the rows are read here.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from airside.catalog.tags import TagName, Tags, claims_of, reference_text
@@ -23,6 +23,10 @@ from airside.retention import (
 
 _NAMED = "SELECT id, host, path FROM repository"
 _OF_THESE = "SELECT value FROM json_each(?)"
+_REMOVED = (
+    "SELECT id, path, changed_at FROM source s WHERE state = 'removed' AND changed_at <= ?"
+    " AND (on_removal != 'keep' OR NOT EXISTS (SELECT 1 FROM claim c WHERE c.source_id = s.id))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,23 @@ class Untagged:
     expired: Expired
 
 
-def expire_unbacked(tags: Tags, policy: Policy, count: int) -> list[Expired]:
-    """Drop the tags that nothing backs for too long; `count` of them, to be called again."""
-    rows = tags.db.execute(
-        "SELECT repository_id, name, unbacked_since FROM tag WHERE unbacked_since <= ? LIMIT ?",
-        (policy.unbacked_before, count),
-    ).fetchall()
-    return [
-        expired
-        for row in rows
-        for expired in _drop(
-            tags,
-            TagName(row["repository_id"], row["name"]),
-            policy.why_unbacked(row["unbacked_since"]),
-        )
-    ]
+def unbacked_tags(db: sqlite3.Connection, policy: Policy) -> list[TagName]:
+    """The tags that nothing backs for too long."""
+    rows = db.execute(
+        "SELECT repository_id, name FROM tag WHERE unbacked_since <= ?", (policy.unbacked_before,)
+    )
+    return [TagName(row["repository_id"], row["name"]) for row in rows]
+
+
+def expire_unbacked(tags: Tags, policy: Policy, names: Iterable[TagName]) -> list[Expired]:
+    """Drop these tags, if nothing backs them still."""
+    expired = []
+    for name in names:
+        row = tags.current(name)
+        since = row["unbacked_since"] if row is not None else None
+        if since is not None and since <= policy.unbacked_before:
+            expired += _drop(tags, name, policy.why_unbacked(since))
+    return expired
 
 
 def _drop(tags: Tags, name: TagName, reason: str) -> list[Expired]:
@@ -73,16 +79,15 @@ def _drop(tags: Tags, name: TagName, reason: str) -> list[Expired]:
     return [Expired(reference, digest, reason) for digest in digests]
 
 
-def forget_sources(tags: Tags, policy: Policy, count: int) -> list[Expired] | None:
-    """Forget archives removed long ago, and what only they gave to tags or left unnamed.
+def removed_sources(db: sqlite3.Connection, policy: Policy) -> list[int]:
+    """The archives that were removed long ago, but for what was to be kept of them."""
+    return [row["id"] for row in db.execute(_REMOVED, (policy.unbacked_before,))]
 
-    `count` of them, to be called again until there are none: None.
-    """
+
+def forget_sources(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expired]:
+    """Forget these archives, if absent still, and what only they gave to tags or left unnamed."""
     sources = tags.db.execute(
-        "SELECT id, path, changed_at FROM source s WHERE state = 'removed' AND changed_at <= ?"
-        " AND (on_removal != 'keep' OR NOT EXISTS"
-        "  (SELECT 1 FROM claim c WHERE c.source_id = s.id)) LIMIT ?",
-        (policy.unbacked_before, count),
+        f"{_REMOVED} AND s.id IN ({_OF_THESE})", (policy.unbacked_before, json.dumps(list(ids)))
     ).fetchall()
     expired, names = [], set()
     for source in sources:
@@ -97,7 +102,7 @@ def forget_sources(tags: Tags, policy: Policy, count: int) -> list[Expired] | No
     for name in sorted(names):
         if name.tag:
             tags.settle(name, "keep")
-    return expired if sources else None
+    return expired
 
 
 def repositories_with_rules(db: sqlite3.Connection, policy: Policy) -> list[int]:
@@ -192,9 +197,8 @@ def ages(db: sqlite3.Connection) -> tuple[list[float], list[float]]:
         " ORDER BY id DESC)) WHERE age > 1"
     )
     unbacked = db.execute(
-        "SELECT unbacked_since AS at FROM tag WHERE unbacked_since IS NOT NULL"
-        " UNION ALL SELECT changed_at FROM source s WHERE state = 'removed'"
-        " AND (on_removal != 'keep' OR NOT EXISTS"
-        "  (SELECT 1 FROM claim c WHERE c.source_id = s.id))"
+        "SELECT unbacked_since AS at FROM tag WHERE unbacked_since IS NOT NULL"  # noqa: S608
+        f" UNION ALL SELECT changed_at FROM ({_REMOVED})",
+        (float("inf"),),
     )
     return [row["at"] for row in versions], [row["at"] for row in unbacked]

@@ -170,6 +170,8 @@ def _ordered(db: sqlite3.Connection, digests: set[str]) -> list[str]:
 
     So that at each moment all is there that a document needs which is there.
     """
+    if not digests:
+        return []
     below: dict[str, list[str]] = defaultdict(list)
     above = dict.fromkeys(digests, 0)
     for row in db.execute("SELECT parent, child, kind FROM edge"):
