@@ -253,15 +253,11 @@ def _assemble(
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, clock)
-    garbage = GarbageCollector(
-        store,
-        catalog,
-        guard,
-        settings,
-        read_rules(settings.retention_rules),
-        Asked(settings.grace_seconds),
-    )
-    pusher = Pusher(store, catalog, guard, settings, clock)
+    asked = Asked(settings.grace_seconds)
+    rules = read_rules(settings.retention_rules)
+    garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
+    pusher = Pusher(store, catalog, guard, settings, asked, clock)
+    pusher.keep_room = lambda: garbage.keep_room(clock())
     return Node(
         settings, store, catalog, importer, lists, index, guard, windows, pusher, garbage, clock
     )

@@ -93,6 +93,7 @@ class VersionAge:
 
     age: int
     replaced_at: float
+    pushed: bool = False
 
 
 def read_rules(said: Iterable[RetentionRule]) -> tuple[Rule, ...]:
@@ -109,8 +110,13 @@ def _read(number: int, said: RetentionRule) -> Rule:
     return Rule(number, repositories, tags, said)
 
 
-def expired_tags(rule: Rule, tags: Iterable[TagAge], now: float) -> list[tuple[TagAge, str]]:
-    """The tags of one repository that the rule takes, with the reason, the newest first."""
+def expired_tags(
+    rule: Rule, tags: Iterable[TagAge], now: float, *, grace_seconds: float = 0.0
+) -> list[tuple[TagAge, str]]:
+    """The tags of one repository that the rule takes, with the reason, the newest first.
+
+    Not within the grace time: what was pushed by digest for a tag goes with it only after that.
+    """
     if not rule.takes_tags:
         return []
     others = [tag for tag in tags if not any(p.matches(tag.tag) for p in rule.keep_tags)]
@@ -118,7 +124,9 @@ def expired_tags(rule: Rule, tags: Iterable[TagAge], now: float) -> list[tuple[T
     return [
         (tag, _why(rule))
         for tag in others[rule.said.keep_last or 0 :]
-        if _is_old(tag.moved_at, rule.said.older_than_seconds, now) and _may_go(rule, tag)
+        if _is_old(tag.moved_at, rule.said.older_than_seconds, now)
+        and _may_go(rule, tag)
+        and ("push" not in tag.backed_by or tag.moved_at <= now - grace_seconds)
     ]
 
 
@@ -140,7 +148,9 @@ def _why(rule: Rule) -> str:
 
 
 def why_version_goes(policy: Policy, rule: Rule | None, version: VersionAge) -> str:
-    """Why an earlier version of a tag goes; empty if it stays."""
+    """Why an earlier version of a tag goes; empty if it stays. One pushed has its grace time."""
+    if version.pushed and version.replaced_at > policy.pushed_since:
+        return ""
     kept, origin, limit = policy.retention, "retention", None
     if rule is not None:
         limit = rule.said.untagged_seconds
@@ -153,10 +163,12 @@ def why_version_goes(policy: Policy, rule: Rule | None, version: VersionAge) -> 
     return ""
 
 
-def why_untagged_goes(rule: Rule | None, since: float, now: float) -> str:
+def why_untagged_goes(policy: Policy, rule: Rule | None, since: float) -> str:
     """Why a manifest that was pushed by its digest, and that nothing leads to, goes; else empty."""
     limit = rule.said.untagged_seconds if rule is not None else None
-    if rule is None or limit is None or not _is_old(since, limit, now):
+    if rule is None or limit is None or since > policy.pushed_since:
+        return ""
+    if not _is_old(since, limit, policy.now):
         return ""
     return f"{rule.name}: no tag or index leads to it, for longer than {limit:g} s"
 

@@ -127,6 +127,18 @@ def test_an_import_for_which_there_is_no_room_is_tried_again_after_a_collection(
     assert b":old" not in (node.store.read_index() or b"")
 
 
+def test_room_is_made_before_an_upload_and_what_is_asked_for_by_head_is_remembered(
+    node: Node, now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(node, tmp_path / "old.tar", {f"{NAME}:old": image("old", 400)}, now)
+    node.remove({str(tmp_path / "old.tar"): "unpin"})
+    Disk(node, monkeypatch, 490)
+    node.pusher.keep_room()
+    assert visible(node) == {}
+    assert node.pusher.asked(image("old").digest)
+    assert node.garbage.asked.recent() == {image("old").digest}
+
+
 def test_what_a_containerd_has_too_is_not_paid_for_with_all_the_rest(
     node: Node, now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

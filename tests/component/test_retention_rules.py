@@ -12,7 +12,16 @@ from airside.node import Node
 from airside.oci.digest import Digest
 from support.images import TestImage, index_of, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
-from support.pushes import held, linked, push, push_blobs, push_image, put, referrer_of
+from support.pushes import (
+    held,
+    linked,
+    push,
+    push_blobs,
+    push_image,
+    put,
+    referrer_of,
+    repository_of,
+)
 
 APP = "team/app"
 HOUR = 3600.0
@@ -101,11 +110,8 @@ def test_a_push_that_was_given_up_goes_after_the_grace_time(node: Node, time: Ti
 def test_what_is_below_a_manifest_that_was_pushed_lately_stays(node: Node, time: Time) -> None:
     """Its tag was deleted since: who saw the manifest may still push an index of it."""
     push_image(node, APP, image(1), tag="1")
-    with node.catalog._transaction("delete") as db:
-        db.execute("DELETE FROM source")
-        db.execute("DELETE FROM tag")
-        db.execute("DELETE FROM tag_generation")
-        db.execute("DELETE FROM pushed WHERE digest != ?", (str(image(1).digest),))
+    time.later(2 * HOUR)
+    node.catalog.pushes.delete_tag(repository_of(APP), "1", node.clock(), "a test")
     time.later(HOUR - 1)
     assert time.collect() == []
     assert held(node) == blobs(image(1))
@@ -169,6 +175,22 @@ def test_what_refers_follows_its_subject(node: Node, time: Time) -> None:
     gone = {line.digest for line in time.collect()}
     assert {str(one.digest), str(note[0].digest), str(of_note[0].digest)} <= gone
     assert held(node) == {b.digest for b in about_nothing} | blobs(image(2), image(3))
+
+
+def test_what_was_pushed_for_an_index_goes_with_it_however_quickly_it_is_replaced(
+    node: Node, time: Time
+) -> None:
+    """A collection every ten minutes while a tag moves; and a note is pushed about what goes."""
+    for number in range(6):
+        push_image(node, APP, index_of([image(number)]), tag="1", children=True)
+        time.later(HOUR / 6)
+        time.collect()
+    push(node, APP, referrer_of(image(0).manifest, "late"))
+    for _ in range(12):
+        time.later(HOUR / 6)
+        time.collect()
+    kept = [index_of([image(number)]) for number in (4, 5)]
+    assert held(node) == {b.digest for each in kept for b in each.blobs}
 
 
 # rules

@@ -1,18 +1,10 @@
-"""What a push leaves in store and catalog, written directly: for tests of what becomes of it."""
+"""Pushes to any repository, whatever the settings say: for tests of what becomes of them."""
 
 from collections.abc import Iterable
 
-from airside.catalog.documents import (
-    link_referrers,
-    record_claim,
-    record_documents,
-    repository_id_of,
-)
-from airside.catalog.model import ClaimedName, Import
-from airside.catalog.tags import TagName, Tags
+from airside.catalog.pushes import Push
 from airside.node import Node
 from airside.oci.digest import Digest, parse_digest
-from airside.oci.merge import parts_of
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
 from support.images import TestBlob, TestImage, TestIndex, compact
@@ -25,75 +17,29 @@ def repository_of(name: str) -> Repository:
 
 def push_blobs(node: Node, repository: str, blobs: Iterable[TestBlob]) -> None:
     """Blobs that no manifest speaks of yet."""
-    blobs, now = list(blobs), node.clock()
+    found = list(blobs)
     with node.guard.shared():
-        node.store.commit([node.store.put(blob.raw) for blob in blobs])
-        with node.catalog._transaction("push blobs") as db:
-            number = repository_id_of(db, repository_of(repository))
-            for blob in blobs:
-                digest = str(blob.digest)
-                db.execute(
-                    "INSERT INTO blob VALUES (?, ?, ?, 'held') ON CONFLICT DO UPDATE"
-                    " SET state = 'held', verified_at = excluded.verified_at",
-                    (digest, blob.size_bytes, now),
-                )
-                db.execute("INSERT OR IGNORE INTO repository_blob VALUES (?, ?)", (number, digest))
-                db.execute("INSERT OR REPLACE INTO pushed VALUES (?, ?, ?)", (number, digest, now))
-            node.catalog._changed(db)
+        node.store.commit([node.store.put(blob.raw) for blob in found])
+        sizes = {blob.digest: blob.size_bytes for blob in found}
+        node.catalog.pushes.record_blobs(repository_of(repository), sizes, node.clock())
 
 
 def push(node: Node, name: str, blobs: Iterable[TestBlob], *, tag: str = "") -> Digest:
     """Push a manifest, the first of these, after what it needs; by digest where it has no tag."""
     manifest, *others = blobs
-    push_blobs(node, name, [*others, manifest])
+    push_blobs(node, name, others)
     put(node, name, manifest, tag=tag)
     return manifest.digest
 
 
 def put(node: Node, name: str, manifest: TestBlob, *, tag: str = "") -> None:
-    """PUT of a manifest whose blobs are there: refused where the repository lacks one."""
-    now, repository = node.clock(), repository_of(name)
+    """Push a manifest whose blobs are there, to any repository. Raises MissingBlobError."""
     document = parse_document(manifest.raw, manifest.media_type, str(manifest.digest))
-    path = f"{repository}:{tag}" if tag else f"{repository}@{manifest.digest}"
+    tags = (tag,) if tag else ()
+    push = Push(repository_of(name), document, None, tags, document.children, (), "a test")
     with node.guard.shared():
         node.store.commit([node.store.put(manifest.raw)])
-        with node.catalog._transaction("push a manifest") as db:
-            number = repository_id_of(db, repository)
-            for child in document.children:
-                found = db.execute(
-                    "SELECT 1 FROM repository_blob WHERE repository_id = ? AND digest = ?",
-                    (number, str(child.digest)),
-                ).fetchone()
-                assert found, f"{path}: {child.digest} is not there"
-            sequence = 1 + db.execute("SELECT coalesce(max(sequence), 0) FROM source").fetchone()[0]
-            row = db.execute(
-                "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at)"
-                " VALUES ('push', ?, ?, 'imported', ?, ?) ON CONFLICT (kind, path) DO UPDATE SET"
-                " sequence = excluded.sequence, changed_at = excluded.changed_at RETURNING id",
-                (path, sequence, now, now),
-            ).fetchone()
-            claim = ClaimedName(repository, tag, manifest.digest)
-            result = Import(
-                source_id=row["id"],
-                state="imported",
-                stat_key="",
-                plan_digest="",
-                format="",
-                compression="",
-                seconds=0.0,
-                claims=(claim,),
-                documents=(document,),
-                platforms={},
-                blobs={manifest.digest: manifest.size_bytes},
-            )
-            record_documents(db, result, now)
-            db.execute("DELETE FROM claim WHERE source_id = ?", (row["id"],))
-            parts = parts_of(manifest.digest, {document.digest: document}, {})
-            record_claim(db, row["id"], 0, claim, sequence, parts)
-            link_referrers(db, [str(manifest.digest)])
-            if tag:
-                Tags(db, now, node.catalog._hold).settle(TagName(number, tag), "keep")
-            node.catalog._changed(db)
+        node.catalog.pushes.record_push(push, node.clock())
 
 
 def push_image(

@@ -120,8 +120,8 @@ def test_under_pressure_versions_and_unbacked_images_go_before_their_time():
     (None, 0.0, False), (10.0, NOW - 9, False), (10.0, NOW - 10, True),
 ])  # fmt: skip
 def test_what_no_tag_leads_to_goes_by_its_age_alone(limit, since, goes):
-    assert bool(why_untagged_goes(rule(untagged_seconds=limit), since, NOW)) == goes
-    assert not why_untagged_goes(None, since, NOW)
+    assert bool(why_untagged_goes(policy(), rule(untagged_seconds=limit), since)) == goes
+    assert not why_untagged_goes(policy(), None, since)
 
 
 TIMES = st.lists(st.floats(0, NOW), max_size=8)
@@ -138,3 +138,19 @@ def test_pressure_takes_so_many_of_the_oldest_versions_first(versions, unbacked,
     assert besides == 0 or taken == len(versions)
     if len(set(versions + unbacked)) == len(versions + unbacked):
         assert taken + besides == min(count, len(versions) + len(unbacked))
+
+
+def test_what_was_pushed_has_its_grace_time_before_a_rule_takes_it():
+    """A child that was pushed by digest just before must be old when its index goes."""
+    found, graced = (
+        rule(keep_last=0, untagged_seconds=0.0, generations=0),
+        policy(grace_seconds=9.0),
+    )
+    for since, goes in ((NOW - 8, False), (NOW - 9, True)):
+        tag = TagAge("a", since, PUSHED, is_unbacked=False)
+        assert bool(expired_tags(found, [tag], NOW, grace_seconds=9.0)) == goes
+        assert bool(why_version_goes(graced, found, VersionAge(1, since, pushed=True))) == goes
+        assert bool(why_untagged_goes(graced, found, since)) == goes
+        pressed = policy(grace_seconds=9.0, pressure=Pressure(generations_before=NOW))
+        assert bool(why_version_goes(pressed, None, VersionAge(1, since, pushed=True))) == goes
+        assert why_version_goes(graced, found, VersionAge(1, since))

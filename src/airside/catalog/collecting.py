@@ -122,7 +122,7 @@ class Collecting:
                 for one in untagged
                 if not marking.is_reached(db, one.repository_id, one.expired.digest)
             ]
-            gone = marking.unreached(db)
+            gone = marking.unreached(db, self.policy.pushed_since)
             expired = [*self._expired, *(one.expired for one in self._untagged)]
             return list(explained(db, expired, gone.blobs)), gone
 
@@ -140,7 +140,7 @@ class Collecting:
             )
         for pushes in _batches(gone.pushes):
             with self._sweeping(changes=True) as db:
-                db.executemany(_PUSH, [(number,) for number in pushes])
+                db.executemany("DELETE FROM source WHERE id = ? AND changed_at = ?", pushes)
         kept: set[str] = set()
         for digests in _batches(gone.digests):
             with self._sweeping(changes=True) as db:
@@ -197,10 +197,6 @@ def collect_copy(db: sqlite3.Connection, policy: Policy, recent: Some[Digest]) -
     return Collecting(policy, transaction, transaction, unnoticed, unnoticed, recent).run()
 
 
-_PUSH = (
-    "DELETE FROM source WHERE id = ? AND NOT EXISTS (SELECT 1 FROM claim c JOIN reached r"
-    " ON r.digest = c.digest AND r.repository_id = c.repository_id WHERE c.source_id = source.id)"
-)
 _LINK = (
     "DELETE FROM repository_blob AS b WHERE repository_id = ? AND digest = ? AND NOT EXISTS"
     " (SELECT 1 FROM reached r WHERE r.digest = b.digest AND r.repository_id = b.repository_id)"

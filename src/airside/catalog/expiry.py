@@ -132,8 +132,11 @@ def expire_by_rules(tags: Tags, policy: Policy, repositories: Collection[int]) -
     expired = []
     for row in tags.db.execute(f"{_NAMED} WHERE id IN ({_OF_THESE})", (ids,)).fetchall():
         rule = policy.rule_of(str(Repository(row["host"], row["path"])))
-        found = expired_tags(rule, ages[row["id"]], policy.now) if rule is not None else []
-        for age, reason in found:
+        if rule is None:
+            continue
+        for age, reason in expired_tags(
+            rule, ages[row["id"]], policy.now, grace_seconds=policy.grace_seconds
+        ):
             name = TagName(row["id"], age.tag)
             _release(tags.db, name)
             expired += _drop(tags, name, reason)
@@ -157,17 +160,18 @@ def _release(db: sqlite3.Connection, name: TagName) -> None:
 def expired_versions(db: sqlite3.Connection, policy: Policy) -> Iterator[tuple[int, Expired]]:
     """The earlier versions of tags that are not to be kept, with the ids of their rows."""
     rows = db.execute(
-        "SELECT g.id, g.tag, g.digest, g.age, g.replaced_at, r.host, r.path FROM"
+        "SELECT g.id, g.tag, g.digest, g.source_path, g.age, g.replaced_at, r.host, r.path FROM"
         " (SELECT *, row_number() OVER w - 1 AS age, lag(at) OVER w AS replaced_at"
         "  FROM tag_generation WINDOW w AS (PARTITION BY repository_id, tag ORDER BY id DESC)) g"
         " JOIN repository r ON r.id = g.repository_id WHERE g.age > 0 ORDER BY g.id"
     ).fetchall()
     for row in rows:
         repository = Repository(row["host"], row["path"])
-        version = VersionAge(row["age"], row["replaced_at"])
+        reference = str(Reference(repository, row["tag"]))
+        version = VersionAge(row["age"], row["replaced_at"], row["source_path"] == reference)
         reason = why_version_goes(policy, policy.rule_of(str(repository)), version)
         if reason:
-            yield row["id"], Expired(str(Reference(repository, row["tag"])), row["digest"], reason)
+            yield row["id"], Expired(reference, row["digest"], reason)
 
 
 def untagged_pushes(db: sqlite3.Connection, policy: Policy) -> list[Untagged]:
@@ -182,7 +186,7 @@ def untagged_pushes(db: sqlite3.Connection, policy: Policy) -> list[Untagged]:
     ):
         repository = Repository(row["host"], row["path"])
         rule = policy.rule_of(str(repository))
-        reason = why_untagged_goes(rule, row["changed_at"], policy.now)
+        reason = why_untagged_goes(policy, rule, row["changed_at"])
         if reason:
             expired = Expired(f"{repository}@{row['digest']}", row["digest"], reason)
             found.append(Untagged(row["id"], row["changed_at"], row["repository_id"], expired))

@@ -27,6 +27,14 @@ _FOLLOWS = (
     "  ON b.digest = d.subject AND b.repository_id = c.repository_id"
     "  WHERE d.digest = c.digest AND d.subject != ''))"
 )
+_LED = (
+    "(EXISTS (SELECT 1 FROM edge e JOIN reached p"
+    "  ON p.digest = e.parent AND p.repository_id = c.repository_id"
+    "  WHERE e.child = c.digest AND e.kind = 'manifest')"
+    " OR EXISTS (SELECT 1 FROM document d JOIN reached p"
+    "  ON p.digest = d.subject AND p.repository_id = c.repository_id"
+    "  WHERE d.digest = c.digest AND d.subject != ''))"
+)
 _GIVEN_UP = (
     "EXISTS (SELECT 1 FROM given_up g WHERE g.source_id = s.id AND g.changed_at = s.changed_at)"
 )
@@ -45,12 +53,16 @@ _TOUCHES = {
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """What nothing reaches. `digests` in an order in which no document outlives what it needs."""
+    """What nothing reaches. `digests` in an order in which no document outlives what it needs.
+
+    `pushes` by digest, with their times, whose manifest goes, or the index or subject of it: it may
+    be reached otherwise still, but is no root of its own any more.
+    """
 
     digests: tuple[str, ...]
     blobs: frozenset[str]
     links: tuple[tuple[int, str], ...]
-    pushes: tuple[int, ...]
+    pushes: tuple[tuple[int, float], ...]
     repositories: tuple[int, ...]
 
 
@@ -113,6 +125,9 @@ def _mark(db: sqlite3.Connection, pushed_since: float, only: str) -> None:
         " UNION SELECT c.repository_id, c.digest FROM claim c JOIN source s ON s.id = c.source_id"
         f"   WHERE (s.state != 'removed' OR c.tag = '') AND NOT {_GIVEN_UP} AND NOT ({_FOLLOWS})"
         f"   {claimed}"
+        " UNION SELECT c.repository_id, d.subject FROM claim c JOIN source s ON s.id = c.source_id"
+        "   JOIN document d ON d.digest = c.digest WHERE s.kind = 'push' AND c.tag = ''"
+        f"   AND s.changed_at > ? AND d.subject != '' {claimed}"
         " UNION SELECT c.repository_id, c.digest FROM claim c JOIN tag_part p"
         "   ON p.source_id = c.source_id AND p.repository_id = c.repository_id AND p.tag = c.tag"
         f"   WHERE 1 {claimed}"
@@ -121,7 +136,7 @@ def _mark(db: sqlite3.Connection, pushed_since: float, only: str) -> None:
         " UNION SELECT live.repository_id, d.digest FROM document d"
         "   JOIN live ON d.subject = live.digest WHERE d.subject != '')"
         " INSERT OR IGNORE INTO reached SELECT digest, repository_id FROM live",
-        (pushed_since, pushed_since),
+        (pushed_since,) * 3,
     )
 
 
@@ -139,7 +154,7 @@ def reached_of(db: sqlite3.Connection, digests: Iterable[str]) -> set[str]:
     return {row["digest"] for row in rows}
 
 
-def unreached(db: sqlite3.Connection) -> Unreached:
+def unreached(db: sqlite3.Connection, pushed_since: float) -> Unreached:
     """What the mark of all repositories did not reach."""
     not_reached = "digest NOT IN (SELECT digest FROM reached)"
     blobs = {r["digest"] for r in db.execute(f"SELECT digest FROM blob WHERE {not_reached}")}  # noqa: S608
@@ -149,9 +164,11 @@ def unreached(db: sqlite3.Connection) -> Unreached:
         " reached r WHERE r.digest = b.digest AND r.repository_id = b.repository_id)"
     ).fetchall()
     pushes = db.execute(
-        "SELECT s.id FROM source s JOIN claim c ON c.source_id = s.id WHERE s.kind = 'push'"
-        " AND c.tag = '' AND NOT EXISTS (SELECT 1 FROM reached r WHERE r.digest = c.digest"
-        " AND r.repository_id = c.repository_id)"
+        "SELECT s.id, s.changed_at FROM source s JOIN claim c ON c.source_id = s.id"  # noqa: S608
+        " WHERE s.kind = 'push' AND c.tag = '' AND (NOT EXISTS (SELECT 1 FROM reached r"
+        "  WHERE r.digest = c.digest AND r.repository_id = c.repository_id)"
+        f" OR ({_FOLLOWS} AND NOT {_LED}))",
+        (pushed_since,),
     ).fetchall()
     empty = db.execute(
         "SELECT id FROM repository WHERE id NOT IN (SELECT repository_id FROM reached)"
@@ -160,7 +177,7 @@ def unreached(db: sqlite3.Connection) -> Unreached:
         tuple(_ordered(db, blobs | {row["digest"] for row in documents})),
         frozenset(blobs),
         tuple((row["repository_id"], row["digest"]) for row in links),
-        tuple(row["id"] for row in pushes),
+        tuple((row["id"], row["changed_at"]) for row in pushes),
         tuple(row["id"] for row in empty),
     )
 
