@@ -110,13 +110,8 @@ def _read(number: int, said: RetentionRule) -> Rule:
     return Rule(number, repositories, tags, said)
 
 
-def expired_tags(
-    rule: Rule, tags: Iterable[TagAge], now: float, *, grace_seconds: float = 0.0
-) -> list[tuple[TagAge, str]]:
-    """The tags of one repository that the rule takes, with the reason, the newest first.
-
-    Not within the grace time: what was pushed by digest for a tag goes with it only after that.
-    """
+def expired_tags(rule: Rule, tags: Iterable[TagAge], now: float) -> list[tuple[TagAge, str]]:
+    """The tags of one repository that the rule takes, with the reason, the newest first."""
     if not rule.takes_tags:
         return []
     others = [tag for tag in tags if not any(p.matches(tag.tag) for p in rule.keep_tags)]
@@ -124,9 +119,7 @@ def expired_tags(
     return [
         (tag, _why(rule))
         for tag in others[rule.said.keep_last or 0 :]
-        if _is_old(tag.moved_at, rule.said.older_than_seconds, now)
-        and _may_go(rule, tag)
-        and ("push" not in tag.backed_by or tag.moved_at <= now - grace_seconds)
+        if _is_old(tag.moved_at, rule.said.older_than_seconds, now) and _may_go(rule, tag)
     ]
 
 

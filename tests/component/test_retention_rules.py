@@ -193,6 +193,22 @@ def test_what_was_pushed_for_an_index_goes_with_it_however_quickly_it_is_replace
     assert held(node) == {b.digest for each in kept for b in each.blobs}
 
 
+@with_rules(RetentionRule(("**",), keep_last=1))
+def test_a_tag_that_a_rule_takes_at_once_leaves_nothing_behind(node: Node, time: Time) -> None:
+    """What it was stays for its grace time, then it goes with what was pushed for it."""
+    for number in range(3):
+        push_image(node, APP, index_of([image(number)]), tag=f"t{number}", children=True)
+        time.later(1)
+    assert time.collect() == []
+    assert tags(node) == {f"{APP}:t2"}
+    assert blobs(image(0), image(1), image(2)) <= held(node)
+    time.later(HOUR)
+    lines = time.collect()
+    assert {line.reference for line in lines} == {f"{APP}:t0", f"{APP}:t1"}
+    assert all(line.reason.startswith("retention rule 1 (**)") for line in lines)
+    assert held(node) == blobs(image(2)) | {index_of([image(2)]).digest}
+
+
 # rules
 
 

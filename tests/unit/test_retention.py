@@ -143,12 +143,10 @@ def test_pressure_takes_so_many_of_the_oldest_versions_first(versions, unbacked,
 def test_what_was_pushed_has_its_grace_time_before_a_rule_takes_it():
     """A child that was pushed by digest just before must be old when its index goes."""
     found, graced = (
-        rule(keep_last=0, untagged_seconds=0.0, generations=0),
+        rule(untagged_seconds=0.0, generations=0),
         policy(grace_seconds=9.0),
     )
     for since, goes in ((NOW - 8, False), (NOW - 9, True)):
-        tag = TagAge("a", since, PUSHED, is_unbacked=False)
-        assert bool(expired_tags(found, [tag], NOW, grace_seconds=9.0)) == goes
         assert bool(why_version_goes(graced, found, VersionAge(1, since, pushed=True))) == goes
         assert bool(why_untagged_goes(graced, found, since)) == goes
         pressed = policy(grace_seconds=9.0, pressure=Pressure(generations_before=NOW))

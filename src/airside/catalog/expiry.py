@@ -134,13 +134,23 @@ def expire_by_rules(tags: Tags, policy: Policy, repositories: Collection[int]) -
         rule = policy.rule_of(str(Repository(row["host"], row["path"])))
         if rule is None:
             continue
-        for age, reason in expired_tags(
-            rule, ages[row["id"]], policy.now, grace_seconds=policy.grace_seconds
-        ):
+        for age, reason in expired_tags(rule, ages[row["id"]], policy.now):
             name = TagName(row["id"], age.tag)
             _release(tags.db, name)
-            expired += _drop(tags, name, reason)
+            gone = _drop(tags, name, reason)
+            if "push" in age.backed_by and age.moved_at > policy.pushed_since:
+                _keep_pushed(tags.db, name, gone, age.moved_at)
+            expired += gone
     return expired
+
+
+def _keep_pushed(db: sqlite3.Connection, name: TagName, gone: Iterable[Expired], at: float) -> None:
+    """Keep what the tag was for its grace time: what was pushed for it by digest goes with it."""
+    db.executemany(
+        "INSERT INTO pushed VALUES (?, ?, ?) ON CONFLICT (repository_id, digest)"
+        " DO UPDATE SET at = max(at, excluded.at)",
+        [(name.repository_id, one.digest, at) for one in gone],
+    )
 
 
 def _release(db: sqlite3.Connection, name: TagName) -> None:

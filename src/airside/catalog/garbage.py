@@ -57,12 +57,14 @@ def _unnamed(db: sqlite3.Connection, freed: frozenset[str]) -> Iterator[Expired]
     if not roots:
         return
     names = {
-        row["digest"]: row["reference"]
+        row["digest"]: (row["reference"], row["reason"] or _NOT_NEEDED)
         for row in db.execute(
-            "SELECT CASE kind WHEN 'tag-removed' THEN digest ELSE detail END AS digest, reference"
+            "SELECT CASE kind WHEN 'tag-removed' THEN digest ELSE detail END AS digest, reference,"
+            " CASE kind WHEN 'tag-removed' THEN detail ELSE '' END AS reason"
             " FROM event WHERE kind IN ('tag-removed', 'tag-moved') ORDER BY id"
         )
     }
     for row in roots:
         if row["digest"] in freed:
-            yield Expired(names.get(row["digest"], ""), row["digest"], _NOT_NEEDED)
+            reference, reason = names.get(row["digest"], ("", _NOT_NEEDED))
+            yield Expired(reference, row["digest"], reason)
