@@ -36,6 +36,7 @@ from airside.publisher import naming_of, node_of
 from airside.registry.app import create_app
 from airside.registry.receiving import Receiver
 from airside.registry.through import Policy, ReadThrough
+from airside.report import space_report
 from airside.runtimes import Runtimes
 from airside.settle import StatKey
 from airside.sockets import find_sockets
@@ -340,6 +341,7 @@ class _Agent:
                 }
                 for path, r in self._queue.running.items()
             ],
+            "space": space_report(self._node.garbage.space()),
         }
 
 

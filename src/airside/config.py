@@ -63,6 +63,26 @@ class WatchedDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """One `[[retention_rules]]` table: what goes of the repositories that its patterns name."""
+
+    repositories: tuple[str, ...]
+    """Patterns over `host/path`: `*` within a segment, `**` over segments (`oci/patterns.py`)."""
+    keep_last: int | None = None
+    """The newest tags of each repository that stay."""
+    keep_tags: tuple[str, ...] = ()
+    """Patterns of tags that stay, and are not counted."""
+    older_than_seconds: float | None = None
+    """Only tags that moved longer ago go."""
+    generations: int | None = None
+    """Earlier versions kept of each tag; None: the setting `retention`."""
+    untagged_seconds: float | None = None
+    """For so long stay manifests that no tag leads to; None: those pushed by digest for ever."""
+    sources: tuple[str, ...] = ("push",)
+    """Whose tags may go besides unbacked ones: `push`, `import`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Times in seconds, sizes in bytes."""
 
@@ -139,8 +159,15 @@ class Settings:
     unbacked_after_seconds: float = _setting(
         30 * 86400.0, "seconds", "images without an archive are kept for so long"
     )
+    grace_seconds: float = _setting(
+        3600.0, "seconds", "what was pushed and has no manifest yet is kept for so long"
+    )
+    low_space_bytes: int = _setting(
+        256 * MIB, "bytes", "less than this above min_free_bytes: more is collected than usual"
+    )
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()
+    retention_rules: tuple[RetentionRule, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -260,6 +287,8 @@ def _limit(name: str, raw: Any, where: str) -> int:
 def _convert(key: str, raw: Any, where: str) -> Any:
     if key == "images":
         return tuple(_watched(item, where) for item in _listed(raw, where))
+    if key == "retention_rules":
+        return tuple(_retention_rule(item, where) for item in _listed(raw, where))
     default = {f.name: f.default for f in fields(Settings)}[key]
     if isinstance(default, tuple):
         return tuple(_text(item, where) for item in _listed(raw, where))
@@ -327,6 +356,12 @@ _CONVERSIONS: Mapping[type, Callable[[Any, str], Any]] = {
     int: _integer,
     float: _seconds,
 }
+_OF_RULES: Mapping[str, Callable[[Any, str], Any]] = {
+    "keep_last": _integer,
+    "generations": _integer,
+    "older_than_seconds": _seconds,
+    "untagged_seconds": _seconds,
+}
 
 
 def _watched(raw: Any, where: str) -> WatchedDirectory:
@@ -350,6 +385,31 @@ def _watched(raw: Any, where: str) -> WatchedDirectory:
             raise ConfigError(f"{where}: {name} must be true or false")
     table["platforms"] = _platforms(table.get("platforms", "all"), where)
     return WatchedDirectory(**table)
+
+
+def _retention_rule(raw: Any, where: str) -> RetentionRule:
+    table = dict(_table(raw, where))
+    unknown = set(table) - {f.name for f in fields(RetentionRule)}
+    if unknown:
+        raise ConfigError(f"{where}: no such setting: {', '.join(sorted(unknown))}")
+    for name in ("repositories", "keep_tags", "sources"):
+        if name in table:
+            table[name] = tuple(_text(item, where) for item in _listed(table[name], where))
+    for name, convert in _OF_RULES.items():
+        if name in table:
+            table[name] = convert(table[name], f"{where}: {name}")
+    if not table.get("repositories"):
+        raise ConfigError(f'{where}: a [[retention_rules]] table needs repositories, ["**"] is all')
+    rule = RetentionRule(**table)
+    if "archive" in rule.sources:
+        raise ConfigError(
+            f"{where}: a rule takes no tag that a present archive brings: remove the archive"
+        )
+    if not rule.sources or not {"push", "import"}.issuperset(rule.sources):
+        raise ConfigError(f"{where}: sources must be of push, import, found {rule.sources!r:.80}")
+    if rule.keep_tags and rule.keep_last is None and rule.older_than_seconds is None:
+        raise ConfigError(f"{where}: keep_tags needs keep_last or older_than_seconds beside it")
+    return rule
 
 
 def _platforms(raw: Any, where: str) -> tuple[str, ...]:

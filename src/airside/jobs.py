@@ -141,7 +141,7 @@ class ImportQueue:
 
     async def _make_room(self, error: StoreError) -> None:
         if isinstance(error, StorageFullError):
-            await asyncio.to_thread(self._node.use_reserve)
+            await asyncio.to_thread(self._node.make_room, error)
 
     def _job(self, source_id: int, path: Path) -> Job:
         directory = self._places.owner(path)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from airside import reconcile
 from airside.archive.windows import WindowBudget
+from airside.asked import Asked
 from airside.catalog.model import TagMove
 from airside.catalog.record import Catalog
 from airside.config import FORMAT, MIB, Settings
@@ -28,8 +29,10 @@ from airside.errors import (
     ConfigError,
     ConflictError,
     StorageFullError,
+    StoreError,
     UnavailableError,
 )
+from airside.gc import Freed, GarbageCollector
 from airside.importer import Importer, Job, Outcome
 from airside.index import IndexWriter, rebuild_catalog
 from airside.list_importer import ListImporter
@@ -40,7 +43,7 @@ from airside.oci.reference import Repository
 from airside.opening import open_archive, translated_reading
 from airside.pulling import is_list_file
 from airside.pushing import Pusher
-from airside.reconcile import Freed
+from airside.retention import read_rules
 from airside.sources import Progress, Reader
 from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
@@ -77,6 +80,7 @@ class Node:
     guard: StoreGuard
     windows: WindowBudget
     pusher: Pusher
+    garbage: GarbageCollector
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,7 +94,19 @@ class Node:
         return found
 
     def run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool = False) -> Outcome:
-        """Import an archive, or pull a list (`anew`: whatever was refused). Raises as they do."""
+        """Import an archive, or pull a list (`anew`: whatever was refused). Raises as they do.
+
+        Where the disk is full, room is made for it if that can be done.
+        """
+        self.garbage.keep_room(self.clock())
+        try:
+            return self._run(job, stop=stop, progress=progress, anew=anew)
+        except StorageFullError as exc:
+            if not self.make_room(exc):
+                raise
+            return self._run(job, stop=stop, progress=progress, anew=anew)
+
+    def _run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool) -> Outcome:
         if not is_list_name(job.path.name):
             return self.importer.run(job, stop=stop, progress=progress)
         if is_list_file(job.path):
@@ -134,6 +150,7 @@ class Node:
         with self._repair:
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
+            self.garbage.keep_room(self.clock())
             _keep_reserve(self.settings.data)
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
@@ -145,9 +162,22 @@ class Node:
 
     def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
         """Delete what retention no longer holds, or only tell what would go; a line for each."""
-        return reconcile.collect_garbage(
-            self.store, self.catalog, self.guard, self.settings, self.clock(), dry_run=dry_run
-        )
+        return self.garbage.collect(self.clock(), dry_run=dry_run)
+
+    def make_room(self, error: StorageFullError) -> bool:
+        """The disk is full: collect more than usual, out of the reserve; tells if it helped.
+
+        Not while the guard is held.
+        """
+        self.use_reserve()
+        short = int(error.context.get("expected", 0)) - int(error.context.get("found", 0))
+        try:
+            helped = self.garbage.make_room(self.clock(), max(short, 0))
+        except StoreError as exc:
+            log.warning("no room could be made: %s", exc.message)
+            return False
+        self.importer.write_index()
+        return helped
 
     def clean(self, *, dry_run: bool) -> list[Freed]:
         """Collect garbage for a person, who is told each thing that goes and why."""
@@ -159,6 +189,7 @@ class Node:
 
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
         """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
+        self.garbage.something_changed()
         with self.guard.shared():  # a merged index may be written
             return self.catalog.remove_sources(removals, self.clock())
 
@@ -222,8 +253,14 @@ def _assemble(
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, clock)
-    pusher = Pusher(store, catalog, guard, settings, clock)
-    return Node(settings, store, catalog, importer, lists, index, guard, windows, pusher, clock)
+    asked = Asked(settings.grace_seconds)
+    rules = read_rules(settings.retention_rules)
+    garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
+    pusher = Pusher(store, catalog, guard, settings, asked, clock)
+    pusher.keep_room = lambda: garbage.keep_room(clock())
+    return Node(
+        settings, store, catalog, importer, lists, index, guard, windows, pusher, garbage, clock
+    )
 
 
 def _recover(node: Node) -> None:

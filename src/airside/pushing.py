@@ -9,11 +9,11 @@ Left to others: who may (the registry's access rules), HTTP, `index.json` (`on_p
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from airside.asked import Asked
 from airside.catalog.pushes import Push
 from airside.catalog.record import Catalog
 from airside.config import MIB, Settings
@@ -41,10 +41,6 @@ from airside.uploads import PushedManifest, Upload, Uploads, check_digest
 
 log = logging.getLogger("airside.push")
 
-ASKED_SECONDS = 3600.0
-"""A blob that a client asked about is kept for so long: it may be about to push a manifest."""
-_ASKED_MOST = 100_000
-
 
 class Pusher:
     """Pushes and deletions of one data directory."""
@@ -55,6 +51,7 @@ class Pusher:
         catalog: Catalog,
         guard: StoreGuard,
         settings: Settings,
+        asked: Asked,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
@@ -69,14 +66,17 @@ class Pusher:
         self.on_push: Callable[[], None] = lambda: None
         self.through: Callable[[Name, Digest], RuntimeBlob | None] = lambda _name, _digest: None
         """Gives what only a container runtime holds."""
-        self._asked: dict[Digest, float] = {}
-        self._asked_lock = threading.Lock()
+        self._asked = asked
+        self.keep_room: Callable[[], object] = lambda: None
+        """Called before an upload: makes room where the disk is nearly full."""
 
     # blobs
 
     def begin(self, name: Name, algorithm: str = "sha256") -> Upload:
         """Start an upload. Raises DeniedError, TooManyError, StoreError."""
-        return self.uploads.start(self._target(name), algorithm)
+        target = self._target(name)
+        self.keep_room()
+        return self.uploads.start(target, algorithm)
 
     def upload(self, name: Name, upload_id: str) -> Upload:
         """The upload of this name. Raises UploadUnknownError."""
@@ -118,22 +118,9 @@ class Pusher:
             found = self._catalog.pushes.mount(target, digest, is_readable, self._clock())
         return found or (source is not None and self._copy_through(source, target, digest))
 
-    def asked(self, digest: Digest) -> None:
-        """A client asked whether this blob is here: it will not be sent."""
-        now = self._clock()
-        with self._asked_lock:
-            self._asked.pop(digest, None)
-            self._asked[digest] = now
-            if len(self._asked) > _ASKED_MOST:
-                del self._asked[next(iter(self._asked))]
-
-    def recent(self) -> frozenset[Digest]:
-        """What clients asked about lately: garbage collection leaves it."""
-        limit = self._clock() - ASKED_SECONDS
-        with self._asked_lock:
-            for digest in [d for d, at in self._asked.items() if at < limit]:
-                del self._asked[digest]
-            return frozenset(self._asked)
+    def asked(self, digest: Digest) -> bool:
+        """A client asks for this blob, and will not send it. False: say that it is gone."""
+        return self._asked.ask(digest)
 
     # manifests
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:  # the command line reads the catalog without loading what rea
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
     from airside.catalog.publications import PublicationRow
     from airside.catalog.view import CatalogView
+    from airside.gc import Freed, Space
     from airside.importer import Outcome
     from airside.pulling import ListFile
     from airside.reading import Reading
-    from airside.reconcile import Freed
 
 SCHEMA = 1
 
@@ -109,6 +109,7 @@ def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
                 "reason": line.reason,
                 "blobs": line.blobs,
                 "freed_bytes": line.freed_bytes,
+                "linked_bytes": line.linked_bytes,
             }
             for line in freed
         ],
@@ -214,6 +215,17 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "runtimes": [],
         "uptime_seconds": None,
         "imports": [],
+        "space": None,
+    }
+
+
+def space_report(space: Space) -> dict[str, Any]:
+    """The room of the store's file system, for `status`."""
+    return {
+        "free_bytes": space.free_bytes,
+        "min_free_bytes": space.min_free_bytes,
+        "low_space_bytes": space.low_space_bytes,
+        "low": space.low,
     }
 
 

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-from airside.config import Limits
 from airside.content import RuntimeBlob
 from airside.errors import (
     ConflictError,
@@ -23,7 +22,6 @@ from airside.errors import (
 )
 from airside.importer import Job
 from airside.index import render_index
-from airside.node import open_node
 from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
@@ -38,7 +36,7 @@ from support.images import (
     random_index,
     sha256,
 )
-from support.nodes import import_now, node_at, settings_at, visible, wrong_blobs
+from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushing import ORIGIN, push_blob, push_image, push_manifest
 
 OWN = Name("team/app")
@@ -471,14 +469,3 @@ def test_many_push_at_once(node):
     assert errors == []
     assert visible(node) == {f"app-{n % 2}:{n}": image.digest for n, image in enumerate(images)}
     assert wrong_blobs(node) == []
-
-
-def test_what_a_client_asks_about_is_remembered_for_a_while(tmp_path):
-    now = [1000.0]
-    settings = settings_at(tmp_path / "data", limits=Limits())
-    with open_node(settings, clock=lambda: now[0]) as node:
-        digest = sha256(b"x")
-        node.pusher.asked(digest)
-        assert node.pusher.recent() == {digest}
-        now[0] += 4000
-        assert node.pusher.recent() == frozenset()

@@ -3,6 +3,7 @@
 No times: the steps of SQLite's virtual machine are counted, which a scan of a table shows in.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,53 @@ def test_a_collection_grows_with_the_images_and_not_with_their_square(
     few = steps.of(collect)
     replaced("many", range(FEW, MANY))
     assert steps.of(collect) / few < 1.5 * MANY / FEW
+
+
+def test_a_collection_holds_the_writer_no_longer_beside_many_images(
+    node: Node, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image goes, and one is imported again while the rest is swept."""
+    longest = 0
+    transaction = database.Writer.transaction
+
+    @contextlib.contextmanager
+    def counted(self: database.Writer, doing: str) -> Iterator[sqlite3.Connection]:
+        nonlocal longest
+        before = steps.count
+        with transaction(self, doing) as db:
+            yield db
+        if doing == "collect garbage":
+            longest = max(longest, steps.count - before)
+
+    monkeypatch.setattr(database.Writer, "transaction", counted)
+    condemn = node.garbage.asked.condemn
+
+    def collect(number: int) -> int:
+        nonlocal longest
+
+        def import_meanwhile(digests):
+            if digests:
+                import_now(node, one(tmp_path, number))
+            return condemn(digests)
+
+        monkeypatch.setattr(node.garbage.asked, "condemn", import_meanwhile)
+        oci_archive(tmp_path / "gone.tar", {f"{OWN}/gone:1": image(f"gone {number}")})
+        import_now(node, tmp_path / "gone.tar")
+        with node.catalog._transaction("drop") as db:
+            db.execute("DELETE FROM source WHERE path LIKE '%gone.tar'")
+            db.execute(
+                "UPDATE tag SET unbacked_since = 0 WHERE repository_id ="
+                " (SELECT id FROM repository WHERE path = 'own/gone')"
+            )
+        longest = 0
+        assert [line.reference for line in node.clean(dry_run=False)] == [f"{OWN}/gone:1"]
+        return longest
+
+    import_now(node, archive(tmp_path, "few", range(FEW)))
+    collect(0)
+    few = collect(1)
+    import_now(node, archive(tmp_path, "many", range(FEW, MANY)))
+    assert collect(2) / few < 1.2
 
 
 def test_an_import_renders_its_own_names_alone_and_reads_no_index_json(

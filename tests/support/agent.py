@@ -32,6 +32,7 @@ QUICK = {
     "AIRSIDE_QUIET_SECONDS": "0.6",
     "AIRSIDE_REMOVAL_SECONDS": "0.3",
     "AIRSIDE_MIN_FREE_BYTES": "0",
+    "AIRSIDE_LOW_SPACE_BYTES": "0",
 }
 """Shorter waits than the defaults, for tests that are not about them."""
 

@@ -14,7 +14,7 @@ from airside.oci.model import Document
 
 def settings_at(data: Path, *, limits: Limits | None = None, **changes: object) -> Settings:
     """Settings that leave nothing to the machine: no free space is asked for."""
-    values = {"min_free_bytes": 0, "runtime": ("none",), **changes}
+    values = {"min_free_bytes": 0, "low_space_bytes": 0, "runtime": ("none",), **changes}
     return Settings(data=data, limits=limits or Limits(), **values)
 
 

@@ -9,6 +9,7 @@ from airside.config import (
     GIB,
     MIB,
     Limits,
+    RetentionRule,
     Settings,
     WatchedDirectory,
     default_directories,
@@ -226,7 +227,8 @@ def test_directories_are_those_of_root_or_of_the_user(monkeypatch):
 
 def test_every_setting_has_a_help_text():
     rows = {key: text for key, _, text in setting_rows()}
-    assert set(rows) == set(load_settings(file=None, environ={}, flags={}).origins) - {"images"}
+    settings = set(load_settings(file=None, environ={}, flags={}).origins)
+    assert set(rows) == settings - {"images", "retention_rules"}
     assert all(rows.values())
 
 
@@ -266,3 +268,35 @@ def test_read_through_may_be_a_boolean_in_the_file(tmp_path):
         file.write_text(f"read_through = {text}\n")
         with pytest.raises(ConfigError):
             load_settings(file=file, environ={}, flags={})
+
+
+def test_rules_of_retention_are_tables(load):
+    found = load(
+        '[[retention_rules]]\nrepositories = ["team/**"]\nkeep_last = 3\nkeep_tags = ["v*"]\n'
+        'older_than_seconds = 60\n[[retention_rules]]\nrepositories = ["**"]\ngenerations = 0\n'
+        'untagged_seconds = 1.5\nsources = ["push", "import"]\n'
+    ).settings.retention_rules
+    assert found == (
+        RetentionRule(("team/**",), 3, ("v*",), 60.0),
+        RetentionRule(("**",), generations=0, untagged_seconds=1.5, sources=("push", "import")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("", "repositories"),
+        ("repositories = []", "repositories"),
+        ('repositories = "team"', "list"),
+        ('repositories = ["**"]\nkeep = 3', "no such setting: keep"),
+        ('repositories = ["**"]\nkeep_last = -1', "keep_last"),
+        ('repositories = ["**"]\nolder_than_seconds = "long"', "older_than_seconds"),
+        ('repositories = ["**"]\nkeep_tags = ["v*"]', "keep_last or older_than_seconds"),
+        ('repositories = ["**"]\nsources = ["archive"]', "remove the archive"),
+        ('repositories = ["**"]\nsources = ["peer"]', "push, import"),
+        ('repositories = ["**"]\nsources = []', "push, import"),
+    ],
+)
+def test_a_rule_of_retention_that_can_not_be_meant_is_refused(load, said, word):
+    with pytest.raises(ConfigError, match=word):
+        load(f"[[retention_rules]]\n{said}\n")

@@ -119,6 +119,36 @@ class Readers:
                 self._local.connection = connection
             return connection.execute(sql, values).fetchall()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own that sees one moment. Raises StoreError."""
+        with translated("read"):
+            connection = self._open()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                self._forget(connection)
+
+    @contextlib.contextmanager
+    def copy(self) -> Iterator[sqlite3.Connection]:
+        """A copy of the catalog to try things on; it is nowhere else. Raises StoreError."""
+        with translated("copy"):
+            copy, connection = sqlite3.connect("", isolation_level=None), self._open()
+            try:
+                connection.backup(copy)
+                copy.row_factory = sqlite3.Row
+                copy.execute("PRAGMA foreign_keys=ON")
+                yield copy
+            finally:
+                self._forget(connection)
+                copy.close()
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            self._all.remove(connection)
+        connection.close()
+
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
             raise NotFoundError(f"there is no catalog at {self._path}: has the agent run yet?")

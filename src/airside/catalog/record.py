@@ -10,12 +10,14 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from airside.archive.plan import Problem
+from airside.catalog.collecting import Collecting, Condemn, collect_copy
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
     fill_parts,
@@ -25,7 +27,7 @@ from airside.catalog.documents import (
     repository_id_of,
 )
 from airside.catalog.events import record_event
-from airside.catalog.garbage import Collection, collect, expire_tags, forget_sources
+from airside.catalog.garbage import Collection as Collected
 from airside.catalog.model import (
     JUDGED,
     ClaimedName,
@@ -47,6 +49,7 @@ from airside.oci.merge import parts_of
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository
+from airside.retention import Policy, Pressure, Rule
 
 
 class Catalog(CatalogView):
@@ -59,6 +62,7 @@ class Catalog(CatalogView):
         self._hold = hold
         self.on_change: Callable[[], None] | None = None
         """Called after each commit that changed the generation, from the thread that made it."""
+        self._collecting = threading.Lock()
         self._writer = Writer(path)
         self.publications = Publications(self._writer)
         self.pushes = Pushes(self._transaction, self._changed, hold)
@@ -325,27 +329,40 @@ class Catalog(CatalogView):
             self._changed(db)
 
     def collect(
-        self, now: float, *, retention: int, unbacked_after_seconds: float, dry_run: bool = False
-    ) -> Collection:
+        self,
+        now: float,
+        *,
+        retention: int,
+        unbacked_after_seconds: float,
+        grace_seconds: float = 0.0,
+        rules: Sequence[Rule] = (),
+        pressure: Pressure = Pressure(),  # noqa: B008 - it is frozen
+        recent: Collection[Digest] = (),
+        condemn: Condemn = lambda _digests: (),
+        dry_run: bool = False,
+    ) -> Collected:
         """Drop what nothing holds any more; tells why, and which blobs the store may delete.
 
-        Roots (design 4.3): current tags, retained generations, claims of present sources and of
-        absent ones that a tag still follows, and referrers whose subject is held. Tags and parts
-        unbacked for too long go first. `dry_run`: only tell.
+        What is a root: `catalog.marking`. Tags, versions and parts that retention lets go lose
+        their names first. `recent`: digests that a client asked about stay too. `dry_run`: only
+        tell. One collection at a time.
         """
-        limit = now - unbacked_after_seconds
-        with suppress(_DryRun), self._transaction("collect garbage") as db:
-            tags = Tags(db, now, (lambda _document: None) if dry_run else self._hold)
-            expired = expire_tags(tags, limit) + forget_sources(tags, limit)
-            found = collect(db, expired, retention)
-            if found.blobs:
-                detail = json.dumps({"blobs": len(found.blobs)})
-                record_event(db, now, "collected", detail=detail)
-            if found.changed or expired:
-                self._changed(db)
-            if dry_run:
-                raise _DryRun
-        return found
+        policy = Policy(
+            now, retention, unbacked_after_seconds, grace_seconds, tuple(rules), pressure
+        )
+        if dry_run:
+            with self._readers.copy() as copy:
+                return collect_copy(copy, policy, recent)
+        with self._collecting:
+            return Collecting(
+                policy,
+                partial(self._transaction, "collect garbage"),
+                self._readers.snapshot,
+                self._changed,
+                self._hold,
+                recent,
+                condemn,
+            ).run()
 
     def restore(
         self,
@@ -432,10 +449,6 @@ def plan_digest(claims: Iterable[ClaimedName]) -> str:
     """The digest of what an archive says: sorted names and their root digests."""
     lines = sorted(f"{c.repository}:{c.tag} {c.digest}" for c in claims)
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-class _DryRun(Exception):  # noqa: N818 - it is no error: it undoes a transaction
-    pass
 
 
 def _record_claims(

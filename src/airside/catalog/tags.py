@@ -331,7 +331,7 @@ class Tags:
         ]
         self.db.executemany("DELETE FROM tag_generation WHERE id = ?", gone)
 
-    def drop(self, name: TagName, digest: str) -> TagMove:
+    def drop(self, name: TagName, digest: str, *, reason: str = "") -> TagMove:
         """Remove a tag with its history and the claims of absent sources on it."""
         move = TagMove(reference_text(self.db, name), digest, "")
         self.db.execute("DELETE FROM tag WHERE repository_id = ? AND name = ?", name.key)
@@ -341,7 +341,7 @@ class Tags:
             " (SELECT id FROM source WHERE state = 'removed')",
             name.key,
         )
-        self._event("tag-removed", move.reference, digest=digest)
+        self._event("tag-removed", move.reference, digest=digest, detail=reason)
         return move
 
     def _event(self, kind: str, reference: str, **values: str) -> None:

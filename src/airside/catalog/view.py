@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airside.archive.plan import Problem
 from airside.catalog.database import Readers
+from airside.catalog.expiry import ages
 from airside.catalog.images import list_generations, list_images, list_index_entries
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
@@ -245,6 +246,11 @@ class CatalogView:
             wanting = {problem.image for problem in problems[source_id]}
             images[source_id] += [name for name in names if name not in wanting]
         return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
+
+    def ages(self) -> tuple[list[float], list[float]]:
+        """What may go before its time, by how old it is: see `expiry.ages`."""
+        with self._readers.snapshot() as db:
+            return ages(db)
 
     def unread(self) -> list[tuple[int, str]]:
         """(id, path) of the sources that are to be read again for what is lost."""

@@ -14,7 +14,7 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import write_json, write_table
-from airside.config import Effective, WatchedDirectory, setting_rows
+from airside.config import Effective, RetentionRule, WatchedDirectory, setting_rows
 
 
 @click.group()
@@ -37,8 +37,9 @@ def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 
 
 def setting_items(effective: Effective) -> list[dict[str, Any]]:
-    """One item for each setting; `images` last."""
+    """One item for each setting; the tables last."""
     rows = [*setting_rows(), ("images", "", "directories that are watched")]
+    rows.append(("retention_rules", "", "what goes of which repositories"))
     return [
         {
             "key": key,
@@ -59,7 +60,7 @@ def _value(effective: Effective, key: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """As JSON can hold it."""
-    if isinstance(value, WatchedDirectory):
+    if isinstance(value, WatchedDirectory | RetentionRule):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
@@ -69,6 +70,9 @@ def _plain(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
+    if isinstance(value, dict) and "repositories" in value:
+        said = (f"{k} {_shown(v)}" for k, v in value.items() if v not in (None, []))
+        return f"({'; '.join(said)})"
     if isinstance(value, dict):
         strict = ", strict" if value["strict"] else ""
         repository = f", repository {value['repository']}" if value["repository"] else ""

@@ -88,12 +88,24 @@ def _status_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("blobs", f"{report['blobs']}, {size_text(report['blob_bytes'])}"),
         ("archives", ", ".join(states) or "none"),
     ]
+    if report.get("space"):
+        rows.append(("disk", _space_text(report["space"])))
     if report["running"]:
         rows.append(("registry", report.get("listen") or "not served"))
     rows += [("runtime", _runtime_text(runtime)) for runtime in report.get("runtimes", ())]
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
     return rows
+
+
+def _space_text(space: dict[str, Any]) -> str:
+    """What is free, and what is done about it if that is little."""
+    free = f"{size_text(space['free_bytes'])} free"
+    if space["free_bytes"] < space["min_free_bytes"]:
+        return f"{free}, less than min_free_bytes: imports wait for space"
+    if space["low"]:
+        return f"{free}: earlier versions and images without their archive are collected"
+    return free
 
 
 def _runtime_text(runtime: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ from airside.registry.routes import (
     GetManifest,
     Intent,
     Part,
+    absent_blob,
     answer,
     failure,
     find_blob,
@@ -221,6 +222,8 @@ class _Registry:
         through = self._through()
 
         def read() -> Answer | tuple[Part, BinaryIO | None]:
+            if method == "HEAD" and self._receiver and not self._receiver.asked(intent.digest):
+                return absent_blob(self._view, intent, self._default_registry)
             size, open_blob = self._find_blob(intent, through)
             if isinstance(size, Answer):
                 return size
@@ -234,8 +237,6 @@ class _Registry:
         if isinstance(found, Answer):
             return _response(found)
         part, file = found
-        if self._receiver is not None and method == "HEAD":
-            self._receiver.asked(intent.digest)
         return _BlobResponse(part, file, self._reads, self._transfers)
 
     def _find_blob(

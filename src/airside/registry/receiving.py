@@ -74,7 +74,7 @@ class Pushes(Protocol):
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
     ) -> bool: ...
-    def asked(self, digest: Digest) -> None: ...
+    def asked(self, digest: Digest) -> bool: ...
     def push(self, name: Name, manifest: PushedManifest, origin: str) -> Document: ...
     def delete_tag(self, name: Name, tag: str, origin: str) -> None: ...
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None: ...
@@ -96,9 +96,9 @@ class Receiver:
             content_range=request.headers.get(hdrs.CONTENT_RANGE, ""),
         )
 
-    def asked(self, digest: Digest) -> None:
-        """A client was told that this blob is here."""
-        self._pusher.asked(digest)
+    def asked(self, digest: Digest) -> bool:
+        """A client asks for this blob; False: it is being collected, and not here any more."""
+        return self._pusher.asked(digest)
 
     async def respond(self, request: web.Request, intent: Write) -> Answer:
         """Do it. Raises AirsideError."""

@@ -495,7 +495,12 @@ def find_blob(
         return stat(intent.digest) if view.holds_blob(repository, intent.digest) else None
 
     size = _first(view, intent.name, default_registry, look)
-    if size is not None:
-        return size
+    return size if size is not None else absent_blob(view, intent, default_registry)
+
+
+def absent_blob(
+    view: RegistryView, intent: GetBlob, default_registry: str = DEFAULT_HOST
+) -> Answer:
+    """The 404 of a blob. May block."""
     message = f"{intent.name} has no blob {intent.digest}"
     return _absent(view, intent.name, default_registry, "BLOB_UNKNOWN", message)

@@ -117,6 +117,15 @@ def _space(store: Store, volume: Volume, settings: Settings) -> Finding:
             f"{told}, less than min_free_bytes ({least // _MB} MB): nothing is imported",
             "free space; airside gc --dry-run tells what Airside could give back",
         )
+    if volume.free_bytes < least + settings.low_space_bytes:
+        return Finding(
+            "data.space",
+            "warning",
+            path,
+            f"only {told}: earlier versions and images without their archive are collected "
+            "before their time (low_space_bytes)",
+            "free space; airside gc --dry-run tells what Airside could give back",
+        )
     if volume.free_bytes < max(2 * least, _LOW_SHARE * volume.total_bytes):
         return Finding(
             "data.space",
