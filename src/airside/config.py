@@ -139,6 +139,12 @@ class Settings:
     unbacked_after_seconds: float = _setting(
         30 * 86400.0, "seconds", "images without an archive are kept for so long"
     )
+    scrub_seconds: float = _setting(
+        30 * 86400.0, "seconds", "between two passes that re-hash the whole store; 0: none"
+    )
+    scrub_bytes_per_second: int = _setting(
+        8 * MIB, "bytes/s", "how fast such a pass reads; 0: as fast as it can"
+    )
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()
     limits: Limits = field(default_factory=Limits)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,10 +27,11 @@ from airside.errors import (
     ArchiveError,
     ConfigError,
     ConflictError,
+    StoppedError,
     StorageFullError,
     UnavailableError,
 )
-from airside.importer import Importer, Job, Outcome
+from airside.importer import Importer, Job, Outcome, job_at
 from airside.index import IndexWriter, rebuild_catalog
 from airside.list_importer import ListImporter
 from airside.lists import is_list_name
@@ -38,14 +39,17 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.opening import open_archive, translated_reading
+from airside.places import Places
 from airside.pulling import is_list_file
 from airside.pushing import Pusher
 from airside.reconcile import Freed
+from airside.scrub import Scrub
 from airside.sources import Progress, Reader
 from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
+from airside.store.quarantine import Quarantine
 from airside.tree import is_archive_directory, stat_key
 
 log = logging.getLogger("airside.node")
@@ -75,6 +79,7 @@ class Node:
     lists: ListImporter
     index: IndexWriter
     guard: StoreGuard
+    scrub: Scrub
     windows: WindowBudget
     pusher: Pusher
     clock: Callable[[], float]
@@ -132,12 +137,28 @@ class Node:
     def reconcile(self) -> list[tuple[int, Path]]:
         """One pass of self-repair; gives the archives (source id, path) to read again."""
         with self._repair:
+            self.scrub.finish_interrupted()
+            self.scrub.repair.mend_all()
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
             _keep_reserve(self.settings.data)
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
             return self.unread()
+
+    def read_now(self, sources: Sequence[tuple[int, Path]], stop: Stop) -> None:
+        """Read archives again for what they brought; what becomes of each is recorded."""
+        places = Places(self.settings.images)
+        for source_id, path in sources:
+            job = job_at(places, source_id, path)
+            try:
+                log_again = self.run(job, stop=stop, progress=lambda _done, _total: None)
+                log.info("%s: read again: %s", path, log_again.state)
+            except StoppedError:
+                raise
+            except AirsideError as exc:
+                self.importer.failed(job, exc)
+                log.warning("%s: %s", path, exc.message)
 
     def unread(self) -> list[tuple[int, Path]]:
         """Archives that are to be read again because something that they brought is lost."""
@@ -223,7 +244,12 @@ def _assemble(
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, clock)
     pusher = Pusher(store, catalog, guard, settings, clock)
-    return Node(settings, store, catalog, importer, lists, index, guard, windows, pusher, clock)
+    scrub = Scrub(store, catalog, guard, Quarantine(settings.data / "quarantine"), clock)
+    node = Node(
+        settings, store, catalog, importer, lists, index, guard, scrub, windows, pusher, clock
+    )
+    scrub.repair.read = node.read_now
+    return node
 
 
 def _recover(node: Node) -> None:
@@ -238,10 +264,11 @@ def _recover(node: Node) -> None:
     boot_id = _boot_id()
     clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
+    node.scrub.finish_interrupted()
     reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
         if not restored:  # else every blob was hashed just now
-            reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
+            node.scrub.check_recent()
         reconcile.sweep_orphans(store, catalog, node.guard)
     else:
         node.index.resume(catalog.meta("index") or "")

@@ -43,11 +43,13 @@ _KNOWN_DOCUMENT = (
 
 
 def record_documents(db: sqlite3.Connection, result: Import, now: float) -> None:
+    """Record blobs and documents. Of a blob that was held only its name was looked at now."""
     for digest, size in result.blobs.items():
         db.execute(
             "INSERT INTO blob VALUES (?, ?, ?, 'held')"
             " ON CONFLICT (digest)"
-            " DO UPDATE SET state = 'held', verified_at = excluded.verified_at",
+            " DO UPDATE SET state = 'held', verified_at ="
+            " CASE state WHEN 'held' THEN verified_at ELSE excluded.verified_at END",
             (str(digest), size, now),
         )
     for document in result.documents:
