@@ -38,6 +38,7 @@ from airside.registry.receiving import Receiver
 from airside.registry.through import Policy, ReadThrough
 from airside.report import space_report
 from airside.runtimes import Runtimes
+from airside.scrubber import Scrubber
 from airside.settle import StatKey
 from airside.sockets import find_sockets
 from airside.watch import Watcher
@@ -110,6 +111,7 @@ class _Agent:
         self._pushed = asyncio.Event()
         self._listen: str | None = None
         self._queue: ImportQueue
+        self._scrubber: Scrubber
         self._watcher: Watcher
         self._runtimes = Runtimes(node, settings, partial(_sockets, settings), self._connect)
 
@@ -130,8 +132,10 @@ class _Agent:
         )
         self._queue.watcher = self._watcher
         self._node.lists.pullers = self._runtimes.pullers
-        self._runtimes.on_connect = self._queue.runtime_changed
         self._node.pusher.on_push = partial(_set_soon, loop, self._pushed)
+        self._scrubber = Scrubber(self._node, self._settings, self._queue)
+        self._node.scrub.repair.copies = self._runtimes.copies
+        self._runtimes.on_connect = self._connected
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -140,6 +144,7 @@ class _Agent:
                 await self._serve()
         finally:
             self._queue.stop()
+            await asyncio.to_thread(self._scrubber.close)
             for pool in (self._imports, self._lists, self._by_hand, self._reads, self._pushes):
                 await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
             self._node.pusher.uploads.close()
@@ -157,6 +162,7 @@ class _Agent:
                 group.create_task(self._runtimes.run()),
                 group.create_task(self._keep_index()),
                 group.create_task(self._sweep_uploads()),
+                group.create_task(self._scrubber.run()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -168,10 +174,16 @@ class _Agent:
         log.info("%s: stopping", name)
         self._stop.set()
         self._queue.stop()
+        self._scrubber.stop()
         self._runtimes.stop()
         watchdog = threading.Timer(self._settings.stop_seconds, _force_stop)
         watchdog.daemon = True
         watchdog.start()
+
+    async def _connected(self) -> None:
+        """A runtime is connected: it may lack what lists name, and have what we lost."""
+        await self._scrubber.runtime_changed()
+        await self._queue.runtime_changed()
 
     async def _known(self) -> dict[Path, StatKey]:
         """The archives of the catalog that are watched. Others wait; their images stay."""
@@ -274,6 +286,7 @@ class _Agent:
             reads=self._reads,
             imports=self._by_hand,
             published=self._runtimes.settled,
+            verify=self._scrubber.verify,
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()

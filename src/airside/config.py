@@ -165,6 +165,12 @@ class Settings:
     low_space_bytes: int = _setting(
         256 * MIB, "bytes", "less than this above min_free_bytes: more is collected than usual"
     )
+    scrub_seconds: float = _setting(
+        30 * 86400.0, "seconds", "between two passes that re-hash the whole store; 0: none"
+    )
+    scrub_bytes_per_second: int = _setting(
+        8 * MIB, "bytes/s", "how fast such a pass reads; 0: as fast as it can"
+    )
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()
     retention_rules: tuple[RetentionRule, ...] = ()

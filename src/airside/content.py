@@ -2,7 +2,8 @@
 
 `ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog,
 `RuntimeContent` what it reads of a container runtime where the catalog has no answer, `Runtime`
-is a container runtime that images are published to, `Puller` has one pull images.
+is a container runtime that images are published to, `Puller` has one pull images, `RuntimeCopies`
+are its own files of blobs, for repairs.
 Implementations are elsewhere and never import one another. Each port has one contract test suite
 in `tests/contract` that every implementation passes.
 """
@@ -166,6 +167,10 @@ class Runtime(Protocol):
         """What it holds, for the registry; None if it can't be read."""
 
     @property
+    def copies(self) -> "RuntimeCopies | None":
+        """Its own files of blobs, for repairs; None if they can't be had."""
+
+    @property
     def puller(self) -> "Puller | None":
         """Has it pull images; None where it has no CRI."""
 
@@ -253,6 +258,26 @@ class RuntimeContent(Protocol):
 
     def is_client(self, connection: Connection) -> bool:
         """Whether the runtime itself is the client; True also where that can't be told."""
+
+
+class RuntimeCopies(Protocol):
+    """A container runtime's own copies of blobs: what ours are repaired from, and they from ours.
+
+    Thread-safe; may block. Raises UnavailableError where the runtime is away.
+    """
+
+    @property
+    def runtime(self) -> str:
+        """Names the runtime, for people."""
+
+    def copy(self, digest: Digest) -> RuntimeBlob | None:
+        """Its copy of a blob; the bytes are to be hashed: it may be the same file as ours."""
+
+    def mend(self, digest: Digest) -> str:
+        """Have its copy be as the store's, which is right; what it has unpacked stays as it is.
+
+        Gives `right`, `replaced`, `absent`, or `wrong` for one that can't be replaced.
+        """
 
 
 class Puller(Protocol):

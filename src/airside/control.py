@@ -1,7 +1,8 @@
 """The control socket's service: HTTP/1.1 with JSON under `/v1/`, for the command line.
 
 Reads go to the catalog in the `reads` pool; what only the running agent knows is added by
-`live`. `POST /v1/import` answers with NDJSON: progress, then the result or an error.
+`live`. `POST /v1/import` and `/v1/verify` answer with NDJSON: progress, then the result or an
+error.
 """
 
 import asyncio
@@ -9,9 +10,10 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -33,23 +35,34 @@ from airside.report import (
     move_report,
     outcome_report,
     status_report,
+    verify_report,
 )
+from airside.scrub import Report
 
 _PROGRESS_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.5
 _EVENTS_AT_ONCE = 1000
 
+Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
 """Gives the part of the status that only the running agent knows."""
+Verify = Callable[..., Awaitable[Report]]
+"""`airside.scrubber.Scrubber.verify`."""
 Published = Callable[[], Awaitable[object]]
 """Waits until the connected runtimes have what the catalog says."""
 
 
 def create_control(
-    node: Node, live: Live, *, reads: Executor, imports: Executor, published: Published
+    node: Node,
+    live: Live,
+    *,
+    reads: Executor,
+    imports: Executor,
+    published: Published,
+    verify: Verify,
 ) -> web.Application:
     """The application for the control socket. `published` waits for the container runtimes."""
-    control = _Control(node, live, reads, imports, published)
+    control = _Control(node, live, reads, imports, published, verify)
     app = web.Application()
     app.add_routes(
         [
@@ -61,6 +74,7 @@ def create_control(
             web.post("/v1/import", control.import_file),
             web.post("/v1/rollback", control.roll_back),
             web.post("/v1/gc", control.collect),
+            web.post("/v1/verify", control.verify),
         ]
     )
     app.on_shutdown.append(control.stop)
@@ -69,10 +83,16 @@ def create_control(
 
 class _Control:
     def __init__(
-        self, node: Node, live: Live, reads: Executor, imports: Executor, published: Published
+        self,
+        node: Node,
+        live: Live,
+        reads: Executor,
+        imports: Executor,
+        published: Published,
+        verify: Verify,
     ) -> None:
         self._node, self._live, self._reads, self._imports = node, live, reads, imports
-        self._published = published
+        self._published, self._verify = published, verify
         self._stopping = threading.Event()
 
     async def stop(self, _app: web.Application) -> None:
@@ -191,29 +211,67 @@ class _Control:
             return _error(RequestInvalidError("the body is not as docs/cli.md says"), 400)
         return web.json_response(found)
 
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        """Verify the store and tell how it goes. A client that goes away stops it."""
+        try:
+            repair = dict(await request.json()).get("repair") is True
+        except (ValueError, TypeError):
+            return _error(RequestInvalidError("the body is not as docs/cli.md says"), 400)
+        response = await _ndjson(request)
+        stop, seen = threading.Event(), _Seen()
+        work = self._verify(
+            repair=repair, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=seen
+        )
+        try:
+            report = await self._follow_work(asyncio.ensure_future(work), stop, seen, response)
+            await _send(response, {"result": verify_report(report, repair=repair)})
+        except ConnectionResetError:
+            stop.set()
+        except AirsideError as exc:
+            await _send(response, {"error": _error_object(exc)})
+        return response
+
     async def _import(
         self, path: Path, stop: threading.Event, response: web.StreamResponse
     ) -> Outcome:
-        seen = (0, 0)
-
-        def progress(done_bytes: int, total_bytes: int) -> None:
-            nonlocal seen
-            seen = (done_bytes, total_bytes)
+        seen = _Seen()
 
         def work() -> Outcome:
             return self._node.import_file(
-                path, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=progress
+                path, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=seen
             )
 
         future = asyncio.get_running_loop().run_in_executor(self._imports, work)
+        return await self._follow_work(future, stop, seen, response)
+
+    async def _follow_work(
+        self,
+        future: asyncio.Future[Result],
+        stop: threading.Event,
+        seen: "_Seen",
+        response: web.StreamResponse,
+    ) -> Result:
+        """Tell how it goes until it is done; who no longer listens stops it."""
         try:
             while not future.done():
                 await asyncio.wait([future], timeout=_PROGRESS_SECONDS)
-                await _send(response, {"done_bytes": seen[0], "total_bytes": seen[1]})
+                progress = {"done_bytes": seen.done_bytes, "total_bytes": seen.total_bytes}
+                await _send(response, progress)
         finally:
             stop.set()
             await asyncio.wait([future])
         return future.result()
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How far it is; called from the thread that works."""
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        self.done_bytes, self.total_bytes = done_bytes, total_bytes
 
 
 async def _ndjson(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ as a power cut would), `oserror` or `oserror:ENOSPC` (an `OSError` as the disk w
 `error` (a `StoreError`); N fires at the Nth pass instead of the first. It fires once.
 
 Every point is listed in `POINTS`, those of pushes in `PUSHING`, those of publishing to a runtime in
-`PUBLISHING`, so that the crash tests visit all of them.
+`PUBLISHING`, of verifying and repairing in `SCRUBBING`, so that the crash tests visit all of them.
 """
 
 import errno
@@ -61,6 +61,17 @@ PUBLISHING = (
     "unpack.after_commit",
     "unpack.after_sync",
 )
+SCRUBBING = (
+    "scrub.in_read",
+    "scrub.after_mark",
+    "scrub.after_quarantine",
+    "repair.before_commit",
+    "repair.after_commit",
+    "repair.after_record",
+    "repair.before_mend",
+    "repair.before_replace",
+    "repair.after_replace",
+)
 
 
 @dataclass
@@ -82,7 +93,9 @@ def arm(spec: str | None) -> None:
         return
     point, _, action = spec.partition("=")
     action, _, passes = action.partition("@")
-    if point not in {*POINTS, *PUSHING, *PUBLISHING} or action.partition(":")[0] not in {
+    if point not in {*POINTS, *PUSHING, *PUBLISHING, *SCRUBBING} or action.partition(":")[
+        0
+    ] not in {
         "kill",
         "oserror",
         "error",

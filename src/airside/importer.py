@@ -27,7 +27,8 @@ from airside.faults import fault
 from airside.index import IndexWriter
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
-from airside.oci.reference import Repository, is_tag
+from airside.oci.reference import Repository, is_tag, parse_repository
+from airside.places import Places
 from airside.reading import ARCHIVE_SUFFIXES, Reading, read_archive
 from airside.sources import Progress, Reader
 from airside.spool import Stop
@@ -58,6 +59,22 @@ class Job:
     platforms: tuple[str, ...] = ("all",)
     copy: bool = False
     stat_key: str = ""
+
+
+def job_at(places: Places, source_id: int, path: Path) -> Job:
+    """The job for an archive, as its watched directory is configured, if it is in one."""
+    directory = places.owner(path)
+    if directory is None:
+        return Job(source_id, path)
+    return Job(
+        source_id,
+        path,
+        strict=directory.strict,
+        repository=parse_repository(directory.repository) if directory.repository else None,
+        on_removal=directory.on_removal,
+        platforms=directory.platforms,
+        copy=directory.copy,
+    )
 
 
 @dataclass(frozen=True, slots=True)

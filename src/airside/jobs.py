@@ -28,7 +28,7 @@ from airside.errors import (
     StoreError,
     UnavailableError,
 )
-from airside.importer import Job, Outcome
+from airside.importer import Job, Outcome, job_at
 from airside.lists import is_list_name
 from airside.node import Node
 from airside.oci.reference import parse_repository
@@ -91,9 +91,8 @@ class ImportQueue:
         self._node, self._settings = node, settings
         self._pool, self._lists = pool, lists or pool
         self._places = Places(settings.images)
-        self._repositories = {
-            d.path: parse_repository(d.repository) for d in settings.images if d.repository
-        }
+        for directory in filter(lambda d: d.repository, settings.images):
+            parse_repository(directory.repository)
         self._pending: OrderedDict[Path, Job] = OrderedDict()
         self._waiting: dict[Path, _Waiting] = {}
         self.running: dict[Path, Running] = {}
@@ -124,7 +123,7 @@ class ImportQueue:
             ids = await self._record(self._node.catalog.settle, files, self._node.clock())
             self.doubtful -= {settled.path for settled in fresh}
             for settled in fresh:
-                job = self._job(ids[str(settled.path)], settled.path)
+                job = job_at(self._places, ids[str(settled.path)], settled.path)
                 await self._submit(replace(job, stat_key=str(settled.key)))
         if batch.removed:
             await self._remove(batch.removed)
@@ -143,24 +142,10 @@ class ImportQueue:
         if isinstance(error, StorageFullError):
             await asyncio.to_thread(self._node.make_room, error)
 
-    def _job(self, source_id: int, path: Path) -> Job:
-        directory = self._places.owner(path)
-        if directory is None:
-            return Job(source_id, path)
-        return Job(
-            source_id,
-            path,
-            strict=directory.strict,
-            repository=self._repositories.get(directory.path),
-            on_removal=directory.on_removal,
-            platforms=directory.platforms,
-            copy=directory.copy,
-        )
-
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
         """A look again found the same bytes: an incomplete archive goes on waiting."""
         if not waiting.incomplete:
-            job = self._job(waiting.source_id, path)
+            job = job_at(self._places, waiting.source_id, path)
             await self._submit(replace(job, stat_key=waiting.key))
             return
         quiet = time.monotonic() - waiting.since
@@ -203,7 +188,7 @@ class ImportQueue:
 
     async def submit_path(self, source_id: int, path: Path) -> None:
         """Queue an archive to be read again."""
-        await self._submit(self._job(source_id, path))
+        await self._submit(job_at(self._places, source_id, path))
 
     async def runtime_changed(self) -> None:
         """A runtime is connected: have it pull what it lacks of the lists."""
@@ -220,7 +205,7 @@ class ImportQueue:
                 waiting.delay_seconds = FIRST_RETRY_SECONDS
                 self.watcher.look_again(path, after_seconds=0.0)
             elif path not in self._pending:  # one at work is not stopped, but followed
-                await self._add(self._job(source_id, path))
+                await self._add(job_at(self._places, source_id, path))
 
     async def _submit(self, job: Job) -> None:
         running = self.running.get(job.path)

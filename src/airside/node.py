@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,12 +28,13 @@ from airside.errors import (
     ArchiveError,
     ConfigError,
     ConflictError,
+    StoppedError,
     StorageFullError,
     StoreError,
     UnavailableError,
 )
 from airside.gc import Freed, GarbageCollector
-from airside.importer import Importer, Job, Outcome
+from airside.importer import Importer, Job, Outcome, job_at
 from airside.index import IndexWriter, rebuild_catalog
 from airside.list_importer import ListImporter
 from airside.lists import is_list_name
@@ -41,14 +42,17 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.opening import open_archive, translated_reading
+from airside.places import Places
 from airside.pulling import is_list_file
 from airside.pushing import Pusher
 from airside.retention import read_rules
+from airside.scrub import Scrub
 from airside.sources import Progress, Reader
 from airside.spool import Stop
 from airside.store.disk import free_bytes, translated, write_durably
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
+from airside.store.quarantine import Quarantine
 from airside.tree import is_archive_directory, stat_key
 
 log = logging.getLogger("airside.node")
@@ -78,6 +82,7 @@ class Node:
     lists: ListImporter
     index: IndexWriter
     guard: StoreGuard
+    scrub: Scrub
     windows: WindowBudget
     pusher: Pusher
     garbage: GarbageCollector
@@ -148,6 +153,8 @@ class Node:
     def reconcile(self) -> list[tuple[int, Path]]:
         """One pass of self-repair; gives the archives (source id, path) to read again."""
         with self._repair:
+            self.scrub.finish_interrupted()
+            self.scrub.repair.mend_all()
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
             self.garbage.keep_room(self.clock())
@@ -155,6 +162,20 @@ class Node:
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
             return self.unread()
+
+    def read_now(self, sources: Sequence[tuple[int, Path]], stop: Stop) -> None:
+        """Read archives again for what they brought; what becomes of each is recorded."""
+        places = Places(self.settings.images)
+        for source_id, path in sources:
+            job = job_at(places, source_id, path)
+            try:
+                log_again = self.run(job, stop=stop, progress=lambda _done, _total: None)
+                log.info("%s: read again: %s", path, log_again.state)
+            except StoppedError:
+                raise
+            except AirsideError as exc:
+                self.importer.failed(job, exc)
+                log.warning("%s: %s", path, exc.message)
 
     def unread(self) -> list[tuple[int, Path]]:
         """Archives that are to be read again because something that they brought is lost."""
@@ -258,9 +279,23 @@ def _assemble(
     garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
     pusher = Pusher(store, catalog, guard, settings, asked, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
-    return Node(
-        settings, store, catalog, importer, lists, index, guard, windows, pusher, garbage, clock
+    scrub = Scrub(store, catalog, guard, Quarantine(settings.data / "quarantine"), clock)
+    node = Node(
+        settings,
+        store,
+        catalog,
+        importer,
+        lists,
+        index,
+        guard,
+        scrub,
+        windows,
+        pusher,
+        garbage,
+        clock,
     )
+    scrub.repair.read = node.read_now
+    return node
 
 
 def _recover(node: Node) -> None:
@@ -275,10 +310,11 @@ def _recover(node: Node) -> None:
     boot_id = _boot_id()
     clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
     catalog.set_meta({"clean": "0", "boot_id": boot_id})
+    node.scrub.finish_interrupted()
     reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
         if not restored:  # else every blob was hashed just now
-            reconcile.check_recent(store, catalog, node.settings.data / "quarantine", now)
+            node.scrub.check_recent()
         reconcile.sweep_orphans(store, catalog, node.guard)
     else:
         node.index.resume(catalog.meta("index") or "")

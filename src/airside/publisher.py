@@ -121,8 +121,7 @@ class _Task:
 
     def protect(self, wanted: Wanted) -> None:
         before = self.rows.get(wanted.tag.reference)
-        names = before.detail.get("names") if before is not None else None
-        self.protected.update(names if isinstance(names, list) else ())
+        self.protected.update(_names(before) if before is not None else ())
 
     def is_whole(self, wanted: Wanted) -> bool:
         held = self.held
@@ -183,13 +182,14 @@ class Publisher:
         tags = self._catalog.tag_states()
         rows = {row.reference: row for row in self._catalog.published(self._name)}
         actual = runtime.images()
-        wanted = self._wanted(tags, found)
+        wanted = self._wanted(tags, rows, found)
         labels = _labels(wanted)
         held = runtime.blobs() if everything else None
         given_up = threading.Event()
         task = _Task(
             runtime, rows, actual, labels, held, found, lambda: given_up.is_set() or stop()
         )
+        task.protected.update(*(_names(row) for row in found.rows if row.state == "incomplete"))
         for each in wanted:
             if stop():
                 return found
@@ -201,7 +201,9 @@ class Publisher:
 
     # what is wanted
 
-    def _wanted(self, tags: Iterable[TagState], found: Pass) -> list[Wanted]:
+    def _wanted(
+        self, tags: Iterable[TagState], rows: Mapping[str, PublicationRow], found: Pass
+    ) -> list[Wanted]:
         wanted: list[Wanted] = []
         for tag in tags:
             chosen = self._choose(tag)
@@ -209,13 +211,23 @@ class Publisher:
                 Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
             )
             if isinstance(chosen, Unwanted):
-                found.rows.append(self._row(tag, chosen.state, reason=chosen.reason))
+                found.rows.append(self._unwanted(tag, chosen, rows.get(tag.reference)))
             elif not names:
                 reason = "its name has no registry: a runtime can't ask for it"
                 found.rows.append(self._row(tag, "artifact", reason=reason))
             else:
                 wanted.append(Wanted(tag, chosen, names))
         return wanted
+
+    def _unwanted(
+        self, tag: TagState, chosen: Unwanted, before: PublicationRow | None
+    ) -> PublicationRow:
+        """What was published and lost a blob of ours since keeps its names: theirs may be whole."""
+        row = self._row(tag, chosen.state, reason=chosen.reason)
+        if chosen.state != "incomplete" or before is None or before.digest != tag.digest:
+            return row
+        kept = {key: before.detail[key] for key in ("names", "image_id") if key in before.detail}
+        return replace(row, detail={**row.detail, **kept})
 
     def _choose(self, tag: TagState) -> NodeContent | Unwanted:
         chosen = self._chosen.get(tag.digest)
@@ -433,6 +445,9 @@ class Publisher:
         stale = [n.name for n in task.actual.values() if n.is_ours and n.name not in names]
         gone = sorted(set(task.rows) - {tag.reference for tag in tags})
         current = {str(each.content.config) for each in wanted}
+        current |= {
+            str(row.detail.get("image_id")) for row in task.found.rows if row.state == "incomplete"
+        }
         before = {str(row.detail.get("image_id", "")) for row in task.rows.values()}
         ids, left = before - current - {""}, self._leaving() - current
         if stale or ids or left:
@@ -466,6 +481,12 @@ def _labels(wanted: Iterable[Wanted]) -> dict[str, dict[str, str]]:
         name: name_labels(pinned=pinned[name], archives=dict.fromkeys(found))
         for name, found in archives.items()
     }
+
+
+def _names(row: PublicationRow) -> list[str]:
+    """The names that a tag was published under."""
+    names = row.detail.get("names")
+    return names if isinstance(names, list) else []
 
 
 def _changed(

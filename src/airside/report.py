@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airside import __version__
+from airside.findings import LAST_PASS, Pass, pass_from
 from airside.lists import LIST
 from airside.oci.model import Manifest
 from airside.places import shown_source
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # the command line reads the catalog without loading what rea
     from airside.importer import Outcome
     from airside.pulling import ListFile
     from airside.reading import Reading
+    from airside.scrub import Report
 
 SCHEMA = 1
 
@@ -210,6 +212,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "data": None,
         **view.counts(),
         "archives": view.states(),
+        "scrub": scrub_report(pass_from(view.meta(LAST_PASS))),
         "directories": [],
         "listen": None,
         "runtimes": [],
@@ -226,6 +229,51 @@ def space_report(space: Space) -> dict[str, Any]:
         "min_free_bytes": space.min_free_bytes,
         "low_space_bytes": space.low_space_bytes,
         "low": space.low,
+    }
+
+
+def scrub_report(found: Pass | None) -> dict[str, Any] | None:
+    """The last pass over the store, or the one under way."""
+    if found is None:
+        return None
+    return {
+        "by": found.by,
+        "started_at": time_text(found.started_at),
+        "ended_at": time_text(found.ended_at),
+        "blobs": found.blobs,
+        "size_bytes": found.size_bytes,
+        "wrong": found.wrong,
+        "repaired": found.repaired,
+        "lost": found.lost,
+    }
+
+
+def verify_report(report: Report, *, repair: bool) -> dict[str, Any]:
+    """What a verification found and did."""
+    pass_ = scrub_report(report.found) or {}
+    return {
+        "schema": SCHEMA,
+        "repair": repair,
+        "right": report.is_right,
+        **pass_,
+        "seconds": round(report.seconds, 3),
+        "items": [
+            {
+                "digest": str(item.digest),
+                "size_bytes": item.size_bytes,
+                "problem": item.problem,
+                "reason": item.reason,
+                "found": item.found,
+                "result": item.result,
+                "from": item.origin,
+                "source": item.source,
+                "images": list(item.images),
+                "archives": list(item.archives),
+                "runtimes": [{"socket": m.runtime, "state": m.state} for m in item.runtimes],
+                "advice": item.advice,
+            }
+            for item in report.items
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.config import Settings
-from airside.content import Puller, Runtime, RuntimeContent
+from airside.content import Puller, Runtime, RuntimeContent, RuntimeCopies
 from airside.errors import AirsideError, ContainerdError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
@@ -149,6 +149,10 @@ class Runtimes:
     def contents(self) -> list[RuntimeContent]:
         """What the connected ones hold, for the registry."""
         return [c for c in (runtime.content for runtime in self.connected()) if c is not None]
+
+    def copies(self) -> list[RuntimeCopies]:
+        """What blobs are repaired from; from any thread."""
+        return [c for c in (runtime.copies for runtime in self.connected()) if c is not None]
 
     def pullers(self) -> list[Puller]:
         """What has the connected ones pull images, for lists; from any thread."""

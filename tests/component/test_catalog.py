@@ -449,9 +449,10 @@ def test_the_archives_of_a_blob_are_found_through_indexes(archives: Archives) ->
     archives.record(first, {"multi:1": index})
     archives.record(second, {"arm:1": index.images[1]})
     layer = index.images[1].layers[0].digest
-    assert sorted(archives.catalog.sources_of_blob(layer)) == [first, second]
+    assert [s.id for s in archives.catalog.sources_of_blob(layer)] == [first, second]
     archives.remove("b")
-    assert archives.catalog.sources_of_blob(layer) == [first]
+    [source] = archives.catalog.sources_of_blob(layer)
+    assert (source.id, source.path, source.kind) == (first, "/images/a", "archive")
 
 
 @pytest.mark.parametrize("state", ["lost", "quarantined"])
@@ -467,12 +468,22 @@ def test_a_bad_blob_is_not_held_until_it_is_imported_again(state: str, archives:
 
 
 def test_blobs_are_told_by_when_they_were_verified(archives: Archives) -> None:
-    assert archives.catalog.last_verified() == 0
+    catalog = archives.catalog
+    assert catalog.oldest_verified() is None
     archives.drop("a", {APP: OLD})
     then = archives.now
     archives.drop("b", {"other:1": NEW})
-    assert archives.catalog.last_verified() == archives.now
-    assert archives.catalog.blobs(verified_since=then + 1).keys() == _digests(NEW)
+    now = archives.now
+    assert catalog.oldest_verified() == then
+    assert {d for d, _ in catalog.unverified_blobs(then + 1, now, 100)} == _digests(OLD)
+    assert len(catalog.unverified_blobs(then + 1, now, 1)) == 1
+    wrong_clock = {d for d, _ in catalog.unverified_blobs(then, then, 100)}
+    assert wrong_clock == _digests(NEW), "times to come count as none"
+    generation = catalog.generation
+    catalog.verification.record(sorted(_digests(OLD)), now, "{}")
+    assert catalog.oldest_verified() == now
+    assert catalog.unverified_bytes(then + 1, now) == 0
+    assert catalog.generation == generation
 
 
 # Rebuilding

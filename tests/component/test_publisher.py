@@ -98,6 +98,26 @@ def test_a_second_pass_changes_nothing(bench: Bench) -> None:
     assert bench.node.catalog.events(limit=1000) == events
 
 
+def test_what_lost_a_blob_of_ours_keeps_its_names(bench: Bench) -> None:
+    """The runtime has its own copy, which may be what ours is repaired from."""
+    bench.drop(1)
+    bench.run()
+    names, image = set(bench.runtime.named), random_image(1)
+    digest = image.layers[0].digest
+    bench.node.store.delete(digest)
+    bench.node.catalog.mark_blob(digest, "quarantined", 1.0)
+    bench.publisher = Publisher(  # another agent: it remembers nothing
+        SOCKET, bench.node.catalog, bench.node.store, bench.node.settings, bench.node.clock
+    )
+    for _ in range(2):
+        bench.run()
+        assert (bench.row().state, set(bench.runtime.named)) == ("incomplete", names)
+    bench.drop(2)
+    bench.run()
+    assert bench.row().state == "published"
+    assert not names <= set(bench.runtime.named)
+
+
 def test_a_replaced_tag_takes_its_old_digest_name_along(bench: Bench) -> None:
     bench.drop(1)
     bench.run()

@@ -39,6 +39,10 @@ class MemoryRuntime:
         return None
 
     @property
+    def copies(self) -> None:
+        return None
+
+    @property
     def puller(self) -> None:
         return None
 

@@ -191,6 +191,7 @@ CASES = [
     ),
     (store(reason="permission denied"), "data.directory", "note", "as root"),
     (store(format=9), "data.directory", "problem", "newer"),
+    (store(quarantined=1, lost=2), "data.blobs", "warning", "airside verify --repair"),
     (store(mode=0o777), "data.directory", "warning", "chmod o-w /data"),
     (without_agent(store(exists=False)), "data.directory", "note", ""),
     (without_agent(store(holder=9)), "data.lock", "warning", "process 9"),

@@ -11,7 +11,7 @@ import pytest
 import airside
 from airside import faults
 from airside.errors import StoreError
-from airside.faults import POINTS, PUBLISHING, PUSHING, arm, fault
+from airside.faults import POINTS, PUBLISHING, PUSHING, SCRUBBING, arm, fault
 
 
 @pytest.fixture(autouse=True)
@@ -80,4 +80,4 @@ def test_points_are_those_of_the_code():
         for path in source.rglob("*.py")
         for point in re.findall(r'\bfault\("([a-z_.]+)"\)', path.read_text(encoding="utf-8"))
     }
-    assert found == {*POINTS, *PUSHING, *PUBLISHING}
+    assert found == {*POINTS, *PUSHING, *PUBLISHING, *SCRUBBING}

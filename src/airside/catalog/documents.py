@@ -44,15 +44,20 @@ _KNOWN_DOCUMENT = (
 
 def record_documents(db: sqlite3.Connection, result: Import, now: float) -> None:
     for digest, size in result.blobs.items():
-        db.execute(
-            "INSERT INTO blob VALUES (?, ?, ?, 'held')"
-            " ON CONFLICT (digest)"
-            " DO UPDATE SET state = 'held', verified_at = excluded.verified_at",
-            (str(digest), size, now),
-        )
+        hold_blob(db, digest, size, now)
     for document in result.documents:
         platform = result.platforms.get(document.digest)
         record_document(db, document, platform.key if platform is not None else "")
+
+
+def hold_blob(db: sqlite3.Connection, digest: Digest, size_bytes: int, now: float) -> None:
+    """Record that the store has a blob. Of one that was held only the name was looked at now."""
+    db.execute(
+        "INSERT INTO blob VALUES (?, ?, ?, 'held') ON CONFLICT (digest) DO UPDATE"
+        " SET state = 'held', verified_at ="
+        " CASE state WHEN 'held' THEN verified_at ELSE excluded.verified_at END",
+        (str(digest), size_bytes, now),
+    )
 
 
 def record_document(db: sqlite3.Connection, document: Document, platform: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from airside.catalog.documents import (
     BELOW,
+    hold_blob,
     insert_claim,
     link_referrers,
     record_document,
@@ -71,7 +72,7 @@ class Pushes:
         with self._transaction("record pushed blobs") as db:
             repository_id = repository_id_of(db, repository)
             for digest, size in blobs.items():
-                _hold_blob(db, digest, size, now)
+                hold_blob(db, digest, size, now)
                 _link(db, repository_id, digest, now)
         fault("push.after_blob")
 
@@ -106,7 +107,7 @@ class Pushes:
             repository_id = repository_id_of(db, push.repository)
             readable = [*_readable(db, push), repository_id]
             _check_needed(db, push, readable)
-            _hold_blob(db, digest, push.document.size_bytes, now)
+            hold_blob(db, digest, push.document.size_bytes, now)
             key = push.platform.key if push.platform is not None else ""
             record_document(db, push.document, key)
             _link_below(db, repository_id, str(digest), readable)
@@ -208,14 +209,6 @@ class Pushes:
                 raise ConflictError(f"blob {digest} is in use by {user}: delete that first")
             _unlink(db, repository_id, text)
             _tell_deleted(db, now, f"{repository}@{digest}", text, origin)
-
-
-def _hold_blob(db: sqlite3.Connection, digest: Digest, size_bytes: int, now: float) -> None:
-    db.execute(
-        "INSERT INTO blob VALUES (?, ?, ?, 'held') ON CONFLICT (digest) DO UPDATE"
-        " SET state = 'held', verified_at = excluded.verified_at",
-        (str(digest), size_bytes, now),
-    )
 
 
 def _link(db: sqlite3.Connection, repository_id: int, digest: Digest, now: float) -> None:

@@ -41,6 +41,7 @@ from airside.catalog.publications import Publications
 from airside.catalog.pushes import Pushes
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.tombstones import deleted_names, is_deleted
+from airside.catalog.verification import Verification, restore_document
 from airside.catalog.view import CatalogView
 from airside.errors import NotFoundError
 from airside.faults import fault
@@ -66,6 +67,7 @@ class Catalog(CatalogView):
         self._writer = Writer(path)
         self.publications = Publications(self._writer)
         self.pushes = Pushes(self._transaction, self._changed, hold)
+        self.verification = Verification(self._writer)
         self._fill_parts()
         self._keep_sequence()
         self._writer.watch_changes()
@@ -326,6 +328,27 @@ class Catalog(CatalogView):
             )
             if state != "held":
                 record_event(db, now, state, digest=str(digest))
+            self._changed(db)
+
+    def blob_repaired(self, digest: Digest, now: float, origin: str, source: str) -> bool:
+        """Record that a blob that was wrong or lost is held; False if nobody knows it any more."""
+        with self._transaction("record a repair") as db:
+            known = db.execute(
+                "UPDATE blob SET state = 'held', verified_at = ? WHERE digest = ?",
+                (now, str(digest)),
+            ).rowcount
+            if known:
+                detail = json.dumps({"from": origin, "source": source})
+                record_event(db, now, "repaired", digest=str(digest), detail=detail)
+                self._changed(db)
+        return bool(known)
+
+    def restore_document(self, digest: Digest, raw: bytes, now: float) -> None:
+        """Give a document of the catalog the bytes of its digest again."""
+        with self._transaction("restore a document") as db:
+            restore_document(db, digest, raw)
+            detail = json.dumps({"from": "store", "source": ""})
+            record_event(db, now, "repaired", digest=str(digest), detail=detail)
             self._changed(db)
 
     def collect(

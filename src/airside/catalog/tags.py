@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airside.catalog.documents import link_blobs, link_referrers, record_document
+from airside.catalog.documents import hold_blob, link_blobs, link_referrers, record_document
 from airside.catalog.events import record_event
 from airside.catalog.model import TagMove
 from airside.desired import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
@@ -178,11 +178,7 @@ class Tags:
         self.hold(document)
         record_document(self.db, document, "")
         digest = str(document.digest)
-        self.db.execute(
-            "INSERT INTO blob VALUES (?, ?, ?, 'held') ON CONFLICT (digest) DO UPDATE"
-            " SET state = 'held', verified_at = excluded.verified_at",
-            (digest, document.size_bytes, self.now),
-        )
+        hold_blob(self.db, document.digest, document.size_bytes, self.now)
         link_blobs(self.db, name.repository_id, digest)
         link_referrers(self.db, [digest])
         return digest

@@ -33,6 +33,16 @@ from airside.catalog.publications import (
     list_publications,
     list_tags,
 )
+from airside.catalog.verification import (
+    BadBlob,
+    BlobSource,
+    count_unread,
+    list_bad,
+    list_sources_of,
+    list_unverified,
+    oldest_verified,
+    unverified_bytes,
+)
 from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
@@ -184,14 +194,30 @@ class CatalogView:
         rows = self._readers.rows("SELECT raw FROM document WHERE digest = ?", str(digest))
         return rows[0]["raw"] if rows else None
 
-    def blobs(self, *, verified_since: float = 0.0) -> dict[Digest, int]:
-        """Held blobs with their sizes, optionally only those verified lately."""
-        lately = " AND verified_at >= ?" if verified_since else ""  # by index, else as they lie
-        rows = self._readers.rows(
-            f"SELECT digest, size_bytes FROM blob WHERE state = 'held'{lately}",  # noqa: S608
-            *([verified_since] if verified_since else ()),
-        )
+    def blobs(self) -> dict[Digest, int]:
+        """Held blobs with their sizes."""
+        rows = self._readers.rows("SELECT digest, size_bytes FROM blob WHERE state = 'held'")
         return {Digest(*r["digest"].split(":", 1)): r["size_bytes"] for r in rows}
+
+    def unverified_blobs(self, since: float, until: float, limit: int) -> list[tuple[Digest, int]]:
+        """(digest, bytes) of held blobs not verified between these times, oldest first."""
+        return list_unverified(self._readers, since, until, limit)
+
+    def unverified_bytes(self, since: float, until: float) -> int:
+        """How many bytes these are in all."""
+        return unverified_bytes(self._readers, since, until)
+
+    def oldest_verified(self) -> float | None:
+        """When the held blob was verified that was so longest ago; None without blobs."""
+        return oldest_verified(self._readers)
+
+    def bad_blobs(self) -> list[BadBlob]:
+        """Those that are quarantined or lost."""
+        return list_bad(self._readers)
+
+    def unread_of(self, source_ids: Collection[int]) -> int:
+        """How many of these archives are still to be read, or are being read."""
+        return count_unread(self._readers, source_ids)
 
     def known_blobs(self, *, among: Collection[Digest] | None = None) -> set[Digest]:
         """Every blob that the catalog speaks of (of these, if told), whatever its state."""
@@ -200,20 +226,9 @@ class CatalogView:
         rows = self._readers.rows(f"SELECT digest FROM blob{only}", *values)  # noqa: S608
         return {Digest(*r["digest"].split(":", 1)) for r in rows}
 
-    def last_verified(self) -> float:
-        """When the newest blob was verified, 0 without blobs."""
-        return float(self._readers.rows("SELECT max(verified_at) AS at FROM blob")[0]["at"] or 0)
-
-    def sources_of_blob(self, digest: Digest) -> list[int]:
-        """The present sources whose images need this blob."""
-        rows = self._readers.rows(
-            "WITH RECURSIVE above(digest) AS (VALUES (?) UNION SELECT e.parent FROM edge e"
-            " JOIN above ON e.child = above.digest)"
-            " SELECT DISTINCT c.source_id FROM claim c JOIN above ON above.digest = c.digest"
-            " JOIN source s ON s.id = c.source_id WHERE s.state != 'removed'",
-            str(digest),
-        )
-        return [r["source_id"] for r in rows]
+    def sources_of_blob(self, digest: Digest) -> list[BlobSource]:
+        """The archives that are present, or were imported by hand, whose images need this blob."""
+        return list_sources_of(self._readers, digest)
 
     def sources(self, *, path: str | None = None) -> list[SourceRow]:
         """Archives with their images, notes and problems, by path."""
@@ -264,6 +279,8 @@ class CatalogView:
         rows = self._readers.rows(
             "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
             " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
+            " (SELECT count(*) FROM blob WHERE state = 'quarantined') AS blobs_quarantined,"
+            " (SELECT count(*) FROM blob WHERE state = 'lost') AS blobs_lost,"
             " (SELECT count(*) FROM repository) AS repositories,"
             " (SELECT count(*) FROM tag WHERE unbacked_since IS NOT NULL) AS unbacked"
         )

@@ -133,6 +133,17 @@ class _Asked:
             return datetime.fromisoformat(report["items"][-1]["at"]).timestamp()
         return None
 
+    def bad_blobs(self) -> tuple[int, int]:
+        with suppress(AirsideError, LookupError):
+            try:
+                report = self._get("status")
+            except NoAgentError:
+                from airside.cli import offline  # noqa: PLC0415 - SQLite only without an agent
+
+                report = offline.read_catalog(self._settings.data, "status", {})
+            return report["blobs_quarantined"], report["blobs_lost"]
+        return 0, 0
+
     def holds(self, reference: str) -> bool | None:
         with suppress(AirsideError, LookupError):
             try:

@@ -96,7 +96,10 @@ def _image(report: dict[str, Any]) -> list[str]:
         "referrers", [f"{r['digest']}  {r['artifact_type']}" for r in report["referrers"]]
     )
     lines += _list("problems", [f"{p['archive']}: {p['reason']}" for p in report["problems"]])
-    lines += _list("lost", [f"{b['digest']} is {b['state']}" for b in report["lost_blobs"]])
+    lines += _list(
+        "wrong or lost blobs (airside verify --repair)",
+        [f"{b['digest']} is {b['state']}" for b in report["lost_blobs"]],
+    )
     if report["pull"]:
         lines += ["", "pull"]
         lines.append(_rows((f"  {p['client']}", p["command"]) for p in report["pull"]))

@@ -87,6 +87,7 @@ def _status_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("images", f"{report['images']} in {among}{unbacked}"),
         ("blobs", f"{report['blobs']}, {size_text(report['blob_bytes'])}"),
         ("archives", ", ".join(states) or "none"),
+        ("verified", _scrub_text(report)),
     ]
     if report.get("space"):
         rows.append(("disk", _space_text(report["space"])))
@@ -106,6 +107,23 @@ def _space_text(space: dict[str, Any]) -> str:
     if space["low"]:
         return f"{free}: earlier versions and images without their archive are collected"
     return free
+
+
+def _scrub_text(report: dict[str, Any]) -> str:
+    """The last pass over the store, and what is wrong now."""
+    found = report.get("scrub")
+    wrong = sum(report.get(f"blobs_{state}", 0) for state in ("quarantined", "lost"))
+    now = (
+        f"; {count_text(wrong, 'blob')} wrong or lost now: airside verify --repair" if wrong else ""
+    )
+    if not found:
+        return f"not yet{now}"
+    when = time_text(found["ended_at"])
+    when = when or f"under way since {time_text(found['started_at'])}"
+    told = [f"{found[key]} {key}" for key in ("wrong", "repaired", "lost") if found[key]]
+    result = ", ".join(told) or "all right"
+    looked = f"{count_text(found['blobs'], 'blob')}, {size_text(found['size_bytes'])}"
+    return f"{when}, {looked}: {result}{now}"
 
 
 def _runtime_text(runtime: dict[str, Any]) -> str:

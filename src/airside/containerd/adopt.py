@@ -277,6 +277,31 @@ class Adopter:
         fresh.replace(target)
         return way
 
+    def is_same(self, digest: Digest) -> bool:
+        """Whether containerd's file of a blob is ours, by hard link."""
+        try:
+            return self._target(digest).samefile(self._store.path(digest))
+        except OSError:
+            return False
+
+    def replace(self, digest: Digest) -> bool:
+        """Give the store's blob the name in the content directory in place of what has it.
+
+        False where that directory is not proved to be containerd's. Raises StoreError.
+        """
+        if not self.shares_directory:
+            return False
+        target = self._target(digest)
+        fault("repair.before_replace")
+        try:
+            self._fresh(self._store.path(digest)).replace(target)
+        except OSError as exc:
+            raise StoreError(f"cannot replace {target}: {exc.strerror}", path=target) from exc
+        _sync_directory(target.parent)
+        self._drop_private()
+        fault("repair.after_replace")
+        return True
+
     def _fresh(self, ours: Path) -> Path:
         """Another name of a blob of ours in the private directory, or a copy."""
         name = self._private_name()

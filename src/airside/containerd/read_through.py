@@ -85,7 +85,7 @@ class ContainerdContent:
                 return None
             path = blob_path(self._root, digest)
             if path is not None and os.access(path, os.R_OK):
-                return RuntimeBlob(info.size_bytes, partial(_open, path, digest))
+                return RuntimeBlob(info.size_bytes, partial(open_file, path, digest))
             # a HEAD promises what a GET will send: the last byte is there
             if info.size_bytes and not ask.stream(digest, info.size_bytes - 1, 1):
                 return None
@@ -128,7 +128,8 @@ def _stored(digest: Digest, document: Document) -> StoredDocument:
     return StoredDocument(digest, document.media_type, document.raw)
 
 
-def _open(path: Path, digest: Digest) -> BinaryIO:
+def open_file(path: Path, digest: Digest) -> BinaryIO:
+    """Open a blob's file in the content directory. Raises NotFoundError, ContainerdError."""
     try:
         return path.open("rb")
     except FileNotFoundError as exc:

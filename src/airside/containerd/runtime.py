@@ -17,6 +17,7 @@ from typing import BinaryIO, Self
 from airside.config import Limits
 from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
 from airside.containerd.client import Client, ImageRecord
+from airside.containerd.copies import ContainerdCopies
 from airside.containerd.cri import PULL_SECONDS, Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
 from airside.containerd.puller import CriPuller
@@ -93,6 +94,7 @@ class ContainerdRuntime:
         self._ways: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._placing = threading.Lock()
+        self._copies = ContainerdCopies(client, root, self._adopter, self._placing)
 
     @classmethod
     def connect(
@@ -184,6 +186,10 @@ class ContainerdRuntime:
     @property
     def content(self) -> ContainerdContent:
         return self._content
+
+    @property
+    def copies(self) -> ContainerdCopies:
+        return self._copies
 
     # what is there
 

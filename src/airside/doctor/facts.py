@@ -84,6 +84,9 @@ class Store:
     volume: Volume | None = None
     newest_at: float | None = None
     label: str = ""
+    quarantined: int = 0
+    lost: int = 0
+    """Blobs whose bytes were found wrong, and that are not there, and that are not repaired yet."""
 
 
 @dataclass(frozen=True, slots=True)

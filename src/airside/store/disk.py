@@ -3,8 +3,10 @@
 import ctypes
 import errno
 import os
+import platform
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airside.errors import StorageFullError, StoreError
@@ -70,3 +72,20 @@ def free_bytes(path: Path) -> int:
     """What an ordinary user may still write on the file system of this path, in bytes."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
+
+
+_SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
+_IDLE_CLASS = 3 << 13
+
+
+def be_least_urgent() -> None:
+    """Give the calling thread the lowest priority for processor and disk: others go first.
+
+    Only a hint (nice, and ioprio_set(2) with the idle class): a failure is of no consequence.
+    """
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+    number = _SYS_IOPRIO_SET.get(platform.machine())
+    if number is not None:
+        _libc.syscall(number, 1, thread, _IDLE_CLASS)

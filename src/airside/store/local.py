@@ -31,6 +31,7 @@ from airside.store.disk import (
     translated,
     write_durably,
 )
+from airside.store.examine import check_working
 
 _SPACE_CHECK_BYTES = 64 * MIB
 _WRITEBACK_BYTES = 8 * MIB
@@ -306,12 +307,16 @@ class LocalStore:
                 hasher.update(chunk)
         return Digest(digest.algorithm, hasher.hexdigest())
 
-    def quarantine(self, digest: Digest, directory: Path) -> None:
-        """Move a blob whose bytes are wrong out of sight. Raises StoreError."""
-        with translated("cannot quarantine", self.path(digest)):
-            directory.mkdir(exist_ok=True)
-            self.path(digest).replace(directory / f"{digest.algorithm}-{digest.hex}")
-            sync_directory(self._blobs / digest.algorithm)
+    def written_at(self, digest: Digest) -> float | None:
+        """When the blob's file was written, in seconds; None for one that is not held."""
+        try:
+            return self.path(digest).stat().st_mtime
+        except OSError:
+            return None
+
+    def check_working(self) -> None:
+        """Raise StoreError where the file system is gone: then no blob is lost for it."""
+        check_working(self.root, self._ingest)
 
     def write_index(self, index_json: bytes) -> None:
         """Replace `index.json`: temporary file, fsync, rename. Raises StoreError."""

@@ -31,6 +31,9 @@ class Asked(Protocol):
     def newest_at(self) -> float | None:
         """When the catalog recorded something last; None if it did not, or can't be read."""
 
+    def bad_blobs(self) -> tuple[int, int]:
+        """How many blobs are quarantined, and lost; 0 where that can't be told."""
+
     def holds(self, reference: str) -> bool | None:
         """Whether Airside has this image; None if that can't be told."""
 
@@ -107,4 +110,5 @@ def _agent(asked: Asked) -> Agent:
 def _store(settings: Settings, asked: Asked) -> Store:
     found = look_at_store(settings.data)
     times = [t for t in (found.newest_at, asked.newest_at()) if t is not None]
-    return replace(found, newest_at=max(times, default=None))
+    quarantined, lost = asked.bad_blobs()
+    return replace(found, newest_at=max(times, default=None), quarantined=quarantined, lost=lost)

@@ -19,11 +19,25 @@ def judge_store(facts: Facts) -> Iterator[Finding]:
     if store is None:
         return
     yield from _directory(store, facts.agent)
+    yield from _blobs(store)
     if store.volume is None:
         return
     yield _kind(store, store.volume)
     yield _space(store, store.volume, facts.settings)
     yield from judge_inodes("data.inodes", str(store.path), store.volume)
+
+
+def _blobs(store: Store) -> Iterator[Finding]:
+    """Only told where something is wrong: that all is right, `airside verify` finds out."""
+    told = [f"{n} {s}" for n, s in ((store.quarantined, "wrong"), (store.lost, "lost")) if n]
+    if told:
+        yield Finding(
+            "data.blobs",
+            "warning",
+            str(store.path),
+            f"blobs that images need are not right: {', '.join(told)}",
+            "airside verify --repair gets what can be had, and names the images of the rest",
+        )
 
 
 def _directory(store: Store, agent: Agent | None) -> Iterator[Finding]:

@@ -1,0 +1,114 @@
+"""When each blob was verified last, and what of them is wrong: what a scrub reads and records."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airside.catalog.database import Readers, Writer
+from airside.findings import LAST_PASS
+from airside.oci.digest import Digest, parse_digest
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+@dataclass(frozen=True, slots=True)
+class BadBlob:
+    """A blob that is `quarantined` or `lost`."""
+
+    digest: Digest
+    size_bytes: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSource:
+    """An archive, present or imported by hand, whose images need a blob."""
+
+    id: int
+    kind: str
+    path: str
+    stat_key: str
+
+
+def list_unverified(
+    readers: Readers, since: float, until: float, limit: int
+) -> list[tuple[Digest, int]]:
+    """(digest, bytes) of held blobs that were not verified between these times, oldest first."""
+    rows = readers.rows(
+        "SELECT digest, size_bytes FROM blob WHERE state = 'held'"
+        " AND verified_at NOT BETWEEN ? AND ? ORDER BY verified_at, digest LIMIT ?",
+        since,
+        until,
+        limit,
+    )
+    return [(parse_digest(r["digest"]), r["size_bytes"]) for r in rows]
+
+
+def unverified_bytes(readers: Readers, since: float, until: float) -> int:
+    """How many bytes these are in all."""
+    rows = readers.rows(
+        "SELECT coalesce(sum(size_bytes), 0) AS n FROM blob WHERE state = 'held'"
+        " AND verified_at NOT BETWEEN ? AND ?",
+        since,
+        until,
+    )
+    return int(rows[0]["n"])
+
+
+def oldest_verified(readers: Readers) -> float | None:
+    """When the held blob was verified that was so longest ago; None without blobs."""
+    rows = readers.rows("SELECT min(verified_at) AS at FROM blob WHERE state = 'held'")
+    return rows[0]["at"]  # type: ignore[no-any-return]
+
+
+def list_bad(readers: Readers) -> list[BadBlob]:
+    rows = readers.rows(
+        "SELECT digest, size_bytes, state FROM blob WHERE state != 'held' ORDER BY digest"
+    )
+    return [BadBlob(parse_digest(r["digest"]), r["size_bytes"], r["state"]) for r in rows]
+
+
+def list_sources_of(readers: Readers, digest: Digest) -> list[BlobSource]:
+    """The archives that are present, or were imported by hand, whose images need this blob."""
+    rows = readers.rows(
+        "WITH RECURSIVE above(digest) AS (VALUES (?) UNION SELECT e.parent FROM edge e"
+        " JOIN above ON e.child = above.digest)"
+        " SELECT DISTINCT s.id, s.kind, s.path, s.stat_key FROM claim c"
+        " JOIN above ON above.digest = c.digest JOIN source s ON s.id = c.source_id"
+        " WHERE s.state != 'removed' AND s.kind IN ('archive', 'import') ORDER BY s.id",
+        str(digest),
+    )
+    return [BlobSource(r["id"], r["kind"], r["path"], r["stat_key"]) for r in rows]
+
+
+def count_unread(readers: Readers, source_ids: Collection[int]) -> int:
+    """How many of these archives are still to be read, or are being read."""
+    rows = readers.rows(
+        "SELECT count(*) AS n FROM source WHERE state IN ('queued', 'importing')"
+        " AND id IN (SELECT value FROM json_each(?))",
+        json.dumps(list(source_ids)),
+    )
+    return int(rows[0]["n"])
+
+
+class Verification:
+    """What a scrub records; a change that nobody is served by does not count as one."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def record(self, right: Sequence[Digest], now: float, found: str) -> None:
+        """Blobs that were verified, and the pass (`airside.findings.Pass`) so far."""
+        with self._writer.transaction("record what was verified") as db:
+            db.executemany(
+                "UPDATE blob SET verified_at = ? WHERE digest = ? AND state = 'held'",
+                [(now, str(digest)) for digest in right],
+            )
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LAST_PASS, found))
+
+
+def restore_document(db: "sqlite3.Connection", digest: Digest, raw: bytes) -> None:
+    """Give a document the bytes of its digest."""
+    db.execute("UPDATE document SET raw = ? WHERE digest = ?", (raw, str(digest)))

@@ -1,0 +1,95 @@
+"""`airside verify`: re-hash the store, through the agent, else with the directory to itself."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.cli.alone import open_alone
+from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED, error_from
+from airside.cli.options import (
+    config_option,
+    data_option,
+    effective_settings,
+    example,
+    json_option,
+)
+from airside.cli.output import clean, count_text, duration_text, size_text, write, write_json
+from airside.cli.progress import shown_progress, stopped_by_signals
+from airside.config import Settings
+from airside.errors import UnavailableError
+from airside.report import verify_report
+
+_TITLE = "verifying"
+_SHOWN = 5
+
+
+@click.command(epilog=example("airside verify", "airside verify --repair --json | jq .items"))
+@click.option("--repair", is_flag=True, help="Get what is wrong from where it is right.")
+@data_option
+@config_option
+@json_option
+def verify(data: Path | None, config: Path | None, *, repair: bool, as_json: bool) -> int:
+    """Read every blob of the store again, and hash it.
+
+    A wrong one is set aside at once and never served. With --repair it is taken from the archive
+    that brought it, which is read again, or from containerd's own copy; containerd's damaged file
+    is replaced too. The agent does this by itself, slowly, every scrub_seconds. Exit code 1:
+    something is wrong, or lost.
+    """
+    settings = effective_settings(config, data=data).settings
+    report = _verify(settings, repair=repair, quiet=as_json)
+    if as_json:
+        write_json(report)
+    else:
+        write("\n".join(_text(report)))
+    return EXIT_DONE if report["right"] else EXIT_FAILED
+
+
+def _verify(settings: Settings, *, repair: bool, quiet: bool) -> dict[str, Any]:
+    try:
+        return _ask_agent(settings.data, repair=repair, quiet=quiet)
+    except NoAgentError:
+        with ExitStack() as stack:
+            node = open_alone(settings, stack)
+            progress = stack.enter_context(shown_progress(_TITLE, quiet=quiet))
+            stopping = stack.enter_context(stopped_by_signals())
+            found = node.scrub.verify(repair=repair, stop=stopping, progress=progress)
+            return verify_report(found, repair=repair)
+
+
+def _ask_agent(data: Path, *, repair: bool, quiet: bool) -> dict[str, Any]:
+    lines = ControlClient(data).iter_lines("POST", "/v1/verify", body={"repair": repair})
+    with shown_progress(_TITLE, quiet=quiet) as progress:
+        for line in lines:
+            if "result" in line:
+                result: dict[str, Any] = line["result"]
+                return result
+            if "error" in line:
+                raise error_from(line["error"])
+            progress(line["done_bytes"], line["total_bytes"])
+    raise UnavailableError("the agent ended the verification without a result: see its log")
+
+
+def _text(report: dict[str, Any]) -> list[str]:
+    lines = [line for item in report["items"] for line in _item(item)]
+    looked = f"{count_text(report['blobs'], 'blob')}, {size_text(report['size_bytes'])}"
+    told = [f"{report[key]} {key}" for key in ("wrong", "repaired", "lost") if report[key]]
+    result = ", ".join(told) or "all right"
+    return [*lines, f"verified {looked} in {duration_text(report['seconds'])}: {result}"]
+
+
+def _item(item: dict[str, Any]) -> list[str]:
+    """What is wrong, what was done, whom it concerns and what to do."""
+    origin = " ".join(filter(None, (item["from"], item["source"])))
+    done = f" from {origin}" if origin else ""
+    lines = [f"{item['result']}: {item['digest']}{done}: {item['reason']}"]
+    images = item["images"][:_SHOWN]
+    more = len(item["images"]) - len(images)
+    lines += [f"  needed by {image}" for image in images]
+    lines += [f"  and by {more} more"] if more > 0 else []
+    lines += [f"  {m['socket']}: its file is {m['state']}" for m in item["runtimes"]]
+    lines += [f"  do: {item['advice']}"] if item["advice"] else []
+    return [clean(line) if not line.startswith("  ") else f"  {clean(line[2:])}" for line in lines]

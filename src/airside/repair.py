@@ -1,0 +1,215 @@
+"""A blob that is wrong or lost made right again, from what has it elsewhere. Blocking.
+
+In this order: the catalog, which has every document's bytes; the archive that brought it, read
+again; a container runtime's own copy. All bytes are hashed before they are taken. Then each
+runtime's file of the blob is looked at: by hard link it was the same as ours, and a new one takes
+its name too. What a runtime has unpacked of it is not touched.
+"""
+
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from airside.catalog.record import Catalog
+from airside.catalog.verification import BlobSource
+from airside.config import CHUNK_BYTES
+from airside.content import RuntimeCopies
+from airside.errors import NotFoundError, StoppedError, StoreError, UnavailableError
+from airside.faults import fault
+from airside.findings import Item, Mended, Origin
+from airside.oci.digest import Digest, digest_of
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalIngest, LocalStore
+from airside.store.quarantine import Quarantine, Quarantined
+from airside.tree import stat_key
+
+log = logging.getLogger("airside.scrub")
+
+Stop = Callable[[], bool]
+ReadArchives = Callable[[Sequence[tuple[int, Path]], Stop], None]
+"""Has these archives (source id, path) read again, and waits until they were."""
+
+_AGAIN = "a blob that it brought is lost: it is read again"
+
+
+class Repair:
+    """Repairs blobs of one store. Thread-safe as its parts are. Raises StoreError, StoppedError."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        guard: StoreGuard,
+        quarantine: Quarantine,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._catalog, self._guard = store, catalog, guard
+        self._quarantine, self._clock = quarantine, clock
+        self.copies: Callable[[], Sequence[RuntimeCopies]] = tuple
+        """The runtimes that are connected now."""
+        self.read: ReadArchives | None = None
+
+    def run(self, items: Iterable[Item], stop: Stop) -> list[Item]:
+        """Try to repair what is set aside or missing; gives the items with what became of them."""
+        done = [self._from_catalog(item) for item in items]
+        done = self._from_archives(done, stop)
+        done = [item if item.is_fine else self._from_runtimes(item, stop) for item in done]
+        return [self._finish(item) for item in done]
+
+    def run_from_runtimes(self, items: Iterable[Item], stop: Stop) -> list[Item]:
+        """The same, but only from what the runtimes have."""
+        done = [self._from_runtimes(item, stop) for item in items]
+        return [self._finish(item) for item in done if item.is_fine]
+
+    def _finish(self, item: Item) -> Item:
+        if not item.is_fine:
+            log.error("blob %s is lost: %s", item.digest, item.advice)
+            return item
+        log.warning("blob %s is repaired from %s %s", item.digest, item.origin, item.source)
+        fault("repair.before_mend")
+        return item.repaired(item.origin, item.source, self._mend(item.digest))
+
+    # where good bytes are
+
+    def _from_catalog(self, item: Item) -> Item:
+        raw = self._catalog.document(item.digest)
+        if raw is None or digest_of(raw, item.digest.algorithm) != item.digest:
+            return item
+        return self._take(item, self._store.put(raw, item.digest.algorithm), "catalog", "")
+
+    def _from_archives(self, items: Sequence[Item], stop: Stop) -> list[Item]:
+        wanted = [item for item in items if not item.is_fine]
+        sources = queue_again(self._catalog, [item.digest for item in wanted], self._clock())
+        if not sources or self.read is None:
+            return list(items)
+        self.read([(source.id, Path(source.path)) for source in sources], stop)
+        held = self._catalog.blobs()
+        return [
+            self._from_archive(item, sources) if not item.is_fine and item.digest in held else item
+            for item in items
+        ]
+
+    def _from_archive(self, item: Item, read: Sequence[BlobSource]) -> Item:
+        """The import has committed it: the first of those that bring it and were read."""
+        bring = {source.id for source in self._catalog.sources_of_blob(item.digest)}
+        path = next((source.path for source in read if source.id in bring), "")
+        self._catalog.blob_repaired(item.digest, self._clock(), "archive", path)
+        return item.repaired("archive", path)
+
+    def _from_runtimes(self, item: Item, stop: Stop) -> Item:
+        for copies in self.copies():
+            try:
+                ingest = self._copied(copies, item, stop)
+            except (UnavailableError, NotFoundError, OSError) as exc:
+                log.info("blob %s can't be had from %s: %s", item.digest, copies.runtime, exc)
+                continue
+            if ingest is not None:
+                return self._take(item, ingest, "runtime", copies.runtime)
+        return item
+
+    def _copied(self, copies: RuntimeCopies, item: Item, stop: Stop) -> LocalIngest | None:
+        """A runtime's copy, hashed; None if it has none that is right."""
+        blob = copies.copy(item.digest)
+        if blob is None or blob.size_bytes != item.size_bytes:
+            return None
+        with blob.open() as file:
+            if self._is_ours(item.digest, file):
+                return None
+            return self._ingested(item.digest, file, stop)
+
+    def _ingested(self, digest: Digest, file: BinaryIO, stop: Stop) -> LocalIngest | None:
+        ingest = self._store.ingest(digest.algorithm)
+        try:
+            while chunk := file.read(CHUNK_BYTES):
+                if stop():
+                    raise StoppedError("the repair was stopped")  # noqa: TRY301 - discards
+                ingest.hash(chunk)
+                ingest.write(chunk)
+            ingest.finish()
+        except BaseException:
+            ingest.discard()
+            raise
+        if ingest.digest != digest:
+            ingest.discard()
+            return None
+        return ingest
+
+    def _is_ours(self, digest: Digest, file: BinaryIO) -> bool:
+        """Whether it is the file that is in quarantine, by another name."""
+        try:
+            found = os.fstat(file.fileno())
+            kept = [q.path.stat() for q in self._quarantine.files() if q.digest == digest]
+        except (OSError, io.UnsupportedOperation):
+            return False
+        return any((k.st_dev, k.st_ino) == (found.st_dev, found.st_ino) for k in kept)
+
+    def _take(self, item: Item, ingest: LocalIngest, origin: Origin, source: str) -> Item:
+        """Commit what was hashed, and record it. What nobody needs by now goes again."""
+        fault("repair.before_commit")
+        with self._guard.shared():
+            self._store.commit([ingest])
+            fault("repair.after_commit")
+            self._catalog.blob_repaired(item.digest, self._clock(), origin, source)
+        fault("repair.after_record")
+        return item.repaired(origin, source)
+
+    # the other names of what was wrong
+
+    def mend_all(self, *, everything: bool = False) -> None:
+        """Have every runtime's file of a repaired blob be right, and let go what is set aside.
+
+        Without `everything` only where the wrong bytes still have another name.
+        """
+        states = {bad.digest for bad in self._catalog.bad_blobs()}
+        for found in self._quarantine.files():
+            if found.digest in states:
+                continue
+            if not self._catalog.known_blobs(among=[found.digest]):
+                self._quarantine.drop(found.path)
+            elif everything or found.other_names:
+                self._mend(found.digest)
+
+    def _mend(self, digest: Digest) -> list[Mended]:
+        told: list[Mended] = []
+        for copies in self.copies():
+            try:
+                told.append(Mended(copies.runtime, copies.mend(digest)))
+            except (UnavailableError, StoreError, OSError) as exc:
+                log.warning("%s: its file of %s: %s", copies.runtime, digest, exc)
+                told.append(Mended(copies.runtime, "wrong"))
+            if told[-1].state == "replaced":
+                log.warning("%s: its damaged file of %s is replaced", copies.runtime, digest)
+        for found in self._quarantine.files():
+            if found.digest == digest and _is_done(found, told):
+                self._quarantine.drop(found.path)
+        return told
+
+
+def _is_done(found: Quarantined, told: Iterable[Mended]) -> bool:
+    """Whether nothing needs the wrong bytes, nor that they keep their place on the disk."""
+    is_right = all(mended.state != "wrong" for mended in told)
+    return is_right and not found.other_names and not found.unreadable
+
+
+def queue_again(catalog: Catalog, blobs: Iterable[Digest], now: float) -> list[BlobSource]:
+    """Mark the archives that bring these blobs to be read again; gives them.
+
+    One that was imported by hand only if its file is as it was: another is another import.
+    """
+    found = {s.id: s for digest in blobs for s in catalog.sources_of_blob(digest)}
+    sources = [source for _, source in sorted(found.items()) if _is_readable(source)]
+    if sources:
+        catalog.read_again([source.id for source in sources], now, _AGAIN)
+    return sources
+
+
+def _is_readable(source: BlobSource) -> bool:
+    if source.kind != "import":
+        return True
+    try:
+        return str(stat_key(Path(source.path))) == source.stat_key
+    except OSError:
+        return False

@@ -1,0 +1,333 @@
+"""Every blob of the store read again; what is wrong is set aside, and repaired. Blocking.
+
+Always true: a blob is marked `quarantined` in the catalog before its file leaves the store, so that
+nobody serves it from elsewhere meanwhile; a start finishes what was interrupted between the two.
+What was verified is recorded every so often, so that a pass goes on where it was after a restart.
+Imports, pulls and collections go on: only setting aside waits for them, and they for it.
+Left to others: when (`airside.scrubber`), and where good bytes are (`airside.repair`).
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from airside.catalog.record import Catalog
+from airside.config import GIB
+from airside.errors import StoppedError
+from airside.faults import fault
+from airside.findings import (
+    LAST_PASS,
+    Item,
+    Pass,
+    Problem,
+    Result,
+    Seen,
+    judge,
+    next_pass,
+    pass_from,
+    reason_of,
+    state_of,
+)
+from airside.observe import human_bytes
+from airside.oci.digest import Digest, digest_of
+from airside.repair import Repair, Stop, queue_again
+from airside.store.examine import examine, file_key
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalStore
+from airside.store.quarantine import Quarantine
+
+log = logging.getLogger("airside.scrub")
+
+Each = Callable[[int], None]
+"""Told of the bytes of each chunk that was read; it may wait, and raises StoppedError."""
+
+_AT_ONCE = 64
+_RECORD_BYTES = GIB
+"""After so many bytes, or `_AT_ONCE` blobs, what was verified is recorded."""
+_SHOWN_IMAGES = 100
+RECHECK_SECONDS = 60.0
+"""After an unclean stop, what was written so shortly before the last write is hashed again."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a verification found: counts, and an item for each blob that is not as it should be."""
+
+    found: Pass
+    items: list[Item] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_right(self) -> bool:
+        return all(item.is_fine for item in self.items)
+
+
+class Scrub:
+    """Verifies one store. Two passes at once do no harm.
+
+    Raises StoreError, also where the file system is gone: then nothing is called wrong.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        guard: StoreGuard,
+        quarantine: Quarantine,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._catalog, self._guard = store, catalog, guard
+        self._quarantine, self._clock = quarantine, clock
+        self.repair = Repair(store, catalog, guard, quarantine, clock)
+
+    # passes
+
+    def due(self, period_seconds: float) -> Pass | None:
+        """The pass that is to be made now in the background, if any."""
+        last, oldest = pass_from(self._catalog.meta(LAST_PASS)), self._catalog.oldest_verified()
+        return next_pass(last, oldest, self._clock(), period_seconds)
+
+    def verify(self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]) -> Report:
+        """Verify everything now. `progress`: (bytes done, bytes in all). Raises StoppedError."""
+        started = Pass(self._clock(), by="verify")
+        done = 0
+        total = self._catalog.unverified_bytes(started.started_at, self._clock())
+        progress(0, total)
+
+        def each(count: int) -> None:
+            nonlocal done
+            if stop():
+                raise StoppedError("the verification was stopped")
+            done += count
+            progress(done, total)
+
+        return self._run(started, each, stop, repair=repair)
+
+    def background(self, found: Pass, *, each: Each, stop: Stop) -> Report:
+        """Make a pass that is due, or the rest of it; what is wrong is repaired."""
+        return self._run(found, each, stop, repair=True)
+
+    def _run(self, found: Pass, each: Each, stop: Stop, *, repair: bool) -> Report:
+        began = time.monotonic()
+        self._store.check_working()
+        self._catalog.verification.record([], found.started_at, found.to_text())
+        self.finish_interrupted()
+        self.repair.mend_all(everything=True)
+        report = Report(found)
+        self._settle(report, [self._known_bad(*bad) for bad in self._bad()], stop, repair=repair)
+        for blobs in self._batches(found.started_at):
+            self._batch(report, blobs, each, stop, repair=repair)
+        report.items += self._orphans(delete=repair)
+        report.found = replace(report.found, ended_at=self._clock())
+        self._catalog.verification.record([], self._clock(), report.found.to_text())
+        report.seconds = time.monotonic() - began
+        log.info(
+            "verified %d blobs, %s: %d wrong, %d of them repaired",
+            report.found.blobs,
+            human_bytes(report.found.size_bytes),
+            report.found.wrong,
+            report.found.repaired,
+        )
+        return report
+
+    def _batches(self, started_at: float) -> Iterator[list[tuple[Digest, int]]]:
+        """What was not verified since, oldest first, until nothing is left or nothing changes."""
+        before: list[tuple[Digest, int]] = []
+        while True:
+            now = max(self._clock(), started_at)
+            batch = _within(self._catalog.unverified_blobs(started_at, now, _AT_ONCE))
+            if not batch or batch == before:
+                return
+            yield batch
+            before = batch
+
+    def _batch(
+        self,
+        report: Report,
+        blobs: Sequence[tuple[Digest, int]],
+        each: Each,
+        stop: Stop,
+        *,
+        repair: bool,
+    ) -> None:
+        right: list[Digest] = []
+        wrong: list[Item] = []
+        count = done = 0
+        try:
+            for digest, size in blobs:
+                items = self.look(digest, size, each, repair=repair)
+                wrong += items
+                count, done = count + 1, done + size
+                if not items or items[0].problem == "wrong-record":
+                    right.append(digest)
+        finally:
+            report.found = report.found.counted(count, done, ())
+            now = max(self._clock(), report.found.started_at)
+            self._catalog.verification.record(right, now, report.found.to_text())
+        self._settle(report, wrong, stop, repair=repair)
+
+    def _settle(self, report: Report, items: Sequence[Item], stop: Stop, *, repair: bool) -> None:
+        """Repair what is wrong, if that was asked for, and count it."""
+        if repair:
+            wrong = [item for item in items if not item.is_fine and item.problem != "wrong-record"]
+            fixed = self.repair.run([replace(item, result="lost") for item in wrong], stop)
+            items = [item for item in items if item not in wrong] + fixed
+        report.items += items
+        report.found = report.found.counted(0, 0, items)
+
+    def retry(self, stop: Stop) -> None:
+        """A runtime is connected: it may have what was lost, and wrong files of what was not."""
+        self.repair.mend_all(everything=True)
+        bad = [self._known_bad(*bad) for bad in self._bad()]
+        self.repair.run_from_runtimes([replace(item, result="lost") for item in bad], stop)
+
+    # one blob
+
+    def look(self, digest: Digest, size: int, each: Each, *, repair: bool = False) -> list[Item]:
+        """Examine a blob, and set it aside if it is wrong; an item if it is, or its record."""
+        seen = self._examine(digest, size, each)
+        problem = judge(digest, size, seen)
+        if not problem:
+            return self._check_record(digest, size, repair=repair)
+        self._store.check_working()
+        if not self._set_aside(digest, problem, seen):
+            return []
+        text = os.strerror(seen.error) if seen.error else ""
+        return [self._item(digest, size, problem, reason_of(problem, seen, text), seen.digest)]
+
+    def _examine(self, digest: Digest, size: int, each: Each) -> Seen:
+        """What the disk has; what is wrong is read twice, as memory errs too."""
+        path = self._store.path(digest)
+        seen = examine(path, digest, size, each)
+        if judge(digest, size, seen):
+            seen = examine(path, digest, size, each)
+        return seen
+
+    def _set_aside(self, digest: Digest, problem: Problem, seen: Seen) -> bool:
+        """Mark it, then move it; False where nobody needs it by now, or another has its name."""
+        path = self._store.path(digest)
+        with self._guard.exclusive():
+            if not self._catalog.known_blobs(among=[digest]) or file_key(path) != seen.key:
+                return False
+            log.error("blob %s is %s: it is set aside", digest, problem)
+            self._catalog.mark_blob(digest, state_of(problem), self._clock())
+            fault("scrub.after_mark")
+            if problem != "missing":
+                self._quarantine.take(path, digest, unreadable=problem == "unreadable")
+        fault("scrub.after_quarantine")
+        return True
+
+    def _check_record(self, digest: Digest, size: int, *, repair: bool) -> list[Item]:
+        """The catalog's bytes of a document are what the registry serves."""
+        raw = self._catalog.document(digest)
+        if raw is None or digest_of(raw, digest.algorithm) == digest:
+            return []
+        problem: Problem = "wrong-record"
+        found = digest_of(raw, digest.algorithm)
+        log.error("the catalog's copy of %s is wrong", digest)
+        item = self._item(digest, size, problem, reason_of(problem, Seen()), found)
+        if not repair:
+            return [item]
+        with self._store.open(digest) as file:
+            good = file.read(size + 1)
+        if digest_of(good, digest.algorithm) != digest:
+            return [item]
+        self._catalog.restore_document(digest, good, self._clock())
+        return [item.repaired("store", "")]
+
+    def _item(
+        self, digest: Digest, size: int, problem: Problem, reason: str, found: Digest | None
+    ) -> Item:
+        images, archives = self._catalog.lookup.users(str(digest))
+        results: dict[str, Result] = {"missing": "missing", "wrong-record": "wrong"}
+        return Item(
+            digest,
+            size,
+            problem,
+            results.get(problem, "quarantined"),
+            reason,
+            str(found) if found is not None else "",
+            tuple(images[:_SHOWN_IMAGES]),
+            tuple(archives[:_SHOWN_IMAGES]),
+        )
+
+    # what was wrong before
+
+    def _bad(self) -> Iterator[tuple[Digest, int, str]]:
+        for bad in self._catalog.bad_blobs():
+            yield bad.digest, bad.size_bytes, bad.state
+
+    def _known_bad(self, digest: Digest, size: int, state: str) -> Item:
+        problem: Problem = "missing" if state == "lost" else "wrong-bytes"
+        text = "it was lost before" if state == "lost" else "it was set aside before"
+        return self._item(digest, size, problem, text, None)
+
+    def finish_interrupted(self) -> None:
+        """Look at what is marked and still has a file: set it aside, or take it back.
+
+        A kill came between the mark and the move, or between a commit and its record; or a file
+        system was away when a blob was called lost.
+        """
+        for digest, size, _ in self._bad():
+            if self._store.stat(digest) is None:
+                continue
+            seen = self._examine(digest, size, lambda _count: None)
+            problem = judge(digest, size, seen)
+            if problem:
+                self._set_aside(digest, problem, seen)
+            else:
+                self._catalog.blob_repaired(digest, self._clock(), "store", "")
+
+    def check_recent(self) -> None:
+        """After an unclean stop: examine what was written last, queue archives of what is wrong."""
+        recent = self._recent()
+        if recent:
+            size = human_bytes(sum(recent.values()))
+            log.info("the last stop was not clean: what was written last is read again, %s", size)
+        wrong = [
+            item.digest
+            for digest, size in recent.items()
+            for item in self.look(digest, size, lambda _count: None)
+        ]
+        queue_again(self._catalog, wrong, self._clock())
+
+    def _recent(self) -> dict[Digest, int]:
+        """Held blobs whose files were written shortly before the last one."""
+        held = self._catalog.blobs()
+        written = {digest: self._store.written_at(digest) for digest in held}
+        newest = max((at for at in written.values() if at is not None), default=0.0)
+        return {
+            digest: held[digest]
+            for digest, at in written.items()
+            if at is not None and at >= newest - RECHECK_SECONDS
+        }
+
+    # what nobody needs
+
+    def _orphans(self, *, delete: bool) -> Iterable[Item]:
+        """Blobs that the catalog does not know; what is being committed is none of them."""
+        held = list(self._store.digests())
+        known = self._catalog.known_blobs()
+        for digest in [d for d in held if d not in known]:
+            with self._guard.exclusive():
+                size = self._store.stat(digest)
+                if size is None or self._catalog.known_blobs(among=[digest]):
+                    continue
+                if delete:
+                    self._store.delete(digest)
+            result: Result = "removed" if delete else "orphan"
+            yield Item(digest, size, "orphan", result, reason_of("orphan", Seen()))
+
+
+def _within(blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, int]]:
+    """The first ones, as many as are recorded together."""
+    taken: list[tuple[Digest, int]] = []
+    total = 0
+    for digest, size in blobs:
+        taken.append((digest, size))
+        total += size
+        if total >= _RECORD_BYTES:
+            break
+    return taken

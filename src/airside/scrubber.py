@@ -1,0 +1,132 @@
+"""The store is verified in the background, slowly, and by hand at once. Async.
+
+One thread makes the passes that are due (`airside.scrub`). It is the least urgent one for the
+kernel, reads no faster than `scrub_bytes_per_second`, waits while archives are imported, gives up
+for somebody who verifies by hand, and stops within a chunk.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from airside.config import Settings
+from airside.errors import StoppedError, StoreError
+from airside.findings import Pace, Pass
+from airside.jobs import ImportQueue
+from airside.node import Node
+from airside.repair import Stop
+from airside.scrub import Report
+from airside.store.disk import be_least_urgent
+
+log = logging.getLogger("airside.scrub")
+
+LOOK_SECONDS = 60.0
+"""Between two looks whether a pass is due."""
+_BUSY_SECONDS = 0.5
+_READ_POLL_SECONDS = 0.1
+_READ_SECONDS = 6 * 3600.0
+"""So long archives may take to be read again for a repair; then the others are looked at."""
+
+
+class Scrubber:
+    """Makes passes over the store. Belongs to the event loop's thread, but for what it runs."""
+
+    def __init__(self, node: Node, settings: Settings, queue: ImportQueue) -> None:
+        self._node, self._settings, self._queue = node, settings, queue
+        self._slow = ThreadPoolExecutor(1, "scrub", initializer=be_least_urgent)
+        self._fast = ThreadPoolExecutor(1, "verify")
+        self._stopping = threading.Event()
+        self._by_hand = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        node.scrub.repair.read = self._read_archives
+
+    async def run(self) -> None:
+        """Make the passes that are due, until cancelled."""
+        period = self._settings.scrub_seconds
+        if not period:
+            await asyncio.Event().wait()
+        while not self._stopping.is_set():
+            await asyncio.sleep(min(LOOK_SECONDS, period))
+            if self._by_hand.is_set():
+                continue
+            try:
+                found = await asyncio.to_thread(self._node.scrub.due, period)
+                if found is not None:
+                    await self._background(found)
+            except StoppedError as exc:
+                log.debug("%s", exc.message)
+            except StoreError as exc:
+                log.warning("the store is not verified: %s; it is tried again", exc.message)
+
+    async def _background(self, found: Pass) -> Report:
+        pace = Pace(self._settings.scrub_bytes_per_second)
+
+        def each(count: int) -> None:
+            self._wait(pace.wait_seconds(count, time.monotonic()))
+            while self._queue.running:
+                self._wait(_BUSY_SECONDS)
+            if self._by_hand.is_set():
+                raise StoppedError("somebody verifies the store by hand")
+
+        def work() -> Report:
+            return self._node.scrub.background(found, each=each, stop=self._stopping.is_set)
+
+        future = self._loop.run_in_executor(self._slow, work)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(future)
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise StoppedError("the verification was stopped")
+
+    async def verify(
+        self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]
+    ) -> Report:
+        """Verify everything now. Raises ConflictError, StoppedError, StoreError."""
+
+        def work() -> Report:
+            self._by_hand.set()
+            try:
+                return self._node.scrub.verify(
+                    repair=repair,
+                    stop=lambda: stop() or self._stopping.is_set(),
+                    progress=progress,
+                )
+            finally:
+                self._by_hand.clear()
+
+        return await self._loop.run_in_executor(self._fast, work)
+
+    async def runtime_changed(self) -> None:
+        """A runtime is connected: repair what only it has, and what is wrong there."""
+        try:
+            await self._loop.run_in_executor(
+                self._fast, self._node.scrub.retry, self._stopping.is_set
+            )
+        except (StoreError, StoppedError) as exc:
+            log.warning("blobs are not repaired: %s", exc.message)
+
+    def stop(self) -> None:
+        """Stop what runs after its current chunk."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Wait for the threads; blocking."""
+        self.stop()
+        for pool in (self._slow, self._fast):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read_archives(self, sources: Sequence[tuple[int, Path]], stop: Stop) -> None:
+        """Queue archives to be read again, and wait until they were; from a thread of ours."""
+        for source_id, path in sources:
+            asyncio.run_coroutine_threadsafe(self._queue.submit_path(source_id, path), self._loop)
+        ids = [source_id for source_id, _ in sources]
+        end = time.monotonic() + _READ_SECONDS
+        while time.monotonic() < end and self._node.catalog.unread_of(ids):
+            if stop():
+                raise StoppedError("the repair was stopped")
+            self._wait(_READ_POLL_SECONDS)

@@ -1,0 +1,94 @@
+"""What is wrong with a blob, what is told of it, and when a pass is due."""
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from airside.findings import (
+    Item,
+    Mended,
+    Pace,
+    Pass,
+    Seen,
+    is_of_the_medium,
+    judge,
+    next_pass,
+    pass_from,
+    reason_of,
+    state_of,
+)
+from airside.oci.digest import digest_of
+
+DIGEST, OTHER = digest_of(b"right"), digest_of(b"wrong")
+ITEM = Item(DIGEST, 5, "wrong-bytes", "lost")
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "problem"),
+    [
+        (Seen("1:2", 5, DIGEST), ""),
+        (Seen("1:2", 5, OTHER), "wrong-bytes"),
+        (Seen("1:2", 4), "wrong-size"),
+        (Seen(), "missing"),
+        (Seen("1:2", error=errno.EIO), "unreadable"),
+        (Seen(error=errno.EIO), "unreadable"),
+    ],
+)
+def test_a_blob_is_judged_by_its_file(seen, problem):
+    assert judge(DIGEST, 5, seen) == problem
+    assert bool(reason_of(problem, seen, "it failed")) == bool(problem)
+    assert state_of(problem) == ("lost" if problem == "missing" else "quarantined")
+
+
+def test_an_error_of_one_place_is_told_from_one_of_the_file_system():
+    assert is_of_the_medium(errno.EIO)
+    assert not any(map(is_of_the_medium, (errno.ENOTCONN, errno.EACCES, errno.ENODEV, None)))
+
+
+def test_what_is_wrong_says_what_to_do():
+    lost = replace(ITEM, archives=("/images/a.tar",))
+    assert "/images/a.tar" in lost.advice
+    assert "push" in ITEM.advice
+    assert "--repair" in replace(ITEM, result="quarantined").advice
+    repaired = ITEM.repaired("archive", "/images/a.tar", [Mended("/run/c.sock", "replaced")])
+    assert (repaired.advice, repaired.is_fine, ITEM.is_fine) == ("", True, False)
+    assert "crictl rmi" in ITEM.repaired("archive", "x", [Mended("c", "wrong")]).advice
+
+
+def test_a_pass_is_counted_and_kept_as_text():
+    orphan = replace(ITEM, problem="orphan", result="removed")
+    found = Pass(1.0).counted(3, 300, [ITEM, ITEM.repaired("catalog", ""), orphan])
+    assert (found.blobs, found.size_bytes) == (3, 300)
+    assert (found.wrong, found.repaired, found.lost) == (2, 1, 1)
+    assert pass_from(found.to_text()) == found
+    assert pass_from(None) is pass_from("no json") is pass_from('{"other": 1}') is None
+
+
+@pytest.mark.parametrize(
+    ("last", "oldest", "due"),
+    [
+        (None, None, None),  # there are no blobs
+        (None, 99 * DAY, None),
+        (None, 69 * DAY, Pass(100 * DAY)),
+        (None, 101 * DAY, Pass(100 * DAY)),  # the clock was wrong
+        (Pass(90 * DAY), 95 * DAY, Pass(90 * DAY)),  # to be gone on with
+        (Pass(101 * DAY), 95 * DAY, Pass(100 * DAY)),
+        (Pass(90 * DAY, ended_at=91 * DAY), 0.0, None),  # what it could not verify waits
+        (Pass(60 * DAY, ended_at=61 * DAY), 60 * DAY, Pass(100 * DAY)),
+        (Pass(90 * DAY, by="verify"), 99 * DAY, None),  # it was interrupted
+        (Pass(90 * DAY, by="verify"), 60 * DAY, Pass(100 * DAY)),
+    ],
+)
+def test_a_pass_is_due_when_a_blob_was_not_looked_at_for_a_period(last, oldest, due):
+    assert next_pass(last, oldest, 100 * DAY, 30 * DAY) == due
+    assert next_pass(last, oldest, 100 * DAY, 0.0) is None
+
+
+def test_no_more_bytes_go_than_the_rate_allows():
+    pace = Pace(100)
+    assert pace.wait_seconds(50, 10.0) == pytest.approx(0.5)
+    assert pace.wait_seconds(50, 10.0) == pytest.approx(1.0)
+    assert pace.wait_seconds(50, 60.0) == pytest.approx(0.5)  # nothing is made up for
+    assert Pace(0).wait_seconds(1 << 40, 1.0) == 0.0
