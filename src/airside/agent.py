@@ -34,7 +34,10 @@ from airside.observe import set_up_logs
 from airside.places import Places
 from airside.publisher import naming_of, node_of
 from airside.registry.app import create_app
+from airside.registry.guard import Guard
+from airside.registry.listening import Listener
 from airside.registry.receiving import Receiver
+from airside.registry.secured import Secured, open_secured
 from airside.registry.through import Policy, ReadThrough
 from airside.report import space_report
 from airside.runtimes import Runtimes
@@ -56,6 +59,7 @@ _BODY_BYTES = 256 * KIB
 _SOCKET_MODE = 0o660
 _CLEANUP_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 75.0
+_REREAD_SECONDS = 2.0
 _MOUNTS = "mounts"
 _NOT_JUDGED = StatKey(0, 0, 0, 0)
 
@@ -110,6 +114,7 @@ class _Agent:
         self._pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
         self._pushed = asyncio.Event()
         self._listen: str | None = None
+        self._secured: Secured | None = None
         self._queue: ImportQueue
         self._scrubber: Scrubber
         self._watcher: Watcher
@@ -163,6 +168,7 @@ class _Agent:
                 group.create_task(self._keep_index()),
                 group.create_task(self._sweep_uploads()),
                 group.create_task(self._scrubber.run()),
+                group.create_task(self._reread()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -244,6 +250,8 @@ class _Agent:
             yield
             return
         host, port = parse_listen(self._settings.listen)
+        secured = await asyncio.to_thread(open_secured, self._settings, host)
+        guard = Guard(self._node.catalog, lambda: secured.accounts, self._settings, self._reads)
         app = create_app(
             self._node.catalog,
             self._node.store,
@@ -255,6 +263,7 @@ class _Agent:
             receiver=Receiver(
                 self._node.pusher, self._pushes, self._settings.limits.document_bytes
             ),
+            guard=guard,
         )
         runner = web.AppRunner(
             app,
@@ -264,18 +273,27 @@ class _Agent:
             read_bufsize=_BODY_BYTES,
         )
         await runner.setup()
+        assert runner.server is not None
+        listener = Listener(
+            runner.server,
+            lambda: secured.tls,
+            max_connections=self._settings.max_connections,
+            max_client_connections=self._settings.max_client_connections,
+        )
         try:
-            site = web.TCPSite(runner, host, port, reuse_address=True)
-            try:
-                await site.start()
-            except (OSError, UnicodeError) as exc:
-                raise ConfigError(
-                    f"cannot listen on {self._settings.listen}: {exc}; choose another --listen"
-                ) from exc
-            self._listen = _address(runner)
+            await listener.start(host, port)
+            self._listen, self._secured = _address(listener.addresses[0]), secured
             yield
         finally:
+            await listener.close()
             await runner.cleanup()
+            await asyncio.to_thread(guard.close)
+
+    async def _reread(self) -> None:
+        """Take up changed certificates, passwords and rules."""
+        while self._secured is not None:
+            await asyncio.sleep(_REREAD_SECONDS)
+            await asyncio.to_thread(self._secured.look)
 
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
@@ -326,9 +344,10 @@ class _Agent:
         log.info("airside %s ready in %.2f s", __version__, _process_seconds())
         log.info("watching %s", where)
         if self._listen is not None:
-            log.info("registry at http://%s", self._listen)
-            if not self._listen.startswith(("127.", "[::1]")):
-                log.warning("the registry is open to the network, without TLS or passwords")
+            has_tls = self._secured is not None and self._secured.tls is not None
+            log.info("registry at %s://%s", "https" if has_tls else "http", self._listen)
+            if not has_tls and not self._listen.startswith(("127.", "[::1]")):
+                log.warning("the registry is open to the network without TLS: insecure = true")
 
     def _live(self) -> dict[str, Any]:
         """What only the running agent knows, for `status`."""
@@ -337,6 +356,7 @@ class _Agent:
             "pid": os.getpid(),
             "data": str(self._settings.data),
             "listen": self._listen,
+            "access": None if self._secured is None else self._secured.describe(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 1),
             "directories": [
                 {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}
@@ -404,8 +424,8 @@ def _is_empty(directory: Path) -> bool:
         return False
 
 
-def _address(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
+def _address(found: tuple[str, int]) -> str:
+    host, port = found
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

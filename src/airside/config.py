@@ -88,6 +88,21 @@ class Settings:
 
     data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
     listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
+    tls_cert: str = _setting("", "path", "certificate of the registry, with its chain (PEM)")
+    tls_key: str = _setting("", "path", "its key; empty: in tls_cert")
+    insecure: bool = _setting(False, "true|false", "without TLS on other than loopback addresses")
+    client_ca: str = _setting("", "path", "clients may show certificates of these authorities")
+    htpasswd: str = _setting("", "path", "users and their passwords (bcrypt)")
+    access: str = _setting("", "path", "tokens, and who may do what in which repositories (TOML)")
+    anonymous: str = _setting("auto", "auto|pull|none", "what clients may do that do not log in")
+    read_only: bool = _setting(
+        False, "true|false", "whether the registry refuses pushes, deletions"
+    )
+    public_url: str = _setting("", "URL", "of the registry, as clients write it")
+    max_connections: int = _setting(1_000, "connections", "to the registry; 0: any number")
+    max_client_connections: int = _setting(250, "connections", "of one client; 0: any number")
+    bandwidth_bytes: int = _setting(0, "bytes/s", "of all blobs out, and of all in; 0: no cap")
+    client_bandwidth_bytes: int = _setting(0, "bytes/s", "the same of each client; 0: no cap")
     runtime: tuple[str, ...] = _setting(
         ("auto",), "", "auto, none, or the sockets of containerd that images are published to"
     )
@@ -188,6 +203,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "push": ("own", "all", "none"),
     "delete": ("own", "all", "none"),
     "read_through": ("true", "digests", "self", "false"),
+    "anonymous": ("auto", "pull", "none"),
 }
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
@@ -450,6 +466,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             f"platform must be like linux/arm64, found {settings.platform!r}", key="platform"
         )
+    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
+        raise ConfigError("public_url must begin with https:// or http://", key="public_url")
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
 

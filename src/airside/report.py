@@ -215,6 +215,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "scrub": scrub_report(pass_from(view.meta(LAST_PASS))),
         "directories": [],
         "listen": None,
+        "access": None,
         "runtimes": [],
         "uptime_seconds": None,
         "imports": [],

@@ -166,7 +166,10 @@ CASES = [
     (agent(listen=""), "registry", "note", "listen"),
     (agent(answer=None, answer_reason="refused"), "registry", "problem", "address"),
     (agent(answer=404), "registry", "problem", "address"),
-    (agent(listen="0.0.0.0:5050"), "registry", "note", "127.0.0.1"),
+    (agent(listen="0.0.0.0:5050"), "registry", "warning", "tls_cert"),
+    (agent(listen="0.0.0.0:5050", has_tls=True), "registry", "note", "htpasswd"),
+    (agent(listen="0.0.0.0:5050", has_tls=True, is_open=False), "registry", "ok", ""),
+    (agent(answer=401, is_open=False), "registry", "ok", ""),
     (agent(published=(Published(SOCKET, connected=True),)), "agent.runtime", "ok", ""),
     (
         agent(published=(Published(SOCKET, connected=False, reason="refused"),)),

@@ -162,12 +162,14 @@ class _Asked:
 def _agent_of(status: dict[str, Any]) -> Agent:
     from airside.doctor.gather.processes import owner  # noqa: PLC0415 - with the rest of it
 
-    pid = status.get("pid")
+    pid, access = status.get("pid"), status.get("access") or {}
     return Agent(
         "running",
         pid=pid,
         uid=owner(pid) if pid else None,
         listen=status.get("listen") or "",
+        has_tls=bool(access.get("tls")),
+        is_open="pull" in access.get("anonymous", ("pull",)),
         archives=dict(status.get("archives") or {}),
         modes={
             each["path"]: (each["mode"], each.get("reason") or "")

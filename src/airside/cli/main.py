@@ -36,6 +36,8 @@ _COMMANDS = {
         "Check containerd, disk, clock and limits, and say what to do.",
     ),
     "config": ("configuration", "config", "Show the settings in force."),
+    "token": ("accounts", "token", "Make a token for clients of the registry (token new)."),
+    "password": ("accounts", "password", "Make the htpasswd line of a user of the registry."),
     "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
 }
 

@@ -1,6 +1,6 @@
 """`airside mirror write` and `airside mirror remove`: containerd's settings, made by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,10 +115,12 @@ def write_settings(
     if every is bool(registries):
         raise click.UsageError("give --registry, several times if need be, or --all")
     settings = effective_settings(config, data=data).settings
-    url = f"http://{_address(settings, address)}"
+    live = _live(settings)
+    url = _url(settings, live, address)
     nodes = _nodes(certs_dir, registries_file)
     changes = plan_write(nodes, url, None if every else registries)
-    return _finish(nodes, changes, url, dry_run=dry_run, as_json=as_json)
+    notes = _access_notes(live.get("access"), url)
+    return _finish(nodes, changes, url, dry_run=dry_run, as_json=as_json, more=notes)
 
 
 @mirror.command(
@@ -146,9 +148,34 @@ def _nodes(certs_dir: Path | None, registries_file: Path | None) -> list[Node]:
     return given or find_nodes()
 
 
-def _address(settings: Settings, given: str | None) -> str:
-    """Where containerd of this node finds the registry. Raises ConfigError."""
-    address = given if given is not None else _listening(settings)
+def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
+    """Where containerd of this node finds the registry; over TLS by the name in the certificate."""
+    access = live.get("access")
+    has_tls = bool(access["tls"]) if access else bool(settings.tls_cert)
+    if given is None and has_tls and settings.public_url:
+        return settings.public_url.rstrip("/")
+    address = given if given is not None else str(live.get("listen", settings.listen) or "")
+    return f"{'https' if has_tls else 'http'}://{_address(address)}"
+
+
+def _access_notes(access: Mapping[str, Any] | None, url: str) -> list[str]:
+    """What containerd needs besides, where the registry is secured."""
+    notes = []
+    if url.startswith("https://"):
+        notes.append(
+            f"containerd must trust the certificate of {url}, and find its name there: "
+            "docs/access.md"
+        )
+    if access and "pull" not in access["anonymous"]:
+        notes.append(
+            "the registry asks for a login, and containerd sends a mirror none by itself: set "
+            'anonymous = "pull", or give it a token (docs/access.md)'
+        )
+    return notes
+
+
+def _address(address: str) -> str:
+    """Raises ConfigError where it is no address."""
     host, _, port = address.rpartition(":")
     if not is_host(address) or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(
@@ -158,19 +185,26 @@ def _address(settings: Settings, given: str | None) -> str:
     return reachable(address)
 
 
-def _listening(settings: Settings) -> str:
+def _live(settings: Settings) -> Mapping[str, Any]:
+    """The status of the running agent; empty where none runs."""
     try:
-        return str(ControlClient(settings.data).get("/v1/status")["listen"] or "")
+        return ControlClient(settings.data).get("/v1/status")
     except NoAgentError:
-        return settings.listen
+        return {}
 
 
 def _finish(
-    nodes: list[Node], changes: list[Change], url: str | None, *, dry_run: bool, as_json: bool
+    nodes: list[Node],
+    changes: list[Change],
+    url: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    more: Sequence[str] = (),
 ) -> int:
     if not dry_run:
         changes = apply(changes)
-    notes = _notes(nodes, changes, writing=url is not None)
+    notes = [*_notes(nodes, changes, writing=url is not None), *more]
     if as_json:
         items = [_item(change, dry_run=dry_run) for change in changes]
         head = {"schema": 1, "dry_run": dry_run, "address": url, "notes": notes}

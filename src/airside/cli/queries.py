@@ -93,6 +93,7 @@ def _status_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("disk", _space_text(report["space"])))
     if report["running"]:
         rows.append(("registry", report.get("listen") or "not served"))
+        rows += [("access", _access_text(report["access"]))] if report.get("access") else []
     rows += [("runtime", _runtime_text(runtime)) for runtime in report.get("runtimes", ())]
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
@@ -124,6 +125,16 @@ def _scrub_text(report: dict[str, Any]) -> str:
     result = ", ".join(told) or "all right"
     looked = f"{count_text(found['blobs'], 'blob')}, {size_text(found['size_bytes'])}"
     return f"{when}, {looked}: {result}{now}"
+
+
+def _access_text(access: dict[str, Any]) -> str:
+    """How the registry is secured."""
+    everybody = ", ".join(access["anonymous"]) or "nothing"
+    words = ["TLS" if access["tls"] else "no TLS", f"without a login: {everybody}"]
+    for key, name in (("users", "user"), ("tokens", "token")):
+        words += [count_text(access[key], name)] if access[key] else []
+    words += ["client certificates"] if access["certificates"] else []
+    return ", ".join([*words, *(["read-only"] if access["read_only"] else [])])
 
 
 def _runtime_text(runtime: dict[str, Any]) -> str:

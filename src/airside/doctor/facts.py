@@ -59,6 +59,9 @@ class Agent:
     pid: int | None = None
     uid: int | None = None
     listen: str = ""
+    has_tls: bool = False
+    is_open: bool = True
+    """Whether everybody may pull everything."""
     answer: int | None = None
     answer_reason: str = ""
     archives: Mapping[str, int] = field(default_factory=dict)

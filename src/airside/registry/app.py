@@ -33,6 +33,8 @@ from airside import __version__
 from airside.config import CHUNK_BYTES, MIB
 from airside.content import Connection, ContentStore, RegistryView
 from airside.errors import AirsideError
+from airside.registry.guard import ACCESS, Guard, cache_key, target_of
+from airside.registry.pace import OUT
 from airside.registry.ranges import Conditions, conditional, plan_blob
 from airside.registry.receiving import Receiver
 from airside.registry.routes import (
@@ -74,16 +76,18 @@ def create_app(
     reads: Executor,
     read_through: ReadThrough | None = None,
     receiver: Receiver | None = None,
+    guard: Guard | None = None,
 ) -> web.Application:
     """Make the application. The caller owns the view, the store and the pool, and runs it.
 
     More routes (a page, metrics) may be added before it runs: this one takes what is left.
     `read_through` gives the container runtimes that are asked for what the view has not, `receiver`
-    takes pushes and deletions; without one they are refused.
+    takes pushes and deletions; without one they are refused. `guard` lets through who may, and says
+    what they see; without it everybody sees everything.
     """
     through = read_through or ReadThrough(policy="false")
     registry = _Registry(view, store, default_registry, reads, through, receiver)
-    app = web.Application()
+    app = web.Application(middlewares=[guard.middleware] if guard else [])
     app.router.add_get("/", _say_hello)
     app.router.add_get("/healthz", _say_ok)
     app.router.add_route("*", "/{target:.*}", registry.respond)
@@ -176,21 +180,19 @@ class _Registry:
         return response
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
-        target = request.raw_path
-        if not target.startswith("/"):
-            target = request.path_qs  # absolute form: http://host/v2/...
+        target = target_of(request)
         if self._receiver is not None and is_write(request.method, target):
             return _response(await self._receive(self._receiver, request, target))
-        generation = self._view.generation
-        found = self._cache.get(target, generation) if request.method in {"GET", "HEAD"} else None
+        generation, key = self._view.generation, cache_key(request, target)
+        found = self._cache.get(key, generation) if request.method in {"GET", "HEAD"} else None
         if found is None:
             intent = parse_request(request.method, target)
             if isinstance(intent, GetBlob):
                 return await self._respond_blob(request, intent)
             if isinstance(intent, Answer):
                 return _response(intent)
-            found = await self._read(self._answer, intent)
-            self._cache.put(target, generation, found)
+            found = await self._read(self._answer, _seen(request, self._view), intent)
+            self._cache.put(key, generation, found)
         if found.status == 404 and self._read_through.policy != "false":
             found = await self._look_through(request, target, found)
         if found.etag and (
@@ -203,28 +205,30 @@ class _Registry:
         intent = receiver.parse(request, target)
         return intent if isinstance(intent, Answer) else await receiver.respond(request, intent)
 
-    def _answer(self, intent: Intent) -> Answer:
-        return answer(self._view, intent, self._default_registry)
+    def _answer(self, view: RegistryView, intent: Intent) -> Answer:
+        return answer(view, intent, self._default_registry)
 
-    def _through(self) -> Through:
-        return Through(self._view, self._read_through, self._default_registry)
+    def _through(self, request: web.Request) -> Through:
+        access = request.get(ACCESS)
+        read = self._read_through if access is None else access.through(self._read_through)
+        return Through(_seen(request, self._view), read, self._default_registry)
 
     async def _look_through(self, request: web.Request, target: str, absent: Answer) -> Answer:
         """What a container runtime has of what the catalog has not."""
         intent = parse_request(request.method, target)
         if not isinstance(intent, GetManifest):
             return absent
-        through, connection = self._through(), _connection(request)
+        through, connection = self._through(request), _connection(request)
         return await self._read(through.manifest, intent, connection, absent)
 
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, _conditions(request)
-        through = self._through()
+        through, view = self._through(request), _seen(request, self._view)
 
         def read() -> Answer | tuple[Part, BinaryIO | None]:
             if method == "HEAD" and self._receiver and not self._receiver.asked(intent.digest):
-                return absent_blob(self._view, intent, self._default_registry)
-            size, open_blob = self._find_blob(intent, through)
+                return absent_blob(view, intent, self._default_registry)
+            size, open_blob = self._find_blob(view, intent, through)
             if isinstance(size, Answer):
                 return size
             planned = plan_blob(method, intent.digest, size, conditions)
@@ -240,10 +244,10 @@ class _Registry:
         return _BlobResponse(part, file, self._reads, self._transfers)
 
     def _find_blob(
-        self, intent: GetBlob, through: Through
+        self, view: RegistryView, intent: GetBlob, through: Through
     ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
         """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
-        size = find_blob(self._view, self._store.stat, intent, self._default_registry)
+        size = find_blob(view, self._store.stat, intent, self._default_registry)
         if isinstance(size, Answer):
             found = through.blob(intent)
             if found is not None:
@@ -264,6 +268,12 @@ class _Registry:
             if close is not None:
                 future.add_done_callback(_closing(close))
             raise
+
+
+def _seen(request: web.Request, view: RegistryView) -> RegistryView:
+    """The view as the client may see it."""
+    access = request.get(ACCESS)
+    return view if access is None else access.view(view)
 
 
 def _closing(close: Callable[[Result], None]) -> Callable[[Future[Result]], None]:
@@ -403,12 +413,16 @@ class _BlobResponse(web.StreamResponse):
         offset, end = self._part.start, self._part.start + self._part.count
         transport = request.transport
         native = transport is not None and transport.get_extra_info("sslcontext") is None
+        pace = request.get(OUT)
+        slice_bytes = SLICE_BYTES if pace is None else pace.slice_bytes
         while offset < end:
             transport = request.transport
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client went away")
-            count = min(SLICE_BYTES, end - offset)
+            count = min(slice_bytes, end - offset)
             async with self._transfers.slice():
+                if pace is not None:
+                    await pace.take(request.remote, count)
                 try:
                     if native:
                         sent = await _sendfile(transport, file, offset, count)

@@ -85,7 +85,11 @@ def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
 
 def _url(settings: Settings, agent: Agent | None) -> str:
     listen = settings.listen if agent is None or agent.state != "running" else agent.listen
-    return f"http://{reachable(listen)}" if listen else ""
+    if not listen:
+        return ""
+    is_running = agent is not None and agent.state == "running"
+    has_tls = agent.has_tls if agent is not None and is_running else bool(settings.tls_cert)
+    return f"{'https' if has_tls else 'http'}://{reachable(listen)}"
 
 
 def _runtimes(settings: Settings, agents: list[str], asked: Asked) -> list[Look[Runtime]]:
@@ -103,7 +107,7 @@ def _agent(asked: Asked) -> Agent:
     found = asked.agent()
     if found.state != "running" or not found.listen:
         return found
-    answer, reason = ask_registry(found.listen)
+    answer, reason = ask_registry(found.listen, has_tls=found.has_tls)
     return replace(found, answer=answer, answer_reason=reason)
 
 

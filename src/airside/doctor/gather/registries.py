@@ -1,19 +1,18 @@
 """Whether the registry of a running agent answers as one. Blocking."""
 
 import http.client
+import ssl
 from contextlib import closing
 
 from airside.clients import reachable
 from airside.doctor.gather.bounded import LOOK_SECONDS
 
 
-def ask_registry(listen: str) -> tuple[int | None, str]:
-    """(HTTP status of `/v2/`, why there is none)."""
+def ask_registry(listen: str, *, has_tls: bool = False) -> tuple[int | None, str]:
+    """(HTTP status of `/v2/`, why there is none). Whose certificate it shows is not looked at."""
     host, _, port = reachable(listen).rpartition(":")
     try:
-        connection = http.client.HTTPConnection(
-            host.strip("[]"), int(port), timeout=LOOK_SECONDS / 2
-        )
+        connection = _connection(host.strip("[]"), int(port), has_tls=has_tls)
         with closing(connection):
             connection.request("GET", "/v2/")
             return connection.getresponse().status, ""
@@ -21,3 +20,12 @@ def ask_registry(listen: str) -> tuple[int | None, str]:
         return None, "it takes too long"
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return None, str(exc) or type(exc).__name__
+
+
+def _connection(host: str, port: int, *, has_tls: bool) -> http.client.HTTPConnection:
+    seconds = LOOK_SECONDS / 2
+    if not has_tls:
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)

@@ -8,6 +8,7 @@ from airside.doctor.facts import Agent, Facts, Published
 from airside.doctor.finding import Finding
 
 _BAD_STATES = ("rejected", "failed", "unreadable", "partial")
+_GOOD_ANSWERS = (200, 401)
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
 
@@ -98,8 +99,8 @@ def _registry(agent: Agent) -> Finding:
             "the agent serves no registry (listen is empty): nothing can be pulled from it",
             "set listen, for instance to 127.0.0.1:5050, if clients are to pull",
         )
-    url = f"http://{reachable(agent.listen)}/v2/"
-    if agent.answer != 200:
+    url = f"{'https' if agent.has_tls else 'http'}://{reachable(agent.listen)}/v2/"
+    if agent.answer not in _GOOD_ANSWERS:
         told = f"HTTP status {agent.answer}" if agent.answer else agent.answer_reason
         return Finding(
             "registry",
@@ -109,13 +110,21 @@ def _registry(agent: Agent) -> Finding:
             "see whether another program has the address, or a firewall forbids it; restart the "
             "agent",
         )
-    if not agent.listen.startswith(_LOOPBACK):
+    if not agent.listen.startswith(_LOOPBACK) and not agent.has_tls:
+        return Finding(
+            "registry",
+            "warning",
+            url,
+            f"the registry answers to other hosts too ({agent.listen}), without TLS: whoever is on "
+            "the way can read passwords, and change what clients get by tag",
+            "set tls_cert and tls_key, or listen on 127.0.0.1",
+        )
+    if not agent.listen.startswith(_LOOPBACK) and agent.is_open:
         return Finding(
             "registry",
             "note",
             url,
-            f"the registry answers, to other hosts too ({agent.listen}): it asks for no password "
-            "and has no TLS",
-            "let only hosts that may have all images reach it, or listen on 127.0.0.1",
+            f"the registry answers, to other hosts too ({agent.listen}), and everybody may pull",
+            'set htpasswd or access, and anonymous = "none", if not everybody may',
         )
     return Finding("registry", "ok", url, "the registry answers")

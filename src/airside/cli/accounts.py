@@ -1,0 +1,201 @@
+"""`airside token new` and `airside password`: lines of the access and htpasswd files."""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import bcrypt
+import click
+
+from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
+from airside.cli.output import clean, write, write_json
+from airside.errors import ConfigError
+from airside.registry.access import Action, is_pattern
+from airside.registry.accounts import parse_htpasswd, parse_rules
+from airside.registry.credentials import TOKEN_PREFIX, fingerprint
+
+_COST = 10
+_MODE = 0o640
+_MAX_PASSWORD_BYTES = 72
+
+
+@click.group()
+def token() -> None:
+    """Make tokens for clients of the registry."""
+
+
+def _patterns(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    for value in values:
+        if not is_pattern(value):
+            raise click.BadParameter(f"{value!r} is no pattern of full names, like host/team/**")
+    return values
+
+
+@token.command(
+    epilog=example(
+        "airside token new ci --repositories 'registry.example/team/**' --actions pull,push",
+        "airside token new node-7 --repositories '**' --actions pull --days 90 --json",
+    )
+)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--repositories",
+    multiple=True,
+    required=True,
+    metavar="PATTERN",
+    callback=_patterns,
+    help="Full names that it is for, such as 'registry.example/team/**'; may be given again.",
+)
+@click.option("--actions", default="pull", show_default=True, help="Of pull, push, delete.")
+@click.option("--days", type=click.IntRange(1, 36500), help="It is good for so long.")
+@click.option(
+    "--file",
+    "path",
+    type=ANY_PATH,
+    metavar="FILE",
+    help="The access file [default: the setting access].",
+)
+@config_option
+@json_option
+def new(
+    name: str,
+    repositories: tuple[str, ...],
+    actions: str,
+    days: int | None,
+    path: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Make a token, add it to the access file, and print it.
+
+    The file keeps its hash alone: this is the only time that the token is shown. A running agent
+    takes it up by itself. Where no access file is set, the lines for one are printed.
+    """
+    wanted = [text.strip() for text in actions.split(",")]
+    if not set(wanted) <= set(get_args(Action)):
+        raise click.BadParameter(
+            f"{actions!r} is not of pull, push, delete", param_hint="--actions"
+        )
+    secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    block = _block(name, fingerprint(secret), list(repositories), wanted, days)
+    parse_rules(block)
+    where = path or _set(effective_settings(config).settings.access)
+    if where is not None:
+        _change(where, lambda text: _appended(text, name, block))
+    if as_json:
+        file = None if where is None else str(where)
+        write_json({"schema": 1, "name": name, "token": secret, "file": file, "lines": block})
+        return
+    write(secret)
+    if where is None:
+        write(f"\nadd this to the access file (the setting access):\n\n{block}")
+    else:
+        click.echo(f"{clean(where)} has its hash; it is not shown again", err=True)
+
+
+def _block(
+    name: str, sha256: str, patterns: list[str], actions: list[str], days: int | None
+) -> str:
+    lines = [f"[tokens.{_quoted(name)}]", f'sha256 = "{sha256}"']
+    if days is not None:
+        until = datetime.fromtimestamp(int(time.time()) + days * 86400, UTC)
+        lines.append(f"expires = {until.isoformat().replace('+00:00', 'Z')}")
+    repositories, allowed = (", ".join(map(_quoted, each)) for each in (patterns, actions))
+    lines.append(f"rules = [{{ repositories = [{repositories}], actions = [{allowed}] }}]")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string; what must not be in a name is refused when the lines are read."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _appended(text: str, name: str, block: str) -> str:
+    if any(found.name == name for found in parse_rules(text).tokens.values()):
+        raise ConfigError(f"there is a token {name!r} already; delete its lines to replace it")
+    return f"{text.rstrip()}\n\n{block}".lstrip() if text.strip() else block
+
+
+@click.command(
+    epilog=example(
+        "airside password ann --file /etc/airside/htpasswd",
+        'printf %s "$SECRET" | airside password ann >> htpasswd',
+    )
+)
+@click.argument("user", metavar="USER")
+@click.option(
+    "--file",
+    "path",
+    type=ANY_PATH,
+    metavar="FILE",
+    help="Add the line to this file, or replace the user's; otherwise it is printed.",
+)
+@json_option
+def password(user: str, path: Path | None, *, as_json: bool) -> None:
+    """Make the htpasswd line of a user (bcrypt). The password is read from standard input."""
+    secret = _read_password()
+    line = f"{user}:{bcrypt.hashpw(secret, bcrypt.gensalt(_COST)).decode()}"
+    parse_htpasswd(line)
+    if path is not None:
+        _change(path, lambda text: _with_user(text, user, line))
+    if as_json:
+        file = None if path is None else str(path)
+        write_json({"schema": 1, "user": user, "line": line, "file": file})
+    elif path is None:
+        write(line)
+    else:
+        write(f"{clean(path)}: the password of {clean(user)} is set")
+
+
+def _read_password() -> bytes:
+    if sys.stdin.isatty():
+        text = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    else:
+        text = sys.stdin.readline().rstrip("\r\n")
+    secret = text.encode()
+    if not secret or len(secret) > _MAX_PASSWORD_BYTES or b"\0" in secret:
+        raise ConfigError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes (bcrypt takes no more)")
+    if text.startswith(TOKEN_PREFIX):
+        raise ConfigError(f"a password must not begin with {TOKEN_PREFIX}: tokens do")
+    return secret
+
+
+def _with_user(text: str, user: str, line: str) -> str:
+    parse_htpasswd(text)
+    kept = [each for each in text.splitlines() if each.strip().partition(":")[0] != user]
+    return "\n".join([*kept, line]) + "\n"
+
+
+def _set(text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _change(path: Path, change: Callable[[str], str]) -> None:
+    """Replace a file by a rename: whoever reads it sees all of the old or of the new one."""
+    try:
+        before = path.stat() if path.exists() else None
+        after = change(path.read_text(encoding="utf-8") if before else "")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+                os.fchmod(descriptor, before.st_mode & 0o777 if before else _MODE)
+                if before is not None and os.geteuid() == 0:
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                file.write(after)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, UnicodeDecodeError) as exc:
+        said = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise ConfigError(f"cannot change {path}: {said}") from exc

@@ -1,0 +1,341 @@
+"""Stands before the registry: who asks, whether that is allowed, and the audit. Async.
+
+A middleware. What is needed and what rules allow is decided in `registry.access`, who a client is
+in `registry.logins`. Here are the answers to what is refused (401 with a challenge, 403, 405, 413,
+429), the endpoint `/token`, and one line of the log `airside.audit` for each push, deletion, denied
+request and failed login.
+
+What the registry behind may show is in the request under `ACCESS`. Where everybody may pull
+everything, reading without credentials goes straight on.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from airside import __version__
+from airside.config import Settings
+from airside.content import RegistryView
+from airside.oci.reference import is_host
+from airside.registry.access import (
+    READING,
+    WRITING,
+    Asked,
+    Need,
+    Rights,
+    Verdict,
+    judge,
+    parse_needs,
+)
+from airside.registry.accounts import Accounts
+from airside.registry.credentials import (
+    SESSION_SECONDS,
+    Scope,
+    basic_challenge,
+    bearer_challenge,
+    covers,
+    parse_scopes,
+    scopes_of,
+)
+from airside.registry.logins import Identity, Logins, Refused
+from airside.registry.pace import IN, OUT, pace_of
+from airside.registry.routes import Answer, ListCatalog, Ping, problem
+from airside.registry.through import ReadThrough
+from airside.registry.visible import visible, visible_through
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+OPEN = frozenset({"/", "/healthz"})
+"""What says nothing of images, and is for everybody."""
+_PING = frozenset({"/v2", "/v2/"})
+_AUDIT = logging.getLogger("airside.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the client of a request may do."""
+
+    rights: Rights
+
+    def view(self, view: RegistryView) -> RegistryView:
+        return visible(view, self.rights)
+
+    def through(self, read_through: ReadThrough) -> ReadThrough:
+        return visible_through(read_through, self.rights)
+
+
+ACCESS = web.RequestKey("access", Access)
+"""Absent where nothing is hidden."""
+
+
+def target_of(request: web.BaseRequest) -> str:
+    """The path and query as they were sent."""
+    target = request.raw_path
+    return target if target.startswith("/") else request.path_qs  # http://host/v2/...
+
+
+def cache_key(request: web.BaseRequest, target: str) -> str:
+    """By what an answer may be kept: others may see other repositories."""
+    access = request.get(ACCESS)
+    return target if access is None else access.rights.view_key + target
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request, and who makes it."""
+
+    request: web.Request
+    asked: Asked
+    who: Identity
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return self.asked if isinstance(self.asked, tuple) else ()
+
+    @property
+    def writes(self) -> bool:
+        return any(need.action != "pull" for need in self.needs)
+
+
+class Guard:
+    """The middleware. `close` it when no request is left."""
+
+    def __init__(
+        self,
+        view: RegistryView,
+        accounts: Callable[[], Accounts],
+        settings: Settings,
+        reads: Executor,
+        *,
+        logins: Logins | None = None,
+    ) -> None:
+        self._view, self._accounts, self._settings, self._reads = view, accounts, settings, reads
+        self._logins = logins or Logins(accounts)
+        self._paces = [
+            (key, pace)
+            for key in (OUT, IN)
+            if (pace := pace_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
+        ]
+
+    def close(self) -> None:
+        self._logins.close()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        for key, pace in self._paces:
+            request[key] = pace
+        target = target_of(request)
+        path = target.partition("?")[0]
+        if path in OPEN or self._is_for_everybody(request, path):
+            return await handler(request)
+        who = await self._logins.identify(
+            request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), _client(request)
+        )
+        if path == "/token":
+            return self._token(request, who)
+        if isinstance(who, Refused):
+            return self._not_logged_in(request, parse_needs(request.method, target), who)
+        return await self._respond(
+            _Call(request, parse_needs(request.method, target), who), handler
+        )
+
+    def _is_for_everybody(self, request: web.Request, path: str) -> bool:
+        return (
+            request.method in READING
+            and hdrs.AUTHORIZATION not in request.headers
+            and "/uploads/" not in path
+            and "%" not in path
+            and path not in _PING
+            and path != "/token"
+            and self._accounts().anonymous.may_everywhere("pull")
+        )
+
+    async def _respond(self, call: _Call, handler: Handler) -> web.StreamResponse:
+        verdicts: list[Verdict] = []
+        if isinstance(call.asked, Answer):
+            everything = call.who.rights.may_everywhere("pull")
+            if call.request.method in WRITING or not everything:
+                return _response(call.asked)
+        else:
+            refused = self._refusal(call)
+            if refused is not None:
+                return refused
+            verdicts = await self._judge(call)
+            if "denied" in verdicts:
+                return self._denied(call)
+        if call.who.rights.view_key:
+            call.request[ACCESS] = Access(call.who.rights)
+        response = await handler(call.request)
+        if response.status == 404 and "partly" in verdicts and call.who.is_anonymous:
+            return self._denied(call)  # perhaps it is where only others may look
+        if call.writes:
+            _audit_write(call, response.status)
+        return response
+
+    def _refusal(self, call: _Call) -> web.Response | None:
+        """What is refused whatever repository it is."""
+        who, accounts = call.who, self._accounts()
+        if call.writes and self._settings.read_only:
+            _audit(call.request, who, "denied", call.needs, 405)
+            message = "this registry is read-only: the setting read_only says so"
+            return _response(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET, HEAD")))
+        if isinstance(call.asked, Ping):
+            closed = who.is_anonymous and who.scopes is None and _asks(accounts)
+            return self._denied(call) if closed else None
+        if who.scopes is not None and not covers(who.scopes, call.asked):
+            return self._challenged(call.request, call.asked, error="insufficient_scope")
+        if isinstance(call.asked, ListCatalog):
+            return None if _sees_any(who.rights) else self._denied(call)
+        return self._too_large(call)
+
+    def _too_large(self, call: _Call) -> web.Response | None:
+        limits = self._settings.limits
+        is_document = "/manifests/" in call.request.path
+        limit = limits.document_bytes if is_document else limits.blob_bytes
+        if not call.writes or (call.request.content_length or 0) <= limit:
+            return None
+        name = "document_bytes" if is_document else "blob_bytes"
+        message = f"the body is larger than the setting limits.{name} allows: {limit} bytes"
+        return _response(problem(413, "SIZE_INVALID", message))
+
+    async def _judge(self, call: _Call) -> list[Verdict]:
+        rights = call.who.rights
+        if all(rights.may_everywhere(need.action) for need in call.needs):
+            return ["allowed"] * len(call.needs)
+        registry = self._settings.default_registry
+        job = self._reads.submit(
+            lambda: [judge(self._view, rights, need, registry) for need in call.needs]
+        )
+        return await asyncio.wrap_future(job)
+
+    # refusing
+
+    def _denied(self, call: _Call) -> web.Response:
+        """401 for whoever could log in, 403 for others."""
+        who = call.who
+        if who.is_anonymous and self._accounts().any_login:
+            return self._challenged(call.request, call.asked)
+        _audit(call.request, who, "denied", call.needs, 403)
+        hint = (
+            "" if not who.is_anonymous else "; nobody can log in: htpasswd and access are not set"
+        )
+        what = ", ".join(f"{need.action} {need.name}" for need in call.needs) or "this"
+        return _response(problem(403, "DENIED", f"{what} is not allowed{hint}"))
+
+    def _not_logged_in(self, request: web.Request, asked: Asked, why: Refused) -> web.Response:
+        self._audit_failure(request, why)
+        if why.status == 401:
+            return self._challenged(request, asked, message=why.message, error="invalid_token")
+        retry = ("Retry-After", str(why.retry_seconds))
+        return _response(problem(why.status, "TOOMANYREQUESTS", why.message, None, retry))
+
+    def _challenged(
+        self, request: web.Request, asked: Asked, *, message: str = "log in first", error: str = ""
+    ) -> web.Response:
+        """Basic, which every client knows; where anonymous clients may do something, `/token`.
+
+        There a client must be told of the login though it could go on without, and only the token
+        flow gives those without credentials something to go on with (ADR 0018).
+        """
+        accounts, url = self._accounts(), self._url(request)
+        challenge = basic_challenge()
+        if accounts.anonymous.rules and accounts.by_challenge and url:
+            challenge = bearer_challenge(url, scopes_of(asked), error=error)
+        header = ("WWW-Authenticate", challenge)
+        return _response(problem(401, "UNAUTHORIZED", message, None, header))
+
+    def _url(self, request: web.Request) -> str:
+        if self._settings.public_url:
+            return self._settings.public_url.rstrip("/")
+        host = request.headers.get(hdrs.HOST, "")
+        return f"{'https' if request.secure else 'http'}://{host}" if is_host(host) else ""
+
+    # the token endpoint
+
+    def _token(self, request: web.Request, who: Identity | Refused) -> web.Response:
+        if request.method != "GET":
+            message = "tokens are given to GET"
+            return _response(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET")))
+        if isinstance(who, Refused):
+            self._audit_failure(request, who)
+            more = ("WWW-Authenticate", basic_challenge())
+            if who.status != 401:
+                more = ("Retry-After", str(who.retry_seconds))
+            code = "UNAUTHORIZED" if who.status == 401 else "TOOMANYREQUESTS"
+            return _response(problem(who.status, code, who.message, None, more))
+        try:
+            scopes = parse_scopes(request.query.getall("scope", []))
+        except ValueError as exc:
+            return _response(problem(400, "UNSUPPORTED", str(exc)))
+        if who.scopes is not None:
+            return _response(problem(403, "DENIED", "a session gives no session"))
+        return self._session(who, scopes)
+
+    def _session(self, who: Identity, scopes: tuple[Scope, ...]) -> web.Response:
+        token = self._logins.begin_session(who, scopes)
+        body = {"token": token, "access_token": token, "expires_in": SESSION_SECONDS}
+        headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+        return _response(Answer(200, json.dumps(body).encode(), headers))
+
+    def _audit_failure(self, request: web.Request, why: Refused) -> None:
+        if why.counts:
+            who = Identity("anonymous", why.name, Rights())
+            _audit(request, who, "login failed", (), why.status)
+
+
+def _asks(accounts: Accounts) -> bool:
+    """Whether `/v2/` asks for a login: clients learn from it how, and whether they must."""
+    return accounts.by_challenge or not accounts.anonymous.rules
+
+
+def _sees_any(rights: Rights) -> bool:
+    return any("pull" in rule.actions for rule in rights.rules)
+
+
+def _response(found: Answer) -> web.Response:
+    headers = {**dict(found.headers), "Server": f"airside/{__version__}"}
+    return web.Response(body=found.body, status=found.status, headers=headers)
+
+
+def _client(request: web.Request) -> str:
+    return request.remote or ""
+
+
+def _certificate(request: web.Request) -> Mapping[str, Any] | None:
+    if request.transport is None:
+        return None
+    found: Mapping[str, Any] | None = request.transport.get_extra_info("peercert")
+    return found
+
+
+def _audit_write(call: _Call, status: int) -> None:
+    """What was written; the steps of an upload before its last are not told."""
+    method, first = call.request.method, call.needs[0]
+    if status >= 400:
+        return
+    if method == "PUT" or (method == "POST" and status == 201) or first.action == "delete":
+        _audit(call.request, call.who, first.action, call.needs, status)
+
+
+def _audit(
+    request: web.Request, who: Identity, event: str, needs: tuple[Need, ...], status: int
+) -> None:
+    fields = {
+        "event": event,
+        "user": who.name[:128],
+        "by": who.how,
+        "client": _client(request),
+        "method": request.method,
+        "path": request.path[:600],
+        "repository": str(needs[0].name) if needs else "",
+        "status": status,
+    }
+    name, where = fields["user"] or "anonymous", f"{request.method} {fields['path']}"
+    message = f"{event}: {name} from {fields['client']}: {where}: {status}"
+    _AUDIT.info("%s", message, extra={"fields": fields})

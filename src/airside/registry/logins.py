@@ -1,0 +1,248 @@
+"""Who a client is: passwords, tokens, sessions and certificates are checked here. Async.
+
+- bcrypt runs in a pool of its own, never on the event loop. What was checked and good is
+  remembered by a keyed hash, so that a pull of many layers costs one check; the same check is not
+  run twice side by side.
+- An unknown user costs a check as well. Failures of a client are counted: the answer is held back
+  for longer each time, then tries are refused for a while without a check. Who showed something
+  good before is not held up by them.
+- Nothing secret is kept or logged; a name of a failed login only if there is such a user.
+"""
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import bcrypt
+
+from airside.registry.access import Rights
+from airside.registry.accounts import Accounts, Token
+from airside.registry.buckets import Failures
+from airside.registry.credentials import (
+    SESSION_PREFIX,
+    SESSION_SECONDS,
+    Bearer,
+    How,
+    Password,
+    Scope,
+    Session,
+    fingerprint,
+    open_session,
+    parse_authorization,
+    sign,
+    stamp_of,
+)
+
+THREADS = 2
+MAX_REMEMBERED = 1024
+MAX_CHECKS = 64
+"""Checks that run or wait; more are refused at once."""
+
+_BCRYPT_BYTES = 72  # bcrypt takes no more, and htpasswd cuts there too
+_LOG = logging.getLogger("airside.registry")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks, and what it may do; of a session only within its scopes."""
+
+    how: How
+    name: str
+    rights: Rights
+    stamp: str = ""
+    scopes: tuple[Scope, ...] | None = None
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.how == "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A login that failed. `counts`: somebody may be guessing, so it is told in the audit."""
+
+    status: int
+    message: str
+    name: str = ""
+    counts: bool = True
+    retry_seconds: int = 0
+
+
+class Logins:
+    """Checks what clients show. `accounts` gives those in force now."""
+
+    def __init__(
+        self,
+        accounts: Callable[[], Accounts],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._accounts = accounts
+        self._clock, self._wall, self._sleep = clock, wall, sleep
+        self._key = secrets.token_bytes(32)
+        self._pool = ThreadPoolExecutor(THREADS, "passwords")
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._running: dict[bytes, asyncio.Future[bool]] = {}
+        self._failures = Failures()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def identify(
+        self, header: str, certificate: Mapping[str, Any] | None, client: str
+    ) -> Identity | Refused:
+        """Who shows this. A client whose try failed gets the answer after a while."""
+        found = await self._identify(header, certificate, client)
+        if isinstance(found, Refused) and found.counts and found.status == 401:
+            await self._sleep(self._failures.delay(client, self._clock()))
+        return found
+
+    def begin_session(self, who: Identity, scopes: tuple[Scope, ...]) -> str:
+        """A token that says for a few minutes what this client has shown."""
+        until = int(self._wall()) + SESSION_SECONDS
+        return sign(self._key, Session(who.how, who.name, who.stamp, until, scopes))
+
+    async def _identify(
+        self, header: str, certificate: Mapping[str, Any] | None, client: str
+    ) -> Identity | Refused:
+        accounts = self._accounts()
+        try:  # where there are no logins, a client may show what it likes
+            shown = parse_authorization(header) if accounts.by_challenge else None
+        except ValueError as exc:
+            return Refused(401, str(exc), counts=False)
+        if isinstance(shown, Password):
+            return await self._by_password(accounts, shown, client)
+        if isinstance(shown, Bearer):
+            if shown.secret.startswith(SESSION_PREFIX):
+                return self._by_session(accounts, shown.secret)
+            return self._by_token(accounts, shown.secret, client)
+        user = user_of(certificate) if accounts.certificates and certificate else ""
+        if user:
+            return Identity("certificate", user, accounts.rights_of(user))
+        return Identity("anonymous", "", accounts.anonymous)
+
+    # passwords
+
+    async def _by_password(
+        self, accounts: Accounts, shown: Password, client: str
+    ) -> Identity | Refused:
+        kept = accounts.users.get(shown.user)
+        known = "" if kept is None else shown.user
+        found = await self._fits(shown, kept, accounts.decoy, client)
+        if isinstance(found, Refused):
+            return Refused(found.status, found.message, known, retry_seconds=found.retry_seconds)
+        if not found or kept is None:
+            return Refused(401, "the user or the password is wrong", known)
+        stamp = stamp_of(self._key, kept)
+        return Identity("password", shown.user, accounts.rights_of(shown.user), stamp)
+
+    async def _fits(
+        self, shown: Password, kept: str | None, decoy: str, client: str
+    ) -> bool | Refused:
+        text = "\0".join((shown.user, shown.secret, kept or ""))
+        proof = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
+        if proof in self._good:
+            self._good.move_to_end(proof)
+            return True
+        running = self._running.get(proof)
+        if running is None:
+            if len(self._running) >= MAX_CHECKS:
+                return Refused(503, "too many logins at once", retry_seconds=1)
+            wait = self._failures.begin(client, self._clock())
+            if wait:
+                return _too_many(wait)
+            running = self._start(proof, shown.secret, kept, decoy, client)
+        return await asyncio.shield(running)
+
+    def _start(
+        self, proof: bytes, secret: str, kept: str | None, decoy: str, client: str
+    ) -> asyncio.Future[bool]:
+        job = self._pool.submit(check_password, secret, kept or decoy)
+        running = self._running[proof] = asyncio.wrap_future(job)
+
+        def done(future: asyncio.Future[bool]) -> None:
+            del self._running[proof]
+            if future.cancelled() or future.exception() is not None:
+                return
+            if future.result() and kept is not None:
+                self._remember(proof)
+                self._failures.succeeded(client, self._clock())
+
+        running.add_done_callback(done)
+        return running
+
+    def _remember(self, proof: bytes) -> None:
+        self._good[proof] = None
+        if len(self._good) > MAX_REMEMBERED:
+            self._good.popitem(last=False)
+
+    # tokens
+
+    def _by_token(self, accounts: Accounts, secret: str, client: str) -> Identity | Refused:
+        token = accounts.tokens.get(fingerprint(secret))
+        if token is not None and not self._is_over(token):
+            return self._of_token(token)
+        wait = self._failures.begin(client, self._clock())
+        if wait:
+            return _too_many(wait)
+        if token is not None:
+            return Refused(401, f"the token {token.name} has expired", token.name)
+        return Refused(401, "the token is not known here")
+
+    def _of_token(self, token: Token) -> Identity:
+        return Identity("token", token.name, token.rights, stamp_of(self._key, token.sha256))
+
+    def _is_over(self, token: Token) -> bool:
+        return token.expires is not None and self._wall() >= token.expires
+
+    def _by_session(self, accounts: Accounts, text: str) -> Identity | Refused:
+        session = open_session(self._key, text, self._wall())
+        who = None if session is None else self._now(accounts, session)
+        if session is None or who is None or who.stamp != session.stamp:
+            return Refused(401, "the session is over", counts=False)
+        return Identity(who.how, who.name, who.rights, who.stamp, session.scopes)
+
+    def _now(self, accounts: Accounts, session: Session) -> Identity | None:
+        """Whom a session was given to, as it is now."""
+        name = session.name
+        if session.how == "anonymous":
+            return Identity("anonymous", "", accounts.anonymous)
+        if session.how == "certificate" and accounts.certificates:
+            return Identity("certificate", name, accounts.rights_of(name))
+        if session.how == "password" and name in accounts.users:
+            stamp = stamp_of(self._key, accounts.users[name])
+            return Identity("password", name, accounts.rights_of(name), stamp)
+        tokens = accounts.tokens.values() if session.how == "token" else ()
+        token = next((t for t in tokens if t.name == name and not self._is_over(t)), None)
+        return None if token is None else self._of_token(token)
+
+
+def check_password(secret: str, kept: str) -> bool:
+    """Whether a password fits a bcrypt hash; takes its time."""
+    data = secret.encode("utf-8", "replace")[:_BCRYPT_BYTES]
+    try:
+        return b"\0" not in data and bcrypt.checkpw(data, kept.encode())
+    except ValueError:
+        return False
+
+
+def user_of(certificate: Mapping[str, Any]) -> str:
+    """The user of a client certificate: its common name, else its first alternative name."""
+    for part in certificate.get("subject", ()):
+        for key, value in part:
+            if key == "commonName" and value:
+                return str(value)
+    return next((str(value) for _, value in certificate.get("subjectAltName", ())), "")
+
+
+def _too_many(wait: float) -> Refused:
+    return Refused(429, "too many failed logins from here", retry_seconds=max(1, round(wait)))

@@ -1,0 +1,233 @@
+"""The files that secure the registry: certificate, key, client CA, passwords and rules. Blocking.
+
+They are read at the start, where anything wrong is a ConfigError, and again when they changed
+(`look`). Then a file that is wrong changes nothing: what was read before stays in force, the log
+says why, and the next change is tried again. A certificate and its key count as one: between the
+two steps of replacing them the old pair stays.
+
+Also decides whether an address may be listened on without TLS: only if nobody but this host
+reaches it, or by `insecure = true`.
+"""
+
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from airside.config import MIB, Settings
+from airside.errors import ConfigError
+from airside.registry.access import ACTIONS
+from airside.registry.accounts import (
+    Accounts,
+    Anonymous,
+    Rules,
+    accounts_of,
+    parse_htpasswd,
+    parse_rules,
+)
+
+Loaded = TypeVar("Loaded")
+Stamp = tuple[int, ...] | None
+
+_MAX_BYTES = 4 * MIB
+_LOG = logging.getLogger("airside.registry")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches the address; a name counts if all that it means do.
+
+    Raises ConfigError where the name means nothing.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise ConfigError(f"cannot listen on {host}: {exc}; choose another --listen") from exc
+    return all(
+        ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found
+    )
+
+
+def check_exposure(settings: Settings, host: str) -> bool:
+    """Whether the address is a loopback one. Raises ConfigError where it may not be listened on."""
+    if settings.client_ca and not settings.tls_cert:
+        raise ConfigError("client_ca needs TLS: set tls_cert and tls_key", key="client_ca")
+    if settings.tls_key and not settings.tls_cert:
+        raise ConfigError("tls_key is set, tls_cert is not", key="tls_cert")
+    local = is_loopback(host)
+    if not local and not settings.tls_cert and not settings.insecure:
+        raise ConfigError(
+            f"{settings.listen} can be reached from other hosts, and TLS is not set up",
+            key="listen",
+            hint="set tls_cert and tls_key; or listen on 127.0.0.1; or set insecure = true, if "
+            "whoever reaches it may read along",
+        )
+    return local
+
+
+@dataclass(slots=True)
+class _Watched(Generic[Loaded]):
+    """What is made of some files, and how they were when it was made."""
+
+    what: str
+    paths: tuple[Path, ...]
+    load: Callable[[], Loaded]
+    value: Loaded = field(init=False)
+    stamps: tuple[Stamp, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stamps = self._stamps()
+        self.value = self.load()
+
+    def look(self) -> bool:
+        """Read the files again if they changed; tells whether that worked."""
+        stamps = self._stamps()
+        if stamps == self.stamps:
+            return False
+        self.stamps = stamps
+        try:
+            self.value = self.load()
+        except ConfigError as exc:
+            _LOG.error("%s: %s; what was read before stays in force", self.what, exc.message)
+            return False
+        _LOG.info("%s: read again, it changed", self.what)
+        return True
+
+    def _stamps(self) -> tuple[Stamp, ...]:
+        return tuple(map(_stamp, self.paths))
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class Secured:
+    """What the files say now. `look` belongs into a thread; the rest is safe from anywhere."""
+
+    def __init__(self, settings: Settings, *, is_loopback: bool) -> None:
+        """Read all files. Raises ConfigError."""
+        self._settings, self._is_loopback = settings, is_loopback
+        cert, key, ca, htpasswd, access = (
+            _path(text)
+            for text in (
+                *(settings.tls_cert, settings.tls_key, settings.client_ca),
+                *(settings.htpasswd, settings.access),
+            )
+        )
+        self._tls = _Watched(
+            "the certificate",
+            _given(cert, key, ca),
+            lambda: None if cert is None else tls_context(cert, key, ca),
+        )
+        self._accounts = _Watched(
+            "passwords and rules",
+            _given(htpasswd, access),
+            lambda: self._read_accounts(htpasswd, access),
+        )
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return self._tls.value
+
+    @property
+    def accounts(self) -> Accounts:
+        return self._accounts.value
+
+    def describe(self) -> dict[str, Any]:
+        """For `status`."""
+        accounts = self.accounts
+        everybody = [action for action in ACTIONS if accounts.anonymous.may_everywhere(action)]
+        return {
+            "tls": self.tls is not None,
+            "users": len(accounts.users),
+            "tokens": len(accounts.tokens),
+            "certificates": accounts.certificates,
+            "anonymous": everybody if everybody or not accounts.anonymous.rules else ["rules"],
+            "read_only": self._settings.read_only,
+        }
+
+    def look(self) -> bool:
+        """Read again what changed; tells whether anything did."""
+        return any([self._tls.look(), self._accounts.look()])
+
+    def _read_accounts(self, htpasswd: Path | None, access: Path | None) -> Accounts:
+        users: Mapping[str, str] | None = None
+        rules: Rules | None = None
+        if htpasswd is not None:
+            users = _parsed(htpasswd, parse_htpasswd)
+        if access is not None:
+            rules = _parsed(access, parse_rules)
+        return accounts_of(
+            users,
+            rules,
+            anonymous=cast("Anonymous", self._settings.anonymous),
+            certificates=bool(self._settings.client_ca),
+            is_loopback=self._is_loopback,
+        )
+
+
+def open_secured(settings: Settings, host: str) -> Secured:
+    """Check the address, and read the files. Raises ConfigError."""
+    return Secured(settings, is_loopback=check_exposure(settings, host))
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _given(*paths: Path | None) -> tuple[Path, ...]:
+    return tuple(path for path in paths if path is not None)
+
+
+def _parsed(path: Path, parse: Callable[[str], Loaded]) -> Loaded:
+    try:
+        return parse(_text(path))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8") from exc
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc.message}") from exc
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"it is larger than {_MAX_BYTES} bytes")
+    return data.decode()
+
+
+def tls_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+    """Make the server's side of TLS: 1.2 or later. With a CA, clients may show a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    pair = " and ".join(map(str, _given(cert, key)))
+    try:
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"cannot use {pair}: {_said(exc)}") from exc
+    if ca is None:
+        return context
+    try:
+        context.load_verify_locations(ca)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"cannot use {ca}: {_said(exc)}") from exc
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.options |= ssl.OP_NO_TICKET  # a resumed connection would be checked by the old CA
+    context.num_tickets = 0
+    return context
+
+
+def _said(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return f"{exc.reason or exc}: is it PEM, unencrypted, and do they belong together?"
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)

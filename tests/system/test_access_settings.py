@@ -1,0 +1,120 @@
+"""The running agent with TLS, passwords and rules; its commands with such an agent."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from airside.archive.sample import write_sample
+from support.agent import Agent
+from support.guarded import Authority, htpasswd, replace_files
+from support.skopeo import digests_of, skopeo
+
+pytestmark = [pytest.mark.system, pytest.mark.needs("openssl")]
+
+BEFORE, AFTER = "hunter-7731", "swordfish-4402"
+TOKEN = "airside_" + "s" * 43
+ACCESS = f"""
+[users."*"]
+rules = [{{ repositories = ["**"], actions = ["pull"] }}]
+[tokens.ci]
+sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+rules = [{{ repositories = ["docker.io/**"], actions = ["pull"] }}]
+"""
+
+
+def airside(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "airside", *map(str, words)],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    return json.loads(done.stdout)
+
+
+def curl(agent, ca, *words):
+    url = f"https://{agent.registry}/v2/"
+    found = subprocess.run(
+        [*("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", ca), *words, url],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return found.stdout
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.needs("skopeo")
+def test_an_agent_with_tls_and_logins_takes_up_new_files_while_it_runs(tmp_path):
+    first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
+    pair = (tmp_path / "tls.crt", tmp_path / "tls.key")
+    replace_files(first.server(), pair)
+    passwords, access = tmp_path / "htpasswd", tmp_path / "access.toml"
+    passwords.write_text(htpasswd(ann=BEFORE))
+    access.write_text(ACCESS)
+    environ = {
+        "AIRSIDE_TLS_CERT": str(pair[0]),
+        "AIRSIDE_TLS_KEY": str(pair[1]),
+        "AIRSIDE_HTPASSWD": str(passwords),
+        "AIRSIDE_ACCESS": str(access),
+    }
+    (tmp_path / "images").mkdir()
+    with Agent(tmp_path / "images", tmp_path / "data", environ=environ) as agent:
+        archive = agent.watched / "hello.tar.zst"
+        write_sample(archive)
+        agent.wait_imported(archive)
+        assert agent.status()["access"] == {
+            "tls": True,
+            "users": 1,
+            "tokens": 1,
+            "certificates": False,
+            "anonymous": [],
+            "read_only": False,
+        }
+        assert curl(agent, first.cert) == "401"
+        assert curl(agent, first.cert, "-u", f"ann:{BEFORE}") == "200"
+        certs = first.directory  # its ca.crt, and no client's pair
+        for made in certs.glob("localhost.*"):
+            made.rename(tmp_path / made.name)
+        (certs / "ca.key").unlink()
+        words = ("--preserve-digests", "--all", "--src-cert-dir", certs, f"--src-creds=ci:{TOKEN}")
+        source = f"docker://{agent.registry}/airside/hello:1"
+        skopeo("copy", *words, source, f"dir:{tmp_path / 'out'}")
+        assert agent.images()["docker.io/airside/hello:1"]["digest"] in map(
+            str, digests_of(tmp_path / "out")
+        )
+
+        checks = airside("doctor", "--json", "--data", agent.data, "--runtime", "none")["items"]
+        registry = next(item for item in checks if item["id"] == "registry")
+        assert (registry["severity"], registry["subject"][:8]) == ("ok", "https://")
+        words = ("--all", "--dry-run", "--json", "--certs-dir", tmp_path / "certs.d")
+        mirror = airside("mirror", "write", "--data", agent.data, *words)
+        assert mirror["address"] == f"https://{agent.registry}"
+        assert any("login" in note for note in mirror["notes"])
+
+        passwords.write_text(htpasswd(ann=AFTER))
+        agent.wait_for(lambda: curl(agent, first.cert, "-u", f"ann:{AFTER}") == "200")
+        assert curl(agent, first.cert, "-u", f"ann:{BEFORE}") == "401"
+        replace_files(second.server(), pair)
+        agent.wait_for(lambda: curl(agent, second.cert, "-u", f"ann:{AFTER}") == "200")
+        assert curl(agent, first.cert, "-u", f"ann:{AFTER}") == "000"
+
+        lines = [json.loads(line) for line in agent.log.splitlines()]
+        failed = [line for line in lines if line.get("event") == "login failed"]
+        assert {(line["user"], line["client"], line["status"]) for line in failed} == {
+            ("ann", "127.0.0.1", 401)
+        }
+        assert not [secret for secret in (BEFORE, AFTER, TOKEN) if secret in agent.log]
+
+
+def test_an_address_that_others_reach_is_refused_without_tls(tmp_path):
+    (tmp_path / "images").mkdir()
+    agent = Agent(tmp_path / "images", tmp_path / "data", listen="0.0.0.0:0")
+    agent.launch()
+    assert agent.wait_exit() == 2
+    assert "tls_cert" in agent.log
+    assert "insecure = true" in agent.log

@@ -1,0 +1,224 @@
+import pytest
+
+from airside.oci.model import OCI_MANIFEST, parse_document
+from airside.oci.reference import Repository
+from airside.registry.access import (
+    ACTIONS,
+    Need,
+    Rights,
+    Rule,
+    is_pattern,
+    judge,
+    matches,
+    parse_needs,
+    pushed_to,
+    rights_to,
+)
+from airside.registry.routes import Answer, GetBlob, ListCatalog, Name, Ping, answer, find_blob
+from airside.registry.visible import visible
+from support.memory import MemoryStore, MemoryView
+
+DIGEST = "sha256:" + "a" * 64
+SECRET = Repository("registry.example", "team/secret")
+OPEN = Repository("docker.io", "team/secret")
+
+
+def rights(pattern, *actions):
+    return Rights((Rule((pattern,), frozenset(actions or ("pull",))),))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("**", "registry.example/a/b", True),
+        ("**", "a", True),
+        ("registry.example/team/**", "registry.example/team/a/b", True),
+        ("registry.example/team/**", "registry.example/team", False),
+        ("registry.example/team/**", "registry.example/teams/a", False),
+        ("registry.example/team/**", "evil/registry.example/team/a", False),
+        ("registry.example/*", "registry.example/a", True),
+        ("registry.example/*", "registry.example/a/b", False),
+        ("registry.example:5000/a", "registry.example:5000/a", True),
+        ("registry.example/a", "registryXexample/a", False),
+        ("registry.example/app-*", "registry.example/app-one", True),
+        ("**/app", "app", True),
+        ("**/app", "host.example/x/app", True),
+        ("**/app", "host.example/x/happ", False),
+        ("docker.io/**/app", "docker.io/app", True),
+        ("docker.io/**/app", "docker.io/a/b/app", True),
+        ("team/**", "docker.io/team/a", False),
+        ("a", "a\n", False),
+    ],
+)
+def test_patterns_match_the_whole_full_name(pattern, name, fits):
+    assert is_pattern(pattern)
+    assert matches(pattern, name) is fits
+
+
+@pytest.mark.parametrize("text", ["", "/", "a//b", "a/", "/a", "a**", "a/b**/c", "a b", "**/" * 9])
+def test_what_is_no_pattern(text):
+    assert not is_pattern(text)
+
+
+def test_rights_are_what_any_rule_gives():
+    both = Rights((*rights("a/**").rules, *rights("b/**", "push").rules))
+    assert both.may("pull", Repository("", "a/x"))
+    assert not both.may("push", Repository("", "a/x"))
+    assert both.may("push", Repository("", "b/x"))
+    assert not both.may("delete", Repository("", "b/x"))
+    assert not both.may_everywhere("pull")
+    assert not Rights().may("pull", Repository("", "a"))
+    assert all(rights_to(*ACTIONS).may_everywhere(action) for action in ACTIONS)
+
+
+def test_answers_may_be_shared_by_those_who_see_the_same():
+    assert rights_to("pull").view_key == ""
+    assert rights("a/**").view_key == rights("a/**", "pull", "push").view_key != ""
+    assert rights("a/**").view_key != rights("b/**").view_key
+    assert Rights().view_key not in {"", rights("a/**").view_key}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "action", "name"),
+    [
+        ("GET", "/v2/a/b/manifests/1", "pull", Name("a/b")),
+        ("HEAD", f"/v2/a/blobs/{DIGEST}?ns=Docker.io", "pull", None),
+        ("GET", f"/v2/a/blobs/{DIGEST}?ns=index.docker.io", "pull", Name("a", "docker.io")),
+        ("GET", "/v2/a/tags/list", "pull", Name("a")),
+        ("GET", f"/v2/a/referrers/{DIGEST}", "pull", Name("a")),
+        ("POST", "/v2/a/blobs/uploads/", "push", Name("a")),
+        ("POST", "/v2/a/blobs/uploads", "push", Name("a")),
+        ("PATCH", "/v2/a/b/blobs/uploads/id", "push", Name("a/b")),
+        ("PUT", f"/v2/a/blobs/uploads/id?digest={DIGEST}", "push", Name("a")),
+        ("GET", "/v2/a/blobs/uploads/id", "push", Name("a")),
+        ("HEAD", "/v2/a/%62lobs/upload%73/id", "push", Name("a")),
+        ("DELETE", "/v2/a/blobs/uploads/id", "push", Name("a")),
+        ("PUT", "/v2/a/manifests/1?ns=x.example:5000", "push", Name("a", "x.example:5000")),
+        ("PUT", "/v2/a/manifests/b/manifests/1", "push", Name("a/manifests/b")),
+        ("DELETE", "/v2/a/manifests/1", "delete", Name("a")),
+        ("DELETE", f"/v2/a/blobs/{DIGEST}", "delete", Name("a")),
+        ("DELETE", "/v2/%61/manifests/1", "delete", Name("a")),
+    ],
+)
+def test_what_a_request_needs(method, target, action, name):
+    if name is None:
+        assert parse_needs(method, target)[0].action == action
+        return
+    assert parse_needs(method, target) == (Need(action, name),)
+
+
+def test_a_mount_also_needs_to_pull_from_where_it_comes():
+    target = f"/v2/a/blobs/uploads/?mount={DIGEST}&from=b%2Fc&ns=x.example"
+    here, there = Name("a", "x.example"), Name("b/c", "x.example")
+    assert parse_needs("POST", target) == (Need("push", here), Need("pull", there))
+    without = parse_needs("POST", f"/v2/a/blobs/uploads/?mount={DIGEST}")
+    assert without == (Need("push", Name("a")),)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("PUT", "/v2/A/manifests/1", 400),
+        ("PUT", "/v2/a/manifests/", 404),
+        ("PUT", "/v2/a/other/1", 404),
+        ("PUT", "/v2/a/uploads/1", 404),
+        ("PUT", "/v2//manifests/1", 404),
+        ("POST", "/", 404),
+        ("DELETE", "/v2/_catalog", 404),
+        ("PUT", "/v2/a/manifests/1?ns=//", 400),
+        ("POST", f"/v2/a/blobs/uploads/?mount={DIGEST}&from=../etc", 400),
+        ("GET", "/v2/A/manifests/1", 400),
+        ("TRACE", "/v2/a/manifests/1", 405),
+    ],
+)
+def test_what_is_not_understood_is_refused_for_everybody(method, target, status):
+    refusal = parse_needs(method, target)
+    assert isinstance(refusal, Answer)
+    assert refusal.status == status
+
+
+def test_the_registry_itself():
+    assert parse_needs("GET", "/v2/") == Ping()
+    assert isinstance(parse_needs("GET", "/v2/_catalog?n=3"), ListCatalog)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        (Name("a"), Repository("", "a")),
+        (Name("a", "docker.io"), Repository("docker.io", "library/a")),
+        (Name("x.example_5000/a"), Repository("x.example:5000", "a")),
+        (Name("team/x.example"), Repository("", "team/x.example")),
+    ],
+)
+def test_where_a_push_goes(name, repository):
+    assert pushed_to(name) == repository
+
+
+def manifest(text="{}"):
+    raw = (
+        f'{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"x","digest":'
+        f'"{DIGEST}","size":2}},"layers":[],"annotations":{{"x":"{len(text)}"}}}}'
+    )
+    return parse_document(raw.encode(), OCI_MANIFEST, "test")
+
+
+@pytest.fixture
+def view():
+    found = MemoryView()
+    found.put(SECRET, manifest(), "1")
+    return found
+
+
+def test_a_short_path_is_judged_by_what_it_means(view):
+    short = Need("pull", Name("team/secret"))
+    exact = Need("pull", Name("team/secret", "registry.example"))
+    whole = Need("pull", Name("registry.example/team/secret"))
+    for need in (short, exact, whole):
+        assert judge(view, rights("other/**"), need, "docker.io") == "denied"
+        assert judge(view, rights_to("pull"), need, "docker.io") == "allowed"
+    assert judge(view, rights("registry.example/**"), exact, "docker.io") == "allowed"
+    assert judge(view, rights("registry.example/**"), short, "docker.io") == "partly"
+    assert judge(view, rights("docker.io/**"), short, "docker.io") == "partly"
+
+
+def test_a_push_needs_where_it_goes_and_a_deletion_all_that_it_may_touch(view):
+    team = rights("team/**", *ACTIONS)
+    push, delete = (Need(action, Name("team/secret")) for action in ("push", "delete"))
+    assert judge(view, team, push, "docker.io") == "allowed"
+    assert judge(view, team, delete, "docker.io") == "denied"
+    assert judge(view, rights("registry.example/**", *ACTIONS), delete, "docker.io") == "allowed"
+    assert judge(view, rights("docker.io/**", *ACTIONS), push, "docker.io") == "denied"
+    nowhere = Need("delete", Name("team/new"))
+    assert judge(view, team, nowhere, "docker.io") == "allowed"
+    assert judge(view, rights("x/**", "delete"), nowhere, "docker.io") == "denied"
+
+
+def test_who_may_not_pull_sees_nothing_whatever_the_path(view):
+    view.put(OPEN, manifest("longer"), "1", "2")
+    store = MemoryStore()
+    config = store.add(b"{}")
+    view.put_blob(SECRET, config)
+    seen = visible(view, rights("docker.io/**"))
+    for path in ("team/secret", "registry.example/team/secret"):
+        found = answer(seen, parsed(f"/v2/{path}/manifests/1"))
+        assert (found.body == manifest("longer").raw) == (path == "team/secret")
+    for path in ("team/secret", "registry.example/team/secret"):
+        blob = find_blob(seen, store.stat, GetBlob(Name(path), config))
+        assert isinstance(blob, Answer)
+        assert blob.status == 404
+    assert find_blob(view, store.stat, GetBlob(Name("registry.example/team/secret"), config)) == 2
+    assert (
+        answer(seen, parsed("/v2/_catalog")).body == b'{"repositories":["docker.io/team/secret"]}'
+    )
+    assert b'"1","2"' in answer(seen, parsed("/v2/team/secret/tags/list")).body
+    hidden = answer(visible(view, Rights()), parsed("/v2/team/secret/tags/list"))
+    assert (hidden.status, b"registry.example" in hidden.body) == (404, False)
+    referrers = answer(seen, parsed(f"/v2/registry.example/team/secret/referrers/{DIGEST}"))
+    assert b'"manifests":[]' in referrers.body
+
+
+def parsed(target):
+    from airside.registry.routes import parse_request  # noqa: PLC0415
+
+    return parse_request("GET", target)
