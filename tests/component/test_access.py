@@ -161,6 +161,22 @@ def test_without_any_setting_everything_is_as_before(content):
         assert (refused.status, refused.code, refused.challenge) == (403, "DENIED", "")
 
 
+def test_rules_for_anonymous_clients_alone(content, tmp_path):
+    path = tmp_path / "access.toml"
+    path.write_text('[anonymous]\nrules=[{repositories=["docker.io/**"], actions=["pull"]}]')
+    with Guarded(*content, settings(access=path)) as registry:
+        assert registry.ask("/v2/").status == 200
+        assert registry.ask(PUBLIC_MANIFEST).status == 200
+        assert registry.ask("/v2/team/app/manifests/1").status == 404
+        hidden = registry.ask("/v2/team/app/manifests/1?ns=registry.example")
+        assert (hidden.status, hidden.code) == (403, "DENIED")
+        path.write_text(path.read_text() + ACCESS)
+        assert registry.secured.look()
+        assert registry.ask(PUBLIC_MANIFEST).status == 200
+        assert registry.ask("/v2/team/app/manifests/1").challenge.startswith("Bearer ")
+        assert registry.ask("/v2/team/app/manifests/1?ns=docker.io").status == 404
+
+
 def test_a_read_only_registry_refuses_writing_to_everybody(content, files):
     with Guarded(*content, settings(**files, read_only=True)) as registry:
         for method in ("POST", "PUT", "PATCH", "DELETE"):

@@ -104,7 +104,7 @@ def test_what_a_request_needs(method, target, action, name):
     if name is None:
         assert parse_needs(method, target)[0].action == action
         return
-    assert parse_needs(method, target) == (Need(action, name),)
+    assert parse_needs(method, target) == (Need(action, name, writes=action != "pull"),)
 
 
 def test_a_mount_also_needs_to_pull_from_where_it_comes():
@@ -171,9 +171,9 @@ def view():
 
 
 def test_a_short_path_is_judged_by_what_it_means(view):
-    short = Need("pull", Name("team/secret"))
-    exact = Need("pull", Name("team/secret", "registry.example"))
-    whole = Need("pull", Name("registry.example/team/secret"))
+    short = Need("pull", Name("team/secret"), writes=False)
+    exact = Need("pull", Name("team/secret", "registry.example"), writes=False)
+    whole = Need("pull", Name("registry.example/team/secret"), writes=False)
     for need in (short, exact, whole):
         assert judge(view, rights("other/**"), need, "docker.io") == "denied"
         assert judge(view, rights_to("pull"), need, "docker.io") == "allowed"
@@ -192,6 +192,15 @@ def test_a_push_needs_where_it_goes_and_a_deletion_all_that_it_may_touch(view):
     nowhere = Need("delete", Name("team/new"))
     assert judge(view, team, nowhere, "docker.io") == "allowed"
     assert judge(view, rights("x/**", "delete"), nowhere, "docker.io") == "denied"
+
+
+def test_a_mount_needs_all_that_it_may_come_from(view):
+    team = rights("registry.example/**")
+    for name in (Name("registry.example/team/secret"), Name("team/secret")):
+        assert judge(view, team, Need("pull", name), "docker.io") == "allowed"
+        assert judge(view, rights("docker.io/**"), Need("pull", name), "docker.io") == "denied"
+    view.put(OPEN, manifest(), "1")
+    assert judge(view, team, Need("pull", Name("team/secret")), "docker.io") == "denied"
 
 
 def test_who_may_not_pull_sees_nothing_whatever_the_path(view):

@@ -8,8 +8,8 @@ Always holds:
 
 - Reading sees only the repositories that may be pulled (`registry.visible`), so that a path which
   means several never leads around a rule.
-- Writing needs every repository that it may touch: where a push goes to, and for a deletion all
-  that exist under the name.
+- Writing needs every repository that it may touch: where a push goes to, and for a deletion, or
+  where a blob is mounted from, all that exist under the name.
 - A writing request that is not understood is refused here: nobody behind may understand it.
 
 A `RegistryView` is asked, which may block. Passwords and tokens are left to `registry.accounts`,
@@ -120,8 +120,11 @@ def _segment(part: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Need:
+    """`writes`: for a request that writes, also where it only reads from there."""
+
     action: Action
     name: Name
+    writes: bool = True
 
 
 Asked: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
@@ -137,7 +140,7 @@ def parse_needs(method: str, target: str) -> Asked:
     intent = parse_request(method, target)
     if isinstance(intent, Ping | ListCatalog | Answer):
         return intent
-    return (Need("pull", intent.name),)
+    return (Need("pull", intent.name, writes=False),)
 
 
 def _is_upload(path: str) -> bool:
@@ -195,14 +198,14 @@ def judge(view: RegistryView, rights: Rights, need: Need, default_registry: str)
     found = [rights.may(need.action, each) for each in _concerned(view, need, default_registry)]
     if all(found):
         return "allowed"
-    return "partly" if need.action == "pull" and any(found) else "denied"
+    return "denied" if need.writes or not any(found) else "partly"
 
 
 def _concerned(view: RegistryView, need: Need, default_registry: str) -> Iterable[Repository]:
     if need.action == "push":
         return [pushed_to(need.name)]
     named = list(candidates(view, need.name, default_registry))
-    if need.action == "pull":
+    if not need.writes:
         return named
     held = [each for each in named if each in view.repositories_at(each.path)]
     return held or [pushed_to(need.name)]

@@ -22,10 +22,11 @@ from aiohttp import hdrs, web
 from airside import __version__
 from airside.config import Settings
 from airside.content import RegistryView
-from airside.oci.reference import is_host
+from airside.oci.reference import Repository, is_host
 from airside.registry.access import (
     READING,
     WRITING,
+    Action,
     Asked,
     Need,
     Rights,
@@ -63,6 +64,9 @@ class Access:
 
     rights: Rights
 
+    def may(self, action: Action, repository: Repository) -> bool:
+        return self.rights.may(action, repository)
+
     def view(self, view: RegistryView) -> RegistryView:
         return visible(view, self.rights)
 
@@ -72,6 +76,8 @@ class Access:
 
 ACCESS = web.RequestKey("access", Access)
 """Absent where nothing is hidden."""
+WHO = web.RequestKey("who", Identity)
+"""There for every request that writes."""
 
 
 def target_of(request: web.BaseRequest) -> str:
@@ -100,7 +106,7 @@ class _Call:
 
     @property
     def writes(self) -> bool:
-        return any(need.action != "pull" for need in self.needs)
+        return any(need.writes for need in self.needs)
 
 
 class Guard:
@@ -171,8 +177,9 @@ class Guard:
                 return self._denied(call)
         if call.who.rights.view_key:
             call.request[ACCESS] = Access(call.who.rights)
+        call.request[WHO] = call.who
         response = await handler(call.request)
-        if response.status == 404 and "partly" in verdicts and call.who.is_anonymous:
+        if response.status == 404 and "partly" in verdicts and self._could_log_in(call):
             return self._denied(call)  # perhaps it is where only others may look
         if call.writes:
             _audit_write(call, response.status)
@@ -219,7 +226,7 @@ class Guard:
     def _denied(self, call: _Call) -> web.Response:
         """401 for whoever could log in, 403 for others."""
         who = call.who
-        if who.is_anonymous and self._accounts().any_login:
+        if self._could_log_in(call):
             return self._challenged(call.request, call.asked)
         _audit(call.request, who, "denied", call.needs, 403)
         hint = (
@@ -227,6 +234,9 @@ class Guard:
         )
         what = ", ".join(f"{need.action} {need.name}" for need in call.needs) or "this"
         return _response(problem(403, "DENIED", f"{what} is not allowed{hint}"))
+
+    def _could_log_in(self, call: _Call) -> bool:
+        return call.who.is_anonymous and self._accounts().any_login
 
     def _not_logged_in(self, request: web.Request, asked: Asked, why: Refused) -> web.Response:
         self._audit_failure(request, why)
