@@ -136,7 +136,9 @@ class Settings:
         False, "true|false", "whether what a manifest or index lists may be absent"
     )
     registry_names: tuple[str, ...] = _setting(
-        (), "hosts", "what clients call this registry, port included; empty: by `listen`"
+        (),
+        "hosts",
+        "what clients call this registry, port included; empty: by `public_url`, `listen`",
     )
     upload_seconds: float = _setting(3600.0, "seconds", "an upload without a byte is given up")
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
@@ -481,9 +483,11 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def registry_hosts(settings: Settings) -> tuple[str, ...]:
-    """What clients call this registry: `registry_names`, else what `listen` tells."""
+    """What clients call this registry: `registry_names`, else `public_url`, else `listen`."""
     if settings.registry_names or not settings.listen:
         return settings.registry_names
+    if settings.public_url:
+        return (settings.public_url.partition("//")[2].partition("/")[0],)
     host, port = parse_listen(settings.listen)
     if not port:
         return ()

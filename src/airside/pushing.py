@@ -34,7 +34,7 @@ from airside.oci.model import Descriptor, Document, Index, parse_bare_document, 
 from airside.oci.model import parse_document as parse_typed_document
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository, is_tag
-from airside.registry.routes import Name, candidates, push_target
+from airside.registry.routes import Name, anything, candidates, push_target
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
 from airside.uploads import PushedManifest, Upload, Uploads, check_digest
@@ -116,7 +116,9 @@ class Pusher:
 
         with self._guard.shared():
             found = self._catalog.pushes.mount(target, digest, is_readable, self._clock())
-        return found or (source is not None and self._copy_through(source, target, digest))
+        if found or source is None or not all(map(may, named or ())):
+            return found
+        return self._copy_through(source, target, digest)
 
     def asked(self, digest: Digest) -> bool:
         """A client asks for this blob, and will not send it. False: say that it is gone."""
@@ -124,8 +126,14 @@ class Pusher:
 
     # manifests
 
-    def push(self, name: Name, manifest: PushedManifest, origin: str) -> Document:
-        """Take a manifest or index under its names.
+    def push(
+        self,
+        name: Name,
+        manifest: PushedManifest,
+        origin: str,
+        may: Callable[[Repository], bool] = anything,
+    ) -> Document:
+        """Take a manifest or index under its names. `may`: which repositories the client can read.
 
         Raises DeniedError, ReferenceInvalidError, ManifestInvalidError, DigestMismatchError,
         MissingBlobError, SizeMismatchError, StoreError.
@@ -137,14 +145,16 @@ class Pusher:
             raise ReferenceInvalidError(f"{wrong[:200]!r} is no tag", found=wrong[:200])
         document = _parsed(manifest)
         needed = self._needed(document)
-        self._take_through(name, target, needed)
+        named = tuple(candidates(self._catalog, name, self._settings.default_registry))
+        if all(map(may, named)):
+            self._take_through(name, target, needed)
         push = Push(
             target,
             document,
             self._platform(document),
             tags,
             needed,
-            tuple(candidates(self._catalog, name, self._settings.default_registry)),
+            tuple(each for each in named if each == target or may(each)),
             origin,
         )
         self._catalog.pushes.check(push)

@@ -144,7 +144,7 @@ def test_writing_needs_the_action_on_the_repository(content, files):
         assert ask(TEAM_MANIFEST, "DELETE", token).status == 403
         assert ask("/v2/team/app/manifests/1", "DELETE", BOB).status == 403
         assert passed(ask(f"{mount}registry.example/team/app", "POST", ANN))
-        assert ask(f"{mount}public", "POST", ANN).status == 403
+        assert passed(ask(f"{mount}public", "POST", ANN))  # as an upload: tests/system
         assert ask("/v2/%72egistry.example/team/app/manifests/1", "PUT", BOB).status == 403
         assert ask("/v2/registry.example//team/app/manifests/1", "PUT", BOB).status == 400
 
@@ -483,9 +483,8 @@ def test_a_head_that_does_not_end_is_given_up(content):
 def uploads(guard):
     async def take(request):
         total = 0
-        seconds = 0.3 if "slow" in request.query else 60
-        async for block in iter_body(request, 1 << 20, seconds=seconds):
-            total += len(block)
+        async for piece in iter_body(request, 0.3 if "slow" in request.query else 60):
+            total += len(piece)
         return web.json_response(total, status=201)
 
     app = web.Application(middlewares=[guard.middleware, told])
@@ -501,13 +500,11 @@ async def told(request, handler):
         return web.Response(status=400, text=str(exc))
 
 
-def test_bodies_are_taken_in_blocks_and_pushes_are_audited(content, caplog):
+def test_slow_bodies_are_given_up_and_pushes_are_audited(content, caplog):
     caplog.set_level(logging.INFO, "airside.audit")
-    target = "/v2/team/app/blobs/uploads/x?digest=sha256:0"
+    target = f"/v2/team/app/blobs/uploads/x?digest=sha256:{'0' * 64}"
     with Guarded(*content, app=uploads) as registry:
         assert registry.ask(target, "PUT", body=b"x" * 300_000).body == b"300000"
-        too_large = registry.ask(target, "PUT", body=b"x" * (1 << 20) + b"x")
-        assert b"larger than" in too_large.body
         with registry_connection(registry) as sock:
             head = f"PUT {target}&slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx"
             sock.sendall(head.encode())
@@ -535,8 +532,8 @@ def test_caps_count_every_byte_of_blobs_and_bodies(content, monkeypatch):
     assert {(client, slice_bytes) for client, _, slice_bytes in taken} == {("127.0.0.1", 10_000)}
     taken.clear()
     with Guarded(view, store, values, app=uploads) as registry:
-        registry.ask(UPLOAD, "PUT", body=b"x" * 5000)
-    assert [count for _, count, _ in taken] == [5000]
+        registry.ask(UPLOAD, "POST", body=b"x" * 5000)
+    assert sum(count for _, count, _ in taken) == 5000
     taken.clear()
     with Guarded(view, store) as registry:
         assert len(registry.ask(path).body) == 100_000

@@ -26,7 +26,7 @@ from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
 from airside.registry.routes import Name
-from airside.uploads import Uploads
+from airside.uploads import PushedManifest, Uploads
 from support.images import (
     TestBlob,
     compact,
@@ -187,6 +187,25 @@ def test_what_can_be_read_by_the_name_need_not_be_sent(node, tmp_path):
     push_manifest(node, Name("app"), image.manifest, "again")  # /v2/app reads docker.io's
     assert visible(node)["app:again"] == image.digest
     assert node.catalog.holds_blob(Repository("", "app"), image.layers[0].digest)
+
+
+def test_what_its_sender_may_not_pull_is_nothing_that_a_manifest_can_refer_to(node, tmp_path):
+    image, other = random_image("dropped"), random_image("runtime")
+    oci_archive(tmp_path / "app.tar", {"app:1": image})
+    import_now(node, tmp_path / "app.tar")
+    held = {blob.digest: blob.raw for blob in other.blobs[1:]}
+    node.pusher.through = lambda _name, digest: (
+        RuntimeBlob(len(held[digest]), lambda: io.BytesIO(held[digest])) if digest in held else None
+    )
+    may = {Repository("", "app")}.__contains__
+    for each in (image, other):
+        pushed = PushedManifest(each.manifest.raw, each.manifest.media_type, "again", ())
+        with pytest.raises(MissingBlobError):
+            node.pusher.push(Name("app"), pushed, ORIGIN, may)
+        assert not node.catalog.holds_blob(Repository("", "app"), each.layers[0].digest)
+    digest = other.layers[0].digest
+    assert not node.pusher.mount(Name("mine"), digest, Name("app"), may)
+    assert node.pusher.mount(Name("mine"), digest, Name("app"), lambda _repository: True)
 
 
 def test_what_only_a_runtime_holds_is_taken_from_it(node):

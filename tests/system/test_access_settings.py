@@ -10,7 +10,8 @@ import pytest
 from airside.archive.sample import write_sample
 from support.agent import Agent
 from support.guarded import Authority, htpasswd, replace_files
-from support.skopeo import digests_of, skopeo
+from support.images import oci_archive, random_image
+from support.skopeo import digests_of, run, skopeo
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("openssl")]
 
@@ -109,6 +110,77 @@ def test_an_agent_with_tls_and_logins_takes_up_new_files_while_it_runs(tmp_path)
             ("ann", "127.0.0.1", 401)
         }
         assert not [secret for secret in (BEFORE, AFTER, TOKEN) if secret in agent.log]
+
+
+PUSHERS = """
+[users.ann]
+rules = [{ repositories = ["team/**"], actions = ["pull", "push", "delete"] }]
+[users.bob]
+rules = [{ repositories = ["other/**"], actions = ["pull", "push"] }]
+[anonymous]
+rules = [{ repositories = ["public/**"], actions = ["pull", "push"] }]
+"""
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("anonymous", ["none", "auto"])
+def test_who_may_push_and_what_may_be_mounted(tmp_path, anonymous):
+    passwords, access = tmp_path / "htpasswd", tmp_path / "access.toml"
+    passwords.write_text(htpasswd(ann=BEFORE, bob=AFTER))
+    access.write_text(PUSHERS)
+    image = random_image("pushed", compression="gzip")
+    oci_archive(tmp_path / "image.tar", {"docker.io/library/x:1": image})
+    environ = {
+        "AIRSIDE_HTPASSWD": str(passwords),
+        "AIRSIDE_ACCESS": str(access),
+        "AIRSIDE_ANONYMOUS": anonymous,
+    }
+    (tmp_path / "images").mkdir()
+    with Agent(tmp_path / "images", tmp_path / "data", environ=environ) as agent:
+        registry = agent.registry
+
+        def push(user, secret, name):
+            login = [f"--dest-creds={user}:{secret}"] if user else ["--dest-no-creds"]
+            words = ("copy", "--preserve-digests", "--dest-tls-verify=false", *login)
+            source = f"oci-archive:{tmp_path / 'image.tar'}"
+            return subprocess.run(
+                ["skopeo", "--insecure-policy", *words, source, f"docker://{registry}/{name}"],
+                capture_output=True,
+                check=False,
+                timeout=60,
+            ).returncode
+
+        def status(method, path, user, secret):
+            words = ("-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method)
+            if method == "HEAD":
+                words = (*words[:-2], "-I")
+            return run("curl", *words, "-u", f"{user}:{secret}", f"http://{registry}{path}")
+
+        assert push("ann", BEFORE, "team/app:1") == 0
+        assert push("bob", AFTER, "team/app:2") != 0
+        assert push("bob", "wrong", "other/app:1") != 0
+        assert (push("", "", "public/app:1") == 0) is (anonymous == "auto")
+        assert push("", "", "other/app:2") != 0
+        assert set(agent.images()) - {"public/app:1"} == {"team/app:1"}
+        layer = image.layers[0].digest
+        mount = f"/v2/other/app/blobs/uploads/?mount={layer}"
+        assert status("POST", f"{mount}&from=team/app", "bob", AFTER) == "202"  # to be uploaded
+        assert status("POST", mount, "bob", AFTER) == "202"
+        inside = f"/v2/team/more/blobs/uploads/?mount={layer}&from=team/app"
+        assert status("POST", inside, "ann", BEFORE) == "201"
+        assert status("HEAD", f"/v2/other/app/blobs/{layer}", "bob", AFTER) == "404"
+        assert push("bob", AFTER, "other/app:1") == 0
+        assert status("DELETE", "/v2/team/app/manifests/1", "bob", AFTER) == "403"
+        assert status("DELETE", "/v2/other/app/manifests/1", "bob", AFTER) == "403"
+        assert status("DELETE", "/v2/team/app/manifests/1", "ann", BEFORE) == "202"
+        assert set(agent.images()) - {"public/app:1"} == {"other/app:1"}
+        lines = [json.loads(line) for line in agent.log.splitlines()]
+        told = [line for line in lines if line["logger"] == "airside.audit"]
+        writers = {(line["event"], line["user"], line["repository"]) for line in told}
+        assert {("push", "ann", "team/app"), ("push", "bob", "other/app")} <= writers
+        assert {("delete", "ann", "team/app"), ("denied", "bob", "team/app")} <= writers
+        assert not [secret for secret in (BEFORE, AFTER) if secret in agent.log]
 
 
 def test_an_address_that_others_reach_is_refused_without_tls(tmp_path):

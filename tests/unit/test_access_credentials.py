@@ -2,6 +2,7 @@ import base64
 
 import pytest
 
+from airside.oci.reference import Repository
 from airside.registry.access import Need, parse_needs
 from airside.registry.credentials import (
     CATALOG,
@@ -16,6 +17,7 @@ from airside.registry.credentials import (
     open_session,
     parse_authorization,
     parse_scopes,
+    reads_from,
     scopes_of,
     sign,
     stamp_of,
@@ -79,10 +81,18 @@ def test_a_session_is_good_for_its_scopes_only():
     assert covers((), parse_needs("GET", "/v2/"))
 
 
+def test_what_a_session_may_mount_from():
+    scopes = parse_scopes(["repository:a/b:pull", "repository:x.example_5000/c:*"])
+    for host, path, fits in (("", "a/b", True), ("docker.io", "a/b", True), ("", "a", False)):
+        assert reads_from(scopes, Repository(host, path)) is fits
+    assert reads_from(scopes, Repository("x.example:5000", "c"))
+    assert not reads_from(parse_scopes(["repository:a:push"]), Repository("", "a"))
+
+
 def test_the_scopes_that_a_request_asks_for_are_enough_for_it():
     for method, target in (
         ("GET", "/v2/a/manifests/1"),
-        ("POST", "/v2/a/blobs/uploads/?mount=sha256:0&from=b/c"),
+        ("POST", f"/v2/a/blobs/uploads/?mount=sha256:{'0' * 64}&from=b/c"),
         ("DELETE", "/v2/a/manifests/1"),
         ("GET", "/v2/_catalog"),
     ):

@@ -8,9 +8,10 @@ Always holds:
 
 - Reading sees only the repositories that may be pulled (`registry.visible`), so that a path which
   means several never leads around a rule.
-- Writing needs every repository that it may touch: where a push goes to, and for a deletion, or
-  where a blob is mounted from, all that exist under the name.
-- A writing request that is not understood is refused here: nobody behind may understand it.
+- Writing needs every repository that it may touch: where a push goes to, and for a deletion all
+  that exist under the name. A blob is mounted from what may be pulled alone; else it is uploaded.
+- Requests are read by the parsers of those who answer them, so that nothing means something else
+  here.
 
 A `RegistryView` is asked, which may block. Passwords and tokens are left to `registry.accounts`,
 waiting and answering to `registry.guard`.
@@ -21,22 +22,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
-from urllib.parse import unquote
 
 from airside.content import RegistryView
-from airside.oci.reference import Repository, is_host, is_path, looks_like_host
+from airside.oci.reference import Repository
 from airside.registry.routes import (
-    KINDS,
     Answer,
     ListCatalog,
     Name,
     Ping,
     candidates,
-    normal_host,
-    parse_query,
     parse_request,
-    problem,
-    repository_at,
+    push_target,
+)
+from airside.registry.writes import (
+    DeleteBlob,
+    DeleteManifest,
+    MountBlob,
+    Write,
+    is_write,
+    parse_write,
 )
 
 Action: TypeAlias = Literal["pull", "push", "delete"]
@@ -45,11 +49,9 @@ Verdict: TypeAlias = Literal["allowed", "partly", "denied"]
 
 ACTIONS: tuple[Action, ...] = ("pull", "push", "delete")
 READING = frozenset({"GET", "HEAD"})
-WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _PATTERN = re.compile(r"[A-Za-z0-9._:\[\]*-]+(?:/[A-Za-z0-9._*-]+)*\Z")
 _MAX_DOUBLE_STARS = 4  # more only cost time
-_PORT = re.compile(r"_(?=[0-9]{1,5}\Z)")
 
 
 # --- rules
@@ -120,7 +122,7 @@ def _segment(part: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """`writes`: for a request that writes, also where it only reads from there."""
+    """`writes`: for a request that writes, also the `pull` of what is mounted from."""
 
     action: Action
     name: Name
@@ -133,79 +135,44 @@ Asked: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
 
 def parse_needs(method: str, target: str) -> Asked:
     """What a method and a raw request target need."""
-    path, _, query = target.partition("?")
-    path = unquote(path)
-    if method in WRITING or (method in READING and _is_upload(path)):
-        return _parse_write(method, path, query)
+    if is_write(method, target):
+        return _needs_of(parse_write(method, target))
     intent = parse_request(method, target)
     if isinstance(intent, Ping | ListCatalog | Answer):
         return intent
     return (Need("pull", intent.name, writes=False),)
 
 
-def _is_upload(path: str) -> bool:
-    return path.rpartition("/")[0].endswith("/blobs/uploads")
-
-
-def _parse_write(method: str, path: str, raw_query: str) -> Asked:
-    query = parse_query(raw_query)
-    host = query.get("ns", "")
-    if host and not is_host(host):
-        return problem(400, "NAME_INVALID", f"ns is no registry host: {host[:300]!r}")
-    text = _written_name(path)
-    if not text:
-        return problem(404, "UNSUPPORTED", f"nothing can be written at {path[:300]!r}")
-    host = normal_host(host)
-    deletes = method == "DELETE" and not _is_upload(path)
-    source = query.get("from", "") if "mount" in query else ""
-    if not is_path(text) or (source and not is_path(source)):
-        message = f"{(text if not is_path(text) else source)[:300]!r} is no repository name"
-        return problem(400, "NAME_INVALID", message)
-    needs = (Need("delete" if deletes else "push", Name(text, host)),)
-    return (*needs, Need("pull", Name(source, host))) if source else needs
-
-
-def _written_name(path: str) -> str:
-    """The `<name>` of `/v2/<name>/<kind>/<last>`, read from the end; "" where it is none."""
-    if not path.startswith("/v2/"):
-        return ""
-    head, _, last = path.removeprefix("/v2/").rpartition("/")
-    name, _, kind = head.rpartition("/")
-    if kind == "uploads":
-        name, _, kind = name.rpartition("/")
-        return name if kind == "blobs" else ""
-    return name if kind in KINDS and last else ""
+def _needs_of(intent: Write | Answer) -> Asked:
+    match intent:
+        case Answer():
+            return intent
+        case DeleteManifest() | DeleteBlob():
+            return (Need("delete", intent.name),)
+        case MountBlob(source=Name() as source):
+            return (Need("push", intent.name), Need("pull", source))
+        case _:
+            return (Need("push", intent.name),)
 
 
 # --- whether it is allowed
 
 
-def pushed_to(name: Name) -> Repository:
-    """Where a push goes: `?ns=`, else a first segment that looks like a host, else no host."""
-    if name.host:
-        return repository_at(name.host, name.text)
-    first, _, path = name.text.partition("/")
-    host = _PORT.sub(":", first)
-    if path and looks_like_host(host):
-        return repository_at(host, path)
-    return Repository("", name.text)
-
-
 def judge(view: RegistryView, rights: Rights, need: Need, default_registry: str) -> Verdict:
     """Whether rights cover a need. May block in the view."""
-    if rights.may_everywhere(need.action):
-        return "allowed"
+    if rights.may_everywhere(need.action) or (need.writes and need.action == "pull"):
+        return "allowed"  # whoever mounts chooses among what may be pulled
     found = [rights.may(need.action, each) for each in _concerned(view, need, default_registry)]
     if all(found):
         return "allowed"
-    return "denied" if need.writes or not any(found) else "partly"
+    return "partly" if need.action == "pull" and any(found) else "denied"
 
 
 def _concerned(view: RegistryView, need: Need, default_registry: str) -> Iterable[Repository]:
     if need.action == "push":
-        return [pushed_to(need.name)]
+        return [push_target(need.name)]
     named = list(candidates(view, need.name, default_registry))
-    if not need.writes:
+    if need.action == "pull":
         return named
     held = [each for each in named if each in view.repositories_at(each.path)]
-    return held or [pushed_to(need.name)]
+    return held or [push_target(need.name)]

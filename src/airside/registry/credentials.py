@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from airside.oci.reference import Repository
 from airside.registry.access import Action, Asked, Need
-from airside.registry.routes import ListCatalog
+from airside.registry.routes import ListCatalog, name_in_url
 
 How: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
 
@@ -133,6 +134,17 @@ def _covers(scopes: tuple[Scope, ...], need: Need) -> bool:
         scope.kind == "repository"
         and scope.name == need.name.text
         and not {need.action, "*"}.isdisjoint(scope.actions)
+        for scope in scopes
+    )
+
+
+def reads_from(scopes: Iterable[Scope], repository: Repository) -> bool:
+    """Whether a session may read a repository, by one of the names that it has in URLs."""
+    names = {repository.path, name_in_url(repository)}
+    return any(
+        scope.kind == "repository"
+        and scope.name in names
+        and not {"pull", "*"}.isdisjoint(scope.actions)
         for scope in scopes
     )
 

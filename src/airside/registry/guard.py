@@ -25,8 +25,6 @@ from airside.content import RegistryView
 from airside.oci.reference import Repository, is_host
 from airside.registry.access import (
     READING,
-    WRITING,
-    Action,
     Asked,
     Need,
     Rights,
@@ -42,6 +40,7 @@ from airside.registry.credentials import (
     bearer_challenge,
     covers,
     parse_scopes,
+    reads_from,
     scopes_of,
 )
 from airside.registry.logins import Identity, Logins, Refused
@@ -60,12 +59,16 @@ _AUDIT = logging.getLogger("airside.audit")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the client of a request may do."""
+    """What the client of a request may do, by the rules; of a session within its scopes."""
 
     rights: Rights
+    scopes: tuple[Scope, ...] | None = None
 
-    def may(self, action: Action, repository: Repository) -> bool:
-        return self.rights.may(action, repository)
+    def may_pull(self, repository: Repository) -> bool:
+        """Whether a blob may be taken from there for another repository."""
+        return self.rights.may("pull", repository) and (
+            self.scopes is None or reads_from(self.scopes, repository)
+        )
 
     def view(self, view: RegistryView) -> RegistryView:
         return visible(view, self.rights)
@@ -166,7 +169,7 @@ class Guard:
         verdicts: list[Verdict] = []
         if isinstance(call.asked, Answer):
             everything = call.who.rights.may_everywhere("pull")
-            if call.request.method in WRITING or not everything:
+            if call.request.method not in READING or not everything:
                 return _response(call.asked)
         else:
             refused = self._refusal(call)
@@ -175,12 +178,13 @@ class Guard:
             verdicts = await self._judge(call)
             if "denied" in verdicts:
                 return self._denied(call)
-        if call.who.rights.view_key:
-            call.request[ACCESS] = Access(call.who.rights)
+        if call.who.rights.view_key or call.who.scopes is not None:
+            call.request[ACCESS] = Access(call.who.rights, call.who.scopes)
         call.request[WHO] = call.who
         response = await handler(call.request)
-        if response.status == 404 and "partly" in verdicts and self._could_log_in(call):
-            return self._denied(call)  # perhaps it is where only others may look
+        is_hidden = response.status == 404 and "partly" in verdicts  # perhaps
+        if is_hidden and call.who.scopes is None and self._could_log_in(call):
+            return self._denied(call)
         if call.writes:
             _audit_write(call, response.status)
         return response
@@ -204,10 +208,10 @@ class Guard:
     def _too_large(self, call: _Call) -> web.Response | None:
         limits = self._settings.limits
         is_document = "/manifests/" in call.request.path
-        limit = limits.document_bytes if is_document else limits.blob_bytes
+        limit = limits.document_bytes if is_document else limits.upload_bytes
         if not call.writes or (call.request.content_length or 0) <= limit:
             return None
-        name = "document_bytes" if is_document else "blob_bytes"
+        name = "document_bytes" if is_document else "upload_bytes"
         message = f"the body is larger than the setting limits.{name} allows: {limit} bytes"
         return _response(problem(413, "SIZE_INVALID", message))
 

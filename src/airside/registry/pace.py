@@ -14,8 +14,7 @@ from airside.errors import RequestInvalidError
 from airside.registry.buckets import Shares
 
 BLOCK_BYTES = 64 * 1024
-BLOCK_SECONDS = 60.0
-"""A body of which a block doesn't come in this time is given up; this allows 1 kB/s."""
+"""What must come of a body in the time that its reader gives."""
 
 
 class Pace:
@@ -47,28 +46,28 @@ def pace_of(total_rate: int, client_rate: int) -> Pace | None:
     return Pace(Shares(total_rate, client_rate)) if total_rate or client_rate else None
 
 
-async def iter_body(
-    request: web.BaseRequest, limit_bytes: int, *, seconds: float = BLOCK_SECONDS
-) -> AsyncIterator[bytes]:
-    """The body in blocks, by the caps. Raises RequestInvalidError if it is too large or slow."""
-    pace, total = request.get(IN), 0
-    while block := await _block(request, seconds):
-        total += len(block)
-        if total > limit_bytes:
-            raise RequestInvalidError(f"the body is larger than {limit_bytes} bytes")
+async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes, within the caps.
+
+    Raises RequestInvalidError where less than a block comes in so many seconds, those not counted
+    in which the reader or a cap held it up.
+    """
+    pace, got, left = request.get(IN), 0, seconds
+    clock = asyncio.get_running_loop().time
+    while True:
+        begun = clock()
+        try:
+            async with asyncio.timeout(left):
+                piece = await request.content.readany()
+        except TimeoutError as exc:
+            raise RequestInvalidError(
+                f"less than {BLOCK_BYTES} bytes of the body came in {seconds:g} s"
+            ) from exc
+        if not piece:
+            return
+        left, got = left - (clock() - begun), got + len(piece)
+        if got >= BLOCK_BYTES:
+            got, left = 0, seconds
         if pace is not None:
-            await pace.take(request.remote, len(block))
-        yield block
-
-
-async def _block(request: web.BaseRequest, seconds: float) -> bytes:
-    block = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            while len(block) < BLOCK_BYTES and (chunk := await request.content.readany()):
-                block += chunk
-    except TimeoutError as exc:
-        raise RequestInvalidError(
-            f"less than {BLOCK_BYTES} bytes of the body came in {seconds:g} s"
-        ) from exc
-    return bytes(block)
+            await pace.take(request.remote, len(piece))
+        yield piece

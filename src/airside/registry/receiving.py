@@ -30,7 +30,9 @@ from airside.errors import (
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.registry.routes import Answer, Name, problem
+from airside.registry.guard import ACCESS, WHO
+from airside.registry.pace import iter_body
+from airside.registry.routes import Answer, Name, anything, problem
 from airside.registry.writes import (
     AppendUpload,
     AskUpload,
@@ -53,12 +55,8 @@ from airside.uploads import PushedManifest, Upload, Uploads
 
 Result = TypeVar("Result")
 
-STALL_SECONDS = 300.0
-"""A client that sends nothing for so long is cut off."""
-ORIGIN = "airside.origin"
-"""On a request: who it is, where access rules know."""
-MAY_PULL = "airside.may_pull"
-"""On a request: which repositories the client may read, where access rules say; else all."""
+STALL_SECONDS = 60.0
+"""A client of which no 64 KiB come in this time is cut off; this allows 1 kB/s."""
 
 _PIECE_BYTES = MIB
 
@@ -75,7 +73,13 @@ class Pushes(Protocol):
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
     ) -> bool: ...
     def asked(self, digest: Digest) -> bool: ...
-    def push(self, name: Name, manifest: PushedManifest, origin: str) -> Document: ...
+    def push(
+        self,
+        name: Name,
+        manifest: PushedManifest,
+        origin: str,
+        may: Callable[[Repository], bool] = anything,
+    ) -> Document: ...
     def delete_tag(self, name: Name, tag: str, origin: str) -> None: ...
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None: ...
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None: ...
@@ -144,7 +148,7 @@ class Receiver:
 
     async def _mount(self, request: web.Request, intent: MountBlob) -> Answer:
         name, digest = intent.name, intent.digest
-        may: Callable[[Repository], bool] = request.get(MAY_PULL, _anything)
+        may = _may_pull(request)
         if await self._run(self._pusher.mount, name, digest, intent.source, may):
             return blob_answer(name, digest)
         upload = await self._run(self._pusher.begin, name, digest.algorithm)
@@ -219,7 +223,8 @@ class Receiver:
     async def _put(self, request: web.Request, intent: PutManifest) -> Answer:
         raw = await self._read(request)
         manifest = PushedManifest(raw, intent.media_type, intent.reference, intent.tags)
-        document = await self._run(self._pusher.push, intent.name, manifest, _origin(request))
+        origin, may = _origin(request), _may_pull(request)
+        document = await self._run(self._pusher.push, intent.name, manifest, origin, may)
         return manifest_answer(intent.name, document, intent.tags)
 
     async def _read(self, request: web.Request) -> bytes:
@@ -263,13 +268,16 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 }
 
 
-def _anything(_repository: Repository) -> bool:
-    return True
+def _may_pull(request: web.Request) -> Callable[[Repository], bool]:
+    """Which repositories the client may read."""
+    access = request.get(ACCESS)
+    return anything if access is None else access.may_pull
 
 
 def _origin(request: web.Request) -> str:
-    """Who sends this, for the record."""
-    return str(request.get(ORIGIN) or request.remote or "")
+    """Who sends this from where, for the record."""
+    who, address = request.get(WHO), request.remote or ""
+    return f"{who.name} from {address}" if who is not None and who.name else address
 
 
 def _check_chunk(request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
@@ -291,15 +299,8 @@ def _check_chunk(request: web.Request, upload: Upload, chunk: Chunk | None) -> N
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
     """The body as it comes. Raises RequestInvalidError where it is cut off or badly framed."""
-    content = request.content
-    while True:
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                piece = await content.readany()
-        except TimeoutError as exc:
-            raise RequestInvalidError(f"nothing came for {STALL_SECONDS:g} s") from exc
-        except (ConnectionError, ClientError, HttpProcessingError, EOFError) as exc:
-            raise RequestInvalidError(f"the body was cut off: {exc}") from exc
-        if not piece:
-            return
-        yield piece
+    try:
+        async for piece in iter_body(request, STALL_SECONDS):
+            yield piece
+    except (ConnectionError, ClientError, HttpProcessingError, EOFError) as exc:
+        raise RequestInvalidError(f"the body was cut off: {exc}") from exc

@@ -208,7 +208,7 @@ def parse_request(method: str, target: str) -> Intent | Answer:
         message = f"{method[:20]} is not supported: this registry is read-only"
         return problem(405, "UNSUPPORTED", message, None, ("Allow", ALLOW))
     raw_path, _, raw_query = target.partition("?")
-    path, query = unquote(raw_path), parse_query(raw_query)
+    path, query = unquote(raw_path), _parse_query(raw_query)
     if path in {"/v2", "/v2/"}:
         return Ping()
     host = query.get("ns", "")
@@ -258,7 +258,7 @@ def _no_endpoint(path: str) -> Answer:
     return problem(404, "UNSUPPORTED", f"no such endpoint: {path[:300]!r}")
 
 
-def parse_query(text: str) -> dict[str, str]:
+def _parse_query(text: str) -> dict[str, str]:
     """The first of each key. A `+` stays one: media types have it and clients don't escape it."""
     query: dict[str, str] = {}
     for part in text.split("&") if text else ():
@@ -286,6 +286,11 @@ def repository_at(host: str, path: str) -> Repository:
     """The repository of a path at a host, as Docker completes it."""
     host = normal_host(host)
     return Repository(host, f"library/{path}" if host == DEFAULT_HOST and "/" not in path else path)
+
+
+def anything(_repository: Repository) -> bool:
+    """Which repositories a client may read where there are no rules."""
+    return True
 
 
 def push_target(name: Name) -> Repository:
