@@ -99,8 +99,8 @@ def test_with_delete_the_tag_and_its_blobs_go_at_once(tmp_path):
         remove(agent, path)
         assert list(agent.images()) == ["docker.io/removed/other:1"]
         assert served(agent)[0] == 404
-        assert agent.get(f"/v2/removed/app/manifests/{base.digest}")[0] == 404
         agent.wait_for(lambda: held(agent) == hexes(shared), what="the blobs are gone")
+        assert agent.get(f"/v2/removed/app/manifests/{base.digest}")[0] == 404
         assert agent.status()["blobs"] == len(expected_blobs(shared))
         check_served(agent, shared, "other")
         assert {e["reference"] for e in agent.events("tag-removed")} == {
