@@ -396,6 +396,22 @@ def test_a_deleted_manifest_goes_with_its_tags(node):
     assert visible(node)["team/app:1"] == one.digest
 
 
+def test_a_deleted_index_goes_with_what_was_pushed_for_it(tmp_path):
+    one, other = random_index("one"), random_image("other")
+    both = index_of([one.images[0], other])
+    with node_at(tmp_path / "data", grace_seconds=0.0) as node:
+        push_image(node, OWN, one, "1")
+        push_image(node, OWN, both, "2")
+        node.pusher.delete_manifest(OWN, one.digest, ORIGIN)
+        node.collect_garbage()
+        where = Repository("", "team/app")
+        held = [node.catalog.holds_blob(where, image.digest) for image in one.images]
+        assert held == [True, False]
+        node.pusher.delete_manifest(OWN, both.digest, ORIGIN)
+        node.collect_garbage()
+        assert list(node.store.digests()) == []
+
+
 def test_a_blob_in_use_stays(node):
     image = random_image("used")
     push_image(node, OWN, image, "1")

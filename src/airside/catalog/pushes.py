@@ -181,6 +181,7 @@ class Pushes:
                 self._take_off(tags, TagName(repository_id, tag), now)
             self._forget_versions(tags, repository_id, text, now)
             _unlink(db, repository_id, text)
+            _release_children(db, repository_id, text, now)
             _tell_deleted(db, now, f"{repository}@{digest}", text, origin)
             self._changed(db)
         return gone
@@ -345,6 +346,22 @@ def _forget_claim(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> Non
         db.execute("DELETE FROM source WHERE id = ?", (claim["source_id"],))
     else:
         bury(db, claim, now)
+
+
+def _release_children(db: sqlite3.Connection, repository_id: int, index: str, now: float) -> None:
+    """What was pushed by digest for this index alone is kept for the grace time only."""
+    children = db.execute(
+        "SELECT e.child FROM edge e WHERE e.parent = ? AND e.kind = 'manifest'"
+        " AND NOT EXISTS (SELECT 1 FROM edge o JOIN repository_blob r ON r.digest = o.parent"
+        "  AND r.repository_id = ? WHERE o.child = e.child AND o.kind = 'manifest')",
+        (index, repository_id),
+    ).fetchall()
+    for row in children:
+        key = (repository_id, row["child"])
+        where = "c.repository_id = ? AND c.digest = ? AND c.tag = '' AND s.kind = 'push'"
+        for claim in _claims(db, where, key):
+            _forget_claim(db, claim, now)
+            _keep(db, *key, now)
 
 
 def _tags_on(db: sqlite3.Connection, repository_id: int, digest: str) -> list[str]:

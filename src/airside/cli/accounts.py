@@ -15,7 +15,8 @@ import click
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, write, write_json
 from airside.errors import ConfigError
-from airside.registry.access import Action, is_pattern
+from airside.oci.patterns import is_pattern
+from airside.registry.access import Action
 from airside.registry.accounts import parse_htpasswd, parse_rules
 from airside.registry.credentials import TOKEN_PREFIX, fingerprint
 

@@ -47,6 +47,15 @@ def parse_pattern(text: str) -> Pattern:
     return Pattern(text)
 
 
+def is_pattern(text: str) -> bool:
+    """Whether `parse_pattern` takes it."""
+    try:
+        parse_pattern(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_segment(pattern: str, segment: str) -> bool:
     return _glob(pattern, segment, _ANY, str.__eq__)
 

@@ -17,13 +17,13 @@ A `RegistryView` is asked, which may block. Passwords and tokens are left to `re
 waiting and answering to `registry.guard`.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from airside.content import RegistryView
+from airside.oci.patterns import Pattern
 from airside.oci.reference import Repository
 from airside.registry.routes import (
     Answer,
@@ -50,23 +50,20 @@ Verdict: TypeAlias = Literal["allowed", "partly", "denied"]
 ACTIONS: tuple[Action, ...] = ("pull", "push", "delete")
 READING = frozenset({"GET", "HEAD"})
 
-_PATTERN = re.compile(r"[A-Za-z0-9._:\[\]*-]+(?:/[A-Za-z0-9._*-]+)*\Z")
-_MAX_DOUBLE_STARS = 4  # more only cost time
-
 
 # --- rules
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Actions on the repositories of these patterns: `*` within a segment, `**` of any number."""
+    """Actions on the repositories of these patterns (`airside.oci.patterns`)."""
 
     repositories: tuple[str, ...]
     actions: frozenset[Action]
 
     def covers(self, action: Action, repository: Repository) -> bool:
         name = str(repository)
-        return action in self.actions and any(matches(p, name) for p in self.repositories)
+        return action in self.actions and any(_matches(p, name) for p in self.repositories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +92,10 @@ def rights_to(*actions: Action) -> Rights:
     return Rights((Rule(("**",), frozenset(actions)),)) if actions else Rights()
 
 
-def is_pattern(text: str) -> bool:
-    """Whether a text can be a pattern of repositories; `**` must stand alone between slashes."""
-    stars = [segment for segment in text.split("/") if "**" in segment]
-    return bool(_PATTERN.match(text)) and set(stars) <= {"**"} and len(stars) <= _MAX_DOUBLE_STARS
-
-
-def matches(pattern: str, name: str) -> bool:
+@lru_cache(maxsize=4096)
+def _matches(pattern: str, name: str) -> bool:
     """Whether the full name of a repository fits a pattern: `registry.example/team/**`."""
-    return bool(_compiled(pattern).match(name))
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    *front, last = pattern.split("/")
-    text = "".join("(?:.*/)?" if part == "**" else f"{_segment(part)}/" for part in front)
-    return re.compile(f"{text}{'.+' if last == '**' else _segment(last)}\\Z")
-
-
-def _segment(part: str) -> str:
-    return "[^/]*".join(map(re.escape, part.split("*")))
+    return Pattern(pattern).matches(name)
 
 
 # --- what a request needs

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
 from airside.errors import ConfigError
-from airside.registry.access import ACTIONS, Action, Rights, Rule, is_pattern, rights_to
+from airside.oci.patterns import is_pattern
+from airside.registry.access import ACTIONS, Action, Rights, Rule, rights_to
 
 Anonymous: TypeAlias = Literal["auto", "pull", "none"]
 
