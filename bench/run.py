@@ -6,21 +6,24 @@ files in the page cache. Absolute times depend on the machine, the ratios much l
 
 import argparse
 import asyncio
+import io
 import json
+import math
 import random
 import shutil
 import statistics
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from catalog import CatalogBench
 from peers import Agent, agent, docker_registry, head, shell, wait_until
-from unpacking import UnpackBench
+from unpacking import ContainerdBench
 
 from support.images import (
     TestImage,
@@ -33,25 +36,27 @@ from support.images import (
 )
 
 MIB = 1024 * 1024
+_FILE_KB = 40
+"""The mean size of a file in the trees that are unpacked."""
 
 
-def image_set(size_mb: int, compression: str) -> dict[str, TestImage]:
-    """Twelve images on one base that is 40 % of the bytes."""
-    base = layer_of(_layer_tar(0, size_mb * 4 // 10), compression=compression)
+def image_set(size_mb: int, compression: str, *, file_kb: int = 0) -> dict[str, TestImage]:
+    """Twelve images on one base that is 40 % of the bytes.
+
+    Each layer is one file, or with `file_kb` a tree of files of that mean size.
+    """
+    base = layer_of(_layer_tar(0, size_mb * 4 // 10, file_kb), compression=compression)
     rest = size_mb * 6 // 10 // 12
     return {
         f"registry.example/bench/app-{n}:1": image_of(
-            [base, layer_of(_layer_tar(n, rest), compression=compression)], label=str(n)
+            [base, layer_of(_layer_tar(n, rest, file_kb), compression=compression)], label=str(n)
         )
         for n in range(1, 13)
     }
 
 
-def _layer_tar(seed: int, size_mb: int) -> bytes:
-    """A tar of one file, about half compressible."""
-    import io  # noqa: PLC0415
-    import tarfile  # noqa: PLC0415
-
+def _layer_tar(seed: int, size_mb: int, file_kb: int = 0) -> bytes:
+    """A tar of one file or of many, about half compressible."""
     rng = random.Random(seed)
     words = [rng.randbytes(rng.randint(3, 9)).hex().encode() for _ in range(2000)]
     text = b" ".join(rng.choices(words, k=40_000))
@@ -60,10 +65,25 @@ def _layer_tar(seed: int, size_mb: int) -> bytes:
     )
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        info = tarfile.TarInfo(f"usr/lib/file-{seed}")
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
+        for number, (start, count) in enumerate(_cuts(len(data), file_kb * 1024, rng)):
+            place = f"{number // 500}/{number // 25}/" if file_kb else ""
+            info = tarfile.TarInfo(f"usr/lib/{place}file-{seed}-{number}")
+            info.size = count
+            tar.addfile(info, io.BytesIO(data[start : start + count]))
     return out.getvalue()
+
+
+def _cuts(total: int, mean: int, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """(start, size) of files that are as unequal as those of real images: most are small."""
+    start = 0
+    while start < total:
+        size = int(rng.lognormvariate(math.log(mean) - _SPREAD**2 / 2, _SPREAD)) if mean else total
+        size = min(max(size, 1), total - start)
+        yield start, size
+        start += size
+
+
+_SPREAD = 1.8
 
 
 def _rotated(text: bytes, rng: random.Random) -> bytes:
@@ -79,17 +99,17 @@ class Bench:
 
     def say(self, what: str, figure: str) -> None:
         self.rows.append((what, figure))
-        print(f"{what:58} {figure}", flush=True)
+        print(f"{what:72} {figure}", flush=True)
 
-    def archives(self) -> tuple[dict[str, Path], list[str]]:
+    def archives(self, *, file_kb: int = 0) -> tuple[dict[str, Path], list[str]]:
         """The set as docker-archives, and as an OCI archive with gzip layers."""
-        plain = image_set(self.size_mb, "none")
+        plain = image_set(self.size_mb, "none", file_kb=file_kb)
         found = {}
         for suffix, compression in (("tar", "none"), ("tar.gz", "gzip"), ("tar.zst", "zstd")):
             found[suffix] = self.base / f"set.{suffix}"
             docker_archive(found[suffix], plain, compression=compression)
         found["oci"] = self.base / "set-oci.tar"
-        oci_archive(found["oci"], image_set(self.size_mb, "gzip"))
+        oci_archive(found["oci"], image_set(self.size_mb, "gzip", file_kb=file_kb))
         return found, list(plain)
 
     def drop(self, archive: Path, names: list[str]) -> tuple[float, Agent]:
@@ -155,8 +175,7 @@ class Bench:
             lambda: self.drop(archives["tar"], names)[0],
             lambda: self.skopeo(f"docker-archive:{archives['tar']}", names),
         )
-        for path in archives.values():
-            path.unlink()
+        _remove(archives.values())
 
     def skopeo(self, source: str, names: list[str]) -> float:
         """Seconds to copy every image of an archive into an empty docker-registry."""
@@ -209,15 +228,39 @@ class Bench:
             reads = Path(f"/proc/{node.process.pid}/io").read_text().splitlines()[0]
         self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
 
+    def publishing(self) -> None:
+        """Into containerd, not unpacked."""
+        archives, names = self.archives(file_kb=_FILE_KB)
+        used = {kind: archives[kind] for kind in ("tar", "tar.zst", "tar.gz")}
+        self._containerd().publishing(used, names)
+        _remove(archives.values())
+
     def unpacking(self) -> None:
-        archives, names = self.archives()
-        used = {
-            "docker-archive tar": archives["tar"],
-            "OCI, gzip layers": archives["oci"],
-        }
-        UnpackBench(self.base, self.say, self.runs, self.containerd).run(used, names)
-        for path in archives.values():
-            path.unlink()
+        """Into containerd, unpacked: layers of one file each, and of many."""
+        for file_kb in (_FILE_KB, 0):
+            what = f"files of {file_kb} KiB" if file_kb else "a file in each layer"
+            kinds = {f"docker-archive tar, {what}": "none", f"OCI, gzip layers, {what}": "gzip"}
+            for kind, compression in kinds.items():
+                images = image_set(self.size_mb, compression, file_kb=file_kb)
+                archive = self.base / "set.tar"
+                (oci_archive if compression == "gzip" else docker_archive)(archive, images)
+                layers = self._layers(images)
+                names = list(images)
+                del images
+                self._containerd().unpacking({kind: archive}, names, {kind: layers})
+                _remove([archive, *layers])
+
+    def _layers(self, images: dict[str, TestImage]) -> list[Path]:
+        """Each layer of the set as a file, the largest first."""
+        every = {layer.digest.hex: layer.raw for image in images.values() for layer in image.layers}
+        paths = []
+        for name, raw in sorted(every.items(), key=lambda item: -len(item[1])):
+            paths.append(self.base / name)
+            paths[-1].write_bytes(raw)
+        return paths
+
+    def _containerd(self) -> ContainerdBench:
+        return ContainerdBench(self.base, self.say, self.runs, self.containerd)
 
     def catalog(self) -> None:
         CatalogBench(self.base, self.say).run()
@@ -258,6 +301,11 @@ class Bench:
             )
 
 
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
 async def _requests(url: str, count: int = 6000, clients: int = 16) -> float:
     """Requests per second of so many keep-alive clients that only look for the length."""
     host, _, path = url.removeprefix("http://").partition("/")
@@ -293,6 +341,7 @@ def main() -> None:
         nargs="*",
         default=[
             "imports",
+            "publishing",
             "unpacking",
             "pulls",
             "restart",

@@ -21,7 +21,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from airside import __version__
-from airside.catalog.publications import IntentsOf
+from airside.catalog.publications import IntentsOf, UnsyncedOf
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
 from airside.content import Runtime
 from airside.control import create_control
@@ -29,7 +29,7 @@ from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
-from airside.node import Node, open_node
+from airside.node import Node, boot_id, open_node
 from airside.observe import set_up_logs
 from airside.places import Places
 from airside.publisher import naming_of, node_of
@@ -322,6 +322,7 @@ class _Agent:
     def _connect(self, socket: str) -> Runtime:
         """Connect to a containerd; in a thread. grpc is loaded only where there is one."""
         from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
+        from airside.containerd.unsynced import Unsynced  # noqa: PLC0415
 
         settings, node = self._settings, self._node
         return ContainerdRuntime.connect(
@@ -329,6 +330,7 @@ class _Agent:
             settings.namespace,
             node.store,
             IntentsOf(node.catalog, socket),
+            unsynced=Unsynced(UnsyncedOf(node.catalog, socket), boot_id()),
             identity=node.identity,
             node=node_of(settings),
             snapshotter=settings.snapshotter,

@@ -307,9 +307,9 @@ def _recover(node: Node) -> None:
         if restored:
             log.warning("the catalog was lost: %d names restored from index.json", restored)
     catalog.settle_tags(now)
-    boot_id = _boot_id()
-    clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == boot_id
-    catalog.set_meta({"clean": "0", "boot_id": boot_id})
+    booted = boot_id()
+    clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == booted
+    catalog.set_meta({"clean": "0", "boot_id": booted})
     node.scrub.finish_interrupted()
     reconcile.check_present(store, catalog, node.guard, now)
     if not clean:
@@ -338,7 +338,8 @@ def _is_there(path: Path) -> bool:
     return path.is_file() or is_archive_directory(path)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Another one after each boot; empty if it can't be told."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

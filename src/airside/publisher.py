@@ -288,7 +288,9 @@ class Publisher:
                 self._removed(wanted, row, task)
                 return
         if task.is_as_wanted(wanted, own):
-            if row is None or not same or row.state != "published":
+            if row is None or row.state != "published" or row.digest != tag.digest:
+                task.due.append((wanted, True))  # it was not ended: not unpacked, or not durable
+            elif not same:
                 task.found.rows.append(self._row(tag, "published", wanted, before=row))
         elif same and row is not None and row.state == "conflict" and task.moved(wanted):
             return

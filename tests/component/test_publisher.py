@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airside.catalog.publications import PublicationRow
+from airside.catalog.publications import PublicationRow, UnsyncedOf
 from airside.content import Published
 from airside.errors import ContainerdError, DigestMismatchError
 from airside.importer import Job
@@ -116,6 +116,26 @@ def test_what_lost_a_blob_of_ours_keeps_its_names(bench: Bench) -> None:
     bench.run()
     assert bench.row().state == "published"
     assert not names <= set(bench.runtime.named)
+
+
+def test_a_name_without_a_record_is_not_believed(bench: Bench) -> None:
+    """We may have been killed after it was named, and before what it runs from was durable."""
+    bench.drop(1)
+    bench.run()
+    bench.node.catalog.publications.forget(SOCKET, [NAME], 1.0)
+    assert bench.run().published == 1
+    assert bench.row().detail["unpacked"]
+    assert bench.run().published == 0
+
+
+def test_what_is_not_synced_is_remembered_until_the_runtime_is_another(bench: Bench) -> None:
+    catalog = bench.node.catalog
+    UnsyncedOf(catalog, SOCKET).save({"sha256:a": "one"})
+    UnsyncedOf(catalog, "other").save({"sha256:b": "one"})
+    assert UnsyncedOf(catalog, SOCKET).load() == {"sha256:a": "one"}
+    catalog.publications.forget_runtime(SOCKET)
+    assert UnsyncedOf(catalog, SOCKET).load() == {}
+    assert UnsyncedOf(catalog, "other").load() == {"sha256:b": "one"}
 
 
 def test_a_replaced_tag_takes_its_old_digest_name_along(bench: Bench) -> None:

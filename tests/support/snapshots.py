@@ -28,6 +28,7 @@ class Snapshot:
     labels: Mapping[str, str]
     committed: bool = False
     diff: Digest | None = None
+    view: bool = False
 
 
 def rootfs(image: TestImage) -> Rootfs:
@@ -114,7 +115,7 @@ class FakeContainerd:
         return key in self.snapshots and self.snapshots[key].committed
 
     def active_snapshots(self, _snapshotter: str) -> list[str]:
-        return [key for key, each in self.snapshots.items() if not each.committed]
+        return [key for key, each in self.snapshots.items() if not each.committed and not each.view]
 
     def prepare_snapshot(
         self, _snapshotter: str, key: str, parent: str, labels: Mapping[str, str], lease: str
@@ -128,6 +129,15 @@ class FakeContainerd:
             self._lease(lease, key)
             self.snapshots[key] = Snapshot(parent, dict(labels))
         return [Mount("bind", key, "", ())]
+
+    def view_snapshot(self, _snapshotter: str, key: str, parent: str, lease: str) -> list[Mount]:
+        self._enter("view_snapshot", key)
+        with self.lock:
+            if parent not in self.snapshots:
+                raise NotFoundError(f"snapshot {parent}: not found")
+            self._lease(lease, key)
+            self.snapshots[key] = Snapshot(parent, {}, view=True)
+        return [Mount("bind", parent, "", ("ro", "rbind"))]
 
     def apply(
         self,
@@ -174,6 +184,8 @@ class FakeContainerd:
     def remove_snapshot(self, _snapshotter: str, key: str) -> None:
         self._enter("remove_snapshot", key)
         with self.lock:
+            if any(each.parent == key for each in self.snapshots.values()):
+                raise ContainerdError("it has children", status="FAILED_PRECONDITION")
             self.snapshots.pop(key, None)
 
 

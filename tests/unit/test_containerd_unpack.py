@@ -13,6 +13,7 @@ from airside.config import Limits
 from airside.containerd import syncing, unpack
 from airside.containerd.twins import Twins
 from airside.containerd.unpack import Unpacked, Unpacker
+from airside.containerd.unsynced import MemoryRecord, Unsynced
 from airside.errors import (
     ContainerdError,
     DiffIdMismatchError,
@@ -49,14 +50,26 @@ class Bench:
         tars = LayerTars(self.open, Limits(), WindowBudget(1 << 26))
         made = Twins(self.client, root / ".airside-twins", root, tars)
         self.twins = made if twins else None
+        self.record, self.threads = MemoryRecord(), threads
+        self.unpacker = None
+        self.open_unpacker()
+
+    def open_unpacker(self):
+        if self.unpacker is not None:
+            self.unpacker.close()
         self.unpacker = Unpacker(
-            self.client, "overlayfs", threads=threads, root=root, twins=self.twins
+            self.client,
+            "overlayfs",
+            threads=self.threads,
+            root=self.root,
+            twins=self.twins,
+            unsynced=Unsynced(self.record, "this"),
         )
 
     def sync(self, path):
         """The snapshots are there, and no config says so yet."""
         self.synced.append((path, set(self.client.snapshots)))
-        assert not self.client.active_snapshots("")
+        assert [key for key in self.client.active_snapshots("") if key != "pod"] == []
 
     def open(self, digest):
         return io.BytesIO(self.client.contents[str(digest)])
@@ -101,6 +114,97 @@ def test_an_image_is_unpacked_then_synced_then_labelled(made):
     assert bench.label(image) == str(image.steps[-1].chain)
     assert bench.synced == [(bench.root, {str(step.chain) for step in image.steps})]
     assert bench.unpacker.is_unpacked(image)
+
+
+def test_containers_can_run_from_it_before_it_is_synced(made):
+    bench, told = made(), []
+    image = bench.client.hold(random_image(1, layers=3))
+    chains = {str(step.chain) for step in image.steps}
+
+    def ready():
+        told.append((set(bench.client.snapshots), list(bench.synced), bench.label(image)))
+        assert set(bench.record.chains) == chains
+
+    bench.unpacker.unpack(image, lease=LEASE, stop=running, ready=ready)
+    assert told == [(chains, [], None)]
+    assert bench.record.chains == {}
+    bench.unpacker.unpack(image, lease=LEASE, stop=running, ready=lambda: told.append(()))
+    assert len(told) == 2  # also if there was nothing to do
+
+
+def test_what_is_to_be_unpacked_is_recorded_before(made):
+    bench, seen = made(), []
+    image = bench.client.hold(random_image(1))
+    bench.client.before["prepare_snapshot"] = lambda _: seen.append(len(bench.record.chains))
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert seen == [2, 2]
+
+
+def test_a_name_that_fails_leaves_it_undurable(made):
+    bench = made()
+    image = bench.client.hold(random_image(1))
+
+    def ready():
+        raise ContainerdError("no")
+
+    with pytest.raises(ContainerdError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running, ready=ready)
+    assert bench.label(image) is None
+    assert len(bench.record.chains) == 2
+
+
+def power_cut(bench):
+    """The same containerd, in another boot."""
+    bench.record.chains = dict.fromkeys(bench.record.chains, "another")
+    bench.open_unpacker()
+
+
+def interrupted(bench, image):
+    def ready():
+        raise ContainerdError("the power goes")
+
+    with pytest.raises(ContainerdError):
+        bench.unpacker.unpack(image, lease=LEASE, stop=running, ready=ready)
+
+
+def test_after_a_power_cut_what_was_not_synced_is_removed(made):
+    bench = made()
+    durable = bench.client.hold(random_image(1))
+    bench.unpacker.unpack(durable, lease=LEASE, stop=running)
+    interrupted(bench, bench.client.hold(random_image(2, layers=3)))
+    power_cut(bench)
+    assert bench.unpacker.sweep() == 3
+    assert set(bench.client.snapshots) == {str(step.chain) for step in durable.steps}
+    assert bench.record.chains == {}
+
+
+def test_after_a_power_cut_what_is_in_use_is_written_anew(made):
+    bench = made(twins=True)
+    image = bench.client.hold(random_image(1, layers=3, compression="gzip"))
+    interrupted(bench, image)
+    top = str(image.steps[-1].chain)
+    bench.client.snapshots["pod"] = Snapshot(top, {})
+    power_cut(bench)
+    assert bench.unpacker.sweep() == 0
+    assert not bench.unpacker.is_unpacked(image)
+    applied = len(bench.client.applied)
+    found = bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert (found.layers, found.layers_there) == (3, 0)
+    assert len(bench.client.applied) == applied + 3
+    assert bench.unpacker.is_unpacked(image)
+    assert bench.record.chains == {}
+    assert set(bench.client.snapshots) == {"pod", *(str(step.chain) for step in image.steps)}
+
+
+def test_a_kill_in_the_same_boot_is_made_durable_by_the_next_sweep(made):
+    bench = made()
+    interrupted(bench, bench.client.hold(random_image(1)))
+    before = set(bench.client.snapshots)
+    bench.open_unpacker()
+    assert bench.unpacker.sweep() == 0
+    assert len(bench.synced) == 1
+    assert bench.record.chains == {}
+    assert set(bench.client.snapshots) == before
 
 
 def test_what_is_unpacked_is_not_touched(made):

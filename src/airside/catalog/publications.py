@@ -21,6 +21,8 @@ _WANTED = (
     " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
     " JOIN document d ON d.digest = t.digest ORDER BY r.host, r.path, t.name"
 )
+_UNSYNCED = "unsynced:"
+"""In `meta`, before the name of a runtime: chain ID → ID of the boot that it was unpacked in."""
 _BEHIND = (
     "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
@@ -160,6 +162,7 @@ class Publications:
         with self._writer.transaction("forget a runtime") as db:
             db.execute("DELETE FROM publication WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
+            db.execute("DELETE FROM meta WHERE key = ?", (f"{_UNSYNCED}{runtime}",))
 
     def intend(self, runtime: str, targets: Mapping[str, str]) -> None:
         """Record, durably, links that are about to be made: target path → digest."""
@@ -192,3 +195,16 @@ class IntentsOf:
 
     def left(self) -> list[tuple[str, str]]:
         return self._catalog.intents(self._runtime)
+
+
+class UnsyncedOf:
+    """What one runtime unpacked and did not sync yet (`airside.containerd.unsynced.Record`)."""
+
+    def __init__(self, catalog: "Catalog", runtime: str) -> None:
+        self._catalog, self._key = catalog, f"{_UNSYNCED}{runtime}"
+
+    def load(self) -> dict[str, str]:
+        return dict(json.loads(self._catalog.meta(self._key) or "{}"))
+
+    def save(self, chains: Mapping[str, str]) -> None:
+        self._catalog.set_meta({self._key: json.dumps(chains)})

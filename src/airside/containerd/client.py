@@ -456,6 +456,14 @@ class Client:
         )
         return [Mount(m.type, m.source, m.target, tuple(m.options)) for m in answer.mounts]
 
+    def view_snapshot(self, snapshotter: str, key: str, parent: str, lease: str) -> list[Mount]:
+        """Show a committed snapshot read-only. Raises ConflictError, NotFoundError."""
+        request = snapshots_pb2.ViewSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
+        answer = self.channel.call(
+            f"{SNAPSHOTS}/View", request, snapshots_pb2.ViewSnapshotResponse, lease=lease
+        )
+        return [Mount(m.type, m.source, m.target, tuple(m.options)) for m in answer.mounts]
+
     def commit_snapshot(
         self, snapshotter: str, name: str, key: str, labels: Mapping[str, str], lease: str
     ) -> None:

@@ -15,9 +15,13 @@ Our keys begin with our identity; those that this process does not work on are s
 
 import contextlib
 import itertools
+import logging
+import os
 import secrets
+import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from airside.containerd.client import Client, Mount
@@ -36,6 +40,9 @@ from airside.oci.digest import Digest
 
 Stop = Callable[[], bool]
 
+log = logging.getLogger("airside.containerd")
+
+OVERLAYFS = "overlayfs"
 SNAPSHOT_REF = "containerd.io/snapshot.ref"
 UNCOMPRESSED = "containerd.io/uncompressed"
 _INHERITED = "containerd.io/snapshot/"
@@ -92,6 +99,43 @@ class Layering:
                 with self._lock:
                     self._live.discard(key)
         raise ContainerdError(f"no snapshot can be prepared for {step.chain}", blob=step.chain)
+
+    def discard(self, chain: Digest) -> bool:
+        """Remove a committed snapshot; whether it is gone. What stands on it or uses it holds it.
+
+        Raises ContainerdError if containerd is away.
+        """
+        try:
+            self._client.remove_snapshot(self._snapshotter, str(chain))
+        except ContainerdError as exc:
+            if exc.is_away:
+                raise
+            return False
+        return True
+
+    def mend(self, step: Step, lease: str, stop: Stop, twin_of: Callable[[], Twin | None]) -> None:
+        """Write the files of a committed snapshot anew, which something uses.
+
+        Apply replaces each file by a new one: what runs keeps what it has open, and the next
+        container sees what should be there. Raises what `add` raises, and ContainerdError for a
+        snapshotter whose snapshots hold copies of what is below them.
+        """
+        if self._snapshotter != OVERLAYFS:
+            raise ContainerdError(
+                f"snapshot {step.chain} may be damaged and is in use: remove its containers",
+                blob=step.chain,
+            )
+        key = self._new_key(step.chain)
+        try:
+            shown = self._client.view_snapshot(self._snapshotter, key, str(step.chain), lease)
+            mount = writable(shown)
+            _drop_whiteouts(mount)
+            self._fill([mount], step, lease, stop, twin_of())
+        finally:
+            self._remove(key)
+            with self._lock:
+                self._live.discard(key)
+        log.info("snapshot %s was written anew", step.chain)
 
     def _new_key(self, chain: Digest) -> str:
         key = f"{self._prefix}{self._process}-{next(self._numbers)} {chain}"
@@ -179,6 +223,32 @@ class Layering:
         for key in left:
             self._client.remove_snapshot(self._snapshotter, key)
         return len(left)
+
+
+def writable(shown: Sequence[Mount]) -> Mount:
+    """From the mounts that show a snapshot of overlayfs: one that Apply writes into it by.
+
+    Apply does not mount an overlay but writes into its upper directory.
+    """
+    [mount] = shown
+    if mount.type != "overlay":
+        return replace(mount, options=tuple("rw" if o == "ro" else o for o in mount.options))
+    prefix = "lowerdir="
+    lower = next((o.removeprefix(prefix) for o in mount.options if o.startswith(prefix)), "")
+    upper, _, below = lower.partition(":")
+    if not below:
+        raise ContainerdError(f"an overlay without two lower directories: {mount.options}")
+    return replace(mount, options=(f"upperdir={upper}", f"{prefix}{below}"))
+
+
+def _drop_whiteouts(mount: Mount) -> None:
+    """Apply makes them and fails where one is. Only what is ours is looked at, no link followed."""
+    upper = [o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir=")]
+    for directory, _, names in os.walk(upper[0] if upper else mount.source):
+        for path in (Path(directory, name) for name in names):
+            found = path.lstat()
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+                path.unlink()
 
 
 def snapshot_labels(step: Step) -> Mapping[str, str]:

@@ -1,8 +1,9 @@
 """containerd as a runtime that images are published to. See `airside.content.Runtime`.
 
-The order of a publish: lease → content (`adopt`) → unpack → names → end of the lease. What is
-interrupted leaves only what the lease holds, and what the next connection sweeps. An image that
-does not unpack never gets its name.
+The order of a publish: lease → content (`adopt`) → unpack → names → what was unpacked is synced →
+end of the lease. What is interrupted leaves only what the lease holds, and what the next
+connection sweeps. An image that does not unpack never gets its name; one that has its name may
+lose its snapshots in a power cut until the publish has ended (`unsynced`, ADR 0021).
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from airside.containerd.puller import CriPuller
 from airside.containerd.read_through import ContainerdContent
 from airside.containerd.twins import OpenTar, Twins
 from airside.containerd.unpack import Unpacker
+from airside.containerd.unsynced import Unsynced
 from airside.content import Published, RuntimeFacts
 from airside.errors import (
     AirsideError,
@@ -65,6 +67,7 @@ class ContainerdRuntime:
         limits: Limits,
         min_free_bytes: int = 0,
         open_tar: OpenTar | None = None,
+        unsynced: Unsynced | None = None,
         pull_seconds: float = PULL_SECONDS,
     ) -> None:
         self._client, self._store, self._node = client, store, node
@@ -88,6 +91,7 @@ class ContainerdRuntime:
                 identity=identity,
                 root=snapshots,
                 twins=self._twins,
+                unsynced=unsynced,
                 min_free_bytes=min_free_bytes,
             )
         self._manifests: dict[Digest, Digest | None] = {}
@@ -111,11 +115,13 @@ class ContainerdRuntime:
         limits: Limits | None = None,
         min_free_bytes: int = 0,
         open_tar: OpenTar | None = None,
+        unsynced: Unsynced | None = None,
         pull_seconds: float = PULL_SECONDS,
     ) -> Self:
         """Connect, prove the fast way, and sweep what an earlier publish left.
 
-        `open_tar` lets containerd have layers that it need not decompress.
+        `open_tar` lets containerd have layers that it need not decompress. `unsynced` outlives
+        the process: without, what a power cut damages of what was just unpacked is not found.
 
         Raises ContainerdError if containerd is away.
         """
@@ -134,6 +140,7 @@ class ContainerdRuntime:
                 limits=limits or Limits(),
                 min_free_bytes=min_free_bytes,
                 open_tar=open_tar,
+                unsynced=unsynced,
                 pull_seconds=pull_seconds,
             )
             runtime.start()
@@ -275,25 +282,33 @@ class ContainerdRuntime:
         with self._lock:
             self._ways.update(ways)
         fault("publish.after_content")
-        unpacked, reason = self._unpack(publication, lease, stop)
-        fault("publish.after_unpack")
-        self._name(publication, lease)
-        fault("publish.after_names")
+        unpacked, reason = self._unpack_and_name(publication, lease, stop)
         return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
 
-    def _unpack(self, publication: Publication, lease: str, stop: Stop) -> tuple[bool, str]:
-        """Whether the image is unpacked now, and if it can't be: why."""
-        if self._unpacker is None:
-            return False, f"the snapshotter {self._facts.snapshotter} unpacks by itself"
+    def _unpack_and_name(
+        self, publication: Publication, lease: str, stop: Stop
+    ) -> tuple[bool, str]:
+        """Whether the image is unpacked now, durably, and if it can't be: why. It is named."""
+
+        def name() -> None:
+            fault("publish.after_unpack")
+            self._name(publication, lease)
+            fault("publish.after_names")
+
         rootfs = self._rootfs(publication)
-        if isinstance(rootfs, str):
-            return False, rootfs
+        if isinstance(rootfs, str) or self._unpacker is None:
+            name()
+            return False, rootfs if isinstance(rootfs, str) else ""
         if not publication.unpack and not self._unpacker.is_unpacked(rootfs):
+            name()
             return False, ""
-        self._unpacker.unpack(rootfs, lease=lease, stop=stop)
+        self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
         return True, ""
 
     def _rootfs(self, publication: Publication) -> Rootfs | str:
+        """What is to be unpacked, or why nothing can be."""
+        if self._unpacker is None:
+            return f"the snapshotter {self._facts.snapshotter} unpacks by itself"
         manifest = publication.content.manifest
         assert isinstance(manifest.content, Manifest)
         with self._open(manifest.content.config.digest) as file:

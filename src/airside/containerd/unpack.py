@@ -4,10 +4,13 @@ Images side by side on a bounded pool, the layers of each in order, each chain I
 that needs a layer which another is unpacking gives its thread back, and goes on after that one.
 While a layer is applied, the next compressed one is decompressed (`twins`).
 
-The order, so that "unpacked" is never said of what a power cut can undo: layers are committed →
-the snapshotter's file system is synced, once for all images of a call → the config of each gets
-`containerd.io/gc.ref.snapshot.<snapshotter>`. Until then only the lease holds the snapshots, so
-that after a power cut deleting the lease is what undoes a half-done unpack.
+The order, so that "unpacked" is never said of what a power cut can undo: what is to be made is
+recorded (`unsynced`) → layers are committed → the caller may name the images, for containers can
+run from them → the snapshotter's file system is synced, once for all images of a call → the config
+of each gets `containerd.io/gc.ref.snapshot.<snapshotter>`, and the record ends. Until then only the
+lease holds the snapshots, so that after a power cut deleting the lease is what undoes a half-done
+unpack. What a container uses by then can't be undone: `sweep` removes what it can, and the rest is
+written anew when the image is unpacked again (`Layering.mend`).
 
 A kill of us or of containerd at any point leaves committed snapshots, which the next call finds,
 and at most one prepared one per thread, which `sweep` removes. Blobs are in the content store
@@ -15,6 +18,7 @@ already, under the lease; making and deleting the lease is the caller's.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +30,13 @@ from airside.containerd.client import Client
 from airside.containerd.layering import Layering
 from airside.containerd.syncing import SharedSync
 from airside.containerd.twins import Twin, Twins
+from airside.containerd.unsynced import MemoryRecord, Unsynced
 from airside.errors import AirsideError, NotFoundError, StoppedError
 from airside.faults import fault
 from airside.oci.chain import Rootfs, Step
 from airside.oci.digest import Digest
+
+log = logging.getLogger("airside.containerd")
 
 __all__ = ["Twins", "Unpacked", "Unpacker"]
 
@@ -93,9 +100,11 @@ class Unpacker:
         identity: str = "airside",
         root: Path | None = None,
         twins: Twins | None = None,
+        unsynced: Unsynced | None = None,
         min_free_bytes: int = 0,
     ) -> None:
         self._client, self._twins = client, twins
+        self._unsynced = unsynced or Unsynced(MemoryRecord(), "")
         self._label = f"{GC_SNAPSHOT}{snapshotter}"
         self._layering = Layering(
             client, snapshotter, identity=identity, root=root, min_free_bytes=min_free_bytes
@@ -119,30 +128,67 @@ class Unpacker:
     def sweep(self) -> int:
         """Remove what a dead process of ours left; returns how many snapshots.
 
-        At each connect, before the first unpack. After another boot, delete our old leases before.
+        At each connect, before the first unpack. Delete our old leases before.
         """
         if self._twins is not None:
             self._twins.sweep()
-        return self._layering.sweep()
+        swept = self._layering.sweep()
+        left = self._unsynced.left()
+        if left:  # somebody may use it by now: then nothing else makes it durable
+            self._disk.sync()
+            self._unsynced.forget(left)
+        return swept + self._sweep_suspects()
+
+    def _sweep_suspects(self) -> int:
+        """Remove what a power cut may have damaged, those that stand on others first."""
+        left, count = self._unsynced.suspects(), 0
+        while gone := [chain for chain in left if self._layering.discard(chain)]:
+            self._unsynced.forget(gone)
+            left = [chain for chain in left if chain not in gone]
+            count += len(gone)
+        for chain in left:
+            log.error(
+                "snapshot %s was not on disk yet when the power went, and is in use: "
+                "it is written anew when its image is published",
+                chain,
+            )
+        return count
 
     def is_unpacked(self, rootfs: Rootfs) -> bool:
         """Whether all layers are unpacked, durably, and held for as long as the config is."""
         top = rootfs.steps[-1].chain
         config = self._client.blob(rootfs.config)
         said = config.labels.get(self._label) if config else None
-        return said == str(top) and self._layering.has(top)
+        return said == str(top) and self._layering.has(top) and not self._suspects(rootfs.steps)
 
-    def unpack(self, rootfs: Rootfs, *, lease: str, stop: Stop) -> Unpacked:
-        """Unpack one image. Raises what `unpack_all` gives."""
-        [found] = self.unpack_all([rootfs], lease=lease, stop=stop)
+    def _suspects(self, steps: Sequence[Step]) -> bool:
+        return any(self._unsynced.is_suspect(step.chain) for step in steps)
+
+    def unpack(
+        self,
+        rootfs: Rootfs,
+        *,
+        lease: str,
+        stop: Stop,
+        ready: Callable[[], None] = lambda: None,
+    ) -> Unpacked:
+        """Unpack one image. Raises what `unpack_all` gives, and what `ready` raises."""
+        [found] = self.unpack_all([rootfs], lease=lease, stop=stop, ready=ready)
         if isinstance(found, AirsideError):
             raise found
         return found
 
     def unpack_all(
-        self, images: Sequence[Rootfs], *, lease: str, stop: Stop
+        self,
+        images: Sequence[Rootfs],
+        *,
+        lease: str,
+        stop: Stop,
+        ready: Callable[[], None] = lambda: None,
     ) -> list[Unpacked | AirsideError]:
         """Unpack images side by side; gives for each what was done, or why it failed.
+
+        `ready` is called when containers can run from all of them, before they are durable.
 
         DiffIdMismatchError: a layer is not what the config says. NotFoundError: the lease or a
         blob is gone, begin the publish again. StorageFullError, StoreError, ContainerdError: later.
@@ -159,6 +205,8 @@ class Unpacker:
             if error is not None and not isinstance(error, AirsideError):
                 raise error
         good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
+        if len(good) == len(jobs):
+            ready()
         failed = self._finish(good)
         return [failed.get(job) or _result(job) for job in jobs]
 
@@ -178,6 +226,8 @@ class Unpacker:
                 self._client.label_blob(job.rootfs.config, {self._label: str(job.top)})
             except AirsideError as exc:
                 failed[job] = exc
+        done = [job for job in fresh if job not in failed]
+        self._unsynced.forget({step.chain for job in done for step in job.steps})
         return failed
 
     # one image, layer by layer
@@ -204,6 +254,8 @@ class Unpacker:
             raise StoppedError("stopped while an image was unpacked")
         if image.position < 0:
             image.position = self._first_missing(image)
+            missing = image.steps[image.position :]
+            self._unsynced.expect(step.chain for step in missing)
             return True
         step = image.steps[image.position]
         if not self._claim(step, image):
@@ -222,14 +274,17 @@ class Unpacker:
 
     def _first_missing(self, image: _Image) -> int:
         """The first layer without a snapshot; those below are held by the lease from here on."""
-        if self._layering.has(image.top):
+        if self._layering.has(image.top) and not self._suspects(image.steps):
             position = len(image.steps)
         else:
-            missing = (n for n, s in enumerate(image.steps) if not self._layering.has(s.chain))
+            missing = (n for n, s in enumerate(image.steps) if not self._is_good(s.chain))
             position = next(missing, len(image.steps))
         if position:
             self._layering.hold(image.steps[position - 1].chain, image.lease)
         return position
+
+    def _is_good(self, chain: Digest) -> bool:
+        return self._layering.has(chain) and not self._unsynced.is_suspect(chain)
 
     def _claim(self, step: Step, image: _Image) -> bool:
         """Make the chain ID this thread's, or have the image go on when who has it is done."""
@@ -270,11 +325,21 @@ class Unpacker:
             return used[0]
 
         try:
+            if self._layering.has(step.chain):
+                return self._mended(step, image, twin_of)
             return self._layering.add(step, image.lease, image.stop, twin_of)
         finally:
             for twin in filter(None, used):
                 assert self._twins is not None
                 self._twins.drop(twin)
+
+    def _mended(self, step: Step, image: _Image, twin_of: Callable[[], Twin | None]) -> bool:
+        """Have a snapshot that is there as it should be; true if it was written anew."""
+        self._layering.hold(step.chain, image.lease)
+        if not self._unsynced.is_suspect(step.chain):
+            return False
+        self._layering.mend(step, image.lease, image.stop, twin_of)
+        return True
 
     def _twin(self, step: Step, image: _Image) -> Twin | None:
         if self._twins is None:

@@ -1,0 +1,95 @@
+"""Which snapshots of ours a power cut may have damaged (ADR 0021).
+
+An image is named as soon as it is unpacked, and the snapshotter's file system is synced after
+that. What is unpacked but not synced is recorded before, durably, with the boot that it was
+unpacked in. In a later boot such a snapshot is *suspect*: it may be half written, though
+containerd knows it as committed. A snapshot leaves the record when it was synced, or is gone.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from airside.oci.digest import Digest
+
+
+class Record(Protocol):
+    """Where the record is kept: chain ID → boot ID, durable when `save` returns."""
+
+    def load(self) -> dict[str, str]: ...
+    def save(self, chains: Mapping[str, str]) -> None: ...
+
+
+class MemoryRecord:
+    """A record that lasts as long as the process; for who unpacks nothing that must last longer."""
+
+    def __init__(self) -> None:
+        self.chains: dict[str, str] = {}
+
+    def load(self) -> dict[str, str]:
+        return dict(self.chains)
+
+    def save(self, chains: Mapping[str, str]) -> None:
+        self.chains = dict(chains)
+
+
+class Unsynced:
+    """The chain IDs that were or are being unpacked and not synced. Thread-safe.
+
+    Those that save at the same time share one transaction. Raises what the record raises.
+    """
+
+    def __init__(self, record: Record, boot_id: str) -> None:
+        self._record, self._boot_id = record, boot_id
+        self._chains = record.load()
+        self._changes = self._saved = 0
+        self._lock, self._saving = threading.Lock(), threading.Lock()
+
+    def expect(self, chains: Iterable[Digest]) -> None:
+        """Record, durably, what is about to be unpacked; what is suspect stays so."""
+        with self._lock:
+            fresh = {str(chain): self._boot_id for chain in chains}
+            if fresh.keys() <= self._chains.keys():
+                return
+            self._chains = fresh | self._chains
+            self._changes += 1
+        self._save()
+
+    def forget(self, chains: Iterable[Digest]) -> None:
+        """They are synced, or gone."""
+        gone = {str(chain) for chain in chains}
+        with self._lock:
+            if not gone & self._chains.keys():
+                return
+            self._chains = {c: boot for c, boot in self._chains.items() if c not in gone}
+            self._changes += 1
+        self._save()
+
+    def suspects(self) -> list[Digest]:
+        """Those of another boot."""
+        with self._lock:
+            return [_digest(c) for c, boot in self._chains.items() if boot != self._boot_id]
+
+    def is_suspect(self, chain: Digest) -> bool:
+        with self._lock:
+            return self._chains.get(str(chain), self._boot_id) != self._boot_id
+
+    def left(self) -> list[Digest]:
+        """Those of this boot."""
+        with self._lock:
+            return [_digest(c) for c, boot in self._chains.items() if boot == self._boot_id]
+
+    def _save(self) -> None:
+        with self._lock:
+            mine = self._changes
+        with self._saving:
+            if self._saved >= mine:
+                return
+            with self._lock:
+                now, chains = self._changes, self._chains
+            self._record.save(chains)
+            self._saved = now
+
+
+def _digest(text: str) -> Digest:
+    return Digest(*text.split(":", 1))

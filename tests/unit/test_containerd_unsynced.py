@@ -1,0 +1,85 @@
+"""What was unpacked and not synced, and in which boot."""
+
+import threading
+import time
+
+import pytest
+
+from airside.containerd.client import Mount
+from airside.containerd.layering import writable
+from airside.containerd.unsynced import MemoryRecord, Unsynced
+from airside.errors import ContainerdError, StoreError
+from support.images import sha256
+
+CHAINS = [sha256(bytes([n])) for n in range(4)]
+
+
+def test_what_is_expected_is_recorded_until_it_is_forgotten():
+    record = MemoryRecord()
+    unsynced = Unsynced(record, "one")
+    unsynced.expect(CHAINS[:2])
+    assert record.chains == {str(chain): "one" for chain in CHAINS[:2]}
+    assert unsynced.left() == CHAINS[:2]
+    assert unsynced.suspects() == []
+    unsynced.forget(CHAINS[:1])
+    assert record.chains == {str(CHAINS[1]): "one"}
+    unsynced.forget(CHAINS)
+    assert record.chains == {}
+
+
+def test_after_another_boot_it_is_suspect_until_it_is_forgotten():
+    record = MemoryRecord()
+    Unsynced(record, "one").expect(CHAINS[:1])
+    unsynced = Unsynced(record, "two")
+    unsynced.expect(CHAINS[:2])  # the first is unpacked again, and not right before that ended
+    assert unsynced.suspects() == CHAINS[:1]
+    assert unsynced.left() == CHAINS[1:2]
+    assert [unsynced.is_suspect(chain) for chain in CHAINS[:3]] == [True, False, False]
+    unsynced.forget(CHAINS)
+    assert not unsynced.is_suspect(CHAINS[0])
+    assert record.chains == {}
+
+
+def test_who_expects_at_the_same_time_shares_a_save():
+    saves, entered, go = [], threading.Event(), threading.Event()
+
+    class Slow(MemoryRecord):
+        def save(self, chains):
+            saves.append(dict(chains))
+            entered.set()
+            assert go.wait(10)
+
+    unsynced = Unsynced(Slow(), "one")
+    threads = [threading.Thread(target=unsynced.expect, args=([chain],)) for chain in CHAINS]
+    threads[0].start()
+    assert entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    end = time.monotonic() + 10
+    while len(unsynced.left()) < len(CHAINS):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(saves) == 2
+    assert saves[-1].keys() == {str(chain) for chain in CHAINS}
+
+
+def test_what_could_not_be_recorded_is_told():
+    class Full(MemoryRecord):
+        def save(self, _chains):
+            raise StoreError("no space")
+
+    with pytest.raises(StoreError):
+        Unsynced(Full(), "one").expect(CHAINS)
+
+
+def test_a_shown_snapshot_is_written_where_its_top_layer_is():
+    shown = Mount("overlay", "overlay", "", ("index=off", "lowerdir=/s/3/fs:/s/2/fs:/s/1/fs"))
+    found = writable([shown])
+    assert found.options == ("upperdir=/s/3/fs", "lowerdir=/s/2/fs:/s/1/fs")
+    lowest = Mount("bind", "/s/1/fs", "", ("ro", "rbind"))
+    assert writable([lowest]).options == ("rw", "rbind")
+    with pytest.raises(ContainerdError):
+        writable([Mount("overlay", "overlay", "", ("lowerdir=/s/1/fs",))])
