@@ -5,7 +5,6 @@ files in the page cache. Absolute times depend on the machine, the ratios much l
 """
 
 import argparse
-import asyncio
 import io
 import json
 import math
@@ -16,13 +15,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from catalog import CatalogBench
 from peers import Agent, agent, docker_registry, head, shell, wait_until
+from traffic import Traffic
 from unpacking import ContainerdBench
 
 from support.images import (
@@ -268,65 +268,13 @@ class Bench:
     def catalog_peer(self) -> None:
         CatalogBench(self.base, self.say).peer()
 
-    def pulls(self) -> None:
-        """One big blob and many manifests, against docker-registry with the same content."""
-        archive = self.base / "pull.tar"
-        layer = layer_of(_layer_tar(7, 256), compression="stored")
-        images = {"registry.example/bench/pull:1": image_of([layer])}
-        oci_archive(archive, images)
-        blob = str(layer.digest)
-        with agent(self.base / "agent") as node, docker_registry(self.base / "registry") as peer:
-            shutil.copy(archive, node.images)
-            path = "registry.example/bench/pull"
-            wait_until(lambda: head(node.registry, f"/v2/{path}/manifests/1") == 200, 60)
-            shell(
-                "skopeo --insecure-policy copy -q --dest-tls-verify=false"
-                f" oci-archive:{archive}:registry.example/bench/pull:1 docker://{peer}/bench/pull:1"
-            )
-            ours, theirs = f"http://{node.registry}/v2/{path}", f"http://{peer}/v2/bench/pull"
-            self.compare(
-                "pull of one 256 MB blob / docker-registry",
-                lambda: shell(f"curl -sf -o /dev/null {ours}/blobs/{blob}"),
-                lambda: shell(f"curl -sf -o /dev/null {theirs}/blobs/{blob}"),
-            )
-            rates = [
-                (asyncio.run(_requests(f"{ours}/manifests/1")),
-                 asyncio.run(_requests(f"{theirs}/manifests/1")))
-                for _ in range(self.runs)
-            ]  # fmt: skip
-            mine, other = (statistics.median(side) for side in zip(*rates, strict=True))
-            self.say(
-                "manifests per second / docker-registry",
-                f"{mine:.0f}  peer {other:.0f}  ours/peer {mine / other:.2f}",
-            )
+    def traffic(self, size_mb: int = 256, manifests: int = 400) -> None:
+        Traffic(self.base, self.say, self.runs, size_mb, manifests).run()
 
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink()
-
-
-async def _requests(url: str, count: int = 6000, clients: int = 16) -> float:
-    """Requests per second of so many keep-alive clients that only look for the length."""
-    host, _, path = url.removeprefix("http://").partition("/")
-    name, _, port = host.partition(":")
-    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(name, int(port))
-        for _ in range(count // clients):
-            writer.write(request)
-            header = await reader.readuntil(b"\r\n\r\n")
-            fields = dict(
-                line.lower().split(b": ", 1) for line in header.split(b"\r\n")[1:] if line
-            )
-            await reader.readexactly(int(fields[b"content-length"]))
-        writer.close()
-        await writer.wait_closed()
-
-    started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return count / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -343,7 +291,7 @@ def main() -> None:
             "imports",
             "publishing",
             "unpacking",
-            "pulls",
+            "traffic",
             "restart",
             "catalog",
             "catalog_peer",

@@ -18,7 +18,7 @@ from airside.config import Settings
 from airside.errors import ReferenceInvalidError
 from airside.nearest import nearest_names
 from airside.oci.platform import Platform, node_platform, parse_platform
-from airside.oci.reference import Reference, parse_reference
+from airside.oci.reference import Reference, Repository, parse_reference
 from airside.places import Places, is_candidate, is_candidate_directory
 from airside.report import time_text
 from airside.tree import is_archive_directory
@@ -63,6 +63,10 @@ def absent_name(view: CatalogView, name: Reference, place: Place) -> dict[str, A
     exact = name if name.tag or name.digest else Reference(name.repository, "latest")
     lookup = view.lookup
     last = lookup.last_seen(str(exact))
+    for pushed in _without_host(exact) if last is None else ():
+        if (last := lookup.last_seen(str(pushed))) is not None:
+            exact = pushed
+            break
     claims = lookup.claims(exact) if exact.tag else []
     troubles = list(_might_hold(lookup.troubles(), exact))
     return {
@@ -74,12 +78,23 @@ def absent_name(view: CatalogView, name: Reference, place: Place) -> dict[str, A
             {"archive": t.path, "state": t.state, "reason": _reason_for(t, str(exact))}
             for t in troubles[:_TROUBLES]
         ],
-        "last_seen": {"event": last[0], "at": time_text(last[1]), "path": last[2]}
-        if last
-        else None,
+        "last_seen": _last_seen(last) if last else None,
         "removed": [c.path for c in claims if not c.present],
         "advice": list(_advice(exact, troubles, place)),
     }
+
+
+def _last_seen(last: tuple[str, float, str, str]) -> dict[str, str | None]:
+    event, at, path, client = last
+    return {"event": event, "at": time_text(at), "path": path, "by": client}
+
+
+def _without_host(name: Reference) -> Iterator[Reference]:
+    """What was pushed here under a short name, which is read as Docker Hub's."""
+    if name.repository.host == "docker.io":
+        path = name.repository.path
+        for each in dict.fromkeys((path.removeprefix("library/"), path)):
+            yield Reference(Repository("", each), name.tag, name.digest)
 
 
 def _hint(lookup: Lookup, name: Reference) -> str:
@@ -127,6 +142,9 @@ def _advice(name: Reference, troubles: list[Trouble], place: Place) -> Iterator[
             yield f"see to {trouble.path}, which {said}"
     where = str(place.directories[0]) if place.directories else "a watched directory"
     file = word + ".tar"
+    if not name.repository.host:
+        yield "push it again; if an archive brought it, drop that again"
+        return
     if name.digest is None:
         node = place.node
         flags = f"--override-os {node.os} --override-arch {node.architecture}"

@@ -13,6 +13,7 @@ import pytest
 from support.agent import Agent
 from support.containerd import Containerd
 from support.damage import Judge
+from support.tools import Tools
 
 
 @pytest.fixture
@@ -63,3 +64,19 @@ def judge(memory_path: Path) -> Iterator[Judge]:
     made = Judge(memory_path)
     yield made
     assert not list(made.ingest.iterdir())
+
+
+@pytest.fixture
+def tools() -> Iterator[Tools]:
+    """Clients of registries, with a home: in /tmp, as podman takes short paths only."""
+    made = tempfile.TemporaryDirectory(
+        prefix="airside-tools-", dir="/tmp", ignore_cleanup_errors=True
+    )
+    with made as directory:
+        yield Tools(Path(directory))
+
+
+@pytest.fixture(params=["trixie", "forky"])
+def suite(request: pytest.FixtureRequest) -> str:
+    """Debian releases whose clients are tried."""
+    return str(request.param)

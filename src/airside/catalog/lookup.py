@@ -291,13 +291,18 @@ class Lookup:
             for r in rows
         ]
 
-    def last_seen(self, reference: str) -> tuple[str, float, str] | None:
-        """The last event (kind, time, path) about a name that is no tag now."""
+    def last_seen(self, reference: str) -> tuple[str, float, str, str] | None:
+        """The last event about a name that is no tag now: kind, time, path, and which client.
+
+        What became of it in runtimes came of that, and is left out.
+        """
         rows = self._rows(
-            "SELECT kind, at, path FROM event WHERE reference = ? ORDER BY id DESC LIMIT 1",
+            "SELECT kind, at, path, CASE WHEN kind IN ('pushed', 'deleted') THEN detail ELSE ''"
+            " END AS client FROM event WHERE reference = ? AND kind NOT IN"
+            " ('published', 'withdrawn') ORDER BY id DESC LIMIT 1",
             reference,
         )
-        return (rows[0]["kind"], rows[0]["at"], rows[0]["path"]) if rows else None
+        return next(((r["kind"], r["at"], r["path"], r["client"]) for r in rows), None)
 
 
 def _key(name: Reference) -> tuple[str, str, str]:

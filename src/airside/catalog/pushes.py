@@ -179,6 +179,7 @@ class Pushes:
             gone = _tags_on(db, repository_id, text)
             for tag in gone:
                 self._take_off(tags, TagName(repository_id, tag), now)
+                _tell_deleted(db, now, f"{repository}:{tag}", text, origin)
             self._forget_versions(tags, repository_id, text, now)
             _unlink(db, repository_id, text)
             _release_children(db, repository_id, text, now)

@@ -216,7 +216,8 @@ def _absent(report: dict[str, Any]) -> list[str]:
         lines.append(f"  {clean(report['hint'])}")
     last = report.get("last_seen")
     if last:
-        lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(last['path'])}")
+        who = f"by {last['by']}" if last.get("by") else last["path"] or ""
+        lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(who)}")
     lines += _list("near to it", report["nearest"])
     lines += _list("its archive was removed", report.get("removed", []))
     lines += _list(
