@@ -1,7 +1,7 @@
 """What goes through the registry, against Debian's docker-registry: same client, same run.
 
-Both sides serve and take the same bytes. Pulls are from the page cache. docker-registry acknowledges
-what it has not synced; we answer a push when blob and record are durable. So pushes are also
+Both sides serve and take the same bytes. Pulls are from the page cache. docker-registry
+acknowledges what it has not synced; we answer a push when blob and record are durable. So pushes are also
 measured in memory (/dev/shm), where syncing is free for both.
 """
 
@@ -47,9 +47,11 @@ class Traffic:
         with self._sides(self.base) as sides:
             self._pulls(sides)
             self._pushes(sides, "disk")
-        with tempfile.TemporaryDirectory(prefix="airside-bench-", dir="/dev/shm") as directory:
-            with self._sides(Path(directory)) as sides:
-                self._pushes(sides, "memory")
+        with (
+            tempfile.TemporaryDirectory(prefix="airside-bench-", dir="/dev/shm") as directory,
+            self._sides(Path(directory)) as sides,
+        ):
+            self._pushes(sides, "memory")
 
     @contextlib.contextmanager
     def _sides(self, base: Path) -> Iterator[Sides]:
