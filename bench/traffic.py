@@ -1,8 +1,8 @@
 """What goes through the registry, against Debian's docker-registry: same client, same run.
 
 Both sides serve and take the same bytes. Pulls are from the page cache. docker-registry
-acknowledges what it has not synced; we answer a push when blob and record are durable. So pushes are also
-measured in memory (/dev/shm), where syncing is free for both.
+acknowledges what it has not synced; we answer a push when blob and record are durable. So pushes
+are also measured in memory (/dev/shm), where syncing is free for both.
 """
 
 import asyncio
