@@ -44,6 +44,7 @@ from airside.runtimes import Runtimes
 from airside.scrubber import Scrubber
 from airside.settle import StatKey
 from airside.sockets import find_sockets
+from airside.upstream.proxy import PullThrough
 from airside.watch import Watcher
 
 log = logging.getLogger("airside.agent")
@@ -51,6 +52,7 @@ log = logging.getLogger("airside.agent")
 SOCKET = "airside.sock"
 _READ_THREADS = 4
 _PUSH_THREADS = 8
+_FETCH_THREADS = 8
 _PUSH_INDEX_SECONDS = 1.0
 """`index.json` is written so often at most for pushes."""
 _SWEEP_SECONDS = 60.0
@@ -112,6 +114,7 @@ class _Agent:
         self._reads = ThreadPoolExecutor(_READ_THREADS, "reads")
         self._by_hand = ThreadPoolExecutor(1, "imports-by-hand")
         self._pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
+        self._fetches = ThreadPoolExecutor(_FETCH_THREADS, "fetches")
         self._pushed = asyncio.Event()
         self._listen: str | None = None
         self._secured: Secured | None = None
@@ -141,6 +144,7 @@ class _Agent:
         self._scrubber = Scrubber(self._node, self._settings, self._queue)
         self._node.scrub.repair.copies = self._runtimes.copies
         self._runtimes.on_connect = self._connected
+        self._node.keeper.on_keep = self._node.pusher.on_push
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -150,7 +154,8 @@ class _Agent:
         finally:
             self._queue.stop()
             await asyncio.to_thread(self._scrubber.close)
-            for pool in (self._imports, self._lists, self._by_hand, self._reads, self._pushes):
+            pools = (self._imports, self._lists, self._by_hand, self._reads, self._pushes)
+            for pool in (*pools, self._fetches):
                 await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
             self._node.pusher.uploads.close()
             await asyncio.to_thread(self._node.importer.write_index)
@@ -249,6 +254,18 @@ class _Agent:
         if not self._settings.listen:
             yield
             return
+        async with AsyncExitStack() as stack:
+            pull_through = None
+            if self._settings.upstream and not self._settings.offline:
+                pull_through = PullThrough(self._settings, self._node.keeper, self._fetches)
+                await stack.enter_async_context(pull_through)
+                using = asyncio.create_task(pull_through.run())
+                stack.callback(using.cancel)
+            await stack.enter_async_context(self._serve_registry(pull_through))
+            yield
+
+    @asynccontextmanager
+    async def _serve_registry(self, pull_through: PullThrough | None) -> AsyncIterator[None]:
         host, port = parse_listen(self._settings.listen)
         secured = await asyncio.to_thread(open_secured, self._settings, host)
         guard = Guard(self._node.catalog, lambda: secured.accounts, self._settings, self._reads)
@@ -264,6 +281,7 @@ class _Agent:
                 self._node.pusher, self._pushes, self._settings.limits.document_bytes
             ),
             guard=guard,
+            pull_through=pull_through,
         )
         runner = web.AppRunner(
             app,

@@ -234,5 +234,17 @@ class PullRefusedError(ContainerdError):
     code = "pull_refused"
 
 
+class UpstreamError(UnavailableError):
+    """A registry upstream refuses us, or gives what can't be taken."""
+
+    code = "upstream"
+
+
+class UpstreamAwayError(UpstreamError):
+    """It does not answer, or fails: it is better left alone for a while."""
+
+    code = "upstream_away"
+
+
 class ConfigError(AirsideError):
     code = "config"
