@@ -9,9 +9,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -26,6 +27,7 @@ from airside.config import KIB, Effective, Settings, default_directories, parse_
 from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
+from airside.heartbeat import Heartbeat
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
@@ -282,6 +284,7 @@ class _Agent:
             ),
             guard=guard,
             pull_through=pull_through,
+            answer_seconds=self._settings.answer_seconds,
         )
         runner = web.AppRunner(
             app,
@@ -301,7 +304,8 @@ class _Agent:
         try:
             await listener.start(host, port)
             self._listen, self._secured = _address(listener.addresses[0]), secured
-            yield
+            async with self._beating(listener.sockets, tls=secured.tls is not None):
+                yield
         finally:
             await listener.close()
             await runner.cleanup()
@@ -312,6 +316,20 @@ class _Agent:
         while self._secured is not None:
             await asyncio.sleep(_REREAD_SECONDS)
             await asyncio.to_thread(self._secured.look)
+
+    @asynccontextmanager
+    async def _beating(self, sockets: Sequence[socket.socket], *, tls: bool) -> AsyncIterator[None]:
+        """Have somebody answer in our place if we hang."""
+        seconds = self._settings.answer_seconds
+        if not seconds:
+            yield
+            return
+        beating = asyncio.create_task(Heartbeat(sockets, seconds, tls=tls).run())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
 
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:

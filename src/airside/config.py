@@ -143,6 +143,9 @@ class Settings:
         "what clients call this registry, port included; empty: by `public_url`, `listen`",
     )
     upload_seconds: float = _setting(3600.0, "seconds", "an upload without a byte is given up")
+    answer_seconds: float = _setting(
+        5.0, "seconds", "a mirror request that can't be answered in this time is a 404; 0: it waits"
+    )
     offline: bool = _setting(False, "true|false", "upstream registries are not asked")
     upstream_seconds: float = _setting(
         5.0, "seconds", "an upstream registry that takes longer to answer has nothing"

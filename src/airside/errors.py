@@ -205,6 +205,12 @@ class UnavailableError(AirsideError):
     retryable = True
 
 
+class OverdueError(UnavailableError):
+    """Our own disk, or whatever is behind it, does not answer in time."""
+
+    code = "overdue"
+
+
 class TooManyError(UnavailableError):
     """A bound on how much goes on at once is reached; it is in the message."""
 

@@ -21,9 +21,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -32,13 +32,14 @@ from multidict import CIMultiDict
 from airside import __version__
 from airside.config import CHUNK_BYTES, MIB
 from airside.content import Connection, ContentStore, RegistryView
-from airside.errors import AirsideError, StoreError
+from airside.errors import AirsideError, OverdueError, StoreError
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 from airside.registry.cache import AnswerCache
 from airside.registry.guard import ACCESS, Guard, cache_key, target_of
 from airside.registry.pace import OUT
 from airside.registry.ranges import Conditions, conditional, plan_blob
+from airside.registry.reads import Reads
 from airside.registry.receiving import Receiver
 from airside.registry.routes import (
     Answer,
@@ -54,14 +55,13 @@ from airside.registry.routes import (
     failure,
     find_blob,
     parse_request,
+    problem,
 )
 from airside.registry.through import ReadThrough, Through
 from airside.registry.writes import is_write
 from airside.upstream.fetching import Fetch
 from airside.upstream.protocol import asked_repository
 from airside.upstream.proxy import PullThrough
-
-Result = TypeVar("Result")
 
 SLICE_BYTES = 2 * MIB
 """What one `sendfile` moves before we look around."""
@@ -84,6 +84,7 @@ def create_app(
     receiver: Receiver | None = None,
     guard: Guard | None = None,
     pull_through: PullThrough | None = None,
+    answer_seconds: float = 0.0,
 ) -> web.Application:
     """Make the application. The caller owns the view, the store and the pool, and runs it.
 
@@ -91,10 +92,13 @@ def create_app(
     `read_through` gives the container runtimes that are asked for what the view has not, `receiver`
     takes pushes and deletions; without one they are refused. `guard` lets through who may, and says
     what they see; without it everybody sees everything. `pull_through` asks the registries upstream
-    for what is absent.
+    for what is absent. What catalog and store don't answer within `answer_seconds` (0: it may take
+    longer) is a 404 for a container runtime that asks its mirror, else a 503.
     """
     through = read_through or ReadThrough(policy="false")
-    registry = _Registry(view, store, default_registry, reads, through, receiver, pull_through)
+    registry = _Registry(
+        view, store, default_registry, Reads(reads, answer_seconds), through, receiver, pull_through
+    )
     app = web.Application(middlewares=[guard.middleware] if guard else [])
     app.router.add_get("/", _say_hello)
     app.router.add_get("/healthz", _say_ok)
@@ -119,7 +123,7 @@ class _Registry:
         view: RegistryView,
         store: ContentStore,
         default_registry: str,
-        reads: Executor,
+        reads: Reads,
         read_through: ReadThrough,
         receiver: Receiver | None,
         pull_through: PullThrough | None,
@@ -142,7 +146,7 @@ class _Registry:
         try:
             response = await self._respond(request)
         except AirsideError as exc:
-            response = _response(failure(exc))
+            response = _response(_failed(request, exc))
             level = logging.WARNING if response.status >= 500 else logging.DEBUG
             _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
         except Exception as exc:  # noqa: BLE001 a bug; the client gets an answer, the log all of it
@@ -168,8 +172,8 @@ class _Registry:
                 return _response(intent)
             if upstream is not None and isinstance(intent, ListReferrers):
                 view, also = _seen(request, self._view), await upstream[0].referrers(intent)
-                return _response(await self._read(self._answer_referrers, view, intent, also))
-            found = await self._read(self._answer, _seen(request, self._view), intent)
+                return _response(await self._reads.run(self._answer_referrers, view, intent, also))
+            found = await self._reads.run(self._answer, _seen(request, self._view), intent)
             self._cache.put(key, generation, found)
         if found.status == 404 and self._read_through.policy != "false":
             found = await self._look_through(request, target, found)
@@ -205,7 +209,7 @@ class _Registry:
         if not isinstance(intent, GetManifest):
             return absent
         through, connection = self._through(request), _connection(request)
-        return await self._read(through.manifest, intent, connection, absent)
+        return await self._reads.run(through.manifest, intent, connection, absent)
 
     def _upstream(self, request: web.Request, target: str) -> tuple[PullThrough, Intent] | None:
         """What a registry upstream may have a part in, if the client may read that repository."""
@@ -235,7 +239,7 @@ class _Registry:
         if isinstance(intent.reference, Digest):
             why = await pull_through.look_for_digest(intent)
             if not why:
-                return await self._read(self._answer, view, intent)
+                return await self._reads.run(self._answer, view, intent)
         return because(absent, why)
 
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
@@ -254,7 +258,7 @@ class _Registry:
             wanted = method == "GET" and planned.count > 0
             return planned, open_blob() if wanted else None
 
-        found = await self._read(read, close=_close_opened)
+        found = await self._reads.run(read, close=_close_opened)
         upstream = self._upstream(request, target_of(request))
         if upstream is not None and isinstance(found, Answer) and found.status == 404:
             came = await upstream[0].find_blob(intent, whole=method == "GET")
@@ -263,11 +267,11 @@ class _Registry:
             planned = await self._plan_fetched(came, intent, method, conditions)
             if planned is not None:
                 return planned
-            found = await self._read(read, close=_close_opened)
+            found = await self._reads.run(read, close=_close_opened)
         if isinstance(found, Answer):
             return _response(found)
         part, file = found
-        return _BlobResponse(part, file, self._reads, self._transfers)
+        return _BlobResponse(part, file, self._reads.pool, self._transfers)
 
     async def _plan_fetched(
         self, came: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
@@ -281,13 +285,13 @@ class _Registry:
         if isinstance(part, Answer):
             return _response(part)
         if not isinstance(came, Fetch) or method == "HEAD" or not part.count:
-            return _BlobResponse(part, None, self._reads, self._transfers)
+            return _BlobResponse(part, None, self._reads.pool, self._transfers)
         try:
-            file = await self._read(came.open, close=_close)
+            file = await self._reads.run(came.open, close=_close)
         except StoreError:  # it was kept in the meantime, or it failed
             await came.until_kept()
             return None
-        return _BlobResponse(part, file, self._reads, self._transfers, came)
+        return _BlobResponse(part, file, self._reads.pool, self._transfers, came)
 
     def _find_blob(
         self, view: RegistryView, intent: GetBlob, through: Through
@@ -300,21 +304,6 @@ class _Registry:
                 return found.size_bytes, found.open
         return size, lambda: self._store.open(intent.digest)
 
-    async def _read(
-        self,
-        job: Callable[..., Result],
-        *args: object,
-        close: Callable[[Result], None] | None = None,
-    ) -> Result:
-        """Run a job in the pool. If we are cancelled, `close` gets what it still returns."""
-        future = self._reads.submit(job, *args)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if close is not None:
-                future.add_done_callback(_closing(close))
-            raise
-
 
 def _seen(request: web.Request, view: RegistryView) -> RegistryView:
     """The view as the client may see it."""
@@ -322,12 +311,13 @@ def _seen(request: web.Request, view: RegistryView) -> RegistryView:
     return view if access is None else access.view(view)
 
 
-def _closing(close: Callable[[Result], None]) -> Callable[[Future[Result]], None]:
-    def done(future: Future[Result]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            close(future.result())
-
-    return done
+def _failed(request: web.Request, exc: AirsideError) -> Answer:
+    """What is late is a 404 for a container runtime: then it asks the next host."""
+    if isinstance(exc, OverdueError):
+        intent = parse_request(request.method, target_of(request))
+        if isinstance(intent, GetManifest | GetBlob) and intent.name.host:
+            return problem(404, "UNKNOWN", exc.message)
+    return failure(exc)
 
 
 def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
