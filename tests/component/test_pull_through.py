@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -16,6 +17,7 @@ from airside.upstream import proxy
 from airside.upstream.table import Upstream
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
+from support.skopeo import run
 from support.upstreams import Handler, pulling_through, stubbed, token_server
 
 HOME = Repository("docker.io", "library/app")
@@ -47,7 +49,7 @@ class Clock:
 def site(tmp_path, stub=None, clock=None, *, limits=None, **table):
     """A node whose docker.io is the stub."""
     upstream = AWAY if stub is None else Upstream("docker.io", stub.url, **table)
-    changes = {"upstream": (upstream,), "upstream_seconds": PATIENCE, "tag_seconds": 60.0}
+    changes = {"upstream": (upstream,), "upstream_seconds": PATIENCE, "grace_seconds": 0.0}
     with (
         node_at(tmp_path / "data", limits=limits or Limits(), **changes) as node,
         pulling_through(node, clock or Clock()) as (registry, _),
@@ -98,6 +100,9 @@ def test_an_image_comes_from_upstream_once_and_is_ours_from_then_on(tmp_path, st
         assert node.catalog.tag_states() == []  # no runtime is told of it
         assert node.catalog.states() == {}
         node.importer.write_index()
+    for words in (("images",), ("explain", f"{HOME}:1")):
+        told = run(sys.executable, "-m", "airside", *words, "--data", tmp_path / "data")
+        assert f"pulled through from {stub.url}" in told
     with site(tmp_path) as (node, registry):  # after a restart, with the upstream away
         assert registry.ask(BLOB).body == LAYER.raw
         assert same(registry, TAG).body == IMAGE.manifest.raw
@@ -230,6 +235,17 @@ def test_what_nobody_asks_for_any_more_goes(tmp_path, stub):
         )
         assert [item.reference for item in found.items] == [f"{HOME}:1"]
         assert visible(node) == {}
+
+
+def test_where_space_is_low_it_goes_before_what_cannot_be_had_again(tmp_path, stub):
+    with site(tmp_path, stub) as (node, registry):
+        assert registry.ask(TAG).status == 200
+        archive = tmp_path / "newer.tar"
+        oci_archive(archive, {"newer:1": NEWER})
+        import_now(node, archive)
+        freed = node.garbage.make_room(node.clock(), short_bytes=1)
+        assert freed
+        assert set(visible(node).values()) == {NEWER.digest}
 
 
 # --- upstreams that misbehave
