@@ -13,6 +13,8 @@ import pytest
 
 from airside.config import Limits
 from airside.oci.reference import Repository
+from airside.registry.access import Rights, Rule
+from airside.registry.guard import Access
 from airside.upstream import proxy
 from airside.upstream.table import Upstream
 from support.images import oci_archive, random_image
@@ -46,13 +48,13 @@ class Clock:
 
 
 @contextmanager
-def site(tmp_path, stub=None, clock=None, *, limits=None, **table):
+def site(tmp_path, stub=None, clock=None, *, limits=None, access=None, **table):
     """A node whose docker.io is the stub."""
     upstream = AWAY if stub is None else Upstream("docker.io", stub.url, **table)
     changes = {"upstream": (upstream,), "upstream_seconds": PATIENCE, "grace_seconds": 0.0}
     with (
         node_at(tmp_path / "data", limits=limits or Limits(), **changes) as node,
-        pulling_through(node, clock or Clock()) as (registry, _),
+        pulling_through(node, clock or Clock(), access) as (registry, _),
     ):
         yield node, registry
         assert wrong_blobs(node) == []
@@ -243,9 +245,20 @@ def test_where_space_is_low_it_goes_before_what_cannot_be_had_again(tmp_path, st
         archive = tmp_path / "newer.tar"
         oci_archive(archive, {"newer:1": NEWER})
         import_now(node, archive)
-        freed = node.garbage.make_room(node.clock(), short_bytes=1)
+        freed = node.garbage.make_room(node.clock(), short_bytes=1 << 60)
         assert freed
         assert set(visible(node).values()) == {NEWER.digest}
+
+
+def test_who_may_not_pull_a_repository_gets_nothing_of_it_from_upstream(tmp_path, stub):
+    access = Access(Rights((Rule(("docker.io/team/**",), frozenset({"pull"})),)))
+    with site(tmp_path, stub, access=access) as (_node, registry):
+        for target in (TAG, f"{TAG}?ns=docker.io", DIGEST, BLOB):
+            assert same(registry, target).status == 404
+        assert stub.seen == []
+        assert registry.ask("/v2/team/app/manifests/1").status == 200
+        assert registry.ask(BLOB.replace("/app/", "/team/app/")).body == LAYER.raw
+        assert registry.ask(BLOB).status == 404  # though the store has it
 
 
 # --- upstreams that misbehave

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from airside.node import Node
 from airside.registry.app import create_app
+from airside.registry.guard import ACCESS, Access
 from airside.upstream.proxy import PullThrough
 from support.images import TestImage, sha256
 from support.served import Served
@@ -114,9 +115,19 @@ def stubbed() -> Iterator[Stub]:
 
 @contextmanager
 def pulling_through(
-    node: Node, clock: Callable[[], float] = time.monotonic
+    node: Node, clock: Callable[[], float] = time.monotonic, access: Access | None = None
 ) -> Iterator[tuple[Served, PullThrough]]:
-    """The registry of a node over HTTP, on an event loop in a thread of its own."""
+    """The registry of a node over HTTP, on an event loop in a thread of its own.
+
+    `access`: what its clients may do.
+    """
+
+    @web.middleware
+    async def let(request: web.Request, handler: Any) -> Any:
+        if access is not None:
+            request[ACCESS] = access
+        return await handler(request)
+
     loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     found: list[tuple[Served, PullThrough]] = []
 
@@ -130,6 +141,7 @@ def pulling_through(
                     reads=reads,
                     pull_through=pull_through,
                 )
+                app.middlewares.append(let)
                 runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
                 await runner.setup()
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
