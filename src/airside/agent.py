@@ -9,9 +9,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -26,6 +27,7 @@ from airside.config import KIB, Effective, Settings, default_directories, parse_
 from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
+from airside.heartbeat import Heartbeat
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
@@ -44,6 +46,7 @@ from airside.runtimes import Runtimes
 from airside.scrubber import Scrubber
 from airside.settle import StatKey
 from airside.sockets import find_sockets
+from airside.upstream.proxy import PullThrough
 from airside.watch import Watcher
 
 log = logging.getLogger("airside.agent")
@@ -51,6 +54,7 @@ log = logging.getLogger("airside.agent")
 SOCKET = "airside.sock"
 _READ_THREADS = 4
 _PUSH_THREADS = 8
+_FETCH_THREADS = 8
 _PUSH_INDEX_SECONDS = 1.0
 """`index.json` is written so often at most for pushes."""
 _SWEEP_SECONDS = 60.0
@@ -112,6 +116,7 @@ class _Agent:
         self._reads = ThreadPoolExecutor(_READ_THREADS, "reads")
         self._by_hand = ThreadPoolExecutor(1, "imports-by-hand")
         self._pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
+        self._fetches = ThreadPoolExecutor(_FETCH_THREADS, "fetches")
         self._pushed = asyncio.Event()
         self._listen: str | None = None
         self._secured: Secured | None = None
@@ -141,6 +146,7 @@ class _Agent:
         self._scrubber = Scrubber(self._node, self._settings, self._queue)
         self._node.scrub.repair.copies = self._runtimes.copies
         self._runtimes.on_connect = self._connected
+        self._node.keeper.on_keep = self._node.pusher.on_push
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -150,7 +156,8 @@ class _Agent:
         finally:
             self._queue.stop()
             await asyncio.to_thread(self._scrubber.close)
-            for pool in (self._imports, self._lists, self._by_hand, self._reads, self._pushes):
+            pools = (self._imports, self._lists, self._by_hand, self._reads, self._pushes)
+            for pool in (*pools, self._fetches):
                 await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
             self._node.pusher.uploads.close()
             await asyncio.to_thread(self._node.importer.write_index)
@@ -249,6 +256,18 @@ class _Agent:
         if not self._settings.listen:
             yield
             return
+        async with AsyncExitStack() as stack:
+            pull_through = None
+            if self._settings.upstream and not self._settings.offline:
+                pull_through = PullThrough(self._settings, self._node.keeper, self._fetches)
+                await stack.enter_async_context(pull_through)
+                using = asyncio.create_task(pull_through.run())
+                stack.callback(using.cancel)
+            await stack.enter_async_context(self._serve_registry(pull_through))
+            yield
+
+    @asynccontextmanager
+    async def _serve_registry(self, pull_through: PullThrough | None) -> AsyncIterator[None]:
         host, port = parse_listen(self._settings.listen)
         secured = await asyncio.to_thread(open_secured, self._settings, host)
         guard = Guard(self._node.catalog, lambda: secured.accounts, self._settings, self._reads)
@@ -264,6 +283,8 @@ class _Agent:
                 self._node.pusher, self._pushes, self._settings.limits.document_bytes
             ),
             guard=guard,
+            pull_through=pull_through,
+            answer_seconds=self._settings.answer_seconds,
         )
         runner = web.AppRunner(
             app,
@@ -283,7 +304,8 @@ class _Agent:
         try:
             await listener.start(host, port)
             self._listen, self._secured = _address(listener.addresses[0]), secured
-            yield
+            async with self._beating(listener.sockets, tls=secured.tls is not None):
+                yield
         finally:
             await listener.close()
             await runner.cleanup()
@@ -294,6 +316,20 @@ class _Agent:
         while self._secured is not None:
             await asyncio.sleep(_REREAD_SECONDS)
             await asyncio.to_thread(self._secured.look)
+
+    @asynccontextmanager
+    async def _beating(self, sockets: Sequence[socket.socket], *, tls: bool) -> AsyncIterator[None]:
+        """Have somebody answer in our place if we hang."""
+        seconds = self._settings.answer_seconds
+        if not seconds:
+            yield
+            return
+        beating = asyncio.create_task(Heartbeat(sockets, seconds, tls=tls).run())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
 
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:

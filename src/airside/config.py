@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airside.errors import ConfigError
+from airside.upstream.table import Upstream, parse_upstream
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 FORMAT = 1
@@ -42,6 +43,7 @@ class Limits:
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
     uploads: int = _setting(256, "uploads", "pushed blobs that are under way at once")
     upload_bytes: int = _setting(64 * GIB, "bytes", "one pushed blob")
+    fetches: int = _setting(32, "blobs", "fetched from upstream registries at once")
     list_lines: int = _setting(10_000, "lines", "of one list, without blank ones and comments")
 
 
@@ -141,6 +143,19 @@ class Settings:
         "what clients call this registry, port included; empty: by `public_url`, `listen`",
     )
     upload_seconds: float = _setting(3600.0, "seconds", "an upload without a byte is given up")
+    answer_seconds: float = _setting(
+        5.0, "seconds", "a mirror request that can't be answered in this time is a 404; 0: it waits"
+    )
+    offline: bool = _setting(False, "true|false", "upstream registries are not asked")
+    upstream_seconds: float = _setting(
+        5.0, "seconds", "an upstream registry that takes longer to answer has nothing"
+    )
+    tag_seconds: float = _setting(
+        60.0, "seconds", "before an upstream registry is asked again where a tag points"
+    )
+    upstream_keep_seconds: float = _setting(
+        30 * 86400.0, "seconds", "what came from an upstream is kept for so long after its last use"
+    )
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
     log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
     verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
@@ -191,6 +206,7 @@ class Settings:
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()
     retention_rules: tuple[RetentionRule, ...] = ()
+    upstream: tuple[Upstream, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -209,10 +225,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
-_LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names")
+_LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream")
 _PERIODS = (
     *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
-    *("pull_seconds", "refused_seconds"),
+    *("pull_seconds", "refused_seconds", "upstream_seconds"),
 )
 _PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?\Z", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
@@ -313,6 +329,8 @@ def _convert(key: str, raw: Any, where: str) -> Any:
         return tuple(_watched(item, where) for item in _listed(raw, where))
     if key == "retention_rules":
         return tuple(_retention_rule(item, where) for item in _listed(raw, where))
+    if key == "upstream":
+        return tuple(parse_upstream(item, where) for item in _listed(raw, where))
     default = {f.name: f.default for f in fields(Settings)}[key]
     if isinstance(default, tuple):
         return tuple(_text(item, where) for item in _listed(raw, where))
@@ -461,6 +479,8 @@ def _check(settings: Settings) -> None:
             )
     if len({w.path for w in settings.images}) != len(settings.images):
         raise ConfigError("a directory is given twice as --images")
+    if len({u.registry for u in settings.upstream}) != len(settings.upstream):
+        raise ConfigError("a registry has two [[upstream]] tables")
     for period in _PERIODS:
         if not getattr(settings, period):
             raise ConfigError(f"{period} must be more than 0: it can't be switched off", key=period)

@@ -126,6 +126,14 @@ class RegistryView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KeptTag:
+    """Where a tag points; not `is_ours`: as an upstream registry says, of which it is a cache."""
+
+    digest: Digest
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeFacts:
     """What a connected runtime is, and how blobs went into it."""
 

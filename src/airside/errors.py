@@ -205,6 +205,12 @@ class UnavailableError(AirsideError):
     retryable = True
 
 
+class OverdueError(UnavailableError):
+    """Our own disk, or whatever is behind it, does not answer in time."""
+
+    code = "overdue"
+
+
 class TooManyError(UnavailableError):
     """A bound on how much goes on at once is reached; it is in the message."""
 
@@ -232,6 +238,18 @@ class PullRefusedError(ContainerdError):
     """A registry answered that it lacks the image, or does not give it to us."""
 
     code = "pull_refused"
+
+
+class UpstreamError(UnavailableError):
+    """A registry upstream refuses us, or gives what can't be taken."""
+
+    code = "upstream"
+
+
+class UpstreamAwayError(UpstreamError):
+    """It does not answer, or fails: it is better left alone for a while."""
+
+    code = "upstream_away"
 
 
 class ConfigError(AirsideError):

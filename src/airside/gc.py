@@ -110,6 +110,7 @@ class GarbageCollector:
                 retention=self.settings.retention,
                 unbacked_after_seconds=self.settings.unbacked_after_seconds,
                 grace_seconds=self.settings.grace_seconds,
+                upstream_keep_seconds=self.settings.upstream_keep_seconds,
                 rules=self.rules,
                 pressure=pressure or Pressure(),
                 recent=self.asked.recent(),
@@ -153,9 +154,10 @@ class GarbageCollector:
     def make_room(self, now: float, short_bytes: int = 0) -> bool:
         """Collect until there is room, or `short_bytes` more; tells whether it helped.
 
-        First what goes anyway, then earlier versions, then images that nothing backs, the oldest
-        first; never what a present archive, a push or an import by hand holds. What a containerd
-        has too counts as freed: it gives it back when our name for it is withdrawn.
+        First what goes anyway, then earlier versions, then images that nothing backs or that came
+        from an upstream registry, the oldest first; never what a present archive, a push or an
+        import by hand holds. What a containerd has too counts as freed: it gives it back when our
+        name for it is withdrawn.
         """
         with self._room:
             space = self.space()

@@ -36,6 +36,7 @@ from airside.errors import (
 from airside.gc import Freed, GarbageCollector
 from airside.importer import Importer, Job, Outcome, job_at
 from airside.index import IndexWriter, rebuild_catalog
+from airside.keeping import Keeper
 from airside.list_importer import ListImporter
 from airside.lists import is_list_name
 from airside.oci.digest import Digest
@@ -86,6 +87,7 @@ class Node:
     windows: WindowBudget
     pusher: Pusher
     garbage: GarbageCollector
+    keeper: Keeper
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -279,6 +281,8 @@ def _assemble(
     garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
     pusher = Pusher(store, catalog, guard, settings, asked, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
+    keeper = Keeper(store, catalog, guard, clock)
+    keeper.keep_room = pusher.keep_room
     scrub = Scrub(store, catalog, guard, Quarantine(settings.data / "quarantine"), clock)
     node = Node(
         settings,
@@ -292,6 +296,7 @@ def _assemble(
         windows,
         pusher,
         garbage,
+        keeper,
         clock,
     )
     scrub.repair.read = node.read_now

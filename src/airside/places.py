@@ -63,6 +63,10 @@ class Places:
         )
 
 
+UPSTREAM = "upstream:"
+"""Before the reference, in the path of what was pulled through from an upstream registry."""
+
+
 def is_archive_path(path: str) -> bool:
     """Whether a source's path is a file's: that of a push is a reference."""
     return path.startswith("/")
@@ -70,4 +74,6 @@ def is_archive_path(path: str) -> bool:
 
 def shown_source(path: str) -> str:
     """How a source is called for a person: an archive by its path."""
+    if path.startswith(UPSTREAM):
+        return "upstream"
     return path if is_archive_path(path) or not path else "push"

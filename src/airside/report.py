@@ -151,7 +151,7 @@ def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
 
 
 def archives_report(view: CatalogView) -> dict[str, Any]:
-    rows = (row for row in view.sources() if row.kind != "push")
+    rows = (row for row in view.sources() if row.kind not in {"push", "peer"})
     return {"schema": SCHEMA, "items": [archive_report(row) for row in rows]}
 
 

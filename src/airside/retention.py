@@ -15,6 +15,7 @@ from airside.errors import ConfigError
 from airside.oci.patterns import Pattern, parse_pattern
 
 LOW_SPACE = "the disk is nearly full (low_space_bytes)"
+_UNUSED = "it came from an upstream registry and nobody asked for it (upstream_keep_seconds)"
 _UNBACKED = "unbacked for longer than unbacked_after_seconds: no archive brings it"
 
 
@@ -57,6 +58,7 @@ class Policy:
     grace_seconds: float = 0.0
     rules: tuple[Rule, ...] = ()
     pressure: Pressure = Pressure()
+    upstream_keep_seconds: float = float("inf")
 
     def rule_of(self, repository: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.covers(repository)), None)
@@ -70,6 +72,17 @@ class Policy:
     def unbacked_before(self) -> float:
         """What was unbacked before this goes."""
         return max(self.now - self.unbacked_after_seconds, self.pressure.unbacked_before)
+
+    @property
+    def unused_before(self) -> float:
+        """What came from an upstream registry and was last asked for before this goes."""
+        return max(self.now - self.upstream_keep_seconds, self.pressure.unbacked_before)
+
+    def why_unused(self, since: float) -> str:
+        """Why what came from an upstream registry goes."""
+        if since <= self.now - self.upstream_keep_seconds:
+            return _UNUSED
+        return f"it can be had from its registry again, and {LOW_SPACE}"
 
     def why_unbacked(self, since: float) -> str:
         if since <= self.now - self.unbacked_after_seconds:

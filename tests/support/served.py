@@ -41,7 +41,12 @@ class Served:
 
 @contextmanager
 def served(
-    view: RegistryView, store: ContentStore, read_through: ReadThrough, *, threads: int = 4
+    view: RegistryView,
+    store: ContentStore,
+    read_through: ReadThrough,
+    *,
+    threads: int = 4,
+    answer_seconds: float = 0.0,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
     ready = threading.Event()
@@ -50,7 +55,12 @@ def served(
         nonlocal address
         with ThreadPoolExecutor(threads, "reads") as reads:
             app = create_app(
-                view, store, default_registry="docker.io", reads=reads, read_through=read_through
+                view,
+                store,
+                default_registry="docker.io",
+                reads=reads,
+                read_through=read_through,
+                answer_seconds=answer_seconds,
             )
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()

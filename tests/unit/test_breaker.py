@@ -1,4 +1,4 @@
-from airside.containerd.breaker import Breaker
+from airside.breaker import Breaker
 
 
 class _Clock:

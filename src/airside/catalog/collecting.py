@@ -25,6 +25,7 @@ from airside.catalog.expiry import (
     Expired,
     Untagged,
     expire_by_rules,
+    expire_peers,
     expire_unbacked,
     expired_versions,
     forget_sources,
@@ -32,6 +33,7 @@ from airside.catalog.expiry import (
     repositories_with_rules,
     unbacked_tags,
     untagged_pushes,
+    unused_peers,
 )
 from airside.catalog.garbage import Collected, Collection, explained
 from airside.catalog.marking import Unreached
@@ -88,9 +90,11 @@ class Collecting:
             unbacked = unbacked_tags(db, self.policy)
             removed = removed_sources(db, self.policy)
             ruled = repositories_with_rules(db, self.policy)
+            unused = unused_peers(db, self.policy)
         self._change(expire_unbacked, unbacked)
         self._change(forget_sources, removed, at_once=_SOURCES_AT_ONCE)
         self._change(expire_by_rules, ruled)
+        self._change(expire_peers, unused)
         with self.snapshot() as db:
             versions = list(expired_versions(db, self.policy))
         self._change(_drop_versions, versions)

@@ -27,7 +27,7 @@ _REFERRERS = (
     " repository_blob o WHERE o.repository_id = r.repository_id AND o.digest = d.digest)"
     " AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest)"
     " AND EXISTS (SELECT 1 FROM claim c JOIN source s ON s.id = c.source_id"
-    "  WHERE c.digest = d.digest AND c.tag = '' AND s.kind != 'push')"
+    "  WHERE c.digest = d.digest AND c.tag = '' AND s.kind NOT IN ('push', 'peer'))"
 )
 """The links that are missing to what refers to a document or below it, or that it refers to.
 

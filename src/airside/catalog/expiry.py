@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from airside.catalog.tags import TagName, Tags, claims_of, reference_text
 from airside.oci.reference import Reference, Repository
+from airside.places import UPSTREAM
 from airside.retention import (
     Policy,
     TagAge,
@@ -102,6 +103,34 @@ def forget_sources(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expir
     for name in sorted(names):
         if name.tag:
             tags.settle(name, "keep")
+    return expired
+
+
+def unused_peers(db: sqlite3.Connection, policy: Policy) -> list[int]:
+    """What came from upstream registries and was not asked for lately."""
+    rows = db.execute(
+        "SELECT id FROM source WHERE kind = 'peer' AND changed_at <= ?", (policy.unused_before,)
+    )
+    return [row["id"] for row in rows]
+
+
+def expire_peers(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expired]:
+    """Forget these, if nobody asked for them since, with the tags that follow them."""
+    expired: list[Expired] = []
+    for row in tags.db.execute(
+        "SELECT s.id, s.path, s.changed_at, c.repository_id, c.tag, c.digest FROM source s"  # noqa: S608
+        f" JOIN claim c ON c.source_id = s.id WHERE s.id IN ({_OF_THESE}) AND s.changed_at <= ?",
+        (json.dumps(list(ids)), policy.unused_before),
+    ).fetchall():
+        name, why = TagName(row["repository_id"], row["tag"]), policy.why_unused(row["changed_at"])
+        current = tags.current(name)
+        follows = current is not None and current["source_id"] == row["id"]
+        tags.db.execute("DELETE FROM source WHERE id = ?", (row["id"],))
+        if follows:
+            expired += _drop(tags, name, why)
+        else:
+            reference = row["path"].removeprefix(UPSTREAM)
+            expired.append(Expired(reference, row["digest"], why))
     return expired
 
 
@@ -212,7 +241,8 @@ def ages(db: sqlite3.Connection) -> tuple[list[float], list[float]]:
     )
     unbacked = db.execute(
         "SELECT unbacked_since AS at FROM tag WHERE unbacked_since IS NOT NULL"  # noqa: S608
-        f" UNION ALL SELECT changed_at FROM ({_REMOVED})",
+        f" UNION ALL SELECT changed_at FROM ({_REMOVED})"
+        " UNION ALL SELECT changed_at FROM source WHERE kind = 'peer'",
         (float("inf"),),
     )
     return [row["at"] for row in versions], [row["at"] for row in unbacked]

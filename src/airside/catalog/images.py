@@ -39,12 +39,12 @@ _UNNAMED = (
     " JOIN repository r ON r.id = c.repository_id JOIN document d ON d.digest = c.digest"
     " JOIN source s ON s.id = c.source_id"
     " WHERE c.tag = '' AND s.state != 'removed'"
-    " AND (s.kind != 'push' OR d.subject = '' AND NOT EXISTS (SELECT 1 FROM edge e"
+    " AND (s.kind NOT IN ('push', 'peer') OR d.subject = '' AND NOT EXISTS (SELECT 1 FROM edge e"
     "  JOIN repository_blob b ON b.digest = e.parent AND b.repository_id = r.id"
     "  WHERE e.child = c.digest))"
     " ORDER BY r.host, r.path"
 )
-"""Documents without a tag; of pushed ones not those that belong to another one there."""
+"""Documents without a tag; of pushed or fetched ones not those below another one there."""
 
 
 def list_images(readers: Readers) -> list[ImageRow]:

@@ -255,7 +255,8 @@ class Lookup:
     def paths(self, name: str) -> list[str]:
         """The archives with this path, or with this file name."""
         rows = self._rows(
-            "SELECT path FROM source WHERE kind != 'push' AND (path = ? OR substr(path, ?) = ?)"
+            "SELECT path FROM source WHERE kind NOT IN ('push', 'peer')"
+            " AND (path = ? OR substr(path, ?) = ?)"
             " ORDER BY path LIMIT 100",
             name,
             -len(name) - 1,

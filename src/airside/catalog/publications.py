@@ -19,14 +19,15 @@ if TYPE_CHECKING:  # it is made of what is here
 _WANTED = (
     "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
     " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
-    " JOIN document d ON d.digest = t.digest ORDER BY r.host, r.path, t.name"
+    " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
+    " WHERE s.kind IS NOT 'peer' ORDER BY r.host, r.path, t.name"
 )
 _UNSYNCED = "unsynced:"
 """In `meta`, before the name of a runtime: chain ID → ID of the boot that it was unpacked in."""
 _BEHIND = (
     "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
-    " WHERE s.state != 'removed' AND c.tag != '' ORDER BY s.path"
+    " WHERE s.state != 'removed' AND s.kind != 'peer' AND c.tag != '' ORDER BY s.path"
 )
 
 
@@ -62,7 +63,10 @@ class PublicationRow:
 
 
 def list_tags(readers: Readers) -> list[TagState]:
-    """All tags, with the present archives that say something of them."""
+    """All tags, with the present archives that say something of them.
+
+    Not those that came from an upstream registry: they are a cache, which no runtime is told of.
+    """
     behind: dict[tuple[str, str, str], list[str]] = {}
     for r in readers.rows(_BEHIND):
         behind.setdefault((r["host"], r["repository"], r["tag"]), []).append(r["path"])

@@ -1,5 +1,8 @@
 """What clients push and delete, recorded: blobs, manifests with their names, and their going.
 
+What is pulled through from an upstream registry is recorded in the same way (`kind`), but says
+nothing of a tag that an archive or a push speaks of, and goes with time (`catalog.peers`).
+
 A push is a source of kind `push`, one for each name (`host/path:tag`, or `host/path@digest` for a
 manifest without a tag): a later push of the name takes its place with a new number. `origin` says
 who sent it from where. What a repository gets by a push is only what it may have: what was sent to
@@ -11,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 from airside.catalog.documents import (
     BELOW,
@@ -32,6 +36,7 @@ from airside.oci.merge import Part, parts_of
 from airside.oci.model import Descriptor, Document, parse_document
 from airside.oci.platform import Platform, parse_platform
 from airside.oci.reference import Repository
+from airside.places import UPSTREAM
 
 Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
 
@@ -51,6 +56,8 @@ class Push:
     needed: tuple[Descriptor, ...]
     also: tuple[Repository, ...] = ()
     origin: str = ""
+    kind: Literal["push", "peer"] = "push"
+    """`peer`: it came from an upstream registry, whose URL is `origin`."""
 
 
 class Pushes:
@@ -124,12 +131,13 @@ class Pushes:
         self, db: sqlite3.Connection, push: Push, repository_id: int, tag: str, now: float
     ) -> list[TagMove]:
         claim = ClaimedName(push.repository, tag, push.document.digest)
-        source_id, sequence = _push_source(db, claim.reference, push.origin, now)
-        insert_claim(db, source_id, 0, claim, sequence, _parts(db, push, repository_id))
+        source_id, sequence = _push_source(db, push, claim.reference, now)
+        parts = _parts(db, push, repository_id) if push.kind == "push" else ()
+        insert_claim(db, source_id, 0, claim, sequence, parts)
         record_event(
             db,
             now,
-            "pushed",
+            "pushed" if push.kind == "push" else "pulled-through",
             reference=claim.reference,
             digest=str(claim.digest),
             detail=push.origin,
@@ -316,22 +324,21 @@ def _parts(db: sqlite3.Connection, push: Push, repository_id: int) -> tuple[Part
     return parts_of(push.document.digest, documents, platforms)
 
 
-def _push_source(
-    db: sqlite3.Connection, reference: str, origin: str, now: float
-) -> tuple[int, int]:
+def _push_source(db: sqlite3.Connection, push: Push, reference: str, now: float) -> tuple[int, int]:
     """The source of a name's pushes, without claims, with a new number: (id, sequence)."""
     sequence = next_sequence(db)
+    reference = reference if push.kind == "push" else UPSTREAM + reference
     found = db.execute(
-        "SELECT id FROM source WHERE kind = 'push' AND path = ?", (reference,)
+        "SELECT id FROM source WHERE kind = ? AND path = ?", (push.kind, reference)
     ).fetchone()
     source_id = int(found["id"]) if found is not None else next_source_id(db)
     db.execute(
         "INSERT INTO source (id, kind, path, sequence, state, settled_at, changed_at, imported_at,"
-        " origin) VALUES (?, 'push', ?, ?, 'imported', ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " origin) VALUES (?, ?, ?, ?, 'imported', ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
         " sequence = excluded.sequence, state = 'imported', settled_at = excluded.settled_at,"
         " changed_at = excluded.changed_at, imported_at = excluded.imported_at,"
         " origin = excluded.origin",
-        (source_id, reference, sequence, now, now, now, origin),
+        (source_id, push.kind, reference, sequence, now, now, now, push.origin),
     )
     db.execute("DELETE FROM claim WHERE source_id = ?", (source_id,))
     return source_id, sequence
@@ -343,7 +350,7 @@ def _claims(db: sqlite3.Connection, where: str, values: Sequence[object]) -> lis
 
 
 def _forget_claim(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> None:
-    if claim["kind"] == "push":
+    if claim["kind"] in {"push", "peer"}:
         db.execute("DELETE FROM source WHERE id = ?", (claim["source_id"],))
     else:
         bury(db, claim, now)

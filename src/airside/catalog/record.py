@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
+from math import inf
 from pathlib import Path
 
 from airside.archive.plan import Problem
@@ -37,6 +38,7 @@ from airside.catalog.model import (
     TagMove,
 )
 from airside.catalog.numbers import next_sequence, next_source_id, reserve_sequence
+from airside.catalog.peers import Peers
 from airside.catalog.publications import Publications
 from airside.catalog.pushes import Pushes
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
@@ -72,6 +74,7 @@ class Catalog(CatalogView):
         self._keep_sequence()
         self._writer.watch_changes()
         super().__init__(Readers(path))
+        self.peers = Peers(self._transaction, self._readers)
         self._generation = self._next_generation = super().generation
 
     @property
@@ -358,6 +361,7 @@ class Catalog(CatalogView):
         retention: int,
         unbacked_after_seconds: float,
         grace_seconds: float = 0.0,
+        upstream_keep_seconds: float = inf,
         rules: Sequence[Rule] = (),
         pressure: Pressure = Pressure(),  # noqa: B008 - it is frozen
         recent: Collection[Digest] = (),
@@ -371,7 +375,13 @@ class Catalog(CatalogView):
         tell. One collection at a time.
         """
         policy = Policy(
-            now, retention, unbacked_after_seconds, grace_seconds, tuple(rules), pressure
+            now,
+            retention,
+            unbacked_after_seconds,
+            grace_seconds,
+            tuple(rules),
+            pressure,
+            upstream_keep_seconds,
         )
         if dry_run:
             with self._readers.copy() as copy:

@@ -93,6 +93,8 @@ class Tags:
         ):
             part = ClaimedPart(r["platform"], r["digest"], bool(r["held"]), r["attested"])
             parts[r["source_id"], r["position"]].append(part)
+        if any(r["kind"] != "peer" for r in rows):  # what came from upstream overrules nobody
+            rows = [r for r in rows if r["kind"] != "peer"]
         return [
             Claim(
                 r["sequence"],
@@ -101,7 +103,7 @@ class Tags:
                 r["state"] != "removed",
                 tuple(parts[r["source_id"], r["position"]]),
                 r["removed_at"],
-                alone=r["kind"] == "push",
+                alone=r["kind"] in {"push", "peer"},
             )
             for r in rows
         ]

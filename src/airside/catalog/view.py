@@ -289,7 +289,8 @@ class CatalogView:
     def states(self) -> dict[str, int]:
         """How many archives are in each state."""
         rows = self._readers.rows(
-            "SELECT state, count(*) AS n FROM source WHERE kind != 'push' GROUP BY state"
+            "SELECT state, count(*) AS n FROM source WHERE kind NOT IN ('push', 'peer')"
+            " GROUP BY state"
         )
         return {r["state"]: r["n"] for r in rows}
 

@@ -15,6 +15,7 @@ from airside.cli.options import (
 )
 from airside.cli.output import write_json, write_table
 from airside.config import Effective, RetentionRule, WatchedDirectory, setting_rows
+from airside.upstream.table import Upstream
 
 
 @click.group()
@@ -39,6 +40,7 @@ def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 def setting_items(effective: Effective) -> list[dict[str, Any]]:
     """One item for each setting; the tables last."""
     rows = [*setting_rows(), ("images", "", "directories that are watched")]
+    rows.append(("upstream", "", "registries that are asked for what is absent here"))
     rows.append(("retention_rules", "", "what goes of which repositories"))
     return [
         {
@@ -60,7 +62,7 @@ def _value(effective: Effective, key: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """As JSON can hold it."""
-    if isinstance(value, WatchedDirectory | RetentionRule):
+    if isinstance(value, WatchedDirectory | RetentionRule | Upstream):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
@@ -70,6 +72,8 @@ def _plain(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
+    if isinstance(value, dict) and "registry" in value:
+        return f"{value['registry']} from {value['url']}{' (offline)' if value['offline'] else ''}"
     if isinstance(value, dict) and "repositories" in value:
         said = (f"{k} {_shown(v)}" for k, v in value.items() if v not in (None, []))
         return f"({'; '.join(said)})"

@@ -154,7 +154,8 @@ def _claim_text(item: dict[str, Any]) -> str:
         role = f"followed for {', '.join(item['followed_for'])}"
     if item["state"] == "removed" and item["role"] != "removed":
         role += ", the file is gone"
-    path = f"push by {item['origin']}" if item["kind"] == "push" else item["path"]
+    kinds = {"push": "push by", "peer": "pulled through from"}
+    path = f"{kinds[item['kind']]} {item['origin']}" if item["kind"] in kinds else item["path"]
     return f"{path}  {role}  since {time_text(item['settled_at'])}"
 
 

@@ -210,7 +210,8 @@ def _image_row(item: dict[str, Any]) -> tuple[str, ...]:
         )
     origin = ", ".join(archives) or item["source"]
     if item["origin"]:
-        origin = f"push by {item['origin']}"
+        said = "pulled through from" if item["source"] == "peer" else "push by"
+        origin = f"{said} {item['origin']}"
     if item["mixed"]:
         behind = [part["platform"] for part in item["parts"] if part["behind"]]
         origin += f" (mixed versions: {', '.join(behind)} is older)"

@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from airside.breaker import Breaker
 from airside.config import Limits
 from airside.containerd.asker import is_asker
-from airside.containerd.breaker import Breaker
 from airside.containerd.client import Client
 from airside.containerd.question import Documents, Question, Targets, blob_path
 from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument

@@ -8,6 +8,8 @@ What a request means is decided in `registry.routes` and `registry.ranges`; thos
 - Answers that fit into memory (manifests, lists, and their 404s) are cached by their target until
   the view's generation changes, so that a hit never leaves the loop. What is read through from a
   container runtime (`registry.through`) is not cached.
+- What these lack is asked for upstream (`upstream.proxy`): tags before the catalog answers, the
+  rest after it. What comes is kept by then, or in the case of a large blob sent while it comes.
 - Blobs go out by `sendfile` in slices; between two slices the client's going and our shutdown
   are noticed. Under TLS, and for files that have no descriptor, chunks are read in the pool.
 
@@ -18,12 +20,10 @@ Left to the agent: the runner (address, TLS, time-outs, `access_log=None`) and t
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, Future
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -32,30 +32,37 @@ from multidict import CIMultiDict
 from airside import __version__
 from airside.config import CHUNK_BYTES, MIB
 from airside.content import Connection, ContentStore, RegistryView
-from airside.errors import AirsideError
+from airside.errors import AirsideError, OverdueError, StoreError
+from airside.oci.digest import Digest
+from airside.oci.model import Descriptor
+from airside.registry.cache import AnswerCache
 from airside.registry.guard import ACCESS, Guard, cache_key, target_of
 from airside.registry.pace import OUT
 from airside.registry.ranges import Conditions, conditional, plan_blob
+from airside.registry.reads import Reads
 from airside.registry.receiving import Receiver
 from airside.registry.routes import (
     Answer,
     GetBlob,
     GetManifest,
     Intent,
+    ListReferrers,
     Part,
     absent_blob,
     answer,
+    answer_referrers,
+    because,
     failure,
     find_blob,
     parse_request,
+    problem,
 )
 from airside.registry.through import ReadThrough, Through
 from airside.registry.writes import is_write
+from airside.upstream.fetching import Fetch
+from airside.upstream.protocol import asked_repository
+from airside.upstream.proxy import PullThrough
 
-Result = TypeVar("Result")
-
-CACHE_BYTES = 8 * MIB
-"""What cached answers may take, keys and overhead counted."""
 SLICE_BYTES = 2 * MIB
 """What one `sendfile` moves before we look around."""
 STALL_SECONDS = 300.0
@@ -63,7 +70,6 @@ STALL_SECONDS = 300.0
 SLOW_SECONDS = 1.0
 """An answer that takes longer, its body not counted, is logged."""
 
-_ENTRY_BYTES = 1024  # an entry besides its body and key: objects, headers, slots of the map
 _SERVER = f"airside/{__version__}"
 _LOG = logging.getLogger("airside.registry")
 
@@ -77,16 +83,22 @@ def create_app(
     read_through: ReadThrough | None = None,
     receiver: Receiver | None = None,
     guard: Guard | None = None,
+    pull_through: PullThrough | None = None,
+    answer_seconds: float = 0.0,
 ) -> web.Application:
     """Make the application. The caller owns the view, the store and the pool, and runs it.
 
     More routes (a page, metrics) may be added before it runs: this one takes what is left.
     `read_through` gives the container runtimes that are asked for what the view has not, `receiver`
     takes pushes and deletions; without one they are refused. `guard` lets through who may, and says
-    what they see; without it everybody sees everything.
+    what they see; without it everybody sees everything. `pull_through` asks the registries upstream
+    for what is absent. What catalog and store don't answer within `answer_seconds` (0: it may take
+    longer) is a 404 for a container runtime that asks its mirror, else a 503.
     """
     through = read_through or ReadThrough(policy="false")
-    registry = _Registry(view, store, default_registry, reads, through, receiver)
+    registry = _Registry(
+        view, store, default_registry, Reads(reads, answer_seconds), through, receiver, pull_through
+    )
     app = web.Application(middlewares=[guard.middleware] if guard else [])
     app.router.add_get("/", _say_hello)
     app.router.add_get("/healthz", _say_ok)
@@ -103,44 +115,6 @@ async def _say_ok(_request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-@dataclass(slots=True)
-class AnswerCache:
-    """Answers by request target: bounded in bytes, the least used goes first.
-
-    All are of one generation of the view; asking for another drops them.
-    """
-
-    limit_bytes: int = CACHE_BYTES
-    generation: int = -1
-    held_bytes: int = 0
-    _entries: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
-
-    def get(self, target: str, generation: int) -> Answer | None:
-        if generation != self.generation:
-            self._entries.clear()
-            self.generation, self.held_bytes = generation, 0
-            return None
-        found = self._entries.get(target)
-        if found is not None:
-            self._entries.move_to_end(target)
-        return found
-
-    def put(self, target: str, generation: int, found: Answer) -> None:
-        """Keep an answer that was made from this generation, unless it is too large."""
-        size = _entry_bytes(target, found)
-        if generation != self.generation or size > self.limit_bytes // 4:
-            return
-        replaced = self._entries.pop(target, None)
-        self.held_bytes += size - (_entry_bytes(target, replaced) if replaced else 0)
-        self._entries[target] = found
-        while self.held_bytes > self.limit_bytes:
-            self.held_bytes -= _entry_bytes(*self._entries.popitem(last=False))
-
-
-def _entry_bytes(target: str, found: Answer) -> int:
-    return len(found.body) + len(target) + _ENTRY_BYTES
-
-
 class _Registry:
     """The route of everything under `/v2/`."""
 
@@ -149,9 +123,10 @@ class _Registry:
         view: RegistryView,
         store: ContentStore,
         default_registry: str,
-        reads: Executor,
+        reads: Reads,
         read_through: ReadThrough,
         receiver: Receiver | None,
+        pull_through: PullThrough | None,
     ) -> None:
         self._view = view
         self._store = store
@@ -159,6 +134,7 @@ class _Registry:
         self._reads = reads
         self._read_through = read_through
         self._receiver = receiver
+        self._pull_through = pull_through
         self._cache = AnswerCache()
         self._transfers = _Transfers()
 
@@ -170,7 +146,7 @@ class _Registry:
         try:
             response = await self._respond(request)
         except AirsideError as exc:
-            response = _response(failure(exc))
+            response = _response(_failed(request, exc))
             level = logging.WARNING if response.status >= 500 else logging.DEBUG
             _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
         except Exception as exc:  # noqa: BLE001 a bug; the client gets an answer, the log all of it
@@ -183,6 +159,9 @@ class _Registry:
         target = target_of(request)
         if self._receiver is not None and is_write(request.method, target):
             return _response(await self._receive(self._receiver, request, target))
+        upstream, why = self._upstream(request, target), ""
+        if upstream is not None and isinstance(upstream[1], GetManifest):
+            why = await upstream[0].look_for_tag(upstream[1])
         generation, key = self._view.generation, cache_key(request, target)
         found = self._cache.get(key, generation) if request.method in {"GET", "HEAD"} else None
         if found is None:
@@ -191,10 +170,16 @@ class _Registry:
                 return await self._respond_blob(request, intent)
             if isinstance(intent, Answer):
                 return _response(intent)
-            found = await self._read(self._answer, _seen(request, self._view), intent)
+            if upstream is not None and isinstance(intent, ListReferrers):
+                view, also = _seen(request, self._view), await upstream[0].referrers(intent)
+                return _response(await self._reads.run(self._answer_referrers, view, intent, also))
+            found = await self._reads.run(self._answer, _seen(request, self._view), intent)
             self._cache.put(key, generation, found)
         if found.status == 404 and self._read_through.policy != "false":
             found = await self._look_through(request, target, found)
+        if found.status == 404 and upstream is not None:
+            view = _seen(request, self._view)
+            found = await self._look_upstream(*upstream, view, found, why)
         if found.etag and (
             hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MATCH in request.headers
         ):
@@ -208,6 +193,11 @@ class _Registry:
     def _answer(self, view: RegistryView, intent: Intent) -> Answer:
         return answer(view, intent, self._default_registry)
 
+    def _answer_referrers(
+        self, view: RegistryView, intent: ListReferrers, also: Sequence[Descriptor]
+    ) -> Answer:
+        return answer_referrers(view, intent, self._default_registry, also)
+
     def _through(self, request: web.Request) -> Through:
         access = request.get(ACCESS)
         read = self._read_through if access is None else access.through(self._read_through)
@@ -219,7 +209,38 @@ class _Registry:
         if not isinstance(intent, GetManifest):
             return absent
         through, connection = self._through(request), _connection(request)
-        return await self._read(through.manifest, intent, connection, absent)
+        return await self._reads.run(through.manifest, intent, connection, absent)
+
+    def _upstream(self, request: web.Request, target: str) -> tuple[PullThrough, Intent] | None:
+        """What a registry upstream may have a part in, if the client may read that repository."""
+        if self._pull_through is None or request.method not in {"GET", "HEAD"}:
+            return None
+        intent = parse_request(request.method, target)
+        if isinstance(intent, Answer) or not self._pull_through.concerns(intent):
+            return None
+        assert isinstance(intent, GetManifest | GetBlob | ListReferrers)
+        access = request.get(ACCESS)
+        repository = asked_repository(intent.name, self._default_registry)
+        if access is not None and not access.rights.may("pull", repository):
+            return None
+        return self._pull_through, intent
+
+    async def _look_upstream(
+        self,
+        pull_through: PullThrough,
+        intent: Intent,
+        view: RegistryView,
+        absent: Answer,
+        why: str,
+    ) -> Answer:
+        """What a registry upstream has of a manifest that is nowhere here."""
+        if not isinstance(intent, GetManifest):
+            return absent
+        if isinstance(intent.reference, Digest):
+            why = await pull_through.look_for_digest(intent)
+            if not why:
+                return await self._reads.run(self._answer, view, intent)
+        return because(absent, why)
 
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, _conditions(request)
@@ -237,11 +258,40 @@ class _Registry:
             wanted = method == "GET" and planned.count > 0
             return planned, open_blob() if wanted else None
 
-        found = await self._read(read, close=_close_opened)
+        found = await self._reads.run(read, close=_close_opened)
+        upstream = self._upstream(request, target_of(request))
+        if upstream is not None and isinstance(found, Answer) and found.status == 404:
+            came = await upstream[0].find_blob(intent, whole=method == "GET")
+            if isinstance(came, str):
+                return _response(because(found, came))
+            planned = await self._plan_fetched(came, intent, method, conditions)
+            if planned is not None:
+                return planned
+            found = await self._reads.run(read, close=_close_opened)
         if isinstance(found, Answer):
             return _response(found)
         part, file = found
-        return _BlobResponse(part, file, self._reads, self._transfers)
+        return _BlobResponse(part, file, self._reads.pool, self._transfers)
+
+    async def _plan_fetched(
+        self, came: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
+    ) -> web.StreamResponse | None:
+        """The response with what comes from upstream; None if it is ours by now."""
+        is_here = came.is_kept if isinstance(came, Fetch) else method == "GET"
+        size = came.size_bytes if isinstance(came, Fetch) else came
+        if is_here or size is None:
+            return None
+        part = plan_blob(method, intent.digest, size, conditions)
+        if isinstance(part, Answer):
+            return _response(part)
+        if not isinstance(came, Fetch) or method == "HEAD" or not part.count:
+            return _BlobResponse(part, None, self._reads.pool, self._transfers)
+        try:
+            file = await self._reads.run(came.open, close=_close)
+        except StoreError:  # it was kept in the meantime, or it failed
+            await came.until_kept()
+            return None
+        return _BlobResponse(part, file, self._reads.pool, self._transfers, came)
 
     def _find_blob(
         self, view: RegistryView, intent: GetBlob, through: Through
@@ -254,21 +304,6 @@ class _Registry:
                 return found.size_bytes, found.open
         return size, lambda: self._store.open(intent.digest)
 
-    async def _read(
-        self,
-        job: Callable[..., Result],
-        *args: object,
-        close: Callable[[Result], None] | None = None,
-    ) -> Result:
-        """Run a job in the pool. If we are cancelled, `close` gets what it still returns."""
-        future = self._reads.submit(job, *args)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if close is not None:
-                future.add_done_callback(_closing(close))
-            raise
-
 
 def _seen(request: web.Request, view: RegistryView) -> RegistryView:
     """The view as the client may see it."""
@@ -276,17 +311,22 @@ def _seen(request: web.Request, view: RegistryView) -> RegistryView:
     return view if access is None else access.view(view)
 
 
-def _closing(close: Callable[[Result], None]) -> Callable[[Future[Result]], None]:
-    def done(future: Future[Result]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            close(future.result())
-
-    return done
+def _failed(request: web.Request, exc: AirsideError) -> Answer:
+    """What is late is a 404 for a container runtime: then it asks the next host."""
+    if isinstance(exc, OverdueError):
+        intent = parse_request(request.method, target_of(request))
+        if isinstance(intent, GetManifest | GetBlob) and intent.name.host:
+            return problem(404, "UNKNOWN", exc.message)
+    return failure(exc)
 
 
 def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
     if not isinstance(found, Answer) and found[1] is not None:
         found[1].close()
+
+
+def _close(file: BinaryIO) -> None:
+    file.close()
 
 
 def _connection(request: web.Request) -> Connection | None:
@@ -373,12 +413,19 @@ class _Transfers:
 class _BlobResponse(web.StreamResponse):
     """Sends a part of a blob and closes its file; without a file, the headers alone.
 
+    `coming`: the file is still being written.
+
     Like aiohttp's own file response it sends from `prepare`, where a ConnectionError means that
     the client is gone and the connection is dropped without a word.
     """
 
     def __init__(
-        self, part: Part, file: BinaryIO | None, reads: Executor, transfers: _Transfers
+        self,
+        part: Part,
+        file: BinaryIO | None,
+        reads: Executor,
+        transfers: _Transfers,
+        coming: Fetch | None = None,
     ) -> None:
         super().__init__(status=part.status, headers=_headers(part.headers))
         self.content_length = part.count
@@ -386,6 +433,7 @@ class _BlobResponse(web.StreamResponse):
         self._file = file
         self._reads = reads
         self._transfers = transfers
+        self._coming = coming
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         file, self._file = self._file, None
@@ -420,6 +468,8 @@ class _BlobResponse(web.StreamResponse):
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client went away")
             count = min(slice_bytes, end - offset)
+            if self._coming is not None:
+                count = min(count, await self._coming.reach(offset) - offset)
             async with self._transfers.slice():
                 if pace is not None:
                     await pace.take(request.remote, count)

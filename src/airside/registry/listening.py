@@ -49,6 +49,11 @@ class Listener:
         """How many connections were one too many."""
 
     @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that listen."""
+        return tuple(self._sockets)
+
+    @property
     def addresses(self) -> list[tuple[str, int]]:
         return [cast("tuple[str, int]", sock.getsockname()[:2]) for sock in self._sockets]
 

@@ -20,7 +20,7 @@ Always holds: no clock, path, socket or log here. A `RegistryView` is asked, whi
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
@@ -168,6 +168,14 @@ def problem(
     """An error in the form of the distribution spec ("Error Codes")."""
     error = {"code": code, "message": message, "detail": dict(detail or {})}
     return Answer(status, _json({"errors": [error]}), (("Content-Type", JSON), *headers))
+
+
+def because(absent: Answer, why: str) -> Answer:
+    """A 404 that also says why no upstream registry could help; the same without a reason."""
+    if not why:
+        return absent
+    [error] = json.loads(absent.body)["errors"]
+    return problem(absent.status, error["code"], f"{error['message']}; {why}", error["detail"])
 
 
 FAILURES: tuple[tuple[type[AirsideError], int, str], ...] = (
@@ -378,7 +386,7 @@ def answer(view: RegistryView, intent: Intent, default_registry: str = DEFAULT_H
         case ListCatalog():
             return _answer_catalog(view, intent)
         case ListReferrers():
-            return _answer_referrers(view, intent, default_registry)
+            return answer_referrers(view, intent, default_registry)
         case GetBlob():
             raise TypeError("blobs are answered from the store")
 
@@ -435,12 +443,22 @@ def _answer_catalog(view: RegistryView, intent: ListCatalog) -> Answer:
     return _listed(body, _next_page("/v2/_catalog", intent.host, page if more else [], intent.page))
 
 
-def _answer_referrers(view: RegistryView, intent: ListReferrers, default_registry: str) -> Answer:
-    """Never a 404 (spec, "Listing Referrers"): that would mean that there is no such API here."""
+def answer_referrers(
+    view: RegistryView,
+    intent: ListReferrers,
+    default_registry: str,
+    also: Iterable[Descriptor] = (),
+) -> Answer:
+    """Never a 404 (spec, "Listing Referrers"): that would mean that there is no such API here.
+
+    `also`: what is known elsewhere.
+    """
     found: dict[Digest, Descriptor] = {}
     for repository in candidates(view, intent.name, default_registry):
         for descriptor in view.referrers(repository, intent.digest):
             found.setdefault(descriptor.digest, descriptor)
+    for descriptor in also:
+        found.setdefault(descriptor.digest, descriptor)
     wanted = intent.artifact_type
     manifests = [_descriptor(d) for d in found.values() if wanted in {"", d.artifact_type}]
     body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}

@@ -57,7 +57,7 @@ class Workshop:
     @functools.cached_property
     def registry(self) -> str:
         """HOST:PORT of an empty `docker-registry`."""
-        return self._stack.enter_context(_docker_registry(self.directory / "registry"))
+        return self._stack.enter_context(docker_registry(self.directory / "registry"))
 
     # what other Debian suites have
 
@@ -88,7 +88,8 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def _docker_registry(home: Path) -> Iterator[str]:
+def docker_registry(home: Path) -> Iterator[str]:
+    """Debian's registry in a new directory: HOST:PORT."""
     home.mkdir()
     config = home / "config.yml"
     config.write_text(

@@ -1,0 +1,47 @@
+"""What is kept of upstream registries: whose a tag is, and when it was last asked for.
+
+A name that was pulled through is a source of kind `peer`, recorded as a push is
+(`catalog.pushes`). `changed_at` is when a client last asked for it.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+from airside.catalog.database import Readers
+from airside.content import KeptTag
+from airside.oci.digest import parse_digest
+from airside.oci.reference import Repository
+from airside.places import UPSTREAM
+
+Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
+
+
+class Peers:
+    """Thread-safe; raises StoreError."""
+
+    def __init__(self, transaction: Transaction, readers: Readers) -> None:
+        self._transaction, self._readers = transaction, readers
+
+    def tag(self, repository: Repository, tag: str) -> KeptTag | None:
+        rows = self._readers.rows(
+            "SELECT t.digest, s.kind FROM tag t JOIN repository r ON r.id = t.repository_id"
+            " LEFT JOIN source s ON s.id = t.source_id"
+            " WHERE r.host = ? AND r.path = ? AND t.name = ?",
+            repository.host,
+            repository.path,
+            tag,
+        )
+        if not rows:
+            return None
+        return KeptTag(parse_digest(rows[0]["digest"]), rows[0]["kind"] != "peer")
+
+    def touch(self, references: Iterable[str], now: float) -> None:
+        """Clients asked for these names."""
+        with self._transaction("record what is used") as db:
+            db.execute(
+                "UPDATE source SET changed_at = ? WHERE kind = 'peer'"
+                " AND path IN (SELECT value FROM json_each(?))",
+                (now, json.dumps([UPSTREAM + text for text in references])),
+            )

@@ -1,0 +1,102 @@
+"""What came from an upstream registry: verified, into store and catalog. Blocking; thread-safe.
+
+The order is that of a push (design 4.4): bytes verified and durable in the store, then one catalog
+transaction, and only then visible. Only what clients asked for is kept, so that an image may lack
+layers for good. It is a cache: no container runtime is told of it, an archive or a push of the
+name takes its place, and what nobody asks for any more goes (`upstream_keep_seconds`).
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+from airside.catalog.pushes import Push
+from airside.catalog.record import Catalog
+from airside.content import Ingest, KeptTag
+from airside.errors import DigestMismatchError
+from airside.oci.digest import Digest
+from airside.oci.model import Document
+from airside.oci.reference import Repository
+from airside.store.guard import StoreGuard
+from airside.store.local import LocalIngest, LocalStore
+
+
+class Keeper:
+    """Keeps what was fetched, of one data directory. `on_keep` is called after each document."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        catalog: Catalog,
+        guard: StoreGuard,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._catalog, self._guard = store, catalog, guard
+        self._clock = clock
+        self.on_keep: Callable[[], None] = lambda: None
+        self.keep_room: Callable[[], object] = lambda: None
+        """Collects garbage if the disk is nearly full."""
+
+    def is_pushed(self, path: str) -> bool:
+        """Whether a repository without a registry has this path here."""
+        return Repository("", path) in self._catalog.repositories_at(path)
+
+    def tag(self, repository: Repository, tag: str) -> KeptTag | None:
+        return self._catalog.peers.tag(repository, tag)
+
+    def stat(self, digest: Digest) -> int | None:
+        """The size of a blob that the store has, whoever brought it."""
+        return self._store.stat(digest)
+
+    def begin(self, digest: Digest) -> LocalIngest:
+        """Begin to write a blob. Raises StoreError."""
+        self.keep_room()
+        return self._store.ingest(digest.algorithm)
+
+    def keep_blob(self, repository: Repository, ingest: Ingest, digest: Digest) -> None:
+        """The bytes are all written: they are the repository's blob, if they are right.
+
+        Raises DigestMismatchError, StoreError; the ingest is then for the caller to discard.
+        """
+        ingest.finish()
+        found, size = ingest.digest, ingest.size_bytes
+        if found != digest:
+            raise DigestMismatchError(
+                f"the bytes of blob {digest} hash to {found}",
+                blob=digest,
+                expected=digest,
+                found=found,
+            )
+        with self._guard.shared():
+            self._store.commit([ingest])
+            self._catalog.pushes.record_blobs(repository, {digest: size}, self._clock())
+
+    def link_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Give the repository a blob that the store has; False if it went meanwhile."""
+        with self._guard.shared():
+            size = self._store.stat(digest)
+            if size is not None:
+                self._catalog.pushes.record_blobs(repository, {digest: size}, self._clock())
+        return size is not None
+
+    def keep_document(
+        self, repository: Repository, document: Document, tag: str, origin: str
+    ) -> None:
+        """Record a manifest or index under a tag, or with "" by its digest. Raises StoreError."""
+        push = Push(
+            repository,
+            document,
+            None,
+            (tag,) if tag else (),
+            (),
+            origin=origin,
+            kind="peer",
+        )
+        with self._guard.shared():
+            if self._store.stat(document.digest) is None:
+                self._store.commit([self._store.put(document.raw, document.digest.algorithm)])
+            self._catalog.pushes.record_push(push, self._clock())
+        self.on_keep()
+
+    def touch(self, references: Iterable[str]) -> None:
+        """Clients asked for these names. Raises StoreError."""
+        self._catalog.peers.touch(references, self._clock())

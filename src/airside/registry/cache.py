@@ -1,0 +1,50 @@
+"""Answers of the registry that fit into memory, by request target."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from airside.config import MIB
+from airside.registry.routes import Answer
+
+CACHE_BYTES = 8 * MIB
+"""What cached answers may take, keys and overhead counted."""
+
+_ENTRY_BYTES = 1024  # an entry besides its body and key: objects, headers, slots of the map
+
+
+@dataclass(slots=True)
+class AnswerCache:
+    """Answers by request target: bounded in bytes, the least used goes first.
+
+    All are of one generation of the view; asking for another drops them.
+    """
+
+    limit_bytes: int = CACHE_BYTES
+    generation: int = -1
+    held_bytes: int = 0
+    _entries: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
+
+    def get(self, target: str, generation: int) -> Answer | None:
+        if generation != self.generation:
+            self._entries.clear()
+            self.generation, self.held_bytes = generation, 0
+            return None
+        found = self._entries.get(target)
+        if found is not None:
+            self._entries.move_to_end(target)
+        return found
+
+    def put(self, target: str, generation: int, found: Answer) -> None:
+        """Keep an answer that was made from this generation, unless it is too large."""
+        size = _entry_bytes(target, found)
+        if generation != self.generation or size > self.limit_bytes // 4:
+            return
+        replaced = self._entries.pop(target, None)
+        self.held_bytes += size - (_entry_bytes(target, replaced) if replaced else 0)
+        self._entries[target] = found
+        while self.held_bytes > self.limit_bytes:
+            self.held_bytes -= _entry_bytes(*self._entries.popitem(last=False))
+
+
+def _entry_bytes(target: str, found: Answer) -> int:
+    return len(found.body) + len(target) + _ENTRY_BYTES

@@ -1,0 +1,282 @@
+"""One registry upstream over HTTP: manifests, blobs and referrers, with tokens and redirects.
+
+Every answer is waited for `seconds` at most, its body bounded in size or left to the caller. The
+files with credentials and certificates are read again when they changed; nothing of them is
+logged. Who may be told what, and what a token's answer means, is decided in `upstream.protocol`.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+import tomllib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from airside import __version__
+from airside.errors import NotFoundError, UpstreamAwayError, UpstreamError
+from airside.oci.digest import Digest
+from airside.upstream import protocol
+from airside.upstream.protocol import Credentials, Token
+from airside.upstream.table import Upstream
+
+STALL_SECONDS = 30.0
+"""A body of which nothing comes for so long is given up."""
+
+_CONNECTIONS = 64
+_AGENT = f"airside/{__version__}"
+_SMALL_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest as it came; `digest` is what the registry says of it, "" if nothing."""
+
+    raw: bytes
+    media_type: str
+    digest: str
+
+
+class UpstreamClient:
+    """Asks one registry. Used with `async with`. Not thread-safe.
+
+    All raise NotFoundError where the registry has no such thing, UpstreamError where it refuses,
+    UpstreamAwayError where it fails or does not answer in time.
+    """
+
+    def __init__(self, upstream: Upstream, seconds: float, document_bytes: int) -> None:
+        self.upstream = upstream
+        self._seconds, self._document_bytes = seconds, document_bytes
+        self._tokens: dict[str, Token] = {}
+        self._credentials = _File(upstream.credentials)
+        self._ca = _File(upstream.ca)
+        self._known = Credentials()
+        self._tls: ssl.SSLContext | bool = True
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={hdrs.USER_AGENT: _AGENT, hdrs.ACCEPT_ENCODING: "identity"},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def tag_digest(self, path: str, tag: str) -> str:
+        """The digest that a tag has there, by a HEAD; "" where it isn't told."""
+        async with self._asked("HEAD", path, "manifests", tag) as answer:
+            return answer.headers.get("Docker-Content-Digest", "")
+
+    async def manifest(self, path: str, reference: Digest | str) -> Fetched:
+        """A manifest or index."""
+        async with self._asked("GET", path, "manifests", str(reference)) as answer:
+            raw = await self._body(answer, self._document_bytes)
+            media_type = answer.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
+            return Fetched(raw, media_type, answer.headers.get("Docker-Content-Digest", ""))
+
+    async def referrers(self, path: str, digest: Digest) -> bytes:
+        """The list of what refers to a manifest, as JSON."""
+        async with self._asked("GET", path, "referrers", str(digest)) as answer:
+            return await self._body(answer, self._document_bytes)
+
+    async def blob_size(self, path: str, digest: Digest) -> int | None:
+        """How many bytes a blob has, by a HEAD; None where it isn't told."""
+        async with self._asked("HEAD", path, "blobs", str(digest)) as answer:
+            return protocol.parse_length(answer.headers.get(hdrs.CONTENT_LENGTH))
+
+    async def open_blob(
+        self, path: str, digest: Digest, *, offset: int = 0, size: int = 0
+    ) -> aiohttp.ClientResponse:
+        """A blob, from an offset (of `size` bytes) on; the caller reads and closes the response."""
+        ranged: dict[str, str] = {hdrs.RANGE: f"bytes={offset}-"} if offset else {}
+        answer = await self._ask("GET", path, "blobs", str(digest), ranged)
+        span = answer.headers.get(hdrs.CONTENT_RANGE)
+        if answer.status == 206 and offset and protocol.resumes_at(span, offset, size):
+            return answer
+        if answer.status == 200 and not offset:
+            return answer
+        answer.close()
+        raise UpstreamError(f"{self.upstream} does not go on where it was cut off")
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, kind: str, last: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._bounded():
+            answer = await self._ask(method, path, kind, last, {})
+            try:
+                yield answer
+            finally:
+                answer.release()
+
+    async def _ask(
+        self, method: str, path: str, kind: str, last: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Ask, with a token if it takes one; gives what was answered with a 2xx."""
+        async with self._bounded():
+            await self._read_files()
+            url = protocol.target_of(self.upstream.url, path, kind, last)
+            scope = protocol.scope_of(self.upstream.url, path)
+            accept = protocol.ACCEPT if kind == "manifests" else "*/*"
+            headers = {hdrs.ACCEPT: accept, **headers}
+            answer = await self._follow(method, url, headers, self._authorization(scope))
+            if answer.status == 401:
+                authorization = await self._authorize(answer, scope)
+                answer.release()
+                if authorization:
+                    answer = await self._follow(method, url, headers, authorization)
+            self._check(answer)
+            return answer
+
+    def _authorization(self, scope: str) -> str:
+        """What is known to be taken, without asking for it."""
+        if self._known.token:
+            return f"Bearer {self._known.token}"
+        token = self._tokens.get(scope)
+        if token is not None and token.is_valid(time.monotonic()):
+            return token.authorization
+        return ""
+
+    async def _authorize(self, answer: aiohttp.ClientResponse, scope: str) -> str:
+        """What a 401 asks for; "" where we have nothing for it."""
+        challenge = protocol.parse_challenge(answer.headers.get(hdrs.WWW_AUTHENTICATE, ""))
+        self._tokens.pop(scope, None)
+        if challenge is None or self._known.token:
+            return ""
+        if challenge.scheme == "basic":
+            return self._known.basic
+        url = protocol.token_url(challenge, scope, self.upstream.url)
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
+        told = await self._follow("GET", url, headers, self._known.basic)
+        try:
+            self._check(told, "its token server answers ")
+            raw = await self._body(told, _SMALL_BYTES)
+        finally:
+            told.release()
+        token = protocol.parse_token(raw, time.monotonic())
+        self._tokens[scope] = token
+        return token.authorization
+
+    async def _follow(
+        self, method: str, url: str, headers: Mapping[str, str], authorization: str
+    ) -> aiohttp.ClientResponse:
+        """One request and the redirects after it; to another host nothing secret goes along."""
+        first = url
+        for _ in range(protocol.MOST_REDIRECTS + 1):
+            sent = {**headers}
+            if authorization and protocol.is_same(first, url):
+                sent[hdrs.AUTHORIZATION] = authorization
+            target = URL(url, encoded=True)  # one that is signed must stay as it is
+            answer = await self._session.request(
+                method, target, headers=sent, allow_redirects=False, ssl=self._tls
+            )
+            if answer.status not in protocol.REDIRECTS:
+                return answer
+            location = answer.headers.get(hdrs.LOCATION, "")
+            answer.release()
+            url = protocol.redirected(url, location)
+        raise UpstreamError(f"{self.upstream} redirects in circles")
+
+    def _check(self, answer: aiohttp.ClientResponse, who: str = "it answers ") -> None:
+        """Whether it gave what was asked for. Raises as the class says, the response closed."""
+        status = answer.status
+        if status in {200, 206}:
+            return
+        answer.release()
+        if status == 404 and answer.url.host == urlsplit(self.upstream.url).hostname:
+            raise NotFoundError(f"{self.upstream} does not have it")
+        reason = f"{who}{status} {answer.reason or ''}".rstrip()
+        if status in protocol.AWAY:
+            raise UpstreamAwayError(f"{self.upstream}: {reason}")
+        raise UpstreamError(f"{self.upstream}: {reason}")
+
+    async def _body(self, answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+        raw = bytearray()
+        async for piece in answer.content.iter_any():
+            raw += piece
+            if len(raw) > most_bytes:
+                answer.close()
+                raise UpstreamError(f"{self.upstream} sends more than {most_bytes} bytes")
+        return bytes(raw)
+
+    async def _read_files(self) -> None:
+        if self._credentials.path is not None or self._ca.path is not None:
+            await asyncio.to_thread(self._read_changed)
+
+    def _read_changed(self) -> None:
+        if (raw := self._credentials.changed()) is not None:
+            self._known = _credentials(raw, str(self._credentials.path))
+            self._tokens.clear()
+        if (raw := self._ca.changed()) is not None:
+            try:
+                self._tls = ssl.create_default_context(cadata=raw.decode("ascii"))
+            except (ssl.SSLError, UnicodeDecodeError) as exc:
+                raise UpstreamError(f"{self._ca.path} holds no certificates (PEM)") from exc
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        """Bound what is waited for, and say who failed."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except TimeoutError as exc:
+            raise UpstreamAwayError(
+                f"{self.upstream} does not answer within {self._seconds:g} s (upstream_seconds)"
+            ) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise UpstreamAwayError(f"{self.upstream} can't be asked: {_text(exc)}") from exc
+        except UpstreamError as exc:
+            if str(self.upstream) not in exc.message:
+                raise type(exc)(f"{self.upstream}: {exc.message}") from exc
+            raise
+
+
+def _text(exc: Exception) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0][:300]
+
+
+def _credentials(raw: bytes, where: str) -> Credentials:
+    try:
+        table = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise UpstreamError(f"{where} is not valid TOML") from exc  # the text may be a password
+    return protocol.parse_credentials(table, where)
+
+
+class _File:
+    """A small file that is read again when it changed."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+
+    def changed(self) -> bytes | None:
+        """Its bytes, if they were not given yet. Raises UpstreamError."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+            seen = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if seen == self._seen:
+                return None
+            with self.path.open("rb") as file:
+                raw = file.read(_SMALL_BYTES)
+        except OSError as exc:
+            raise UpstreamError(f"cannot read {self.path}: {exc.strerror}") from exc
+        self._seen = seen
+        return raw

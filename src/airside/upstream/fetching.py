@@ -1,0 +1,216 @@
+"""A blob on its way from an upstream: written once, sent on to all who wait while it comes.
+
+Clients read the file that is being written, and its last byte only once all bytes were verified
+and the blob is durable in the store. So nobody is told that wrong bytes are whole: a response
+that lacks a byte is cut off, never ended. What is small is sent only when it is verified.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import BinaryIO, Protocol, TypeVar
+
+import aiohttp
+
+from airside.config import KIB, MIB
+from airside.content import Ingest
+from airside.errors import (
+    AirsideError,
+    DigestMismatchError,
+    NotFoundError,
+    UpstreamAwayError,
+    UpstreamError,
+)
+from airside.oci.digest import Digest
+from airside.oci.reference import Repository
+from airside.upstream import protocol
+from airside.upstream.client import STALL_SECONDS, UpstreamClient
+
+Result = TypeVar("Result")
+
+SMALL_BYTES = MIB
+"""What is not larger is verified before it is answered for."""
+
+_PIECE_BYTES = 256 * KIB
+_RESUMPTIONS = 3
+_LOG = logging.getLogger("airside.upstream")
+
+
+class BlobKeeper(Protocol):
+    """What takes blobs into store and catalog: `airside.keeping.Keeper`."""
+
+    def begin(self, digest: Digest) -> "ReadableIngest": ...
+    def keep_blob(self, repository: Repository, ingest: Ingest, digest: Digest) -> None: ...
+
+
+class ReadableIngest(Ingest, Protocol):
+    def open(self) -> BinaryIO:
+        """What was written so far, and what comes."""
+
+
+class Fetch:
+    """One blob. `size_bytes` is what the upstream says; `None` until it answered."""
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        repository: Repository,
+        digest: Digest,
+        keeper: BlobKeeper,
+        pool: Executor,
+        most_bytes: int,
+    ) -> None:
+        self.repository, self.digest = repository, digest
+        self.size_bytes: int | None = None
+        self._client, self._keeper, self._pool = client, keeper, pool
+        self._most_bytes = most_bytes
+        self._written = 0
+        self._is_kept = False
+        self._failure: AirsideError | None = None
+        self._ingest: ReadableIngest | None = None
+        self._changed = asyncio.Event()
+
+    # for those who wait
+
+    async def until_answered(self) -> None:
+        """Wait until the bytes come, and a small blob is kept. Raises what it failed with."""
+        while not (self._is_kept or (self._ingest is not None and not self._is_small)):
+            if self._failure is not None:
+                raise self._failure
+            await self._changed.wait()
+
+    async def until_kept(self) -> None:
+        """Wait until all is there, verified. Raises what it failed with."""
+        while not self._is_kept:
+            if self._failure is not None:
+                raise self._failure
+            await self._changed.wait()
+
+    @property
+    def is_kept(self) -> bool:
+        return self._is_kept
+
+    @property
+    def _is_small(self) -> bool:
+        return self.size_bytes is None or self.size_bytes <= SMALL_BYTES
+
+    def open(self) -> BinaryIO:
+        """The file of a blob that is being written. Raises StoreError, NotFoundError."""
+        if self._ingest is None:
+            raise NotFoundError(f"blob {self.digest} does not come")
+        return self._ingest.open()
+
+    async def reach(self, offset: int) -> int:
+        """How far the bytes may be sent, past `offset`. Raises OSError where they never will."""
+        assert self.size_bytes is not None
+        while True:
+            end = self.size_bytes if self._is_kept else min(self._written, self.size_bytes - 1)
+            if end > offset:
+                return end
+            if self._failure is not None:
+                raise OSError(f"blob {self.digest} did not come whole: {self._failure.message}")
+            await self._changed.wait()
+
+    # the fetching
+
+    async def run(self) -> AirsideError | None:
+        """Fetch, verify, keep; gives what it failed with."""
+        try:
+            await self._run()
+            self._is_kept = True
+        except AirsideError as exc:
+            self._failure = exc
+        except BaseException:
+            self._failure = UpstreamError("it was given up: the agent stops")
+            raise
+        finally:
+            self._tell()
+        if isinstance(self._failure, DigestMismatchError):
+            _LOG.warning("%s sends wrong bytes: %s", self._client.upstream, self._failure.message)
+        return self._failure
+
+    async def _run(self) -> None:
+        path = self.repository.path
+        answer = await self._client.open_blob(path, self.digest)
+        try:
+            self.size_bytes = protocol.parse_length(answer.headers.get("Content-Length"))
+            self._check_size(self.size_bytes or 0)
+            self._ingest = await self._do(self._keeper.begin, self.digest)
+            self._tell()
+            await self._receive_all(answer)
+            await self._do(self._keeper.keep_blob, self.repository, self._ingest, self.digest)
+            self.size_bytes = self._written
+        except BaseException:
+            answer.close()
+            if self._ingest is not None:
+                self._ingest.discard()
+            raise
+        answer.release()
+
+    async def _receive_all(self, answer: aiohttp.ClientResponse) -> None:
+        """Write the body; where it is cut off, ask for the rest."""
+        for left in reversed(range(_RESUMPTIONS + 1)):
+            try:
+                await self._receive(answer)
+            except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+                size = self.size_bytes
+                if not left or size is None or not 0 < self._written < size:
+                    raise UpstreamAwayError(f"{self._client.upstream} cut it off: {exc!r}") from exc
+                answer.close()
+                answer = await self._client.open_blob(
+                    self.repository.path, self.digest, offset=self._written, size=size
+                )
+            else:
+                answer.release()
+                return
+
+    async def _receive(self, answer: aiohttp.ClientResponse) -> None:
+        pieces: list[bytes] = []
+        count = 0
+        try:
+            while True:
+                async with asyncio.timeout(STALL_SECONDS):
+                    piece = await answer.content.readany()
+                pieces.append(piece)
+                count += len(piece)
+                self._check_size(self._written + count)
+                if count >= _PIECE_BYTES or not piece:
+                    await self._write(pieces)
+                    pieces, count = [], 0
+                if not piece:
+                    return
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            await self._write(pieces)
+            raise
+
+    async def _write(self, pieces: Sequence[bytes]) -> None:
+        ingest = self._ingest
+        assert ingest is not None
+
+        def write() -> int:
+            for piece in pieces:
+                ingest.hash(piece)
+                ingest.write(piece)
+            return ingest.size_bytes
+
+        self._written = await self._do(write)
+        self._tell()
+
+    def _check_size(self, size: int) -> None:
+        if size > self._most_bytes:
+            raise UpstreamError(f"blob {self.digest} is larger than limits.blob_bytes")
+
+    def _tell(self) -> None:
+        """Wake all who wait."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _do(self, job: Callable[..., Result], *args: object) -> Result:
+        """Run a job in the pool; if we are cancelled, not before it ended: it has the file."""
+        future = asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise

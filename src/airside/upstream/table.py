@@ -1,0 +1,85 @@
+"""One `[[upstream]]` table: a registry that is asked for what is absent here. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from airside.errors import ConfigError
+
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?\Z|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?\Z")
+_URLS = {"docker.io": "https://registry-1.docker.io"}
+"""Where a registry is not at its own name."""
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """`url` is that of the registry, or of a mirror of it; what it has as a path goes before names.
+
+    `credentials` and `ca` are files, which are read again when they change.
+    """
+
+    registry: str
+    url: str
+    credentials: Path | None = None
+    ca: Path | None = None
+    offline: bool = False
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def parse_upstream(raw: Any, where: str) -> Upstream:
+    """Parse a table, or the text `HOST` or `HOST=URL`. Raises ConfigError."""
+    if isinstance(raw, str):
+        host, _, url = raw.partition("=")
+        raw = {"registry": host, **({"url": url} if url else {})}
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{where}: must be a table")
+    unknown = set(raw) - {f.name for f in fields(Upstream)}
+    if unknown:
+        raise ConfigError(f"{where}: no such setting: {', '.join(sorted(unknown))}")
+    registry = _registry(raw.get("registry", ""), where)
+    url = str(raw.get("url") or _URLS.get(registry) or f"https://{registry}").rstrip("/")
+    parts = _checked_url(url, where)
+    credentials, ca = _file(raw, "credentials", where), _file(raw, "ca", where)
+    if credentials is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ConfigError(f"{where}: credentials would go unencrypted to {url}: use https")
+    offline = raw.get("offline", False)
+    if not isinstance(offline, bool):
+        raise ConfigError(f"{where}: offline must be true or false")
+    return Upstream(registry, url, credentials, ca, offline)
+
+
+def _registry(raw: object, where: str) -> str:
+    if not isinstance(raw, str) or not _HOST.match(raw):
+        raise ConfigError(
+            f"{where}: registry must be a host such as docker.io, found {raw!r:.80}",
+            key="registry",
+        )
+    return "docker.io" if raw == "index.docker.io" else raw
+
+
+def _checked_url(url: str, where: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
+    except ValueError:
+        wrong = True
+    if wrong or parts.query or parts.fragment:
+        raise ConfigError(f"{where}: url must be like https://registry.example, found {url!r:.200}")
+    if parts.username or parts.password:
+        raise ConfigError(f"{where}: the url has a password in it: name a file, `credentials`")
+    return parts
+
+
+def _file(raw: Mapping[str, Any], key: str, where: str) -> Path | None:
+    found = raw.get(key)
+    if found is None or found == "":
+        return None
+    if not isinstance(found, str | Path):
+        raise ConfigError(f"{where}: {key} must be the path of a file")
+    return Path(found).absolute()

@@ -1,0 +1,180 @@
+"""An agent that hangs, or whose disk does, is answered for, so that a pull goes on elsewhere."""
+
+import asyncio
+import http.client
+import os
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from airside.heartbeat import Heartbeat, tell_systemd
+from airside.oci.model import parse_document
+from airside.oci.reference import Repository
+from airside.registry.through import ReadThrough
+from airside.standin import HEAD_BYTES
+from support.images import random_image
+from support.memory import MemoryStore, MemoryView
+from support.served import served
+
+HOME = Repository("docker.io", "library/app")
+IMAGE = random_image("standin")
+SILENCE = 0.3
+MIRROR = "/v2/library/app/manifests/1?ns=docker.io"
+
+
+class Beating:
+    """An agent's event loop, which can be held."""
+
+    def __init__(self, *, tls: bool = False) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.loop = asyncio.new_event_loop()
+        self.free = threading.Event()
+        self.heartbeat = Heartbeat([self.listening], SILENCE, tls=tls)
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        with closing(self.loop):
+            self.task = self.loop.create_task(self.heartbeat.run())
+            self.loop.run_until_complete(asyncio.wait([self.task]))
+
+    def hold(self) -> None:
+        self.free.clear()
+        self.loop.call_soon_threadsafe(self.free.wait, 30)
+
+    def stop(self) -> None:
+        self.free.set()
+        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.thread.join(20)
+        self.listening.close()
+
+    def ask(self, target: str, method: str = "GET") -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+
+@contextmanager
+def beating(**settings):
+    found = Beating(**settings)
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def test_it_answers_while_the_agent_is_silent_and_leaves_all_to_one_that_beats():
+    with beating() as agent:
+        agent.hold()
+        status, body = agent.ask(MIRROR)
+        assert (status, b"ask elsewhere" in body) == (404, True)
+        assert agent.ask(MIRROR, "HEAD") == (404, b"")
+        for method, target in (("GET", "/v2/"), ("PUT", MIRROR), ("GET", "/v2/a/tags/list?n=1")):
+            assert agent.ask(target, method)[0] == 503
+        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as large:
+            large.sendall(b"G" * (HEAD_BYTES + 1))
+            assert large.recv(20).startswith(b"HTTP/1.1 503")
+        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as slow:
+            slow.sendall(b"GET / HTTP")
+            assert agent.ask(MIRROR)[0] == 404  # meanwhile
+            assert slow.recv(20) == b""
+        agent.free.set()
+        agent.listening.settimeout(0.5)
+        for _ in range(40):  # from the next beat on it leaves connections to the agent
+            late = socket.create_connection(("127.0.0.1", agent.port), 20)
+            with closing(late), suppress(TimeoutError):
+                taken, _ = agent.listening.accept()
+                with closing(taken):
+                    taken.sendall(b"ours")
+                    assert late.recv(4) == b"ours"
+                break
+        else:
+            pytest.fail("it takes the connections of an agent that beats")
+
+
+def test_under_tls_it_closes_the_connection():
+    with beating(tls=True) as agent:
+        agent.hold()
+        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as client:
+            assert client.recv(1) == b""
+
+
+def test_it_is_started_again_and_ends_with_the_agent():
+    with beating() as agent:
+        deadline = time.monotonic() + 20
+        while agent.heartbeat._process is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        first = agent.heartbeat._process
+        first.kill()
+        while agent.heartbeat._process in {None, first}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        second = agent.heartbeat._process
+        agent.hold()
+        assert agent.ask(MIRROR)[0] == 404
+    assert second.returncode == 0  # by itself, when the pipe was closed
+
+
+def test_systemd_is_told_where_it_listens(tmp_path, monkeypatch):
+    tell_systemd("nobody")
+    path = str(tmp_path / "n.sock")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(path)
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        with beating():
+            assert manager.recv(100) == b"WATCHDOG_USEC=60000000"
+            assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        os.unlink(path)  # noqa: PTH108 - a text is at hand
+        tell_systemd("gone")
+
+
+# --- a disk that does not answer
+
+
+class Hanging(MemoryStore):
+    """Its disk answers while `answers` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def stat(self, digest):
+        assert self.answers.wait(30)
+        return super().stat(digest)
+
+
+@pytest.fixture
+def hanging():
+    view, store = MemoryView(), Hanging()
+    for blob in IMAGE.blobs:
+        store.add(blob.raw)
+    view.put(HOME, parse_document(IMAGE.manifest.raw, IMAGE.manifest.media_type, "m"), "1")
+    through = ReadThrough(policy="false")
+    with served(view, store, through, answer_seconds=SILENCE) as registry:
+        yield registry, store
+        store.answers.set()
+
+
+def test_a_disk_that_hangs_is_a_404_for_a_mirror_and_a_503_for_others(hanging, monkeypatch):
+    registry, store = hanging
+    blob = f"/v2/app/blobs/{IMAGE.layers[0].digest}"
+    assert registry.ask(f"{blob}?ns=docker.io").status == 200
+    assert registry.ask(MIRROR).status == 200
+    store.answers.clear()
+    for method in ("HEAD", "GET"):
+        for _ in range(4):  # more than there are threads, and not one of them waits any more
+            assert registry.ask(f"{blob}?ns=docker.io", method).status == 404
+            assert registry.ask(blob, method).status == 503
+        assert registry.ask("/v2/app/manifests/2?ns=docker.io", method).status == 404
+        assert registry.ask(MIRROR, method).status == 200  # it is in memory
+    store.answers.set()
+    monkeypatch.setattr("airside.breaker.Breaker.allows", lambda _breaker: True)
+    assert registry.ask(blob).body == IMAGE.layers[0].raw
