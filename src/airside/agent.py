@@ -21,18 +21,15 @@ from typing import Any, cast
 from aiohttp import web
 
 from airside import __version__
-from airside.catalog.publications import IntentsOf
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
-from airside.content import Runtime
 from airside.control import create_control
 from airside.errors import AirsideError, ConfigError, StoreError
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
-from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
 from airside.observe import set_up_logs
 from airside.places import Places
-from airside.publisher import naming_of, node_of
+from airside.publishing import check_names, connect
 from airside.registry.app import create_app
 from airside.registry.guard import Guard
 from airside.registry.listening import Listener
@@ -68,7 +65,7 @@ def run_agent(effective: Effective) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code. Raises AirsideError at start."""
     settings = effective.settings
     set_up_logs(form=settings.log_format, level=settings.log_level)
-    check_runtime(settings)
+    check_names(settings)
     _make_default_directory(settings)
     try:
         with open_node(settings) as node:
@@ -83,14 +80,6 @@ def _first(group: BaseExceptionGroup[AirsideError]) -> AirsideError:
         found = found.exceptions[0]
     assert isinstance(found, AirsideError)
     return found
-
-
-def check_runtime(settings: Settings) -> None:
-    """Refuse rules of names that can't be read. Raises ConfigError."""
-    try:
-        naming_of(settings)
-    except ValueError as exc:
-        raise ConfigError(f"rewrite: {exc} must be FROM=TO, two prefixes of names") from exc
 
 
 def _make_default_directory(settings: Settings) -> None:
@@ -118,7 +107,9 @@ class _Agent:
         self._queue: ImportQueue
         self._scrubber: Scrubber
         self._watcher: Watcher
-        self._runtimes = Runtimes(node, settings, partial(_sockets, settings), self._connect)
+        self._runtimes = Runtimes(
+            node, settings, partial(_sockets, settings), partial(connect, node)
+        )
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -318,26 +309,6 @@ class _Agent:
         finally:
             await runner.cleanup()
             path.unlink(missing_ok=True)
-
-    def _connect(self, socket: str) -> Runtime:
-        """Connect to a containerd; in a thread. grpc is loaded only where there is one."""
-        from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
-
-        settings, node = self._settings, self._node
-        return ContainerdRuntime.connect(
-            socket,
-            settings.namespace,
-            node.store,
-            IntentsOf(node.catalog, socket),
-            identity=node.identity,
-            node=node_of(settings),
-            snapshotter=settings.snapshotter,
-            threads=os.cpu_count() or 1,
-            limits=settings.limits,
-            min_free_bytes=settings.min_free_bytes,
-            open_tar=LayerTars(node.store.open, settings.limits, node.windows),
-            pull_seconds=settings.pull_seconds,
-        )
 
     def _say_ready(self) -> None:
         where = ", ".join(str(d.path) for d in self._settings.images)

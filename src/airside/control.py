@@ -170,7 +170,11 @@ class _Control:
             outcome = await self._import(path, stop, response)
             log_outcome(outcome)
             await self._published()
-            await _send(response, {"result": outcome_report(outcome)})
+            rows = await asyncio.get_running_loop().run_in_executor(
+                self._reads, self._node.catalog.published
+            )
+            found = outcome_report(outcome, rows, self._live()["runtimes"])
+            await _send(response, {"result": found})
         except ConnectionResetError:
             stop.set()
         except AirsideError as exc:

@@ -173,8 +173,13 @@ class Publisher:
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def run(self, runtime: Runtime, *, stop: Stop, everything: bool = False) -> Pass:
-        """One pass. `everything`: also see whether the blobs are still there.
+    def run(
+        self, runtime: Runtime, *, stop: Stop, everything: bool = False, adding: bool = False
+    ) -> Pass:
+        """One pass.
+
+        `everything`: also see whether the blobs are still there. `adding`: of names that no tag
+        has now, take back only those that this catalog has published.
 
         Raises ContainerdError if the runtime is away, StoreError.
         """
@@ -195,6 +200,9 @@ class Publisher:
                 return found
             self._one(each, task)
         self._publish_all(task, given_up)
+        if adding:
+            published = {name for row in rows.values() for name in _names(row)}
+            task.protected.update(set(actual) - published)
         self._withdraw(wanted, tags, task)
         self._catalog.publications.record(_changed(found.rows, rows), self._clock())
         return found

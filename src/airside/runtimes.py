@@ -19,6 +19,7 @@ from airside.content import Puller, Runtime, RuntimeContent, RuntimeCopies
 from airside.errors import AirsideError, ContainerdError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
+from airside.publishing import recognise
 
 log = logging.getLogger("airside.runtime")
 
@@ -191,20 +192,13 @@ class Runtimes:
         )
         watcher.start()
         try:
-            await self._call(self._recognise, kept.socket, facts.server_id)
+            await self._call(recognise, self._node, kept.socket, facts.server_id)
             if self.on_connect is not None:
                 await self.on_connect()
             await self._serve(kept, runtime)
         finally:
             kept.runtime = None
             runtime.close()
-
-    def _recognise(self, socket: str, server_id: str) -> None:
-        """Forget what was published to one that was wiped since."""
-        key = f"runtime:{socket}"
-        if self._node.catalog.meta(key) != server_id:
-            self._node.catalog.publications.forget_runtime(socket)
-            self._node.catalog.set_meta({key: server_id})
 
     async def _serve(self, kept: _Kept, runtime: Runtime) -> None:
         everything = True
