@@ -23,7 +23,7 @@ from aiohttp import web
 from airside import __version__
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
 from airside.control import create_control
-from airside.errors import AirsideError, ConfigError, StoreError
+from airside.errors import AirsideError, StoreError
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
@@ -296,6 +296,7 @@ class _Agent:
             imports=self._by_hand,
             published=self._runtimes.settled,
             verify=self._scrubber.verify,
+            contents=self._runtimes.contents_by_socket,
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()
@@ -328,6 +329,7 @@ class _Agent:
             "data": str(self._settings.data),
             "listen": self._listen,
             "access": None if self._secured is None else self._secured.describe(),
+            "read_through": self._settings.read_through,
             "uptime_seconds": round(time.monotonic() - self._started_at, 1),
             "directories": [
                 {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}

@@ -218,6 +218,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "directories": [],
         "listen": None,
         "access": None,
+        "read_through": None,
         "runtimes": [],
         "uptime_seconds": None,
         "imports": [],

@@ -155,6 +155,11 @@ class Runtimes:
         """What blobs are repaired from; from any thread."""
         return [c for c in (runtime.copies for runtime in self.connected()) if c is not None]
 
+    def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
+        """The same with their sockets, for `explain`; from any thread."""
+        found = [(kept.socket, kept.runtime) for kept in tuple(self._kept.values())]
+        return [(s, r.content) for s, r in found if r is not None and r.content is not None]
+
     def pullers(self) -> list[Puller]:
         """What has the connected ones pull images, for lists; from any thread."""
         return [p for p in (runtime.puller for runtime in self.connected()) if p is not None]
