@@ -38,7 +38,14 @@ from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
 from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_document
 from airside.oci.platform import Platform
-from airside.publication import PINNED_LABEL, NamedImage, NodeContent, Publication, Selector
+from airside.publication import (
+    ARCHIVES_LABEL,
+    PINNED_LABEL,
+    NamedImage,
+    NodeContent,
+    Publication,
+    Selector,
+)
 
 log = logging.getLogger("airside.containerd")
 
@@ -253,7 +260,7 @@ class ContainerdRuntime:
             try:
                 self._client.create_lease(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
-                return self._publish(publication, lease, stop)
+                return self._publish(publication, lease, stop, again=attempt > 0)
             except NotFoundError as exc:  # the lease, or what it held, is gone: begin again
                 if attempt == _TRIES - 1:
                     raise ContainerdError(f"{exc.message}, again and again") from exc
@@ -263,7 +270,9 @@ class ContainerdRuntime:
                     self._client.delete_lease(lease)
         raise AssertionError
 
-    def _publish(self, publication: Publication, lease: str, stop: Stop) -> Published:
+    def _publish(
+        self, publication: Publication, lease: str, stop: Stop, *, again: bool
+    ) -> Published:
         content = publication.content
         blobs = [
             Placed(blob, publication.blob_labels(blob.digest))
@@ -277,7 +286,9 @@ class ContainerdRuntime:
         fault("publish.after_content")
         unpacked, reason = self._unpack(publication, lease, stop)
         fault("publish.after_unpack")
-        self._name(publication, lease)
+        self._name(publication, lease, again=again)
+        # the content was there when it was named, if the lease is there still: names keep it now
+        self._client.add_to_lease(lease, publication.target.digest)
         fault("publish.after_names")
         return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
 
@@ -306,13 +317,16 @@ class ContainerdRuntime:
     def _open(self, digest: Digest) -> BinaryIO:
         return self._store.open(digest)
 
-    def _name(self, publication: Publication, lease: str) -> None:
+    def _name(self, publication: Publication, lease: str, *, again: bool) -> None:
         for name, labels in publication.names.items():
-            self._set(ImageRecord(name, publication.target, labels), lease)
+            self._set(ImageRecord(name, publication.target, labels), lease, tell=again)
             fault("publish.after_name")
 
-    def _set(self, wanted: ImageRecord, lease: str) -> None:
-        """Create a name, or change what differs and leave the labels of others."""
+    def _set(self, wanted: ImageRecord, lease: str, *, tell: bool = False) -> None:
+        """Create a name, or change what differs and leave the labels of others.
+
+        `tell`: also where nothing differs, so that CRI, which saw it without content, looks again.
+        """
         found = self._client.image(wanted.name)
         if found is None:
             try:
@@ -330,6 +344,8 @@ class ContainerdRuntime:
         ]
         if found.target.digest != wanted.target.digest:
             paths.append("target")
+        if tell and not paths:
+            paths.append(f"labels.{ARCHIVES_LABEL}")
         if paths:
             self._client.update_image(wanted, *paths, lease=lease)
 
