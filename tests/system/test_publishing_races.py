@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_cri_that_pulls_the_same_image_meanwhile(
                 second()
                 begun.result(WAIT_SECONDS)
                 assert found() == alone, (first.__name__, delay_seconds)
+
+
+def test_an_image_goes_although_cri_has_not_seen_yet_that_its_name_moved(
+    shared_containerd: Containerd,
+    store: LocalStore,
+    runtime: ContainerdRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, name, wanted = prepared(store)
+    second, _, other = prepared(store)
+    runtime.publish(wanted, stop=never)
+    with Kubelet(shared_containerd) as kubelet:
+        kubelet.wait_image(name)
+        monkeypatch.setattr(runtime.cri, "images", partial(list, kubelet.cri.images()))
+    moved = Publication(other.content, {name: wanted.names[name]}, wanted.repositories)
+    runtime.publish(moved, stop=never)
+    stale = set(wanted.names) - {name}
+    assert runtime.withdraw(stale, [str(first.config.digest)]) == frozenset()
+    images = runtime.images()
+    assert str(first.config.digest) not in images
+    assert images[name].target == second.digest
 
 
 def test_nothing_is_unlinked_where_containerd_collects(

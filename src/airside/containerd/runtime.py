@@ -36,7 +36,7 @@ from airside.errors import (
 from airside.faults import fault
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
-from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_document
+from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_bare_document, parse_document
 from airside.oci.platform import Platform
 from airside.publication import (
     ARCHIVES_LABEL,
@@ -383,15 +383,36 @@ class ContainerdRuntime:
 
         Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
         """
-        present = {record.name for record in self._client.images()} & image_ids
+        records = {record.name: record for record in self._client.images()}
+        present = records.keys() & image_ids
         if not present or self._cri is None:
             return frozenset()
-        named = {image.id for image in self._cri.images() if {*image.tags, *image.digests} - gone}
+        told = {image.id: {*image.tags, *image.digests} for image in self._cri.images()}
+        named = {i for i in present if self._is_named(i, records, told.get(i, set()) - gone)}
         used = self._used(gone | present)
         free = sorted(present - named - used)
         for position, image_id in enumerate(free):
             self._client.delete_image(image_id, sync=position == len(free) - 1)
         return frozenset(present & used - named)
+
+    def _is_named(
+        self, image_id: str, records: Mapping[str, ImageRecord], told: Iterable[str]
+    ) -> bool:
+        """Whether an image has a name besides its record. What CRI tells may be of a moment ago."""
+        target = records[image_id].target.digest
+        if any(r.target.digest == target and not is_digest(n) for n, r in records.items()):
+            return True
+        return any(self._config_of(name) == image_id for name in told if name in records)
+
+    def _config_of(self, name: str) -> str:
+        """The image ID that a name stands for on this node; empty if that can't be told."""
+        manifest = self.manifest_of(name)
+        with contextlib.suppress(NotFoundError, ManifestInvalidError):
+            if manifest is not None:
+                raw = b"".join(self._client.read_blob(manifest))
+                content = parse_bare_document(raw, name).content
+                return str(content.config.digest) if isinstance(content, Manifest) else ""
+        return ""
 
     def _used(self, names: frozenset[str]) -> set[str]:
         """The image IDs that containers were made from; all of `names` if that can't be told."""
