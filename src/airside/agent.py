@@ -24,6 +24,7 @@ from airside import __version__
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
 from airside.control import create_control
 from airside.errors import AirsideError, StoreError
+from airside.freed import give_back, keep_together
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
 from airside.mounts import Remembered, from_text, to_text
 from airside.node import Node, open_node
@@ -57,6 +58,7 @@ _SOCKET_MODE = 0o660
 _CLEANUP_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 75.0
 _REREAD_SECONDS = 2.0
+_GIVE_BACK_SECONDS = 5.0
 _MOUNTS = "mounts"
 _NOT_JUDGED = StatKey(0, 0, 0, 0)
 
@@ -66,6 +68,7 @@ def run_agent(effective: Effective) -> int:
     settings = effective.settings
     set_up_logs(form=settings.log_format, level=settings.log_level)
     check_names(settings)
+    keep_together()
     _make_default_directory(settings)
     try:
         with open_node(settings) as node:
@@ -160,6 +163,7 @@ class _Agent:
                 group.create_task(self._sweep_uploads()),
                 group.create_task(self._scrubber.run()),
                 group.create_task(self._reread()),
+                group.create_task(self._give_back()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -233,6 +237,16 @@ class _Agent:
             swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
             if swept:
                 log.info("%d uploads were idle for too long: given up", swept)
+
+    async def _give_back(self) -> None:
+        """Give memory back a while after something was done, and nothing is read."""
+        given: tuple[int, int] | None = None
+        while True:
+            await asyncio.sleep(_GIVE_BACK_SECONDS)
+            done = (self._node.catalog.generation, self._runtimes.passes)
+            if done != given and not self._queue.running:
+                given = done
+                await asyncio.to_thread(give_back)
 
     @asynccontextmanager
     async def _registry(self) -> AsyncIterator[None]:

@@ -83,6 +83,8 @@ class Runtimes:
         self._kept: dict[str, _Kept] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
+        self.passes = 0
+        """How many looks at a runtime have ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_connect: Callable[[], Awaitable[None]] | None = None
         """Awaited when a runtime is connected."""
@@ -213,6 +215,7 @@ class Runtimes:
             kept.last = await self._call(
                 kept.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
             )
+            self.passes += 1
             kept.seen_generation = generation
             everything = await self._wait(kept, kept.last.again_seconds)
             if kept.lost:  # gRPC may have connected again already, to one that restarted
