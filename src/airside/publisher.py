@@ -125,8 +125,9 @@ class _Task:
 
     def is_whole(self, wanted: Wanted) -> bool:
         held = self.held
-        blobs = (d for d in wanted.content.blobs if d.is_distributable)
-        return held is None or all(str(d.digest) in held for d in blobs)
+        if held is None:
+            return True
+        return all(str(d.digest) in held for d in wanted.content.blobs if d.is_distributable)
 
     def is_as_wanted(self, wanted: Wanted, own: Mapping[str, Mapping[str, str]]) -> bool:
         target = wanted.content.target.digest
@@ -169,6 +170,8 @@ class Publisher:
         self._naming = naming_of(settings)
         self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
         self._chosen: dict[str, NodeContent] = {}
+        self._known: dict[str, Wanted] = {}
+        """As at the last pass: most tags are as they were."""
         self._restored: dict[str, _Restored] = {}
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -214,6 +217,10 @@ class Publisher:
     ) -> list[Wanted]:
         wanted: list[Wanted] = []
         for tag in tags:
+            known = self._known.get(tag.reference)
+            if known is not None and known.tag == tag and tag.digest in self._chosen:
+                wanted.append(known)
+                continue
             chosen = self._choose(tag)
             names = self._naming.names(
                 Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
@@ -225,6 +232,7 @@ class Publisher:
                 found.rows.append(self._row(tag, "artifact", reason=reason))
             else:
                 wanted.append(Wanted(tag, chosen, names))
+        self._known = {each.tag.reference: each for each in wanted}
         return wanted
 
     def _unwanted(

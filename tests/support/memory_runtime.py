@@ -2,6 +2,7 @@
 
 import hashlib
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from airside.content import ContentStore, Published, RuntimeFacts
@@ -38,6 +39,7 @@ class MemoryRuntime:
         self.relabelled = 0
         self.away = False
         self._store = store
+        self._lock = threading.Lock()
         self._watching: list[queue.SimpleQueue[str | None]] = []
 
     @property
@@ -90,6 +92,10 @@ class MemoryRuntime:
             if name in self.fail:
                 raise self.fail[name]
         content = publication.content
+        with self._lock:
+            return self._publish(publication, content)
+
+    def _publish(self, publication: Publication, content: NodeContent) -> Published:
         ways = self._take(content)
         if publication.unpack and content.config not in self.unpacked:
             self._verify(content)
@@ -98,7 +104,7 @@ class MemoryRuntime:
         self.contents[content.target.digest] = content
         for name, labels in publication.names.items():
             self._set(NamedImage(name, content.target.digest, labels))
-        self._know(content)
+        self._know(content, publication.names)
         return Published(ways, content.config in self.unpacked)
 
     def _take(self, content: NodeContent) -> dict[str, int]:
@@ -130,10 +136,10 @@ class MemoryRuntime:
             self.named[wanted.name] = made
             self._tell(wanted.name)
 
-    def _know(self, content: NodeContent) -> None:
+    def _know(self, content: NodeContent, names: Iterable[str]) -> None:
         """As CRI does: an image has a record of its own under its ID, pinned if a name is."""
         image_id, target = str(content.config), content.target.digest
-        pinned = any(i.pinned for i in self.named.values() if i.target == target)
+        pinned = any(self.named[name].pinned for name in names)
         self.ids[image_id] = NamedImage(image_id, target, {PINNED_LABEL: PINNED} if pinned else {})
 
     def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
