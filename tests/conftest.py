@@ -72,13 +72,23 @@ def _absent(reason: str) -> NoReturn:
 @pytest.fixture(scope="session", params=containerd.VERSIONS)
 def containerd_version(request: pytest.FixtureRequest) -> str:
     """Each version of containerd that is tested: its programs are here, and we may run them."""
+    return _available(request.param)
+
+
+@pytest.fixture(scope="session")
+def newest_containerd() -> str:
+    """The newest of these versions, where one is enough."""
+    return _available(containerd.VERSIONS[-1])
+
+
+def _available(version: str) -> str:
     if os.geteuid() != 0:
         _absent("containerd needs root")
     try:
-        containerd.programs_of(request.param)
+        containerd.programs_of(version)
     except UnreachableError as exc:
         _absent(str(exc))
-    return str(request.param)
+    return version
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from airside.catalog.lookup import Lookup, Trouble
 from airside.catalog.view import CatalogView
 from airside.clients import reachable
 from airside.config import Settings
+from airside.elsewhere import Contents, lists_of
 from airside.errors import ReferenceInvalidError
 from airside.nearest import nearest_names
 from airside.oci.platform import Platform, node_platform, parse_platform
@@ -31,21 +32,27 @@ _SUFFIX = re.compile(r"(\.tar)?\.\w+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the question is asked: the address is empty where no registry listens."""
+    """Where the question is asked: the address is empty where no registry listens.
+
+    `contents`: what the runtimes hold that are connected; `read_through`: the setting.
+    """
 
     address: str
     node: Platform
     watched: Places
+    contents: Contents = tuple
+    read_through: str = "false"
 
     @property
     def directories(self) -> list[Path]:
         return [directory.path for directory in self.watched]
 
 
-def place_of(settings: Settings, address: str | None = None) -> Place:
+def place_of(settings: Settings, address: str | None = None, contents: Contents = tuple) -> Place:
     node = parse_platform(settings.platform) if settings.platform else node_platform()
     listen = settings.listen if address is None else address
-    return Place(reachable(listen) if listen else "", node, Places(settings.images))
+    where = reachable(listen) if listen else ""
+    return Place(where, node, Places(settings.images), contents, settings.read_through)
 
 
 def same_name(written: str, reference: str) -> bool:
@@ -80,6 +87,7 @@ def absent_name(view: CatalogView, name: Reference, place: Place) -> dict[str, A
         ],
         "last_seen": _last_seen(last) if last else None,
         "removed": [c.path for c in claims if not c.present],
+        "lists": lists_of(view, exact),
         "advice": list(_advice(exact, troubles, place)),
     }
 

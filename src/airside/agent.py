@@ -22,19 +22,17 @@ from typing import Any, cast
 from aiohttp import web
 
 from airside import __version__
-from airside.catalog.publications import IntentsOf, UnsyncedOf
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
-from airside.content import Runtime
 from airside.control import create_control
-from airside.errors import AirsideError, ConfigError, StoreError
+from airside.errors import AirsideError, StoreError
+from airside.freed import give_back, keep_together
 from airside.heartbeat import Heartbeat
 from airside.jobs import LISTS_AT_ONCE, ImportQueue
-from airside.layers import LayerTars
 from airside.mounts import Remembered, from_text, to_text
-from airside.node import Node, boot_id, open_node
+from airside.node import Node, open_node
 from airside.observe import set_up_logs
 from airside.places import Places
-from airside.publisher import naming_of, node_of
+from airside.publishing import check_names, connect
 from airside.registry.app import create_app
 from airside.registry.guard import Guard
 from airside.registry.listening import Listener
@@ -64,6 +62,7 @@ _SOCKET_MODE = 0o660
 _CLEANUP_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 75.0
 _REREAD_SECONDS = 2.0
+_GIVE_BACK_SECONDS = 5.0
 _MOUNTS = "mounts"
 _NOT_JUDGED = StatKey(0, 0, 0, 0)
 
@@ -72,7 +71,8 @@ def run_agent(effective: Effective) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code. Raises AirsideError at start."""
     settings = effective.settings
     set_up_logs(form=settings.log_format, level=settings.log_level)
-    check_runtime(settings)
+    check_names(settings)
+    keep_together()
     _make_default_directory(settings)
     try:
         with open_node(settings) as node:
@@ -87,14 +87,6 @@ def _first(group: BaseExceptionGroup[AirsideError]) -> AirsideError:
         found = found.exceptions[0]
     assert isinstance(found, AirsideError)
     return found
-
-
-def check_runtime(settings: Settings) -> None:
-    """Refuse rules of names that can't be read. Raises ConfigError."""
-    try:
-        naming_of(settings)
-    except ValueError as exc:
-        raise ConfigError(f"rewrite: {exc} must be FROM=TO, two prefixes of names") from exc
 
 
 def _make_default_directory(settings: Settings) -> None:
@@ -123,7 +115,9 @@ class _Agent:
         self._queue: ImportQueue
         self._scrubber: Scrubber
         self._watcher: Watcher
-        self._runtimes = Runtimes(node, settings, partial(_sockets, settings), self._connect)
+        self._runtimes = Runtimes(
+            node, settings, partial(_sockets, settings), partial(connect, node)
+        )
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -176,6 +170,7 @@ class _Agent:
                 group.create_task(self._sweep_uploads()),
                 group.create_task(self._scrubber.run()),
                 group.create_task(self._reread()),
+                group.create_task(self._give_back()),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -249,6 +244,16 @@ class _Agent:
             swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
             if swept:
                 log.info("%d uploads were idle for too long: given up", swept)
+
+    async def _give_back(self) -> None:
+        """Give memory back a while after something was done, and nothing is read."""
+        given: tuple[int, int] | None = None
+        while True:
+            await asyncio.sleep(_GIVE_BACK_SECONDS)
+            done = (self._node.catalog.generation, self._runtimes.passes)
+            if done != given and not self._queue.running:
+                given = done
+                await asyncio.to_thread(give_back)
 
     @asynccontextmanager
     async def _registry(self) -> AsyncIterator[None]:
@@ -341,6 +346,7 @@ class _Agent:
             imports=self._by_hand,
             published=self._runtimes.settled,
             verify=self._scrubber.verify,
+            contents=self._runtimes.contents_by_socket,
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()
@@ -354,28 +360,6 @@ class _Agent:
         finally:
             await runner.cleanup()
             path.unlink(missing_ok=True)
-
-    def _connect(self, socket: str) -> Runtime:
-        """Connect to a containerd; in a thread. grpc is loaded only where there is one."""
-        from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
-        from airside.containerd.unsynced import Unsynced  # noqa: PLC0415
-
-        settings, node = self._settings, self._node
-        return ContainerdRuntime.connect(
-            socket,
-            settings.namespace,
-            node.store,
-            IntentsOf(node.catalog, socket),
-            unsynced=Unsynced(UnsyncedOf(node.catalog, socket), boot_id()),
-            identity=node.identity,
-            node=node_of(settings),
-            snapshotter=settings.snapshotter,
-            threads=os.cpu_count() or 1,
-            limits=settings.limits,
-            min_free_bytes=settings.min_free_bytes,
-            open_tar=LayerTars(node.store.open, settings.limits, node.windows),
-            pull_seconds=settings.pull_seconds,
-        )
 
     def _say_ready(self) -> None:
         where = ", ".join(str(d.path) for d in self._settings.images)
@@ -395,6 +379,7 @@ class _Agent:
             "data": str(self._settings.data),
             "listen": self._listen,
             "access": None if self._secured is None else self._secured.describe(),
+            "read_through": self._settings.read_through,
             "uptime_seconds": round(time.monotonic() - self._started_at, 1),
             "directories": [
                 {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}

@@ -11,6 +11,8 @@ from airside.oci.reference import Reference
 
 HELM = "application/vnd.cncf.helm."
 _CERTS = "/etc/containerd/certs.d"
+_USUAL = "127.0.0.1:5050"
+"""Where the registry listens if nothing is set: what `airside mirror write` takes by itself."""
 _SCHEME = re.compile(r"(?:docker|oci|https?)://", re.ASCII)
 _API = re.compile(
     r"https?://(?P<host>[^/]+)/v2/(?P<path>[^?]+)/manifests/(?P<end>[^/?]+)(?:\?ns=(?P<ns>[^&]+))?\Z"
@@ -110,7 +112,8 @@ def _image_commands(
     host = name.repository.host or address
     mirrored = str(name) if name.repository.host else served
     which = f" --platform {pulled.platform}" if pulled.other and pulled.platform else ""
-    found = [("containerd", f'with this in {_CERTS}/{host}/hosts.toml: [host."http://{address}"]')]
+    where = "" if address == _USUAL else f" --address {address}"
+    found = [("containerd", f"airside mirror write --registry {host}{where}")]
     if not which:  # the kubelet's way takes what is for the node
         found.append(("crictl", f"crictl pull {mirrored}"))
     ctr = f"ctr -n k8s.io images pull --hosts-dir {_CERTS}{which} {mirrored}"

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from airside.absence import place_of
+from airside.elsewhere import Contents
 from airside.errors import AirsideError, NotFoundError, RequestInvalidError
 from airside.explanation import explain
 from airside.importer import Outcome
@@ -60,9 +61,10 @@ def create_control(
     imports: Executor,
     published: Published,
     verify: Verify,
+    contents: Contents,
 ) -> web.Application:
     """The application for the control socket. `published` waits for the container runtimes."""
-    control = _Control(node, live, reads, imports, published, verify)
+    control = _Control(node, live, reads, imports, published, verify, contents)
     app = web.Application()
     app.add_routes(
         [
@@ -90,9 +92,10 @@ class _Control:
         imports: Executor,
         published: Published,
         verify: Verify,
+        contents: Contents,
     ) -> None:
         self._node, self._live, self._reads, self._imports = node, live, reads, imports
-        self._published, self._verify = published, verify
+        self._published, self._verify, self._contents = published, verify, contents
         self._stopping = threading.Event()
 
     async def stop(self, _app: web.Application) -> None:
@@ -122,7 +125,7 @@ class _Control:
     async def explain(self, request: web.Request) -> web.Response:
         """Tell all that is known of one name, digest or archive."""
         address = self._live()["listen"] or ""
-        place = place_of(self._node.settings, address)
+        place = place_of(self._node.settings, address, self._contents)
         try:
             found = await asyncio.get_running_loop().run_in_executor(
                 self._reads, explain, self._node.catalog, request.query.get("what", ""), place
@@ -170,7 +173,11 @@ class _Control:
             outcome = await self._import(path, stop, response)
             log_outcome(outcome)
             await self._published()
-            await _send(response, {"result": outcome_report(outcome)})
+            rows = await asyncio.get_running_loop().run_in_executor(
+                self._reads, self._node.catalog.published
+            )
+            found = outcome_report(outcome, rows, self._live()["runtimes"])
+            await _send(response, {"result": found})
         except ConnectionResetError:
             stop.set()
         except AirsideError as exc:

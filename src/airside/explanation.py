@@ -20,6 +20,7 @@ from airside.clients import (
     reachable,
     served_names,
 )
+from airside.elsewhere import lists_of, mirrors_of, only_elsewhere
 from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
 from airside.lists import LIST
 from airside.oci.digest import Digest
@@ -56,6 +57,9 @@ def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
             return head | answer
     if what.lower().endswith(ARCHIVE_SUFFIXES):
         return head | absent_archive(view, what, place)
+    answer = only_elsewhere(view, readings[0], place.contents, place.read_through)
+    if answer is not None:
+        return head | answer
     absent = absent_name(view, readings[0], place)
     if match:
         absent["advice"].insert(0, f"no digest here begins with {match[2]}")
@@ -173,6 +177,10 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
         "referrers": [{"digest": d, "artifact_type": t} for d, t in lookup.referrers(digest)],
         "lost_blobs": [{"digest": d, "state": state} for d, state in lost],
         "problems": _problems_of(lookup.troubles(), str(name)),
+        "lists": lists_of(view, name),
+        "mirrors": mirrors_of(name.repository.host or place.address, place.address)
+        if place.address
+        else [],
         "served": served_names(name, place.address) if place.address else [],
         "mirror": mirror_url(name, place.address) if place.address else "",
         "pull": [

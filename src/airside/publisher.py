@@ -125,8 +125,9 @@ class _Task:
 
     def is_whole(self, wanted: Wanted) -> bool:
         held = self.held
-        blobs = (d for d in wanted.content.blobs if d.is_distributable)
-        return held is None or all(str(d.digest) in held for d in blobs)
+        if held is None:
+            return True
+        return all(str(d.digest) in held for d in wanted.content.blobs if d.is_distributable)
 
     def is_as_wanted(self, wanted: Wanted, own: Mapping[str, Mapping[str, str]]) -> bool:
         target = wanted.content.target.digest
@@ -169,12 +170,19 @@ class Publisher:
         self._naming = naming_of(settings)
         self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
         self._chosen: dict[str, NodeContent] = {}
+        self._known: dict[str, Wanted] = {}
+        """As at the last pass: most tags are as they were."""
         self._restored: dict[str, _Restored] = {}
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def run(self, runtime: Runtime, *, stop: Stop, everything: bool = False) -> Pass:
-        """One pass. `everything`: also see whether the blobs are still there.
+    def run(
+        self, runtime: Runtime, *, stop: Stop, everything: bool = False, adding: bool = False
+    ) -> Pass:
+        """One pass.
+
+        `everything`: also see whether the blobs are still there. `adding`: of names that no tag
+        has now, take back only those that this catalog has published.
 
         Raises ContainerdError if the runtime is away, StoreError.
         """
@@ -195,6 +203,9 @@ class Publisher:
                 return found
             self._one(each, task)
         self._publish_all(task, given_up)
+        if adding:
+            published = {name for row in rows.values() for name in _names(row)}
+            task.protected.update(set(actual) - published)
         self._withdraw(wanted, tags, task)
         self._catalog.publications.record(_changed(found.rows, rows), self._clock())
         return found
@@ -206,6 +217,10 @@ class Publisher:
     ) -> list[Wanted]:
         wanted: list[Wanted] = []
         for tag in tags:
+            known = self._known.get(tag.reference)
+            if known is not None and known.tag == tag and tag.digest in self._chosen:
+                wanted.append(known)
+                continue
             chosen = self._choose(tag)
             names = self._naming.names(
                 Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
@@ -217,6 +232,7 @@ class Publisher:
                 found.rows.append(self._row(tag, "artifact", reason=reason))
             else:
                 wanted.append(Wanted(tag, chosen, names))
+        self._known = {each.tag.reference: each for each in wanted}
         return wanted
 
     def _unwanted(

@@ -17,6 +17,8 @@ from airside.oci.model import Manifest
 from airside.places import shown_source
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
+    from collections.abc import Iterable, Mapping
+
     from airside.archive.plan import Problem
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
     from airside.catalog.publications import PublicationRow
@@ -216,6 +218,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "directories": [],
         "listen": None,
         "access": None,
+        "read_through": None,
         "runtimes": [],
         "uptime_seconds": None,
         "imports": [],
@@ -278,7 +281,13 @@ def verify_report(report: Report, *, repair: bool) -> dict[str, Any]:
     }
 
 
-def outcome_report(outcome: Outcome) -> dict[str, Any]:
+def outcome_report(
+    outcome: Outcome,
+    published: Iterable[PublicationRow] = (),
+    runtimes: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """What became of an import, also in these runtimes (`socket`, `connected`, `reason`)."""
+    told = [row for row in published if row.reference in outcome.images]
     return {
         "path": str(outcome.path),
         "state": outcome.state,
@@ -287,6 +296,17 @@ def outcome_report(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "new_blobs": outcome.new_blobs,
         "seconds": round(outcome.seconds, 3),
+        "runtimes": [_published_there(runtime, told) for runtime in runtimes],
+    }
+
+
+def _published_there(runtime: Mapping[str, Any], told: Iterable[PublicationRow]) -> dict[str, Any]:
+    rows = [row for row in told if row.runtime == runtime["socket"]]
+    return {
+        "socket": runtime["socket"],
+        "connected": runtime["connected"],
+        "reason": runtime["reason"],
+        "images": [{"reference": row.reference, **publication_report(row)} for row in rows],
     }
 
 

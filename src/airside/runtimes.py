@@ -19,6 +19,7 @@ from airside.content import Puller, Runtime, RuntimeContent, RuntimeCopies
 from airside.errors import AirsideError, ContainerdError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
+from airside.publishing import recognise
 
 log = logging.getLogger("airside.runtime")
 
@@ -82,6 +83,8 @@ class Runtimes:
         self._kept: dict[str, _Kept] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
+        self.passes = 0
+        """How many looks at a runtime have ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_connect: Callable[[], Awaitable[None]] | None = None
         """Awaited when a runtime is connected."""
@@ -154,6 +157,11 @@ class Runtimes:
         """What blobs are repaired from; from any thread."""
         return [c for c in (runtime.copies for runtime in self.connected()) if c is not None]
 
+    def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
+        """The same with their sockets, for `explain`; from any thread."""
+        found = [(kept.socket, kept.runtime) for kept in tuple(self._kept.values())]
+        return [(s, r.content) for s, r in found if r is not None and r.content is not None]
+
     def pullers(self) -> list[Puller]:
         """What has the connected ones pull images, for lists; from any thread."""
         return [p for p in (runtime.puller for runtime in self.connected()) if p is not None]
@@ -191,20 +199,13 @@ class Runtimes:
         )
         watcher.start()
         try:
-            await self._call(self._recognise, kept.socket, facts.server_id)
+            await self._call(recognise, self._node, kept.socket, facts.server_id)
             if self.on_connect is not None:
                 await self.on_connect()
             await self._serve(kept, runtime)
         finally:
             kept.runtime = None
             runtime.close()
-
-    def _recognise(self, socket: str, server_id: str) -> None:
-        """Forget what was published to one that was wiped since."""
-        key = f"runtime:{socket}"
-        if self._node.catalog.meta(key) != server_id:
-            self._node.catalog.publications.forget_runtime(socket)
-            self._node.catalog.set_meta({key: server_id})
 
     async def _serve(self, kept: _Kept, runtime: Runtime) -> None:
         everything = True
@@ -214,6 +215,7 @@ class Runtimes:
             kept.last = await self._call(
                 kept.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
             )
+            self.passes += 1
             kept.seen_generation = generation
             everything = await self._wait(kept, kept.last.again_seconds)
             if kept.lost:  # gRPC may have connected again already, to one that restarted

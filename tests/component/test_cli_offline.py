@@ -26,7 +26,9 @@ NAME = "docker.io/airside/hello:1"
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys, monkeypatch):
+    monkeypatch.setenv("AIRSIDE_RUNTIME", "none")  # never the host's own
+
     def run(*args):
         code = main([str(arg) for arg in args])
         captured = capsys.readouterr()

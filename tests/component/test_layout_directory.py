@@ -271,7 +271,8 @@ def test_the_commands_take_directories(
     directory, _ = layout
     assert main(["inspect", str(directory)]) == 0
     assert NAME in capsys.readouterr().out
-    assert main(["import", str(directory), "--data", str(tmp_path / "data")]) == 0
+    alone = ["--runtime", "none", "--data", str(tmp_path / "data")]
+    assert main(["import", str(directory), *alone]) == 0
     assert main(["inspect", str(tmp_path / "absent")]) == 1
     with node_at(tmp_path / "data") as node:
         assert NAME in visible(node)

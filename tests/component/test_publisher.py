@@ -66,6 +66,7 @@ class Bench:
 
     def rmi(self) -> None:
         self.runtime.named.clear()
+        self.runtime.ids.clear()
 
 
 @pytest.fixture

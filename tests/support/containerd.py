@@ -38,6 +38,7 @@ LONGEST_SOCKET = 97
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x00020000
+_CLONE_NEWNET = 0x40000000
 _MS_REC_SLAVE = 0x4000 | 0x80000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +48,8 @@ class Containerd:
 
     `version`: of `VERSIONS`; the installed one, whatever it is, without. `directory`: where all of
     it lies, for instance on the file system of an agent's data; without, a new one in /var/tmp.
-    `options`: see `Options`. `environ`: over the process's own. Raises UnreachableError.
+    `options`: see `Options`. `environ`: over the process's own. Without `network` it has only a
+    loopback of its own. Raises UnreachableError.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Containerd:
         *,
         options: Options | None = None,
         environ: Mapping[str, str] | None = None,
+        network: bool = True,
     ) -> None:
         self.programs = programs_of(version)
         self.version = version_in(self.programs)
@@ -67,6 +70,7 @@ class Containerd:
             self.socket = self._temporary("/tmp") / "c.sock"
         self.environ = {**os.environ, **(environ or {})}
         self.environ["PATH"] = os.pathsep.join([str(self.programs), os.environ["PATH"]])
+        self.network = network
         self.options = options or Options()
         if self.options.snapshotter is None:
             best: Snapshotter = "overlayfs" if overlays_work(self.home) else "native"
@@ -128,7 +132,7 @@ class Containerd:
                 stdout=log,
                 stderr=log,
                 env=self.environ,
-                preexec_fn=_alone,  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=_alone if self.network else _cut_off,  # noqa: PLW1509 - it only makes system calls
             )
         try:
             self._wait_booted()
@@ -300,3 +304,10 @@ def _alone() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC_SLAVE, None):
         raise OSError(ctypes.get_errno(), "cannot have a mount namespace")
+
+
+def _cut_off() -> None:
+    """The same, and no network but a loopback that is down."""
+    _alone()
+    if _libc.unshare(_CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "cannot have a network namespace")

@@ -1,24 +1,46 @@
 """A container runtime in memory: what the publisher's decisions are tested on."""
 
+import hashlib
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from airside.content import Published, RuntimeFacts
-from airside.errors import AirsideError
+from airside.content import ContentStore, Published, RuntimeFacts
+from airside.errors import (
+    AirsideError,
+    ContainerdError,
+    DiffIdMismatchError,
+    StoppedError,
+    StoreError,
+)
+from airside.oci.chain import rootfs_of
 from airside.oci.digest import Digest
-from airside.publication import PINNED_LABEL, NamedImage, Publication
+from airside.oci.model import Manifest
+from airside.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
 
 
 class MemoryRuntime:
-    """Implements `airside.content.Runtime`. `fail` is raised by the next publish of a name."""
+    """Implements `airside.content.Runtime`. `fail` is raised by the next publish of a name.
 
-    def __init__(self) -> None:
+    `store`: where blobs are taken from, as containerd takes them; without one every blob is there
+    and true. Layers that are looked at must be plain tars. `ids` are CRI's own records of images,
+    `used` those of them that a container was made from; `away` makes every call fail.
+    """
+
+    def __init__(self, store: ContentStore | None = None) -> None:
         self.named: dict[str, NamedImage] = {}
+        self.ids: dict[str, NamedImage] = {}
         self.held: set[str] = set()
-        self.manifests: dict[Digest, Digest] = {}
+        self.contents: dict[Digest, NodeContent] = {}
         self.unpacked: set[Digest] = set()
         self.used: set[str] = set()
         self.fail: dict[str, AirsideError] = {}
         self.published: list[Publication] = []
+        self.relabelled = 0
+        self.away = False
+        self._store = store
+        self._lock = threading.Lock()
+        self._watching: list[queue.SimpleQueue[str | None]] = []
 
     @property
     def facts(self) -> RuntimeFacts:
@@ -47,45 +69,134 @@ class MemoryRuntime:
         return None
 
     def images(self) -> dict[str, NamedImage]:
-        return dict(self.named)
+        self._answer()
+        return {**self.named, **self.ids}
 
     def blobs(self) -> frozenset[str]:
+        self._answer()
         return frozenset(self.held)
 
     def manifest_of(self, name: str) -> Digest | None:
-        found = self.named.get(name)
-        return self.manifests.get(found.target, found.target) if found is not None else None
+        self._answer()
+        found = self.named.get(name) or self.ids.get(name)
+        if found is None:
+            return None
+        content = self.contents.get(found.target)
+        return content.manifest.digest if content is not None else found.target
 
     def publish(self, publication: Publication, *, stop: Callable[[], bool]) -> Published:
-        assert not stop()
+        self._answer()
+        if stop():
+            raise StoppedError("publishing was stopped")
         for name in publication.names:
             if name in self.fail:
                 raise self.fail[name]
-        self.published.append(publication)
-        target, content = publication.target.digest, publication.content
-        before = len(self.held)
-        self.held |= {str(d.digest) for d in content.blobs}
-        self.manifests[target] = content.manifest.digest
-        if publication.unpack:
+        content = publication.content
+        with self._lock:
+            return self._publish(publication, content)
+
+    def _publish(self, publication: Publication, content: NodeContent) -> Published:
+        ways = self._take(content)
+        if publication.unpack and content.config not in self.unpacked:
+            self._verify(content)
             self.unpacked.add(content.config)
+        self.published.append(publication)
+        self.contents[content.target.digest] = content
         for name, labels in publication.names.items():
-            self.named[name] = NamedImage(name, target, dict(labels))
-        return Published({"link": len(self.held) - before}, content.config in self.unpacked)
+            self._set(NamedImage(name, content.target.digest, labels))
+        self._know(content, publication.names)
+        return Published(ways, content.config in self.unpacked)
+
+    def _take(self, content: NodeContent) -> dict[str, int]:
+        absent = [blob for blob in content.blobs if str(blob.digest) not in self.held]
+        if self._store is not None and (lost := self._store.missing(absent)):
+            raise StoreError(f"blob {lost[0].digest} was collected meanwhile")
+        self.held |= {str(blob.digest) for blob in absent}
+        ways = {"link": len(absent), "held": len(content.blobs) - len(absent)}
+        return {way: count for way, count in ways.items() if count}
+
+    def _verify(self, content: NodeContent) -> None:
+        if self._store is None:
+            return
+        assert isinstance(content.manifest.content, Manifest)
+        with self._store.open(content.config) as config:
+            rootfs = rootfs_of(content.manifest, config.read())
+        for step in rootfs.steps:
+            with self._store.open(step.layer.digest) as layer:
+                if hashlib.sha256(layer.read()).hexdigest() != step.diff_id.hex:
+                    raise DiffIdMismatchError(f"layer {step.layer.digest} is another")
+
+    def _set(self, wanted: NamedImage) -> None:
+        """Others' labels stay."""
+        found = self.named.get(wanted.name)
+        labels = dict(found.labels) if found is not None else {}
+        labels.pop(PINNED_LABEL, None)
+        made = NamedImage(wanted.name, wanted.target, {**labels, **wanted.labels})
+        if made != found:
+            self.named[wanted.name] = made
+            self._tell(wanted.name)
+
+    def _know(self, content: NodeContent, names: Iterable[str]) -> None:
+        """As CRI does: an image has a record of its own under its ID, pinned if a name is."""
+        image_id, target = str(content.config), content.target.digest
+        pinned = any(self.named[name].pinned for name in names)
+        self.ids[image_id] = NamedImage(image_id, target, {PINNED_LABEL: PINNED} if pinned else {})
 
     def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
+        self._answer()
         assert image_id.startswith("sha256:")
+        self.relabelled += 1
         for name, labels in names.items():
             if name in self.named:
-                kept = {k: v for k, v in self.named[name].labels.items() if k != PINNED_LABEL}
-                self.named[name] = NamedImage(name, self.named[name].target, kept | dict(labels))
+                self._set(NamedImage(name, self.named[name].target, labels))
+        pins = {labels.get(PINNED_LABEL) for labels in names.values()}
+        if image_id in self.ids and len(pins) == 1:
+            labels = {PINNED_LABEL: pin} if (pin := pins.pop()) else {}
+            self.ids[image_id] = NamedImage(image_id, self.ids[image_id].target, labels)
 
     def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
+        self._answer()
         for name in names:
-            self.named.pop(name, None)
-        return frozenset(set(image_ids) & self.used)
+            if self.named.pop(name, None) is not None:
+                self._tell(name)
+        wanted = {str(c.config) for c in self.contents.values() if self._is_named(c)}
+        leaving = set(image_ids) - wanted
+        for image_id in leaving - self.used:
+            self.ids.pop(image_id, None)
+        self.collect()
+        return frozenset(leaving & self.used)
+
+    def _is_named(self, content: NodeContent) -> bool:
+        return any(image.target == content.target.digest for image in self.named.values())
+
+    def collect(self) -> None:
+        """Forget the blobs of images that have no name and no record."""
+        roots = {image.target for image in self.images().values()}
+        kept = [content for target, content in self.contents.items() if target in roots]
+        gone = [content for target, content in self.contents.items() if target not in roots]
+        needed = {str(blob.digest) for content in kept for blob in content.blobs}
+        for content in gone:
+            self.held -= {str(blob.digest) for blob in content.blobs} - needed
+            self.unpacked.discard(content.config)
+            del self.contents[content.target.digest]
 
     def changes(self) -> Iterator[str]:
-        return iter(())
+        self._answer()
+        told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._watching.append(told)
+        while (name := told.get()) is not None:
+            yield name
+        self._answer()
+
+    def _tell(self, name: str) -> None:
+        for told in self._watching:
+            told.put(name)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise ContainerdError("containerd: it is away", status="UNAVAILABLE")
 
     def close(self) -> None:
-        pass
+        self.away = True
+        for told in self._watching:
+            told.put(None)

@@ -28,8 +28,8 @@ _WAITS = {
 }
 
 
-def write_pause(path: Path, name: str = PAUSE_NAME) -> None:
-    """Write a docker-archive of it, for the node's platform."""
+def write_pause(path: Path, name: str = PAUSE_NAME, *, label: str = "") -> None:
+    """Write a docker-archive of it, for the node's platform. Another `label` is another image."""
     sample, waits = executable(node_platform()), _WAITS[platform.machine()]
     program = sample[:_HEADERS_BYTES] + waits + sample[_HEADERS_BYTES + len(waits) :]
     layer = io.BytesIO()
@@ -38,7 +38,7 @@ def write_pause(path: Path, name: str = PAUSE_NAME) -> None:
     config = {
         "architecture": node_platform().architecture,
         "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "WorkingDir": "/"},
+        "config": {"Entrypoint": ["/pause"], "WorkingDir": "/", "Labels": {"label": label}},
         "rootfs": {"type": "layers", "diff_ids": [str(blob.digest)]},
     }
     layers = (Layer(blob, DOCKER_LAYER),)

@@ -113,7 +113,12 @@ def test_what_has_no_host_is_pulled_by_the_registrys_address():
     )
     found = commands(bare)
     assert found["crictl"] == [f"crictl pull {AT}/{bare}"]
-    assert f"certs.d/{AT}/hosts.toml" in found["containerd"][0]
+    assert found["containerd"] == [f"airside mirror write --registry {AT}"]
+
+
+def test_containerd_is_told_of_a_registry_that_is_elsewhere():
+    [command] = commands(APP, "127.0.0.1:6060")["containerd"]
+    assert command == "airside mirror write --registry registry.example --address 127.0.0.1:6060"
 
 
 @pytest.mark.parametrize(

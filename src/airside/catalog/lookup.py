@@ -79,6 +79,16 @@ class Trouble:
     kind: str = "archive"
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A name of a list: which runtime pulled it, or the reason why it was not pulled."""
+
+    path: str
+    state: str
+    runtime: str
+    reason: str
+
+
 class Lookup:
     """Bounded queries, by index; thread-safe as the readers are. Raises StoreError."""
 
@@ -291,6 +301,16 @@ class Lookup:
             Trouble(r["path"], r["state"], r["reason"], tuple(problems[r["id"]]), r["kind"])
             for r in rows
         ]
+
+    def listed(self, name: str) -> list[Listed]:
+        """What became of a full name in the lists that have it."""
+        rows = self._rows(
+            "SELECT s.path, s.state, p.blob, p.reason FROM problem p"
+            " JOIN source s ON s.id = p.source_id WHERE s.format = 'list' AND p.image = ?"
+            " ORDER BY s.path, p.position",
+            name,
+        )
+        return [Listed(r["path"], r["state"], r["blob"], r["reason"]) for r in rows]
 
     def last_seen(self, reference: str) -> tuple[str, float, str, str] | None:
         """The last event about a name that is no tag now: kind, time, path, and which client.

@@ -83,6 +83,7 @@ def _image(report: dict[str, Any]) -> list[str]:
         ),
     ]
     lines += _list("container runtimes", [_runtime_text(item) for item in report["runtimes"]])
+    lines += _list("lists", [_list_text(item) for item in report["lists"]])
     lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
     lines += _list("brought by", [_claim_text(item) for item in report["archives"]])
     lines += _list(
@@ -100,6 +101,8 @@ def _image(report: dict[str, Any]) -> list[str]:
         "wrong or lost blobs (airside verify --repair)",
         [f"{b['digest']} is {b['state']}" for b in report["lost_blobs"]],
     )
+    mirrors = report["mirrors"] if report["pull"] and report["kind"] == "image" else []
+    lines += _list("mirror settings", [_mirror_text(item) for item in mirrors])
     if report["pull"]:
         lines += ["", "pull"]
         lines.append(_rows((f"  {p['client']}", p["command"]) for p in report["pull"]))
@@ -115,6 +118,44 @@ def _runtime_text(item: dict[str, Any]) -> str:
     pinned = "pinned" if item["pinned"] else "not pinned"
     told = filter(None, (pinned, unpacked, f"blobs: {ways}" if ways else "", item["reason"]))
     return f"{item['socket']}: published {time_text(item['at'])}, {', '.join(told)}"
+
+
+def _list_text(item: dict[str, Any]) -> str:
+    """What became of the name in a list."""
+    if item["pulled"]:
+        return f"{item['path']}: pulled by {item['runtime']}"
+    return f"{item['path']}: {item['state']}: {item['reason']}"
+
+
+def _mirror_text(item: dict[str, Any]) -> str:
+    """Whether a containerd of this machine asks us."""
+    if item["set"] is None:
+        return f"{item['runtime']}: it can't be told: {item['reason']}".removeprefix(": ")
+    if item["set"]:
+        return f"{item['runtime']}: asks Airside first ({item['path']})"
+    return f"{item['runtime']}: does not ask Airside: see `airside mirror write` below"
+
+
+def _elsewhere(report: dict[str, Any]) -> list[str]:
+    """A name that only a container runtime has."""
+    digests = dict.fromkeys(item["digest"] for item in report["runtimes"])
+    lines = [
+        clean(report["reference"]),
+        _rows(
+            [
+                ("  digest", ", ".join(digests)),
+                ("  is", "only in containerd, not in Airside's store"),
+            ]
+        ),
+    ]
+    lines += _list("container runtimes", [_through_text(item) for item in report["runtimes"]])
+    return lines + _list("lists", [_list_text(item) for item in report["lists"]])
+
+
+def _through_text(item: dict[str, Any]) -> str:
+    served = "served by read-through" if item["served"] else "not served"
+    why = f": {item['reason']}" if item["reason"] else ""
+    return f"{item['socket']}: only containerd has it; {served}{why}"
 
 
 def _what_it_is(report: dict[str, Any]) -> str:
@@ -221,6 +262,7 @@ def _absent(report: dict[str, Any]) -> list[str]:
         lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(who)}")
     lines += _list("near to it", report["nearest"])
     lines += _list("its archive was removed", report.get("removed", []))
+    lines += _list("lists", [_list_text(item) for item in report.get("lists", [])])
     lines += _list(
         "archives that might have it",
         [
@@ -239,6 +281,7 @@ _TEXTS = {
     "image": _image,
     "artifact": _image,
     "repository": _repository,
+    "runtime": _elsewhere,
     "blob": _blob,
     "archive": _archive,
     "absent": _absent,

@@ -9,7 +9,13 @@ import click
 
 from airside.cli.alone import open_alone
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
-from airside.cli.failure import error_from, error_object, exit_code_of, state_of
+from airside.cli.failure import (
+    EXIT_FAILED,
+    error_from,
+    error_object,
+    exit_code_of,
+    state_of,
+)
 from airside.cli.options import (
     ANY_PATH,
     config_option,
@@ -22,50 +28,68 @@ from airside.cli.output import clean, count_text, duration_text, write, write_js
 from airside.cli.progress import Progress, shown_progress, stopped_by_signals
 from airside.config import Settings
 from airside.errors import AirsideError, StoppedError, UnavailableError
+from airside.lists import is_list_name
 from airside.node import Node
+from airside.publishing import attached, check_names
 from airside.report import outcome_report
 
 
 @click.command("import", epilog=example("airside import /media/usb/*.tar.zst"))
 @click.argument("files", nargs=-1, required=True, type=ANY_PATH, metavar="FILE...")
+@click.option(
+    "--runtime",
+    multiple=True,
+    metavar="auto|none|SOCKET",
+    help="The containerd to publish to without an agent [default: of the settings: auto].",
+)
 @data_option
 @config_option
 @json_option
 def import_files(
-    files: tuple[Path, ...], data: Path | None, config: Path | None, *, as_json: bool
+    files: tuple[Path, ...],
+    runtime: tuple[str, ...],
+    data: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
 ) -> int:
-    """Import archives now, one after the other, and wait until their images can be pulled.
+    """Import archives now, one after the other, and wait until their images can be pulled and
+    the container runtimes have them.
 
     The files may be anywhere, and may be removed afterwards. An agent that runs does the work;
-    without one it is done here. The images of a list (.txt) are pulled by the container runtime
-    that the agent is connected to. Exit code 3: an archive, or an image in it, was rejected or is
-    incomplete; 1: an import failed.
-    """
-    settings = effective_settings(config, data=data).settings
-    items = []
-    for item in _import_all(settings, files, quiet=as_json):
+    without one it is done here. The images of a list (.txt) are pulled by the container runtime.
+    Exit code 3: an archive, or an image in it, was rejected or is incomplete; 1: an import, or
+    what it was to bring into a runtime, failed.
+    """  # noqa: D205 - the help's first sentence
+    settings = effective_settings(config, data=data, runtime=runtime).settings
+    items, published = [], True
+    for item, is_published in _import_all(settings, files, quiet=as_json):
         items.append(item)
+        published &= is_published
         if not as_json:
             write(outcome_text(item))
     if as_json:
         write_json({"schema": 1, "items": items})
-    return exit_code_of(items)
+    return exit_code_of(items) if published else EXIT_FAILED
 
 
 def _import_all(
     settings: Settings, files: tuple[Path, ...], *, quiet: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Gives what became of each, and whether the runtimes got what they can get."""
     with ExitStack() as stack:
-        node: Node | None = None
+        here: _Here | None = None
         for file in files:
             path = file.absolute()
-            if node is None:
+            if here is None:
                 try:
-                    yield _ask_agent(settings.data, path, quiet=quiet)
+                    item = _ask_agent(settings.data, path, quiet=quiet)
+                    yield item, not _refused(item)
                     continue
                 except NoAgentError:
-                    node = open_alone(settings, stack)
-            yield _import_here(node, path, quiet=quiet)
+                    here = _Here(settings, stack)
+            item = here.take(path, quiet=quiet)
+            yield item, not _refused(item) and all(r["connected"] for r in _runtimes(item))
 
 
 def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:
@@ -90,17 +114,39 @@ def _follow_import(data: Path, path: Path, progress: Progress) -> dict[str, Any]
     raise UnavailableError("the agent ended the import without a result: see its log")
 
 
-def _import_here(node: Node, path: Path, *, quiet: bool) -> dict[str, Any]:
-    with (
-        shown_progress(path.name, quiet=quiet) as progress,
-        stopped_by_signals() as stopping,
-    ):
-        try:
-            return outcome_report(node.import_file(path, stop=stopping, progress=progress))
-        except StoppedError:
-            raise
-        except AirsideError as exc:
-            return _failed(path, exc)
+class _Here:
+    """The import without an agent: alone on the data directory, with the runtimes of the host."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        check_names(settings)
+        self._node: Node = open_alone(settings, stack)
+        self._runtimes = stack.enter_context(attached(self._node))
+
+    def take(self, path: Path, *, quiet: bool) -> dict[str, Any]:
+        """Import one archive and publish it."""
+        with (
+            shown_progress(path.name, quiet=quiet) as progress,
+            stopped_by_signals() as stopping,
+        ):
+            try:
+                outcome = self._node.import_file(path, stop=stopping, progress=progress)
+                for runtime in self._runtimes:
+                    runtime.publish(stop=stopping)
+                told = [runtime.describe() for runtime in self._runtimes]
+                return outcome_report(outcome, self._node.catalog.published(), told)
+            except StoppedError:
+                raise
+            except AirsideError as exc:
+                return _failed(path, exc)
+
+
+def _runtimes(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """What became of it in each runtime; nothing is to be told of a list."""
+    return [] if is_list_name(item["path"]) else item.get("runtimes", [])
+
+
+def _refused(item: dict[str, Any]) -> bool:
+    return any(i["state"] == "failed" for runtime in _runtimes(item) for i in runtime["images"])
 
 
 def _failed(path: Path, error: AirsideError) -> dict[str, Any]:
@@ -112,6 +158,7 @@ def _failed(path: Path, error: AirsideError) -> dict[str, Any]:
         "reason": error.message,
         "new_blobs": 0,
         "seconds": 0.0,
+        "runtimes": [],
         "error": error_object(error),
     }
 
@@ -127,7 +174,29 @@ def outcome_text(item: dict[str, Any]) -> str:
     hint = item.get("error", {}).get("hint", "")
     if hint and hint not in item["reason"]:
         lines.append(f"  hint: {clean(hint)}")
+    lines += [f"  {clean(text)}" for text in _runtime_texts(item)]
     return "\n".join(lines)
+
+
+def _runtime_texts(item: dict[str, Any]) -> Iterator[str]:
+    """What the container runtimes have of it now."""
+    if not item["images"] or is_list_name(item["path"]):
+        return
+    if item.get("runtimes") == []:
+        yield "no container runtime was found or set: only the registry has it"
+    for runtime in _runtimes(item):
+        socket = runtime["socket"]
+        if not runtime["connected"]:
+            yield f"not in {socket}: {runtime['reason']}"
+            continue
+        told = {image["reference"]: image for image in runtime["images"]}
+        there = [image for image in told.values() if image["present"]]
+        unpacked = ", unpacked" if there and all(image["unpacked"] for image in there) else ""
+        yield f"in {socket}: {count_text(len(there), 'image')}{unpacked}"
+        for reference in item["images"]:
+            image = told.get(reference, {"present": False, "reason": "not yet"})
+            if not image["present"]:
+                yield f"not in {socket}: {reference}: {image['reason'] or image['state']}"
 
 
 def _figures(item: dict[str, Any]) -> str:

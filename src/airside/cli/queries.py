@@ -94,6 +94,8 @@ def _status_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report["running"]:
         rows.append(("registry", report.get("listen") or "not served"))
         rows += [("access", _access_text(report["access"]))] if report.get("access") else []
+        if report.get("read_through") in _THROUGH:
+            rows.append(("read-through", _THROUGH[report["read_through"]]))
     rows += [("runtime", _runtime_text(runtime)) for runtime in report.get("runtimes", ())]
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
@@ -135,6 +137,14 @@ def _access_text(access: dict[str, Any]) -> str:
         words += [count_text(access[key], name)] if access[key] else []
     words += ["client certificates"] if access["certificates"] else []
     return ", ".join([*words, *(["read-only"] if access["read_only"] else [])])
+
+
+_THROUGH = {
+    "true": "what only containerd has is served, by tag not to that containerd itself",
+    "digests": "what only containerd has is served by digest",
+    "self": "what only containerd has is served, to that containerd itself too",
+    "false": "off: what only containerd has is not served",
+}
 
 
 def _runtime_text(runtime: dict[str, Any]) -> str:

@@ -128,7 +128,9 @@ class Channel:
     ) -> Iterator[Answer]:
         """Call a method that streams its answers. Closing the iterator ends the call."""
         stub = self._channel.unary_stream(f"/{method}", _bytes_of, answer.FromString)
-        call = stub(request, timeout=self._wait(seconds), metadata=self._metadata("", namespace))
+        wait, metadata = self._wait(seconds), self._metadata("", namespace)
+        with translated(method):
+            call = stub(request, timeout=wait, metadata=metadata)
         try:
             with translated(method):
                 yield from call
@@ -146,7 +148,9 @@ class Channel:
     ) -> list[Answer]:
         """Call a method that streams both ways; gives all its answers, read to the end."""
         stub = self._channel.stream_stream(f"/{method}", _bytes_of, answer.FromString)
-        call = stub(iter(requests), timeout=self._wait(seconds), metadata=self._metadata(lease, ""))
+        wait, metadata = self._wait(seconds), self._metadata(lease, "")
+        with translated(method):
+            call = stub(iter(requests), timeout=wait, metadata=metadata)
         try:
             with translated(method):
                 return list(call)

@@ -38,9 +38,16 @@ from airside.errors import (
 from airside.faults import fault
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
-from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_document
+from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_bare_document, parse_document
 from airside.oci.platform import Platform
-from airside.publication import PINNED_LABEL, NamedImage, NodeContent, Publication, Selector
+from airside.publication import (
+    ARCHIVES_LABEL,
+    PINNED_LABEL,
+    NamedImage,
+    NodeContent,
+    Publication,
+    Selector,
+)
 
 log = logging.getLogger("airside.containerd")
 
@@ -260,7 +267,7 @@ class ContainerdRuntime:
             try:
                 self._client.create_lease(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
-                return self._publish(publication, lease, stop)
+                return self._publish(publication, lease, stop, again=attempt > 0)
             except NotFoundError as exc:  # the lease, or what it held, is gone: begin again
                 if attempt == _TRIES - 1:
                     raise ContainerdError(f"{exc.message}, again and again") from exc
@@ -270,7 +277,9 @@ class ContainerdRuntime:
                     self._client.delete_lease(lease)
         raise AssertionError
 
-    def _publish(self, publication: Publication, lease: str, stop: Stop) -> Published:
+    def _publish(
+        self, publication: Publication, lease: str, stop: Stop, *, again: bool
+    ) -> Published:
         content = publication.content
         blobs = [
             Placed(blob, publication.blob_labels(blob.digest))
@@ -282,17 +291,19 @@ class ContainerdRuntime:
         with self._lock:
             self._ways.update(ways)
         fault("publish.after_content")
-        unpacked, reason = self._unpack_and_name(publication, lease, stop)
+        unpacked, reason = self._unpack_and_name(publication, lease, stop, again=again)
+        # what was placed was there when it was named, if the lease is there still
+        self._client.add_to_lease(lease, publication.target.digest)
         return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
 
     def _unpack_and_name(
-        self, publication: Publication, lease: str, stop: Stop
+        self, publication: Publication, lease: str, stop: Stop, *, again: bool
     ) -> tuple[bool, str]:
         """Whether the image is unpacked now, durably, and if it can't be: why. It is named."""
 
         def name() -> None:
             fault("publish.after_unpack")
-            self._name(publication, lease)
+            self._name(publication, lease, again=again)
             fault("publish.after_names")
 
         rootfs = self._rootfs(publication)
@@ -321,13 +332,16 @@ class ContainerdRuntime:
     def _open(self, digest: Digest) -> BinaryIO:
         return self._store.open(digest)
 
-    def _name(self, publication: Publication, lease: str) -> None:
+    def _name(self, publication: Publication, lease: str, *, again: bool) -> None:
         for name, labels in publication.names.items():
-            self._set(ImageRecord(name, publication.target, labels), lease)
+            self._set(ImageRecord(name, publication.target, labels), lease, tell=again)
             fault("publish.after_name")
 
-    def _set(self, wanted: ImageRecord, lease: str) -> None:
-        """Create a name, or change what differs and leave the labels of others."""
+    def _set(self, wanted: ImageRecord, lease: str, *, tell: bool = False) -> None:
+        """Create a name, or change what differs and leave the labels of others.
+
+        `tell`: also where nothing differs, so that CRI, which saw it without content, looks again.
+        """
         found = self._client.image(wanted.name)
         if found is None:
             try:
@@ -345,6 +359,8 @@ class ContainerdRuntime:
         ]
         if found.target.digest != wanted.target.digest:
             paths.append("target")
+        if tell and not paths:
+            paths.append(f"labels.{ARCHIVES_LABEL}")
         if paths:
             self._client.update_image(wanted, *paths, lease=lease)
 
@@ -382,15 +398,36 @@ class ContainerdRuntime:
 
         Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
         """
-        present = {record.name for record in self._client.images()} & image_ids
+        records = {record.name: record for record in self._client.images()}
+        present = records.keys() & image_ids
         if not present or self._cri is None:
             return frozenset()
-        named = {image.id for image in self._cri.images() if {*image.tags, *image.digests} - gone}
+        told = {image.id: {*image.tags, *image.digests} for image in self._cri.images()}
+        named = {i for i in present if self._is_named(i, records, told.get(i, set()) - gone)}
         used = self._used(gone | present)
         free = sorted(present - named - used)
         for position, image_id in enumerate(free):
             self._client.delete_image(image_id, sync=position == len(free) - 1)
         return frozenset(present & used - named)
+
+    def _is_named(
+        self, image_id: str, records: Mapping[str, ImageRecord], told: Iterable[str]
+    ) -> bool:
+        """Whether an image has a name besides its record. What CRI tells may be of a moment ago."""
+        target = records[image_id].target.digest
+        if any(r.target.digest == target and not is_digest(n) for n, r in records.items()):
+            return True
+        return any(self._config_of(name) == image_id for name in told if name in records)
+
+    def _config_of(self, name: str) -> str:
+        """The image ID that a name stands for on this node; empty if that can't be told."""
+        manifest = self.manifest_of(name)
+        with contextlib.suppress(NotFoundError, ManifestInvalidError):
+            if manifest is not None:
+                raw = b"".join(self._client.read_blob(manifest))
+                content = parse_bare_document(raw, name).content
+                return str(content.config.digest) if isinstance(content, Manifest) else ""
+        return ""
 
     def _used(self, names: frozenset[str]) -> set[str]:
         """The image IDs that containers were made from; all of `names` if that can't be told."""

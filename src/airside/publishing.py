@@ -1,0 +1,127 @@
+"""The container runtimes of this host, as a command without an agent has them. Blocking.
+
+Each is connected once; one that is away is told, and the others go on. A publish is one pass of
+the publisher that takes back only what this catalog has published: the names of an agent with
+another data directory are not ours to judge.
+
+`connect` and `recognise` are the agent's too.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from airside.catalog.publications import IntentsOf, UnsyncedOf
+from airside.config import Settings
+from airside.content import Puller, Runtime
+from airside.errors import AirsideError, ConfigError, StoppedError
+from airside.layers import LayerTars
+from airside.node import Node, boot_id
+from airside.publisher import Publisher, naming_of, node_of
+from airside.sockets import find_sockets
+from airside.spool import Stop
+
+log = logging.getLogger("airside.publish")
+
+
+def check_names(settings: Settings) -> None:
+    """Refuse rules of names that can't be read. Raises ConfigError."""
+    try:
+        naming_of(settings)
+    except ValueError as exc:
+        raise ConfigError(f"rewrite: {exc} must be FROM=TO, two prefixes of names") from exc
+
+
+def connect(node: Node, socket: str) -> Runtime:
+    """Connect to a containerd. Raises ContainerdError. grpc is loaded only where there is one."""
+    from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
+    from airside.containerd.unsynced import Unsynced  # noqa: PLC0415
+
+    settings = node.settings
+    return ContainerdRuntime.connect(
+        socket,
+        settings.namespace,
+        node.store,
+        IntentsOf(node.catalog, socket),
+        unsynced=Unsynced(UnsyncedOf(node.catalog, socket), boot_id()),
+        identity=node.identity,
+        node=node_of(settings),
+        snapshotter=settings.snapshotter,
+        threads=os.cpu_count() or 1,
+        limits=settings.limits,
+        min_free_bytes=settings.min_free_bytes,
+        open_tar=LayerTars(node.store.open, settings.limits, node.windows),
+        pull_seconds=settings.pull_seconds,
+    )
+
+
+def recognise(node: Node, socket: str, server_id: str) -> None:
+    """Forget what was published to one that was wiped since."""
+    key = f"runtime:{socket}"
+    if node.catalog.meta(key) != server_id:
+        node.catalog.publications.forget_runtime(socket)
+        node.catalog.set_meta({key: server_id})
+
+
+@dataclass(slots=True)
+class Attached:
+    """A runtime of the settings: connected, or why not."""
+
+    socket: str
+    publisher: Publisher
+    runtime: Runtime | None = None
+    reason: str = ""
+    is_first: bool = True
+
+    def lost(self, exc: AirsideError) -> None:
+        log.warning("%s: %s", self.socket, exc.message)
+        self.reason = exc.message
+        if self.runtime is not None:
+            self.runtime.close()
+            self.runtime = None
+
+    def publish(self, *, stop: Stop) -> None:
+        """Have there what the catalog says. Raises StoppedError."""
+        if self.runtime is None:
+            return
+        try:
+            self.publisher.run(self.runtime, stop=stop, everything=self.is_first, adding=True)
+        except StoppedError:
+            raise
+        except AirsideError as exc:
+            self.lost(exc)
+        self.is_first = False
+
+    def describe(self) -> dict[str, object]:
+        connected = self.runtime is not None
+        return {"socket": self.socket, "connected": connected, "reason": self.reason}
+
+
+@contextmanager
+def attached(node: Node) -> Iterator[list[Attached]]:
+    """The runtimes that the settings find, for as long as the context lasts; lists use them too."""
+    settings, found = node.settings, []
+    try:
+        for socket in find_sockets(settings.runtime):
+            publisher = Publisher(socket, node.catalog, node.store, settings, node.clock)
+            each = Attached(socket, publisher)
+            found.append(each)
+            try:
+                each.runtime = connect(node, socket)
+                recognise(node, socket, each.runtime.facts.server_id)
+            except AirsideError as exc:
+                each.lost(exc)
+        node.lists.pullers = lambda: _pullers(found)
+        yield found
+    finally:
+        node.lists.pullers = tuple
+        for each in found:
+            if each.runtime is not None:
+                each.runtime.close()
+
+
+def _pullers(found: list[Attached]) -> list[Puller]:
+    pullers = [each.runtime.puller for each in found if each.runtime is not None]
+    return [puller for puller in pullers if puller is not None]

@@ -1,0 +1,253 @@
+"""The agent's runtimes while containerd dies in a publish, and beside K3s's importer."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airside import faults
+from airside.catalog.publications import PublicationRow
+from airside.containerd import adopt
+from airside.containerd import runtime as runtime_module
+from airside.containerd.client import Client, ImageRecord
+from airside.errors import ConflictError
+from airside.importer import Job
+from airside.node import Node
+from airside.publishing import connect
+from airside.runtimes import Runtimes
+from airside.tree import stat_key
+from support.containerd import Containerd
+from support.images import docker_archive, random_image
+from support.nodes import node_at
+
+pytestmark = [pytest.mark.system, pytest.mark.needs("unshare", "mount")]
+
+NAME = "docker.io/library/app:1"
+EXTRA = "registry.internal:5000"
+STEPS = [
+    p
+    for p in faults.PUBLISHING
+    if p.startswith("publish.") and p not in {"publish.after_send", "publish.after_withdraw"}
+]
+"""A blob is sent only where it can't be linked; steps of unpacking have a test of their own."""
+WAIT_SECONDS = 60.0
+K3S_LABELS = {"io.cattle.k3s.pinned": "pinned", "io.cri-containerd.pinned": "pinned"}
+
+
+@dataclass
+class Kept:
+    """A node whose runtimes are kept right in a thread, as the agent keeps them."""
+
+    node: Node
+    containerd: Containerd
+    runtimes: Runtimes
+    archives: Path
+
+    def drop(self, seed: object, name: str = NAME) -> None:
+        path = self.archives / f"{seed}.tar"
+        docker_archive(path, {name: random_image(seed)})
+        key = stat_key(path)  # as the watcher has it
+        [source] = self.node.catalog.settle(
+            [(str(path), str(key), key.size_bytes)], self.node.clock()
+        ).values()
+        done = self.node.importer.run(
+            Job(source, path), stop=lambda: False, progress=lambda _done, _all: None
+        )
+        assert done.state == "imported"
+
+    def row(self, name: str = NAME) -> PublicationRow | None:
+        rows = self.node.catalog.published(str(self.containerd.socket))
+        return next((row for row in rows if row.reference == name), None)
+
+    def wait(self, holds: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            with suppress(Exception):  # containerd may be away at this moment
+                if holds():
+                    return
+            assert time.monotonic() < deadline, (what, self.runtimes.describe(), self.row())
+            time.sleep(0.02)
+
+    def is_settled(self) -> bool:
+        row = self.row()
+        return row is not None and row.state == "published" and bool(self.runtimes.connected())
+
+
+@contextmanager
+def kept(containerd: Containerd, directory: Path, **settings: Any) -> Iterator[Kept]:
+    socket = str(containerd.socket)
+    snapshotter = str(containerd.options.snapshotter)
+    changes = {"platform": "linux/amd64", "snapshotter": snapshotter, **settings}
+    with node_at(directory / "data", **changes) as node:
+        runtimes = Runtimes(node, node.settings, lambda: [socket], partial(connect, node))
+        ended = threading.Event()
+        ready: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+
+        async def main() -> None:
+            task = asyncio.create_task(runtimes.run())
+            ready.append((asyncio.get_running_loop(), task))
+            with suppress(asyncio.CancelledError):
+                await task
+
+        def run() -> None:
+            asyncio.run(main())
+            ended.set()
+
+        thread = threading.Thread(target=run, name="kept")
+        thread.start()
+        made = Kept(node, containerd, runtimes, directory)
+        try:
+            made.wait(runtimes.connected, "connected")
+            yield made
+        finally:
+            runtimes.stop()
+            loop, task = ready[0]
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join(WAIT_SECONDS)
+            assert ended.is_set()
+
+
+def state_of(containerd: Containerd) -> dict[str, Any]:
+    """Leases, ingests, snapshots, contents and names with their labels, after a collection."""
+    containerd.collect()
+    snapshotter = str(containerd.options.snapshotter)
+    with Client.open(str(containerd.socket)) as client:
+        content = {blob.digest: dict(blob.labels) for blob in client.blobs()}
+        files = {f"sha256:{p.name}" for p in (containerd.content_root / "blobs/sha256").iterdir()}
+        assert files == set(content)
+        return {
+            "leases": client.leases(),
+            "writes": client.writes(),
+            "active": client.active_snapshots(snapshotter),
+            "snapshots": set(client.snapshots(snapshotter)),
+            "content": content,
+            "images": {i.name: (str(i.target.digest), dict(i.labels)) for i in client.images()},
+        }
+
+
+def withdrawn(kept: Kept) -> None:
+    """Take the image back, so that the next publish begins with nothing."""
+    for path in list(kept.archives.glob("*.tar")):
+        kept.node.remove({str(path): "delete"})
+    kept.wait(lambda: not names_in(kept.containerd), "withdrawn")
+    kept.containerd.collect()
+
+
+def names_in(containerd: Containerd) -> set[str]:
+    with Client.open(str(containerd.socket)) as client:
+        return {image.name for image in client.images()}
+
+
+def test_containerd_is_killed_at_each_step_of_a_publish(
+    newest_containerd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent lives on, containerd is started again: it ends as an undisturbed publish does."""
+    at = ""
+    died: list[str] = []
+
+    def kill(passed: str) -> None:
+        if passed == at and not died:
+            died.append(passed)
+            made.kill()
+
+    with Containerd(newest_containerd, tmp_path / "c") as made, kept(made, tmp_path) as node:
+        monkeypatch.setattr(adopt, "fault", kill)
+        monkeypatch.setattr(runtime_module, "fault", kill)
+        states = {}
+        for at in ("", *STEPS):
+            died.clear()
+            node.drop("app")
+            if at:
+                node.wait(lambda: died and not made.is_running, f"killed {at}")
+                made.start()
+            node.wait(node.is_settled, f"published after {at}")
+            node.wait(lambda: any(n.startswith("sha256:") for n in names_in(made)), "CRI knows it")
+            states[at] = state_of(made)
+            assert states[at] == states[""], at
+            withdrawn(node)
+        assert states[""]["leases"] == []
+
+
+WRITES = ("create_image", "update_image", "delete_image", "label_blob", "adopt_blob", "send_blob")
+ROUNDS = 6
+
+
+def import_as_k3s(client: Client, tag: ImageRecord, others: list[ImageRecord]) -> None:
+    """What its importer does with an image: labels as a whole, other names deleted and made."""
+    client.update_image(tag, "target", "labels")
+    for record in others:
+        client.delete_image(record.name)
+        try:
+            client.create_image(record)
+        except ConflictError:
+            client.delete_image(record.name)
+            client.create_image(record)
+
+
+def test_k3s_that_imports_the_same_image_beside_us(
+    newest_containerd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is put right once it is quiet: no write answers another for ever."""
+    ours: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., Any]:
+        call = getattr(Client, name)
+
+        def count(self: Client, *args: Any, **named: Any) -> Any:
+            if self is not theirs:
+                ours[name] += 1
+            return call(self, *args, **named)
+
+        return count
+
+    with (
+        Containerd(newest_containerd, tmp_path / "c") as made,
+        kept(made, tmp_path, extra_registries=(EXTRA,)) as node,
+        Client.open(str(made.socket)) as theirs,
+    ):
+        node.drop("app")
+        node.wait(node.is_settled, "published")
+        row = node.row()
+        assert row is not None
+        names = row.detail["names"]
+        assert isinstance(names, list)
+        assert len(names) == 4
+        [found] = theirs.images(f"name=={NAME}")
+        tag, *others = (ImageRecord(name, found.target, K3S_LABELS) for name in names)
+        for name in WRITES:
+            monkeypatch.setattr(Client, name, counted(name))
+        for _ in range(ROUNDS):
+            import_as_k3s(theirs, tag, others)
+            time.sleep(0.2)
+
+        def is_right() -> bool:
+            there = {image.name: image for image in theirs.images()}
+            both = {*K3S_LABELS.items(), ("io.airside.archives", str(tmp_path / "app.tar"))}
+            return all(both <= set(there[name].labels.items()) for name in names)
+
+        node.wait(is_right, "put right")
+        time.sleep(1.0)  # longer than what is waited after a change of others
+        before = Counter(ours)
+        print(f"{ROUNDS} imports of K3s were answered by {dict(ours)}")
+        assert sum(ours.values()) <= ROUNDS * (len(names) + 1)
+        time.sleep(1.0)
+        assert ours == before
+        assert is_right()
+        assert node.is_settled()
+        made.collect()
+        assert "incomplete" not in made.did("images", "check")
+        with_k3s_only = ImageRecord("docker.io/library/theirs:1", found.target, K3S_LABELS)
+        theirs.create_image(with_k3s_only)
+        node.wait(lambda: with_k3s_only.name in names_in(made), "theirs is there")
+        node.drop("second", "docker.io/library/second:1")
+        node.wait(lambda: node.row("docker.io/library/second:1") is not None, "a later pass")
+        [left] = theirs.images(f"name=={with_k3s_only.name}")
+        assert left.labels == K3S_LABELS | {"io.cri-containerd.image": "managed"}
