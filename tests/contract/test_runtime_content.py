@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from airside.config import Limits
+from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.read_through import ContainerdContent
 from airside.content import Connection, RuntimeContent, StoredDocument
@@ -56,6 +57,12 @@ class Runtime:
     def write(self) -> None:
         if self.fake is not None and self.fake.directory is not None:
             self.fake.write_blobs()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """What is found is tested here, not how soon."""
+    monkeypatch.setattr(read_through, "PATIENCE_SECONDS", 10.0)
 
 
 @pytest.fixture(params=["memory", "directory", "calls"])
