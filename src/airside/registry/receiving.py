@@ -157,21 +157,26 @@ class Receiver:
     async def _append(self, request: web.Request, intent: AppendUpload) -> Answer:
         upload = self._pusher.upload(intent.name, intent.id)
         async with self._writing(upload):
-            try:
-                await self._receive(request, upload, intent.chunk)
-            except UploadRangeError as exc:
-                return range_refusal(intent.name, upload.id, upload.offset, exc.message)
-        return upload_answer(202, intent.name, upload.id, upload.offset)
+            refused = await self._add(request, intent, upload)
+        return refused or upload_answer(202, intent.name, upload.id, upload.offset)
 
     async def _finish(self, request: web.Request, intent: FinishUpload) -> Answer:
         upload = self._pusher.upload(intent.name, intent.id)
         async with self._writing(upload):
-            try:
-                await self._receive(request, upload, intent.chunk)
-            except UploadRangeError as exc:
-                return range_refusal(intent.name, upload.id, upload.offset, exc.message)
-            await self._run(self._pusher.finish, upload, intent.digest)
-        return blob_answer(intent.name, intent.digest)
+            refused = await self._add(request, intent, upload)
+            if refused is None:
+                await self._run(self._pusher.finish, upload, intent.digest)
+        return refused or blob_answer(intent.name, intent.digest)
+
+    async def _add(
+        self, request: web.Request, intent: AppendUpload | FinishUpload, upload: Upload
+    ) -> Answer | None:
+        """Append the body; the refusal of one that begins elsewhere, after which it lives on."""
+        try:
+            await self._receive(request, upload, intent.chunk)
+        except UploadRangeError as exc:
+            return range_refusal(intent.name, upload.id, upload.offset, exc.message)
+        return None
 
     async def _tell(self, intent: AskUpload | CancelUpload) -> Answer:
         upload = self._pusher.upload(intent.name, intent.id)
