@@ -165,7 +165,7 @@ class Traffic:
         described = [_put(blobs, json.dumps(config).encode(), CONFIG_TYPE)]
         described += [
             {
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
                 "digest": digest,
                 "size": size_mb * MIB,
             }
@@ -198,8 +198,8 @@ def _write_random(path: Path, size_mb: int, seeds: random.Random) -> str:
     """Returns the digest."""
     hasher, piece = hashlib.sha256(), bytearray(seeds.randbytes(MIB))
     with path.open("wb") as file:
-        for n in range(size_mb):
-            piece[:8] = n.to_bytes(8, "big")
+        for n in range(size_mb):  # it begins as gzip does, so that skopeo sends it as it is
+            piece[:8] = n.to_bytes(8, "big") if n else b"\x1f\x8b\x08" + bytes(5)
             file.write(piece)
             hasher.update(piece)
     return f"sha256:{hasher.hexdigest()}"

@@ -51,7 +51,7 @@ log = logging.getLogger("airside.agent")
 
 SOCKET = "airside.sock"
 _READ_THREADS = 4
-_PUSH_THREADS = 8
+_PUSH_THREADS = 32
 _FETCH_THREADS = 8
 _PUSH_INDEX_SECONDS = 1.0
 """`index.json` is written so often at most for pushes."""

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from airside.arrivals import Arrivals
 from airside.asked import Asked
-from airside.catalog.pushes import Push
+from airside.catalog.pushes import Push, PushedBlob
 from airside.catalog.record import Catalog
 from airside.config import MIB, Settings
 from airside.content import RuntimeBlob
@@ -28,7 +29,6 @@ from airside.errors import (
     SwitchedOffError,
     UnavailableError,
 )
-from airside.faults import fault
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document, parse_config
 from airside.oci.model import parse_document as parse_typed_document
@@ -63,6 +63,7 @@ class Pusher:
             most_bytes=limits.upload_bytes,
             idle_seconds=settings.upload_seconds,
         )
+        self._arrivals = Arrivals(store, catalog, guard, clock)
         self.on_push: Callable[[], None] = lambda: None
         self.through: Callable[[Name, Digest], RuntimeBlob | None] = lambda _name, _digest: None
         """Gives what only a container runtime holds."""
@@ -91,15 +92,10 @@ class Pusher:
         try:
             ingest.finish()
             check_digest(ingest, digest)
-            size = ingest.size_bytes
-            fault("push.before_commit")
         except BaseException:
             ingest.discard()
             raise
-        with self._guard.shared():
-            self._store.commit([ingest])
-            fault("push.after_commit")
-            self._catalog.pushes.record_blobs(upload.repository, {digest: size}, self._clock())
+        self._arrivals.take(PushedBlob(upload.repository, digest, ingest.size_bytes), ingest)
 
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
@@ -157,13 +153,7 @@ class Pusher:
             tuple(each for each in named if each == target or may(each)),
             origin,
         )
-        self._catalog.pushes.check(push)
-        with self._guard.shared():
-            fault("push.before_commit")
-            if self._store.stat(document.digest) is None:
-                self._store.commit([self._store.put(document.raw, document.digest.algorithm)])
-            fault("push.after_commit")
-            self._catalog.pushes.record_push(push, self._clock())
+        self._arrivals.take(push)
         self.on_push()
         return document
 
@@ -215,10 +205,7 @@ class Pusher:
         except BaseException:
             ingest.discard()
             raise
-        size = ingest.size_bytes
-        with self._guard.shared():
-            self._store.commit([ingest])
-            self._catalog.pushes.record_blobs(target, {digest: size}, self._clock())
+        self._arrivals.take(PushedBlob(target, digest, ingest.size_bytes), ingest)
 
     # deletions
 

@@ -25,11 +25,17 @@ from airside.catalog.documents import (
     repository_id_of,
 )
 from airside.catalog.events import record_event
-from airside.catalog.model import ClaimedName, TagMove
+from airside.catalog.model import ClaimedName
 from airside.catalog.numbers import next_sequence, next_source_id
 from airside.catalog.tags import Hold, TagName, Tags
 from airside.catalog.tombstones import bury
-from airside.errors import ConflictError, MissingBlobError, NotFoundError, SizeMismatchError
+from airside.errors import (
+    ConflictError,
+    InputError,
+    MissingBlobError,
+    NotFoundError,
+    SizeMismatchError,
+)
 from airside.faults import fault
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.merge import Part, parts_of
@@ -60,6 +66,15 @@ class Push:
     """`peer`: it came from an upstream registry, whose URL is `origin`."""
 
 
+@dataclass(frozen=True, slots=True)
+class PushedBlob:
+    """A blob that is durable in the store, and belongs to the repository."""
+
+    repository: Repository
+    digest: Digest
+    size_bytes: int
+
+
 class Pushes:
     """The writing side of pushes and deletions. Thread-safe; raises StoreError besides."""
 
@@ -71,17 +86,53 @@ class Pushes:
     ) -> None:
         self._transaction, self._changed, self._hold = transaction, changed, hold
 
-    def record_blobs(self, repository: Repository, blobs: Mapping[Digest, int], now: float) -> None:
-        """These blobs, durable in the store, belong to the repository: digest → bytes.
+    def record(self, arrived: Sequence[Push | PushedBlob], now: float) -> list[InputError | None]:
+        """Record what is durable in the store, all in one transaction; says why one was refused.
 
-        No manifest speaks of them yet: they are kept for the grace time.
+        A blob is kept for the grace time: no manifest speaks of it yet. A manifest is refused by a
+        MissingBlobError or SizeMismatchError if what it needs is not in the repository. What came
+        first is recorded first.
         """
-        with self._transaction("record pushed blobs") as db:
-            repository_id = repository_id_of(db, repository)
-            for digest, size in blobs.items():
-                hold_blob(db, digest, size, now)
-                _link(db, repository_id, digest, now)
-        fault("push.after_blob")
+        with self._transaction("record pushes") as db:
+            found = [self._record_alone(db, each, now) for each in arrived]
+            if any(isinstance(e, Push) and f is None for e, f in zip(arrived, found, strict=True)):
+                fault("push.in_manifest")
+                self._changed(db)
+        for kind, point in ((PushedBlob, "push.after_blob"), (Push, "push.after_manifest")):
+            if any(isinstance(each, kind) for each in arrived):
+                fault(point)
+        return found
+
+    def record_blobs(self, repository: Repository, blobs: Mapping[Digest, int], now: float) -> None:
+        """Record blobs of one repository: digest → bytes."""
+        self.record([PushedBlob(repository, *each) for each in blobs.items()], now)
+
+    def record_push(self, push: Push, now: float) -> None:
+        """Record one manifest. Raises MissingBlobError, SizeMismatchError."""
+        [refused] = self.record([push], now)
+        if refused is not None:
+            raise refused
+
+    def _record_alone(
+        self, db: sqlite3.Connection, arrived: Push | PushedBlob, now: float
+    ) -> InputError | None:
+        """One of several: refused, it leaves nothing."""
+        db.execute("SAVEPOINT push")
+        refused: InputError | None = None
+        try:
+            if isinstance(arrived, Push):
+                self._record_push(db, arrived, now)
+            else:
+                self._record_blob(db, arrived, now)
+        except InputError as exc:
+            db.execute("ROLLBACK TO push")
+            refused = exc
+        db.execute("RELEASE push")
+        return refused
+
+    def _record_blob(self, db: sqlite3.Connection, blob: PushedBlob, now: float) -> None:
+        hold_blob(db, blob.digest, blob.size_bytes, now)
+        _link(db, repository_id_of(db, blob.repository), blob.digest, now)
 
     def mount(
         self, repository: Repository, digest: Digest, may: Callable[[Repository], bool], now: float
@@ -99,37 +150,27 @@ class Pushes:
             _link(db, repository_id_of(db, repository), digest, now)
         return True
 
-    def check(self, push: Push) -> None:
-        """Whether a manifest could be recorded. Raises MissingBlobError, SizeMismatchError."""
-        with self._transaction("check a push") as db:
-            _check_needed(db, push, _readable(db, push))
+    def check(self, pushes: Sequence[Push]) -> list[InputError | None]:
+        """Whether manifests could be recorded: for each None, or why not, as `record` says."""
+        with self._transaction("check pushes") as db:
+            return [_refusal(db, push) for push in pushes]
 
-    def record_push(self, push: Push, now: float) -> list[TagMove]:
-        """Record a manifest under its names; gives the tags that point elsewhere now.
-
-        Raises MissingBlobError and SizeMismatchError if what it needs is not in the repository.
-        """
+    def _record_push(self, db: sqlite3.Connection, push: Push, now: float) -> None:
         digest = push.document.digest
-        with self._transaction("record a push") as db:
-            repository_id = repository_id_of(db, push.repository)
-            readable = [*_readable(db, push), repository_id]
-            _check_needed(db, push, readable)
-            hold_blob(db, digest, push.document.size_bytes, now)
-            key = push.platform.key if push.platform is not None else ""
-            record_document(db, push.document, key)
-            _link_below(db, repository_id, str(digest), readable)
-            link_referrers(db, [str(digest)])
-            moves: list[TagMove] = []
-            for tag in push.tags or ("",):
-                moves += self._name(db, push, repository_id, tag, now)
-            fault("push.in_manifest")
-            self._changed(db)
-        fault("push.after_manifest")
-        return moves
+        repository_id = repository_id_of(db, push.repository)
+        readable = [*_readable(db, push), repository_id]
+        _check_needed(db, push, readable)
+        hold_blob(db, digest, push.document.size_bytes, now)
+        key = push.platform.key if push.platform is not None else ""
+        record_document(db, push.document, key)
+        _link_below(db, repository_id, str(digest), readable)
+        link_referrers(db, [str(digest)])
+        for tag in push.tags or ("",):
+            self._name(db, push, repository_id, tag, now)
 
     def _name(
         self, db: sqlite3.Connection, push: Push, repository_id: int, tag: str, now: float
-    ) -> list[TagMove]:
+    ) -> None:
         claim = ClaimedName(push.repository, tag, push.document.digest)
         source_id, sequence = _push_source(db, push, claim.reference, now)
         parts = _parts(db, push, repository_id) if push.kind == "push" else ()
@@ -142,7 +183,8 @@ class Pushes:
             digest=str(claim.digest),
             detail=push.origin,
         )
-        return Tags(db, now, self._hold).settle(TagName(repository_id, tag), "unpin") if tag else []
+        if tag:
+            Tags(db, now, self._hold).settle(TagName(repository_id, tag), "unpin")
 
     def delete_tag(self, repository: Repository, tag: str, now: float, origin: str) -> str:
         """Delete a tag; gives the digest that it had. Raises NotFoundError.
@@ -281,6 +323,14 @@ def _readable(db: sqlite3.Connection, push: Push) -> list[int]:
     """The repositories whose blobs the client may use."""
     found = map(_id_of(db), dict.fromkeys((push.repository, *push.also)))
     return [i for i in found if i is not None]
+
+
+def _refusal(db: sqlite3.Connection, push: Push) -> InputError | None:
+    try:
+        _check_needed(db, push, _readable(db, push))
+    except InputError as exc:
+        return exc
+    return None
 
 
 def _check_needed(db: sqlite3.Connection, push: Push, readable: Sequence[int]) -> None:
