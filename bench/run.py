@@ -268,7 +268,7 @@ class Bench:
     def catalog_peer(self) -> None:
         CatalogBench(self.base, self.say).peer()
 
-    def traffic(self, size_mb: int = 256, manifests: int = 400) -> None:
+    def traffic(self, size_mb: int = 128, manifests: int = 300) -> None:
         Traffic(self.base, self.say, self.runs, size_mb, manifests).run()
 
 
