@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from airside.config import KIB
 from airside.content import ContentStore, RegistryView
+from airside.node import Node
 from airside.registry.app import create_app
+from airside.registry.garbled import give_targets, http_log
+from airside.registry.receiving import Receiver
 from airside.registry.through import ReadThrough
 
 ASK_SECONDS = 30.0
@@ -46,6 +50,7 @@ def served(
     read_through: ReadThrough,
     *,
     threads: int = 4,
+    receiver: Receiver | None = None,
     answer_seconds: float = 0.0,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
@@ -60,10 +65,18 @@ def served(
                 default_registry="docker.io",
                 reads=reads,
                 read_through=read_through,
+                receiver=receiver,
                 answer_seconds=answer_seconds,
             )
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                logger=http_log(),
+                shutdown_timeout=1.0,
+                read_bufsize=256 * KIB,
+            )
             await runner.setup()
+            give_targets(runner.server)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0]
             address = f"{host}:{port}"
@@ -72,8 +85,8 @@ def served(
             await runner.cleanup()
 
     def run() -> None:
-        with closing(loop):
-            loop.run_until_complete(main())
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
 
     thread = threading.Thread(target=run, name="served")
     thread.start()
@@ -83,3 +96,14 @@ def served(
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+
+
+@contextmanager
+def served_node(node: Node) -> Iterator[Served]:
+    """A node with pushes and deletions, as the agent serves it."""
+    with ThreadPoolExecutor(4, "pushes") as pool:
+        receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)
+        through = ReadThrough(policy="false")
+        with served(node.catalog, node.store, through, receiver=receiver) as found:
+            yield found
+        node.pusher.uploads.close()
