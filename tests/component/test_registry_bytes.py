@@ -44,6 +44,8 @@ def test_what_was_found_stays_mended(tmp_path):
 
 def test_no_bytes_harm_the_registry(tmp_path):
     with victim(tmp_path) as registry:
+        for payload in SEEDS:
+            assert registry.bear(payload)
         _try_many(registry)
         gc.collect()  # tasks that failed tell it when they go
         assert registry.log.take() == ""

@@ -25,15 +25,16 @@ class FramingError(AssertionError):
 
 @dataclass(frozen=True)
 class Reply:
-    """`headers` in lower case; one that came twice is joined by a comma."""
+    """`headers` in lower case; one that came twice is joined by a comma.
+
+    `is_last`: the connection ends after it. Then aiohttp, which can't read a request, may send a
+    body in answer to HEAD too.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
-
-    @property
-    def is_last(self) -> bool:
-        return self.headers.get("connection", "").lower() == "close"
+    is_last: bool = False
 
 
 def parse_reply(data: bytes, *, is_head: bool) -> tuple[Reply, bytes] | None:
@@ -44,14 +45,18 @@ def parse_reply(data: bytes, *, is_head: bool) -> tuple[Reply, bytes] | None:
             raise FramingError(f"no end of the headers: {head[:200]!r}")
         return None
     status, headers = _parse_head(head.split(b"\r\n"))
+    kept = b"keep-alive" if head.startswith(b"HTTP/1.0") else b"close"
+    is_last = (headers.get("connection", "").lower().encode() == kept) == (kept == b"close")
     if status < 200:
         return parse_reply(rest, is_head=is_head)
     if is_head or status in {204, 304}:
-        return Reply(status, headers, b""), rest
+        return Reply(status, headers, b"", is_last), rest
     if "transfer-encoding" in headers or "content-length" not in headers:
         raise FramingError(f"an answer without a length: {head!r}")
     length = int(headers["content-length"])
-    return (Reply(status, headers, rest[:length]), rest[length:]) if len(rest) >= length else None
+    if len(rest) < length:
+        return None
+    return Reply(status, headers, rest[:length], is_last), rest[length:]
 
 
 def _parse_head(lines: list[bytes]) -> tuple[int, dict[str, str]]:
@@ -89,12 +94,22 @@ class Wire:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def send(self, data: bytes) -> None:
         """Send what is taken; the other side may have gone before."""
         with contextlib.suppress(ConnectionError):
             self._socket.sendall(data)
+
+    def pour(self, piece: bytes, count: int, quiet_seconds: float) -> None:
+        """Send this so often, or until it is not taken for so long; answers are not read."""
+        self._socket.settimeout(quiet_seconds)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            for _ in range(count):
+                self._socket.sendall(piece)
 
     def read(self, method: str) -> Reply | None:
         """The answer to a request of this method; None if the connection ended before it."""
@@ -161,7 +176,8 @@ def request(
     """A request as it should be; a length is told where there is a body."""
     lines = [f"{method} {target} HTTP/1.1", "Host: registry.test"]
     lines += [f"{name}: {value}" for name, value in headers]
-    if body is not None and not any(name.lower() == "transfer-encoding" for name, _ in headers):
+    told = {name.lower() for name, _ in headers}
+    if body is not None and not told & {"transfer-encoding", "content-length"}:
         lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
     return head + b"\r\n\r\n" + (body or b"")
