@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -110,7 +111,8 @@ def _child(arguments: list[str], seconds: int) -> tuple[int, str]:
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     log = WORK / f"{arguments[0]}.log"
-    with log.open("wb") as out:
+    with log.open("wb") as out, tempfile.TemporaryDirectory(prefix="airside-fuzz-") as scratch:
+        environment["TMPDIR"] = scratch  # the fuzzer ends without a word to Python
         try:
             status = subprocess.run(
                 [sys.executable, "-m", "fuzz.child", *arguments],

@@ -1,6 +1,6 @@
 """All targets by name, in the order in which they are run."""
 
-from fuzz import archives, codecs, planners, platforms, references, tar
+from fuzz import archives, codecs, http, planners, platforms, references, tar
 
 TARGETS = {
     target.name: target
@@ -11,5 +11,6 @@ TARGETS = {
         references.TARGET,
         platforms.TARGET,
         *archives.TARGETS,
+        http.TARGET,
     )
 }

@@ -34,6 +34,7 @@ from airside.observe import set_up_logs
 from airside.places import Places
 from airside.publishing import check_names, connect
 from airside.registry.app import create_app
+from airside.registry.garbled import give_targets, http_log
 from airside.registry.guard import Guard
 from airside.registry.listening import Listener
 from airside.registry.receiving import Receiver
@@ -294,12 +295,14 @@ class _Agent:
         runner = web.AppRunner(
             app,
             access_log=None,
+            logger=http_log(),
             shutdown_timeout=_CLEANUP_SECONDS,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             read_bufsize=_BODY_BYTES,
         )
         await runner.setup()
         assert runner.server is not None
+        give_targets(runner.server)
         listener = Listener(
             runner.server,
             lambda: secured.tls,

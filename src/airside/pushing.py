@@ -33,7 +33,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document, parse_config
 from airside.oci.model import parse_document as parse_typed_document
 from airside.oci.platform import Platform
-from airside.oci.reference import Repository, is_tag
+from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.registry.routes import Name, anything, candidates, push_target
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
@@ -238,8 +238,10 @@ class Pusher:
         return found
 
     def _target(self, name: Name) -> Repository:
-        """Where a push to this name goes. Raises DeniedError."""
+        """Where a push to this name goes. Raises DeniedError, ReferenceInvalidError."""
         target = push_target(name)
+        if len(str(target)) > MAX_REPOSITORY_LENGTH:
+            raise ReferenceInvalidError(f"a name has at most {MAX_REPOSITORY_LENGTH} characters")
         _check_switch(self._settings.push, "push")
         _check(self._settings.push, target, "push")
         return target

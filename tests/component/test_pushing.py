@@ -268,6 +268,22 @@ def test_what_may_be_pushed_and_deleted_is_set(tmp_path, policy):
             node.pusher.begin(OWN)
 
 
+def test_a_name_is_no_longer_than_one_that_can_be_read_back(node):
+    with pytest.raises(ReferenceInvalidError):
+        node.pusher.begin(Name("a" * 250, "docker.io"))
+    with pytest.raises(ReferenceInvalidError):
+        push_manifest(node, Name("a" * 250, "a.b.c"), random_image("long").manifest, "1")
+    assert node.pusher.begin(Name("a" * 250)).repository == Repository("", "a" * 250)
+    node.pusher.uploads.close()
+
+
+def test_what_only_looks_like_a_host_is_a_path(node):
+    """`a_:5000` and `a.b_c` are no hosts: such a name could not be read back."""
+    for text in ("a__5000/x", "a.b_c/x"):
+        assert node.pusher.begin(Name(text)).repository == Repository("", text)
+    node.pusher.uploads.close()
+
+
 # Mounts
 
 

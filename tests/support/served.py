@@ -3,15 +3,21 @@
 import asyncio
 import http.client
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from airside.config import KIB
 from airside.content import ContentStore, RegistryView
+from airside.node import Node
 from airside.registry.app import create_app
+from airside.registry.garbled import give_targets, http_log
+from airside.registry.guard import Guard
+from airside.registry.receiving import Receiver
+from airside.registry.secured import open_secured
 from airside.registry.through import ReadThrough
 
 ASK_SECONDS = 30.0
@@ -46,6 +52,8 @@ def served(
     read_through: ReadThrough,
     *,
     threads: int = 4,
+    receiver: Receiver | None = None,
+    guard_of: Callable[[Executor], Guard] | None = None,
     answer_seconds: float = 0.0,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
@@ -54,28 +62,40 @@ def served(
     async def main() -> None:
         nonlocal address
         with ThreadPoolExecutor(threads, "reads") as reads:
+            guard = guard_of(reads) if guard_of else None
             app = create_app(
                 view,
                 store,
                 default_registry="docker.io",
                 reads=reads,
                 read_through=read_through,
+                receiver=receiver,
+                guard=guard,
                 answer_seconds=answer_seconds,
             )
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                logger=http_log(),
+                shutdown_timeout=1.0,
+                read_bufsize=256 * KIB,
+            )
             await runner.setup()
+            give_targets(runner.server)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0]
             address = f"{host}:{port}"
             ready.set()
             await stop.wait()
             await runner.cleanup()
+            if guard is not None:
+                guard.close()
 
     def run() -> None:
-        with closing(loop):
-            loop.run_until_complete(main())
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
 
-    thread = threading.Thread(target=run, name="served")
+    thread = threading.Thread(target=run, name="served", daemon=True)  # a test may be killed
     thread.start()
     try:
         assert ready.wait(10)
@@ -83,3 +103,21 @@ def served(
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+
+
+@contextmanager
+def served_node(node: Node) -> Iterator[Served]:
+    """A node with pushes, deletions and access rules, as the agent serves it."""
+    secured = open_secured(node.settings, "127.0.0.1")
+
+    def guard_of(reads: Executor) -> Guard:
+        return Guard(node.catalog, lambda: secured.accounts, node.settings, reads)
+
+    with ThreadPoolExecutor(4, "pushes") as pool:
+        receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)
+        through = ReadThrough(policy="false")
+        with served(
+            node.catalog, node.store, through, receiver=receiver, guard_of=guard_of
+        ) as found:
+            yield found
+        node.pusher.uploads.close()

@@ -25,7 +25,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
@@ -100,11 +100,30 @@ def create_app(
         view, store, default_registry, Reads(reads, answer_seconds), through, receiver, pull_through
     )
     app = web.Application(middlewares=[guard.middleware] if guard else [])
-    app.router.add_get("/", _say_hello)
-    app.router.add_get("/healthz", _say_ok)
-    app.router.add_route("*", "/{target:.*}", registry.respond)
+    app.router.add_get("/", _say_hello, expect_handler=_expect)
+    app.router.add_get("/healthz", _say_ok, expect_handler=_expect)
+    everything = _Everything("/{target}")
+    everything.add_route("*", registry.respond, expect_handler=_expect)
+    app.router.register_resource(everything)
     app.on_shutdown.append(registry.stop)
     return app
+
+
+class _Everything(web.DynamicResource):
+    """What no other route takes, `OPTIONS *` and `CONNECT` too."""
+
+    def _match(self, path: str) -> dict[str, str]:
+        return {"target": path}
+
+
+async def _expect(request: web.Request) -> None:
+    """As aiohttp does, whose refusal quotes what may be no text."""
+    if request.version != HttpVersion11:
+        return
+    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed(text="only 100-continue can be expected\n")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer has not begun
 
 
 async def _say_hello(_request: web.Request) -> web.Response:

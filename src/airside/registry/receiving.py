@@ -59,6 +59,7 @@ STALL_SECONDS = 60.0
 """A client of which no 64 KiB come in this time is cut off; this allows 1 kB/s."""
 
 _PIECE_BYTES = MIB
+_BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError)
 
 
 class Pushes(Protocol):
@@ -307,5 +308,5 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
     try:
         async for piece in iter_body(request, STALL_SECONDS):
             yield piece
-    except (ConnectionError, ClientError, HttpProcessingError, EOFError) as exc:
+    except (*_BROKEN, EOFError) as exc:
         raise RequestInvalidError(f"the body was cut off: {exc}") from exc

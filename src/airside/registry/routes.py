@@ -305,11 +305,16 @@ def push_target(name: Name) -> Repository:
     """Where a push to a name goes: to the registry that it names, else to that without a host."""
     if name.host:
         return repository_at(name.host, name.text)
+    return _by_full_name(name) or Repository("", name.text)
+
+
+def _by_full_name(name: Name) -> Repository | None:
+    """What a name means whose first part is a host, its port's `:` written `_`."""
     first, _, path = name.text.partition("/")
     host = _PORT.sub(":", first)
-    if path and looks_like_host(host):
+    if path and looks_like_host(host) and is_host(host):
         return repository_at(host, path)
-    return Repository("", name.text)
+    return None
 
 
 def candidates(view: RegistryView, name: Name, default_registry: str) -> Iterator[Repository]:
@@ -318,10 +323,9 @@ def candidates(view: RegistryView, name: Name, default_registry: str) -> Iterato
         yield repository_at(name.host, name.text)
         return
     yield Repository("", name.text)
-    first, _, path = name.text.partition("/")
-    host = _PORT.sub(":", first)
-    if path and looks_like_host(host):
-        yield repository_at(host, path)
+    full = _by_full_name(name)
+    if full is not None:
+        yield full
     yield repository_at(default_registry, name.text)
     others = _others(view, name, default_registry)
     if len(others) == 1:

@@ -135,7 +135,7 @@ def parse_write(
     """Parse a method, a raw target and two headers; an Answer is a refusal."""
     raw_path, _, raw_query = target.partition("?")
     path, query = unquote(raw_path), _parse_query(raw_query)
-    text, kind, last = _split(*path.removeprefix("/v2/").rpartition("/")[::2])
+    text, kind, last = _split(*path.removeprefix("/v2").rpartition("/")[::2])
     if kind not in _KINDS or not path.startswith("/v2/"):
         return _not_allowed(method)
     name = _name(text, _first(query, "ns"))
@@ -161,13 +161,13 @@ def _name(text: str, host: str) -> Name | Answer:
 
 
 def _split(head: str, last: str) -> tuple[str, str, str]:
-    """Name, kind and what is named of a path."""
+    """Name, kind and what is named of a path, which begins with the slash before the name."""
     if head.endswith(_UPLOADS):
-        return head.removesuffix(_UPLOADS), "uploads", last
+        return head.removesuffix(_UPLOADS)[1:], "uploads", last
     if last == "uploads" and head.endswith("/blobs"):  # without the slash that the spec has
-        return head.removesuffix("/blobs"), "uploads", ""
-    text, _, kind = head.rpartition("/")
-    return text, kind, last
+        return head.removesuffix("/blobs")[1:], "uploads", ""
+    text, _, kind = head[1:].rpartition("/")
+    return text, "" if kind == "uploads" else kind, last
 
 
 def _parse_upload(

@@ -1,0 +1,50 @@
+"""Clients that send what is no HTTP: what aiohttp makes of them, made right.
+
+- It takes each such request for an error of the server, with a traceback, so that anybody who
+  reaches the port could fill the log. Here it is one line for debugging.
+- Of `CONNECT` without a target it makes a request without a URL, on which it fails itself: the
+  connection would hang. Here the target is `*`.
+"""
+
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+_MOST_TOLD = 200
+
+
+def http_log() -> logging.Logger:
+    """The `logger` for aiohttp's runner."""
+    log = logging.getLogger("airside.registry.http")
+    if not any(isinstance(each, _OfClients) for each in log.filters):
+        log.addFilter(_OfClients())
+    return log
+
+
+def give_targets(server: web.Server | None) -> None:
+    """From now on each request of this server has a target."""
+    assert server is not None, "the runner is not set up"
+    make = server.request_factory
+
+    def made(message: Any, *others: Any) -> web.BaseRequest:
+        if not message.path:
+            message = message._replace(path="*", url=URL("*"))
+        return make(message, *others)
+
+    server.request_factory = made
+
+
+class _OfClients(logging.Filter):
+    """Makes what a client did wrong one line at debug level."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        told = " ".join(str(error).split())[:_MOST_TOLD]
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {told}", (), None
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)

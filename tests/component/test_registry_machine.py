@@ -1,0 +1,28 @@
+"""Pushes, pulls and deletions, well and badly made, in any order: what must come of them does.
+
+`AIRSIDE_EXAMPLES` asks for more runs than `make test` makes.
+"""
+
+import os
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from support.malformed import victim
+from support.registry_machine import Machine
+
+EXAMPLES = int(os.environ.get("AIRSIDE_EXAMPLES", "40"))
+
+
+def test_the_registry_does_what_a_model_says(tmp_path):
+    with victim(tmp_path) as registry:
+
+        class Here(Machine):
+            pass
+
+        Here.registry = registry
+        run_state_machine_as_test(
+            Here,
+            settings=settings(max_examples=EXAMPLES, stateful_step_count=30, print_blob=True),
+        )
+        assert {200, 201, 202, 204, 400, 404, 409, 416} <= Here.seen.keys()
