@@ -98,9 +98,10 @@ class Pushes:
             if any(isinstance(e, Push) and f is None for e, f in zip(arrived, found, strict=True)):
                 fault("push.in_manifest")
                 self._changed(db)
-        for kind, point in ((PushedBlob, "push.after_blob"), (Push, "push.after_manifest")):
-            if any(isinstance(each, kind) for each in arrived):
-                fault(point)
+        if any(isinstance(each, PushedBlob) for each in arrived):
+            fault("push.after_blob")
+        if any(isinstance(each, Push) for each in arrived):
+            fault("push.after_manifest")
         return found
 
     def record_blobs(self, repository: Repository, blobs: Mapping[Digest, int], now: float) -> None:
