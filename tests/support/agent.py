@@ -21,10 +21,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 SOCKET = "airside.sock"
-READY_SECONDS = 15.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 5.0
-WAIT_SECONDS = 15.0
-ASK_SECONDS = 10.0
+WAIT_SECONDS = 45.0
+ASK_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 QUICK = {

@@ -29,7 +29,7 @@ SUITES = {"1.6": "bookworm", "1.7": "trixie", "2.1": "forky"}
 VERSIONS = tuple(SUITES)
 """What is tested, by the Debian release that has it."""
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 CTR_SECONDS = 60.0
 POLL_SECONDS = 0.01

@@ -25,8 +25,8 @@ pods: Any = grpc.protos("support/pods.proto")
 
 Policy = Literal["Never", "IfNotPresent", "Always"]
 
-READY_SECONDS = 20.0
-SEEN_SECONDS = 10.0
+READY_SECONDS = 60.0
+SEEN_SECONDS = 45.0
 EXIT_SECONDS = 30.0
 PULL_SECONDS = 60.0
 POLL_SECONDS = 0.02

@@ -12,7 +12,7 @@ import grpc
 from airside.containerd.proto import cri_pb2
 from airside.errors import ContainerdError, StoppedError
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 class FakePuller:

@@ -26,7 +26,7 @@ from .wire import Reply, Wire, chunked, request
 
 ABSENT = "sha256:" + "0" * 64
 TAGS = ("1", "latest", "V2_x")
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 _numbers = itertools.count()
 
 repositories = st.integers(0, 1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-END_SECONDS = 10.0
+END_SECONDS = 40.0
 POLL_SECONDS = 0.02
 CGROUPS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2

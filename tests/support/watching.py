@@ -14,7 +14,7 @@ SETTINGS = Settings(
     poll_seconds=0.1,
     removal_seconds=0.2,
 )
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 LONG_AGO = 1_600_000_000
 
 
