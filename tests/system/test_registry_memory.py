@@ -17,7 +17,8 @@ MIB = 2**20
 SENT_BYTES = 40 * MIB
 """What is sent by each; more than it may cost."""
 MOST_BYTES = 32 * MIB
-BLOCKED_SECONDS = 1.0
+BLOCKED_SECONDS = 0.5
+CONFIG = "[limits]\nuploads = 20\n"
 MANIFEST, UPLOADS = "/v2/m/x/manifests/1", "/v2/m/x/blobs/uploads/"
 
 
@@ -58,7 +59,7 @@ def bomb(wire: Wire) -> None:
 
 
 def bomb_of_a_blob(wire: Wire) -> None:
-    data = bytes(3 * SENT_BYTES)
+    data = bytes(2 * SENT_BYTES)
     digest = hashlib.sha256(data).hexdigest()
     packed = gzip.compress(data, 1)
     target = f"{UPLOADS}?digest=sha256:{digest}"
@@ -67,14 +68,14 @@ def bomb_of_a_blob(wire: Wire) -> None:
 
 
 def many_uploads(wire: Wire) -> None:
-    for _ in range(300):
+    for _ in range(30):
         wire.send(request("POST", UPLOADS, body=b""))
         status = read_one(wire, {202, 429})
     assert status == 429
 
 
 def many_targets(wire: Wire) -> None:
-    for number in range(1000):
+    for number in range(400):
         wire.send(request("GET", f"/v2/m/{number}/{'a' * 200}/tags/list?last={'b' * 4000}"))
         read_one(wire, {400, 404})
 
@@ -108,7 +109,7 @@ def peak_bytes(agent: Agent) -> int:
 
 def test_no_client_takes_much_memory(tmp_path, capsys):
     (tmp_path / "images").mkdir()
-    with Agent(tmp_path / "images", tmp_path / "data") as agent:
+    with Agent(tmp_path / "images", tmp_path / "data", config=CONFIG) as agent:
         with Wire(agent.registry) as wire:
             wire.send(request("POST", f"{UPLOADS}?digest=sha256:{'0' * 64}", body=bytes(8 * MIB)))
             read_one(wire, {400})
