@@ -38,6 +38,7 @@ ARCHIVE = "dev.airside.archive"
 KIND = "dev.airside.kind"
 ARCHIVES = "dev.airside.archives"
 CLAIMS = "dev.airside.claims"
+DELETED = "dev.airside.deleted"
 ROLLED_BACK = "dev.airside.rolled-back"
 
 _AT_ONCE = 500
@@ -87,7 +88,7 @@ class IndexWriter:
             kept.pop(repository_id, None)
         for repository_id, (repository, entries) in changes.entries.items():
             kept[repository_id] = (repository.host, repository.path, _rendered(entries))
-        wanted = _joined(changes.generation, kept.values(), changes.archives)
+        wanted = _joined(changes.generation, kept.values(), changes.archives, changes.deleted)
         differs = not first or self._store.read_index() != wanted
         if differs:
             self._store.write_index(wanted)
@@ -107,12 +108,20 @@ def render_index(catalog: Catalog) -> bytes:
     """The bytes of `index.json` for the catalog as it is, everything looked at."""
     found = catalog.index_entries().values()
     rendered = [(r.host, r.path, _rendered(entries)) for r, entries in found]
-    return _joined(catalog.generation, rendered, catalog.index_archives())
+    archives, deleted = catalog.index_archives(), catalog.index_deleted()
+    return _joined(catalog.generation, rendered, archives, deleted)
 
 
-def _joined(generation: int, rendered: Iterable[_Rendered], archives: dict[str, int]) -> bytes:
+def _joined(
+    generation: int,
+    rendered: Iterable[_Rendered],
+    archives: dict[str, int],
+    deleted: list[tuple[str, str, str]],
+) -> bytes:
     """The document: a line for each name, so that a person can look for one."""
     annotations = {GENERATION: str(generation), ARCHIVES: json.dumps(archives)}
+    if deleted:
+        annotations[DELETED] = json.dumps(deleted)
     head = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[\n'
     lines = b",\n".join(text for _, _, text in sorted(rendered))
     return b"".join(
@@ -201,6 +210,8 @@ def rebuild_catalog(
     whole: set[Digest] = set()
     sources = _sources(store, entries, whole)
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
+    deleted = json.loads(index["annotations"].get(DELETED, "[]"))
+    catalog.restore_deleted(((_repository(n), tag, path) for n, tag, path in deleted), now)
     done = {(row.kind, row.path) for row in catalog.sources()}  # by an interrupted rebuild
     kinds = {**sources, **{("archive", path): None for path in sequences}}
     there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
@@ -282,9 +293,12 @@ def _claim(root: Descriptor) -> ClaimedName:
     name = root.annotations[IMAGE_NAME]
     slash, colon = name.rfind("/"), name.rfind(":")
     text, tag = (name[:colon], name[colon + 1 :]) if colon > slash else (name, "")
+    return ClaimedName(_repository(text), tag, root.digest)
+
+
+def _repository(text: str) -> Repository:
     host, _, path = text.partition("/")
-    repository = Repository(host, path) if looks_like_host(host) else Repository("", text)
-    return ClaimedName(repository, tag, root.digest)
+    return Repository(host, path) if looks_like_host(host) else Repository("", text)
 
 
 def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:

@@ -26,6 +26,7 @@ from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
 from airside.registry.routes import Name
+from airside.tree import stat_key
 from airside.uploads import PushedManifest, Uploads
 from support.images import (
     TestBlob,
@@ -499,6 +500,26 @@ def test_pushes_are_restored_from_the_index_file(tmp_path):
         assert node.store.read_index() != render_index(node.catalog)
         node.importer.write_index()
         assert node.store.read_index() == render_index(node.catalog)
+
+
+def test_what_was_deleted_stays_deleted_without_the_catalog(tmp_path):
+    data, path, image = tmp_path / "data", tmp_path / "app.tar", random_image(1)
+    oci_archive(path, {"app:1": image, "other:1": image})
+
+    def drop(node):
+        ids = node.catalog.settle([(str(path), str(stat_key(path)), 1)], node.clock())
+        node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
+
+    with node_at(data, delete="all") as node:
+        drop(node)
+        node.pusher.delete_tag(HUB, "1", ORIGIN)
+        node.importer.write_index()
+        assert node.store.read_index() == render_index(node.catalog)
+    for file in data.glob("catalog.db*"):
+        file.unlink()
+    with node_at(data, delete="all") as node:
+        drop(node)
+        assert visible(node) == {"docker.io/library/other:1": image.digest}
 
 
 def test_many_push_at_once(node):

@@ -190,6 +190,8 @@ class IndexChanges:
     changed: Collection[int]
     entries: Mapping[int, tuple[Repository, list[IndexEntry]]]
     archives: dict[str, int]
+    deleted: list[tuple[str, str, str]]
+    """What was deleted of archives: repository, tag (or `@digest`), path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class Catalog(CatalogView):
                 changed,
                 self.index_entries(None if everything else changed),
                 self.index_archives(),
+                self.index_deleted(),
             )
 
     def settle_tags(self, now: float) -> None:
@@ -441,6 +442,15 @@ class Catalog(CatalogView):
             _record_claims(db, result, enumerate(number for _, number in claims))
             link_referrers(db, (str(claim.digest) for claim, _ in claims))
             self._changed(db)
+
+    def restore_deleted(self, deleted: Iterable[tuple[Repository, str, str]], now: float) -> None:
+        """Remember again what was deleted of archives: repository, tag (or `@digest`), path."""
+        with self._transaction("restore what was deleted") as db:
+            for repository, tag, path in deleted:
+                db.execute(
+                    "INSERT OR IGNORE INTO tombstone VALUES (?, ?, ?, '', ?)",
+                    (repository_id_of(db, repository), tag, path, now),
+                )
 
     def restore_tags(self, found: Iterable[RestoredTag], now: float) -> None:
         """Let tags be what `index.json` said, then what their claims say now."""

@@ -328,6 +328,16 @@ class CatalogView:
         )
         return {r["path"]: r["sequence"] for r in rows}
 
+    def index_deleted(self) -> list[tuple[str, str, str]]:
+        """What was deleted of archives, for `index.json`: repository, tag (or `@digest`), path."""
+        rows = self._readers.rows(
+            "SELECT r.host, r.path AS repository, t.tag, t.source_path FROM tombstone t"
+            " JOIN repository r ON r.id = t.repository_id ORDER BY 1, 2, 3, 4"
+        )
+        return [
+            (str(Repository(r["host"], r["repository"])), r["tag"], r["source_path"]) for r in rows
+        ]
+
     def events(self, *, after: int = 0, limit: int = 100) -> list[EventRow]:
         """The newest events with a number above `after`, oldest first."""
         rows = self._readers.rows(
