@@ -16,7 +16,7 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
 SECONDS := 60
 OPS := 20000
 SEED := 0
-JOBS := 3
+JOBS := 4
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -35,7 +35,7 @@ check: setup-test ## lint, format, types, layers, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)

@@ -554,4 +554,5 @@ def test_explain_tells_of_a_list_and_of_a_name_that_it_waits_for(tmp_path, liste
         [trouble] = absent["troubles"]
         assert trouble["archive"] == str(listed)
         assert trouble["reason"].startswith("line 2: ")
-        assert explain(node.catalog, A, place)["troubles"] == []
+        pulled = explain(node.catalog, A, place)
+        assert (pulled["kind"], [each["pulled"] for each in pulled["lists"]]) == ("runtime", [True])

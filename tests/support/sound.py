@@ -105,15 +105,22 @@ def pull_at_once(address: str) -> dict[str, Digest]:
 
 def _pull_unless_moved(address: str) -> dict[str, Digest] | None:
     """`pull_all`, or None if it failed and what is listed is not what it was."""
-    with contextlib.closing(Puller(address)) as puller:
-        listed = puller.names()
+    listed = _names(address)
     try:
-        return pull_all(address)
+        return pull_all(address) if listed is not None else None
     except AssertionError:
-        with contextlib.closing(Puller(address)) as puller:
-            if puller.names() == listed:
-                raise
+        if _names(address) == listed:
+            raise
     return None
+
+
+def _names(address: str) -> list[tuple[str, str]] | None:
+    """What is listed, None where a repository went meanwhile."""
+    with contextlib.closing(Puller(address)) as puller:
+        try:
+            return puller.names()
+        except AssertionError:
+            return None
 
 
 # On disk

@@ -89,6 +89,7 @@ def test_a_list_is_pulled_through_the_mirror(tmp_path: Path, registry: Agent, cr
     assert {SAMPLE_NAME, ABSENT} <= tags
 
 
+@pytest.mark.parametrize("containerd_version", ["2.1"], indirect=True)
 def test_a_registry_that_was_away_is_asked_again(
     tmp_path: Path, containerd: Containerd, registry: Agent, cri: Cri
 ):
@@ -108,6 +109,7 @@ def test_a_registry_that_was_away_is_asked_again(
     assert cri.image(SAMPLE_NAME) is not None
 
 
+@pytest.mark.parametrize("containerd_version", ["2.1"], indirect=True)
 def test_a_list_waits_while_containerd_does_not_answer(
     tmp_path: Path, containerd: Containerd, registry: Agent, cri: Cri
 ):
@@ -146,6 +148,7 @@ def is_connected(agent: Agent) -> bool:
     return any(runtime["connected"] for runtime in agent.status()["runtimes"])
 
 
+@pytest.mark.parametrize("containerd_version", ["2.1"], indirect=True)
 def test_the_agent_has_a_dropped_list_pulled_and_not_again_after_a_restart(
     containerd: Containerd, registry: Agent, pulling: Agent
 ):
@@ -178,6 +181,7 @@ def test_the_agent_has_a_dropped_list_pulled_and_not_again_after_a_restart(
     assert SAMPLE_NAME in containerd.did("images", "ls", "-q").split()
 
 
+@pytest.mark.parametrize("containerd_version", ["2.1"], indirect=True)
 def test_the_agent_stops_in_time_while_a_registry_does_not_answer(
     containerd: Containerd, pulling: Agent
 ):
