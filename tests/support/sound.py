@@ -143,7 +143,7 @@ def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = Fals
     """All that must hold when nothing is being done; `expected` are the tags."""
     found = {path.name for path in data.iterdir()} - {"quarantine", "reserve"}
     assert found - (WHILE_RUNNING if running else set()) == OF_AN_AGENT, found
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while running and time.monotonic() < until and any((data / "ingest").iterdir()):
         time.sleep(0.02)  # what an import did not need goes after it is recorded
     assert list((data / "ingest").iterdir()) == []
@@ -160,6 +160,8 @@ def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = Fals
         )
         known = {row[0] for row in db.execute("SELECT digest FROM blob WHERE state = 'held'")}
     assert tags == {name: str(digest) for name, digest in expected.items()}
+    while running and time.monotonic() < until and index_of_store(data) != tags:
+        time.sleep(0.02)  # an import is told before its index is written
     assert index_of_store(data) == tags
     _check_blobs(data, known)
 
