@@ -368,6 +368,6 @@ def test_the_whole_agent_lives_through_an_error(
 def _is_sound(scenario: Scenario, *, running: bool) -> bool:
     try:
         check_sound(scenario.data, scenario.expected, running=running)
-    except AssertionError:
+    except (AssertionError, FileNotFoundError):  # what is collected meanwhile is gone
         return False
     return True
