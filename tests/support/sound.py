@@ -89,8 +89,12 @@ class Puller:
 def pull_all(address: str) -> dict[str, Digest]:
     """Pull all that is listed, and hash it; gives reference → digest."""
     with contextlib.closing(Puller(address)) as puller:
-        seen: set[Digest] = set()
-        return {f"{name}:{tag}": puller.pull(name, tag, seen) for name, tag in puller.names()}
+        return _pull_these(puller, puller.names())
+
+
+def _pull_these(puller: Puller, names: list[tuple[str, str]]) -> dict[str, Digest]:
+    seen: set[Digest] = set()
+    return {f"{name}:{tag}": puller.pull(name, tag, seen) for name, tag in names}
 
 
 def pull_at_once(address: str) -> dict[str, Digest]:
@@ -106,11 +110,14 @@ def pull_at_once(address: str) -> dict[str, Digest]:
 def _pull_unless_moved(address: str) -> dict[str, Digest] | None:
     """`pull_all`, or None if it failed and what is listed is not what it was."""
     listed = _names(address)
-    try:
-        return pull_all(address) if listed is not None else None
-    except AssertionError:
-        if _names(address) == listed:
-            raise
+    if listed is None:
+        return None
+    with contextlib.closing(Puller(address)) as puller:
+        try:
+            return _pull_these(puller, listed)
+        except AssertionError:
+            if _names(address) == listed:
+                raise
     return None
 
 
