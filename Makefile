@@ -16,7 +16,7 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
 SECONDS := 60
 OPS := 20000
 SEED := 0
-JOBS := 4
+JOBS := 3
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
