@@ -103,11 +103,19 @@ def _edges(document: Document) -> Iterable[tuple[str, str, str, int]]:
         yield parent, str(document.subject.digest), "subject", 0
 
 
+def known_repository_id(db: sqlite3.Connection, repository: Repository) -> int | None:
+    key = (repository.host, repository.path)
+    row = db.execute("SELECT id FROM repository WHERE host = ? AND path = ?", key).fetchone()
+    return int(row["id"]) if row is not None else None
+
+
 def repository_id_of(db: sqlite3.Connection, repository: Repository) -> int:
+    """The id of a repository, which is made if there is none."""
     key = (repository.host, repository.path)
     db.execute("INSERT OR IGNORE INTO repository (host, path) VALUES (?, ?)", key)
-    row = db.execute("SELECT id FROM repository WHERE host = ? AND path = ?", key).fetchone()
-    return int(row["id"])
+    found = known_repository_id(db, repository)
+    assert found is not None
+    return found
 
 
 # The bytes decide all but two things: the platform, if an archive before lacked the config, and the

@@ -20,6 +20,7 @@ from airside.catalog.documents import (
     BELOW,
     hold_blob,
     insert_claim,
+    known_repository_id,
     link_referrers,
     record_document,
     repository_id_of,
@@ -193,7 +194,7 @@ class Pushes:
         What archives say of it is forgotten until they are dropped anew.
         """
         with self._transaction("delete a tag") as db:
-            repository_id = _id_of(db)(repository)
+            repository_id = known_repository_id(db, repository)
             tags = Tags(db, now, self._hold)
             name = TagName(repository_id or 0, tag)
             current = tags.current(name)
@@ -222,7 +223,7 @@ class Pushes:
         Raises NotFoundError. Its blobs stay until garbage collection finds them unneeded.
         """
         with self._transaction("delete a manifest") as db:
-            repository_id = _id_of(db)(repository) or 0
+            repository_id = known_repository_id(db, repository) or 0
             text = str(digest)
             if not _has_document(db, repository_id, text):
                 raise NotFoundError(f"{repository} has no manifest {digest}")
@@ -252,7 +253,7 @@ class Pushes:
     def delete_blob(self, repository: Repository, digest: Digest, now: float, origin: str) -> None:
         """Take a blob from a repository. Raises NotFoundError, ConflictError if it is needed."""
         with self._transaction("delete a blob") as db:
-            repository_id = _id_of(db)(repository) or 0
+            repository_id = known_repository_id(db, repository) or 0
             text = str(digest)
             if not _held(db, [digest], [repository_id]):
                 raise NotFoundError(f"{repository} has no blob {digest}")
@@ -295,17 +296,6 @@ def _link_below(
     )
 
 
-def _id_of(db: sqlite3.Connection) -> Callable[[Repository], int | None]:
-    def found(repository: Repository) -> int | None:
-        row = db.execute(
-            "SELECT id FROM repository WHERE host = ? AND path = ?",
-            (repository.host, repository.path),
-        ).fetchone()
-        return int(row["id"]) if row is not None else None
-
-    return found
-
-
 def _held(
     db: sqlite3.Connection, digests: Iterable[Digest], repository_ids: Sequence[int]
 ) -> dict[str, int]:
@@ -322,7 +312,8 @@ def _held(
 
 def _readable(db: sqlite3.Connection, push: Push) -> list[int]:
     """The repositories whose blobs the client may use."""
-    found = map(_id_of(db), dict.fromkeys((push.repository, *push.also)))
+    named = dict.fromkeys((push.repository, *push.also))
+    found = (known_repository_id(db, repository) for repository in named)
     return [i for i in found if i is not None]
 
 

@@ -22,6 +22,7 @@ from airside.catalog.collecting import Collecting, Condemn, collect_copy
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
     fill_parts,
+    known_repository_id,
     link_referrers,
     record_claim,
     record_documents,
@@ -516,10 +517,8 @@ def _record_claims(
 
 
 def _tag_name(db: sqlite3.Connection, repository: Repository, tag: str) -> TagName | None:
-    row = db.execute(
-        "SELECT id FROM repository WHERE host = ? AND path = ?", (repository.host, repository.path)
-    ).fetchone()
-    return TagName(row["id"], tag) if row is not None else None
+    repository_id = known_repository_id(db, repository)
+    return TagName(repository_id, tag) if repository_id is not None else None
 
 
 def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Digest | None) -> str:

@@ -9,7 +9,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,22 @@ class ControlClient:
                     yield json.loads(line)
             except (OSError, ValueError, http.client.HTTPException) as exc:
                 raise self._broken(exc) from exc
+
+    def follow(
+        self, path: str, body: object, progress: Callable[[int, int], None], what: str
+    ) -> dict[str, Any]:
+        """The result of work that tells how far it is: (bytes done, bytes in all).
+
+        `what` names it where the agent ends it without a result.
+        """
+        for line in self.iter_lines("POST", path, body=body):
+            if "result" in line:
+                result: dict[str, Any] = line["result"]
+                return result
+            if "error" in line:
+                raise error_from(line["error"])
+            progress(line["done_bytes"], line["total_bytes"])
+        raise UnavailableError(f"the agent ended {what} without a result: see its log")
 
     def _answer(
         self,

@@ -11,7 +11,6 @@ from airside.cli.alone import open_alone
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.failure import (
     EXIT_FAILED,
-    error_from,
     error_object,
     exit_code_of,
     state_of,
@@ -25,9 +24,9 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import clean, count_text, duration_text, write, write_json
-from airside.cli.progress import Progress, shown_progress, stopped_by_signals
+from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.config import Settings
-from airside.errors import AirsideError, StoppedError, UnavailableError
+from airside.errors import AirsideError, StoppedError
 from airside.lists import is_list_name
 from airside.node import Node
 from airside.publishing import attached, check_names
@@ -95,23 +94,13 @@ def _import_all(
 def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:
     try:
         with shown_progress(path.name, quiet=quiet) as progress:
-            return _follow_import(data, path, progress)
+            return ControlClient(data).follow(
+                "/v1/import", {"path": str(path)}, progress, "the import"
+            )
     except (NoAgentError, NotPermittedError):
         raise
     except AirsideError as exc:
         return _failed(path, exc)
-
-
-def _follow_import(data: Path, path: Path, progress: Progress) -> dict[str, Any]:
-    lines = ControlClient(data).iter_lines("POST", "/v1/import", body={"path": str(path)})
-    for line in lines:
-        if "result" in line:
-            result: dict[str, Any] = line["result"]
-            return result
-        if "error" in line:
-            raise error_from(line["error"])
-        progress(line["done_bytes"], line["total_bytes"])
-    raise UnavailableError("the agent ended the import without a result: see its log")
 
 
 class _Here:

@@ -8,7 +8,7 @@ import click
 
 from airside.cli.alone import open_alone
 from airside.cli.client import ControlClient, NoAgentError
-from airside.cli.failure import EXIT_DONE, EXIT_FAILED, error_from
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import (
     config_option,
     data_option,
@@ -19,7 +19,6 @@ from airside.cli.options import (
 from airside.cli.output import clean, count_text, duration_text, size_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.config import Settings
-from airside.errors import UnavailableError
 from airside.report import verify_report
 
 _TITLE = "verifying"
@@ -61,16 +60,10 @@ def _verify(settings: Settings, *, repair: bool, quiet: bool) -> dict[str, Any]:
 
 
 def _ask_agent(data: Path, *, repair: bool, quiet: bool) -> dict[str, Any]:
-    lines = ControlClient(data).iter_lines("POST", "/v1/verify", body={"repair": repair})
     with shown_progress(_TITLE, quiet=quiet) as progress:
-        for line in lines:
-            if "result" in line:
-                result: dict[str, Any] = line["result"]
-                return result
-            if "error" in line:
-                raise error_from(line["error"])
-            progress(line["done_bytes"], line["total_bytes"])
-    raise UnavailableError("the agent ended the verification without a result: see its log")
+        return ControlClient(data).follow(
+            "/v1/verify", {"repair": repair}, progress, "the verification"
+        )
 
 
 def _text(report: dict[str, Any]) -> list[str]:
