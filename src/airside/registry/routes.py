@@ -216,13 +216,12 @@ def parse_request(method: str, target: str) -> Intent | Answer:
         message = f"{method[:20]} is not supported: this registry is read-only"
         return problem(405, "UNSUPPORTED", message, None, ("Allow", ALLOW))
     raw_path, _, raw_query = target.partition("?")
-    path, query = unquote(raw_path), _parse_query(raw_query)
+    path, query = unquote(raw_path), {k: v[0] for k, v in parse_query(raw_query).items()}
     if path in {"/v2", "/v2/"}:
         return Ping()
-    host = query.get("ns", "")
-    if host and not is_host(host):
-        return problem(400, "NAME_INVALID", f"ns is no registry host: {host[:300]!r}")
-    host = normal_host(host)
+    host = parse_host(query.get("ns", ""))
+    if isinstance(host, Answer):
+        return host
     if path == "/v2/_catalog":
         page = _parse_page(query)
         return page if isinstance(page, Answer) else ListCatalog(host, page)
@@ -231,17 +230,31 @@ def parse_request(method: str, target: str) -> Intent | Answer:
     return _no_endpoint(path)
 
 
+def parse_host(text: str) -> str | Answer:
+    """The registry that `?ns=` names; none for an empty text."""
+    if text and not is_host(text):
+        return problem(400, "NAME_INVALID", f"ns is no registry host: {text[:300]!r}")
+    return normal_host(text)
+
+
+def parse_name(text: str, host: str) -> Name | Answer:
+    """The name of a repository at a host."""
+    if is_path(text):
+        return Name(text, host)
+    hint = "a name is lower case, and has a port's : written _"
+    message = f"{text[:300]!r} is no repository name: {hint}"
+    return problem(400, "NAME_INVALID", message, {"name": text[:300]})
+
+
 def _parse_path(path: str, host: str, query: Mapping[str, str]) -> Intent | Answer:
     """`<name>/<kind>/<last>`, read from the end: a name may hold the word `manifests`."""
     head, _, last = path.rpartition("/")
     name_text, _, kind = head.rpartition("/")
     if kind not in KINDS or (kind == "tags" and last != "list"):
         return _no_endpoint(f"/v2/{path}")
-    if not is_path(name_text):
-        hint = "a name is lower case, and has a port's : written _"
-        message = f"{name_text[:300]!r} is no repository name: {hint}"
-        return problem(400, "NAME_INVALID", message, {"name": name_text[:300]})
-    name = Name(name_text, host)
+    name = parse_name(name_text, host)
+    if isinstance(name, Answer):
+        return name
     if kind == "tags":
         page = _parse_page(query)
         return page if isinstance(page, Answer) else ListTags(name, page)
@@ -266,12 +279,12 @@ def _no_endpoint(path: str) -> Answer:
     return problem(404, "UNSUPPORTED", f"no such endpoint: {path[:300]!r}")
 
 
-def _parse_query(text: str) -> dict[str, str]:
-    """The first of each key. A `+` stays one: media types have it and clients don't escape it."""
-    query: dict[str, str] = {}
+def parse_query(text: str) -> dict[str, list[str]]:
+    """All values of each key. A `+` stays one: media types have it and clients don't escape it."""
+    query: dict[str, list[str]] = {}
     for part in text.split("&") if text else ():
         key, _, value = part.partition("=")
-        query.setdefault(unquote(key), unquote(value))
+        query.setdefault(unquote(key), []).append(unquote(value))
     return query
 
 

@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote
 from airside.errors import DigestInvalidError
 from airside.oci.digest import HEX_LENGTHS, Digest, parse_digest
 from airside.oci.model import Document
-from airside.oci.reference import is_host, is_path, is_tag
-from airside.registry.routes import Answer, Name, normal_host, problem
+from airside.oci.reference import is_path, is_tag
+from airside.registry.routes import Answer, Name, parse_host, parse_name, parse_query, problem
 
 _UPLOADS = "/blobs/uploads"
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\Z")
@@ -134,7 +134,7 @@ def parse_write(
 ) -> Write | Answer:
     """Parse a method, a raw target and two headers; an Answer is a refusal."""
     raw_path, _, raw_query = target.partition("?")
-    path, query = unquote(raw_path), _parse_query(raw_query)
+    path, query = unquote(raw_path), parse_query(raw_query)
     text, kind, last = _split(*path.removeprefix("/v2").rpartition("/")[::2])
     if kind not in _KINDS or not path.startswith("/v2/"):
         return _not_allowed(method)
@@ -150,14 +150,9 @@ def parse_write(
     return _parse_upload(method, name, last, query, content_range)
 
 
-def _name(text: str, host: str) -> Name | Answer:
-    if host and not is_host(host):
-        return problem(400, "NAME_INVALID", f"ns is no registry host: {host[:300]!r}")
-    if is_path(text):
-        return Name(text, normal_host(host))
-    hint = "a name is lower case, and has a port's : written _"
-    message = f"{text[:300]!r} is no repository name: {hint}"
-    return problem(400, "NAME_INVALID", message, {"name": text[:300]})
+def _name(text: str, ns: str) -> Name | Answer:
+    host = parse_host(ns)
+    return host if isinstance(host, Answer) else parse_name(text, host)
 
 
 def _split(head: str, last: str) -> tuple[str, str, str]:
@@ -273,15 +268,6 @@ def _digest(text: str) -> Digest | Answer:
 def _not_allowed(method: str, allowed: str = "GET, HEAD") -> Answer:
     message = f"{method[:20]} is not supported here, but {allowed}"
     return problem(405, "UNSUPPORTED", message, None, ("Allow", allowed))
-
-
-def _parse_query(text: str) -> dict[str, list[str]]:
-    """All values of each key. A `+` stays one, as in `registry.routes`."""
-    query: dict[str, list[str]] = {}
-    for part in text.split("&") if text else ():
-        key, _, value = part.partition("=")
-        query.setdefault(unquote(key), []).append(unquote(value))
-    return query
 
 
 def _first(query: Mapping[str, Sequence[str]], key: str) -> str:
