@@ -9,15 +9,16 @@ name takes its place, and what nobody asks for any more goes (`upstream_keep_sec
 import time
 from collections.abc import Callable, Iterable
 
-from airside.catalog.pushes import Push
+from airside.arrivals import Arrivals
+from airside.catalog.pushes import Push, PushedBlob
 from airside.catalog.record import Catalog
-from airside.content import Ingest, KeptTag
-from airside.errors import DigestMismatchError
+from airside.content import KeptTag
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalIngest, LocalStore
+from airside.uploads import UploadIngest, check_digest
 
 
 class Keeper:
@@ -28,10 +29,11 @@ class Keeper:
         store: LocalStore,
         catalog: Catalog,
         guard: StoreGuard,
+        arrivals: Arrivals,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
-        self._clock = clock
+        self._arrivals, self._clock = arrivals, clock
         self.on_keep: Callable[[], None] = lambda: None
         self.keep_room: Callable[[], object] = lambda: None
         """Collects garbage if the disk is nearly full."""
@@ -52,30 +54,22 @@ class Keeper:
         self.keep_room()
         return self._store.ingest(digest.algorithm)
 
-    def keep_blob(self, repository: Repository, ingest: Ingest, digest: Digest) -> None:
+    def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:
         """The bytes are all written: they are the repository's blob, if they are right.
 
         Raises DigestMismatchError, StoreError; the ingest is then for the caller to discard.
         """
         ingest.finish()
-        found, size = ingest.digest, ingest.size_bytes
-        if found != digest:
-            raise DigestMismatchError(
-                f"the bytes of blob {digest} hash to {found}",
-                blob=digest,
-                expected=digest,
-                found=found,
-            )
-        with self._guard.shared():
-            self._store.commit([ingest])
-            self._catalog.pushes.record_blobs(repository, {digest: size}, self._clock())
+        check_digest(ingest, digest)
+        self._arrivals.take(PushedBlob(repository, digest, ingest.size_bytes), ingest)
 
     def link_blob(self, repository: Repository, digest: Digest) -> bool:
         """Give the repository a blob that the store has; False if it went meanwhile."""
         with self._guard.shared():
             size = self._store.stat(digest)
             if size is not None:
-                self._catalog.pushes.record_blobs(repository, {digest: size}, self._clock())
+                blob = PushedBlob(repository, digest, size)
+                self._catalog.pushes.record([blob], self._clock())
         return size is not None
 
     def keep_document(
@@ -91,10 +85,7 @@ class Keeper:
             origin=origin,
             kind="peer",
         )
-        with self._guard.shared():
-            if self._store.stat(document.digest) is None:
-                self._store.commit([self._store.put(document.raw, document.digest.algorithm)])
-            self._catalog.pushes.record_push(push, self._clock())
+        self._arrivals.take(push)
         self.on_keep()
 
     def touch(self, references: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from airside import reconcile
 from airside.archive.windows import WindowBudget
+from airside.arrivals import Arrivals
 from airside.asked import Asked
 from airside.catalog.model import TagMove
 from airside.catalog.record import Catalog
@@ -279,9 +280,10 @@ def _assemble(
     asked = Asked(settings.grace_seconds)
     rules = read_rules(settings.retention_rules)
     garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
-    pusher = Pusher(store, catalog, guard, settings, asked, clock)
+    arrivals = Arrivals(store, catalog, guard, clock)
+    pusher = Pusher(store, catalog, guard, settings, asked, arrivals, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
-    keeper = Keeper(store, catalog, guard, clock)
+    keeper = Keeper(store, catalog, guard, arrivals, clock)
     keeper.keep_room = pusher.keep_room
     scrub = Scrub(store, catalog, guard, Quarantine(settings.data / "quarantine"), clock)
     node = Node(

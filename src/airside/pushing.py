@@ -52,10 +52,11 @@ class Pusher:
         guard: StoreGuard,
         settings: Settings,
         asked: Asked,
+        arrivals: Arrivals,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
-        self._settings, self._clock = settings, clock
+        self._arrivals, self._settings, self._clock = arrivals, settings, clock
         limits = settings.limits
         self.uploads = Uploads(
             store,
@@ -63,7 +64,6 @@ class Pusher:
             most_bytes=limits.upload_bytes,
             idle_seconds=settings.upload_seconds,
         )
-        self._arrivals = Arrivals(store, catalog, guard, clock)
         self.on_push: Callable[[], None] = lambda: None
         self.through: Callable[[Name, Digest], RuntimeBlob | None] = lambda _name, _digest: None
         """Gives what only a container runtime holds."""

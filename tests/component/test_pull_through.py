@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from airside.catalog.pushes import PushedBlob
 from airside.config import Limits
 from airside.oci.reference import Repository
 from airside.registry.access import Rights, Rule
@@ -198,7 +199,7 @@ def test_what_was_dropped_or_pushed_is_never_overruled(tmp_path, stub):
             assert same(registry, f"{TAG}?ns=docker.io").body == NEWER.manifest.raw
         assert stub.asked("manifests/1") == 1
         name = Repository("", "own/app")
-        node.keeper._catalog.pushes.record_blobs(name, {LAYER.digest: len(LAYER.raw)}, 0.0)
+        node.catalog.pushes.record([PushedBlob(name, LAYER.digest, len(LAYER.raw))], 0.0)
         for target in ("/v2/own/app/manifests/1", f"/v2/own/app/manifests/{IMAGE.digest}"):
             assert registry.ask(target).status == 404
         assert registry.ask("/v2/docker.io/own/app/manifests/1").status == 200

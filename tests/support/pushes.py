@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from airside.catalog.pushes import Push
+from airside.catalog.pushes import Push, PushedBlob
 from airside.node import Node
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import parse_document
@@ -20,8 +20,9 @@ def push_blobs(node: Node, repository: str, blobs: Iterable[TestBlob]) -> None:
     found = list(blobs)
     with node.guard.shared():
         node.store.commit([node.store.put(blob.raw) for blob in found])
-        sizes = {blob.digest: blob.size_bytes for blob in found}
-        node.catalog.pushes.record_blobs(repository_of(repository), sizes, node.clock())
+        where = repository_of(repository)
+        pushed = [PushedBlob(where, blob.digest, blob.size_bytes) for blob in found]
+        node.catalog.pushes.record(pushed, node.clock())
 
 
 def push(node: Node, name: str, blobs: Iterable[TestBlob], *, tag: str = "") -> Digest:
@@ -39,7 +40,9 @@ def put(node: Node, name: str, manifest: TestBlob, *, tag: str = "") -> None:
     push = Push(repository_of(name), document, None, tags, document.children, (), "a test")
     with node.guard.shared():
         node.store.commit([node.store.put(manifest.raw)])
-        node.catalog.pushes.record_push(push, node.clock())
+        [refused] = node.catalog.pushes.record([push], node.clock())
+    if refused is not None:
+        raise refused
 
 
 def push_image(

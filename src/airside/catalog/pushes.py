@@ -11,7 +11,7 @@ it, or what the client could read under the same name.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -104,16 +104,6 @@ class Pushes:
         if any(isinstance(each, Push) for each in arrived):
             fault("push.after_manifest")
         return found
-
-    def record_blobs(self, repository: Repository, blobs: Mapping[Digest, int], now: float) -> None:
-        """Record blobs of one repository: digest → bytes."""
-        self.record([PushedBlob(repository, *each) for each in blobs.items()], now)
-
-    def record_push(self, push: Push, now: float) -> None:
-        """Record one manifest. Raises MissingBlobError, SizeMismatchError."""
-        [refused] = self.record([push], now)
-        if refused is not None:
-            raise refused
 
     def _record_alone(
         self, db: sqlite3.Connection, arrived: Push | PushedBlob, now: float

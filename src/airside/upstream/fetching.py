@@ -14,7 +14,6 @@ from typing import BinaryIO, Protocol, TypeVar
 import aiohttp
 
 from airside.config import KIB, MIB
-from airside.content import Ingest
 from airside.errors import (
     AirsideError,
     DigestMismatchError,
@@ -24,6 +23,7 @@ from airside.errors import (
 )
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
+from airside.uploads import UploadIngest
 from airside.upstream import protocol
 from airside.upstream.client import STALL_SECONDS, UpstreamClient
 
@@ -40,13 +40,8 @@ _LOG = logging.getLogger("airside.upstream")
 class BlobKeeper(Protocol):
     """What takes blobs into store and catalog: `airside.keeping.Keeper`."""
 
-    def begin(self, digest: Digest) -> "ReadableIngest": ...
-    def keep_blob(self, repository: Repository, ingest: Ingest, digest: Digest) -> None: ...
-
-
-class ReadableIngest(Ingest, Protocol):
-    def open(self) -> BinaryIO:
-        """What was written so far, and what comes."""
+    def begin(self, digest: Digest) -> UploadIngest: ...
+    def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
 
 
 class Fetch:
@@ -68,7 +63,7 @@ class Fetch:
         self._written = 0
         self._is_kept = False
         self._failure: AirsideError | None = None
-        self._ingest: ReadableIngest | None = None
+        self._ingest: UploadIngest | None = None
         self._changed = asyncio.Event()
 
     # for those who wait
