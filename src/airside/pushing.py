@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from airside.arrivals import Arrivals
 from airside.asked import Asked
@@ -191,17 +192,14 @@ class Pusher:
         return False
 
     def _copy(self, found: RuntimeBlob, target: Repository, digest: Digest) -> None:
-        ingest = self._store.ingest(digest.algorithm)
         try:
             with found.open() as file:
-                while chunk := file.read(MIB):
-                    ingest.hash(chunk)
-                    ingest.write(chunk)
-            ingest.finish()
-            check_digest(ingest, digest)
+                chunks = iter(partial(file.read, MIB), b"")
+                ingest = self._store.put_all(chunks, digest.algorithm)
         except OSError as exc:
-            ingest.discard()
             raise StoreError(f"cannot read {digest} of the container runtime: {exc}") from exc
+        try:
+            check_digest(ingest, digest)
         except BaseException:
             ingest.discard()
             raise

@@ -9,7 +9,7 @@ its name too. What a runtime has unpacked of it is not touched.
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -121,17 +121,7 @@ class Repair:
             return self._ingested(item.digest, file, stop)
 
     def _ingested(self, digest: Digest, file: BinaryIO, stop: Stop) -> LocalIngest | None:
-        ingest = self._store.ingest(digest.algorithm)
-        try:
-            while chunk := file.read(CHUNK_BYTES):
-                if stop():
-                    raise StoppedError("the repair was stopped")  # noqa: TRY301 - discards
-                ingest.hash(chunk)
-                ingest.write(chunk)
-            ingest.finish()
-        except BaseException:
-            ingest.discard()
-            raise
+        ingest = self._store.put_all(_until(file, stop), digest.algorithm)
         if ingest.digest != digest:
             ingest.discard()
             return None
@@ -213,3 +203,11 @@ def _is_readable(source: BlobSource) -> bool:
         return str(stat_key(Path(source.path))) == source.stat_key
     except OSError:
         return False
+
+
+def _until(file: BinaryIO, stop: Stop) -> Iterator[bytes]:
+    """What a file has, in chunks. Raises StoppedError."""
+    while chunk := file.read(CHUNK_BYTES):
+        if stop():
+            raise StoppedError("the repair was stopped")
+        yield chunk

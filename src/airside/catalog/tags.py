@@ -52,9 +52,7 @@ class Tags:
         current = self.current(name)
         if decision.claim is not None and decision.backed:
             if rollback is not None and not decision.rolled_back:
-                self.db.execute(
-                    "DELETE FROM rollback WHERE repository_id = ? AND tag = ?", name.key
-                )
+                self._end_rollback(name)
             if decision.rolled_back and current is not None:
                 return self._follow_rollback(name, current, decision)
             return self._follow(name, current, decision)

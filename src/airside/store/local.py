@@ -257,10 +257,15 @@ class LocalStore:
 
     def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
         """Ingest a small whole thing; the caller commits it."""
+        return self.put_all((data,), algorithm)
+
+    def put_all(self, chunks: Iterable[bytes], algorithm: str) -> LocalIngest:
+        """Ingest what comes, to its end; the caller commits or discards it."""
         ingest = self.ingest(algorithm)
         try:
-            ingest.hash(data)
-            ingest.write(data)
+            for chunk in chunks:
+                ingest.hash(chunk)
+                ingest.write(chunk)
             ingest.finish()
         except BaseException:
             ingest.discard()
