@@ -28,7 +28,7 @@ _COMMANDS = {
     "import": ("importing", "import_files", "Import archives now, and wait."),
     "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),
     "gc": ("changing", "gc", "Delete now what retention no longer holds."),
-    "verify": ("verifying", "verify", "Read every blob again, hash it, and repair what is wrong."),
+    "verify": ("verifying", "verify", "Read every blob again and hash it; --repair what is wrong."),
     "mirror": ("mirroring", "mirror", "Make containerd pull through Airside's registry."),
     "doctor": (
         "doctoring",
