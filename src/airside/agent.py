@@ -321,7 +321,7 @@ class _Agent:
 
     async def _reread(self) -> None:
         """Take up changed certificates, passwords and rules."""
-        while self._secured is not None:
+        while self._secured is not None and self._secured.has_files:
             await asyncio.sleep(_REREAD_SECONDS)
             await asyncio.to_thread(self._secured.look)
 

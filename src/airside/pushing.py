@@ -22,7 +22,6 @@ from airside.config import MIB, Settings
 from airside.content import RuntimeBlob
 from airside.errors import (
     DeniedError,
-    DigestMismatchError,
     InputError,
     NotFoundError,
     ReferenceInvalidError,
@@ -31,8 +30,7 @@ from airside.errors import (
     UnavailableError,
 )
 from airside.oci.digest import Digest
-from airside.oci.model import Descriptor, Document, Index, parse_bare_document, parse_config
-from airside.oci.model import parse_document as parse_typed_document
+from airside.oci.model import Descriptor, Document, Index, parse_config, parse_named_document
 from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.registry.routes import Name, anything, candidates, push_target
@@ -140,7 +138,8 @@ class Pusher:
         wrong = next((tag for tag in tags if not is_tag(tag)), None)
         if wrong is not None:
             raise ReferenceInvalidError(f"{wrong[:200]!r} is no tag", found=wrong[:200])
-        document = _parsed(manifest)
+        expected = manifest.reference if isinstance(manifest.reference, Digest) else None
+        document = parse_named_document(manifest.raw, manifest.media_type, "the manifest", expected)
         needed = self._needed(document)
         named = tuple(candidates(self._catalog, name, self._settings.default_registry))
         if all(map(may, named)):
@@ -256,23 +255,3 @@ def _check(policy: str, repository: Repository, setting: str) -> None:
             f"{repository} is a name of the registry {repository.host}; the setting `{setting}` "
             f'is own: only names without a registry. `{setting} = "all"` allows it'
         )
-
-
-def _parsed(manifest: PushedManifest) -> Document:
-    """The document. Raises ManifestInvalidError, DigestMismatchError."""
-    expected = manifest.reference if isinstance(manifest.reference, Digest) else None
-    algorithm = expected.algorithm if expected is not None else "sha256"
-    if manifest.media_type:
-        document = parse_typed_document(
-            manifest.raw, manifest.media_type, "the manifest", algorithm=algorithm
-        )
-    else:
-        document = parse_bare_document(manifest.raw, "the manifest", algorithm=algorithm)
-    if expected is not None and document.digest != expected:
-        raise DigestMismatchError(
-            f"the manifest hashes to {document.digest}, not to {expected}",
-            blob=expected,
-            expected=expected,
-            found=document.digest,
-        )
-    return document

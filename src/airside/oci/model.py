@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airside.errors import DigestInvalidError, ManifestInvalidError
+from airside.errors import DigestInvalidError, DigestMismatchError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.platform import Platform, platform_from
 
@@ -263,6 +263,27 @@ def parse_bare_document(raw: bytes, what: str, *, algorithm: str = "sha256") -> 
     if not isinstance(own_type, str):
         own_type = OCI_INDEX if isinstance(value, dict) and "manifests" in value else OCI_MANIFEST
     return parse_document(raw, own_type, what, algorithm=algorithm)
+
+
+def parse_named_document(raw: bytes, media_type: str, what: str, digest: Digest | None) -> Document:
+    """Parse a manifest or an index that is to have a digest, if one is given.
+
+    An empty media type: the document itself tells. Raises ManifestInvalidError,
+    DigestMismatchError.
+    """
+    algorithm = digest.algorithm if digest is not None else "sha256"
+    if media_type:
+        document = parse_document(raw, media_type, what, algorithm=algorithm)
+    else:
+        document = parse_bare_document(raw, what, algorithm=algorithm)
+    if digest is not None and document.digest != digest:
+        raise DigestMismatchError(
+            f"{what} hashes to {document.digest}, not to {digest}",
+            blob=digest,
+            expected=digest,
+            found=document.digest,
+        )
+    return document
 
 
 def _content(value: dict[str, Any], media_type: str, what: str) -> Manifest | Index:

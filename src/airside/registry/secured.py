@@ -140,6 +140,11 @@ class Secured:
     def accounts(self) -> Accounts:
         return self._accounts.value
 
+    @property
+    def has_files(self) -> bool:
+        """Whether there is anything that could change."""
+        return bool(self._tls.paths or self._accounts.paths)
+
     def describe(self) -> dict[str, Any]:
         """For `status`."""
         accounts = self.accounts
