@@ -65,6 +65,16 @@ class Space:
         return self.free_bytes < self.wanted_bytes
 
 
+def unknown_blobs(store: LocalStore, catalog: Catalog) -> list[Digest]:
+    """What the store has and the catalog does not speak of; what is committed from now on is not.
+
+    It may be known by the time that it is looked at.
+    """
+    held = list(store.digests())  # before the catalog is asked
+    known = catalog.known_blobs()
+    return [digest for digest in held if digest not in known]
+
+
 def delete_unknown(
     store: LocalStore, catalog: Catalog, guard: StoreGuard, blobs: Sequence[Digest]
 ) -> dict[Digest, Size]:
@@ -117,7 +127,10 @@ class GarbageCollector:
                 condemn=self.asked.condemn,
                 dry_run=dry_run,
             )
-        sizes = self._sizes(found.blobs) if dry_run else self._delete(found.blobs)
+        if dry_run:
+            sizes = self._sizes(found.blobs)
+        else:
+            sizes = delete_unknown(self.store, self.catalog, self.guard, found.blobs)
         freed = []
         for item in found.items:
             own = [sizes.get(blob, Size()) for blob in item.blobs]
@@ -134,9 +147,6 @@ class GarbageCollector:
             freed = self.store.freed_bytes(digest)
             sizes[digest] = Size(freed, (self.store.stat(digest) or 0) - freed)
         return sizes
-
-    def _delete(self, blobs: Sequence[Digest]) -> dict[Digest, Size]:
-        return delete_unknown(self.store, self.catalog, self.guard, blobs)
 
     # lack of space
 

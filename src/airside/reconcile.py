@@ -8,7 +8,7 @@ the agent decides when.
 import logging
 
 from airside.catalog.record import Catalog
-from airside.gc import delete_unknown
+from airside.gc import delete_unknown, unknown_blobs
 from airside.oci.digest import Digest
 from airside.repair import queue_again
 from airside.store.guard import StoreGuard
@@ -45,6 +45,4 @@ def _lose(store: LocalStore, catalog: Catalog, lost: list[Digest], now: float) -
 
 def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreGuard) -> int:
     """Delete blobs that the catalog does not know; returns how many."""
-    held = list(store.digests())  # first: what is committed from now on is none of them
-    known = catalog.known_blobs()
-    return len(delete_unknown(store, catalog, guard, [d for d in held if d not in known]))
+    return len(delete_unknown(store, catalog, guard, unknown_blobs(store, catalog)))

@@ -30,6 +30,7 @@ from airside.findings import (
     reason_of,
     state_of,
 )
+from airside.gc import unknown_blobs
 from airside.observe import human_bytes
 from airside.oci.digest import Digest, digest_of
 from airside.repair import Repair, Stop, queue_again
@@ -222,10 +223,10 @@ class Scrub:
     def _check_record(self, digest: Digest, size: int, *, repair: bool) -> list[Item]:
         """The catalog's bytes of a document are what the registry serves."""
         raw = self._catalog.document(digest)
-        if raw is None or digest_of(raw, digest.algorithm) == digest:
+        found = digest_of(raw, digest.algorithm) if raw is not None else digest
+        if found == digest:
             return []
         problem: Problem = "wrong-record"
-        found = digest_of(raw, digest.algorithm)
         log.error("the catalog's copy of %s is wrong", digest)
         item = self._item(digest, size, problem, reason_of(problem, Seen()), found)
         if not repair:
@@ -308,9 +309,7 @@ class Scrub:
 
     def _orphans(self, *, delete: bool) -> Iterable[Item]:
         """Blobs that the catalog does not know; what is being committed is none of them."""
-        held = list(self._store.digests())
-        known = self._catalog.known_blobs()
-        for digest in [d for d in held if d not in known]:
+        for digest in unknown_blobs(self._store, self._catalog):
             with self._guard.exclusive():
                 size = self._store.stat(digest)
                 if size is None or self._catalog.known_blobs(among=[digest]):
