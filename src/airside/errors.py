@@ -194,6 +194,12 @@ class StorageFullError(StoreError):
     code = "storage_full"
 
 
+class BlobCollectedError(StoreError):
+    """A blob that was there, and so was not written, went while it was needed: begin again."""
+
+    code = "blob_collected"
+
+
 class StoreCorruptError(StoreError):
     code = "store_corrupt"
 

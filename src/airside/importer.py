@@ -19,6 +19,7 @@ from airside.errors import (
     AirsideError,
     ArchiveChangedError,
     ArchiveTruncatedError,
+    BlobCollectedError,
     InputError,
     StoppedError,
     StoreError,
@@ -220,7 +221,7 @@ class Importer:
         count = self._store.commit(ingests)
         lost = self._store.missing(d for d in blobs.values() if d.is_distributable)
         if lost:
-            raise StoreError(
+            raise BlobCollectedError(
                 f"blob {lost[0].digest} was deleted while {reading.path} was imported: "
                 "it is read again",
                 blob=lost[0].digest,

@@ -27,6 +27,7 @@ from airside.config import FORMAT, MIB, Settings
 from airside.errors import (
     AirsideError,
     ArchiveError,
+    BlobCollectedError,
     ConfigError,
     ConflictError,
     StoppedError,
@@ -65,6 +66,7 @@ RESERVE_BYTES = 4 * MIB
 """Kept aside in `DATA`, so that on a full disk the catalog can be opened and images are served."""
 START_RESERVE_BYTES = 2 * MIB
 """What of it is left for the next start where the disk fills up while we run."""
+_TRIES = 3
 
 
 _NO_RUNTIME = (
@@ -115,6 +117,13 @@ class Node:
             return self._run(job, stop=stop, progress=progress, anew=anew)
 
     def _run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool) -> Outcome:
+        """Begin again where a collection took what was not written because it was there."""
+        for _ in range(_TRIES - 1):
+            with suppress(BlobCollectedError):
+                return self._run_once(job, stop=stop, progress=progress, anew=anew)
+        return self._run_once(job, stop=stop, progress=progress, anew=anew)
+
+    def _run_once(self, job: Job, *, stop: Stop, progress: Progress, anew: bool) -> Outcome:
         if not is_list_name(job.path.name):
             return self.importer.run(job, stop=stop, progress=progress)
         if is_list_file(job.path):

@@ -23,10 +23,10 @@ from airside.content import ContentStore, Ingest
 from airside.errors import (
     ArchiveLimitError,
     ArchiveTruncatedError,
+    BlobCollectedError,
     DigestMismatchError,
     NotFoundError,
     StoppedError,
-    StoreError,
 )
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 
@@ -107,7 +107,7 @@ class Spool:
         try:
             return self.store.open(found)
         except NotFoundError as exc:
-            raise StoreError(
+            raise BlobCollectedError(
                 f"blob {found} was deleted while member {name} was read", blob=found
             ) from exc
 

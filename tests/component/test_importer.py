@@ -18,7 +18,7 @@ from airside.errors import (
     StoreError,
 )
 from airside.faults import arm
-from airside.importer import Job, unnamed_repository
+from airside.importer import Importer, Job, unnamed_repository
 from airside.jobs import ImportQueue, Running
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import OCI_INDEX
@@ -355,6 +355,27 @@ def test_the_queue_does_not_look_again_at_what_a_newer_version_replaces(tmp_path
         assert watcher.again == []
         asyncio.run(run_job(node, replaced=False))
         assert [found for found, _ in watcher.again] == [path]
+
+
+def test_an_import_begins_again_where_a_collection_took_what_it_counted_on(
+    node, tmp_path, monkeypatch
+):
+    shared, old = random_image("shared"), random_image("old")
+    oci_archive(tmp_path / "a.tar", {"app:1": old})
+    import_now(node, tmp_path / "a.tar")
+    oci_archive(tmp_path / "b.tar", {"other:1": old, "more:1": shared})
+    check, taken = Importer._check_unchanged, []
+
+    def collected(self, reading):
+        check(self, reading)
+        if not taken:  # it was there when the archive was read
+            taken.append(node.store.delete(old.layers[0].digest))
+
+    monkeypatch.setattr(Importer, "_check_unchanged", collected)
+    assert import_now(node, tmp_path / "b.tar").state == "imported"
+    assert taken
+    assert wrong_blobs(node) == []
+    assert set(expected_blobs(old)) <= set(node.store.digests())
 
 
 def test_a_write_that_fails_leaves_what_was_there(node, tmp_path):
