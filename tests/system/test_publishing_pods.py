@@ -134,7 +134,7 @@ def test_blobs_are_copied_where_a_mount_is_between(containerd_version: str, tmp_
             if held.exists():
                 assert file.read_bytes() == held.read_bytes()
                 assert not file.samefile(held)
-        assert not list(content.glob(".airside*/*"))
+        assert not list(content.glob(".airside*"))
         assert made.run_container(SAMPLE_NAME, "copied").stdout == TEXT
 
 

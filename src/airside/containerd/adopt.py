@@ -164,12 +164,15 @@ class Adopter:
         ways: Counter[str] = Counter()
         absent = [blob for blob in blobs if not self._holds(blob, lease)]
         ways[HELD] = len(blobs) - len(absent)
-        linked = self._link_all(absent) if self.shares_directory else {}
+        linked: dict[Digest, str] = {}
         try:
+            if self.shares_directory:
+                linked = self._link_all(absent)
             for blob in absent:
                 ways[self._enter(blob, lease, linked.get(blob.descriptor.digest, ""))] += 1
         finally:
             self._settle(linked)
+            self._drop_private()  # what was collected in between was copied once more
         return +ways
 
     def _settle(self, linked: Mapping[Digest, str]) -> None:
@@ -260,7 +263,6 @@ class Adopter:
         found = {digest: way for digest in digests if (way := self._link(digest))}
         for directory in {self._target(digest).parent for digest in found}:
             _sync_directory(directory)
-        self._drop_private()
         fault("publish.after_link")
         return found
 
