@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
@@ -39,7 +39,6 @@ from airside.registry.guard import Guard
 from airside.registry.listening import Listener
 from airside.registry.receiving import Receiver
 from airside.registry.secured import Secured, open_secured
-from airside.registry.through import Policy, ReadThrough
 from airside.report import space_report
 from airside.runtimes import Runtimes
 from airside.scrubber import Scrubber
@@ -136,10 +135,8 @@ class _Agent:
             on_mounts=self._remember_mounts,
         )
         self._queue.watcher = self._watcher
-        self._node.lists.pullers = self._runtimes.pullers
         self._node.pusher.on_push = partial(_set_soon, loop, self._pushed)
         self._scrubber = Scrubber(self._node, self._settings, self._queue)
-        self._node.scrub.repair.copies = self._runtimes.copies
         self._runtimes.on_connect = self._connected
         self._node.keeper.on_keep = self._node.pusher.on_push
         try:
@@ -282,9 +279,7 @@ class _Agent:
             self._node.store,
             default_registry=self._settings.default_registry,
             reads=self._reads,
-            read_through=ReadThrough(
-                self._runtimes.contents, cast("Policy", self._settings.read_through)
-            ),
+            read_through=self._node.read_through,
             receiver=Receiver(
                 self._node.pusher, self._pushes, self._settings.limits.document_bytes
             ),
@@ -349,7 +344,7 @@ class _Agent:
             imports=self._by_hand,
             published=self._runtimes.settled,
             verify=self._scrubber.verify,
-            contents=self._runtimes.contents_by_socket,
+            contents=self._node.runtimes.contents_by_socket,
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         await runner.setup()

@@ -312,7 +312,3 @@ class Puller(Protocol):
         `is_away` says whether it is the runtime that does not answer), StoppedError soon after
         `stop` says so.
         """
-
-
-Pullers = Callable[[], Sequence[Puller]]
-"""Gives one for each connected runtime."""

@@ -14,10 +14,11 @@ from airside.archive.plan import Problem
 from airside.catalog.model import Import
 from airside.catalog.record import Catalog
 from airside.config import Settings
-from airside.content import Puller, Pullers
+from airside.content import Puller
 from airside.importer import Job, Outcome
 from airside.lists import LIST
 from airside.pulling import ListFile, Pulled, Pulling, load_list
+from airside.runtime_set import RuntimeSet
 from airside.settle import StatKey
 from airside.sources import Progress
 from airside.spool import Stop
@@ -29,17 +30,23 @@ NO_RUNTIME = (
 
 
 class ListImporter:
-    """Imports lists; thread-safe. `pullers` gives the runtimes that are connected now."""
+    """Imports lists; thread-safe."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        runtimes: RuntimeSet,
+        clock: Callable[[], float],
+    ) -> None:
         self._settings, self._catalog, self._clock = settings, catalog, clock
+        self._runtimes = runtimes
         self._pulling = Pulling(settings)
         self._seen: dict[Path, StatKey] = {}
-        self.pullers: Pullers = tuple
 
     def available(self) -> list[Puller]:
         """The runtimes that can pull now."""
-        return [puller for puller in self.pullers() if puller.is_available]
+        return [puller for puller in self._runtimes.pullers() if puller.is_available]
 
     def behind(self) -> list[tuple[int, Path]]:
         """(source id, path) of the lists of which a runtime that is there lacks something."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from airside import reconcile
 from airside.archive.windows import WindowBudget
@@ -48,7 +49,9 @@ from airside.opening import open_archive, translated_reading
 from airside.places import Places
 from airside.pulling import is_list_file
 from airside.pushing import Pusher
+from airside.registry.through import Policy, ReadThrough
 from airside.retention import read_rules
+from airside.runtime_set import RuntimeSet
 from airside.scrub import Scrub
 from airside.sources import Progress, Reader
 from airside.spool import Stop
@@ -91,6 +94,8 @@ class Node:
     pusher: Pusher
     garbage: GarbageCollector
     keeper: Keeper
+    runtimes: RuntimeSet
+    read_through: ReadThrough
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -285,16 +290,19 @@ def _assemble(
     reader = Reader(store, settings, windows, catalog.document)
     index = IndexWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
-    lists = ListImporter(settings, catalog, clock)
+    runtimes = RuntimeSet()
+    lists = ListImporter(settings, catalog, runtimes, clock)
     asked = Asked(settings.grace_seconds)
     rules = read_rules(settings.retention_rules)
     garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
     arrivals = Arrivals(store, catalog, guard, clock)
-    pusher = Pusher(store, catalog, guard, settings, asked, arrivals, clock)
+    read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
+    pusher = Pusher(store, catalog, guard, settings, asked, arrivals, read_through, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
     keeper = Keeper(store, catalog, guard, arrivals, clock)
     keeper.keep_room = pusher.keep_room
-    scrub = Scrub(store, catalog, guard, Quarantine(settings.data / "quarantine"), clock)
+    quarantine = Quarantine(settings.data / "quarantine")
+    scrub = Scrub(store, catalog, guard, quarantine, runtimes, clock)
     node = Node(
         settings,
         store,
@@ -308,6 +316,8 @@ def _assemble(
         pusher,
         garbage,
         keeper,
+        runtimes,
+        read_through,
         clock,
     )
     scrub.repair.read = node.read_now

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 from airside.catalog.publications import IntentsOf, UnsyncedOf
 from airside.config import Settings
-from airside.content import Puller, Runtime
+from airside.content import Runtime
 from airside.errors import AirsideError, ConfigError, StoppedError
 from airside.layers import LayerTars
 from airside.node import Node, boot_id
 from airside.publisher import Publisher, naming_of, node_of
+from airside.runtime_set import RuntimeSet
 from airside.sockets import find_sockets
 from airside.spool import Stop
 
@@ -69,6 +70,7 @@ def recognise(node: Node, socket: str, server_id: str) -> None:
 class Attached:
     """A runtime of the settings: connected, or why not."""
 
+    connected: RuntimeSet
     socket: str
     publisher: Publisher
     runtime: Runtime | None = None
@@ -78,6 +80,11 @@ class Attached:
     def lost(self, exc: AirsideError) -> None:
         log.warning("%s: %s", self.socket, exc.message)
         self.reason = exc.message
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect, if it is connected."""
+        self.connected.remove(self.socket)
         if self.runtime is not None:
             self.runtime.close()
             self.runtime = None
@@ -102,26 +109,21 @@ class Attached:
 @contextmanager
 def attached(node: Node) -> Iterator[list[Attached]]:
     """The runtimes that the settings find, for as long as the context lasts; lists use them too."""
-    settings, found = node.settings, []
+    found = [_attach(node, socket) for socket in find_sockets(node.settings.runtime)]
     try:
-        for socket in find_sockets(settings.runtime):
-            publisher = Publisher(socket, node.catalog, node.store, settings, node.clock)
-            each = Attached(socket, publisher)
-            found.append(each)
-            try:
-                each.runtime = connect(node, socket)
-                recognise(node, socket, each.runtime.facts.server_id)
-            except AirsideError as exc:
-                each.lost(exc)
-        node.lists.pullers = lambda: _pullers(found)
         yield found
     finally:
-        node.lists.pullers = tuple
         for each in found:
-            if each.runtime is not None:
-                each.runtime.close()
+            each.close()
 
 
-def _pullers(found: list[Attached]) -> list[Puller]:
-    pullers = [each.runtime.puller for each in found if each.runtime is not None]
-    return [puller for puller in pullers if puller is not None]
+def _attach(node: Node, socket: str) -> Attached:
+    publisher = Publisher(socket, node.catalog, node.store, node.settings, node.clock)
+    each = Attached(node.runtimes, socket, publisher)
+    try:
+        each.runtime = connect(node, socket)
+        node.runtimes.add(socket, each.runtime)
+        recognise(node, socket, each.runtime.facts.server_id)
+    except AirsideError as exc:
+        each.lost(exc)
+    return each

@@ -33,7 +33,8 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index, parse_config, parse_named_document
 from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
-from airside.registry.routes import Name, anything, candidates, push_target
+from airside.registry.routes import GetBlob, Name, anything, candidates, push_target
+from airside.registry.through import ReadThrough, Through
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
 from airside.uploads import PushedManifest, Upload, Uploads, check_digest
@@ -52,6 +53,7 @@ class Pusher:
         settings: Settings,
         asked: Asked,
         arrivals: Arrivals,
+        read_through: ReadThrough,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
@@ -64,8 +66,7 @@ class Pusher:
             idle_seconds=settings.upload_seconds,
         )
         self.on_push: Callable[[], None] = lambda: None
-        self.through: Callable[[Name, Digest], RuntimeBlob | None] = lambda _name, _digest: None
-        """Gives what only a container runtime holds."""
+        self._read_through = read_through
         self._asked = asked
         self.keep_room: Callable[[], object] = lambda: None
         """Called before an upload: makes room where the disk is nearly full."""
@@ -184,7 +185,8 @@ class Pusher:
 
     def _copy_through(self, name: Name, target: Repository, digest: Digest) -> bool:
         with suppress(NotFoundError, UnavailableError):
-            found = self.through(name, digest)
+            through = Through(self._catalog, self._read_through, self._settings.default_registry)
+            found = through.blob(GetBlob(name, digest))
             if found is not None:
                 self._copy(found, target, digest)
                 return True

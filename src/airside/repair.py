@@ -21,6 +21,7 @@ from airside.errors import NotFoundError, StoppedError, StoreError, UnavailableE
 from airside.faults import fault
 from airside.findings import Item, Mended, Origin
 from airside.oci.digest import Digest, digest_of
+from airside.runtime_set import RuntimeSet
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalIngest, LocalStore
 from airside.store.quarantine import Quarantine, Quarantined
@@ -44,12 +45,11 @@ class Repair:
         catalog: Catalog,
         guard: StoreGuard,
         quarantine: Quarantine,
+        runtimes: RuntimeSet,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
-        self._quarantine, self._clock = quarantine, clock
-        self.copies: Callable[[], Sequence[RuntimeCopies]] = tuple
-        """The runtimes that are connected now."""
+        self._quarantine, self._runtimes, self._clock = quarantine, runtimes, clock
         self.read: ReadArchives | None = None
 
     def run(self, items: Iterable[Item], stop: Stop) -> list[Item]:
@@ -100,7 +100,7 @@ class Repair:
         return item.repaired("archive", path)
 
     def _from_runtimes(self, item: Item, stop: Stop) -> Item:
-        for copies in self.copies():
+        for copies in self._runtimes.copies():
             try:
                 ingest = self._copied(copies, item, stop)
             except (UnavailableError, NotFoundError, OSError) as exc:
@@ -164,7 +164,7 @@ class Repair:
 
     def _mend(self, digest: Digest) -> list[Mended]:
         told: list[Mended] = []
-        for copies in self.copies():
+        for copies in self._runtimes.copies():
             try:
                 told.append(Mended(copies.runtime, copies.mend(digest)))
             except (UnavailableError, StoreError, OSError) as exc:

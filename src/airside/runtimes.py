@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.config import Settings
-from airside.content import Puller, Runtime, RuntimeContent, RuntimeCopies
+from airside.content import Runtime
 from airside.errors import AirsideError, ContainerdError, StoppedError
 from airside.node import Node
 from airside.publisher import Pass, Publisher
@@ -144,28 +144,6 @@ class Runtimes:
         """For `status`."""
         return [kept.describe() for kept in self._kept.values()]
 
-    def connected(self) -> list[Runtime]:
-        """Those that are there now."""
-        runtimes = [kept.runtime for kept in tuple(self._kept.values())]
-        return [runtime for runtime in runtimes if runtime is not None]
-
-    def contents(self) -> list[RuntimeContent]:
-        """What the connected ones hold, for the registry."""
-        return [c for c in (runtime.content for runtime in self.connected()) if c is not None]
-
-    def copies(self) -> list[RuntimeCopies]:
-        """What blobs are repaired from; from any thread."""
-        return [c for c in (runtime.copies for runtime in self.connected()) if c is not None]
-
-    def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
-        """The same with their sockets, for `explain`; from any thread."""
-        found = [(kept.socket, kept.runtime) for kept in tuple(self._kept.values())]
-        return [(s, r.content) for s, r in found if r is not None and r.content is not None]
-
-    def pullers(self) -> list[Puller]:
-        """What has the connected ones pull images, for lists; from any thread."""
-        return [p for p in (runtime.puller for runtime in self.connected()) if p is not None]
-
     # one runtime
 
     async def _keep(self, kept: _Kept) -> None:
@@ -192,6 +170,7 @@ class Runtimes:
             runtime.close()
             return
         kept.runtime, kept.reason, kept.lost = runtime, "", False
+        self._node.runtimes.add(kept.socket, runtime)
         facts = runtime.facts
         log.info("%s: containerd %s", kept.socket, facts.version)
         watcher = threading.Thread(
@@ -204,6 +183,7 @@ class Runtimes:
                 await self.on_connect()
             await self._serve(kept, runtime)
         finally:
+            self._node.runtimes.remove(kept.socket)
             kept.runtime = None
             runtime.close()
 

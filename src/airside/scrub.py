@@ -34,6 +34,7 @@ from airside.gc import unknown_blobs
 from airside.observe import human_bytes
 from airside.oci.digest import Digest, digest_of
 from airside.repair import Repair, Stop, queue_again
+from airside.runtime_set import RuntimeSet
 from airside.store.examine import examine, file_key
 from airside.store.guard import StoreGuard
 from airside.store.local import LocalStore
@@ -77,11 +78,12 @@ class Scrub:
         catalog: Catalog,
         guard: StoreGuard,
         quarantine: Quarantine,
+        runtimes: RuntimeSet,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
         self._quarantine, self._clock = quarantine, clock
-        self.repair = Repair(store, catalog, guard, quarantine, clock)
+        self.repair = Repair(store, catalog, guard, quarantine, runtimes, clock)
 
     # passes
 

@@ -15,6 +15,7 @@ from airside.explanation import explain
 from airside.mirror.edits import apply, plan_write
 from airside.mirror.nodes import HostsNode, RegistriesNode
 from airside.node import Node
+from support.connected import connect_pullers
 from support.images import docker_archive, random_image
 from support.nodes import import_now, node_at, settings_at
 from support.pullers import FakePuller
@@ -89,7 +90,7 @@ def test_a_list_tells_which_runtime_pulled_a_name(
 ) -> None:
     listed, puller = tmp_path / "needed.txt", FakePuller()
     listed.write_text(f"{NAME}\n")
-    node.lists.pullers = lambda: [puller]
+    connect_pullers(node, [puller])
     assert import_now(node, listed).state == "imported"
     found = told(node, None)
     assert found["kind"] == "runtime"

@@ -11,6 +11,7 @@ from airside.errors import ContainerdError, PullRefusedError, StoppedError, Unav
 from airside.explanation import explain
 from airside.importer import Job
 from airside.list_importer import NO_RUNTIME
+from support.connected import connect_pullers
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible
 from support.pullers import FakePuller
@@ -50,7 +51,7 @@ def listed(images):
 def node_with(tmp_path, *pullers, tables=None, **changes):
     directory = WatchedDirectory(tmp_path / "images", **(tables or {}))
     with node_at(tmp_path / "data", images=(directory,), **{**TIMES, **changes}) as node:
-        node.lists.pullers = lambda: pullers
+        connect_pullers(node, pullers)
         yield node
 
 
@@ -377,13 +378,11 @@ def test_a_runtime_that_is_lost_is_not_asked_for_each_line(tmp_path, images, pul
 
 def test_a_runtime_that_comes_later_pulls_what_it_lacks(tmp_path, listed, puller):
     other = FakePuller("two")
-    pullers = [puller]
 
     async def scenario(node):
-        node.lists.pullers = lambda: pullers
         async with running(node) as r:
             await r.state(listed, "imported")
-            pullers.append(other)
+            connect_pullers(node, [other])
             await r.queue.runtime_changed()
             await r.until(lambda: other.pulls == [A, B])
             await r.state(listed, "imported")
@@ -391,7 +390,7 @@ def test_a_runtime_that_comes_later_pulls_what_it_lacks(tmp_path, listed, puller
             await r.queue.runtime_changed()
             await asyncio.sleep(0.2)
 
-    with node_with(tmp_path) as node:
+    with node_with(tmp_path, puller) as node:
         asyncio.run(scenario(node))
         assert events_of(node, listed).count("imported") == 2
     assert (puller.pulls, other.pulls) == ([A, B], [A, B])

@@ -1,11 +1,9 @@
 """What pushes and deletions do to store and catalog."""
 
-import io
 import threading
 
 import pytest
 
-from airside.content import RuntimeBlob
 from airside.errors import (
     ConflictError,
     DeniedError,
@@ -28,6 +26,7 @@ from airside.oci.reference import Repository
 from airside.registry.routes import Name
 from airside.tree import stat_key
 from airside.uploads import PushedManifest, Uploads
+from support.connected import HeldBlobs, connect_content
 from support.images import (
     TestBlob,
     compact,
@@ -195,9 +194,7 @@ def test_what_its_sender_may_not_pull_is_nothing_that_a_manifest_can_refer_to(no
     oci_archive(tmp_path / "app.tar", {"app:1": image})
     import_now(node, tmp_path / "app.tar")
     held = {blob.digest: blob.raw for blob in other.blobs[1:]}
-    node.pusher.through = lambda _name, digest: (
-        RuntimeBlob(len(held[digest]), lambda: io.BytesIO(held[digest])) if digest in held else None
-    )
+    connect_content(node, HeldBlobs({Repository("docker.io", "library/app"): held}))
     may = {Repository("", "app")}.__contains__
     for each in (image, other):
         pushed = PushedManifest(each.manifest.raw, each.manifest.media_type, "again", ())
@@ -211,15 +208,14 @@ def test_what_its_sender_may_not_pull_is_nothing_that_a_manifest_can_refer_to(no
 
 def test_what_only_a_runtime_holds_is_taken_from_it(node):
     image = random_image("runtime")
-    held = {blob.digest: blob.raw for blob in image.blobs[1:]}
-    node.pusher.through = lambda _name, digest: (
-        RuntimeBlob(len(held[digest]), lambda: io.BytesIO(held[digest])) if digest in held else None
-    )
+    hub, held = Repository("docker.io", "team/app"), HeldBlobs()
+    held.blobs[hub] = {blob.digest: blob.raw for blob in image.blobs[1:]}
+    connect_content(node, held)
     push_manifest(node, OWN, image.manifest, "1")
     assert visible(node) == {OWN_TAG: image.digest}
     assert wrong_blobs(node) == []
     damaged = random_image("damaged", layers=1)
-    held = {blob.digest: b"x" + blob.raw[1:] for blob in damaged.blobs[1:]}
+    held.blobs[hub] = {blob.digest: b"x" + blob.raw[1:] for blob in damaged.blobs[1:]}
     with pytest.raises(DigestMismatchError):
         push_manifest(node, OWN, damaged.manifest, "2")
     assert list((node.settings.data / "ingest").iterdir()) == []

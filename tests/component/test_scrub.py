@@ -22,6 +22,7 @@ from airside.registry.through import ReadThrough, Through
 from airside.report import status_report, verify_report
 from airside.scrub import Report
 from airside.store.local import LocalStore
+from support.connected import connect_copies
 from support.copies import DirectoryCopies
 from support.images import TestIndex, docker_archive, oci_archive, random_image
 from support.images import random_index as index_of_two
@@ -82,7 +83,7 @@ class Stocked:
         )
 
     def connect(self) -> None:
-        self.node.scrub.repair.copies = lambda: [self.copies]
+        connect_copies(self.node, self.copies)
 
     def check_sound(self) -> None:
         assert wrong_blobs(self.node) == []

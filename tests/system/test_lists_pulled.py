@@ -20,6 +20,7 @@ from airside.containerd.puller import CriPuller
 from airside.errors import PullRefusedError, StoppedError
 from airside.node import Node
 from support.agent import Agent
+from support.connected import connect_pullers
 from support.containerd import Containerd
 from support.nodes import node_at
 from support.queues import running
@@ -60,7 +61,7 @@ def puller_node(tmp_path: Path, cri: Cri, **changes: object) -> Iterator[tuple[N
     images.mkdir(exist_ok=True)
     quick = {"settle_seconds": 0.1, "retry_seconds": 0.5, "refused_seconds": 0.5, **changes}
     with node_at(tmp_path / "lists-data", images=(WatchedDirectory(images),), **quick) as node:
-        node.lists.pullers = lambda: [CriPuller(cri, "containerd")]
+        connect_pullers(node, [CriPuller(cri, "containerd")])
         yield node, images
 
 

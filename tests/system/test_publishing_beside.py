@@ -78,7 +78,7 @@ class Kept:
 
     def is_settled(self) -> bool:
         row = self.row()
-        return row is not None and row.state == "published" and bool(self.runtimes.connected())
+        return row is not None and row.state == "published" and bool(self.node.runtimes.contents())
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def kept(containerd: Containerd, directory: Path, **settings: Any) -> Iterator[K
         thread.start()
         made = Kept(node, containerd, runtimes, directory)
         try:
-            made.wait(runtimes.connected, "connected")
+            made.wait(node.runtimes.contents, "connected")
             yield made
         finally:
             runtimes.stop()

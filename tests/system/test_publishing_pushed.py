@@ -7,7 +7,7 @@ import pytest
 from support.agent import Agent
 from support.containerd import Containerd
 from support.distribution import CONFIG, LAYER, Content, Registry
-from support.images import random_image
+from support.images import oci_archive, random_image
 from support.pushed import Repository, assert_gone, assert_served, push
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
@@ -58,3 +58,35 @@ def test_a_pushed_image_of_any_algorithm_is_published_and_unpacked(
             assert_gone(repository(agent, algorithm), "manifests/v1", "MANIFEST_UNKNOWN")
         agent.wait_for(lambda: HOST not in containerd.did("images", "ls", "-q"), SECONDS)
         assert agent.logged("error", "critical") == []
+
+
+def test_a_push_may_refer_to_what_only_containerd_holds(
+    tmp_path: Path, containerd: Containerd
+) -> None:
+    """The client was told that the blobs are here, and sends the manifest alone (ADR 0023)."""
+    image, archive = random_image("base", layers=2), tmp_path / "base.tar"
+    oci_archive(archive, {"docker.io/team/app:base": image})
+    containerd.did("images", "import", *containerd.local, "--no-unpack", archive)
+    images = tmp_path / "images"
+    images.mkdir()
+    flags = ["--runtime", str(containerd.socket)]
+    with Agent(images, tmp_path / "data", flags=flags) as agent:
+        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"], SECONDS)
+        for digest in (image.config.digest, *(layer.digest for layer in image.layers)):
+            assert agent.get(f"/v2/team/app/blobs/{digest}", method="HEAD")[0] == 200
+            assert not (tmp_path / "data/oci/blobs/sha256" / digest.hex).exists()
+
+        raw = image.manifest.raw
+        kind = ("Content-Type", image.manifest.media_type)
+        here = Registry(agent.registry)
+        reply = here.ask("PUT", "/v2/team/app/manifests/2", raw, kind)
+        assert reply.status == 201, reply
+        for blob in (image.config, *image.layers):
+            held = tmp_path / "data/oci/blobs/sha256" / blob.digest.hex
+            assert held.read_bytes() == blob.raw
+        assert str(image.digest) == agent.images()["team/app:2"]["digest"]
+
+        containerd.did("images", "rm", "docker.io/team/app:base")
+        assert agent.get("/v2/team/app/manifests/2") == (200, raw)
+        for layer in image.layers:
+            assert agent.get(f"/v2/team/app/blobs/{layer.digest}") == (200, layer.raw)

@@ -43,7 +43,7 @@ Policy: TypeAlias = Literal["true", "digests", "self", "false"]
 class ReadThrough:
     """What is read through. `sources` gives the runtimes that are connected now.
 
-    It is called on the event loop, once for each request that asks for them.
+    It is called once for each request that asks for them, from any thread.
     `policy`: `true`; `digests`: nothing by tag; `self`: tags to the runtime itself too; `false`.
     """
 
@@ -52,7 +52,7 @@ class ReadThrough:
 
 
 class Through:
-    """Asks the runtimes for one request. Made on the event loop; its methods may block."""
+    """Asks the runtimes for one request. Its methods may block."""
 
     def __init__(
         self, view: RegistryView, read_through: ReadThrough, default_registry: str

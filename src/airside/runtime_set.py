@@ -1,0 +1,64 @@
+"""The container runtimes that are connected at this moment.
+
+Whoever connects a runtime adds it and removes it; readers ask anew for each use, since a runtime
+comes and goes while the agent runs. Always holds: a runtime that was removed is in no later answer.
+"""
+
+import threading
+from typing import Protocol
+
+from airside.content import Puller, RuntimeContent, RuntimeCopies
+
+
+class Connected(Protocol):
+    """The parts of a `Runtime` that others use; each is None where the runtime lacks it."""
+
+    @property
+    def content(self) -> RuntimeContent | None: ...
+
+    @property
+    def copies(self) -> RuntimeCopies | None: ...
+
+    @property
+    def puller(self) -> Puller | None: ...
+
+
+class RuntimeSet:
+    """Connected runtimes by their socket, in the order in which they connected. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runtimes: dict[str, Connected] = {}
+
+    def add(self, socket: str, runtime: Connected) -> None:
+        """Add a runtime; it replaces one of the same socket."""
+        with self._lock:
+            self._runtimes[socket] = runtime
+
+    def remove(self, socket: str) -> None:
+        """Remove the runtime of a socket, if there is one."""
+        with self._lock:
+            self._runtimes.pop(socket, None)
+
+    def contents(self) -> list[RuntimeContent]:
+        """What the runtimes hold, for the registry; only those that can be read."""
+        return [content for _, content in self.contents_by_socket()]
+
+    def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
+        """The same, each with its socket."""
+        found = [(socket, runtime.content) for socket, runtime in self._items()]
+        return [(socket, content) for socket, content in found if content is not None]
+
+    def copies(self) -> list[RuntimeCopies]:
+        """The runtimes' own files of blobs, for repairs."""
+        found = [runtime.copies for _, runtime in self._items()]
+        return [copies for copies in found if copies is not None]
+
+    def pullers(self) -> list[Puller]:
+        """The runtimes that can pull images: those with CRI."""
+        found = [runtime.puller for _, runtime in self._items()]
+        return [puller for puller in found if puller is not None]
+
+    def _items(self) -> list[tuple[str, Connected]]:
+        with self._lock:
+            return list(self._runtimes.items())
