@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support import containerd
+from support import containerd, host
 from support.debian import UnreachableError
 
 COMPONENT = Path(__file__).parent / "component"
@@ -31,6 +31,11 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 # Debian keeps some components where only root's PATH looks.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+_HOST = tempfile.TemporaryDirectory(prefix="airside-host-", dir="/tmp", ignore_cleanup_errors=True)
+(Path(_HOST.name) / "root").mkdir()
+host.reset_process()
+host.own_host(Path(_HOST.name) / "root")
 
 settings.register_profile("local", deadline=None, max_examples=60)
 settings.register_profile(
@@ -89,6 +94,15 @@ def _available(version: str) -> str:
     except UnreachableError as exc:
         _absent(str(exc))
     return version
+
+
+@pytest.fixture(autouse=True)
+def _host_untouched() -> Iterator[None]:
+    """No test touches what belongs to the host, nor does a process that it starts."""
+    yield
+    found = host.touched()
+    if found:
+        pytest.fail("touched of the host: " + "; ".join(found), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airside.errors import ConfigError
+from airside.host_root import HOST_ROOT, on_host
 from airside.upstream.table import Upstream, parse_upstream
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -223,6 +224,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "read_through": ("true", "digests", "self", "false"),
     "anonymous": ("auto", "pull", "none"),
 }
+_NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """What a pod gets in its environment for a Service that is named airside: no settings."""
 _LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream")
@@ -246,12 +248,12 @@ class Effective:
 def default_directories() -> tuple[Path, Path]:
     """(images, data): under /var/lib/airside for root, else XDG directories."""
     if os.geteuid() == 0:
-        base = Path("/var/lib/airside")
+        base = on_host("/var/lib/airside")
     else:
         home = Path(os.environ.get("XDG_DATA_HOME", ""))
         if not home.is_absolute():  # the XDG specification: then it is ignored
             home = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111 - Path's raises
-        base = (home if home.is_absolute() else Path("/var/lib")) / "airside"  # a user without home
+        base = (home if home.is_absolute() else on_host("/var/lib")) / "airside"  # no home
     return base / "images", base / "data"
 
 
@@ -297,7 +299,7 @@ def _read_file(file: Path | None) -> Mapping[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith("AIRSIDE_") or name in {"AIRSIDE_FAULT", "AIRSIDE_CONFIG"}:
+        if not name.startswith("AIRSIDE_") or name in _NO_SETTINGS:
             continue
         if name.startswith(_OF_KUBERNETES):
             continue

@@ -99,7 +99,7 @@ def _listed(each: Listed) -> dict[str, Any]:
     }
 
 
-def mirrors_of(host: str, address: str, system: Path = Path("/")) -> list[dict[str, Any]]:
+def mirrors_of(host: str, address: str, system: Path) -> list[dict[str, Any]]:
     """Whether each containerd of this machine is set to ask `address` for images of a registry."""
     try:
         nodes = find_nodes(system)

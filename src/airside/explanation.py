@@ -22,6 +22,7 @@ from airside.clients import (
 )
 from airside.elsewhere import lists_of, mirrors_of, only_elsewhere
 from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
+from airside.host_root import host_root
 from airside.lists import LIST
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by
@@ -178,7 +179,7 @@ def _image(view: CatalogView, name: Reference, digest: str, place: Place) -> dic
         "lost_blobs": [{"digest": d, "state": state} for d, state in lost],
         "problems": _problems_of(lookup.troubles(), str(name)),
         "lists": lists_of(view, name),
-        "mirrors": mirrors_of(name.repository.host or place.address, place.address)
+        "mirrors": mirrors_of(name.repository.host or place.address, place.address, host_root())
         if place.address
         else [],
         "served": served_names(name, place.address) if place.address else [],

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-SOCKETS = {
+from airside.host_root import on_host
+
+_SOCKETS = {
     "k3s": "/run/k3s/containerd/containerd.sock",  # and RKE2's
     "k0s": "/run/k0s/containerd.sock",
     "microk8s": "/var/snap/microk8s/common/run/containerd.sock",
@@ -13,12 +15,17 @@ SOCKETS = {
 }
 
 
+def known_sockets() -> dict[str, str]:
+    """The usual socket of each container runtime on this host, by the runtime's name."""
+    return {name: str(on_host(path)) for name, path in _SOCKETS.items()}
+
+
 def find_sockets(settings: Iterable[str]) -> list[str]:
     """The sockets that the setting `runtime` means; `auto` are those that are there now."""
     found: list[str] = []
     for text in settings:
         if text == "auto":
-            found += [path for path in SOCKETS.values() if is_socket(path)]
+            found += [path for path in known_sockets().values() if is_socket(path)]
         elif text != "none":
             found.append(text.removeprefix("unix://"))
     return list(dict.fromkeys(found))

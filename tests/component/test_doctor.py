@@ -266,7 +266,8 @@ def test_always_pull_images_that_is_off_is_not_found(tmp_path, text):
 # containerd's configuration
 
 
-def test_the_configuration_is_that_of_the_command_line():
+def test_the_configuration_is_that_of_the_command_line(monkeypatch):
+    monkeypatch.delenv("AIRSIDE_HOST_ROOT")
     assert config_paths(["containerd", "--config", "/a"], "containerd") == (Path("/a"),)
     assert config_paths(["containerd", "-c", "/a"], "k3s") == (Path("/a"),)
     assert config_paths(["containerd", "--config=/a"], "containerd") == (Path("/a"),)

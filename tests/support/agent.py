@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from support.host import without_settings
+
 SOCKET = "airside.sock"
 READY_SECONDS = 60.0
 STOP_SECONDS = 5.0
@@ -136,7 +138,7 @@ class Agent:
         return file
 
     def _environment(self) -> dict[str, str]:
-        found = {k: v for k, v in os.environ.items() if not k.startswith("AIRSIDE_")}
+        found = without_settings()
         settings: dict[str, str | None] = {**QUICK, **self.environ, "AIRSIDE_FAULT": self.fault}
         return found | {k: v for k, v in settings.items() if v is not None}
 

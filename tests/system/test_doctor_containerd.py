@@ -16,6 +16,7 @@ import pytest
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import Options
+from support.host import without_settings
 from support.kubelet import import_pause
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare", "mount")]
@@ -43,7 +44,7 @@ Findings = dict[str, dict[str, Any]]
 def doctor(*words: object, before: tuple[str, ...] = ()) -> tuple[int, Findings]:
     """Run the command; gives its exit code and its findings by id."""
     command = [*before, sys.executable, "-m", "airside", "doctor", "--json", *map(str, words)]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AIRSIDE_")}
+    environ = without_settings()
     done = subprocess.run(
         command,
         capture_output=True,

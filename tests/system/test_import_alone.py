@@ -1,7 +1,6 @@
 """`airside import` without an agent: into the store, and into the container runtimes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from airside.archive.sample import SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
 from support.agent import Agent
 from support.containerd import Containerd
+from support.host import without_settings
 from support.images import docker_archive, random_image
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare")]
@@ -22,7 +22,7 @@ COMMAND_SECONDS = 60.0
 
 def import_alone(data: Path, *words: object, code: int = 0) -> str:
     command = [sys.executable, "-m", "airside", "import", "--data", data, *words]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AIRSIDE_")}
+    environ = without_settings()
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,

@@ -18,6 +18,7 @@ from airside.oci.digest import Digest
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import Options
+from support.host import without_settings
 from support.images import oci_archive, random_image
 from support.sound import check_sound, pull_all
 
@@ -38,7 +39,7 @@ def agent_for(tmp_path: Path, containerd: Containerd | None = None, **environ: s
 def airside(agent: Agent, *words: str) -> tuple[int, dict[str, Any]]:
     """Run a command with `--json`; gives its exit code and what it says."""
     command = [sys.executable, "-m", "airside", *words, "--json", "--data", str(agent.data)]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AIRSIDE_")}
+    environ = without_settings()
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, env=environ
     )

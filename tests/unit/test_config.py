@@ -215,6 +215,7 @@ def test_a_directory_may_be_given_once(load):
 
 def test_directories_are_those_of_root_or_of_the_user(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.delenv("AIRSIDE_HOST_ROOT")
     base = Path("/var/lib/airside")
     assert default_directories() == (base / "images", base / "data")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -248,6 +249,7 @@ def test_a_user_without_a_home_has_directories_too(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.delenv("AIRSIDE_HOST_ROOT")
     assert default_directories()[1] == Path("/var/lib/airside/data")
     monkeypatch.setenv("XDG_DATA_HOME", "/x")
     assert default_directories()[1] == Path("/x/airside/data")

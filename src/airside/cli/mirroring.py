@@ -20,6 +20,7 @@ from airside.cli.output import clean, write, write_json
 from airside.clients import reachable
 from airside.config import Settings
 from airside.errors import ConfigError
+from airside.host_root import host_root
 from airside.mirror.edits import Change, apply, plan_remove, plan_write
 from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
 from airside.oci.reference import DEFAULT_HOST, is_host
@@ -145,7 +146,7 @@ def _nodes(certs_dir: Path | None, registries_file: Path | None) -> list[Node]:
         given.append(HostsNode("containerd", (certs_dir.absolute(),)))
     if registries_file is not None:
         given.append(RegistriesNode("k3s", registries_file.absolute()))
-    return given or find_nodes()
+    return given or find_nodes(host_root())
 
 
 def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:

@@ -45,8 +45,8 @@ class RegistriesNode:
 Node = HostsNode | RegistriesNode
 
 
-def find_nodes(system: Path = Path("/")) -> list[Node]:
-    """What is on this machine; plain containerd where nothing is. `system` stands for `/`.
+def find_nodes(system: Path) -> list[Node]:
+    """What is on the host of this root directory; plain containerd where nothing is.
 
     Raises UnavailableError.
     """

@@ -20,6 +20,7 @@ from airside.doctor.gather.mirrors import look_at_mirrors
 from airside.doctor.gather.registries import ask_registry
 from airside.doctor.gather.runtimes import look_at_runtime, sockets_of
 from airside.doctor.gather.stores import look_at_directories, look_at_store
+from airside.host_root import host_root
 
 
 class Asked(Protocol):
@@ -42,7 +43,7 @@ def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
     """Look at everything. `chosen`: only the containerd of these settings, not the agent's."""
     agent = Look("the agent", lambda: _agent(asked))
     store = Look("the data directory", lambda: _store(settings, asked))
-    kubelet = Look("kubelet's configuration", look_at_kubelet)
+    kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root()))
     runtimes: list[Look[Runtime]] = []
     try:
         known = agent.wait()

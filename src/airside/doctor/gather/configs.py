@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from airside.host_root import on_host
 from airside.mirror.criconfig import Registry, registry_settings
 
 _MOST_FILES = 100
@@ -46,7 +47,8 @@ def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
             return (Path(value if equals else following),)
-    return _USUAL.get(name, (_DEFAULT,)) if not words else (_DEFAULT,)
+    usual = _USUAL.get(name, (_DEFAULT,)) if not words else (_DEFAULT,)
+    return tuple(map(on_host, usual))
 
 
 def read_configs(paths: Iterable[Path]) -> CriFiles:

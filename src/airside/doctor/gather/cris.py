@@ -11,6 +11,7 @@ from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri as CriClient
 from airside.doctor.facts import Cri
 from airside.doctor.gather.configs import CriFiles
+from airside.host_root import on_host
 from airside.mirror.criconfig import advice
 
 Holds = Callable[[str], bool | None]
@@ -59,11 +60,12 @@ def _with_hosts(
     if path:
         return replace(cri, hosts=tuple(Path(part) for part in str(path).split(":") if part))
     if numbers >= _CERTS_SINCE:
-        return replace(cri, hosts=_CERTS)
+        return replace(cri, hosts=tuple(map(on_host, _CERTS)))
     if not isinstance(told, dict) and files.unread:
         return cri
-    warning = advice(files.registry, files.main, str(_CERTS[0]))
-    return replace(cri, hosts=_CERTS[:1], hosts_warning=warning)
+    certs = on_host(_CERTS[0])
+    warning = advice(files.registry, files.main, str(certs))
+    return replace(cri, hosts=(certs,), hosts_warning=warning)
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:

@@ -84,8 +84,8 @@ class _Sought:
         self.has_api_server = self.has_api_server or api_server
 
 
-def look_at_kubelet(system: Path = Path("/")) -> Kubelet:
-    """`system` stands for `/`."""
+def look_at_kubelet(system: Path) -> Kubelet:
+    """`system` is the host's root directory."""
     sought = _Sought()
     for patterns, api_server in ((_KUBELET_FILES, False), (_API_SERVER_FILES, True)):
         for pattern in patterns:
@@ -94,7 +94,7 @@ def look_at_kubelet(system: Path = Path("/")) -> Kubelet:
     for pattern in _BOTH:
         for file in _matching(system, pattern):
             sought.look(file, api_server=_is_server(file))
-    running = _look_at_processes(sought) if system == Path("/") else False
+    running = _look_at_processes(sought, system / "proc")
     return Kubelet(
         present=running or any(sight_of(system / sign) == "visible" for sign in _SIGNS),
         read=tuple(sought.read),
@@ -118,10 +118,10 @@ def _is_server(file: Path) -> bool:
     return file.name in {"k3s.service", "k0s.yaml"}
 
 
-def _look_at_processes(sought: _Sought) -> bool:
+def _look_at_processes(sought: _Sought, proc: Path) -> bool:
     """Arguments of kubelet and the API server; gives whether a kubelet runs."""
     running = False
-    for process in iter_processes():
+    for process in iter_processes(proc):
         words = command_line(process)
         name = words[0].rpartition("/")[2] if words else ""
         if name == "kubelet":

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from airside.doctor.facts import Mirror, Runtime
+from airside.host_root import host_root, on_host
 from airside.mirror.edits import Change, plan_write
 from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
 
@@ -25,7 +26,7 @@ def _mirrors(runtime: Runtime, url: str) -> Iterator[Mirror]:
     cri = runtime.cri
     assert cri is not None
     if runtime.name == _OF_K3S:
-        for node in find_nodes():
+        for node in find_nodes(host_root()):
             if isinstance(node, RegistriesNode):
                 yield _mirror(str(node.path), url, node)
     elif cri.hosts:
@@ -52,7 +53,7 @@ def _mirror(subject: str, url: str, node: Node) -> Mirror:
 
 def _command(node: Node) -> str:
     """What writes the settings where this runtime reads them."""
-    if isinstance(node, RegistriesNode) or node.roots[0] == _USUAL:
+    if isinstance(node, RegistriesNode) or node.roots[0] == on_host(_USUAL):
         return _WRITE
     return f"{_WRITE} --certs-dir {node.roots[0]}"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 PROC = Path("/proc")
 
 
-def iter_processes() -> Iterator[Path]:
+def iter_processes(proc: Path = PROC) -> Iterator[Path]:
     """The directory of each process in /proc."""
     with suppress(OSError):
-        for path in PROC.iterdir():
+        for path in proc.iterdir():
             if path.name.isdigit():
                 yield path
 

@@ -27,7 +27,7 @@ from airside.doctor.gather.sockets import Knock, knock
 from airside.doctor.gather.trial import foreign_names, try_adoption
 from airside.doctor.gather.volumes import label_of, may, sight_of, volume_of
 from airside.errors import AirsideError, ContainerdError
-from airside.sockets import SOCKETS, find_sockets
+from airside.sockets import find_sockets, known_sockets
 
 _INGEST = "ingest"
 _IGZIP_SINCE = (2, 0)
@@ -39,7 +39,7 @@ def sockets_of(settings: Settings, agents: Iterable[str]) -> list[tuple[str, str
 
     `agents`: those of the running agent, which may have been started with other settings.
     """
-    names = {path: name for name, path in SOCKETS.items()}
+    names = {path: name for name, path in known_sockets().items()}
     named = {text.removeprefix("unix://") for text in settings.runtime}
     return [
         (path, names.get(path, "containerd"), path in named)

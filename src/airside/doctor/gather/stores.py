@@ -9,6 +9,7 @@ from airside.config import FORMAT, default_directories
 from airside.doctor.facts import Directory, Store
 from airside.doctor.gather.processes import lock_holder
 from airside.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
+from airside.host_root import on_host
 
 _WRITE = os.W_OK | os.X_OK
 _READ = os.R_OK | os.X_OK
@@ -70,5 +71,11 @@ def _directory(path: Path) -> Directory:
         readable=may(path, _READ),
         writable=may(path, _WRITE),
         volume=volume_of(path),
-        importer=_IMPORTERS.get(Path(os.path.realpath(path)), ""),
+        importer=_importer(path),
     )
+
+
+def _importer(path: Path) -> str:
+    """Which distribution of Kubernetes imports what lies in this directory too."""
+    found = Path(os.path.realpath(path))
+    return next((name for place, name in _IMPORTERS.items() if on_host(place) == found), "")
