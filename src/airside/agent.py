@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from airside import __version__
+from airside.archive.stat_key import StatKey
 from airside.config import KIB, Effective, Settings, default_directories, parse_listen
 from airside.control import create_control
 from airside.errors import AirsideError, StoreError
@@ -42,7 +43,6 @@ from airside.registry.secured import Secured, open_secured
 from airside.report import space_report
 from airside.runtimes import Runtimes
 from airside.scrubber import Scrubber
-from airside.settle import StatKey
 from airside.sockets import find_sockets
 from airside.upstream.proxy import PullThrough
 from airside.watch import Watcher

@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+from airside.archive.stat_key import StatKey
 from airside.config import CHUNK_BYTES
 from airside.content import Ingest
 from airside.errors import ArchiveChangedError, StoppedError
-from airside.settle import StatKey
 from airside.sources import ArchiveStore, Progress
 from airside.spool import Stop
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from airside.absence import Place, absent_archive, absent_name, advice_for, same_name
 from airside.catalog.lookup import ClaimRow, Trouble
+from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
 from airside.clients import (
     Pulled,
@@ -29,7 +30,6 @@ from airside.oci.merge import attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
-from airside.places import shown_source
 from airside.reading import ARCHIVE_SUFFIXES
 from airside.report import archive_report, publication_report, time_text
 

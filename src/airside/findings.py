@@ -20,8 +20,6 @@ Result = Literal["repaired", "quarantined", "missing", "lost", "wrong", "orphan"
 was not. `orphan`, `removed`: a file that nothing needs, told or deleted."""
 Origin = Literal["", "catalog", "store", "archive", "runtime"]
 
-LAST_PASS = "scrub"  # noqa: S105 - no password but a key
-"""The key of the catalog's `meta` that has the last pass."""
 FINE: frozenset[Result] = frozenset({"repaired", "orphan", "removed"})
 _OF_THE_MEDIUM = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EILSEQ}
 """Errors of one place of a disk; others are of the file system, of a permission, of us."""

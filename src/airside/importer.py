@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.archive.plan import OCI_LAYOUT, Problem
+from airside.archive.plan import OCI_LAYOUT
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.catalog.record import Catalog, plan_digest
 from airside.errors import (
@@ -30,6 +30,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
 from airside.places import Places
+from airside.problem import Problem
 from airside.reading import ARCHIVE_SUFFIXES, Reading, read_archive
 from airside.sources import Progress, Reader
 from airside.spool import Stop

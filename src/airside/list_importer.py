@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airside.archive.plan import Problem
+from airside.archive.stat_key import StatKey
 from airside.catalog.model import Import
 from airside.catalog.record import Catalog
 from airside.config import Settings
 from airside.content import Puller
 from airside.importer import Job, Outcome
 from airside.lists import LIST
+from airside.problem import Problem
 from airside.pulling import ListFile, Pulled, Pulling, load_list
 from airside.runtime_set import RuntimeSet
-from airside.settle import StatKey
 from airside.sources import Progress
 from airside.spool import Stop
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from airside.config import WatchedDirectory
+from airside.tree import LAYOUT_MARKS
 
 _BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
 _COMPANIONS = (".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
 _NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
 _NO_DIRECTORY = frozenset({"lost+found"})
-LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
-"""What a directory that is one archive has at its top; nothing below it is one of its own."""
 
 
 def is_candidate(name: str) -> bool:
@@ -61,19 +60,3 @@ class Places:
         return frozenset(
             path for path in self._by_path if path != directory and is_within(path, directory)
         )
-
-
-UPSTREAM = "upstream:"
-"""Before the reference, in the path of what was pulled through from an upstream registry."""
-
-
-def is_archive_path(path: str) -> bool:
-    """Whether a source's path is a file's: that of a push is a reference."""
-    return path.startswith("/")
-
-
-def shown_source(path: str) -> str:
-    """How a source is called for a person: an archive by its path."""
-    if path.startswith(UPSTREAM):
-        return "upstream"
-    return path if is_archive_path(path) or not path else "push"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airside.catalog.publications import IntentsOf, UnsyncedOf
+from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
 from airside.config import Settings
 from airside.content import Runtime
 from airside.errors import AirsideError, ConfigError, StoppedError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airside.archive.compression import Compression, detect_compression
-from airside.archive.plan import Problem
+from airside.archive.stat_key import StatKey
 from airside.config import Limits, Settings
 from airside.content import Puller
 from airside.errors import (
@@ -27,7 +27,7 @@ from airside.errors import (
 )
 from airside.lists import HEAD_BYTES, Entry, ImageList, is_list_name, is_tar, parse_list
 from airside.opening import open_archive, translated_reading
-from airside.settle import StatKey
+from airside.problem import Problem
 from airside.sources import Progress
 from airside.spool import Stop
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from airside.archive.compression import Compression, detect_compression, iter_decompressed
-from airside.archive.plan import Plan, Problem, Unpacked, not_runnable_note
+from airside.archive.plan import Plan, Unpacked, not_runnable_note
 from airside.archive.refused import TEXT, is_text
 from airside.archive.selection import restrict
+from airside.archive.stat_key import StatKey
 from airside.config import CHUNK_BYTES, Settings
 from airside.content import ContentStore
 from airside.copying import take_in
@@ -24,7 +25,7 @@ from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES, Descriptor
 from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
 from airside.opening import open_archive, translated_reading
-from airside.settle import StatKey
+from airside.problem import Problem
 from airside.sources import DirectorySource, Progress, Reader, TarSource
 from airside.spool import Spool, Stop
 from airside.tree import stat_key

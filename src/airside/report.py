@@ -11,20 +11,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airside import __version__
-from airside.findings import LAST_PASS, Pass, pass_from
+from airside.catalog.source_paths import shown_source
+from airside.catalog.verification import LAST_PASS
+from airside.findings import Pass, pass_from
 from airside.lists import LIST
 from airside.oci.model import Manifest
-from airside.places import shown_source
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from collections.abc import Iterable, Mapping
 
-    from airside.archive.plan import Problem
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
     from airside.catalog.publications import PublicationRow
     from airside.catalog.view import CatalogView
     from airside.gc import Freed, Space
     from airside.importer import Outcome
+    from airside.problem import Problem
     from airside.pulling import ListFile
     from airside.reading import Reading
     from airside.scrub import Report

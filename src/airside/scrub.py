@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from airside.catalog.record import Catalog
+from airside.catalog.verification import LAST_PASS
 from airside.config import GIB
 from airside.errors import StoppedError
 from airside.faults import fault
 from airside.findings import (
-    LAST_PASS,
     Item,
     Pass,
     Problem,

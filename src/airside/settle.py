@@ -15,44 +15,16 @@ to know that a whole directory is absent. `now` is a monotonic clock in seconds,
 of day.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Self
 
-from airside.errors import StoreCorruptError
+from airside.archive.stat_key import StatKey
 from airside.places import is_within
 
 RECHECK_SECONDS = 2.0
 """A key whose ctime is younger than this may hide a later change: it is looked at again."""
-
-
-@dataclass(frozen=True, slots=True)
-class StatKey:
-    """What tells two versions of a file apart. Times are compared for equality, never for order."""
-
-    inode: int
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def __str__(self) -> str:
-        return f"{self.inode}:{self.size_bytes}:{self.mtime_ns}:{self.ctime_ns}"
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Self:
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The key that `str` wrote. Raises StoreCorruptError: such text comes from the catalog."""
-        try:
-            inode, size_bytes, mtime_ns, ctime_ns = map(int, text.split(":"))
-        except ValueError as exc:
-            raise StoreCorruptError(f"not a stat key: {text!r:.100}", found=text[:100]) from exc
-        return cls(inode, size_bytes, mtime_ns, ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)

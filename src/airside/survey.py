@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from airside.archive.stat_key import StatKey
 from airside.mounts import Mount, MountTable
 from airside.places import is_candidate, is_candidate_directory, is_within
-from airside.settle import Sight, StatKey
+from airside.settle import Sight
 from airside.tree import is_archive_directory, iter_directories, stat_key
 
 MOUNTINFO = Path("/proc/self/mountinfo")

@@ -12,8 +12,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from airside.places import LAYOUT_MARKS
-from airside.settle import StatKey
+from airside.archive.stat_key import StatKey
+
+LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
+"""What a directory that is one archive has at its top; nothing below it is one of its own."""
+
 
 _DEPTH = 4
 """Levels of directories that are looked into: `blobs/sha256` has two."""

@@ -28,17 +28,12 @@ from typing import Literal, TypeVar
 
 from asyncinotify import Event, Mask
 
+from airside.archive.stat_key import StatKey
 from airside.config import Settings, WatchedDirectory
 from airside.mounts import Mount, Remembered
 from airside.notify import EVENTS, MountEvents, Notifier
-from airside.places import (
-    LAYOUT_MARKS,
-    Places,
-    is_candidate,
-    is_candidate_directory,
-    is_within,
-)
-from airside.settle import Batch, Settled, Settler, StatKey
+from airside.places import Places, is_candidate, is_candidate_directory, is_within
+from airside.settle import Batch, Settled, Settler
 from airside.survey import (
     MOUNTINFO,
     Survey,
@@ -49,6 +44,7 @@ from airside.survey import (
     survey,
     unmounted,
 )
+from airside.tree import LAYOUT_MARKS
 
 __all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher"]
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from airside import faults
-from airside.archive.plan import Problem
 from airside.catalog.database import translated
 from airside.catalog.model import ClaimedName, Import, RestoredTag, TagMove
 from airside.catalog.record import Catalog
@@ -26,6 +25,7 @@ from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, S
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_MANIFEST, Document, Manifest, parse_document
 from airside.oci.reference import Repository, parse_reference
+from airside.problem import Problem
 from support.images import TestImage, TestIndex, compact, random_image, random_index
 from support.nodes import not_held
 

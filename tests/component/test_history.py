@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from airside.archive.stat_key import StatKey
 from airside.cli.main import main
 from airside.errors import NotFoundError
 from airside.importer import Job
 from airside.node import Node
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
-from airside.settle import StatKey
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airside.archive.layout import blob_member
+from airside.archive.stat_key import StatKey
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.errors import (
     ArchiveChangedError,
@@ -23,7 +24,6 @@ from airside.jobs import ImportQueue, Running
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import OCI_INDEX
 from airside.oci.reference import Repository, parse_reference
-from airside.settle import StatKey
 from airside.store.local import LocalStore
 from support.images import (
     compact,

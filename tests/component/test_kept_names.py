@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from airside.archive.layout import REF_NAME, blob_member
+from airside.archive.stat_key import StatKey
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.catalog.view import open_view
 from airside.importer import Job, Outcome
 from airside.node import Node
 from airside.oci.model import OCI_MANIFEST
 from airside.oci.reference import Repository, parse_reference
-from airside.settle import StatKey
 from airside.tree import stat_key
 from support.formats.sources import Layout
 from support.images import TestBlob, compact, oci_archive, random_image, random_index

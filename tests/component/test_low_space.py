@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airside.archive.stat_key import StatKey
 from airside.config import RetentionRule
 from airside.errors import StorageFullError
 from airside.importer import Job
 from airside.node import Node
-from airside.settle import StatKey
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image

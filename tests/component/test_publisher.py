@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airside.catalog.publications import PublicationRow, UnsyncedOf
+from airside.catalog.publications import PublicationRow
+from airside.catalog.runtime_records import UnsyncedOf
 from airside.content import Published
 from airside.errors import ContainerdError, DigestMismatchError
 from airside.importer import Job

@@ -19,8 +19,8 @@ import pytest
 
 from airside import settle
 from airside.config import WatchedDirectory
-from airside.places import LAYOUT_MARKS, is_candidate, is_candidate_directory
-from airside.tree import iter_files, stat_key
+from airside.places import is_candidate, is_candidate_directory
+from airside.tree import LAYOUT_MARKS, iter_files, stat_key
 from support.watching import watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")

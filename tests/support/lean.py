@@ -14,11 +14,12 @@ from pathlib import Path
 from aiohttp import web
 
 from airside import jobs
+from airside.archive.stat_key import StatKey
 from airside.config import Settings, WatchedDirectory
 from airside.jobs import ImportQueue
 from airside.node import Node, open_node
 from airside.registry.app import create_app
-from airside.settle import Batch, Settled, StatKey
+from airside.settle import Batch, Settled
 
 from .nodes import settings_at
 

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from airside.archive.stat_key import StatKey
 from airside.catalog.model import SourceRow
 from airside.jobs import ImportQueue
 from airside.node import Node
-from airside.settle import StatKey
 from airside.watch import Watcher
 
 DEADLINE_SECONDS = 30.0

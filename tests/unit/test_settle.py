@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airside.archive.stat_key import StatKey
 from airside.errors import StoreCorruptError
 from airside.places import is_candidate
-from airside.settle import Batch, Settler, Sight, StatKey
+from airside.settle import Batch, Settler, Sight
 
 DIR = Path("/images")
 A, B, C = DIR / "a.tar", DIR / "b.tar", DIR / "c.tar"

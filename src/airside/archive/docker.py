@@ -18,7 +18,6 @@ from airside.archive.plan import (
     Facts,
     Plan,
     PlannedImage,
-    Problem,
     ReadMember,
     Unpacked,
     drop_ambiguous,
@@ -30,6 +29,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document, ImageConfig, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
+from airside.problem import Problem
 
 _CONFIG_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.DOTALL)
 _SHOWN_MISSING = 3

@@ -16,7 +16,6 @@ from airside.archive.plan import (
     Facts,
     Plan,
     PlannedImage,
-    Problem,
     ReadHeld,
     ReadMember,
     drop_ambiguous,
@@ -48,6 +47,7 @@ from airside.oci.model import (
 )
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, is_image_id, parse_reference
+from airside.problem import Problem
 
 INDEX_JSON = "index.json"
 LAYOUT_FILE = "oci-layout"

@@ -18,7 +18,6 @@ from airside.archive.plan import (
     Facts,
     Plan,
     PlannedImage,
-    Problem,
     ReadMember,
     layer_compression,
 )
@@ -29,6 +28,7 @@ from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Document, load_json, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
+from airside.problem import Problem
 
 NOTE = (
     "the archive is of the form of Docker before 1.10, which has no checksums: "

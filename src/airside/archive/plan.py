@@ -15,6 +15,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference
+from airside.problem import Problem
 
 T = TypeVar("T")
 DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"
@@ -27,15 +28,6 @@ class Facts:
     digest: Digest
     size_bytes: int
     head: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why an image, a name or a blob of an archive was not taken."""
-
-    reason: str
-    image: str = ""
-    blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)

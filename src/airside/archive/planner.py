@@ -12,7 +12,7 @@ from airside.archive.layout import (
     parse_index_json,
 )
 from airside.archive.legacy import draft_legacy, is_legacy
-from airside.archive.plan import Draft, Problem, ReadHeld, ReadMember
+from airside.archive.plan import Draft, ReadHeld, ReadMember
 from airside.archive.refused import single_manifest, what_instead
 from airside.archive.saved import (
     MANIFEST_JSON,
@@ -23,6 +23,7 @@ from airside.archive.saved import (
 )
 from airside.config import Limits
 from airside.errors import ArchiveFormatError, InputError
+from airside.problem import Problem
 
 DISORDERED = (
     "the manifests in index.json list the layers in a wrong order, as Docker 25.0.0 writes them: "

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from airside.catalog.source_paths import UPSTREAM
 from airside.catalog.tags import TagName, Tags, claims_of, reference_text
 from airside.oci.reference import Reference, Repository
-from airside.places import UPSTREAM
 from airside.retention import (
     Policy,
     TagAge,

@@ -14,8 +14,8 @@ from airside.catalog.model import (
     IndexEntry,
     TagPart,
 )
+from airside.catalog.source_paths import is_archive_path
 from airside.oci.reference import Repository
-from airside.places import is_archive_path
 
 Name = tuple[str, str, str]
 """Host, path and tag; the tag is empty for an unnamed document."""

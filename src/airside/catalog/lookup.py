@@ -5,12 +5,12 @@ import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
 
-from airside.archive.plan import Problem
 from airside.catalog.database import Readers
 from airside.catalog.documents import BELOW
 from airside.oci.digest import parse_digest
 from airside.oci.model import Document, parse_document
 from airside.oci.reference import Reference, Repository
+from airside.problem import Problem
 
 _TROUBLE = (
     "incomplete",

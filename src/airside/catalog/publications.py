@@ -8,13 +8,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from airside.catalog.database import Readers, Writer
 from airside.catalog.events import record_event
-
-if TYPE_CHECKING:  # it is made of what is here
-    from airside.catalog.record import Catalog
 
 _WANTED = (
     "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
@@ -22,7 +18,7 @@ _WANTED = (
     " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
     " WHERE s.kind IS NOT 'peer' ORDER BY r.host, r.path, t.name"
 )
-_UNSYNCED = "unsynced:"
+UNSYNCED = "unsynced:"
 """In `meta`, before the name of a runtime: chain ID → ID of the boot that it was unpacked in."""
 _BEHIND = (
     "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
@@ -166,7 +162,7 @@ class Publications:
         with self._writer.transaction("forget a runtime") as db:
             db.execute("DELETE FROM publication WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
-            db.execute("DELETE FROM meta WHERE key = ?", (f"{_UNSYNCED}{runtime}",))
+            db.execute("DELETE FROM meta WHERE key = ?", (f"{UNSYNCED}{runtime}",))
 
     def intend(self, runtime: str, targets: Mapping[str, str]) -> None:
         """Record, durably, links that are about to be made: target path → digest."""
@@ -183,32 +179,3 @@ class Publications:
                 "DELETE FROM intent WHERE runtime = ? AND target = ?",
                 [(runtime, target) for target in targets],
             )
-
-
-class IntentsOf:
-    """The intents of one runtime (`airside.containerd.adopt.Intents`)."""
-
-    def __init__(self, catalog: "Catalog", runtime: str) -> None:
-        self._catalog, self._runtime = catalog, runtime
-
-    def record(self, targets: Mapping[str, str]) -> None:
-        self._catalog.publications.intend(self._runtime, targets)
-
-    def clear(self, targets: Iterable[str]) -> None:
-        self._catalog.publications.done(self._runtime, targets)
-
-    def left(self) -> list[tuple[str, str]]:
-        return self._catalog.intents(self._runtime)
-
-
-class UnsyncedOf:
-    """What one runtime unpacked and did not sync yet (`airside.containerd.unsynced.Record`)."""
-
-    def __init__(self, catalog: "Catalog", runtime: str) -> None:
-        self._catalog, self._key = catalog, f"{_UNSYNCED}{runtime}"
-
-    def load(self) -> dict[str, str]:
-        return dict(json.loads(self._catalog.meta(self._key) or "{}"))
-
-    def save(self, chains: Mapping[str, str]) -> None:
-        self._catalog.set_meta({self._key: json.dumps(chains)})

@@ -28,6 +28,7 @@ from airside.catalog.documents import (
 from airside.catalog.events import record_event
 from airside.catalog.model import ClaimedName
 from airside.catalog.numbers import next_sequence, next_source_id
+from airside.catalog.source_paths import UPSTREAM
 from airside.catalog.tags import Hold, TagName, Tags
 from airside.catalog.tombstones import bury
 from airside.errors import (
@@ -43,7 +44,6 @@ from airside.oci.merge import Part, parts_of
 from airside.oci.model import Descriptor, Document, parse_document
 from airside.oci.platform import Platform, parse_platform
 from airside.oci.reference import Repository
-from airside.places import UPSTREAM
 
 Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
 

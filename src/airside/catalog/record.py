@@ -17,7 +17,6 @@ from itertools import count
 from math import inf
 from pathlib import Path
 
-from airside.archive.plan import Problem
 from airside.catalog.collecting import Collecting, Condemn, collect_copy
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
@@ -53,6 +52,7 @@ from airside.oci.merge import parts_of
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository
+from airside.problem import Problem
 from airside.retention import Policy, Pressure, Rule
 
 

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from airside.archive.plan import Problem
 from airside.catalog.database import Readers
 from airside.catalog.expiry import ages
 from airside.catalog.images import list_generations, list_images, list_index_entries
@@ -47,6 +46,7 @@ from airside.content import StoredDocument
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
+from airside.problem import Problem
 
 
 class CatalogView:

@@ -1,0 +1,36 @@
+"""The catalog as one container runtime's memory across restarts."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from airside.catalog.publications import UNSYNCED
+from airside.catalog.record import Catalog
+
+
+class IntentsOf:
+    """The intents of one runtime (`airside.containerd.adopt.Intents`)."""
+
+    def __init__(self, catalog: "Catalog", runtime: str) -> None:
+        self._catalog, self._runtime = catalog, runtime
+
+    def record(self, targets: Mapping[str, str]) -> None:
+        self._catalog.publications.intend(self._runtime, targets)
+
+    def clear(self, targets: Iterable[str]) -> None:
+        self._catalog.publications.done(self._runtime, targets)
+
+    def left(self) -> list[tuple[str, str]]:
+        return self._catalog.intents(self._runtime)
+
+
+class UnsyncedOf:
+    """What one runtime unpacked and did not sync yet (`airside.containerd.unsynced.Record`)."""
+
+    def __init__(self, catalog: "Catalog", runtime: str) -> None:
+        self._catalog, self._key = catalog, f"{UNSYNCED}{runtime}"
+
+    def load(self) -> dict[str, str]:
+        return dict(json.loads(self._catalog.meta(self._key) or "{}"))
+
+    def save(self, chains: Mapping[str, str]) -> None:
+        self._catalog.set_meta({self._key: json.dumps(chains)})
