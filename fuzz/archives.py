@@ -19,14 +19,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from airside.archive.compression import detect_compression, iter_decompressed
-from airside.archive.windows import WindowBudget
-from airside.config import MIB, Limits, Settings
-from airside.errors import ArchiveError
-from airside.importer import Job, Outcome
-from airside.node import Node, open_node
+from airside.agent.node import Node, open_node
+from airside.archive.directory import stat_key
+from airside.archive.tar.compression import detect_compression, iter_decompressed
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import MIB, Limits, Settings
+from airside.core.errors import ArchiveError
+from airside.importer.importer import Job, Outcome
 from airside.oci.model import DOCUMENT_TYPES
-from airside.tree import stat_key
 from fuzz import planners, symbolic, tar
 from fuzz.target import Mutate, Target, require
 from support.images import (

@@ -16,7 +16,7 @@ from random import Random
 
 import lz4.frame
 
-from airside.archive.compression import (
+from airside.archive.tar.compression import (
     Compression,
     TrailingBytesError,
     compression_name,
@@ -24,9 +24,9 @@ from airside.archive.compression import (
     detect_compression,
     iter_decompressed,
 )
-from airside.archive.windows import WindowBudget
-from airside.config import MIB, Limits
-from airside.errors import (
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import MIB, Limits
+from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,

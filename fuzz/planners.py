@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable, Iterator
 
-from airside.archive.plan import Plan
-from airside.archive.selection import restrict
+from airside.archive.completeness import Judgement, judge
+from airside.archive.formats.plan import Plan
+from airside.archive.formats.platforms import restrict
 from airside.archive.writer import docker_members, oci_members
-from airside.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.merge import parts_of
 from airside.oci.model import Index
 from airside.oci.platform import Platform, parse_platform, select_all, select_for, select_listed
-from airside.verify import Judgement, judge
 from fuzz.symbolic import mutate, resolve, symbolic
 from fuzz.target import Target, require
 from support.images import TestBlob, TestImage, compact, image_of, index_of, layer_of

@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator
 
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
 from airside.oci.platform import (
     Platform,
     best_for,

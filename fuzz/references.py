@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from airside.errors import ReferenceInvalidError
+from airside.core.errors import ReferenceInvalidError
 from airside.oci.reference import fits_ref_name, parse_reference
 from fuzz.target import Target, require
 

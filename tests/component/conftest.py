@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from airside import watch
+from airside.importer.watch import watcher as watch
 
 
 @pytest.fixture

@@ -14,15 +14,16 @@ from http.client import HTTPException
 import pytest
 from aiohttp import web
 
-from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
-from airside.registry import logins, pace
-from airside.registry.access import Rights, Rule
-from airside.registry.pace import iter_body
-from airside.registry.secured import Secured, check_exposure
-from airside.registry.visible import VisibleContent
+from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
+from airside.registry.auth import login as logins
+from airside.registry.auth.files import Secured, check_exposure
+from airside.registry.http import throttle as pace
+from airside.registry.http.throttle import iter_body
+from airside.registry.rules.access import Rights, Rule
+from airside.registry.rules.visibility import VisibleContent
 from support.guarded import Authority, Guarded, basic, htpasswd, replace_files, settings
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView

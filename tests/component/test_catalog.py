@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from airside import faults
+from airside.catalog.catalog import Catalog
 from airside.catalog.database import translated
 from airside.catalog.model import ClaimedName, Import, RestoredTag, TagMove
-from airside.catalog.record import Catalog
 from airside.catalog.schema import VERSION
 from airside.catalog.view import open_view
-from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
+from airside.core import failpoints as faults
+from airside.core.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_MANIFEST, Document, Manifest, parse_document
 from airside.oci.reference import Repository, parse_reference
-from airside.problem import Problem
 from support.images import TestImage, TestIndex, compact, random_image, random_index
 from support.nodes import not_held
 
@@ -678,7 +678,7 @@ def test_a_catalog_that_is_not_there_is_not_made_by_reading(tmp_path: Path) -> N
 _KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from airside.catalog.record import Catalog
+from airside.catalog.catalog import Catalog
 catalog = Catalog(Path(sys.argv[1]), print)
 catalog.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -687,7 +687,7 @@ _READER = """
 import json, os, sys
 from pathlib import Path
 from airside.catalog.view import open_view
-from airside.errors import AirsideError
+from airside.core.errors import AirsideError
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 try:

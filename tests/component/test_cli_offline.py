@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from airside import report
 from airside.archive.sample import write_sample
 from airside.catalog.view import open_view
 from airside.cli.main import main
+from airside.diagnostics import reports as report
 from support.images import docker_archive, flip_bit, oci_archive, random_image, random_index
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
@@ -190,7 +190,8 @@ def test_import_tells_what_was_not_taken(run, data, tmp_path):
 
 def test_import_while_the_store_is_in_use_names_the_process(run, data, sample):
     code = (
-        "import sys; from airside.config import Settings; from airside.node import open_node\n"
+        "import sys; from airside.core.config import Settings\n"
+        "from airside.agent.node import open_node\n"
         "from pathlib import Path\n"
         "with open_node(Settings(data=Path(sys.argv[1]))): print('open', flush=True); input()"
     )
@@ -209,7 +210,7 @@ def test_import_into_a_directory_of_another_user_says_what_to_do(run, data, samp
     def refused(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("airside.node.os.open", refused)
+    monkeypatch.setattr("airside.agent.node.os.open", refused)
     code, out, err = run("import", "--data", data, sample)
     assert (code, out) == (1, "")
     assert f"no agent runs, and cannot open {data / 'lock'}: Permission denied" in err
@@ -416,13 +417,14 @@ def test_ctrl_c_ends_an_import_in_good_order(data, tmp_path, run, number, code):
     archive = tmp_path / "slow.tar"
     docker_archive(archive, {"example.com/app:1": random_image("a", media="docker")})
     slow = (
-        "import sys, time; from airside import spool; from airside.cli.main import main\n"
-        "before = spool.Spool.add_scanned\n"
+        "import sys, time; from airside.archive import ingest\n"
+        "from airside.cli.main import main\n"
+        "before = ingest.Spool.add_scanned\n"
         "def slow(self, *args):\n"
         "    print('reading', flush=True)\n"
         "    while not self.stop(): time.sleep(0.01)\n"
         "    before(self, *args)\n"
-        "spool.Spool.add_scanned = slow\n"
+        "ingest.Spool.add_scanned = slow\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     args = ["import", "--data", str(data), str(archive)]

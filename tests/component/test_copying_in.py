@@ -2,10 +2,10 @@
 
 import pytest
 
-from airside.config import MIB
-from airside.errors import ArchiveChangedError, StoppedError, StorageFullError
-from airside.importer import Job
-from airside.sources import ArchiveStore
+from airside.archive.sources import ArchiveStore
+from airside.core.config import MIB
+from airside.core.errors import ArchiveChangedError, StoppedError, StorageFullError
+from airside.importer.importer import Job
 from airside.store.local import LocalStore
 from support.images import docker_archive, flip_bit, oci_archive, oci_layout, random_image, truncate
 from support.nodes import node_at, visible, wrong_blobs

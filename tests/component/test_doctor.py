@@ -17,18 +17,18 @@ import pytest
 from asyncinotify import Inotify, Mask
 
 from airside.cli.main import main
-from airside.doctor.gather import trial
-from airside.doctor.gather.bounded import Look
-from airside.doctor.gather.configs import config_paths, read_configs
-from airside.doctor.gather.hosts import look_at_host
-from airside.doctor.gather.kubelets import look_at_kubelet
-from airside.doctor.gather.processes import lock_holder
-from airside.doctor.gather.registries import ask_registry
-from airside.doctor.gather.sockets import knock
-from airside.doctor.gather.stores import look_at_directories, look_at_store
-from airside.doctor.gather.trial import foreign_names, try_adoption
-from airside.doctor.gather.volumes import volume_of
-from airside.errors import ContainerdError, StoreError
+from airside.core.errors import ContainerdError, StoreError
+from airside.diagnostics.doctor.gather import trial
+from airside.diagnostics.doctor.gather.bounded import Look
+from airside.diagnostics.doctor.gather.configs import config_paths, read_configs
+from airside.diagnostics.doctor.gather.hosts import look_at_host
+from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
+from airside.diagnostics.doctor.gather.processes import lock_holder
+from airside.diagnostics.doctor.gather.registries import ask_registry
+from airside.diagnostics.doctor.gather.sockets import knock
+from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
+from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
+from airside.diagnostics.doctor.gather.volumes import volume_of
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 HUNG_SECONDS = 3.0
@@ -113,7 +113,7 @@ def test_what_is_at_a_socket_is_told_without_a_word(tmp_path):
 
 
 def test_a_socket_with_a_full_queue_is_silent(tmp_path, monkeypatch):
-    monkeypatch.setattr("airside.doctor.gather.sockets.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("airside.diagnostics.doctor.gather.sockets.ANSWER_SECONDS", 0.05)
     with listener(tmp_path / "s", backlog=0) as path:
         waiting = []
         for _ in range(2):
@@ -538,7 +538,7 @@ def test_text_has_a_row_for_each_finding_and_a_summary(capsys, tmp_path):
 
 
 def test_every_finding_is_documented():
-    source = Path(__file__).parents[2] / "src/airside/doctor/judge"
+    source = Path(__file__).parents[2] / "src/airside/diagnostics/doctor/judge"
     text = "".join(path.read_text() for path in source.glob("*.py"))
     prefixes = "agent|containerd|data|images|kubelet|doctor|host"
     ids = set(re.findall(rf'"((?:{prefixes})\.[a-z-]+)"', text))

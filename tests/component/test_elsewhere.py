@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from airside.absence import place_of
+from airside.agent.node import Node
 from airside.cli.main import main
-from airside.elsewhere import mirrors_of
-from airside.errors import ContainerdError
-from airside.explanation import explain
-from airside.mirror.edits import apply, plan_write
-from airside.mirror.nodes import HostsNode, RegistriesNode
-from airside.node import Node
+from airside.containerd.mirror.apply import apply, plan_write
+from airside.containerd.mirror.locations import HostsNode, RegistriesNode
+from airside.core.errors import ContainerdError
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.diagnostics.external_state import mirrors_of
 from support.connected import connect_pullers
 from support.images import docker_archive, random_image
 from support.nodes import import_now, node_at, settings_at

@@ -6,7 +6,7 @@ import pytest
 
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
-from airside.registry.through import ReadThrough
+from airside.registry.rules.read_through import ReadThrough
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.runtimes import Held, MemoryRuntime

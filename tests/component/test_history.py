@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.cli.main import main
-from airside.errors import NotFoundError
-from airside.importer import Job
-from airside.node import Node
+from airside.core.errors import NotFoundError
+from airside.importer.importer import Job
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
 from support.images import TestImage, oci_archive, random_image

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.layout import blob_member
+from airside.agent.import_queue import ImportQueue, Running
+from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
 from airside.archive.writer import Member, blob_of, write_archive
-from airside.errors import (
+from airside.core.errors import (
     ArchiveChangedError,
     ArchiveError,
     StoppedError,
     StorageFullError,
     StoreError,
 )
-from airside.faults import arm
-from airside.importer import Importer, Job, unnamed_repository
-from airside.jobs import ImportQueue, Running
+from airside.core.failpoints import arm
+from airside.importer.importer import Importer, Job, unnamed_repository
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import OCI_INDEX
 from airside.oci.reference import Repository, parse_reference

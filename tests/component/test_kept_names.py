@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.layout import REF_NAME, blob_member
+from airside.agent.node import Node
+from airside.archive.directory import stat_key
+from airside.archive.formats.oci_layout import REF_NAME, blob_member
 from airside.archive.stat_key import StatKey
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.catalog.view import open_view
-from airside.importer import Job, Outcome
-from airside.node import Node
+from airside.importer.importer import Job, Outcome
 from airside.oci.model import OCI_MANIFEST
 from airside.oci.reference import Repository, parse_reference
-from airside.tree import stat_key
 from support.formats.sources import Layout
 from support.images import TestBlob, compact, oci_archive, random_image, random_index
 from support.nodes import node_at

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from airside.agent.node import Node
+from airside.archive.directory import is_archive_directory, iter_directories, stat_key
 from airside.cli.main import main
-from airside.config import Limits
-from airside.importer import Job, Outcome
-from airside.node import Node
-from airside.tree import is_archive_directory, iter_directories, stat_key
+from airside.core.config import Limits
+from airside.importer.importer import Job, Outcome
 from support.images import (
     TestImage,
     docker_archive,

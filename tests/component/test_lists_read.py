@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from airside.absence import place_of
-from airside.config import Limits, WatchedDirectory
-from airside.errors import ContainerdError, PullRefusedError, StoppedError, UnavailableError
-from airside.explanation import explain
-from airside.importer import Job
-from airside.list_importer import NO_RUNTIME
+from airside.core.config import Limits, WatchedDirectory
+from airside.core.errors import ContainerdError, PullRefusedError, StoppedError, UnavailableError
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.importer.importer import Job
+from airside.importer.list_importer import NO_RUNTIME
 from support.connected import connect_pullers
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible

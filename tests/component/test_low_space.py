@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
-from airside.config import RetentionRule
-from airside.errors import StorageFullError
-from airside.importer import Job
-from airside.node import Node
+from airside.core.config import RetentionRule
+from airside.core.errors import StorageFullError
+from airside.importer.importer import Job
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image
@@ -29,7 +29,7 @@ class Disk:
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         self.node, self.size_bytes, self.elsewhere = node, size * KIB, 0
-        for module in ("airside.gc", "airside.store.local"):
+        for module in ("airside.store.gc", "airside.store.local"):
             monkeypatch.setattr(f"{module}.free_bytes", self.free)
 
     def free(self, _path: Path) -> int:
@@ -48,7 +48,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def now(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found = [1e6]
     node.clock = node.importer._clock = lambda: found[0]
-    monkeypatch.setattr("airside.gc._IN_VAIN_SECONDS", 0.0)
+    monkeypatch.setattr("airside.store.gc._IN_VAIN_SECONDS", 0.0)
     return found
 
 
@@ -153,7 +153,7 @@ def test_what_a_containerd_has_too_is_not_paid_for_with_all_the_rest(
     disk = Disk(node, monkeypatch, 0)
     disk.size_bytes = 51 * KIB - disk.free(tmp_path)
     used = disk.free(tmp_path)
-    monkeypatch.setattr("airside.gc.free_bytes", lambda _: used)  # a link gives nothing back
+    monkeypatch.setattr("airside.store.gc.free_bytes", lambda _: used)  # a link gives nothing back
     assert node.garbage.keep_room(node.clock())
     assert set(visible(node)) == {f"{NAME}:{number}" for number in range(1, 4)}
 

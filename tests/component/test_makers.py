@@ -4,11 +4,11 @@ import tarfile
 
 import pytest
 
-from airside.archive.legacy import NOTE
-from airside.archive.planner import DISORDERED
+from airside.archive.formats.detect import DISORDERED
+from airside.archive.formats.docker_legacy import NOTE
 from airside.archive.writer import docker_members
+from airside.diagnostics.reports import images_report
 from airside.oci.model import parse_document
-from airside.report import images_report
 from support.images import image_of, random_image, random_layer, sha256
 from support.makers import (
     COSIGN_SIGNATURE,

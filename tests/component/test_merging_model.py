@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from airside.agent.node import Node, open_node
 from airside.archive.stat_key import StatKey
-from airside.importer import Job
-from airside.index import render_index
-from airside.node import Node, open_node
+from airside.importer.importer import Job
 from airside.oci.digest import Digest
 from airside.oci.model import parse_document
+from airside.store.index_json import render_index
 from support.images import TestIndex, oci_archive, random_image, random_index
 from support.nodes import settings_at, wrong_blobs
 

@@ -5,10 +5,10 @@ import sqlite3
 import pytest
 
 from airside.catalog import database
+from airside.catalog.catalog import Catalog
 from airside.catalog.model import ClaimedName, Import
-from airside.catalog.record import Catalog
 from airside.catalog.schema import MIGRATIONS
-from airside.errors import StoreError
+from airside.core.errors import StoreError
 from airside.oci.model import Document, parse_document
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository

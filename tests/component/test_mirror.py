@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from airside.cli.main import main
-from airside.mirror.edits import apply, plan_remove, plan_write
-from airside.mirror.nodes import HostsNode, RegistriesNode, find_nodes
+from airside.containerd.mirror.apply import apply, plan_remove, plan_write
+from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 URL, ADDRESS = "http://127.0.0.1:5050", "127.0.0.1:5050"
@@ -281,8 +281,8 @@ def test_what_is_no_text_is_refused(certs):
 
 _KILLED = """
 import os, pathlib, sys
-from airside.mirror.edits import apply, plan_remove, plan_write
-from airside.mirror.nodes import HostsNode
+from airside.containerd.mirror.apply import apply, plan_remove, plan_write
+from airside.containerd.mirror.locations import HostsNode
 root, what, steps = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 passed = 0
 def stepping(name):

@@ -10,7 +10,7 @@ import pytest
 
 from airside.archive.writer import Member, docker_members
 from airside.catalog.model import SourceRow
-from airside.importer import Outcome
+from airside.importer.importer import Outcome
 from airside.oci.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from support.images import TestBlob, TestImage, compact, random_image, random_index, random_layer
 from support.makers import artifact, file, layout_members, named, write_members, write_tar

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from airside.agent.node import Node
+from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
 from airside.catalog.runtime_records import UnsyncedOf
-from airside.content import Published
-from airside.errors import ContainerdError, DigestMismatchError
-from airside.importer import Job
-from airside.node import Node
+from airside.containerd.publisher import Pass, Publisher
+from airside.core.errors import ContainerdError, DigestMismatchError
+from airside.importer.importer import Job
 from airside.oci.digest import digest_of
-from airside.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
-from airside.publisher import Pass, Publisher
-from airside.tree import stat_key
+from airside.ports.content import Published
+from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.memory_runtime import MemoryRuntime
 from support.nodes import node_at, settings_at

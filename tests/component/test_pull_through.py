@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 import pytest
 
 from airside.catalog.pushes import PushedBlob
-from airside.config import Limits
+from airside.core.config import Limits
+from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
-from airside.registry.access import Rights, Rule
-from airside.registry.guard import Access
-from airside.upstream import proxy
-from airside.upstream.table import Upstream
+from airside.registry.http.middleware import Access
+from airside.registry.proxy import pull_through as proxy
+from airside.registry.rules.access import Rights, Rule
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.skopeo import run

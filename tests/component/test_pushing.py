@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from airside.errors import (
+from airside.archive.directory import stat_key
+from airside.core.errors import (
     ConflictError,
     DeniedError,
     DigestMismatchError,
@@ -18,14 +19,13 @@ from airside.errors import (
     TooManyError,
     UploadUnknownError,
 )
-from airside.importer import Job
-from airside.index import render_index
+from airside.importer.importer import Job
 from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
-from airside.registry.routes import Name
-from airside.tree import stat_key
-from airside.uploads import PushedManifest, Uploads
+from airside.registry.push.uploads import PushedManifest, Uploads
+from airside.registry.rules.requests import Name
+from airside.store.index_json import render_index
 from support.connected import HeldBlobs, connect_content
 from support.images import (
     TestBlob,

@@ -15,16 +15,16 @@ from pathlib import Path
 import grpc
 import pytest
 
-from airside.config import Limits
 from airside.containerd import read_through
-from airside.containerd.asker import is_asker
 from airside.containerd.client import Client
+from airside.containerd.peer_check import is_asker
 from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
-from airside.content import Connection
-from airside.errors import ContainerdError
+from airside.core.config import Limits
+from airside.core.errors import ContainerdError
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
-from airside.registry.through import ReadThrough
+from airside.ports.content import Connection
+from airside.registry.rules.read_through import ReadThrough
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.runtimes import FakeContainerd, Held, MemoryRuntime

@@ -9,10 +9,11 @@ import zlib
 
 import pytest
 
-from airside.archive.layout import blob_member
+from airside.archive.formats.oci_layout import blob_member
+from airside.archive.reader import read_archive
 from airside.archive.writer import Member, blob_of, docker_members, oci_members, write_archive
-from airside.config import Limits
-from airside.errors import (
+from airside.core.config import Limits
+from airside.core.errors import (
     ArchiveError,
     ArchiveLimitError,
     ArchiveTruncatedError,
@@ -22,7 +23,6 @@ from airside.errors import (
     StorageFullError,
 )
 from airside.oci.digest import digest_of
-from airside.reading import read_archive
 from support.images import (
     compact,
     compress,
@@ -352,7 +352,7 @@ def test_every_limit_ends_the_reading_and_is_named(tmp_path, write, limit, value
 
 
 def test_the_ratio_is_a_limit_past_its_free_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("airside.archive.compression.RATIO_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("airside.archive.tar.compression.RATIO_FREE_BYTES", 1 << 20)
     (tmp_path / "a.tar").write_bytes(compress(bytes(4 << 20), "gzip"))
     with (
         node_at(tmp_path / "data", limits=Limits(ratio=10)) as node,

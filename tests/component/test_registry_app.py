@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 import pytest
 from aiohttp import web
 
-from airside.content import StoredDocument
-from airside.errors import StoreError
+from airside.core.errors import StoreError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_CONFIG, OCI_MANIFEST, Document, parse_document
 from airside.oci.reference import Repository
-from airside.registry import app as registry_app
-from airside.registry.app import AnswerCache, create_app
-from airside.registry.routes import Answer
+from airside.ports.content import StoredDocument
+from airside.registry.http import app as registry_app
+from airside.registry.http.app import AnswerCache, create_app
+from airside.registry.rules.requests import Answer
 from support.memory import MemoryStore, MemoryView
 
 HOME = Repository("docker.io", "library/busybox")

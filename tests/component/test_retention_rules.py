@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from airside.config import RetentionRule
-from airside.gc import Freed
-from airside.node import Node
+from airside.agent.node import Node
+from airside.core.config import RetentionRule
 from airside.oci.digest import Digest
+from airside.store.gc import Freed
 from support.images import TestImage, index_of, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
 from support.pushes import (
@@ -391,7 +391,7 @@ def test_a_collection_that_is_cut_off_leaves_whole_documents_and_is_ended_by_the
     node: Node, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_image(node, APP, index_of([image(n) for n in range(4)]), tag="1", children=True)
-    monkeypatch.setattr("airside.catalog.collecting._AT_ONCE", 1)
+    monkeypatch.setattr("airside.catalog.collection._AT_ONCE", 1)
     with node.catalog._transaction("delete") as db:
         db.execute("DELETE FROM source WHERE path LIKE '%:1'")
         db.execute("DELETE FROM tag")

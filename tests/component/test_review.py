@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from airside import reconcile
-from airside.config import WatchedDirectory
-from airside.errors import NotFoundError, StoppedError
-from airside.importer import Job
-from airside.jobs import ImportQueue
-from airside.node import Node
+from airside.agent.import_queue import ImportQueue
+from airside.agent.node import Node
+from airside.core.config import WatchedDirectory
+from airside.core.errors import NotFoundError, StoppedError
+from airside.diagnostics.reports import events_report
+from airside.importer.importer import Job
 from airside.oci.model import parse_config
-from airside.report import events_report
+from airside.store import reconcile
 from support.images import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
@@ -282,7 +282,7 @@ def test_a_large_config_that_many_manifests_list_is_parsed_once(tmp_path, monkey
         parsed.append(what)
         return parse_config(raw, what)
 
-    monkeypatch.setattr("airside.archive.layout.parse_config", counted)
+    monkeypatch.setattr("airside.archive.formats.oci_layout.parse_config", counted)
     with node_at(tmp_path / "data") as node:
         outcome = import_now(node, write_tar(tmp_path / "a.tar", members))
     assert (outcome.state, len(outcome.images), len(parsed)) == ("imported", 20, 1)

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from airside import index
-from airside.absence import place_of
+from airside.agent.node import Node
 from airside.catalog import database
-from airside.errors import StoreError
-from airside.explanation import explain
-from airside.importer import Job
-from airside.index import render_index
-from airside.node import Node
+from airside.core.errors import StoreError
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.importer.importer import Job
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository, parse_reference
+from airside.store import index_json as index
+from airside.store.index_json import render_index
 from airside.store.local import LocalStore
 from support.images import TestImage, image_of, oci_archive, random_layer
 from support.nodes import import_now, node_at, settings_at

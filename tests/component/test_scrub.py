@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
+from airside.agent.node import Node
 from airside.cli.main import main
-from airside.errors import StoppedError, StoreError
-from airside.faults import SCRUBBING, arm
-from airside.findings import Pass
-from airside.node import Node
+from airside.core.errors import StoppedError, StoreError
+from airside.core.failpoints import SCRUBBING, arm
+from airside.diagnostics.reports import status_report, verify_report
 from airside.oci.digest import Digest, digest_of
 from airside.oci.reference import Repository, parse_reference
-from airside.registry.routes import GetBlob, Name, find_blob
-from airside.registry.through import ReadThrough, Through
-from airside.report import status_report, verify_report
-from airside.scrub import Report
+from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.requests import GetBlob, Name, find_blob
 from airside.store.local import LocalStore
+from airside.store.scrub import Report
+from airside.store.scrub_results import Pass
 from support.connected import connect_copies
 from support.copies import DirectoryCopies
 from support.images import TestIndex, docker_archive, oci_archive, random_image

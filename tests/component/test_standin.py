@@ -10,11 +10,11 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from airside.heartbeat import Heartbeat, tell_systemd
+from airside.agent.fallback_server import HEAD_BYTES
+from airside.agent.watchdog import Heartbeat, tell_systemd
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
-from airside.registry.through import ReadThrough
-from airside.standin import HEAD_BYTES
+from airside.registry.rules.read_through import ReadThrough
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.served import served
@@ -176,5 +176,5 @@ def test_a_disk_that_hangs_is_a_404_for_a_mirror_and_a_503_for_others(hanging, m
         assert registry.ask("/v2/app/manifests/2?ns=docker.io", method).status == 404
         assert registry.ask(MIRROR, method).status == 200  # it is in memory
     store.answers.set()
-    monkeypatch.setattr("airside.breaker.Breaker.allows", lambda _breaker: True)
+    monkeypatch.setattr("airside.core.circuit_breaker.Breaker.allows", lambda _breaker: True)
     assert registry.ask(blob).body == IMAGE.layers[0].raw

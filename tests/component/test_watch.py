@@ -10,10 +10,12 @@ from dataclasses import replace
 import pytest
 from asyncinotify import Event, Inotify, Mask
 
-from airside import notify, survey, watch
-from airside.config import WatchedDirectory
-from airside.mounts import Mount
-from airside.watch import StatKey, Watcher
+from airside.core.config import WatchedDirectory
+from airside.importer.watch import inotify as notify
+from airside.importer.watch import scan as survey
+from airside.importer.watch import watcher as watch
+from airside.importer.watch.mount_table import Mount
+from airside.importer.watch.watcher import StatKey, Watcher
 from support.watching import DEADLINE_SECONDS, LONG_AGO, SETTINGS, age, old, watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")

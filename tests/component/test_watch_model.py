@@ -1,8 +1,8 @@
 """Random file operations while a watcher runs: what it told is what is there, whatever the order.
 
-A reference walk, written apart from `airside.survey`, says what is there. Each round ends with a
-quiet time; then every archive was told once with the key that it has, every other was removed, and
-nothing is left in the watcher that a fresh one would not have. To try other seeds:
+A reference walk, written apart from `airside.importer.watch.scan`, says what is there. Each round
+ends with a quiet time; then every archive was told once with the key that it has, every other was
+removed, and nothing is left in the watcher that a fresh one would not have. To try other seeds:
 
     WATCH_SEEDS=1000-1200 pytest tests/component/test_watch_model.py
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from airside import settle
-from airside.config import WatchedDirectory
-from airside.places import is_candidate, is_candidate_directory
-from airside.tree import LAYOUT_MARKS, iter_files, stat_key
+from airside.archive.directory import LAYOUT_MARKS, iter_files, stat_key
+from airside.core.config import WatchedDirectory
+from airside.importer.watch import settle
+from airside.importer.watch.directories import is_candidate, is_candidate_directory
 from support.watching import watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")

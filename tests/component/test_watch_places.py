@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from airside import survey, watch
-from airside.config import WatchedDirectory
+from airside.core.config import WatchedDirectory
+from airside.importer.watch import scan as survey
+from airside.importer.watch import watcher as watch
 from support.watching import age, old, watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")

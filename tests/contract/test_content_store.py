@@ -1,4 +1,4 @@
-"""What every `airside.content.ContentStore` does."""
+"""What every `airside.ports.content.ContentStore` does."""
 
 import hashlib
 import threading
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airside.content import ContentStore, Ingest
-from airside.errors import NotFoundError, SizeMismatchError
+from airside.core.errors import NotFoundError, SizeMismatchError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Descriptor
+from airside.ports.content import ContentStore, Ingest
 from airside.store.local import LocalStore
 from support.memory import MemoryStore
 

@@ -8,8 +8,8 @@ import pytest
 
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri
-from airside.containerd.puller import CriPuller
-from airside.errors import ContainerdError, PullRefusedError, StoppedError
+from airside.containerd.image_puller import CriPuller
+from airside.core.errors import ContainerdError, PullRefusedError, StoppedError
 from support.pullers import FakePuller, cri_server
 
 NAME = "docker.io/library/app:1"

@@ -1,4 +1,4 @@
-"""What every `airside.content.RegistryView` tells, filled in its own way."""
+"""What every `airside.ports.content.RegistryView` tells, filled in its own way."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,12 +7,12 @@ from typing import Protocol
 
 import pytest
 
+from airside.catalog.catalog import Catalog
 from airside.catalog.model import ClaimedName, Import
-from airside.catalog.record import Catalog
-from airside.content import RegistryView, StoredDocument
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Manifest, parse_document
 from airside.oci.reference import Repository
+from airside.ports.content import RegistryView, StoredDocument
 from support.images import TestImage, TestIndex, random_image, random_index
 from support.memory import MemoryView
 from support.nodes import not_held

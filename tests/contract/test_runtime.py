@@ -11,12 +11,18 @@ import pytest
 
 from airside.archive.sample import sample_image
 from airside.containerd.runtime import ContainerdRuntime
-from airside.content import Runtime
-from airside.errors import ContainerdError, StoppedError, StoreError, VerificationError
+from airside.core.errors import ContainerdError, StoppedError, StoreError, VerificationError
 from airside.oci.model import parse_document
 from airside.oci.platform import node_platform
 from airside.oci.reference import Repository
-from airside.publication import ARCHIVES_LABEL, PINNED_LABEL, NodeContent, Publication, name_labels
+from airside.ports.content import Runtime
+from airside.ports.publication import (
+    ARCHIVES_LABEL,
+    PINNED_LABEL,
+    NodeContent,
+    Publication,
+    name_labels,
+)
 from airside.store.local import LocalStore
 from support.containerd import Containerd
 from support.images import (

@@ -1,4 +1,4 @@
-"""What every `airside.content.RuntimeContent` finds: of memory, and of containerd's calls.
+"""What every `airside.ports.content.RuntimeContent` finds: of memory, and of containerd's calls.
 
 containerd's own answers to these calls are in `tests/system/test_containerd_read_through.py`.
 """
@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from airside.config import Limits
 from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.read_through import ContainerdContent
-from airside.content import Connection, RuntimeContent, StoredDocument
-from airside.errors import ContainerdError, NotFoundError
+from airside.core.config import Limits
+from airside.core.errors import ContainerdError, NotFoundError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
+from airside.ports.content import Connection, RuntimeContent, StoredDocument
 from support.images import TestImage, TestIndex, compact, random_image, random_index
 from support.runtimes import FakeContainerd, Held, MemoryRuntime
 

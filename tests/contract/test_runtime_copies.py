@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from airside.containerd.adopt import Adopter
+from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client
-from airside.containerd.copies import ContainerdCopies
-from airside.content import RuntimeCopies
-from airside.errors import UnavailableError
+from airside.core.errors import UnavailableError
 from airside.oci.digest import Digest, digest_of
+from airside.ports.content import RuntimeCopies
 from airside.store.local import LocalStore
 from support.copies import DirectoryCopies
 from support.runtimes import FakeContainerd, Held

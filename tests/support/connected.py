@@ -4,7 +4,10 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from airside.content import (
+from airside.agent.node import Node
+from airside.oci.digest import Digest
+from airside.oci.reference import Repository
+from airside.ports.content import (
     Connection,
     Puller,
     RuntimeBlob,
@@ -13,9 +16,6 @@ from airside.content import (
     RuntimeTag,
     StoredDocument,
 )
-from airside.node import Node
-from airside.oci.digest import Digest
-from airside.oci.reference import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""A container runtime's own files of blobs, on a directory: `airside.content.RuntimeCopies`."""
+"""A container runtime's own files of blobs, in a directory: `ports.content.RuntimeCopies`."""
 
 import os
 from pathlib import Path
 
-from airside.content import RuntimeBlob
-from airside.errors import ContainerdError
+from airside.core.errors import ContainerdError
 from airside.oci.digest import Digest, digest_of
+from airside.ports.content import RuntimeBlob
 from airside.store.local import LocalStore
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from airside.archive.windows import WindowBudget
-from airside.errors import ArchiveTruncatedError, InputError, StorageFullError
+from airside.archive.completeness import Judgement
+from airside.archive.reader import read_archive
+from airside.archive.sources import Reader
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.errors import ArchiveTruncatedError, InputError, StorageFullError
 from airside.oci.digest import Digest, digest_of
-from airside.reading import read_archive
-from airside.sources import Reader
 from airside.store.local import LocalStore
-from airside.verify import Judgement
 from support.nodes import settings_at
 
 COMPRESSED_FLIPS = 300

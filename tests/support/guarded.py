@@ -17,13 +17,13 @@ from typing import Any, Self
 import bcrypt
 from aiohttp import web
 
-from airside.config import Settings
-from airside.content import ContentStore, RegistryView
-from airside.registry.app import create_app
-from airside.registry.guard import Guard
-from airside.registry.listening import Listener
-from airside.registry.logins import Logins
-from airside.registry.secured import Secured
+from airside.core.config import Settings
+from airside.ports.content import ContentStore, RegistryView
+from airside.registry.auth.files import Secured
+from airside.registry.auth.login import Logins
+from airside.registry.http.app import create_app
+from airside.registry.http.listener import Listener
+from airside.registry.http.middleware import Guard
 
 SECONDS = 20.0
 

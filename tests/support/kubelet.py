@@ -17,7 +17,7 @@ import grpc
 
 from airside.containerd.channel import Channel
 from airside.containerd.cri import RUNTIME_SERVICE, Cri, CriImage
-from airside.errors import ContainerdError
+from airside.core.errors import ContainerdError
 from support.containerd import Containerd
 from support.pause import write_pause
 

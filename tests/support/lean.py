@@ -13,13 +13,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from airside import jobs
+from airside.agent import import_queue as jobs
+from airside.agent.import_queue import ImportQueue
+from airside.agent.node import Node, open_node
 from airside.archive.stat_key import StatKey
-from airside.config import Settings, WatchedDirectory
-from airside.jobs import ImportQueue
-from airside.node import Node, open_node
-from airside.registry.app import create_app
-from airside.settle import Batch, Settled
+from airside.core.config import Settings, WatchedDirectory
+from airside.importer.watch.settle import Batch, Settled
+from airside.registry.http.app import create_app
 
 from .nodes import settings_at
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airside.archive.layout import IMAGE_NAME, REF_NAME, blob_member
+from airside.archive.formats.oci_layout import IMAGE_NAME, REF_NAME, blob_member
 from airside.archive.writer import (
     OCI_LAYER_ZSTD,
     Member,

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from airside.node import Node
+from airside.agent.node import Node
 from airside.oci.reference import Repository
 
 from .images import compact, random_image, sha256

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from airside.archive.plan import Draft, Facts, Plan
-from airside.archive.planner import make_draft
+from airside.archive.completeness import Judgement, judge
+from airside.archive.formats.detect import make_draft
+from airside.archive.formats.plan import Draft, Facts, Plan
+from airside.archive.ingest import HEAD_BYTES, digest_of_member
 from airside.archive.writer import Member
 from airside.oci.digest import Digest, digest_of
-from airside.spool import HEAD_BYTES, digest_of_member
-from airside.verify import Judgement, judge
 
 
 @dataclass(frozen=True)

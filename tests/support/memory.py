@@ -1,4 +1,4 @@
-"""The ports of `airside.content` in memory, for tests. The contract suites run on them too."""
+"""The ports of `airside.ports.content` in memory. The contract suites run on them too."""
 
 import io
 import tempfile
@@ -6,11 +6,11 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from typing import BinaryIO
 
-from airside.content import Ingest, StoredDocument
-from airside.errors import NotFoundError, SizeMismatchError
+from airside.core.errors import NotFoundError, SizeMismatchError
 from airside.oci.digest import BytesLike, Digest, digest_of, new_hasher
 from airside.oci.model import Descriptor, Document, Manifest
 from airside.oci.reference import Repository
+from airside.ports.content import Ingest, StoredDocument
 
 
 class MemoryIngest:

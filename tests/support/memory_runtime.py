@@ -5,8 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from airside.content import ContentStore, Published, RuntimeFacts
-from airside.errors import (
+from airside.core.errors import (
     AirsideError,
     ContainerdError,
     DiffIdMismatchError,
@@ -16,11 +15,12 @@ from airside.errors import (
 from airside.oci.chain import rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
-from airside.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
+from airside.ports.content import ContentStore, Published, RuntimeFacts
+from airside.ports.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
 
 
 class MemoryRuntime:
-    """Implements `airside.content.Runtime`. `fail` is raised by the next publish of a name.
+    """Implements `airside.ports.content.Runtime`. `fail` is raised by the next publish of a name.
 
     `store`: where blobs are taken from, as containerd takes them; without one every blob is there
     and true. Layers that are looked at must be plain tars. `ids` are CRI's own records of images,

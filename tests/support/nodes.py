@@ -5,9 +5,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from airside.config import Limits, Settings
-from airside.importer import Outcome
-from airside.node import Node, open_node
+from airside.agent.node import Node, open_node
+from airside.core.config import Limits, Settings
+from airside.importer.importer import Outcome
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 

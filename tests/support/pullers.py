@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from airside.containerd.proto import cri_pb2
-from airside.errors import ContainerdError, StoppedError
+from airside.core.errors import ContainerdError, StoppedError
 
 WAIT_SECONDS = 60.0
 

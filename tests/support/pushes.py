@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from airside.agent.node import Node
 from airside.catalog.pushes import Push, PushedBlob
-from airside.node import Node
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository

@@ -7,10 +7,10 @@ fault kills.
 import sys
 from pathlib import Path
 
-from airside.node import Node
+from airside.agent.node import Node
 from airside.oci.digest import Digest
-from airside.registry.routes import Name
-from airside.uploads import PushedManifest
+from airside.registry.push.uploads import PushedManifest
+from airside.registry.rules.requests import Name
 
 from .images import TestBlob, TestImage, TestIndex, random_image, random_index, sha256
 from .nodes import node_at

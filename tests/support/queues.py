@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from airside.agent.import_queue import ImportQueue
+from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.catalog.model import SourceRow
-from airside.jobs import ImportQueue
-from airside.node import Node
-from airside.watch import Watcher
+from airside.importer.watch.watcher import Watcher
 
 DEADLINE_SECONDS = 30.0
 NOT_JUDGED = StatKey(0, 0, 0, 0)

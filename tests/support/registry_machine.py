@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from airside.oci.reference import Repository
-from airside.uploads import Upload
+from airside.registry.push.uploads import Upload
 
 from .distribution import CONFIG, INDEX, LAYER, MANIFEST, digest_of
 from .hostile import DOCUMENTS, TARGETS

@@ -1,4 +1,5 @@
-"""`airside.content.RuntimeContent` in memory, and a containerd that is none: its calls, no more."""
+"""`airside.ports.content.RuntimeContent` in memory, and a containerd that is none: its calls, no
+more."""
 
 import io
 import threading
@@ -13,12 +14,12 @@ import grpc
 
 from airside.containerd import client as containerd
 from airside.containerd.proto import content_pb2, images_pb2, types_pb2
-from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
-from airside.errors import ContainerdError, ManifestInvalidError, NotFoundError
+from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.merge import attested_by
 from airside.oci.model import Document, Index, Manifest, parse_bare_document
 from airside.oci.reference import Repository, parse_reference
+from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
 
 CHUNK_BYTES = 100_000
 HANG_SECONDS = 30.0

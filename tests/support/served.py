@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from airside.config import KIB
-from airside.content import ContentStore, RegistryView
-from airside.node import Node
-from airside.registry.app import create_app
-from airside.registry.garbled import give_targets, http_log
-from airside.registry.guard import Guard
-from airside.registry.receiving import Receiver
-from airside.registry.secured import open_secured
-from airside.registry.through import ReadThrough
+from airside.agent.node import Node
+from airside.core.config import KIB
+from airside.ports.content import ContentStore, RegistryView
+from airside.registry.auth.files import open_secured
+from airside.registry.http.app import create_app
+from airside.registry.http.malformed import give_targets, http_log
+from airside.registry.http.middleware import Guard
+from airside.registry.http.receive import Receiver
+from airside.registry.rules.read_through import ReadThrough
 
 ASK_SECONDS = 30.0
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airside.archive.compression import Compression, detect_compression
+from airside.archive.tar.compression import Compression, detect_compression
 from airside.containerd.client import BlobInfo, Mount
-from airside.errors import ConflictError, ContainerdError, NotFoundError
+from airside.core.errors import ConflictError, ContainerdError, NotFoundError
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, parse_document

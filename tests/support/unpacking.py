@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from airside.archive.windows import WindowBudget
-from airside.config import Limits
+from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd.client import Client, ImageRecord
 from airside.containerd.discovery import gather
-from airside.containerd.twins import Twins
+from airside.containerd.layer_tars import LayerTars
+from airside.containerd.uncompressed_layers import Twins
 from airside.containerd.unpack import Unpacker
-from airside.errors import ConflictError, ContainerdError
-from airside.layers import LayerTars
+from airside.core.config import Limits
+from airside.core.errors import ConflictError, ContainerdError
 from airside.oci.chain import Rootfs
 from airside.oci.model import Descriptor
 from support.containerd import Containerd

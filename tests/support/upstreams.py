@@ -13,10 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from airside.node import Node
-from airside.registry.app import create_app
-from airside.registry.guard import ACCESS, Access
-from airside.upstream.proxy import PullThrough
+from airside.agent.node import Node
+from airside.registry.http.app import create_app
+from airside.registry.http.middleware import ACCESS, Access
+from airside.registry.proxy.pull_through import PullThrough
 from support.images import TestImage, sha256
 from support.served import Served
 

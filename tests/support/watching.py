@@ -4,8 +4,8 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 
-from airside.config import Settings, WatchedDirectory
-from airside.watch import Batch, Watcher
+from airside.core.config import Settings, WatchedDirectory
+from airside.importer.watch.watcher import Batch, Watcher
 
 SETTINGS = Settings(
     settle_seconds=0.1,

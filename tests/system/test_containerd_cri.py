@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
-from airside.errors import ContainerdError, NotFoundError
+from airside.core.errors import ContainerdError, NotFoundError
 from support.agent import Agent
 from support.containerd import Containerd, overlays_work
 from support.containerd_config import Options, Snapshotter

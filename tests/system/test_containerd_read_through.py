@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
-from airside.config import Limits
 from airside.containerd.client import Client
 from airside.containerd.cri import Cri
 from airside.containerd.read_through import ContainerdContent
-from airside.errors import AirsideError
-from airside.registry.through import Policy, ReadThrough
+from airside.core.config import Limits
+from airside.core.errors import AirsideError
+from airside.registry.rules.read_through import Policy, ReadThrough
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import Options

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from airside import faults
-from airside.containerd import layering, unpack
-from airside.errors import ContainerdError, StoreError
+from airside.containerd import unpack
+from airside.containerd import unpack_layer as layering
+from airside.core import failpoints as faults
+from airside.core.errors import ContainerdError, StoreError
 from support.containerd import Containerd
 from support.unpacking import LEASE, Namespace, family, namespace_of, until_connected
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import airside
-from airside import faults
-from airside.errors import StoreError
+from airside.core import failpoints as faults
+from airside.core.errors import StoreError
 from airside.oci.digest import Digest
 from support.agent import Agent
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index

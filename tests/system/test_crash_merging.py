@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airside import faults
-from airside.errors import StoreError
+from airside.core import failpoints as faults
+from airside.core.errors import StoreError
 from airside.oci.digest import Digest
 from support.images import oci_archive, random_image
 from support.lean import lean, settings_for

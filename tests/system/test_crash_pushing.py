@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airside import faults
-from airside.errors import AirsideError
+from airside.core import failpoints as faults
+from airside.core.errors import AirsideError
 from support.nodes import node_at, visible
 from support.pushing import push_versions, versions
 from support.sound import check_sound, state_of

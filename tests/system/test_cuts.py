@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.layout import blob_member
+from airside.archive.formats.oci_layout import blob_member
 from airside.archive.writer import Member, docker_members
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from airside.agent.node import Node
 from airside.archive.sample import SAMPLE_NAME, write_sample
-from airside.config import WatchedDirectory
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri
-from airside.containerd.puller import CriPuller
-from airside.errors import PullRefusedError, StoppedError
-from airside.node import Node
+from airside.containerd.image_puller import CriPuller
+from airside.core.config import WatchedDirectory
+from airside.core.errors import PullRefusedError, StoppedError
 from support.agent import Agent
 from support.connected import connect_pullers
 from support.containerd import Containerd

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from airside.list_importer import NO_RUNTIME
+from airside.importer.list_importer import NO_RUNTIME
 from support.agent import Agent
 
 pytestmark = pytest.mark.system

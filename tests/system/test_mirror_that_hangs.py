@@ -10,7 +10,7 @@ import pytest
 
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
-from airside.registry.through import ReadThrough
+from airside.registry.rules.read_through import ReadThrough
 from support.agent import Agent
 from support.containerd import Containerd
 from support.formats.workshop import docker_registry

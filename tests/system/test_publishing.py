@@ -10,7 +10,7 @@ import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
-from airside.faults import PUBLISHING
+from airside.core.failpoints import PUBLISHING
 from support.agent import Agent
 from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options

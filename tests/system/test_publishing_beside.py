@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from airside import faults
+from airside.agent.node import Node
+from airside.agent.runtime_connections import connect
+from airside.agent.runtime_supervisor import Runtimes
+from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
 from airside.containerd import adopt
 from airside.containerd import runtime as runtime_module
 from airside.containerd.client import Client, ImageRecord
-from airside.errors import ConflictError
-from airside.importer import Job
-from airside.node import Node
-from airside.publishing import connect
-from airside.runtimes import Runtimes
-from airside.tree import stat_key
+from airside.core import failpoints as faults
+from airside.core.errors import ConflictError
+from airside.importer.importer import Job
 from support.containerd import Containerd
 from support.images import docker_archive, random_image
 from support.nodes import node_at

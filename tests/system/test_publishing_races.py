@@ -18,8 +18,8 @@ from airside.containerd.runtime import ContainerdRuntime
 from airside.oci.model import parse_document
 from airside.oci.platform import parse_platform
 from airside.oci.reference import parse_reference
-from airside.publication import NodeContent, Publication, name_labels
-from airside.registry.through import ReadThrough
+from airside.ports.publication import NodeContent, Publication, name_labels
+from airside.registry.rules.read_through import ReadThrough
 from airside.store.local import LocalStore
 from support.containerd import Containerd
 from support.images import TestImage, random_image

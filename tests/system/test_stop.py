@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.layout import IMAGE_NAME
+from airside.agent.node import open_node
+from airside.archive.formats.oci_layout import IMAGE_NAME
 from airside.catalog.model import ImageRow
-from airside.config import MIB
-from airside.node import open_node
+from airside.core.config import MIB
 from airside.oci.digest import Digest
 from support.agent import STOP_SECONDS, Agent
 from support.images import big_archive, oci_archive, random_image
@@ -275,7 +275,7 @@ def _rebuild_in_part(images: Path, data: Path) -> None:
     program = (
         "import os, sys\n"
         "from airside.catalog.record import Catalog\n"
-        "from airside.node import open_node\n"
+        "from airside.agent.node import open_node\n"
         "from support.lean import settings_for\n"
         "from pathlib import Path\n"
         "restore = Catalog.restore\n"

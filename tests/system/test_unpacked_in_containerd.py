@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
-from airside.errors import (
+from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
     NotFoundError,

@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 import bcrypt
 import pytest
 
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 from airside.oci.reference import Repository
-from airside.registry.access import ACTIONS, rights_to
-from airside.registry.accounts import Accounts, accounts_of, parse_htpasswd, parse_rules
-from airside.registry.logins import check_password, user_of
+from airside.registry.auth.login import check_password, user_of
+from airside.registry.rules.access import ACTIONS, rights_to
+from airside.registry.rules.accounts import Accounts, accounts_of, parse_htpasswd, parse_rules
 
 HASH = "$2b$04$uCYTZoIzLn8yHUuQJ6hgF.FbLT8qkKGC3DhuCjKGDmCKtFyrAVOKC"
 SHA256 = "0" * 63 + "a"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.registry.buckets import (
+from airside.registry.rules.token_bucket import (
     FORGIVEN_SECONDS,
     LAST_DELAY_SECONDS,
     MAX_FAILURES,

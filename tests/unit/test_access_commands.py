@@ -6,8 +6,8 @@ import stat
 import pytest
 
 from airside.cli.main import main
-from airside.registry.accounts import parse_htpasswd, parse_rules
-from airside.registry.logins import check_password
+from airside.registry.auth.login import check_password
+from airside.registry.rules.accounts import parse_htpasswd, parse_rules
 
 
 def ask(capsys, *words):

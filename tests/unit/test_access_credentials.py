@@ -3,8 +3,8 @@ import base64
 import pytest
 
 from airside.oci.reference import Repository
-from airside.registry.access import Need, parse_needs
-from airside.registry.credentials import (
+from airside.registry.rules.access import Need, parse_needs
+from airside.registry.rules.credentials import (
     CATALOG,
     Bearer,
     Password,
@@ -22,7 +22,7 @@ from airside.registry.credentials import (
     sign,
     stamp_of,
 )
-from airside.registry.routes import ListCatalog, Name, Page
+from airside.registry.rules.requests import ListCatalog, Name, Page
 
 KEY = b"k" * 32
 

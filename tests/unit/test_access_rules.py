@@ -2,7 +2,7 @@ import pytest
 
 from airside.oci.model import OCI_MANIFEST, parse_document
 from airside.oci.reference import Repository
-from airside.registry.access import (
+from airside.registry.rules.access import (
     ACTIONS,
     Need,
     Rights,
@@ -11,8 +11,16 @@ from airside.registry.access import (
     parse_needs,
     rights_to,
 )
-from airside.registry.routes import Answer, GetBlob, ListCatalog, Name, Ping, answer, find_blob
-from airside.registry.visible import visible
+from airside.registry.rules.requests import (
+    Answer,
+    GetBlob,
+    ListCatalog,
+    Name,
+    Ping,
+    answer,
+    find_blob,
+)
+from airside.registry.rules.visibility import visible
 from support.memory import MemoryStore, MemoryView
 
 DIGEST = "sha256:" + "a" * 64
@@ -187,6 +195,6 @@ def test_who_may_not_pull_sees_nothing_whatever_the_path(view):
 
 
 def parsed(target):
-    from airside.registry.routes import parse_request  # noqa: PLC0415
+    from airside.registry.rules.requests import parse_request  # noqa: PLC0415
 
     return parse_request("GET", target)

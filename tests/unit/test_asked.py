@@ -1,4 +1,4 @@
-from airside.asked import Asked
+from airside.store.leases import Asked
 from support.images import sha256
 
 ONE, TWO, THREE = (sha256(text) for text in (b"1", b"2", b"3"))

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from airside.containerd.asker import find_inode, is_asker, parse_end
-from airside.content import Connection
+from airside.containerd.peer_check import find_inode, is_asker, parse_end
+from airside.ports.content import Connection
 
 LINES = [
     (

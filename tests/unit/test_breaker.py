@@ -1,4 +1,4 @@
-from airside.breaker import Breaker
+from airside.core.circuit_breaker import Breaker
 
 
 class _Clock:

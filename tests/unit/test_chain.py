@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from airside.errors import ManifestInvalidError, NotRunnableError
+from airside.core.errors import ManifestInvalidError, NotRunnableError
 from airside.oci.chain import chain_ids, is_compressed, rootfs_of
 from airside.oci.model import (
     OCI_CONFIG,

@@ -9,15 +9,15 @@ from pathlib import Path
 import click
 import pytest
 
-from airside import __version__, report
+from airside import __version__
 from airside.cli import client, output
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
-from airside.cli.configuration import setting_items
+from airside.cli.config import setting_items
 from airside.cli.failure import error_from, error_object, exit_code, exit_code_of, state_of
 from airside.cli.main import airside, main
 from airside.cli.output import aligned, clean, count_text, duration_text, size_text, time_text
-from airside.config import Limits, load_settings
-from airside.errors import (
+from airside.core.config import Limits, load_settings
+from airside.core.errors import (
     AirsideError,
     ArchiveFormatError,
     ArchiveLimitError,
@@ -33,9 +33,10 @@ from airside.errors import (
     StorageFullError,
     UnavailableError,
 )
-from airside.importer import Outcome
+from airside.diagnostics import reports as report
+from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of
-from airside.store.hashing import HashingStore
+from airside.store.hash_only import HashingStore
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -291,7 +292,7 @@ def test_flags_of_run_become_settings(run, monkeypatch, tmp_path):
             taken.append(effective)
             return 7
 
-    monkeypatch.setitem(sys.modules, "airside.agent", Agent)
+    monkeypatch.setitem(sys.modules, "airside.agent.daemon", Agent)
     (tmp_path / "a.toml").write_text('log_level = "debug"\nnamespace = "file"\n')
     code, _, _ = run(
         *("run", "--config", tmp_path / "a.toml", "--images", tmp_path / "a"),

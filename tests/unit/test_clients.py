@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.clients import (
+from airside.diagnostics.pull_commands import (
     Pulled,
     mirror_url,
     name_in,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.archive import compression
-from airside.archive.compression import (
+from airside.archive.tar import compression
+from airside.archive.tar.compression import (
     ByteSource,
     Compression,
     TrailingBytesError,
@@ -22,9 +22,9 @@ from airside.archive.compression import (
     detect_compression,
     iter_decompressed,
 )
-from airside.archive.windows import WindowBudget
-from airside.config import CHUNK_BYTES, MIB, Limits
-from airside.errors import (
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import CHUNK_BYTES, MIB, Limits
+from airside.core.errors import (
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,

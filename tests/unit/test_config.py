@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.config import (
+from airside.core.config import (
     GIB,
     MIB,
     Limits,
@@ -16,7 +16,7 @@ from airside.config import (
     load_settings,
     setting_rows,
 )
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from airside.containerd.layering import Layering, snapshot_labels
-from airside.errors import (
+from airside.containerd.unpack_layer import Layering, snapshot_labels
+from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
     NotFoundError,

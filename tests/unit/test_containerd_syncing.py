@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from airside.containerd import syncing
-from airside.containerd.syncing import SharedSync, check_free, sync_file_system
-from airside.errors import StorageFullError, StoreError
+from airside.containerd import fsync as syncing
+from airside.containerd.fsync import SharedSync, check_free, sync_file_system
+from airside.core.errors import StorageFullError, StoreError
 
 WAIT_SECONDS = 10.0
 

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from airside.containerd.twins import Twins
-from airside.errors import ArchiveFormatError, ContainerdError, NotFoundError, StoppedError
+from airside.containerd.uncompressed_layers import Twins
+from airside.core.errors import ArchiveFormatError, ContainerdError, NotFoundError, StoppedError
 from airside.oci.model import OCI_LAYER
 from support.images import random_image
 from support.snapshots import LEASE, FakeContainerd

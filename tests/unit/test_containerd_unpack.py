@@ -8,20 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from airside.archive.windows import WindowBudget
-from airside.config import Limits
-from airside.containerd import syncing, unpack
-from airside.containerd.twins import Twins
+from airside.archive.tar.window_budget import WindowBudget
+from airside.containerd import fsync as syncing
+from airside.containerd import unpack
+from airside.containerd.layer_tars import LayerTars
+from airside.containerd.pending_sync import MemoryRecord, Unsynced
+from airside.containerd.uncompressed_layers import Twins
 from airside.containerd.unpack import Unpacked, Unpacker
-from airside.containerd.unsynced import MemoryRecord, Unsynced
-from airside.errors import (
+from airside.core.config import Limits
+from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
     NotFoundError,
     StoppedError,
     StoreError,
 )
-from airside.layers import LayerTars
 from support.images import random_image, random_layer
 from support.snapshots import LEASE, FakeContainerd, Snapshot
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from airside.containerd.client import Mount
-from airside.containerd.layering import writable
-from airside.containerd.unsynced import MemoryRecord, Unsynced
-from airside.errors import ContainerdError, StoreError
+from airside.containerd.pending_sync import MemoryRecord, Unsynced
+from airside.containerd.unpack_layer import writable
+from airside.core.errors import ContainerdError, StoreError
 from support.images import sha256
 
 CHAINS = [sha256(bytes([n])) for n in range(4)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from airside.containerd.puller import classified
-from airside.errors import PullRefusedError
+from airside.containerd.image_puller import classified
+from airside.core.errors import PullRefusedError
 
 PULL = "containerd: ImageService.PullImage: "
 START = 'failed to pull and unpack image "docker.io/library/app:1": failed to resolve reference '

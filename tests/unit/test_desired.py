@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.desired import Claim, ClaimedPart, Decision, Rollback, decide_tag
+from airside.catalog.tag_policy import Claim, ClaimedPart, Decision, Rollback, decide_tag
 
 CLAIMS = st.lists(
     st.builds(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.errors import DigestInvalidError
+from airside.core.errors import DigestInvalidError
 from airside.oci.digest import Digest, digest_of, is_digest, new_hasher, parse_digest
 
 GOOD = [f"sha256:{'0a' * 32}", f"sha512:{'f9' * 64}"]

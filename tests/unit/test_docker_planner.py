@@ -4,19 +4,19 @@ import json
 
 import pytest
 
-from airside.archive.docker import DockerDraft
-from airside.archive.plan import DOCKER_ARCHIVE, is_compressed, layer_compression
-from airside.archive.saved import (
+from airside.archive.completeness import judge
+from airside.archive.formats.docker import DockerDraft
+from airside.archive.formats.docker_manifest import (
     SavedImage,
     normalised,
     parse_manifest_json,
     parse_repositories,
 )
+from airside.archive.formats.plan import DOCKER_ARCHIVE, is_compressed, layer_compression
 from airside.archive.writer import docker_members
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
 from airside.oci.platform import Platform
-from airside.verify import judge
 from support.images import (
     TestBlob,
     TestImage,

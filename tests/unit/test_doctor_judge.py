@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from airside.config import Settings, WatchedDirectory
-from airside.doctor.facts import (
+from airside.core.config import Settings, WatchedDirectory
+from airside.diagnostics.doctor.facts import (
     Agent,
     Cri,
     Directory,
@@ -23,8 +23,8 @@ from airside.doctor.facts import (
     Unseen,
     Volume,
 )
-from airside.doctor.finding import SEVERITIES, Finding, is_healthy
-from airside.doctor.judge import judge
+from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
+from airside.diagnostics.doctor.judge import judge
 
 DATA = Path("/data")
 IMAGES = Path("/images")

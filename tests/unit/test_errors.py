@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-import airside.errors
-from airside.errors import AirsideError, ArchiveError, InputError, StoreError, UnavailableError
+import airside.core.errors
+from airside.core.errors import AirsideError, ArchiveError, InputError, StoreError, UnavailableError
 
 CLASSES = [
     each
-    for each in vars(airside.errors).values()
+    for each in vars(airside.core.errors).values()
     if isinstance(each, type) and issubclass(each, AirsideError)
 ]
 

@@ -1,7 +1,7 @@
 from dataclasses import fields
 from pathlib import Path
 
-from airside.config import Settings, load_settings
+from airside.core.config import Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "config.example.toml"
 

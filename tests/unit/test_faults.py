@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import airside
-from airside import faults
-from airside.errors import StoreError
-from airside.faults import POINTS, PUBLISHING, PUSHING, SCRUBBING, arm, fault
+from airside.core import failpoints as faults
+from airside.core.errors import StoreError
+from airside.core.failpoints import POINTS, PUBLISHING, PUSHING, SCRUBBING, arm, fault
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from airside.findings import (
+from airside.oci.digest import digest_of
+from airside.store.scrub_results import (
     Item,
     Mended,
     Pace,
@@ -18,7 +19,6 @@ from airside.findings import (
     reason_of,
     state_of,
 )
-from airside.oci.digest import digest_of
 
 DIGEST, OTHER = digest_of(b"right"), digest_of(b"wrong")
 ITEM = Item(DIGEST, 5, "wrong-bytes", "lost")

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from airside.freed import give_back
+from airside.agent.memory import give_back
 
 PROGRAM = """
 import ctypes, threading
-from airside.freed import give_back, keep_together
+from airside.agent.memory import give_back, keep_together
 
 def resident():
     with open("/proc/self/statm") as file:

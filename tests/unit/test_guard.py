@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from airside.store.guard import StoreGuard
+from airside.store.lock import StoreGuard
 
 WAIT_SECONDS = 5.0
 

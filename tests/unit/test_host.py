@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from airside.config import default_directories
-from airside.host_root import host_root
-from airside.sockets import known_sockets
+from airside.containerd.sockets import known_sockets
+from airside.core.config import default_directories
+from airside.core.host_root import host_root
 from support import host
 
 

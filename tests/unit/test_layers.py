@@ -4,10 +4,10 @@ import io
 
 import pytest
 
-from airside.archive.windows import WindowBudget
-from airside.config import Limits
-from airside.errors import ArchiveTruncatedError, NotFoundError
-from airside.layers import LayerTars
+from airside.archive.tar.window_budget import WindowBudget
+from airside.containerd.layer_tars import LayerTars
+from airside.core.config import Limits
+from airside.core.errors import ArchiveTruncatedError, NotFoundError
 from airside.oci.model import Descriptor
 from support.images import compress, random_layer, sha256
 

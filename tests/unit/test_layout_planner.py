@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from airside.archive.layout import (
+from airside.archive.formats.oci_layout import (
     IMAGE_NAME,
     REF_NAME,
     LayoutDraft,
@@ -13,9 +13,9 @@ from airside.archive.layout import (
     parse_index_json,
     reference_of,
 )
-from airside.archive.plan import OCI_LAYOUT, PlannedImage
+from airside.archive.formats.plan import OCI_LAYOUT, PlannedImage
 from airside.archive.writer import oci_members
-from airside.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.platform import Platform

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from airside.archive.legacy import NOTE, is_legacy
-from airside.archive.plan import DOCKER_ARCHIVE
-from airside.archive.planner import make_draft
-from airside.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
+from airside.archive.formats.detect import make_draft
+from airside.archive.formats.docker_legacy import NOTE, is_legacy
+from airside.archive.formats.plan import DOCKER_ARCHIVE
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
 from airside.oci.model import parse_config
 from airside.oci.platform import Platform
 from support.images import compact, sha256

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.config import Limits
-from airside.errors import ArchiveFormatError, ArchiveLimitError, InputError
-from airside.lists import is_list_name, is_tar, parse_list
+from airside.archive.formats.image_list import is_list_name, is_tar, parse_list
+from airside.core.config import Limits
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError, InputError
 from airside.oci.reference import parse_reference
 
 LIMITS = Limits()

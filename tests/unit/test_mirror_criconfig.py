@@ -1,6 +1,6 @@
 import tomllib
 
-from airside.mirror.criconfig import Registry, advice, registry_settings
+from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
 
 
 def read(*texts):

@@ -2,9 +2,9 @@ import tomllib
 
 import pytest
 
-from airside.errors import ConflictError
-from airside.mirror.hosts import directory_names, registry_of, with_mirror
-from airside.mirror.marks import Foreign, without_ours
+from airside.containerd.mirror.hosts_toml import directory_names, registry_of, with_mirror
+from airside.containerd.mirror.managed_block import Foreign, without_ours
+from airside.core.errors import ConflictError
 
 URL = "http://127.0.0.1:5050"
 OURS = {"capabilities": ["pull", "resolve"], "dial_timeout": "1s"}

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airside.errors import ConflictError
-from airside.mirror.marks import split_lines, with_lines, without_ours
+from airside.containerd.mirror.managed_block import split_lines, with_lines, without_ours
+from airside.core.errors import ConflictError
 
 OURS = ["first", "  second"]
 texts = st.text(st.sampled_from("ab#|<> \t\r\n\u2028\u00e4")) | st.text()

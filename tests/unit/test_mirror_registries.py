@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.errors import ConflictError
-from airside.mirror.marks import Foreign, without_ours
-from airside.mirror.registries import all_registries, rewritten, with_mirrors
+from airside.containerd.mirror.managed_block import Foreign, without_ours
+from airside.containerd.mirror.registries_yaml import all_registries, rewritten, with_mirrors
+from airside.core.errors import ConflictError
 
 URL = "http://127.0.0.1:5050"
 WANTED = ("docker.io", "quay.io", "r.example:5000", "*")

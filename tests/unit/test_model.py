@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.errors import InputError, ManifestInvalidError
+from airside.core.errors import InputError, ManifestInvalidError
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import (
     DOCKER_LIST,

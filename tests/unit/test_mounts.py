@@ -1,6 +1,6 @@
 import pytest
 
-from airside.mounts import MountTable
+from airside.importer.watch.mount_table import MountTable
 
 MOUNTS = r"""
 22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw

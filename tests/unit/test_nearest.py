@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.nearest import nearest_names
+from airside.diagnostics.name_suggestions import nearest_names
 from airside.oci.reference import parse_reference
 
 NAMES = [

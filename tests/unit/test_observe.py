@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from airside.observe import JsonFormatter, TextFormatter, human_bytes, set_up_logs
+from airside.core.logs import JsonFormatter, TextFormatter, human_bytes, set_up_logs
 
 
 def record(level=logging.INFO, message="imported %s", args=("é",), error=None):

@@ -2,8 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from airside.config import WatchedDirectory
-from airside.places import Places, is_candidate, is_candidate_directory, is_within
+from airside.core.config import WatchedDirectory
+from airside.importer.watch.directories import (
+    Places,
+    is_candidate,
+    is_candidate_directory,
+    is_within,
+)
 
 OUTER, INNER, FLAT = Path("/images"), Path("/images/a/inner"), Path("/images/flat")
 

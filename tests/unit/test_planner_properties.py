@@ -6,14 +6,14 @@ from functools import cache
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airside.archive.layout import blob_member
-from airside.archive.plan import OCI_LAYOUT, Plan
-from airside.archive.selection import restrict
+from airside.archive.completeness import Judgement, judge
+from airside.archive.formats.oci_layout import blob_member
+from airside.archive.formats.plan import OCI_LAYOUT, Plan
+from airside.archive.formats.platforms import restrict
 from airside.archive.writer import docker_members, oci_members
-from airside.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
 from airside.oci.model import Manifest
 from airside.oci.platform import parse_platform, select_all, select_for, select_listed
-from airside.verify import Judgement, judge
 from fuzz import planners
 from support.images import image_of, index_of, layer_of
 from support.members import Members

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
 from airside.oci.platform import (
     Platform,
     best_for,

@@ -4,7 +4,7 @@ import pytest
 
 from airside.oci.digest import digest_of
 from airside.oci.reference import Repository
-from airside.publication import (
+from airside.ports.publication import (
     ARCHIVES_LABEL,
     PINNED_LABEL,
     NamedImage,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airside.errors import ReferenceInvalidError
+from airside.core.errors import ReferenceInvalidError
 from airside.oci.digest import parse_digest
 from airside.oci.reference import (
     Repository,

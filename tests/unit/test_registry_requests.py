@@ -5,12 +5,13 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airside.errors import ReferenceInvalidError
+from airside.core.errors import ReferenceInvalidError
 from airside.oci.digest import Digest
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, is_path, is_tag, parse_reference
-from airside.registry import routes, writes
-from airside.registry.routes import Answer, GetBlob, GetManifest, Name, push_target
-from airside.registry.writes import (
+from airside.registry.rules import requests as routes
+from airside.registry.rules import writes
+from airside.registry.rules.requests import Answer, GetBlob, GetManifest, Name, push_target
+from airside.registry.rules.writes import (
     AskUpload,
     DeleteBlob,
     DeleteManifest,

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside import errors
+from airside.core import errors
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Document, parse_document
 from airside.oci.reference import Repository
-from airside.registry import ranges, routes
-from airside.registry.ranges import Conditions
-from airside.registry.routes import (
+from airside.registry.rules import ranges
+from airside.registry.rules import requests as routes
+from airside.registry.rules.ranges import Conditions
+from airside.registry.rules.requests import (
     Answer,
     GetBlob,
     GetManifest,

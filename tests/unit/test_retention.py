@@ -2,9 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.config import RetentionRule
-from airside.errors import ConfigError
-from airside.retention import (
+from airside.catalog.retention import (
     Policy,
     Pressure,
     TagAge,
@@ -15,6 +13,8 @@ from airside.retention import (
     why_untagged_goes,
     why_version_goes,
 )
+from airside.core.config import RetentionRule
+from airside.core.errors import ConfigError
 
 NOW = 1000.0
 PUSHED = frozenset({"push"})

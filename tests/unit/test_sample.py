@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, executable, sample_image, write_sample
-from airside.errors import ReferenceInvalidError, RequestInvalidError, StoreError
+from airside.core.errors import ReferenceInvalidError, RequestInvalidError, StoreError
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, parse_config, parse_document
 from airside.oci.platform import Platform, node_platform
 from support.images import zstd

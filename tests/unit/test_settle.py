@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.archive.stat_key import StatKey
-from airside.errors import StoreCorruptError
-from airside.places import is_candidate
-from airside.settle import Batch, Settler, Sight
+from airside.core.errors import StoreCorruptError
+from airside.importer.watch.directories import is_candidate
+from airside.importer.watch.settle import Batch, Settler, Sight
 
 DIR = Path("/images")
 A, B, C = DIR / "a.tar", DIR / "b.tar", DIR / "c.tar"

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.archive.compression import Compression, iter_decompressed
-from airside.archive.members import Member, MemberKind, parse_pax
-from airside.archive.tarball import (
+from airside.archive.tar.compression import Compression, iter_decompressed
+from airside.archive.tar.members import Member, MemberKind, parse_pax
+from airside.archive.tar.reader import (
     MissingEndError,
     iter_members,
     scan_members,
 )
-from airside.archive.windows import WindowBudget
-from airside.config import CHUNK_BYTES, MIB, Limits
-from airside.errors import (
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import CHUNK_BYTES, MIB, Limits
+from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,

@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from airside.content import Connection
-from airside.errors import ContainerdError
+from airside.core.errors import ContainerdError
 from airside.oci.model import Document, parse_document
 from airside.oci.reference import Repository
-from airside.registry import routes
-from airside.registry.routes import Answer, GetBlob, GetManifest
-from airside.registry.through import ReadThrough, Through
+from airside.ports.content import Connection
+from airside.registry.rules import requests as routes
+from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.requests import Answer, GetBlob, GetManifest
 from support.images import TestImage, random_image
 from support.memory import MemoryView
 from support.runtimes import Held, MemoryRuntime

@@ -5,13 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airside.config import load_settings
-from airside.errors import ConfigError, DigestMismatchError, ManifestInvalidError, UpstreamError
+from airside.core.config import load_settings
+from airside.core.errors import (
+    ConfigError,
+    DigestMismatchError,
+    ManifestInvalidError,
+    UpstreamError,
+)
+from airside.core.upstream_config import Upstream, parse_upstream
 from airside.oci.digest import digest_of
 from airside.oci.model import OCI_MANIFEST
 from airside.oci.reference import Repository
-from airside.registry.routes import Name
-from airside.upstream.protocol import (
+from airside.registry.rules.requests import Name
+from airside.registry.rules.upstream import (
     Challenge,
     Credentials,
     asked_repository,
@@ -28,7 +34,6 @@ from airside.upstream.protocol import (
     target_of,
     token_url,
 )
-from airside.upstream.table import Upstream, parse_upstream
 
 URL = "https://registry.example"
 

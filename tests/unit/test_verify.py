@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from airside.archive.layout import IMAGE_NAME, blob_member
+from airside.archive.completeness import first_absent, judge
+from airside.archive.formats.oci_layout import IMAGE_NAME, blob_member
 from airside.archive.writer import oci_members
+from airside.core.problem import Problem
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
-from airside.problem import Problem
-from airside.verify import first_absent, judge
 from support.images import TestBlob, compact, random_image, random_index
 from support.members import Members
 

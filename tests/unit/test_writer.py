@@ -19,7 +19,7 @@ from airside.archive.writer import (
     write_docker_archive,
     write_oci_archive,
 )
-from airside.errors import DigestMismatchError, SizeMismatchError, StorageFullError, StoreError
+from airside.core.errors import DigestMismatchError, SizeMismatchError, StorageFullError, StoreError
 from airside.oci.digest import Digest
 from airside.oci.model import parse_document
 from support.images import (

@@ -17,16 +17,13 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from airside.absence import place_of
-from airside.elsewhere import Contents
-from airside.errors import AirsideError, NotFoundError, RequestInvalidError
-from airside.explanation import explain
-from airside.importer import Outcome
-from airside.jobs import log_outcome
-from airside.node import Node
-from airside.oci.digest import parse_digest
-from airside.oci.reference import parse_reference
-from airside.report import (
+from airside.agent.import_queue import log_outcome
+from airside.agent.node import Node
+from airside.core.errors import AirsideError, NotFoundError, RequestInvalidError
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.diagnostics.external_state import Contents
+from airside.diagnostics.reports import (
     archives_report,
     collection_report,
     event_report,
@@ -38,7 +35,10 @@ from airside.report import (
     status_report,
     verify_report,
 )
-from airside.scrub import Report
+from airside.importer.importer import Outcome
+from airside.oci.digest import parse_digest
+from airside.oci.reference import parse_reference
+from airside.store.scrub import Report
 
 _PROGRESS_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.5
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
 """Gives the part of the status that only the running agent knows."""
 Verify = Callable[..., Awaitable[Report]]
-"""`airside.scrubber.Scrubber.verify`."""
+"""`airside.agent.scrub_scheduler.Scrubber.verify`."""
 Published = Callable[[], Awaitable[object]]
 """Waits until the connected runtimes have what the catalog says."""
 

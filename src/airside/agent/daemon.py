@@ -22,30 +22,30 @@ from typing import Any
 from aiohttp import web
 
 from airside import __version__
+from airside.agent.control import create_control
+from airside.agent.import_queue import LISTS_AT_ONCE, ImportQueue
+from airside.agent.memory import give_back, keep_together
+from airside.agent.node import Node, open_node
+from airside.agent.runtime_connections import check_names, connect
+from airside.agent.runtime_supervisor import Runtimes
+from airside.agent.scrub_scheduler import Scrubber
+from airside.agent.watchdog import Heartbeat
 from airside.archive.stat_key import StatKey
-from airside.config import KIB, Effective, Settings, default_directories, parse_listen
-from airside.control import create_control
-from airside.errors import AirsideError, StoreError
-from airside.freed import give_back, keep_together
-from airside.heartbeat import Heartbeat
-from airside.jobs import LISTS_AT_ONCE, ImportQueue
-from airside.mounts import Remembered, from_text, to_text
-from airside.node import Node, open_node
-from airside.observe import set_up_logs
-from airside.places import Places
-from airside.publishing import check_names, connect
-from airside.registry.app import create_app
-from airside.registry.garbled import give_targets, http_log
-from airside.registry.guard import Guard
-from airside.registry.listening import Listener
-from airside.registry.receiving import Receiver
-from airside.registry.secured import Secured, open_secured
-from airside.report import space_report
-from airside.runtimes import Runtimes
-from airside.scrubber import Scrubber
-from airside.sockets import find_sockets
-from airside.upstream.proxy import PullThrough
-from airside.watch import Watcher
+from airside.containerd.sockets import find_sockets
+from airside.core.config import KIB, Effective, Settings, default_directories, parse_listen
+from airside.core.errors import AirsideError, StoreError
+from airside.core.logs import set_up_logs
+from airside.diagnostics.reports import space_report
+from airside.importer.watch.directories import Places
+from airside.importer.watch.mount_table import Remembered, from_text, to_text
+from airside.importer.watch.watcher import Watcher
+from airside.registry.auth.files import Secured, open_secured
+from airside.registry.http.app import create_app
+from airside.registry.http.listener import Listener
+from airside.registry.http.malformed import give_targets, http_log
+from airside.registry.http.middleware import Guard
+from airside.registry.http.receive import Receiver
+from airside.registry.proxy.pull_through import PullThrough
 
 log = logging.getLogger("airside.agent")
 

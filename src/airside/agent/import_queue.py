@@ -4,7 +4,7 @@ What always holds: at most one job per path runs; a newer version of a path stop
 and takes its place; an archive that ends early or can't be done now is looked at again with a
 growing delay, and never holds up another; a bug that one archive meets is logged whole and ends
 that import only. Lists of images have workers of their own, as a registry may be slow to answer.
-The work itself is `airside.importer` and `airside.list_importer`, in the pools.
+The work itself is `airside.importer.importer` and `airside.importer.list_importer`, in the pools.
 """
 
 import asyncio
@@ -18,8 +18,10 @@ from pathlib import Path
 from threading import Event
 from typing import ParamSpec, Protocol, TypeVar
 
-from airside.config import Settings
-from airside.errors import (
+from airside.agent.node import Node
+from airside.archive.formats.image_list import is_list_name
+from airside.core.config import Settings
+from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
     NotFoundError,
@@ -28,12 +30,10 @@ from airside.errors import (
     StoreError,
     UnavailableError,
 )
-from airside.importer import Job, Outcome, job_at
-from airside.lists import is_list_name
-from airside.node import Node
+from airside.importer.importer import Job, Outcome, job_at
+from airside.importer.watch.directories import Places
+from airside.importer.watch.settle import Batch
 from airside.oci.reference import parse_repository
-from airside.places import Places
-from airside.settle import Batch
 
 log = logging.getLogger("airside.import")
 

@@ -18,14 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from airside import reconcile
-from airside.archive.windows import WindowBudget
-from airside.arrivals import Arrivals
-from airside.asked import Asked
+from airside.archive.directory import is_archive_directory, stat_key
+from airside.archive.formats.image_list import is_list_name
+from airside.archive.ingest import Stop
+from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.sources import Progress, Reader
+from airside.archive.tar.window_budget import WindowBudget
+from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
-from airside.catalog.record import Catalog
-from airside.config import FORMAT, MIB, Settings
-from airside.errors import (
+from airside.catalog.retention import read_rules
+from airside.core.config import FORMAT, MIB, Settings
+from airside.core.errors import (
     AirsideError,
     ArchiveError,
     BlobCollectedError,
@@ -36,30 +39,27 @@ from airside.errors import (
     StoreError,
     UnavailableError,
 )
-from airside.gc import Freed, GarbageCollector
-from airside.importer import Importer, Job, Outcome, job_at
-from airside.index import IndexWriter, rebuild_catalog
-from airside.keeping import Keeper
-from airside.list_importer import ListImporter
-from airside.lists import is_list_name
+from airside.importer.importer import Importer, Job, Outcome, job_at
+from airside.importer.list_importer import ListImporter
+from airside.importer.list_puller import is_list_file
+from airside.importer.watch.directories import Places
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.opening import open_archive, translated_reading
-from airside.places import Places
-from airside.pulling import is_list_file
-from airside.pushing import Pusher
-from airside.registry.through import Policy, ReadThrough
-from airside.retention import read_rules
-from airside.runtime_set import RuntimeSet
-from airside.scrub import Scrub
-from airside.sources import Progress, Reader
-from airside.spool import Stop
-from airside.store.disk import free_bytes, translated, write_durably
-from airside.store.guard import StoreGuard
+from airside.ports.runtime_set import RuntimeSet
+from airside.registry.proxy.cache_writer import Keeper
+from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.pusher import Pusher
+from airside.registry.rules.read_through import Policy, ReadThrough
+from airside.store import reconcile
+from airside.store.filesystem import free_bytes, translated, write_durably
+from airside.store.gc import Freed, GarbageCollector
+from airside.store.index_json import IndexWriter, rebuild_catalog
+from airside.store.leases import Asked
 from airside.store.local import LocalStore
+from airside.store.lock import StoreGuard
 from airside.store.quarantine import Quarantine
-from airside.tree import is_archive_directory, stat_key
+from airside.store.scrub import Scrub
 
 log = logging.getLogger("airside.node")
 

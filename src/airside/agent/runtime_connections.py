@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from airside.agent.node import Node, boot_id
+from airside.archive.ingest import Stop
 from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
-from airside.config import Settings
-from airside.content import Runtime
-from airside.errors import AirsideError, ConfigError, StoppedError
-from airside.layers import LayerTars
-from airside.node import Node, boot_id
-from airside.publisher import Publisher, naming_of, node_of
-from airside.runtime_set import RuntimeSet
-from airside.sockets import find_sockets
-from airside.spool import Stop
+from airside.containerd.layer_tars import LayerTars
+from airside.containerd.publisher import Publisher, naming_of, node_of
+from airside.containerd.sockets import find_sockets
+from airside.core.config import Settings
+from airside.core.errors import AirsideError, ConfigError, StoppedError
+from airside.ports.content import Runtime
+from airside.ports.runtime_set import RuntimeSet
 
 log = logging.getLogger("airside.publish")
 
@@ -37,8 +37,8 @@ def check_names(settings: Settings) -> None:
 
 def connect(node: Node, socket: str) -> Runtime:
     """Connect to a containerd. Raises ContainerdError. grpc is loaded only where there is one."""
+    from airside.containerd.pending_sync import Unsynced  # noqa: PLC0415
     from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
-    from airside.containerd.unsynced import Unsynced  # noqa: PLC0415
 
     settings = node.settings
     return ContainerdRuntime.connect(

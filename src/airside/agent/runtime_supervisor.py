@@ -1,8 +1,8 @@
 """The runtimes that images are published to: found, connected, kept as the catalog says. Async.
 
 One task for each socket. It connects with back-off, whatever happens to containerd, and makes a
-pass (`airside.publisher`) at once after each change of the catalog, a moment after somebody
-changed the runtime's images (a burst is one act), and every `reconcile_seconds`.
+pass (`airside.containerd.publisher`) at once after each change of the catalog, a moment after
+somebody changed the runtime's images (a burst is one act), and every `reconcile_seconds`.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from airside.config import Settings
-from airside.content import Runtime
-from airside.errors import AirsideError, ContainerdError, StoppedError
-from airside.node import Node
-from airside.publisher import Pass, Publisher
-from airside.publishing import recognise
+from airside.agent.node import Node
+from airside.agent.runtime_connections import recognise
+from airside.containerd.publisher import Pass, Publisher
+from airside.core.config import Settings
+from airside.core.errors import AirsideError, ContainerdError, StoppedError
+from airside.ports.content import Runtime
 
 log = logging.getLogger("airside.runtime")
 

@@ -1,6 +1,6 @@
 """The store is verified in the background, slowly, and by hand at once. Async.
 
-One thread makes the passes that are due (`airside.scrub`). It is the least urgent one for the
+One thread makes the passes that are due (`airside.store.scrub`). It is the least urgent one for the
 kernel, reads no faster than `scrub_bytes_per_second`, waits while archives are imported, gives up
 for somebody who verifies by hand, and stops within a chunk.
 """
@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from airside.config import Settings
-from airside.errors import StoppedError, StoreError
-from airside.findings import Pace, Pass
-from airside.jobs import ImportQueue
-from airside.node import Node
-from airside.repair import Stop
-from airside.scrub import Report
-from airside.store.disk import be_least_urgent
+from airside.agent.import_queue import ImportQueue
+from airside.agent.node import Node
+from airside.core.config import Settings
+from airside.core.errors import StoppedError, StoreError
+from airside.store.filesystem import be_least_urgent
+from airside.store.repair import Stop
+from airside.store.scrub import Report
+from airside.store.scrub_results import Pace, Pass
 
 log = logging.getLogger("airside.scrub")
 

@@ -1,9 +1,9 @@
 """Says that the event loop runs: to the stand-in that answers when it does not, and to systemd.
 
-The stand-in (`airside.standin`) is a small process with our listening sockets. It is started again
-if it ends. systemd is told only where it asked for it (`NOTIFY_SOCKET`); it kills an agent that
-says nothing for `SYSTEMD_SECONDS`, and starts another: the stand-in can't free the connections
-that a hanging agent had taken before.
+The stand-in (`airside.agent.fallback_server`) is a small process with our listening sockets. It is
+started again if it ends. systemd is told only where it asked for it (`NOTIFY_SOCKET`); it kills an
+agent that says nothing for `SYSTEMD_SECONDS`, and starts another: the stand-in can't free the
+connections that a hanging agent had taken before.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airside import standin
+from airside.agent import fallback_server as standin
 
 SYSTEMD_SECONDS = 60
 _BEATS = 5

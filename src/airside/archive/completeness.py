@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from airside.archive.plan import Plan, PlannedImage
+from airside.archive.formats.plan import Plan, PlannedImage
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by, parts_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index
 from airside.oci.reference import Reference
-from airside.problem import Problem
 
 SizeOf = Callable[[Digest], int | None]
 """The size in bytes of a blob that this archive brings or the store holds; None for neither."""

@@ -15,12 +15,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
-from airside.archive.members import Member, MemberKind
-from airside.archive.plan import Facts
-from airside.archive.tarball import iter_members
-from airside.config import CHUNK_BYTES, Limits
-from airside.content import ContentStore, Ingest
-from airside.errors import (
+from airside.archive.formats.plan import Facts
+from airside.archive.tar.members import Member, MemberKind
+from airside.archive.tar.reader import iter_members
+from airside.core.config import CHUNK_BYTES, Limits
+from airside.core.errors import (
     ArchiveLimitError,
     ArchiveTruncatedError,
     BlobCollectedError,
@@ -29,6 +28,7 @@ from airside.errors import (
     StoppedError,
 )
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
+from airside.ports.content import ContentStore, Ingest
 
 HEAD_BYTES = 16
 _READ_AHEAD = 3

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.errors import (
+from airside.core.errors import (
     ArchiveError,
     ArchiveUnreadableError,
     NotFoundError,

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from airside.archive.compression import Compression, detect_compression, iter_decompressed
-from airside.archive.plan import Plan, Unpacked, not_runnable_note
-from airside.archive.refused import TEXT, is_text
-from airside.archive.selection import restrict
+from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
+from airside.archive.directory import stat_key
+from airside.archive.formats.plan import Plan, Unpacked, not_runnable_note
+from airside.archive.formats.platforms import restrict
+from airside.archive.formats.unsupported import TEXT, is_text
+from airside.archive.ingest import Spool, Stop
+from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
+from airside.archive.staging import take_in
 from airside.archive.stat_key import StatKey
-from airside.config import CHUNK_BYTES, Settings
-from airside.content import ContentStore
-from airside.copying import take_in
-from airside.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
+from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
+from airside.core.config import CHUNK_BYTES, Settings
+from airside.core.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES, Descriptor
 from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
-from airside.opening import open_archive, translated_reading
-from airside.problem import Problem
-from airside.sources import DirectorySource, Progress, Reader, TarSource
-from airside.spool import Spool, Stop
-from airside.tree import stat_key
-from airside.verify import Judgement, first_absent, judge, name_clashes
+from airside.ports.content import ContentStore
 
 DIRECTORY = "directory"
 """What is said in place of a compression of a layout that is in no tar."""

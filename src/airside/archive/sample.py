@@ -24,7 +24,7 @@ from airside.archive.writer import (
     write_docker_archive,
     write_oci_archive,
 )
-from airside.errors import RequestInvalidError
+from airside.core.errors import RequestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_MANIFEST
 from airside.oci.platform import Platform, node_platform
 from airside.oci.reference import parse_reference

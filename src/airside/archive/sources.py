@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from airside.archive.compression import Compression, content_bytes, iter_decompressed
-from airside.archive.layout import INDEX_JSON, LayoutDraft, blob_member
-from airside.archive.members import Member, MemberKind
-from airside.archive.plan import Draft, Plan, ReadMember
-from airside.archive.planner import index_may_follow, make_draft
-from airside.archive.saved import MANIFEST_JSON
-from airside.archive.tarball import MissingEndError, scan_members
-from airside.archive.windows import WindowBudget
-from airside.config import CHUNK_BYTES, Limits, Settings
-from airside.content import ContentStore
-from airside.errors import (
+from airside.archive.directory import iter_files
+from airside.archive.formats.detect import index_may_follow, make_draft
+from airside.archive.formats.docker_manifest import MANIFEST_JSON
+from airside.archive.formats.oci_layout import INDEX_JSON, LayoutDraft, blob_member
+from airside.archive.formats.plan import Draft, Plan, ReadMember
+from airside.archive.ingest import OpenMember, Spool, Stop, check_document_size
+from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.tar.compression import Compression, content_bytes, iter_decompressed
+from airside.archive.tar.members import Member, MemberKind
+from airside.archive.tar.reader import MissingEndError, scan_members
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import CHUNK_BYTES, Limits, Settings
+from airside.core.errors import (
     ArchiveLimitError,
     ArchiveTruncatedError,
     InputError,
@@ -29,9 +31,7 @@ from airside.errors import (
     StoppedError,
 )
 from airside.oci.digest import Digest
-from airside.opening import open_archive, translated_reading
-from airside.spool import OpenMember, Spool, Stop, check_document_size
-from airside.tree import iter_files
+from airside.ports.content import ContentStore
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) of the archive."""

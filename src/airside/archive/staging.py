@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+from airside.archive.ingest import Stop
+from airside.archive.sources import ArchiveStore, Progress
 from airside.archive.stat_key import StatKey
-from airside.config import CHUNK_BYTES
-from airside.content import Ingest
-from airside.errors import ArchiveChangedError, StoppedError
-from airside.sources import ArchiveStore, Progress
-from airside.spool import Stop
+from airside.core.config import CHUNK_BYTES
+from airside.core.errors import ArchiveChangedError, StoppedError
+from airside.ports.content import Ingest
 
 
 def take_in(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:

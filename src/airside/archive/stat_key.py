@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from airside.errors import StoreCorruptError
+from airside.core.errors import StoreCorruptError
 
 
 @dataclass(frozen=True, slots=True)

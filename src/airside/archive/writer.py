@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 from isal import igzip
 
-from airside.errors import (
+from airside.core.errors import (
     DigestMismatchError,
     SizeMismatchError,
     StorageFullError,

@@ -2,8 +2,9 @@
 
 Always true: what one method records becomes visible and durable at once, in one transaction, after
 the blobs it speaks of are durable in the store. `generation` grows with each change.
-Left to others: the blobs themselves, and the decision what a tag should be (`airside.desired`).
-All methods are safe to call from any thread; the time is given by the caller, in seconds.
+Left to others: the blobs themselves, and the decision what a tag should be
+(`airside.catalog.tag_policy`). All methods are safe to call from any thread; the time is given by
+the caller, in seconds.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ from itertools import count
 from math import inf
 from pathlib import Path
 
-from airside.catalog.collecting import Collecting, Condemn, collect_copy
+from airside.catalog.collection import Collecting, Condemn, collect_copy
+from airside.catalog.collection_report import Collection as Collected
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
     fill_parts,
@@ -28,7 +30,6 @@ from airside.catalog.documents import (
     repository_id_of,
 )
 from airside.catalog.events import record_event
-from airside.catalog.garbage import Collection as Collected
 from airside.catalog.model import (
     JUDGED,
     ClaimedName,
@@ -37,23 +38,23 @@ from airside.catalog.model import (
     RestoredTag,
     TagMove,
 )
-from airside.catalog.numbers import next_sequence, next_source_id, reserve_sequence
-from airside.catalog.peers import Peers
 from airside.catalog.publications import Publications
 from airside.catalog.pushes import Pushes
+from airside.catalog.retention import Policy, Pressure, Rule
+from airside.catalog.sequences import next_sequence, next_source_id, reserve_sequence
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.tombstones import deleted_names, is_deleted
+from airside.catalog.upstream_cache import Peers
 from airside.catalog.verification import Verification, restore_document
 from airside.catalog.view import CatalogView
-from airside.errors import NotFoundError
-from airside.faults import fault
+from airside.core.errors import NotFoundError
+from airside.core.failpoints import fault
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.merge import parts_of
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository
-from airside.problem import Problem
-from airside.retention import Policy, Pressure, Rule
 
 
 class Catalog(CatalogView):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from airside.catalog import marking
+from airside.catalog.collection_report import Collected, Collection, explained
 from airside.catalog.events import record_event
 from airside.catalog.expiry import (
     Expired,
@@ -35,11 +36,10 @@ from airside.catalog.expiry import (
     untagged_pushes,
     unused_peers,
 )
-from airside.catalog.garbage import Collected, Collection, explained
 from airside.catalog.marking import Unreached
+from airside.catalog.retention import Policy
 from airside.catalog.tags import Hold, Tags
 from airside.oci.digest import Digest, parse_digest
-from airside.retention import Policy
 
 _AT_ONCE = 100
 _SOURCES_AT_ONCE = 5

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from airside.catalog.changes import take_changes, watch_changes
 from airside.catalog.schema import MIGRATIONS, VERSION
-from airside.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
+from airside.core.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
 
 _BUSY_SECONDS = 10.0
 _REBUILD = "stop the agent and move catalog.db away: the next start makes it anew from index.json"

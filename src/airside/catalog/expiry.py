@@ -1,7 +1,7 @@
 """What loses its name in a collection, and why: tags, versions, claims of absent archives.
 
 The first phase of `catalog.collecting`: each function changes rows within one transaction. What
-goes is decided by `airside.retention`; the rows are read here.
+goes is decided by `airside.catalog.retention`; the rows are read here.
 """
 
 import json
@@ -10,10 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from airside.catalog.source_paths import UPSTREAM
-from airside.catalog.tags import TagName, Tags, claims_of, reference_text
-from airside.oci.reference import Reference, Repository
-from airside.retention import (
+from airside.catalog.retention import (
     Policy,
     TagAge,
     VersionAge,
@@ -21,6 +18,9 @@ from airside.retention import (
     why_untagged_goes,
     why_version_goes,
 )
+from airside.catalog.source_paths import UPSTREAM
+from airside.catalog.tags import TagName, Tags, claims_of, reference_text
+from airside.oci.reference import Reference, Repository
 
 _NAMED = "SELECT id, host, path FROM repository"
 _OF_THESE = "SELECT value FROM json_each(?)"

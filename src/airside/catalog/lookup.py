@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from airside.catalog.database import Readers
 from airside.catalog.documents import BELOW
+from airside.core.problem import Problem
 from airside.oci.digest import parse_digest
 from airside.oci.model import Document, parse_document
 from airside.oci.reference import Reference, Repository
-from airside.problem import Problem
 
 _TROUBLE = (
     "incomplete",

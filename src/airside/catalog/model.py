@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, Repository
-from airside.problem import Problem
 
 STATES = (
     "settling",

@@ -48,7 +48,7 @@ class TagState:
 
 @dataclass(frozen=True, slots=True)
 class PublicationRow:
-    """What is known of a tag in a runtime. `state`: see `airside.publisher`."""
+    """What is known of a tag in a runtime. `state`: see `airside.containerd.publisher`."""
 
     runtime: str
     reference: str

@@ -27,18 +27,18 @@ from airside.catalog.documents import (
 )
 from airside.catalog.events import record_event
 from airside.catalog.model import ClaimedName
-from airside.catalog.numbers import next_sequence, next_source_id
+from airside.catalog.sequences import next_sequence, next_source_id
 from airside.catalog.source_paths import UPSTREAM
 from airside.catalog.tags import Hold, TagName, Tags
 from airside.catalog.tombstones import bury
-from airside.errors import (
+from airside.core.errors import (
     ConflictError,
     InputError,
     MissingBlobError,
     NotFoundError,
     SizeMismatchError,
 )
-from airside.faults import fault
+from airside.core.failpoints import fault
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.merge import Part, parts_of
 from airside.oci.model import Descriptor, Document, parse_document

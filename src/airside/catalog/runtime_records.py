@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping
 
+from airside.catalog.catalog import Catalog
 from airside.catalog.publications import UNSYNCED
-from airside.catalog.record import Catalog
 
 
 class IntentsOf:
@@ -24,7 +24,7 @@ class IntentsOf:
 
 
 class UnsyncedOf:
-    """What one runtime unpacked and did not sync yet (`airside.containerd.unsynced.Record`)."""
+    """What one runtime unpacked and did not sync yet (`airside.containerd.pending_sync.Record`)."""
 
     def __init__(self, catalog: "Catalog", runtime: str) -> None:
         self._catalog, self._key = catalog, f"{UNSYNCED}{runtime}"

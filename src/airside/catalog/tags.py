@@ -10,7 +10,7 @@ from typing import Any
 from airside.catalog.documents import hold_blob, link_blobs, link_referrers, record_document
 from airside.catalog.events import record_event
 from airside.catalog.model import TagMove
-from airside.desired import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
+from airside.catalog.tag_policy import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
 from airside.oci.digest import parse_digest
 from airside.oci.merge import Entry, merged_index
 from airside.oci.model import Descriptor, Document

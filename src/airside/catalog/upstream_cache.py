@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 
 from airside.catalog.database import Readers
 from airside.catalog.source_paths import UPSTREAM
-from airside.content import KeptTag
 from airside.oci.digest import parse_digest
 from airside.oci.reference import Repository
+from airside.ports.content import KeptTag
 
 Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
 

@@ -1,7 +1,7 @@
 """Reading the catalog: for the registry, the command line and the importer.
 
 `open_view` serves another process (the command line without an agent). Reads never wait for
-writers (WAL). Implements `airside.content.RegistryView`.
+writers (WAL). Implements `airside.ports.content.RegistryView`.
 """
 
 import json
@@ -42,11 +42,11 @@ from airside.catalog.verification import (
     oldest_verified,
     unverified_bytes,
 )
-from airside.content import StoredDocument
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
-from airside.problem import Problem
+from airside.ports.content import StoredDocument
 
 
 class CatalogView:

@@ -14,11 +14,11 @@ import click
 
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, write, write_json
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 from airside.oci.patterns import is_pattern
-from airside.registry.access import Action
-from airside.registry.accounts import parse_htpasswd, parse_rules
-from airside.registry.credentials import TOKEN_PREFIX, fingerprint
+from airside.registry.rules.access import Action
+from airside.registry.rules.accounts import parse_htpasswd, parse_rules
+from airside.registry.rules.credentials import TOKEN_PREFIX, fingerprint
 
 _COST = 10
 _MODE = 0o640

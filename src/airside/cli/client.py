@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from airside.cli.failure import error_from
-from airside.errors import AirsideError, UnavailableError
+from airside.core.errors import AirsideError, UnavailableError
 
 SOCKET_NAME = "airside.sock"
 ANSWER_SECONDS = 30.0

@@ -14,8 +14,8 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import write_json, write_table
-from airside.config import Effective, RetentionRule, WatchedDirectory, setting_rows
-from airside.upstream.table import Upstream
+from airside.core.config import Effective, RetentionRule, WatchedDirectory, setting_rows
+from airside.core.upstream_config import Upstream
 
 
 @click.group()

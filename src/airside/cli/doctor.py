@@ -18,10 +18,10 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import count_text, is_terminal, write, write_json, write_table
-from airside.config import Settings
-from airside.doctor.facts import Agent, Published
-from airside.doctor.finding import SEVERITIES, Finding, is_healthy
-from airside.errors import AirsideError
+from airside.core.config import Settings
+from airside.core.errors import AirsideError
+from airside.diagnostics.doctor.facts import Agent, Published
+from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
 
 _ANSWER_SECONDS = 1.4
 """Of the agent: what is asked of it must be there within the time of one look."""
@@ -57,8 +57,8 @@ def doctor(
 
 
 def _examine(settings: Settings, *, chosen: bool) -> list[Finding]:
-    from airside.doctor.gather import gather  # noqa: PLC0415 - gRPC and the rest: not for --help
-    from airside.doctor.judge import judge  # noqa: PLC0415
+    from airside.diagnostics.doctor.gather import gather  # noqa: PLC0415 - gRPC and the rest: not for --help
+    from airside.diagnostics.doctor.judge import judge  # noqa: PLC0415
 
     return judge(gather(settings, _Asked(settings), chosen=chosen))
 
@@ -160,7 +160,7 @@ class _Asked:
 
 
 def _agent_of(status: dict[str, Any]) -> Agent:
-    from airside.doctor.gather.processes import owner  # noqa: PLC0415 - with the rest of it
+    from airside.diagnostics.doctor.gather.processes import owner  # noqa: PLC0415 - with the rest of it
 
     pid, access = status.get("pid"), status.get("access") or {}
     return Agent(

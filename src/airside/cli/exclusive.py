@@ -2,10 +2,10 @@
 
 from contextlib import ExitStack
 
+from airside.agent.node import Node, open_node
 from airside.cli.client import NotPermittedError
-from airside.config import Settings
-from airside.errors import StoreError
-from airside.node import Node, open_node
+from airside.core.config import Settings
+from airside.core.errors import StoreError
 
 
 def open_alone(settings: Settings, stack: ExitStack) -> Node:

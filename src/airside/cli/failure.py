@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from airside.cli.output import clean, write_json
-from airside.errors import (
+from airside.core.errors import (
     AirsideError,
     ArchiveTruncatedError,
     ArchiveUnreadableError,

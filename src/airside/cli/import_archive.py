@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
-from airside.cli.alone import open_alone
+from airside.agent.node import Node
+from airside.agent.runtime_connections import attached, check_names
+from airside.archive.formats.image_list import is_list_name
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
+from airside.cli.exclusive import open_alone
 from airside.cli.failure import (
     EXIT_FAILED,
     error_object,
@@ -25,12 +28,9 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, count_text, duration_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.config import Settings
-from airside.errors import AirsideError, StoppedError
-from airside.lists import is_list_name
-from airside.node import Node
-from airside.publishing import attached, check_names
-from airside.report import outcome_report
+from airside.core.config import Settings
+from airside.core.errors import AirsideError, StoppedError
+from airside.diagnostics.reports import outcome_report
 
 
 @click.command("import", epilog=example("airside import /media/usb/*.tar.zst"))

@@ -6,20 +6,20 @@ from typing import Any
 
 import click
 
-from airside.archive.windows import WindowBudget
+from airside.archive.formats.image_list import LIST
+from airside.archive.reader import read_archive
+from airside.archive.sources import Reader
+from airside.archive.tar.window_budget import WindowBudget
 from airside.cli.failure import error_object, exit_code_of, state_of
-from airside.cli.importing import problem_text
+from airside.cli.import_archive import problem_text
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, size_text, write, write_json, write_table
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.config import Settings
-from airside.errors import AirsideError, StoppedError
-from airside.lists import LIST
-from airside.pulling import is_list_file, load_list
-from airside.reading import read_archive
-from airside.report import inspect_report, list_report
-from airside.sources import Reader
-from airside.store.hashing import HashingStore
+from airside.core.config import Settings
+from airside.core.errors import AirsideError, StoppedError
+from airside.diagnostics.reports import inspect_report, list_report
+from airside.importer.list_puller import is_list_file, load_list
+from airside.store.hash_only import HashingStore
 
 NOT_DECOMPRESSED = (
     "compressed layers of this docker-archive were not decompressed: whether they are what the "

@@ -14,7 +14,7 @@ from airside import __version__
 from airside.cli.failure import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE, exit_code, report_error
 from airside.cli.options import Session
 from airside.cli.output import OutputClosedError, drop_output, escape_unprintable_output
-from airside.errors import AirsideError
+from airside.core.errors import AirsideError
 
 # name → (module, its attribute, one line of help)
 _COMMANDS = {
@@ -23,22 +23,22 @@ _COMMANDS = {
     "images": ("queries", "images", "List the images that can be pulled."),
     "archives": ("queries", "archives", "List the archives and what became of each."),
     "events": ("queries", "events", "Show what happened, or follow what happens."),
-    "explain": ("explaining", "explain", "Tell why an image or an archive is (not) here."),
-    "inspect": ("inspection", "inspect", "Show what an archive holds, without importing it."),
-    "import": ("importing", "import_files", "Import archives now, and wait."),
-    "tag": ("changing", "tag", "Point a tag at an earlier version (tag rollback)."),
-    "gc": ("changing", "gc", "Delete now what retention no longer holds."),
-    "verify": ("verifying", "verify", "Read every blob again and hash it; --repair what is wrong."),
-    "mirror": ("mirroring", "mirror", "Make containerd pull through Airside's registry."),
+    "explain": ("explain", "explain", "Tell why an image or an archive is (not) here."),
+    "inspect": ("inspect_archive", "inspect", "Show what an archive holds, without importing it."),
+    "import": ("import_archive", "import_files", "Import archives now, and wait."),
+    "tag": ("rollback_and_gc", "tag", "Point a tag at an earlier version (tag rollback)."),
+    "gc": ("rollback_and_gc", "gc", "Delete now what retention no longer holds."),
+    "verify": ("verify", "verify", "Read every blob again and hash it; --repair what is wrong."),
+    "mirror": ("mirror", "mirror", "Make containerd pull through Airside's registry."),
     "doctor": (
-        "doctoring",
+        "doctor",
         "doctor",
         "Check containerd, disk, clock and limits, and say what to do.",
     ),
-    "config": ("configuration", "config", "Show the settings in force."),
+    "config": ("config", "config", "Show the settings in force."),
     "token": ("accounts", "token", "Make a token for clients of the registry (token new)."),
     "password": ("accounts", "password", "Make the htpasswd line of a user of the registry."),
-    "sample": ("sampling", "sample", "Write an archive with a small image, for a first try."),
+    "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
 }
 
 _EPILOG = """\b

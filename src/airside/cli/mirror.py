@@ -17,12 +17,12 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import clean, write, write_json
-from airside.clients import reachable
-from airside.config import Settings
-from airside.errors import ConfigError
-from airside.host_root import host_root
-from airside.mirror.edits import Change, apply, plan_remove, plan_write
-from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
+from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
+from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
+from airside.core.config import Settings
+from airside.core.errors import ConfigError
+from airside.core.host_root import host_root
+from airside.diagnostics.pull_commands import reachable
 from airside.oci.reference import DEFAULT_HOST, is_host
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from airside import report
-from airside.absence import place_of
 from airside.catalog.view import CatalogView, open_view
 from airside.cli.client import NotPermittedError
-from airside.config import Settings
-from airside.errors import NotFoundError
-from airside.explanation import explain
+from airside.core.config import Settings
+from airside.core.errors import NotFoundError
+from airside.diagnostics import reports as report
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
 
 
 def _images(view: CatalogView, history: int = 0) -> dict[str, Any]:

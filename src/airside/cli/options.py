@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from airside.config import Effective, load_settings
+from airside.core.config import Effective, load_settings
 
 ANY_PATH = click.Path(path_type=Path, readable=False)
 """Unchecked: the agent may read what this user may not, and our own messages say more."""

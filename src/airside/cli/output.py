@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TextIO
 
-from airside.errors import UnavailableError
-from airside.observe import printable
+from airside.core.errors import UnavailableError
+from airside.core.logs import printable
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _STYLES = {

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from airside.cli.output import clean, size_text
-from airside.errors import StoppedError
+from airside.core.errors import StoppedError
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all); from any thread."""

@@ -27,7 +27,7 @@ from airside.cli.output import (
     write_json_line,
     write_table,
 )
-from airside.errors import UnavailableError
+from airside.core.errors import UnavailableError
 
 _SHORT_DIGEST = len("sha256:") + 12
 Show = Callable[[dict[str, Any]], None]

@@ -15,10 +15,10 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import clean, count_text, size_text, write, write_json, write_table
-from airside.config import Settings
+from airside.core.config import Settings
+from airside.diagnostics.reports import collection_report, move_report
 from airside.oci.digest import parse_digest
 from airside.oci.reference import Reference, parse_reference
-from airside.report import collection_report, move_report
 
 _SECONDS = 600.0
 """How long a collection may take."""
@@ -60,7 +60,7 @@ def _roll_back(settings: Settings, name: Reference, digest: str | None) -> dict[
     try:
         return ControlClient(settings.data).post("/v1/rollback", body)
     except NoAgentError:
-        from airside.cli.alone import open_alone  # noqa: PLC0415 - only without an agent
+        from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
 
         wanted = parse_digest(digest) if digest is not None else None
         with ExitStack() as stack:
@@ -92,7 +92,7 @@ def _collect(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
     try:
         return client.post("/v1/gc", {"dry_run": dry_run}, timeout_seconds=_SECONDS)
     except NoAgentError:
-        from airside.cli.alone import open_alone  # noqa: PLC0415 - only without an agent
+        from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
 
         with ExitStack() as stack:
             freed = open_alone(settings, stack).clean(dry_run=dry_run)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from airside.cli.options import ANY_PATH, config_option, data_option, effective_settings, example
-from airside.config import CHOICES
+from airside.core.config import CHOICES
 
 
 @click.command(
@@ -70,6 +70,6 @@ def run(
         log_format=log_format,
         log_level=log_level,
     )
-    from airside.agent import run_agent  # noqa: PLC0415 - only here aiohttp is imported
+    from airside.agent.daemon import run_agent  # noqa: PLC0415 - only here aiohttp is imported
 
     return run_agent(effective)

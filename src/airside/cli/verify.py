@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from airside.cli.alone import open_alone
 from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.exclusive import open_alone
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import (
     config_option,
@@ -18,8 +18,8 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, count_text, duration_text, size_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.config import Settings
-from airside.report import verify_report
+from airside.core.config import Settings
+from airside.diagnostics.reports import verify_report
 
 _TITLE = "verifying"
 _SHOWN = 5

@@ -21,13 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from airside.config import MIB
 from airside.containerd.client import BlobInfo, Client
-from airside.errors import AirsideError, ConflictError, ContainerdError, NotFoundError, StoreError
-from airside.faults import fault
+from airside.core.config import MIB
+from airside.core.errors import (
+    AirsideError,
+    ConflictError,
+    ContainerdError,
+    NotFoundError,
+    StoreError,
+)
+from airside.core.failpoints import fault
 from airside.oci.digest import Digest, digest_of, new_hasher
 from airside.oci.model import Descriptor
-from airside.publication import missing_labels
+from airside.ports.publication import missing_labels
 
 log = logging.getLogger("airside.containerd")
 

@@ -1,4 +1,4 @@
-"""containerd's own files of blobs, for repairs: `airside.content.RuntimeCopies`.
+"""containerd's own files of blobs, for repairs: `airside.ports.content.RuntimeCopies`.
 
 Nothing is trusted here: what `copy` gives is to be hashed, and `mend` hashes before it leaves a
 file as it is. A file is replaced by rename, from the private directory (`containerd.adopt`).
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from airside.containerd.adopt import Adopter
+from airside.containerd.bounded_query import blob_path
 from airside.containerd.client import Client
-from airside.containerd.question import blob_path
 from airside.containerd.read_through import StreamedBlob, open_file
-from airside.content import RuntimeBlob
-from airside.errors import NotFoundError
+from airside.core.errors import NotFoundError
 from airside.oci.digest import Digest, new_hasher
+from airside.ports.content import RuntimeBlob
 
 _CHUNK_BYTES = 1024 * 1024
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from airside.config import MIB, Limits
 from airside.containerd.client import BlobInfo, Client, ImageRecord
-from airside.errors import ContainerdError, ManifestInvalidError, NotFoundError
+from airside.core.config import MIB, Limits
+from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundError
 from airside.oci.digest import Digest, digest_of, is_digest
 from airside.oci.merge import attested_by
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document

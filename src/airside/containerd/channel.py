@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from airside.errors import (
+from airside.core.errors import (
     AirsideError,
     ConflictError,
     ContainerdError,

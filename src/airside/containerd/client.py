@@ -13,7 +13,6 @@ from typing import BinaryIO, Self
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from airside.config import MIB
 from airside.containerd.channel import CALL_SECONDS, Channel
 from airside.containerd.proto import (
     containers_pb2,
@@ -29,7 +28,8 @@ from airside.containerd.proto import (
     types_pb2,
     version_pb2,
 )
-from airside.errors import ConflictError, NotFoundError
+from airside.core.config import MIB
+from airside.core.errors import ConflictError, NotFoundError
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 

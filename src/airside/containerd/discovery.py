@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from airside.containerd.client import Client, Plugin
 from airside.containerd.cri import Cri
-from airside.errors import AirsideError
+from airside.core.errors import AirsideError
 
 CONTENT = ("io.containerd.content.v1", "content")
 METADATA = ("io.containerd.metadata.v1", "bolt")

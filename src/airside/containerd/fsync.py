@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from airside.errors import StorageFullError, StoreError
+from airside.core.errors import StorageFullError, StoreError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _KEPT = 16

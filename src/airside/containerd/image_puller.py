@@ -1,14 +1,14 @@
 """Pulling images of lists through CRI, as kubelet does: its mirrors, credentials and snapshotter.
 
-Implements `airside.content.Puller`. CRI has no status for most of what a registry answers: what it
-says is read, once, here.
+Implements `airside.ports.content.Puller`. CRI has no status for most of what a registry answers:
+what it says is read, once, here.
 """
 
 import re
 from collections.abc import Callable
 
 from airside.containerd.cri import PULL_SECONDS, Cri
-from airside.errors import AirsideError, ContainerdError, NotFoundError, PullRefusedError
+from airside.core.errors import AirsideError, ContainerdError, NotFoundError, PullRefusedError
 
 _REFUSED_STATUS = {"NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT"}
 _REFUSED = re.compile(

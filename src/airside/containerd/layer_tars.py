@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from airside.archive.compression import Compression, detect_compression, iter_decompressed
-from airside.archive.windows import WindowBudget
-from airside.config import CHUNK_BYTES, Limits
+from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
+from airside.archive.tar.window_budget import WindowBudget
+from airside.core.config import CHUNK_BYTES, Limits
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 

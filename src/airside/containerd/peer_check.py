@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from airside.content import Connection
+from airside.ports.content import Connection
 
 _CONNECT_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid

@@ -9,7 +9,7 @@ be repeated at any time. What became of each tag is recorded (`publication`), in
 - `left`: it was removed from the runtime, and stays removed (`respect_rmi`, or no archive);
 - `waiting`: it was removed again and again, and is put back later.
 
-Left to others: when to look (`airside.runtimes`), and how (the `Runtime`).
+Left to others: when to look (`airside.agent.runtime_supervisor`), and how (the `Runtime`).
 """
 
 import logging
@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from airside.catalog.catalog import Catalog
 from airside.catalog.publications import PublicationRow, TagState
-from airside.catalog.record import Catalog
-from airside.config import Settings, registry_hosts
-from airside.content import ContentStore, Published, Runtime
-from airside.errors import (
+from airside.core.config import Settings, registry_hosts
+from airside.core.errors import (
     ContainerdError,
     InputError,
     ManifestInvalidError,
@@ -35,7 +34,8 @@ from airside.oci.digest import parse_digest
 from airside.oci.model import Descriptor, Document, Manifest, parse_config, parse_document
 from airside.oci.platform import Platform, node_platform, parse_platform
 from airside.oci.reference import Repository
-from airside.publication import (
+from airside.ports.content import ContentStore, Published, Runtime
+from airside.ports.publication import (
     NamedImage,
     Naming,
     NodeContent,

@@ -1,4 +1,4 @@
-"""What containerd holds, read for our registry: `airside.content.RuntimeContent`.
+"""What containerd holds, read for our registry: `airside.ports.content.RuntimeContent`.
 
 A blob is read from containerd's content directory (`<root>/blobs/<alg>/<hex>`), where that is
 ours to read; else over gRPC. Always holds:
@@ -23,16 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from airside.breaker import Breaker
-from airside.config import Limits
-from airside.containerd.asker import is_asker
+from airside.containerd.bounded_query import Documents, Question, Targets, blob_path
 from airside.containerd.client import Client
-from airside.containerd.question import Documents, Question, Targets, blob_path
-from airside.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
-from airside.errors import AirsideError, ContainerdError, NotFoundError
+from airside.containerd.peer_check import is_asker
+from airside.core.circuit_breaker import Breaker
+from airside.core.config import Limits
+from airside.core.errors import AirsideError, ContainerdError, NotFoundError
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
+from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
 
 PATIENCE_SECONDS = 0.4
 PAUSE_SECONDS = 5.0

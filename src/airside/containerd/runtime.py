@@ -1,4 +1,4 @@
-"""containerd as a runtime that images are published to. See `airside.content.Runtime`.
+"""containerd as a runtime that images are published to. See `airside.ports.content.Runtime`.
 
 The order of a publish: lease → content (`adopt`) → unpack → names → what was unpacked is synced →
 end of the lease. What is interrupted leaves only what the lease holds, and what the next
@@ -15,19 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from airside.config import Limits
 from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
+from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client, ImageRecord
-from airside.containerd.copies import ContainerdCopies
 from airside.containerd.cri import PULL_SECONDS, Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
-from airside.containerd.puller import CriPuller
+from airside.containerd.image_puller import CriPuller
+from airside.containerd.pending_sync import Unsynced
 from airside.containerd.read_through import ContainerdContent
-from airside.containerd.twins import OpenTar, Twins
+from airside.containerd.uncompressed_layers import OpenTar, Twins
 from airside.containerd.unpack import Unpacker
-from airside.containerd.unsynced import Unsynced
-from airside.content import Published, RuntimeFacts
-from airside.errors import (
+from airside.core.config import Limits
+from airside.core.errors import (
     AirsideError,
     ConflictError,
     ContainerdError,
@@ -35,12 +34,13 @@ from airside.errors import (
     NotFoundError,
     NotRunnableError,
 )
-from airside.faults import fault
+from airside.core.failpoints import fault
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
 from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_bare_document, parse_document
 from airside.oci.platform import Platform
-from airside.publication import (
+from airside.ports.content import Published, RuntimeFacts
+from airside.ports.publication import (
     ARCHIVES_LABEL,
     PINNED_LABEL,
     NamedImage,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from airside.host_root import on_host
+from airside.core.host_root import on_host
 
 _SOCKETS = {
     "k3s": "/run/k3s/containerd/containerd.sock",  # and RKE2's

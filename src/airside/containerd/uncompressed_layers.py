@@ -25,10 +25,10 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.config import MIB
 from airside.containerd.client import Client
-from airside.containerd.syncing import check_free
-from airside.errors import AirsideError, ContainerdError, StoppedError
+from airside.containerd.fsync import check_free
+from airside.core.config import MIB
+from airside.core.errors import AirsideError, ContainerdError, StoppedError
 from airside.oci.chain import is_compressed
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_LAYER, Descriptor

@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airside.containerd.client import Client
-from airside.containerd.layering import Layering
-from airside.containerd.syncing import SharedSync
-from airside.containerd.twins import Twin, Twins
-from airside.containerd.unsynced import MemoryRecord, Unsynced
-from airside.errors import AirsideError, NotFoundError, StoppedError
-from airside.faults import fault
+from airside.containerd.fsync import SharedSync
+from airside.containerd.pending_sync import MemoryRecord, Unsynced
+from airside.containerd.uncompressed_layers import Twin, Twins
+from airside.containerd.unpack_layer import Layering
+from airside.core.errors import AirsideError, NotFoundError, StoppedError
+from airside.core.failpoints import fault
 from airside.oci.chain import Rootfs, Step
 from airside.oci.digest import Digest
 

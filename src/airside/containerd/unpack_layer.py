@@ -25,16 +25,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from airside.containerd.client import Client, Mount
-from airside.containerd.syncing import check_free
-from airside.containerd.twins import Twin
-from airside.errors import (
+from airside.containerd.fsync import check_free
+from airside.containerd.uncompressed_layers import Twin
+from airside.core.errors import (
     AirsideError,
     ConflictError,
     ContainerdError,
     DiffIdMismatchError,
     NotFoundError,
 )
-from airside.faults import fault
+from airside.core.failpoints import fault
 from airside.oci.chain import Step
 from airside.oci.digest import Digest
 

@@ -13,9 +13,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from airside.errors import ConfigError
-from airside.host_root import HOST_ROOT, on_host
-from airside.upstream.table import Upstream, parse_upstream
+from airside.core.errors import ConfigError
+from airside.core.host_root import HOST_ROOT, on_host
+from airside.core.upstream_config import Upstream, parse_upstream
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 FORMAT = 1

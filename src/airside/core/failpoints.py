@@ -15,7 +15,7 @@ import signal
 import threading
 from dataclasses import dataclass
 
-from airside.errors import StoreError
+from airside.core.errors import StoreError
 
 POINTS = (
     "ingest.after_create",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?\Z|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?\Z")
 _URLS = {"docker.io": "https://registry-1.docker.io"}

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airside.archive.directory import is_archive_directory
 from airside.catalog.lookup import Lookup, Trouble
 from airside.catalog.view import CatalogView
-from airside.clients import reachable
-from airside.config import Settings
-from airside.elsewhere import Contents, lists_of
-from airside.errors import ReferenceInvalidError
-from airside.nearest import nearest_names
+from airside.core.config import Settings
+from airside.core.errors import ReferenceInvalidError
+from airside.diagnostics.external_state import Contents, lists_of
+from airside.diagnostics.name_suggestions import nearest_names
+from airside.diagnostics.pull_commands import reachable
+from airside.diagnostics.reports import time_text
+from airside.importer.watch.directories import Places, is_candidate, is_candidate_directory
 from airside.oci.platform import Platform, node_platform, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
-from airside.places import Places, is_candidate, is_candidate_directory
-from airside.report import time_text
-from airside.tree import is_archive_directory
 
 _TROUBLES = 5
 _NEAR = 3

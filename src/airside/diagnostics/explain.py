@@ -1,7 +1,7 @@
 """`airside explain`: all that is known of a name, a digest or an archive, as one JSON object.
 
 Reads the catalog; changes nothing. Each answer has `what` (as asked), `kind` and, for something
-that is not here, `advice`, which `airside.absence` writes.
+that is not here, `advice`, which `airside.diagnostics.absence` writes.
 """
 
 import contextlib
@@ -9,11 +9,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from airside.absence import Place, absent_archive, absent_name, advice_for, same_name
+from airside.archive.formats.image_list import LIST
+from airside.archive.reader import ARCHIVE_SUFFIXES
 from airside.catalog.lookup import ClaimRow, Trouble
 from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
-from airside.clients import (
+from airside.core.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
+from airside.core.host_root import host_root
+from airside.diagnostics.absence import Place, absent_archive, absent_name, advice_for, same_name
+from airside.diagnostics.external_state import lists_of, mirrors_of, only_elsewhere
+from airside.diagnostics.pull_commands import (
     Pulled,
     mirror_url,
     name_in,
@@ -21,17 +26,12 @@ from airside.clients import (
     reachable,
     served_names,
 )
-from airside.elsewhere import lists_of, mirrors_of, only_elsewhere
-from airside.errors import ManifestInvalidError, NotFoundError, ReferenceInvalidError
-from airside.host_root import host_root
-from airside.lists import LIST
+from airside.diagnostics.reports import archive_report, publication_report, time_text
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
-from airside.reading import ARCHIVE_SUFFIXES
-from airside.report import archive_report, publication_report, time_text
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
 _TITLE = "org.opencontainers.image.title"

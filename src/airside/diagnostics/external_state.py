@@ -10,13 +10,13 @@ from typing import Any
 
 from airside.catalog.lookup import Listed
 from airside.catalog.view import CatalogView
-from airside.content import RuntimeContent, RuntimeTag
-from airside.errors import AirsideError, UnavailableError
-from airside.mirror import hosts
-from airside.mirror.edits import Change, plan_write
-from airside.mirror.marks import without_ours
-from airside.mirror.nodes import Node, RegistriesNode, find_nodes
+from airside.containerd.mirror import hosts_toml as hosts
+from airside.containerd.mirror.apply import Change, plan_write
+from airside.containerd.mirror.locations import Node, RegistriesNode, find_nodes
+from airside.containerd.mirror.managed_block import without_ours
+from airside.core.errors import AirsideError, UnavailableError
 from airside.oci.reference import Reference
+from airside.ports.content import RuntimeContent, RuntimeTag
 
 Contents = Callable[[], Sequence[tuple[str, RuntimeContent]]]
 """Gives the socket and the content of each runtime that is connected now."""
@@ -115,7 +115,7 @@ def _deciding(node: Node, url: str, host: str) -> Change:
     if own.error is not None or own.state in _THERE or default.state not in _THERE:
         return own
     if isinstance(node, RegistriesNode):
-        from airside.mirror.registries import all_registries  # noqa: PLC0415 - a YAML parser
+        from airside.containerd.mirror.registries_yaml import all_registries  # noqa: PLC0415 - a YAML parser
 
         has_own = host in all_registries(without_ours(own.before or "").text)
     else:

@@ -11,24 +11,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airside import __version__
+from airside.archive.formats.image_list import LIST
 from airside.catalog.source_paths import shown_source
 from airside.catalog.verification import LAST_PASS
-from airside.findings import Pass, pass_from
-from airside.lists import LIST
 from airside.oci.model import Manifest
+from airside.store.scrub_results import Pass, pass_from
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from collections.abc import Iterable, Mapping
 
+    from airside.archive.reader import Reading
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
     from airside.catalog.publications import PublicationRow
     from airside.catalog.view import CatalogView
-    from airside.gc import Freed, Space
-    from airside.importer import Outcome
-    from airside.problem import Problem
-    from airside.pulling import ListFile
-    from airside.reading import Reading
-    from airside.scrub import Report
+    from airside.core.problem import Problem
+    from airside.importer.importer import Outcome
+    from airside.importer.list_puller import ListFile
+    from airside.store.gc import Freed, Space
+    from airside.store.scrub import Report
 
 SCHEMA = 1
 

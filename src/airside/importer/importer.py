@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.archive.plan import OCI_LAYOUT
+from airside.archive.directory import stat_key
+from airside.archive.formats.plan import OCI_LAYOUT
+from airside.archive.ingest import Stop
+from airside.archive.reader import ARCHIVE_SUFFIXES, Reading, read_archive
+from airside.archive.sources import Progress, Reader
+from airside.catalog.catalog import Catalog, plan_digest
 from airside.catalog.model import ClaimedName, Import, TagMove
-from airside.catalog.record import Catalog, plan_digest
-from airside.errors import (
+from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
     ArchiveTruncatedError,
@@ -24,19 +28,15 @@ from airside.errors import (
     StoppedError,
     StoreError,
 )
-from airside.faults import fault
-from airside.index import IndexWriter
+from airside.core.failpoints import fault
+from airside.core.problem import Problem
+from airside.importer.watch.directories import Places
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
-from airside.places import Places
-from airside.problem import Problem
-from airside.reading import ARCHIVE_SUFFIXES, Reading, read_archive
-from airside.sources import Progress, Reader
-from airside.spool import Stop
-from airside.store.guard import StoreGuard
+from airside.store.index_json import IndexWriter
 from airside.store.local import LocalStore
-from airside.tree import stat_key
+from airside.store.lock import StoreGuard
 
 log = logging.getLogger("airside.import")
 

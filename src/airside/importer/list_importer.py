@@ -10,18 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from airside.archive.formats.image_list import LIST
+from airside.archive.ingest import Stop
+from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
+from airside.catalog.catalog import Catalog
 from airside.catalog.model import Import
-from airside.catalog.record import Catalog
-from airside.config import Settings
-from airside.content import Puller
-from airside.importer import Job, Outcome
-from airside.lists import LIST
-from airside.problem import Problem
-from airside.pulling import ListFile, Pulled, Pulling, load_list
-from airside.runtime_set import RuntimeSet
-from airside.sources import Progress
-from airside.spool import Stop
+from airside.core.config import Settings
+from airside.core.problem import Problem
+from airside.importer.importer import Job, Outcome
+from airside.importer.list_puller import ListFile, Pulled, Pulling, load_list
+from airside.ports.content import Puller
+from airside.ports.runtime_set import RuntimeSet
 
 NO_RUNTIME = (
     "its images are pulled by a container runtime, and none with CRI is connected: it is read "

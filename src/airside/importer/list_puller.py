@@ -14,22 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.archive.compression import Compression, detect_compression
+from airside.archive.formats.image_list import (
+    HEAD_BYTES,
+    Entry,
+    ImageList,
+    is_list_name,
+    is_tar,
+    parse_list,
+)
+from airside.archive.ingest import Stop
+from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
-from airside.config import Limits, Settings
-from airside.content import Puller
-from airside.errors import (
+from airside.archive.tar.compression import Compression, detect_compression
+from airside.core.config import Limits, Settings
+from airside.core.errors import (
     ArchiveChangedError,
     ContainerdError,
     InputError,
     PullRefusedError,
     StoppedError,
 )
-from airside.lists import HEAD_BYTES, Entry, ImageList, is_list_name, is_tar, parse_list
-from airside.opening import open_archive, translated_reading
-from airside.problem import Problem
-from airside.sources import Progress
-from airside.spool import Stop
+from airside.core.problem import Problem
+from airside.ports.content import Puller
 
 log = logging.getLogger("airside.import")
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from airside.errors import NotRunnableError
+from airside.core.errors import NotRunnableError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import (
     DOCKER_LAYER,

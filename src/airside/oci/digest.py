@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from airside.errors import DigestInvalidError
+from airside.core.errors import DigestInvalidError
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airside.errors import DigestInvalidError, DigestMismatchError, ManifestInvalidError
+from airside.core.errors import DigestInvalidError, DigestMismatchError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.platform import Platform, platform_from
 

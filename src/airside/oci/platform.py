@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
 
 _ARCHITECTURES = {
     "i386": ("386", ""),

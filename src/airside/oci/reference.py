@@ -8,7 +8,7 @@ A repository is identified by (registry host, path); `index.docker.io` is `docke
 import re
 from dataclasses import dataclass, replace
 
-from airside.errors import DigestInvalidError, ReferenceInvalidError
+from airside.core.errors import DigestInvalidError, ReferenceInvalidError
 from airside.oci.digest import Digest, parse_digest
 
 DEFAULT_HOST = "docker.io"

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
-from airside.publication import NamedImage, Publication
+from airside.ports.publication import NamedImage, Publication
 
 
 class Ingest(Protocol):

@@ -4,10 +4,10 @@ Whoever connects a runtime adds it and removes it; readers ask anew for each use
 comes and goes while the agent runs. Always holds: a runtime that was removed is in no later answer.
 """
 
-import threading
+from collections.abc import Mapping
 from typing import Protocol
 
-from airside.content import Puller, RuntimeContent, RuntimeCopies
+from airside.ports.content import Puller, RuntimeContent, RuntimeCopies
 
 
 class Connected(Protocol):
@@ -24,21 +24,21 @@ class Connected(Protocol):
 
 
 class RuntimeSet:
-    """Connected runtimes by their socket, in the order in which they connected. Thread-safe."""
+    """Connected runtimes by their socket, in the order in which they connected.
+
+    Any thread may read; `add` and `remove` are for one thread only.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runtimes: dict[str, Connected] = {}
+        self._runtimes: Mapping[str, Connected] = {}
 
     def add(self, socket: str, runtime: Connected) -> None:
         """Add a runtime; it replaces one of the same socket."""
-        with self._lock:
-            self._runtimes[socket] = runtime
+        self._runtimes = {**self._runtimes, socket: runtime}
 
     def remove(self, socket: str) -> None:
         """Remove the runtime of a socket, if there is one."""
-        with self._lock:
-            self._runtimes.pop(socket, None)
+        self._runtimes = {s: r for s, r in self._runtimes.items() if s != socket}
 
     def contents(self) -> list[RuntimeContent]:
         """What the runtimes hold, for the registry; only those that can be read."""
@@ -46,19 +46,15 @@ class RuntimeSet:
 
     def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
         """The same, each with its socket."""
-        found = [(socket, runtime.content) for socket, runtime in self._items()]
+        found = [(socket, runtime.content) for socket, runtime in self._runtimes.items()]
         return [(socket, content) for socket, content in found if content is not None]
 
     def copies(self) -> list[RuntimeCopies]:
         """The runtimes' own files of blobs, for repairs."""
-        found = [runtime.copies for _, runtime in self._items()]
+        found = [runtime.copies for _, runtime in self._runtimes.items()]
         return [copies for copies in found if copies is not None]
 
     def pullers(self) -> list[Puller]:
         """The runtimes that can pull images: those with CRI."""
-        found = [runtime.puller for _, runtime in self._items()]
+        found = [runtime.puller for _, runtime in self._runtimes.items()]
         return [puller for puller in found if puller is not None]
-
-    def _items(self) -> list[tuple[str, Connected]]:
-        with self._lock:
-            return list(self._runtimes.items())

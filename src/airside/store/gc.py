@@ -10,15 +10,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from airside.asked import Asked
-from airside.catalog.record import Catalog
-from airside.config import Settings
-from airside.observe import human_bytes
+from airside.catalog.catalog import Catalog
+from airside.catalog.retention import Pressure, Rule, next_pressure
+from airside.core.config import Settings
+from airside.core.logs import human_bytes
 from airside.oci.digest import Digest
-from airside.retention import Pressure, Rule, next_pressure
-from airside.store.disk import free_bytes, translated
-from airside.store.guard import StoreGuard
+from airside.store.filesystem import free_bytes, translated
+from airside.store.leases import Asked
 from airside.store.local import LocalStore
+from airside.store.lock import StoreGuard
 
 log = logging.getLogger("airside.gc")
 

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from airside.config import MIB, Limits
-from airside.content import Ingest
-from airside.errors import ArchiveLimitError, ManifestInvalidError, NotFoundError
+from airside.core.config import MIB, Limits
+from airside.core.errors import ArchiveLimitError, ManifestInvalidError, NotFoundError
 from airside.oci.digest import BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
+from airside.ports.content import Ingest
 
 KEPT_BYTES = 64 * MIB
 """What all ingests of one store keep at most."""

@@ -12,10 +12,10 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from airside.archive.layout import IMAGE_NAME, REF_NAME
+from airside.archive.formats.oci_layout import IMAGE_NAME, REF_NAME
+from airside.catalog.catalog import Catalog
 from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredTag
-from airside.catalog.record import Catalog
-from airside.errors import InputError, NotFoundError
+from airside.core.errors import InputError, NotFoundError
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import (
     DOCUMENT_TYPES,

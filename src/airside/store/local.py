@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.config import MIB
-from airside.content import Ingest
-from airside.errors import NotFoundError, SizeMismatchError, StorageFullError, StoreError
-from airside.faults import fault
+from airside.core.config import MIB
+from airside.core.errors import NotFoundError, SizeMismatchError, StorageFullError, StoreError
+from airside.core.failpoints import fault
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
-from airside.store.disk import (
+from airside.ports.content import Ingest
+from airside.store.filesystem import (
     free_bytes,
     start_writeback,
     sync_directory,
@@ -31,7 +31,7 @@ from airside.store.disk import (
     translated,
     write_durably,
 )
-from airside.store.examine import check_working
+from airside.store.rehash import check_working
 
 _SPACE_CHECK_BYTES = 64 * MIB
 _WRITEBACK_BYTES = 8 * MIB
@@ -39,7 +39,7 @@ _SYNC_THREADS = 8
 
 
 class LocalIngest:
-    """A blob being written to `ingest/`. See `airside.content.Ingest`."""
+    """A blob being written to `ingest/`. See `airside.ports.content.Ingest`."""
 
     def __init__(self, path: Path, algorithm: str, min_free_bytes: int) -> None:
         self.path = path
@@ -148,7 +148,7 @@ def check_space(path: Path, needed_bytes: int, min_free_bytes: int) -> None:
 
 
 class LocalStore:
-    """Blobs under `root/blobs/<alg>/<hex>`. See `airside.content.ContentStore`."""
+    """Blobs under `root/blobs/<alg>/<hex>`. See `airside.ports.content.ContentStore`."""
 
     def __init__(self, root: Path, ingest: Path, *, min_free_bytes: int = 0) -> None:
         self.root, self._ingest = root, ingest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airside.oci.digest import Digest, is_digest, parse_digest
-from airside.store.disk import sync_directory, translated
+from airside.store.filesystem import sync_directory, translated
 
 _UNREADABLE = ".unreadable"
 

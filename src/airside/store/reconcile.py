@@ -1,18 +1,18 @@
 """Desired against actual: does the store hold what the catalog says, and nothing else? Blocking.
 
 What is lost is marked, and the archives that bring it are read again. What the catalog does not
-know goes. Whether the bytes are right is for `airside.scrub`. Each function is one bounded pass;
-the agent decides when.
+know goes. Whether the bytes are right is for `airside.store.scrub`. Each function is one bounded
+pass; the agent decides when.
 """
 
 import logging
 
-from airside.catalog.record import Catalog
-from airside.gc import delete_unknown, unknown_blobs
+from airside.catalog.catalog import Catalog
 from airside.oci.digest import Digest
-from airside.repair import queue_again
-from airside.store.guard import StoreGuard
+from airside.store.gc import delete_unknown, unknown_blobs
 from airside.store.local import LocalStore
+from airside.store.lock import StoreGuard
+from airside.store.repair import queue_again
 
 log = logging.getLogger("airside.reconcile")
 

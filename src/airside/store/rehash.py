@@ -6,11 +6,11 @@ import stat as stat_module
 from collections.abc import Callable
 from pathlib import Path
 
-from airside.config import MIB
-from airside.errors import StoreError
-from airside.faults import fault
-from airside.findings import Seen, is_of_the_medium
+from airside.core.config import MIB
+from airside.core.errors import StoreError
+from airside.core.failpoints import fault
 from airside.oci.digest import Digest, new_hasher
+from airside.store.scrub_results import Seen, is_of_the_medium
 
 _CHUNK_BYTES = MIB
 _DROP_BYTES = 8 * MIB

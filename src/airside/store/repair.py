@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.catalog.record import Catalog
+from airside.archive.directory import stat_key
+from airside.catalog.catalog import Catalog
 from airside.catalog.verification import BlobSource
-from airside.config import CHUNK_BYTES
-from airside.content import RuntimeCopies
-from airside.errors import NotFoundError, StoppedError, StoreError, UnavailableError
-from airside.faults import fault
-from airside.findings import Item, Mended, Origin
+from airside.core.config import CHUNK_BYTES
+from airside.core.errors import NotFoundError, StoppedError, StoreError, UnavailableError
+from airside.core.failpoints import fault
 from airside.oci.digest import Digest, digest_of
-from airside.runtime_set import RuntimeSet
-from airside.store.guard import StoreGuard
+from airside.ports.content import RuntimeCopies
+from airside.ports.runtime_set import RuntimeSet
 from airside.store.local import LocalIngest, LocalStore
+from airside.store.lock import StoreGuard
 from airside.store.quarantine import Quarantine, Quarantined
-from airside.tree import stat_key
+from airside.store.scrub_results import Item, Mended, Origin
 
 log = logging.getLogger("airside.scrub")
 

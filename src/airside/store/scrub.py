@@ -4,7 +4,8 @@ Always true: a blob is marked `quarantined` in the catalog before its file leave
 nobody serves it from elsewhere meanwhile; a start finishes what was interrupted between the two.
 What was verified is recorded every so often, so that a pass goes on where it was after a restart.
 Imports, pulls and collections go on: only setting aside waits for them, and they for it.
-Left to others: when (`airside.scrubber`), and where good bytes are (`airside.repair`).
+Left to others: when (`airside.agent.scrub_scheduler`), and where good bytes are
+(`airside.store.repair`).
 """
 
 import logging
@@ -13,12 +14,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from airside.catalog.record import Catalog
+from airside.catalog.catalog import Catalog
 from airside.catalog.verification import LAST_PASS
-from airside.config import GIB
-from airside.errors import StoppedError
-from airside.faults import fault
-from airside.findings import (
+from airside.core.config import GIB
+from airside.core.errors import StoppedError
+from airside.core.failpoints import fault
+from airside.core.logs import human_bytes
+from airside.oci.digest import Digest, digest_of
+from airside.ports.runtime_set import RuntimeSet
+from airside.store.gc import unknown_blobs
+from airside.store.local import LocalStore
+from airside.store.lock import StoreGuard
+from airside.store.quarantine import Quarantine
+from airside.store.rehash import examine, file_key
+from airside.store.repair import Repair, Stop, queue_again
+from airside.store.scrub_results import (
     Item,
     Pass,
     Problem,
@@ -30,15 +40,6 @@ from airside.findings import (
     reason_of,
     state_of,
 )
-from airside.gc import unknown_blobs
-from airside.observe import human_bytes
-from airside.oci.digest import Digest, digest_of
-from airside.repair import Repair, Stop, queue_again
-from airside.runtime_set import RuntimeSet
-from airside.store.examine import examine, file_key
-from airside.store.guard import StoreGuard
-from airside.store.local import LocalStore
-from airside.store.quarantine import Quarantine
 
 log = logging.getLogger("airside.scrub")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airside.archive.legacy import NOTE
-from airside.archive.planner import DISORDERED
+from airside.archive.formats.detect import DISORDERED
+from airside.archive.formats.docker_legacy import NOTE
 from airside.archive.writer import Member
 from support.formats.contents import Contents, Tree, read_docker_archive
 from support.formats.row import Make, Row, name_of

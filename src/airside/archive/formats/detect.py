@@ -3,27 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from airside.archive.docker import DockerDraft
-from airside.archive.layout import (
-    INDEX_JSON,
-    LAYOUT_FILE,
-    draft_layout,
-    has_disordered_layers,
-    parse_index_json,
-)
-from airside.archive.legacy import draft_legacy, is_legacy
-from airside.archive.plan import Draft, ReadHeld, ReadMember
-from airside.archive.refused import single_manifest, what_instead
-from airside.archive.saved import (
+from airside.archive.formats.docker import DockerDraft
+from airside.archive.formats.docker_legacy import draft_legacy, is_legacy
+from airside.archive.formats.docker_manifest import (
     MANIFEST_JSON,
     REPOSITORIES,
     normalised,
     parse_manifest_json,
     parse_repositories,
 )
-from airside.config import Limits
-from airside.errors import ArchiveFormatError, InputError
-from airside.problem import Problem
+from airside.archive.formats.oci_layout import (
+    INDEX_JSON,
+    LAYOUT_FILE,
+    draft_layout,
+    has_disordered_layers,
+    parse_index_json,
+)
+from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
+from airside.archive.formats.unsupported import single_manifest, what_instead
+from airside.core.config import Limits
+from airside.core.errors import ArchiveFormatError, InputError
+from airside.core.problem import Problem
 
 DISORDERED = (
     "the manifests in index.json list the layers in a wrong order, as Docker 25.0.0 writes them: "

@@ -12,8 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airside.archive.manifest import ForeignLayer, build_manifest
-from airside.archive.plan import (
+from airside.archive.formats.docker_manifest import (
+    MANIFEST_JSON,
+    REPOSITORIES,
+    SavedImage,
+    normalised,
+)
+from airside.archive.formats.manifest import ForeignLayer, build_manifest
+from airside.archive.formats.plan import (
     DOCKER_ARCHIVE,
     Facts,
     Plan,
@@ -23,13 +29,12 @@ from airside.archive.plan import (
     drop_ambiguous,
     is_compressed,
 )
-from airside.archive.saved import MANIFEST_JSON, REPOSITORIES, SavedImage, normalised
-from airside.errors import ManifestInvalidError, ReferenceInvalidError
+from airside.core.errors import ManifestInvalidError, ReferenceInvalidError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.model import Document, ImageConfig, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
-from airside.problem import Problem
 
 _CONFIG_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.DOTALL)
 _SHOWN_MISSING = 3

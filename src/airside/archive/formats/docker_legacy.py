@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airside.archive.manifest import build_manifest
-from airside.archive.plan import (
+from airside.archive.formats.docker_manifest import REPOSITORIES
+from airside.archive.formats.docker_v1 import Chains, V1Image, make_config
+from airside.archive.formats.manifest import build_manifest
+from airside.archive.formats.plan import (
     DOCKER_ARCHIVE,
     Facts,
     Plan,
@@ -21,14 +23,12 @@ from airside.archive.plan import (
     ReadMember,
     layer_compression,
 )
-from airside.archive.saved import REPOSITORIES
-from airside.archive.v1 import Chains, V1Image, make_config
-from airside.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Document, load_json, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
-from airside.problem import Problem
 
 NOTE = (
     "the archive is of the form of Docker before 1.10, which has no checksums: "

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airside.archive.manifest import ForeignLayer
-from airside.archive.plan import judged_alone
-from airside.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
+from airside.archive.formats.manifest import ForeignLayer
+from airside.archive.formats.plan import judged_alone
+from airside.core.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import load_json, parse_descriptor
 from airside.oci.reference import is_image_id, parse_reference
-from airside.problem import Problem
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"

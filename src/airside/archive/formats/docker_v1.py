@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
 from airside.oci.digest import Digest
 from airside.oci.model import load_json
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airside.config import Limits
-from airside.errors import ArchiveFormatError, ArchiveLimitError, ReferenceInvalidError
+from airside.core.config import Limits
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ReferenceInvalidError
+from airside.core.problem import Problem
 from airside.oci.reference import Reference, parse_reference
-from airside.problem import Problem
 
 SUFFIX = ".txt"
 LIST = "list"

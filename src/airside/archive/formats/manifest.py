@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airside.archive.plan import Facts, layer_compression
+from airside.archive.formats.plan import Facts, layer_compression
 from airside.oci.model import (
     DOCKER_CONFIG,
     DOCKER_LAYER,

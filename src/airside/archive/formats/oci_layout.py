@@ -2,7 +2,7 @@
 
 Documents are walked from `index.json` down; each is checked against the digest and size of the
 descriptor that names it and kept as the bytes that were read. A child document that is absent is
-an absent platform; the judgement what is complete is left to `airside.verify`.
+an absent platform; the judgement what is complete is left to `airside.archive.completeness`.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airside.archive.plan import (
+from airside.archive.formats.plan import (
     OCI_LAYOUT,
     Facts,
     Plan,
@@ -24,13 +24,14 @@ from airside.archive.plan import (
     layer_compression,
     not_runnable_note,
 )
-from airside.config import Limits
-from airside.errors import (
+from airside.core.config import Limits
+from airside.core.errors import (
     ArchiveLimitError,
     InputError,
     ManifestInvalidError,
     ReferenceInvalidError,
 )
+from airside.core.problem import Problem
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import (
     DOCUMENT_TYPES,
@@ -47,7 +48,6 @@ from airside.oci.model import (
 )
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, is_image_id, parse_reference
-from airside.problem import Problem
 
 INDEX_JSON = "index.json"
 LAYOUT_FILE = "oci-layout"

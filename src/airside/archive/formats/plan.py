@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from airside.errors import ManifestInvalidError
+from airside.core.errors import ManifestInvalidError
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference
-from airside.problem import Problem
 
 T = TypeVar("T")
 DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"

@@ -8,7 +8,7 @@ An image of which nothing is wanted is left out, with a note; it is no failure.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from airside.archive.plan import Plan, PlannedImage
+from airside.archive.formats.plan import Plan, PlannedImage
 from airside.oci.digest import Digest
 from airside.oci.merge import Part, parts_of
 from airside.oci.platform import Platform, Selection

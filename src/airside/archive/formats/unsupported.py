@@ -7,8 +7,8 @@ import contextlib
 import json
 import re
 
-from airside.archive.plan import ReadMember
-from airside.errors import InputError
+from airside.archive.formats.plan import ReadMember
+from airside.core.errors import InputError
 
 _TRANSPORT = "Directory Transport Version"
 _ROOT = frozenset(

@@ -17,9 +17,9 @@ from typing import Protocol, cast
 from isal import igzip_lib
 from lz4.frame import LZ4FrameDecompressor
 
-from airside.archive.source import ByteSource, read_exactly, truncated
-from airside.config import KIB, MIB, Limits
-from airside.errors import ArchiveFormatError, ArchiveLimitError
+from airside.archive.tar.byte_source import ByteSource, read_exactly, truncated
+from airside.core.config import KIB, MIB, Limits
+from airside.core.errors import ArchiveFormatError, ArchiveLimitError
 
 if sys.version_info >= (3, 14):
     from compression import zstd

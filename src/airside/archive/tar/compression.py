@@ -20,7 +20,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from airside.archive.codecs import (
+from airside.archive.tar.byte_source import ByteSource, truncated
+from airside.archive.tar.codecs import (
     CODECS,
     SKIPPABLE,
     Codec,
@@ -28,11 +29,10 @@ from airside.archive.codecs import (
     Decoder,
     lz4_content_bytes,
 )
-from airside.archive.source import ByteSource, truncated
-from airside.archive.windows import Reservation, WindowBudget, never
-from airside.archive.xz import ReadAt, xz_content_bytes
-from airside.config import CHUNK_BYTES, GIB, KIB, Limits
-from airside.errors import (
+from airside.archive.tar.window_budget import Reservation, WindowBudget, never
+from airside.archive.tar.xz_index import ReadAt, xz_content_bytes
+from airside.core.config import CHUNK_BYTES, GIB, KIB, Limits
+from airside.core.errors import (
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,

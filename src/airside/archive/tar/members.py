@@ -9,8 +9,8 @@ import tarfile
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airside.config import Limits
-from airside.errors import (
+from airside.core.config import Limits
+from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,

@@ -21,11 +21,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from airside.archive.compression import TrailingBytesError, compression_name
-from airside.archive.members import Member, member_of, name_text, over_limit, parse_pax
-from airside.archive.source import ByteSource
-from airside.config import CHUNK_BYTES, MIB, Limits
-from airside.errors import (
+from airside.archive.tar.byte_source import ByteSource
+from airside.archive.tar.compression import TrailingBytesError, compression_name
+from airside.archive.tar.members import Member, member_of, name_text, over_limit, parse_pax
+from airside.core.config import CHUNK_BYTES, MIB, Limits
+from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from airside.errors import StoppedError
+from airside.core.errors import StoppedError
 
 _STOP_POLL_SECONDS = 0.1
 

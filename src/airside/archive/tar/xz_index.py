@@ -6,7 +6,7 @@ that lists its blocks' sizes, and a footer that says how long the index is (2.1.
 
 from collections.abc import Callable
 
-from airside.archive.codecs import xz_number
+from airside.archive.tar.codecs import xz_number
 
 ReadAt = Callable[[int, int], bytes]
 """Give so many bytes (first) from an offset (second) of the file; fewer at its end."""

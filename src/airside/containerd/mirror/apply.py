@@ -9,11 +9,17 @@ from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
 
-from airside.errors import AirsideError, ConflictError
-from airside.mirror import hosts
-from airside.mirror.files import change_file, is_there, missing_directories, names_in, read_text
-from airside.mirror.marks import Foreign, without_ours
-from airside.mirror.nodes import HostsNode, Node, RegistriesNode
+from airside.containerd.mirror import hosts_toml as hosts
+from airside.containerd.mirror.atomic_file import (
+    change_file,
+    is_there,
+    missing_directories,
+    names_in,
+    read_text,
+)
+from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode
+from airside.containerd.mirror.managed_block import Foreign, without_ours
+from airside.core.errors import AirsideError, ConflictError
 
 _PRIVATE = 0o600
 """A `registries.yaml` may come to hold passwords."""
@@ -204,7 +210,7 @@ def _refuse_to_hide(node: HostsNode) -> None:
 
 
 def _in_registries(node: RegistriesNode, url: str, registries: Sequence[str] | None) -> Change:
-    from airside.mirror import registries as k3s  # noqa: PLC0415 - a YAML parser, only for K3s
+    from airside.containerd.mirror import registries_yaml as k3s  # noqa: PLC0415 - a YAML parser, only for K3s
 
     change = Change(node.runtime, node.path, tuple(registries or ()), "refused")
     notes: list[str] = []

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from airside.errors import AirsideError, ConflictError, UnavailableError
-from airside.store.disk import sync_directory
+from airside.core.errors import AirsideError, ConflictError, UnavailableError
+from airside.store.filesystem import sync_directory
 
 _PREFIX = ".airside-mirror-"
 

@@ -16,8 +16,8 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from airside.errors import ConflictError
-from airside.mirror.marks import Foreign, split_lines, with_lines
+from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
+from airside.core.errors import ConflictError
 
 DEFAULT = "_default"
 """containerd's directory for registries without one of their own."""

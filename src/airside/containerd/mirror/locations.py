@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airside.mirror.criconfig import Registry, advice, registry_settings
-from airside.mirror.files import is_there, names_in
+from airside.containerd.mirror.atomic_file import is_there, names_in
+from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
 
 _MOST_FILES = 200
 """Configuration files that are read of one containerd."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from airside.errors import ConflictError
+from airside.core.errors import ConflictError
 
 _BEGIN = "# >>> airside mirror"
 _END = "# <<< airside mirror"

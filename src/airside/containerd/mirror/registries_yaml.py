@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from airside.errors import ConflictError
-from airside.mirror.marks import Foreign, split_lines, with_lines
+from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
+from airside.core.errors import ConflictError
 
 DEFAULT = "*"
 """K3s's name for registries that are not listed."""

@@ -8,8 +8,8 @@ directory hold for everything in it.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from airside.config import WatchedDirectory
-from airside.tree import LAYOUT_MARKS
+from airside.archive.directory import LAYOUT_MARKS
+from airside.core.config import WatchedDirectory
 
 _BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
 _COMPANIONS = (".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from airside.archive.directory import is_archive_directory, iter_directories, stat_key
 from airside.archive.stat_key import StatKey
-from airside.mounts import Mount, MountTable
-from airside.places import is_candidate, is_candidate_directory, is_within
-from airside.settle import Sight
-from airside.tree import is_archive_directory, iter_directories, stat_key
+from airside.importer.watch.directories import is_candidate, is_candidate_directory, is_within
+from airside.importer.watch.mount_table import Mount, MountTable
+from airside.importer.watch.settle import Sight
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 _LINKS = 40

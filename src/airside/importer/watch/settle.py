@@ -10,9 +10,9 @@ when it was renamed into place. What always holds:
   was absent for `removal_seconds`; a replacement by rename never is a removal;
 - an observation made before the last event of its path is ignored: the path is looked at again.
 
-Left to others (`airside.watch`): events, stat calls, clocks, threads, which paths are archives, and
-to know that a whole directory is absent. `now` is a monotonic clock in seconds, `wall_ns` the time
-of day.
+Left to others (`airside.importer.watch.watcher`): events, stat calls, clocks, threads, which paths
+are archives, and to know that a whole directory is absent. `now` is a monotonic clock in seconds,
+`wall_ns` the time of day.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from airside.archive.stat_key import StatKey
-from airside.places import is_within
+from airside.importer.watch.directories import is_within
 
 RECHECK_SECONDS = 2.0
 """A key whose ctime is younger than this may hide a later change: it is looked at again."""

@@ -1,7 +1,7 @@
 """Watched directories: from inotify events and scans to batches of settled and removed archives.
 
-`airside.settle` decides, `airside.survey` looks, `airside.notify` hears; this module waits and
-hands over. What always holds:
+`airside.importer.watch.settle` decides, `airside.importer.watch.scan` looks,
+`airside.importer.watch.inotify` hears; this module waits and hands over. What always holds:
 
 - every directory is scanned at the start, every `rescan_seconds`, after lost events and when
   something is mounted or unmounted there, so that inotify only makes things faster;
@@ -28,13 +28,18 @@ from typing import Literal, TypeVar
 
 from asyncinotify import Event, Mask
 
+from airside.archive.directory import LAYOUT_MARKS
 from airside.archive.stat_key import StatKey
-from airside.config import Settings, WatchedDirectory
-from airside.mounts import Mount, Remembered
-from airside.notify import EVENTS, MountEvents, Notifier
-from airside.places import Places, is_candidate, is_candidate_directory, is_within
-from airside.settle import Batch, Settled, Settler
-from airside.survey import (
+from airside.core.config import Settings, WatchedDirectory
+from airside.importer.watch.directories import (
+    Places,
+    is_candidate,
+    is_candidate_directory,
+    is_within,
+)
+from airside.importer.watch.inotify import EVENTS, MountEvents, Notifier
+from airside.importer.watch.mount_table import Mount, Remembered
+from airside.importer.watch.scan import (
     MOUNTINFO,
     Survey,
     Target,
@@ -44,7 +49,7 @@ from airside.survey import (
     survey,
     unmounted,
 )
-from airside.tree import LAYOUT_MARKS
+from airside.importer.watch.settle import Batch, Settled, Settler
 
 __all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher"]
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from airside.config import MIB, Settings
-from airside.errors import ConfigError
-from airside.registry.access import ACTIONS
-from airside.registry.accounts import (
+from airside.core.config import MIB, Settings
+from airside.core.errors import ConfigError
+from airside.registry.rules.access import ACTIONS
+from airside.registry.rules.accounts import (
     Accounts,
     Anonymous,
     Rules,

@@ -22,10 +22,9 @@ from typing import Any
 
 import bcrypt
 
-from airside.registry.access import Rights
-from airside.registry.accounts import Accounts, Token
-from airside.registry.buckets import Failures
-from airside.registry.credentials import (
+from airside.registry.rules.access import Rights
+from airside.registry.rules.accounts import Accounts, Token
+from airside.registry.rules.credentials import (
     SESSION_PREFIX,
     SESSION_SECONDS,
     Bearer,
@@ -39,6 +38,7 @@ from airside.registry.credentials import (
     sign,
     stamp_of,
 )
+from airside.registry.rules.token_bucket import Failures
 
 THREADS = 2
 MAX_REMEMBERED = 1024

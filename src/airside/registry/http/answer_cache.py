@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from airside.config import MIB
-from airside.registry.routes import Answer
+from airside.core.config import MIB
+from airside.registry.rules.requests import Answer
 
 CACHE_BYTES = 8 * MIB
 """What cached answers may take, keys and overhead counted."""

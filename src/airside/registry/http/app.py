@@ -30,18 +30,21 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from airside import __version__
-from airside.config import CHUNK_BYTES, MIB
-from airside.content import Connection, ContentStore, RegistryView
-from airside.errors import AirsideError, OverdueError, StoreError
+from airside.core.config import CHUNK_BYTES, MIB
+from airside.core.errors import AirsideError, OverdueError, StoreError
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
-from airside.registry.cache import AnswerCache
-from airside.registry.guard import ACCESS, Guard, cache_key, target_of
-from airside.registry.pace import OUT
-from airside.registry.ranges import Conditions, conditional, plan_blob
-from airside.registry.reads import Reads
-from airside.registry.receiving import Receiver
-from airside.registry.routes import (
+from airside.ports.content import Connection, ContentStore, RegistryView
+from airside.registry.http.answer_cache import AnswerCache
+from airside.registry.http.deadline import Reads
+from airside.registry.http.middleware import ACCESS, Guard, cache_key, target_of
+from airside.registry.http.receive import Receiver
+from airside.registry.http.throttle import OUT
+from airside.registry.proxy.fetch import Fetch
+from airside.registry.proxy.pull_through import PullThrough
+from airside.registry.rules.ranges import Conditions, conditional, plan_blob
+from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.requests import (
     Answer,
     GetBlob,
     GetManifest,
@@ -57,11 +60,8 @@ from airside.registry.routes import (
     parse_request,
     problem,
 )
-from airside.registry.through import ReadThrough, Through
-from airside.registry.writes import is_write
-from airside.upstream.fetching import Fetch
-from airside.upstream.protocol import asked_repository
-from airside.upstream.proxy import PullThrough
+from airside.registry.rules.upstream import asked_repository
+from airside.registry.rules.writes import is_write
 
 SLICE_BYTES = 2 * MIB
 """What one `sendfile` moves before we look around."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
-from airside.breaker import Breaker
-from airside.errors import AirsideError, OverdueError
+from airside.core.circuit_breaker import Breaker
+from airside.core.errors import AirsideError, OverdueError
 
 Result = TypeVar("Result")
 

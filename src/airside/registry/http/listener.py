@@ -18,8 +18,8 @@ from typing import cast
 
 from aiohttp import web
 
-from airside.errors import ConfigError
-from airside.registry.buckets import client_key
+from airside.core.errors import ConfigError
+from airside.registry.rules.token_bucket import client_key
 
 HANDSHAKE_SECONDS = 15.0
 UNREAD_SECONDS = 300

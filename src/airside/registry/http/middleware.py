@@ -20,10 +20,12 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from airside import __version__
-from airside.config import Settings
-from airside.content import RegistryView
+from airside.core.config import Settings
 from airside.oci.reference import Repository, is_host
-from airside.registry.access import (
+from airside.ports.content import RegistryView
+from airside.registry.auth.login import Identity, Logins, Refused
+from airside.registry.http.throttle import IN, OUT, pace_of
+from airside.registry.rules.access import (
     READING,
     Asked,
     Need,
@@ -32,8 +34,8 @@ from airside.registry.access import (
     judge,
     parse_needs,
 )
-from airside.registry.accounts import Accounts
-from airside.registry.credentials import (
+from airside.registry.rules.accounts import Accounts
+from airside.registry.rules.credentials import (
     SESSION_SECONDS,
     Scope,
     basic_challenge,
@@ -43,11 +45,9 @@ from airside.registry.credentials import (
     reads_from,
     scopes_of,
 )
-from airside.registry.logins import Identity, Logins, Refused
-from airside.registry.pace import IN, OUT, pace_of
-from airside.registry.routes import Answer, ListCatalog, Ping, problem
-from airside.registry.through import ReadThrough
-from airside.registry.visible import visible, visible_through
+from airside.registry.rules.read_through import ReadThrough
+from airside.registry.rules.requests import Answer, ListCatalog, Ping, problem
+from airside.registry.rules.visibility import visible, visible_through
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,4 +1,4 @@
-"""Pushes and deletions over HTTP: bodies are received, `airside.pushing` does the rest.
+"""Pushes and deletions over HTTP: receives the bodies; `registry.push.pusher` does the rest.
 
 What a request means is decided in `registry.writes`. A body goes in pieces of a megabyte to a
 worker thread, which hashes and writes one while the next is received; nothing is kept in memory
@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from airside.config import MIB
-from airside.errors import (
+from airside.core.config import MIB
+from airside.core.errors import (
     ConflictError,
     DeniedError,
     NotFoundError,
@@ -30,10 +30,11 @@ from airside.errors import (
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.registry.guard import ACCESS, WHO
-from airside.registry.pace import iter_body
-from airside.registry.routes import Answer, Name, anything, problem
-from airside.registry.writes import (
+from airside.registry.http.middleware import ACCESS, WHO
+from airside.registry.http.throttle import iter_body
+from airside.registry.push.uploads import PushedManifest, Upload, Uploads
+from airside.registry.rules.requests import Answer, Name, anything, problem
+from airside.registry.rules.writes import (
     AppendUpload,
     AskUpload,
     CancelUpload,
@@ -51,7 +52,6 @@ from airside.registry.writes import (
     range_refusal,
     upload_answer,
 )
-from airside.uploads import PushedManifest, Upload, Uploads
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ _BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayload
 
 
 class Pushes(Protocol):
-    """What takes pushes and deletions: `airside.pushing.Pusher`, whose methods say more."""
+    """Takes pushes and deletions: `registry.push.pusher.Pusher`, whose methods say more."""
 
     uploads: Uploads
 

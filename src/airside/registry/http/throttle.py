@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from airside.errors import RequestInvalidError
-from airside.registry.buckets import Shares
+from airside.core.errors import RequestInvalidError
+from airside.registry.rules.token_bucket import Shares
 
 BLOCK_BYTES = 64 * 1024
 """What must come of a body in the time that its reader gives."""

@@ -9,16 +9,16 @@ name takes its place, and what nobody asks for any more goes (`upstream_keep_sec
 import time
 from collections.abc import Callable, Iterable
 
-from airside.arrivals import Arrivals
+from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
-from airside.catalog.record import Catalog
-from airside.content import KeptTag
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.store.guard import StoreGuard
+from airside.ports.content import KeptTag
+from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.uploads import UploadIngest, check_digest
 from airside.store.local import LocalIngest, LocalStore
-from airside.uploads import UploadIngest, check_digest
+from airside.store.lock import StoreGuard
 
 
 class Keeper:

@@ -22,11 +22,11 @@ from aiohttp import hdrs
 from yarl import URL
 
 from airside import __version__
-from airside.errors import NotFoundError, UpstreamAwayError, UpstreamError
+from airside.core.errors import NotFoundError, UpstreamAwayError, UpstreamError
+from airside.core.upstream_config import Upstream
 from airside.oci.digest import Digest
-from airside.upstream import protocol
-from airside.upstream.protocol import Credentials, Token
-from airside.upstream.table import Upstream
+from airside.registry.rules import upstream as protocol
+from airside.registry.rules.upstream import Credentials, Token
 
 STALL_SECONDS = 30.0
 """A body of which nothing comes for so long is given up."""

@@ -13,8 +13,8 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import aiohttp
 
-from airside.config import KIB, MIB
-from airside.errors import (
+from airside.core.config import KIB, MIB
+from airside.core.errors import (
     AirsideError,
     DigestMismatchError,
     NotFoundError,
@@ -23,9 +23,9 @@ from airside.errors import (
 )
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
-from airside.uploads import UploadIngest
-from airside.upstream import protocol
-from airside.upstream.client import STALL_SECONDS, UpstreamClient
+from airside.registry.proxy.client import STALL_SECONDS, UpstreamClient
+from airside.registry.push.uploads import UploadIngest
+from airside.registry.rules import upstream as protocol
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ _LOG = logging.getLogger("airside.upstream")
 
 
 class BlobKeeper(Protocol):
-    """What takes blobs into store and catalog: `airside.keeping.Keeper`."""
+    """What takes blobs into store and catalog: `airside.registry.proxy.cache_writer.Keeper`."""
 
     def begin(self, digest: Digest) -> UploadIngest: ...
     def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...

@@ -22,10 +22,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
-from airside.breaker import Breaker
-from airside.config import Settings
-from airside.content import KeptTag
-from airside.errors import (
+from airside.core.circuit_breaker import Breaker
+from airside.core.config import Settings
+from airside.core.errors import (
     AirsideError,
     DigestMismatchError,
     InputError,
@@ -37,10 +36,11 @@ from airside.errors import (
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document
 from airside.oci.reference import Repository, is_tag
-from airside.registry.routes import GetBlob, GetManifest, Intent, ListReferrers, Name
-from airside.upstream.client import UpstreamClient
-from airside.upstream.fetching import BlobKeeper, Fetch
-from airside.upstream.protocol import asked_repository, checked_document, is_short
+from airside.ports.content import KeptTag
+from airside.registry.proxy.client import UpstreamClient
+from airside.registry.proxy.fetch import BlobKeeper, Fetch
+from airside.registry.rules.requests import GetBlob, GetManifest, Intent, ListReferrers, Name
+from airside.registry.rules.upstream import asked_repository, checked_document, is_short
 
 Result = TypeVar("Result")
 
@@ -56,7 +56,7 @@ _LOG = logging.getLogger("airside.upstream")
 
 
 class Keeps(BlobKeeper, Protocol):
-    """What takes what is fetched: `airside.keeping.Keeper`, whose methods say more."""
+    """Takes what is fetched: `registry.proxy.cache_writer.Keeper`, whose methods say more."""
 
     def is_pushed(self, path: str) -> bool: ...
     def tag(self, repository: Repository, tag: str) -> KeptTag | None: ...

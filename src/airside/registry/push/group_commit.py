@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
-from airside.catalog.record import Catalog
-from airside.content import Ingest
-from airside.errors import AirsideError
-from airside.faults import fault
-from airside.store.guard import StoreGuard
+from airside.core.errors import AirsideError
+from airside.core.failpoints import fault
+from airside.ports.content import Ingest
 from airside.store.local import LocalStore
+from airside.store.lock import StoreGuard
 
 MOST = 64
 """As many are taken together: each waits for all of them."""

@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
-from airside.arrivals import Arrivals
-from airside.asked import Asked
+from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
-from airside.catalog.record import Catalog
-from airside.config import MIB, Settings
-from airside.content import RuntimeBlob
-from airside.errors import (
+from airside.core.config import MIB, Settings
+from airside.core.errors import (
     DeniedError,
     InputError,
     NotFoundError,
@@ -33,11 +30,14 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index, parse_config, parse_named_document
 from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
-from airside.registry.routes import GetBlob, Name, anything, candidates, push_target
-from airside.registry.through import ReadThrough, Through
-from airside.store.guard import StoreGuard
+from airside.ports.content import RuntimeBlob
+from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
+from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.requests import GetBlob, Name, anything, candidates, push_target
+from airside.store.leases import Asked
 from airside.store.local import LocalStore
-from airside.uploads import PushedManifest, Upload, Uploads, check_digest
+from airside.store.lock import StoreGuard
 
 log = logging.getLogger("airside.push")
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from airside.content import Ingest
-from airside.errors import (
+from airside.core.errors import (
     ConflictError,
     DigestMismatchError,
     TooLargeError,
@@ -21,6 +20,7 @@ from airside.errors import (
 )
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.reference import Repository
+from airside.ports.content import Ingest
 
 _ID_BYTES = 16
 

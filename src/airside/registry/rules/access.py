@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from airside.content import RegistryView
 from airside.oci.patterns import Pattern
 from airside.oci.reference import Repository
-from airside.registry.routes import (
+from airside.ports.content import RegistryView
+from airside.registry.rules.requests import (
     Answer,
     ListCatalog,
     Name,
@@ -34,7 +34,7 @@ from airside.registry.routes import (
     parse_request,
     push_target,
 )
-from airside.registry.writes import (
+from airside.registry.rules.writes import (
     DeleteBlob,
     DeleteManifest,
     MountBlob,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
-from airside.errors import ConfigError
+from airside.core.errors import ConfigError
 from airside.oci.patterns import is_pattern
-from airside.registry.access import ACTIONS, Action, Rights, Rule, rights_to
+from airside.registry.rules.access import ACTIONS, Action, Rights, Rule, rights_to
 
 Anonymous: TypeAlias = Literal["auto", "pull", "none"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from airside.oci.reference import Repository
-from airside.registry.access import Action, Asked, Need
-from airside.registry.routes import ListCatalog, name_in_url
+from airside.registry.rules.access import Action, Asked, Need
+from airside.registry.rules.requests import ListCatalog, name_in_url
 
 How: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
 

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
-from airside.content import Connection, RegistryView, RuntimeBlob, RuntimeContent, RuntimeTag
-from airside.errors import UnavailableError
+from airside.core.errors import UnavailableError
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository, is_tag
-from airside.registry.routes import (
+from airside.ports.content import Connection, RegistryView, RuntimeBlob, RuntimeContent, RuntimeTag
+from airside.registry.rules.requests import (
     Answer,
     GetBlob,
     GetManifest,

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
-from airside.content import RegistryView, StoredDocument
-from airside.errors import (
+from airside.core.errors import (
     AirsideError,
     ConflictError,
     DigestInvalidError,
@@ -53,6 +52,7 @@ from airside.oci.reference import (
     is_tag,
     looks_like_host,
 )
+from airside.ports.content import RegistryView, StoredDocument
 
 Found = TypeVar("Found")
 

@@ -6,7 +6,10 @@ What may not be pulled is not there: the same code answers, over fewer repositor
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from airside.content import (
+from airside.oci.digest import Digest
+from airside.oci.model import Descriptor
+from airside.oci.reference import Repository
+from airside.ports.content import (
     Connection,
     RegistryView,
     RuntimeBlob,
@@ -14,11 +17,8 @@ from airside.content import (
     RuntimeTag,
     StoredDocument,
 )
-from airside.oci.digest import Digest
-from airside.oci.model import Descriptor
-from airside.oci.reference import Repository
-from airside.registry.access import Action, Rights
-from airside.registry.through import ReadThrough
+from airside.registry.rules.access import Action, Rights
+from airside.registry.rules.read_through import ReadThrough
 
 
 def visible(view: RegistryView, rights: Rights, action: Action = "pull") -> RegistryView:

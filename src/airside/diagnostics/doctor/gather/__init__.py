@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from airside.clients import reachable
-from airside.config import Settings
-from airside.doctor.facts import Agent, Facts, Runtime, Store, Unseen
-from airside.doctor.gather.bounded import RUNTIME_SECONDS, Look
-from airside.doctor.gather.hosts import look_at_host
-from airside.doctor.gather.kubelets import look_at_kubelet
-from airside.doctor.gather.mirrors import look_at_mirrors
-from airside.doctor.gather.registries import ask_registry
-from airside.doctor.gather.runtimes import look_at_runtime, sockets_of
-from airside.doctor.gather.stores import look_at_directories, look_at_store
-from airside.host_root import host_root
+from airside.core.config import Settings
+from airside.core.host_root import host_root
+from airside.diagnostics.doctor.facts import Agent, Facts, Runtime, Store, Unseen
+from airside.diagnostics.doctor.gather.bounded import RUNTIME_SECONDS, Look
+from airside.diagnostics.doctor.gather.hosts import look_at_host
+from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
+from airside.diagnostics.doctor.gather.mirrors import look_at_mirrors
+from airside.diagnostics.doctor.gather.registries import ask_registry
+from airside.diagnostics.doctor.gather.runtimes import look_at_runtime, sockets_of
+from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
+from airside.diagnostics.pull_commands import reachable
 
 
 class Asked(Protocol):

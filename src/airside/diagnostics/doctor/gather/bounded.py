@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from airside.doctor.facts import Unseen
-from airside.errors import AirsideError
+from airside.core.errors import AirsideError
+from airside.diagnostics.doctor.facts import Unseen
 
 LOOK_SECONDS = 3.0
 """How long a look at the host may take."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from airside.host_root import on_host
-from airside.mirror.criconfig import Registry, registry_settings
+from airside.containerd.mirror.cri_config import Registry, registry_settings
+from airside.core.host_root import on_host
 
 _MOST_FILES = 100
 _DEFAULT = Path("/etc/containerd/config.toml")

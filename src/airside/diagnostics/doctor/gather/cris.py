@@ -9,10 +9,10 @@ from typing import Any
 
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri as CriClient
-from airside.doctor.facts import Cri
-from airside.doctor.gather.configs import CriFiles
-from airside.host_root import on_host
-from airside.mirror.criconfig import advice
+from airside.containerd.mirror.cri_config import advice
+from airside.core.host_root import on_host
+from airside.diagnostics.doctor.facts import Cri
+from airside.diagnostics.doctor.gather.configs import CriFiles
 
 Holds = Callable[[str], bool | None]
 

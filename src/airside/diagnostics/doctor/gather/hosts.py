@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from airside.doctor.facts import Agent, Host, Inotify
-from airside.doctor.gather.processes import PROC, iter_processes
+from airside.diagnostics.doctor.facts import Agent, Host, Inotify
+from airside.diagnostics.doctor.gather.processes import PROC, iter_processes
 
 _LIMITS = Path("/proc/sys/fs/inotify")
 _SELINUX = Path("/sys/fs/selinux/enforce")

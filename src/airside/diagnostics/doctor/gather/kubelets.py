@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airside.doctor.facts import Kubelet
-from airside.doctor.gather.processes import command_line, iter_processes
-from airside.doctor.gather.volumes import sight_of
+from airside.diagnostics.doctor.facts import Kubelet
+from airside.diagnostics.doctor.gather.processes import command_line, iter_processes
+from airside.diagnostics.doctor.gather.volumes import sight_of
 
 _SIGNS = (
     "var/lib/kubelet",

@@ -6,10 +6,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from airside.doctor.facts import Mirror, Runtime
-from airside.host_root import host_root, on_host
-from airside.mirror.edits import Change, plan_write
-from airside.mirror.nodes import HostsNode, Node, RegistriesNode, find_nodes
+from airside.containerd.mirror.apply import Change, plan_write
+from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
+from airside.core.host_root import host_root, on_host
+from airside.diagnostics.doctor.facts import Mirror, Runtime
 
 _THERE = {"unchanged", "kept"}
 _OF_K3S = "k3s"

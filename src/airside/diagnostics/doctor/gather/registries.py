@@ -4,8 +4,8 @@ import http.client
 import ssl
 from contextlib import closing
 
-from airside.clients import reachable
-from airside.doctor.gather.bounded import LOOK_SECONDS
+from airside.diagnostics.doctor.gather.bounded import LOOK_SECONDS
+from airside.diagnostics.pull_commands import reachable
 
 
 def ask_registry(listen: str, *, has_tls: bool = False) -> tuple[int | None, str]:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airside.config import Settings
 from airside.containerd.client import Client
 from airside.containerd.discovery import (
     LOCAL_SNAPSHOTTERS,
@@ -18,16 +17,22 @@ from airside.containerd.discovery import (
     gather,
     parse_version,
 )
-from airside.doctor.facts import Gunzip, Runtime
-from airside.doctor.gather.bounded import ANSWER_SECONDS
-from airside.doctor.gather.configs import config_paths, read_configs
-from airside.doctor.gather.cris import Holds, look_at_cri
-from airside.doctor.gather.processes import PROC, command_line, environment, shares_mounts
-from airside.doctor.gather.sockets import Knock, knock
-from airside.doctor.gather.trial import foreign_names, try_adoption
-from airside.doctor.gather.volumes import label_of, may, sight_of, volume_of
-from airside.errors import AirsideError, ContainerdError
-from airside.sockets import find_sockets, known_sockets
+from airside.containerd.sockets import find_sockets, known_sockets
+from airside.core.config import Settings
+from airside.core.errors import AirsideError, ContainerdError
+from airside.diagnostics.doctor.facts import Gunzip, Runtime
+from airside.diagnostics.doctor.gather.bounded import ANSWER_SECONDS
+from airside.diagnostics.doctor.gather.configs import config_paths, read_configs
+from airside.diagnostics.doctor.gather.cris import Holds, look_at_cri
+from airside.diagnostics.doctor.gather.processes import (
+    PROC,
+    command_line,
+    environment,
+    shares_mounts,
+)
+from airside.diagnostics.doctor.gather.sockets import Knock, knock
+from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
+from airside.diagnostics.doctor.gather.volumes import label_of, may, sight_of, volume_of
 
 _INGEST = "ingest"
 _IGZIP_SINCE = (2, 0)

@@ -6,8 +6,8 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from airside.doctor.facts import SocketState
-from airside.doctor.gather.bounded import ANSWER_SECONDS
+from airside.diagnostics.doctor.facts import SocketState
+from airside.diagnostics.doctor.gather.bounded import ANSWER_SECONDS
 
 _CREDENTIALS = struct.Struct("3i")
 """unix(7), SO_PEERCRED: pid, uid, gid of the process that listens."""

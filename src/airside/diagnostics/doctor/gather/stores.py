@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from airside.config import FORMAT, default_directories
-from airside.doctor.facts import Directory, Store
-from airside.doctor.gather.processes import lock_holder
-from airside.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
-from airside.host_root import on_host
+from airside.core.config import FORMAT, default_directories
+from airside.core.host_root import on_host
+from airside.diagnostics.doctor.facts import Directory, Store
+from airside.diagnostics.doctor.gather.processes import lock_holder
+from airside.diagnostics.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
 
 _WRITE = os.W_OK | os.X_OK
 _READ = os.R_OK | os.X_OK

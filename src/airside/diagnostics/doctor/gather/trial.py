@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from airside.containerd.client import Client
-from airside.doctor.facts import Trial
-from airside.errors import AirsideError, ContainerdError
+from airside.core.errors import AirsideError, ContainerdError
+from airside.diagnostics.doctor.facts import Trial
 from airside.oci.digest import Digest, digest_of, is_digest
 
 _LEASE_SECONDS = 60.0

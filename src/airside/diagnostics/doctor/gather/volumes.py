@@ -4,8 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from airside.doctor.facts import Sight, Volume
-from airside.mounts import MountTable
+from airside.diagnostics.doctor.facts import Sight, Volume
+from airside.importer.watch.mount_table import MountTable
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _LABEL = "security.selinux"

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from airside.doctor.facts import Facts
-from airside.doctor.finding import Finding, ordered
-from airside.doctor.judge.adoption import judge_adoption
-from airside.doctor.judge.agents import judge_agent
-from airside.doctor.judge.hosts import judge_host
-from airside.doctor.judge.kubelets import judge_kubernetes
-from airside.doctor.judge.runtimes import judge_runtimes
-from airside.doctor.judge.stores import judge_directories, judge_store
+from airside.diagnostics.doctor.facts import Facts
+from airside.diagnostics.doctor.finding import Finding, ordered
+from airside.diagnostics.doctor.judge.adoption import judge_adoption
+from airside.diagnostics.doctor.judge.agents import judge_agent
+from airside.diagnostics.doctor.judge.hosts import judge_host
+from airside.diagnostics.doctor.judge.kubelets import judge_kubernetes
+from airside.diagnostics.doctor.judge.runtimes import judge_runtimes
+from airside.diagnostics.doctor.judge.stores import judge_directories, judge_store
 
 _PARTS = (
     judge_agent,

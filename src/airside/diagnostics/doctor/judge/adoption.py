@@ -7,9 +7,9 @@ copied is sent. It costs time, and the bytes a second time.
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from airside.doctor.facts import Facts, Runtime, Trial
-from airside.doctor.finding import Finding, Severity
-from airside.doctor.judge.stores import judge_inodes
+from airside.diagnostics.doctor.facts import Facts, Runtime, Trial
+from airside.diagnostics.doctor.finding import Finding, Severity
+from airside.diagnostics.doctor.judge.stores import judge_inodes
 
 _KUBELET_SHARE = 0.15
 """kubelet deletes images where less is free (imageGCHighThresholdPercent is 85)."""

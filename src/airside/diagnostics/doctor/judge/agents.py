@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from airside.clients import reachable
-from airside.doctor.facts import Agent, Facts, Published
-from airside.doctor.finding import Finding
+from airside.diagnostics.doctor.facts import Agent, Facts, Published
+from airside.diagnostics.doctor.finding import Finding
+from airside.diagnostics.pull_commands import reachable
 
 _BAD_STATES = ("rejected", "failed", "unreadable", "partial")
 _GOOD_ANSWERS = (200, 401)

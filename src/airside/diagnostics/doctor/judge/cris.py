@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from airside.doctor.facts import Cri, Facts, Runtime
-from airside.doctor.finding import Finding
+from airside.diagnostics.doctor.facts import Cri, Facts, Runtime
+from airside.diagnostics.doctor.finding import Finding
 
 _KUBERNETES = "k8s.io"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from airside.doctor.facts import Facts, Kubelet, Mirror
-from airside.doctor.finding import Finding
+from airside.diagnostics.doctor.facts import Facts, Kubelet, Mirror
+from airside.diagnostics.doctor.finding import Finding
 
 _NEVER_ASKS = {"NeverVerify", "NeverVerifyPreloadedImages"}
 _MIRROR = "airside mirror write --all"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from airside.clients import reachable
-from airside.doctor.facts import Agent, Facts, Runtime
-from airside.doctor.finding import Finding
-from airside.doctor.judge.cris import judge_cri
+from airside.diagnostics.doctor.facts import Agent, Facts, Runtime
+from airside.diagnostics.doctor.finding import Finding
+from airside.diagnostics.doctor.judge.cris import judge_cri
+from airside.diagnostics.pull_commands import reachable
 
 _OLDEST = (1, 6)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from airside.config import Settings
-from airside.doctor.facts import Agent, Directory, Facts, Store, Volume
-from airside.doctor.finding import Finding
+from airside.core.config import Settings
+from airside.diagnostics.doctor.facts import Agent, Directory, Facts, Store, Volume
+from airside.diagnostics.doctor.finding import Finding
 
 _LOW_SHARE = 0.1
 _FEW_INODES = 2_000
