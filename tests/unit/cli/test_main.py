@@ -38,7 +38,7 @@ from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of
 from airside.store.hash_only import HashingStore
 
-DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
 
 
 def commands(group=airside, prefix=""):

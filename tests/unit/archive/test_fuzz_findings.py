@@ -20,7 +20,7 @@ from fuzz.target import FindingError, require
 from fuzz.targets import TARGETS
 from support.members import Members
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def packed(text: str) -> bytes:

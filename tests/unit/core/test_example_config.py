@@ -3,7 +3,7 @@ from pathlib import Path
 
 from airside.core.config import Settings, load_settings
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "config.example.toml"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
 
 
 def test_the_example_configuration_is_valid_and_shows_the_defaults():
