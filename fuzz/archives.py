@@ -23,8 +23,8 @@ from airside.agent.node import Node, open_node
 from airside.archive.directory import stat_key
 from airside.archive.tar.compression import detect_compression, iter_decompressed
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import MIB, Limits, Settings
 from airside.core.errors import ArchiveError
+from airside.core.settings import MIB, Limits, Settings
 from airside.importer.importer import Job, Outcome
 from airside.oci.model import DOCUMENT_TYPES
 from fuzz import planners, symbolic, tar

@@ -25,13 +25,13 @@ from airside.archive.tar.compression import (
     iter_decompressed,
 )
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import MIB, Limits
 from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,
 )
+from airside.core.settings import MIB, Limits
 from fuzz.target import Mutate, Target, require
 
 if sys.version_info >= (3, 14):

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import MissingEndError, iter_members, scan_members
 from airside.archive.writer import docker_members, oci_members, write_archive
-from airside.core.config import Limits
 from airside.core.errors import ArchiveError, ArchiveTruncatedError
+from airside.core.settings import Limits
 from fuzz.target import Mutate, Target, require
 from support.images import HOSTILE_KINDS, hostile_tar, random_image
 

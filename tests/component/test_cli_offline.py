@@ -190,7 +190,7 @@ def test_import_tells_what_was_not_taken(run, data, tmp_path):
 
 def test_import_while_the_store_is_in_use_names_the_process(run, data, sample):
     code = (
-        "import sys; from airside.core.config import Settings\n"
+        "import sys; from airside.core.settings import Settings\n"
         "from airside.agent.node import open_node\n"
         "from pathlib import Path\n"
         "with open_node(Settings(data=Path(sys.argv[1]))): print('open', flush=True); input()"

@@ -3,8 +3,8 @@
 import pytest
 
 from airside.archive.sources import ArchiveStore
-from airside.core.config import MIB
 from airside.core.errors import ArchiveChangedError, StoppedError, StorageFullError
+from airside.core.settings import MIB
 from airside.importer.importer import Job
 from airside.store.local import LocalStore
 from support.images import docker_archive, flip_bit, oci_archive, oci_layout, random_image, truncate

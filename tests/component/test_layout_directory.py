@@ -10,7 +10,7 @@ import pytest
 from airside.agent.node import Node
 from airside.archive.directory import is_archive_directory, iter_directories, stat_key
 from airside.cli.main import main
-from airside.core.config import Limits
+from airside.core.settings import Limits
 from airside.importer.importer import Job, Outcome
 from support.images import (
     TestImage,

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from airside.core.config import Limits, WatchedDirectory
 from airside.core.errors import ContainerdError, PullRefusedError, StoppedError, UnavailableError
+from airside.core.settings import Limits, WatchedDirectory
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
 from airside.importer.importer import Job

@@ -8,8 +8,8 @@ import pytest
 
 from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
-from airside.core.config import RetentionRule
 from airside.core.errors import StorageFullError
+from airside.core.settings import RetentionRule
 from airside.importer.importer import Job
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs

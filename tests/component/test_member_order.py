@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.core.config import Limits
+from airside.core.settings import Limits
 from fuzz.planners import archives
 from support.images import compress
 from support.members import Members

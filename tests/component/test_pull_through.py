@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from airside.catalog.pushes import PushedBlob
-from airside.core.config import Limits
+from airside.core.settings import Limits
 from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
 from airside.registry.http.middleware import Access

@@ -19,8 +19,8 @@ from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_asker
 from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
-from airside.core.config import Limits
 from airside.core.errors import ContainerdError
+from airside.core.settings import Limits
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
 from airside.ports.content import Connection

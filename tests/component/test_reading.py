@@ -12,7 +12,6 @@ import pytest
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.reader import read_archive
 from airside.archive.writer import Member, blob_of, docker_members, oci_members, write_archive
-from airside.core.config import Limits
 from airside.core.errors import (
     ArchiveError,
     ArchiveLimitError,
@@ -22,6 +21,7 @@ from airside.core.errors import (
     StoppedError,
     StorageFullError,
 )
+from airside.core.settings import Limits
 from airside.oci.digest import digest_of
 from support.images import (
     compact,

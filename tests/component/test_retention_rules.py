@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airside.agent.node import Node
-from airside.core.config import RetentionRule
+from airside.core.settings import RetentionRule
 from airside.oci.digest import Digest
 from airside.store.gc import Freed
 from support.images import TestImage, index_of, oci_archive, random_image

@@ -12,8 +12,8 @@ import pytest
 
 from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node
-from airside.core.config import WatchedDirectory
 from airside.core.errors import NotFoundError, StoppedError
+from airside.core.settings import WatchedDirectory
 from airside.diagnostics.reports import events_report
 from airside.importer.importer import Job
 from airside.oci.model import parse_config

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from asyncinotify import Event, Inotify, Mask
 
-from airside.core.config import WatchedDirectory
+from airside.core.settings import WatchedDirectory
 from airside.importer.watch import inotify as notify
 from airside.importer.watch import scan as survey
 from airside.importer.watch import watcher as watch

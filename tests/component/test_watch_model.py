@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from airside.archive.directory import LAYOUT_MARKS, iter_files, stat_key
-from airside.core.config import WatchedDirectory
+from airside.core.settings import WatchedDirectory
 from airside.importer.watch import settle
 from airside.importer.watch.directories import is_candidate, is_candidate_directory
 from support.watching import watching, with_

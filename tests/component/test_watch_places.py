@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from airside.core.config import WatchedDirectory
+from airside.core.settings import WatchedDirectory
 from airside.importer.watch import scan as survey
 from airside.importer.watch import watcher as watch
 from support.watching import age, old, watching, with_

@@ -16,8 +16,8 @@ import pytest
 from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.read_through import ContainerdContent
-from airside.core.config import Limits
 from airside.core.errors import ContainerdError, NotFoundError
+from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository

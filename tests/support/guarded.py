@@ -17,7 +17,7 @@ from typing import Any, Self
 import bcrypt
 from aiohttp import web
 
-from airside.core.config import Settings
+from airside.core.settings import Settings
 from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import Secured
 from airside.registry.auth.login import Logins

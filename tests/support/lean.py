@@ -17,7 +17,7 @@ from airside.agent import import_queue as jobs
 from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node, open_node
 from airside.archive.stat_key import StatKey
-from airside.core.config import Settings, WatchedDirectory
+from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.settle import Batch, Settled
 from airside.registry.http.app import create_app
 

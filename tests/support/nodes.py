@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airside.agent.node import Node, open_node
-from airside.core.config import Limits, Settings
+from airside.core.settings import Limits, Settings
 from airside.importer.importer import Outcome
 from airside.oci.digest import Digest
 from airside.oci.model import Document

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from airside.agent.node import Node
-from airside.core.config import KIB
+from airside.core.settings import KIB
 from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import open_secured
 from airside.registry.http.app import create_app

@@ -14,8 +14,8 @@ from airside.containerd.discovery import gather
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.uncompressed_layers import Twins
 from airside.containerd.unpack import Unpacker
-from airside.core.config import Limits
 from airside.core.errors import ConflictError, ContainerdError
+from airside.core.settings import Limits
 from airside.oci.chain import Rootfs
 from airside.oci.model import Descriptor
 from support.containerd import Containerd

@@ -4,7 +4,7 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 
-from airside.core.config import Settings, WatchedDirectory
+from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.watcher import Batch, Watcher
 
 SETTINGS = Settings(

@@ -18,8 +18,8 @@ from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
 from airside.containerd.cri import Cri
 from airside.containerd.read_through import ContainerdContent
-from airside.core.config import Limits
 from airside.core.errors import AirsideError
+from airside.core.settings import Limits
 from airside.registry.rules.read_through import Policy, ReadThrough
 from support.agent import Agent
 from support.containerd import Containerd

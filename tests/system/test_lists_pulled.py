@@ -17,8 +17,8 @@ from airside.archive.sample import SAMPLE_NAME, write_sample
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri
 from airside.containerd.image_puller import CriPuller
-from airside.core.config import WatchedDirectory
 from airside.core.errors import PullRefusedError, StoppedError
+from airside.core.settings import WatchedDirectory
 from support.agent import Agent
 from support.connected import connect_pullers
 from support.containerd import Containerd

@@ -17,7 +17,7 @@ import pytest
 from airside.agent.node import open_node
 from airside.archive.formats.oci_layout import IMAGE_NAME
 from airside.catalog.model import ImageRow
-from airside.core.config import MIB
+from airside.core.settings import MIB
 from airside.oci.digest import Digest
 from support.agent import STOP_SECONDS, Agent
 from support.images import big_archive, oci_archive, random_image

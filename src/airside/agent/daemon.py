@@ -32,9 +32,10 @@ from airside.agent.scrub_scheduler import Scrubber
 from airside.agent.watchdog import Heartbeat
 from airside.archive.stat_key import StatKey
 from airside.containerd.sockets import find_sockets
-from airside.core.config import KIB, Effective, Settings, default_directories, parse_listen
+from airside.core.config import Effective, default_directories, parse_listen
 from airside.core.errors import AirsideError, StoreError
 from airside.core.logs import set_up_logs
+from airside.core.settings import KIB, Settings
 from airside.diagnostics.reports import space_report
 from airside.importer.watch.directories import Places
 from airside.importer.watch.mount_table import Remembered, from_text, to_text

@@ -20,7 +20,6 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from airside.agent.node import Node
 from airside.archive.formats.image_list import is_list_name
-from airside.core.config import Settings
 from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -30,6 +29,7 @@ from airside.core.errors import (
     StoreError,
     UnavailableError,
 )
+from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome, job_at
 from airside.importer.watch.directories import Places
 from airside.importer.watch.settle import Batch

@@ -27,7 +27,6 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
-from airside.core.config import FORMAT, MIB, Settings
 from airside.core.errors import (
     AirsideError,
     ArchiveError,
@@ -39,6 +38,7 @@ from airside.core.errors import (
     StoreError,
     UnavailableError,
 )
+from airside.core.settings import FORMAT, MIB, Settings
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
 from airside.importer.list_puller import is_list_file

@@ -19,8 +19,8 @@ from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.publisher import Publisher, naming_of, node_of
 from airside.containerd.sockets import find_sockets
-from airside.core.config import Settings
 from airside.core.errors import AirsideError, ConfigError, StoppedError
+from airside.core.settings import Settings
 from airside.ports.content import Runtime
 from airside.ports.runtime_set import RuntimeSet
 

@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 from airside.agent.node import Node
 from airside.agent.runtime_connections import recognise
 from airside.containerd.publisher import Pass, Publisher
-from airside.core.config import Settings
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
+from airside.core.settings import Settings
 from airside.ports.content import Runtime
 
 log = logging.getLogger("airside.runtime")

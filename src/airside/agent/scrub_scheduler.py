@@ -15,8 +15,8 @@ from pathlib import Path
 
 from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node
-from airside.core.config import Settings
 from airside.core.errors import StoppedError, StoreError
+from airside.core.settings import Settings
 from airside.store.filesystem import be_least_urgent
 from airside.store.repair import Stop
 from airside.store.scrub import Report

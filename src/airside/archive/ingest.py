@@ -18,7 +18,6 @@ from typing import BinaryIO, Self
 from airside.archive.formats.plan import Facts
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import iter_members
-from airside.core.config import CHUNK_BYTES, Limits
 from airside.core.errors import (
     ArchiveLimitError,
     ArchiveTruncatedError,
@@ -27,6 +26,7 @@ from airside.core.errors import (
     NotFoundError,
     StoppedError,
 )
+from airside.core.settings import CHUNK_BYTES, Limits
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.ports.content import ContentStore, Ingest
 

@@ -23,9 +23,9 @@ from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
 from airside.archive.staging import take_in
 from airside.archive.stat_key import StatKey
 from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
-from airside.core.config import CHUNK_BYTES, Settings
 from airside.core.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.core.problem import Problem
+from airside.core.settings import CHUNK_BYTES, Settings
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES, Descriptor
 from airside.oci.platform import node_platform, parse_platform, select_for, select_listed

@@ -22,7 +22,6 @@ from airside.archive.tar.compression import Compression, content_bytes, iter_dec
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import MissingEndError, scan_members
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import CHUNK_BYTES, Limits, Settings
 from airside.core.errors import (
     ArchiveLimitError,
     ArchiveTruncatedError,
@@ -30,6 +29,7 @@ from airside.core.errors import (
     ManifestInvalidError,
     StoppedError,
 )
+from airside.core.settings import CHUNK_BYTES, Limits, Settings
 from airside.oci.digest import Digest
 from airside.ports.content import ContentStore
 

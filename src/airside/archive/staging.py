@@ -12,8 +12,8 @@ from typing import BinaryIO
 from airside.archive.ingest import Stop
 from airside.archive.sources import ArchiveStore, Progress
 from airside.archive.stat_key import StatKey
-from airside.core.config import CHUNK_BYTES
 from airside.core.errors import ArchiveChangedError, StoppedError
+from airside.core.settings import CHUNK_BYTES
 from airside.ports.content import Ingest
 
 

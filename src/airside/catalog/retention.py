@@ -10,8 +10,8 @@ Under pressure (`Pressure`) earlier versions and what nothing backs go before th
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airside.core.config import RetentionRule
 from airside.core.errors import ConfigError
+from airside.core.settings import RetentionRule
 from airside.oci.patterns import Pattern, parse_pattern
 
 LOW_SPACE = "the disk is nearly full (low_space_bytes)"

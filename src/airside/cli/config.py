@@ -14,7 +14,8 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import write_json, write_table
-from airside.core.config import Effective, RetentionRule, WatchedDirectory, setting_rows
+from airside.core.config import Effective, setting_rows
+from airside.core.settings import RetentionRule, WatchedDirectory
 from airside.core.upstream_config import Upstream
 
 

@@ -18,8 +18,8 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import count_text, is_terminal, write, write_json, write_table
-from airside.core.config import Settings
 from airside.core.errors import AirsideError
+from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Published
 from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
 

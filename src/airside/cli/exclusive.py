@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 from airside.agent.node import Node, open_node
 from airside.cli.client import NotPermittedError
-from airside.core.config import Settings
 from airside.core.errors import StoreError
+from airside.core.settings import Settings
 
 
 def open_alone(settings: Settings, stack: ExitStack) -> Node:

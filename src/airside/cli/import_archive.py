@@ -28,8 +28,8 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, count_text, duration_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.core.config import Settings
 from airside.core.errors import AirsideError, StoppedError
+from airside.core.settings import Settings
 from airside.diagnostics.reports import outcome_report
 
 

@@ -15,8 +15,8 @@ from airside.cli.import_archive import problem_text
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, size_text, write, write_json, write_table
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.core.config import Settings
 from airside.core.errors import AirsideError, StoppedError
+from airside.core.settings import Settings
 from airside.diagnostics.reports import inspect_report, list_report
 from airside.importer.list_puller import is_list_file, load_list
 from airside.store.hash_only import HashingStore

@@ -19,9 +19,9 @@ from airside.cli.options import (
 from airside.cli.output import clean, write, write_json
 from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
-from airside.core.config import Settings
 from airside.core.errors import ConfigError
 from airside.core.host_root import host_root
+from airside.core.settings import Settings
 from airside.diagnostics.pull_commands import reachable
 from airside.oci.reference import DEFAULT_HOST, is_host
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from airside.catalog.view import CatalogView, open_view
 from airside.cli.client import NotPermittedError
-from airside.core.config import Settings
 from airside.core.errors import NotFoundError
+from airside.core.settings import Settings
 from airside.diagnostics import reports as report
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain

@@ -15,7 +15,7 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import clean, count_text, size_text, write, write_json, write_table
-from airside.core.config import Settings
+from airside.core.settings import Settings
 from airside.diagnostics.reports import collection_report, move_report
 from airside.oci.digest import parse_digest
 from airside.oci.reference import Reference, parse_reference

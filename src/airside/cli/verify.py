@@ -18,7 +18,7 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, count_text, duration_text, size_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
-from airside.core.config import Settings
+from airside.core.settings import Settings
 from airside.diagnostics.reports import verify_report
 
 _TITLE = "verifying"

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from airside.containerd.client import BlobInfo, Client
-from airside.core.config import MIB
 from airside.core.errors import (
     AirsideError,
     ConflictError,
@@ -31,6 +30,7 @@ from airside.core.errors import (
     StoreError,
 )
 from airside.core.failpoints import fault
+from airside.core.settings import MIB
 from airside.oci.digest import Digest, digest_of, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.publication import missing_labels

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from airside.containerd.client import BlobInfo, Client, ImageRecord
-from airside.core.config import MIB, Limits
 from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundError
+from airside.core.settings import MIB, Limits
 from airside.oci.digest import Digest, digest_of, is_digest
 from airside.oci.merge import attested_by
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document

@@ -28,8 +28,8 @@ from airside.containerd.proto import (
     types_pb2,
     version_pb2,
 )
-from airside.core.config import MIB
 from airside.core.errors import ConflictError, NotFoundError
+from airside.core.settings import MIB
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 

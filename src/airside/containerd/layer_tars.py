@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import CHUNK_BYTES, Limits
+from airside.core.settings import CHUNK_BYTES, Limits
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.publications import PublicationRow, TagState
-from airside.core.config import Settings, registry_hosts
+from airside.core.config import registry_hosts
 from airside.core.errors import (
     ContainerdError,
     InputError,
@@ -30,6 +30,7 @@ from airside.core.errors import (
     StoppedError,
     StoreError,
 )
+from airside.core.settings import Settings
 from airside.oci.digest import parse_digest
 from airside.oci.model import Descriptor, Document, Manifest, parse_config, parse_document
 from airside.oci.platform import Platform, node_platform, parse_platform

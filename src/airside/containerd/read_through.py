@@ -27,8 +27,8 @@ from airside.containerd.bounded_query import Documents, Question, Targets, blob_
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_asker
 from airside.core.circuit_breaker import Breaker
-from airside.core.config import Limits
 from airside.core.errors import AirsideError, ContainerdError, NotFoundError
+from airside.core.settings import Limits
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository

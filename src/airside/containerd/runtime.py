@@ -25,7 +25,6 @@ from airside.containerd.pending_sync import Unsynced
 from airside.containerd.read_through import ContainerdContent
 from airside.containerd.uncompressed_layers import OpenTar, Twins
 from airside.containerd.unpack import Unpacker
-from airside.core.config import Limits
 from airside.core.errors import (
     AirsideError,
     ConflictError,
@@ -35,6 +34,7 @@ from airside.core.errors import (
     NotRunnableError,
 )
 from airside.core.failpoints import fault
+from airside.core.settings import Limits
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest, is_digest
 from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_bare_document, parse_document

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from airside.containerd.client import Client
 from airside.containerd.fsync import check_free
-from airside.core.config import MIB
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
+from airside.core.settings import MIB
 from airside.oci.chain import is_compressed
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_LAYER, Descriptor

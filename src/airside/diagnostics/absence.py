@@ -14,8 +14,8 @@ from typing import Any
 from airside.archive.directory import is_archive_directory
 from airside.catalog.lookup import Lookup, Trouble
 from airside.catalog.view import CatalogView
-from airside.core.config import Settings
 from airside.core.errors import ReferenceInvalidError
+from airside.core.settings import Settings
 from airside.diagnostics.external_state import Contents, lists_of
 from airside.diagnostics.name_suggestions import nearest_names
 from airside.diagnostics.pull_commands import reachable

@@ -16,8 +16,8 @@ from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import Import
-from airside.core.config import Settings
 from airside.core.problem import Problem
+from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome
 from airside.importer.list_puller import ListFile, Pulled, Pulling, load_list
 from airside.ports.content import Puller

@@ -27,7 +27,6 @@ from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.tar.compression import Compression, detect_compression
-from airside.core.config import Limits, Settings
 from airside.core.errors import (
     ArchiveChangedError,
     ContainerdError,
@@ -36,6 +35,7 @@ from airside.core.errors import (
     StoppedError,
 )
 from airside.core.problem import Problem
+from airside.core.settings import Limits, Settings
 from airside.ports.content import Puller
 
 log = logging.getLogger("airside.import")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.retention import Pressure, Rule, next_pressure
-from airside.core.config import Settings
 from airside.core.logs import human_bytes
+from airside.core.settings import Settings
 from airside.oci.digest import Digest
 from airside.store.filesystem import free_bytes, translated
 from airside.store.leases import Asked

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from airside.core.config import MIB, Limits
 from airside.core.errors import ArchiveLimitError, ManifestInvalidError, NotFoundError
+from airside.core.settings import MIB, Limits
 from airside.oci.digest import BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.content import Ingest

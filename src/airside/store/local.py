@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.core.config import MIB
 from airside.core.errors import NotFoundError, SizeMismatchError, StorageFullError, StoreError
 from airside.core.failpoints import fault
+from airside.core.settings import MIB
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.content import Ingest

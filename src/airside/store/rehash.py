@@ -6,9 +6,9 @@ import stat as stat_module
 from collections.abc import Callable
 from pathlib import Path
 
-from airside.core.config import MIB
 from airside.core.errors import StoreError
 from airside.core.failpoints import fault
+from airside.core.settings import MIB
 from airside.oci.digest import Digest, new_hasher
 from airside.store.scrub_results import Seen, is_of_the_medium
 

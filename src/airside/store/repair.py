@@ -16,9 +16,9 @@ from typing import BinaryIO
 from airside.archive.directory import stat_key
 from airside.catalog.catalog import Catalog
 from airside.catalog.verification import BlobSource
-from airside.core.config import CHUNK_BYTES
 from airside.core.errors import NotFoundError, StoppedError, StoreError, UnavailableError
 from airside.core.failpoints import fault
+from airside.core.settings import CHUNK_BYTES
 from airside.oci.digest import Digest, digest_of
 from airside.ports.content import RuntimeCopies
 from airside.ports.runtime_set import RuntimeSet

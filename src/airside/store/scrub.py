@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.verification import LAST_PASS
-from airside.core.config import GIB
 from airside.core.errors import StoppedError
 from airside.core.failpoints import fault
 from airside.core.logs import human_bytes
+from airside.core.settings import GIB
 from airside.oci.digest import Digest, digest_of
 from airside.ports.runtime_set import RuntimeSet
 from airside.store.gc import unknown_blobs

@@ -13,8 +13,8 @@ from airside.catalog.retention import (
     why_untagged_goes,
     why_version_goes,
 )
-from airside.core.config import RetentionRule
 from airside.core.errors import ConfigError
+from airside.core.settings import RetentionRule
 
 NOW = 1000.0
 PUSHED = frozenset({"push"})

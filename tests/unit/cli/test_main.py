@@ -16,7 +16,7 @@ from airside.cli.config import setting_items
 from airside.cli.failure import error_from, error_object, exit_code, exit_code_of, state_of
 from airside.cli.main import airside, main
 from airside.cli.output import aligned, clean, count_text, duration_text, size_text, time_text
-from airside.core.config import Limits, load_settings
+from airside.core.config import load_settings
 from airside.core.errors import (
     AirsideError,
     ArchiveFormatError,
@@ -33,6 +33,7 @@ from airside.core.errors import (
     StorageFullError,
     UnavailableError,
 )
+from airside.core.settings import Limits
 from airside.diagnostics import reports as report
 from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of

@@ -1,8 +1,8 @@
 import pytest
 
 from airside.containerd.bounded_query import Documents, Question, Targets, repository_of
-from airside.core.config import Limits
 from airside.core.errors import ContainerdError
+from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import parse_bare_document
 from airside.oci.reference import Repository

@@ -6,8 +6,8 @@ import pytest
 
 from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd.layer_tars import LayerTars
-from airside.core.config import Limits
 from airside.core.errors import ArchiveTruncatedError, NotFoundError
+from airside.core.settings import Limits
 from airside.oci.model import Descriptor
 from support.images import compress, random_layer, sha256
 

@@ -15,7 +15,6 @@ from airside.containerd.layer_tars import LayerTars
 from airside.containerd.pending_sync import MemoryRecord, Unsynced
 from airside.containerd.uncompressed_layers import Twins
 from airside.containerd.unpack import Unpacked, Unpacker
-from airside.core.config import Limits
 from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
@@ -23,6 +22,7 @@ from airside.core.errors import (
     StoppedError,
     StoreError,
 )
+from airside.core.settings import Limits
 from support.images import random_image, random_layer
 from support.snapshots import LEASE, FakeContainerd, Snapshot
 

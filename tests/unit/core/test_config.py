@@ -5,18 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from airside.core.config import (
-    GIB,
-    MIB,
-    Limits,
-    RetentionRule,
-    Settings,
-    WatchedDirectory,
-    default_directories,
-    load_settings,
-    setting_rows,
-)
+from airside.core.config import default_directories, load_settings, setting_rows
 from airside.core.errors import ConfigError
+from airside.core.settings import GIB, MIB, Limits, RetentionRule, Settings, WatchedDirectory
 
 
 @pytest.fixture

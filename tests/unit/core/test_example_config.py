@@ -1,7 +1,8 @@
 from dataclasses import fields
 from pathlib import Path
 
-from airside.core.config import Settings, load_settings
+from airside.core.config import load_settings
+from airside.core.settings import Settings
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "config.example.toml"
 

@@ -21,9 +21,9 @@ from airside.archive.formats.oci_layout import (
 )
 from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
 from airside.archive.formats.unsupported import single_manifest, what_instead
-from airside.core.config import Limits
 from airside.core.errors import ArchiveFormatError, InputError
 from airside.core.problem import Problem
+from airside.core.settings import Limits
 
 DISORDERED = (
     "the manifests in index.json list the layers in a wrong order, as Docker 25.0.0 writes them: "

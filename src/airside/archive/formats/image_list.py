@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airside.core.config import Limits
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ReferenceInvalidError
 from airside.core.problem import Problem
+from airside.core.settings import Limits
 from airside.oci.reference import Reference, parse_reference
 
 SUFFIX = ".txt"

@@ -24,7 +24,6 @@ from airside.archive.formats.plan import (
     layer_compression,
     not_runnable_note,
 )
-from airside.core.config import Limits
 from airside.core.errors import (
     ArchiveLimitError,
     InputError,
@@ -32,6 +31,7 @@ from airside.core.errors import (
     ReferenceInvalidError,
 )
 from airside.core.problem import Problem
+from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import (
     DOCUMENT_TYPES,

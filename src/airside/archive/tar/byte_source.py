@@ -5,8 +5,8 @@ No I/O of its own, no decision about formats.
 
 from collections.abc import Iterable
 
-from airside.core.config import CHUNK_BYTES
 from airside.core.errors import ArchiveTruncatedError
+from airside.core.settings import CHUNK_BYTES
 
 
 class ByteSource:

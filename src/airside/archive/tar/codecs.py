@@ -18,8 +18,8 @@ from isal import igzip_lib
 from lz4.frame import LZ4FrameDecompressor
 
 from airside.archive.tar.byte_source import ByteSource, read_exactly, truncated
-from airside.core.config import KIB, MIB, Limits
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError
+from airside.core.settings import KIB, MIB, Limits
 
 if sys.version_info >= (3, 14):
     from compression import zstd

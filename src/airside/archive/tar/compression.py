@@ -31,12 +31,12 @@ from airside.archive.tar.codecs import (
 )
 from airside.archive.tar.window_budget import Reservation, WindowBudget, never
 from airside.archive.tar.xz_index import ReadAt, xz_content_bytes
-from airside.core.config import CHUNK_BYTES, GIB, KIB, Limits
 from airside.core.errors import (
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,
 )
+from airside.core.settings import CHUNK_BYTES, GIB, KIB, Limits
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -9,13 +9,13 @@ import tarfile
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airside.core.config import Limits
 from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveUnsafeError,
 )
+from airside.core.settings import Limits
 
 _PAX_KEYS = frozenset({"path", "linkpath", "size"})
 _FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")

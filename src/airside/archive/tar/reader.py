@@ -24,7 +24,6 @@ from typing import BinaryIO, Protocol
 from airside.archive.tar.byte_source import ByteSource
 from airside.archive.tar.compression import TrailingBytesError, compression_name
 from airside.archive.tar.members import Member, member_of, name_text, over_limit, parse_pax
-from airside.core.config import CHUNK_BYTES, MIB, Limits
 from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
@@ -32,6 +31,7 @@ from airside.core.errors import (
     ArchiveTruncatedError,
     ArchiveUnreadableError,
 )
+from airside.core.settings import CHUNK_BYTES, MIB, Limits
 
 _BLOCK = 512
 _ZERO_BLOCK = bytes(_BLOCK)

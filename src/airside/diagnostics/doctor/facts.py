@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from airside.core.config import Settings
+from airside.core.settings import Settings
 
 AgentState = Literal["running", "absent", "silent", "forbidden"]
 SocketState = Literal[

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from airside.archive.directory import LAYOUT_MARKS
-from airside.core.config import WatchedDirectory
+from airside.core.settings import WatchedDirectory
 
 _BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
 _COMPANIONS = (".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")

@@ -30,7 +30,7 @@ from asyncinotify import Event, Mask
 
 from airside.archive.directory import LAYOUT_MARKS
 from airside.archive.stat_key import StatKey
-from airside.core.config import Settings, WatchedDirectory
+from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
     Places,
     is_candidate,

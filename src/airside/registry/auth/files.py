@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from airside.core.config import MIB, Settings
 from airside.core.errors import ConfigError
+from airside.core.settings import MIB, Settings
 from airside.registry.rules.access import ACTIONS
 from airside.registry.rules.accounts import (
     Accounts,

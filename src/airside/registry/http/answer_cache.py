@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from airside.core.config import MIB
+from airside.core.settings import MIB
 from airside.registry.rules.requests import Answer
 
 CACHE_BYTES = 8 * MIB

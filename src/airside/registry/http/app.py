@@ -30,8 +30,8 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from airside import __version__
-from airside.core.config import CHUNK_BYTES, MIB
 from airside.core.errors import AirsideError, OverdueError, StoreError
+from airside.core.settings import CHUNK_BYTES, MIB
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 from airside.ports.content import Connection, ContentStore, RegistryView

@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from airside import __version__
-from airside.core.config import Settings
+from airside.core.settings import Settings
 from airside.oci.reference import Repository, is_host
 from airside.ports.content import RegistryView
 from airside.registry.auth.login import Identity, Logins, Refused

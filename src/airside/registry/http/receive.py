@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from airside.core.config import MIB
 from airside.core.errors import (
     ConflictError,
     DeniedError,
@@ -27,6 +26,7 @@ from airside.core.errors import (
     UploadRangeError,
     UploadUnknownError,
 )
+from airside.core.settings import MIB
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository

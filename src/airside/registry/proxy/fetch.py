@@ -13,7 +13,6 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import aiohttp
 
-from airside.core.config import KIB, MIB
 from airside.core.errors import (
     AirsideError,
     DigestMismatchError,
@@ -21,6 +20,7 @@ from airside.core.errors import (
     UpstreamAwayError,
     UpstreamError,
 )
+from airside.core.settings import KIB, MIB
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
 from airside.registry.proxy.client import STALL_SECONDS, UpstreamClient

@@ -23,7 +23,6 @@ from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from airside.core.circuit_breaker import Breaker
-from airside.core.config import Settings
 from airside.core.errors import (
     AirsideError,
     DigestMismatchError,
@@ -33,6 +32,7 @@ from airside.core.errors import (
     UpstreamAwayError,
     UpstreamError,
 )
+from airside.core.settings import Settings
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document
 from airside.oci.reference import Repository, is_tag

@@ -16,7 +16,6 @@ from functools import partial
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
-from airside.core.config import MIB, Settings
 from airside.core.errors import (
     DeniedError,
     InputError,
@@ -26,6 +25,7 @@ from airside.core.errors import (
     SwitchedOffError,
     UnavailableError,
 )
+from airside.core.settings import MIB, Settings
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index, parse_config, parse_named_document
 from airside.oci.platform import Platform

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.archive.formats.image_list import is_list_name, is_tar, parse_list
-from airside.core.config import Limits
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, InputError
+from airside.core.settings import Limits
 from airside.oci.reference import parse_reference
 
 LIMITS = Limits()

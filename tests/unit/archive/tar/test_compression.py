@@ -23,13 +23,13 @@ from airside.archive.tar.compression import (
     iter_decompressed,
 )
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import CHUNK_BYTES, MIB, Limits
 from airside.core.errors import (
     ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,
     StoppedError,
 )
+from airside.core.settings import CHUNK_BYTES, MIB, Limits
 
 zstd = compression.zstd
 _RANDOM = random.Random(7)

@@ -18,7 +18,6 @@ from airside.archive.tar.reader import (
     scan_members,
 )
 from airside.archive.tar.window_budget import WindowBudget
-from airside.core.config import CHUNK_BYTES, MIB, Limits
 from airside.core.errors import (
     ArchiveError,
     ArchiveFormatError,
@@ -27,6 +26,7 @@ from airside.core.errors import (
     ArchiveUnreadableError,
     ArchiveUnsafeError,
 )
+from airside.core.settings import CHUNK_BYTES, MIB, Limits
 
 FILE, DIRECTORY = MemberKind.FILE, MemberKind.DIRECTORY
 LONG = "d" * 120 + "/" + "n" * 150

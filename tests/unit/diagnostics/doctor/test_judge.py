@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.core.config import Settings, WatchedDirectory
+from airside.core.settings import Settings, WatchedDirectory
 from airside.diagnostics.doctor.facts import (
     Agent,
     Cri,

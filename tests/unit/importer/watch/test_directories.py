@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.core.config import WatchedDirectory
+from airside.core.settings import WatchedDirectory
 from airside.importer.watch.directories import (
     Places,
     is_candidate,

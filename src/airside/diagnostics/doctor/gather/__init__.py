@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from airside.core.config import Settings
 from airside.core.host_root import host_root
+from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Facts, Runtime, Store, Unseen
 from airside.diagnostics.doctor.gather.bounded import RUNTIME_SECONDS, Look
 from airside.diagnostics.doctor.gather.hosts import look_at_host

@@ -18,8 +18,8 @@ from airside.containerd.discovery import (
     parse_version,
 )
 from airside.containerd.sockets import find_sockets, known_sockets
-from airside.core.config import Settings
 from airside.core.errors import AirsideError, ContainerdError
+from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Gunzip, Runtime
 from airside.diagnostics.doctor.gather.bounded import ANSWER_SECONDS
 from airside.diagnostics.doctor.gather.configs import config_paths, read_configs

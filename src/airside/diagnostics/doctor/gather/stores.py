@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from airside.core.config import FORMAT, default_directories
+from airside.core.config import default_directories
 from airside.core.host_root import on_host
+from airside.core.settings import FORMAT
 from airside.diagnostics.doctor.facts import Directory, Store
 from airside.diagnostics.doctor.gather.processes import lock_holder
 from airside.diagnostics.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from airside.core.config import Settings
+from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Directory, Facts, Store, Volume
 from airside.diagnostics.doctor.finding import Finding
 
