@@ -19,7 +19,7 @@ from airside.oci.model import parse_document
 from airside.oci.reference import Repository
 from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
 from airside.registry.auth import login as logins
-from airside.registry.auth.files import Secured, check_exposure
+from airside.registry.auth.files import SecurityFiles, check_exposure
 from airside.registry.http import throttle as pace
 from airside.registry.http.throttle import iter_body
 from airside.registry.rules.access import Rights, Rule
@@ -406,7 +406,7 @@ def test_what_is_wrong_at_the_start_is_told(authority, files, tmp_path):
         ({"access": files["htpasswd"]}, "not valid TOML"),
     ):
         with pytest.raises(ConfigError) as refused:
-            Secured(settings(**values), is_loopback=True)
+            SecurityFiles(settings(**values), is_loopback=True)
         assert said in refused.value.message
 
 
@@ -521,7 +521,7 @@ def test_caps_count_every_byte_of_blobs_and_bodies(content, monkeypatch):
     async def take(self, client, count):
         taken.append((client, count, self.slice_bytes))
 
-    monkeypatch.setattr(pace.Pace, "take", take)
+    monkeypatch.setattr(pace.Throttle, "take", take)
     view, store = content
     blob = store.add(b"b" * 100_000)
     view.put_blob(TEAM, blob)

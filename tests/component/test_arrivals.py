@@ -11,7 +11,7 @@ from airside.catalog.pushes import Push, PushedBlob
 from airside.core.errors import MissingBlobError, StorageFullError
 from airside.oci.model import OCI_MANIFEST, parse_document
 from airside.oci.reference import Repository
-from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.group_commit import GroupCommit
 from airside.registry.rules.requests import Name
 from support.images import random_image
 from support.nodes import node_at, visible, wrong_blobs
@@ -52,7 +52,7 @@ def pushes():
 
 def together(node, items):
     """Take them at once: the first one waits for the store, the others behind it."""
-    arrivals = Arrivals(node.store, node.catalog, node.guard, node.clock)
+    arrivals = GroupCommit(node.store, node.catalog, node.guard, node.clock)
     with ThreadPoolExecutor(len(items)) as pool:
         with node.guard.exclusive():
             futures = [pool.submit(arrivals.take, *items[0])]

@@ -17,7 +17,7 @@ from airside.core.failpoints import SCRUBBING, arm
 from airside.diagnostics.reports import status_report, verify_report
 from airside.oci.digest import Digest, digest_of
 from airside.oci.reference import Repository, parse_reference
-from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob, Name, find_blob
 from airside.store.local import LocalStore
 from airside.store.scrub import Report
@@ -179,7 +179,7 @@ def test_without_repair_it_is_set_aside_and_not_served(problem: str, stocked: St
     found = find_blob(node.catalog, node.store.stat, intent, "docker.io")
     assert not isinstance(found, int)
     if problem != "missing":  # then what the runtime has is its own
-        through = Through(node.catalog, ReadThrough(lambda: [Anything()]), "docker.io")  # type: ignore[list-item]
+        through = RuntimeLookup(node.catalog, ReadThrough(lambda: [Anything()]), "docker.io")  # type: ignore[list-item]
         assert through.blob(intent) is None
         [kept] = stocked.quarantined()
         assert kept.samefile(stocked.copies.path(digest))

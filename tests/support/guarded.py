@@ -19,11 +19,11 @@ from aiohttp import web
 
 from airside.core.settings import Settings
 from airside.ports.content import ContentStore, RegistryView
-from airside.registry.auth.files import Secured
+from airside.registry.auth.files import SecurityFiles
 from airside.registry.auth.login import Logins
 from airside.registry.http.app import create_app
 from airside.registry.http.listener import Listener
-from airside.registry.http.middleware import Guard
+from airside.registry.http.middleware import AccessGuard
 
 SECONDS = 20.0
 
@@ -68,13 +68,13 @@ class Guarded:
     store: ContentStore
     settings: Settings = field(default_factory=Settings)
     is_loopback: bool = True
-    app: Callable[[Guard], web.Application] | None = None
+    app: Callable[[AccessGuard], web.Application] | None = None
     keepalive_seconds: float = 75.0
     trust: ssl.SSLContext | None = None
     slept: list[float] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.secured = Secured(self.settings, is_loopback=self.is_loopback)
+        self.secured = SecurityFiles(self.settings, is_loopback=self.is_loopback)
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -92,7 +92,7 @@ class Guarded:
             self.logins = Logins(
                 lambda: self.secured.accounts, clock=lambda: 0.0, sleep=self._sleep
             )
-            guard = Guard(
+            guard = AccessGuard(
                 *(self.view, lambda: self.secured.accounts, self.settings, reads),
                 logins=self.logins,
             )

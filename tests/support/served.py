@@ -13,10 +13,10 @@ from aiohttp import web
 from airside.agent.node import Node
 from airside.core.settings import KIB
 from airside.ports.content import ContentStore, RegistryView
-from airside.registry.auth.files import open_secured
+from airside.registry.auth.files import open_security_files
 from airside.registry.http.app import create_app
 from airside.registry.http.malformed import give_targets, http_log
-from airside.registry.http.middleware import Guard
+from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.rules.read_through import ReadThrough
 
@@ -53,7 +53,7 @@ def served(
     *,
     threads: int = 4,
     receiver: Receiver | None = None,
-    guard_of: Callable[[Executor], Guard] | None = None,
+    guard_of: Callable[[Executor], AccessGuard] | None = None,
     answer_seconds: float = 0.0,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
@@ -108,10 +108,10 @@ def served(
 @contextmanager
 def served_node(node: Node) -> Iterator[Served]:
     """A node with pushes, deletions and access rules, as the agent serves it."""
-    secured = open_secured(node.settings, "127.0.0.1")
+    secured = open_security_files(node.settings, "127.0.0.1")
 
-    def guard_of(reads: Executor) -> Guard:
-        return Guard(node.catalog, lambda: secured.accounts, node.settings, reads)
+    def guard_of(reads: Executor) -> AccessGuard:
+        return AccessGuard(node.catalog, lambda: secured.accounts, node.settings, reads)
 
     with ThreadPoolExecutor(4, "pushes") as pool:
         receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)

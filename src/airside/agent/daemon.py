@@ -40,11 +40,11 @@ from airside.diagnostics.reports import space_report
 from airside.importer.watch.directories import Places
 from airside.importer.watch.mount_table import Remembered, from_text, to_text
 from airside.importer.watch.watcher import Watcher
-from airside.registry.auth.files import Secured, open_secured
+from airside.registry.auth.files import SecurityFiles, open_security_files
 from airside.registry.http.app import create_app
 from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
-from airside.registry.http.middleware import Guard
+from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.proxy.pull_through import PullThrough
 
@@ -112,7 +112,7 @@ class _Agent:
         self._fetches = ThreadPoolExecutor(_FETCH_THREADS, "fetches")
         self._pushed = asyncio.Event()
         self._listen: str | None = None
-        self._secured: Secured | None = None
+        self._secured: SecurityFiles | None = None
         self._queue: ImportQueue
         self._scrubber: Scrubber
         self._watcher: Watcher
@@ -273,8 +273,10 @@ class _Agent:
     @asynccontextmanager
     async def _serve_registry(self, pull_through: PullThrough | None) -> AsyncIterator[None]:
         host, port = parse_listen(self._settings.listen)
-        secured = await asyncio.to_thread(open_secured, self._settings, host)
-        guard = Guard(self._node.catalog, lambda: secured.accounts, self._settings, self._reads)
+        secured = await asyncio.to_thread(open_security_files, self._settings, host)
+        guard = AccessGuard(
+            self._node.catalog, lambda: secured.accounts, self._settings, self._reads
+        )
         app = create_app(
             self._node.catalog,
             self._node.store,

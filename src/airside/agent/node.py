@@ -47,8 +47,8 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.runtime_set import RuntimeSet
-from airside.registry.proxy.cache_writer import Keeper
-from airside.registry.push.group_commit import Arrivals
+from airside.registry.proxy.cache_writer import CacheWriter
+from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.pusher import Pusher
 from airside.registry.rules.read_through import Policy, ReadThrough
 from airside.store import reconcile
@@ -93,7 +93,7 @@ class Node:
     windows: WindowBudget
     pusher: Pusher
     garbage: GarbageCollector
-    keeper: Keeper
+    keeper: CacheWriter
     runtimes: RuntimeSet
     read_through: ReadThrough
     clock: Callable[[], float]
@@ -295,11 +295,11 @@ def _assemble(
     asked = Asked(settings.grace_seconds)
     rules = read_rules(settings.retention_rules)
     garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
-    arrivals = Arrivals(store, catalog, guard, clock)
+    arrivals = GroupCommit(store, catalog, guard, clock)
     read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
     pusher = Pusher(store, catalog, guard, settings, asked, arrivals, read_through, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
-    keeper = Keeper(store, catalog, guard, arrivals, clock)
+    keeper = CacheWriter(store, catalog, guard, arrivals, clock)
     keeper.keep_room = pusher.keep_room
     quarantine = Quarantine(settings.data / "quarantine")
     scrub = Scrub(store, catalog, guard, quarantine, runtimes, clock)

@@ -108,7 +108,7 @@ def _stamp(path: Path) -> Stamp:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-class Secured:
+class SecurityFiles:
     """What the files say now. `look` belongs into a thread; the rest is safe from anywhere."""
 
     def __init__(self, settings: Settings, *, is_loopback: bool) -> None:
@@ -178,9 +178,9 @@ class Secured:
         )
 
 
-def open_secured(settings: Settings, host: str) -> Secured:
+def open_security_files(settings: Settings, host: str) -> SecurityFiles:
     """Check the address, and read the files. Raises ConfigError."""
-    return Secured(settings, is_loopback=check_exposure(settings, host))
+    return SecurityFiles(settings, is_loopback=check_exposure(settings, host))
 
 
 def _path(text: str) -> Path | None:

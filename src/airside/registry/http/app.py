@@ -36,14 +36,14 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 from airside.ports.content import Connection, ContentStore, RegistryView
 from airside.registry.http.answer_cache import AnswerCache
-from airside.registry.http.deadline import Reads
-from airside.registry.http.middleware import ACCESS, Guard, cache_key, target_of
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.middleware import ACCESS, AccessGuard, cache_key, target_of
 from airside.registry.http.receive import Receiver
 from airside.registry.http.throttle import OUT
 from airside.registry.proxy.fetch import Fetch
 from airside.registry.proxy.pull_through import PullThrough
 from airside.registry.rules.ranges import Conditions, conditional, plan_blob
-from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import (
     Answer,
     GetBlob,
@@ -54,11 +54,11 @@ from airside.registry.rules.requests import (
     absent_blob,
     answer,
     answer_referrers,
-    because,
     failure,
     find_blob,
     parse_request,
     problem,
+    with_reason,
 )
 from airside.registry.rules.upstream import asked_repository
 from airside.registry.rules.writes import is_write
@@ -82,7 +82,7 @@ def create_app(
     reads: Executor,
     read_through: ReadThrough | None = None,
     receiver: Receiver | None = None,
-    guard: Guard | None = None,
+    guard: AccessGuard | None = None,
     pull_through: PullThrough | None = None,
     answer_seconds: float = 0.0,
 ) -> web.Application:
@@ -97,7 +97,13 @@ def create_app(
     """
     through = read_through or ReadThrough(policy="false")
     registry = _Registry(
-        view, store, default_registry, Reads(reads, answer_seconds), through, receiver, pull_through
+        view,
+        store,
+        default_registry,
+        DeadlinePool(reads, answer_seconds),
+        through,
+        receiver,
+        pull_through,
     )
     app = web.Application(middlewares=[guard.middleware] if guard else [])
     app.router.add_get("/", _say_hello, expect_handler=_expect)
@@ -142,7 +148,7 @@ class _Registry:
         view: RegistryView,
         store: ContentStore,
         default_registry: str,
-        reads: Reads,
+        reads: DeadlinePool,
         read_through: ReadThrough,
         receiver: Receiver | None,
         pull_through: PullThrough | None,
@@ -217,10 +223,10 @@ class _Registry:
     ) -> Answer:
         return answer_referrers(view, intent, self._default_registry, also)
 
-    def _through(self, request: web.Request) -> Through:
+    def _through(self, request: web.Request) -> RuntimeLookup:
         access = request.get(ACCESS)
         read = self._read_through if access is None else access.through(self._read_through)
-        return Through(_seen(request, self._view), read, self._default_registry)
+        return RuntimeLookup(_seen(request, self._view), read, self._default_registry)
 
     async def _look_through(self, request: web.Request, target: str, absent: Answer) -> Answer:
         """What a container runtime has of what the catalog has not."""
@@ -259,7 +265,7 @@ class _Registry:
             why = await pull_through.look_for_digest(intent)
             if not why:
                 return await self._reads.run(self._answer, view, intent)
-        return because(absent, why)
+        return with_reason(absent, why)
 
     async def _respond_blob(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, _conditions(request)
@@ -282,7 +288,7 @@ class _Registry:
         if upstream is not None and isinstance(found, Answer) and found.status == 404:
             came = await upstream[0].find_blob(intent, whole=method == "GET")
             if isinstance(came, str):
-                return _response(because(found, came))
+                return _response(with_reason(found, came))
             planned = await self._plan_fetched(came, intent, method, conditions)
             if planned is not None:
                 return planned
@@ -313,7 +319,7 @@ class _Registry:
         return _BlobResponse(part, file, self._reads.pool, self._transfers, came)
 
     def _find_blob(
-        self, view: RegistryView, intent: GetBlob, through: Through
+        self, view: RegistryView, intent: GetBlob, through: RuntimeLookup
     ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
         """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
         size = find_blob(view, self._store.stat, intent, self._default_registry)

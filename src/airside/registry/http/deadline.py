@@ -20,7 +20,7 @@ PAUSE_SECONDS = 5.0
 _LOG = logging.getLogger("airside.registry")
 
 
-class Reads:
+class DeadlinePool:
     """A pool of threads; with 0 seconds it may take any time."""
 
     def __init__(

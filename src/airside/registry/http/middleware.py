@@ -24,11 +24,11 @@ from airside.core.settings import Settings
 from airside.oci.reference import Repository, is_host
 from airside.ports.content import RegistryView
 from airside.registry.auth.login import Identity, Logins, Refused
-from airside.registry.http.throttle import IN, OUT, pace_of
+from airside.registry.http.throttle import IN, OUT, throttle_of
 from airside.registry.rules.access import (
     READING,
-    Asked,
     Need,
+    Requirement,
     Rights,
     Verdict,
     judge,
@@ -100,7 +100,7 @@ class _Call:
     """One request, and who makes it."""
 
     request: web.Request
-    asked: Asked
+    asked: Requirement
     who: Identity
 
     @property
@@ -112,7 +112,7 @@ class _Call:
         return any(need.writes for need in self.needs)
 
 
-class Guard:
+class AccessGuard:
     """The middleware. `close` it when no request is left."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Guard:
         self._paces = [
             (key, pace)
             for key in (OUT, IN)
-            if (pace := pace_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
+            if (pace := throttle_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
         ]
 
     def close(self) -> None:
@@ -242,7 +242,9 @@ class Guard:
     def _could_log_in(self, call: _Call) -> bool:
         return call.who.is_anonymous and self._accounts().any_login
 
-    def _not_logged_in(self, request: web.Request, asked: Asked, why: Refused) -> web.Response:
+    def _not_logged_in(
+        self, request: web.Request, asked: Requirement, why: Refused
+    ) -> web.Response:
         self._audit_failure(request, why)
         if why.status == 401:
             return self._challenged(request, asked, message=why.message, error="invalid_token")
@@ -250,7 +252,12 @@ class Guard:
         return _response(problem(why.status, "TOOMANYREQUESTS", why.message, None, retry))
 
     def _challenged(
-        self, request: web.Request, asked: Asked, *, message: str = "log in first", error: str = ""
+        self,
+        request: web.Request,
+        asked: Requirement,
+        *,
+        message: str = "log in first",
+        error: str = "",
     ) -> web.Response:
         """Basic, which every client knows; where anonymous clients may do something, `/token`.
 

@@ -33,7 +33,7 @@ from airside.oci.reference import Repository
 from airside.registry.http.middleware import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
-from airside.registry.rules.requests import Answer, Name, anything, problem
+from airside.registry.rules.requests import Answer, Name, any_repository, problem
 from airside.registry.rules.writes import (
     AppendUpload,
     AskUpload,
@@ -62,7 +62,7 @@ _PIECE_BYTES = MIB
 _BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError)
 
 
-class Pushes(Protocol):
+class PushBackend(Protocol):
     """Takes pushes and deletions: `registry.push.pusher.Pusher`, whose methods say more."""
 
     uploads: Uploads
@@ -79,7 +79,7 @@ class Pushes(Protocol):
         name: Name,
         manifest: PushedManifest,
         origin: str,
-        may: Callable[[Repository], bool] = anything,
+        may: Callable[[Repository], bool] = any_repository,
     ) -> Document: ...
     def delete_tag(self, name: Name, tag: str, origin: str) -> None: ...
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None: ...
@@ -89,7 +89,7 @@ class Pushes(Protocol):
 class Receiver:
     """Answers the requests that write. `pool` runs what blocks."""
 
-    def __init__(self, pusher: Pushes, pool: Executor, document_bytes: int) -> None:
+    def __init__(self, pusher: PushBackend, pool: Executor, document_bytes: int) -> None:
         self._pusher, self._pool, self._document_bytes = pusher, pool, document_bytes
 
     def parse(self, request: web.Request, target: str) -> Write | Answer:
@@ -277,7 +277,7 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 def _may_pull(request: web.Request) -> Callable[[Repository], bool]:
     """Which repositories the client may read."""
     access = request.get(ACCESS)
-    return anything if access is None else access.may_pull
+    return any_repository if access is None else access.may_pull
 
 
 def _origin(request: web.Request) -> str:

@@ -1,7 +1,7 @@
 """Bytes no faster than the caps, and bodies no slower than a client of good will. Async.
 
-`registry.buckets` says how long to wait; here is the waiting. A request has its `Pace` only where
-caps are set: without it `sendfile` goes on in whole slices.
+`registry.buckets` says how long to wait; here is the waiting. A request has its `Throttle` only
+where caps are set: without it `sendfile` goes on in whole slices.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ BLOCK_BYTES = 64 * 1024
 """What must come of a body in the time that its reader gives."""
 
 
-class Pace:
+class Throttle:
     """The caps of one direction. `clock` only grows; both are for tests."""
 
     def __init__(
@@ -37,13 +37,13 @@ class Pace:
             await self._sleep(wait)
 
 
-OUT = web.RequestKey("pace_out", Pace)
-IN = web.RequestKey("pace_in", Pace)
+OUT = web.RequestKey("pace_out", Throttle)
+IN = web.RequestKey("pace_in", Throttle)
 
 
-def pace_of(total_rate: int, client_rate: int) -> Pace | None:
+def throttle_of(total_rate: int, client_rate: int) -> Throttle | None:
     """None where neither is capped."""
-    return Pace(Shares(total_rate, client_rate)) if total_rate or client_rate else None
+    return Throttle(Shares(total_rate, client_rate)) if total_rate or client_rate else None
 
 
 async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[bytes]:

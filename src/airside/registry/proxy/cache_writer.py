@@ -15,13 +15,13 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.content import KeptTag
-from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import UploadIngest, check_digest
 from airside.store.local import LocalIngest, LocalStore
 from airside.store.lock import StoreGuard
 
 
-class Keeper:
+class CacheWriter:
     """Keeps what was fetched, of one data directory. `on_keep` is called after each document."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Keeper:
         store: LocalStore,
         catalog: Catalog,
         guard: StoreGuard,
-        arrivals: Arrivals,
+        arrivals: GroupCommit,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard

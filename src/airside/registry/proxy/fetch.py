@@ -37,8 +37,8 @@ _RESUMPTIONS = 3
 _LOG = logging.getLogger("airside.upstream")
 
 
-class BlobKeeper(Protocol):
-    """What takes blobs into store and catalog: `airside.registry.proxy.cache_writer.Keeper`."""
+class BlobWriter(Protocol):
+    """What takes blobs into store and catalog: `registry.proxy.cache_writer.CacheWriter`."""
 
     def begin(self, digest: Digest) -> UploadIngest: ...
     def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
@@ -52,7 +52,7 @@ class Fetch:
         client: UpstreamClient,
         repository: Repository,
         digest: Digest,
-        keeper: BlobKeeper,
+        keeper: BlobWriter,
         pool: Executor,
         most_bytes: int,
     ) -> None:

@@ -38,7 +38,7 @@ from airside.oci.model import Descriptor, Document, Index, parse_bare_document
 from airside.oci.reference import Repository, is_tag
 from airside.ports.content import KeptTag
 from airside.registry.proxy.client import UpstreamClient
-from airside.registry.proxy.fetch import BlobKeeper, Fetch
+from airside.registry.proxy.fetch import BlobWriter, Fetch
 from airside.registry.rules.requests import GetBlob, GetManifest, Intent, ListReferrers, Name
 from airside.registry.rules.upstream import asked_repository, checked_document, is_short
 
@@ -55,8 +55,8 @@ _REMEMBERED = 10_000
 _LOG = logging.getLogger("airside.upstream")
 
 
-class Keeps(BlobKeeper, Protocol):
-    """Takes what is fetched: `registry.proxy.cache_writer.Keeper`, whose methods say more."""
+class UpstreamCache(BlobWriter, Protocol):
+    """Takes what is fetched: `registry.proxy.cache_writer.CacheWriter`, whose methods say more."""
 
     def is_pushed(self, path: str) -> bool: ...
     def tag(self, repository: Repository, tag: str) -> KeptTag | None: ...
@@ -96,7 +96,7 @@ class PullThrough:
     def __init__(
         self,
         settings: Settings,
-        keeper: Keeps,
+        keeper: UpstreamCache,
         pool: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -34,7 +34,7 @@ class _Waiting:
 
 
 @dataclass(slots=True)
-class Arrivals:
+class GroupCommit:
     """Takes verified blobs and parsed manifests in. Blocking; safe to call from any thread."""
 
     store: LocalStore

@@ -31,10 +31,10 @@ from airside.oci.model import Descriptor, Document, Index, parse_config, parse_n
 from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
-from airside.registry.push.group_commit import Arrivals
+from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
-from airside.registry.rules.read_through import ReadThrough, Through
-from airside.registry.rules.requests import GetBlob, Name, anything, candidates, push_target
+from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
+from airside.registry.rules.requests import GetBlob, Name, any_repository, candidates, push_target
 from airside.store.leases import Asked
 from airside.store.local import LocalStore
 from airside.store.lock import StoreGuard
@@ -52,7 +52,7 @@ class Pusher:
         guard: StoreGuard,
         settings: Settings,
         asked: Asked,
-        arrivals: Arrivals,
+        arrivals: GroupCommit,
         read_through: ReadThrough,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -127,7 +127,7 @@ class Pusher:
         name: Name,
         manifest: PushedManifest,
         origin: str,
-        may: Callable[[Repository], bool] = anything,
+        may: Callable[[Repository], bool] = any_repository,
     ) -> Document:
         """Take a manifest or index under its names. `may`: which repositories the client can read.
 
@@ -185,7 +185,9 @@ class Pusher:
 
     def _copy_through(self, name: Name, target: Repository, digest: Digest) -> bool:
         with suppress(NotFoundError, UnavailableError):
-            through = Through(self._catalog, self._read_through, self._settings.default_registry)
+            through = RuntimeLookup(
+                self._catalog, self._read_through, self._settings.default_registry
+            )
             found = through.blob(GetBlob(name, digest))
             if found is not None:
                 self._copy(found, target, digest)

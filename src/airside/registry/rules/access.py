@@ -110,11 +110,11 @@ class Need:
     writes: bool = True
 
 
-Asked: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
+Requirement: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
 """What is asked for; an Answer is a refusal that holds for everybody."""
 
 
-def parse_needs(method: str, target: str) -> Asked:
+def parse_needs(method: str, target: str) -> Requirement:
     """What a method and a raw request target need."""
     if is_write(method, target):
         return _needs_of(parse_write(method, target))
@@ -124,7 +124,7 @@ def parse_needs(method: str, target: str) -> Asked:
     return (Need("pull", intent.name, writes=False),)
 
 
-def _needs_of(intent: Write | Answer) -> Asked:
+def _needs_of(intent: Write | Answer) -> Requirement:
     match intent:
         case Answer():
             return intent

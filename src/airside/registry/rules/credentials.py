@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from airside.oci.reference import Repository
-from airside.registry.rules.access import Action, Asked, Need
+from airside.registry.rules.access import Action, Need, Requirement
 from airside.registry.rules.requests import ListCatalog, name_in_url
 
 How: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
@@ -107,7 +107,7 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
     return tuple(found)
 
 
-def scopes_of(asked: Asked) -> tuple[Scope, ...]:
+def scopes_of(asked: Requirement) -> tuple[Scope, ...]:
     """What a session must have for a request."""
     if isinstance(asked, ListCatalog):
         return (CATALOG,)
@@ -121,7 +121,7 @@ def _with_pull(action: Action) -> tuple[str, ...]:
     return ("pull", "push") if action == "push" else (action,)
 
 
-def covers(scopes: Iterable[Scope], asked: Asked) -> bool:
+def covers(scopes: Iterable[Scope], asked: Requirement) -> bool:
     """Whether a session with these scopes is good for a request."""
     scopes = tuple(scopes)
     if isinstance(asked, ListCatalog):

@@ -51,7 +51,7 @@ class ReadThrough:
     policy: Policy = "true"
 
 
-class Through:
+class RuntimeLookup:
     """Asks the runtimes for one request. Its methods may block."""
 
     def __init__(

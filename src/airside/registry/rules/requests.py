@@ -170,7 +170,7 @@ def problem(
     return Answer(status, _json({"errors": [error]}), (("Content-Type", JSON), *headers))
 
 
-def because(absent: Answer, why: str) -> Answer:
+def with_reason(absent: Answer, why: str) -> Answer:
     """A 404 that also says why no upstream registry could help; the same without a reason."""
     if not why:
         return absent
@@ -309,7 +309,7 @@ def repository_at(host: str, path: str) -> Repository:
     return Repository(host, f"library/{path}" if host == DEFAULT_HOST and "/" not in path else path)
 
 
-def anything(_repository: Repository) -> bool:
+def any_repository(_repository: Repository) -> bool:
     """Which repositories a client may read where there are no rules."""
     return True
 

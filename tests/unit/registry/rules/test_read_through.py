@@ -7,7 +7,7 @@ from airside.oci.model import Document, parse_document
 from airside.oci.reference import Repository
 from airside.ports.content import Connection
 from airside.registry.rules import requests as routes
-from airside.registry.rules.read_through import ReadThrough, Through
+from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import Answer, GetBlob, GetManifest
 from support.images import TestImage, random_image
 from support.memory import MemoryView
@@ -30,7 +30,7 @@ def ask(target, *runtimes, view=None, policy="true", connection=CONNECTION):
     """The answer to a GET, or of a blob its size; 404 for one that is not there."""
     view = view or MemoryView()
     intent = routes.parse_request("GET", target)
-    through = Through(view, ReadThrough(lambda: runtimes, policy), "docker.io")
+    through = RuntimeLookup(view, ReadThrough(lambda: runtimes, policy), "docker.io")
     if isinstance(intent, GetBlob):
         found = through.blob(intent)
         return found.size_bytes if found is not None else 404
