@@ -20,8 +20,8 @@ from airside.oci.reference import Repository, parse_reference
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob, Name, find_blob
 from airside.store.local import LocalStore
-from airside.store.scrub import Report
-from airside.store.scrub_results import Pass
+from airside.store.scrub import ScrubReport
+from airside.store.scrub_results import ScrubPass
 from support.connected import connect_copies
 from support.copies import DirectoryCopies
 from support.images import TestIndex, docker_archive, oci_archive, random_image
@@ -77,7 +77,7 @@ class Stocked:
     def path(self, kind: str) -> Path:
         return self.node.store.path(self.blob(kind))
 
-    def verify(self, *, repair: bool = True) -> Report:
+    def verify(self, *, repair: bool = True) -> ScrubReport:
         return self.node.scrub.verify(
             repair=repair, stop=lambda: False, progress=lambda _done, _all: None
         )
@@ -408,7 +408,7 @@ def test_files_that_nothing_needs_are_told_and_deleted(stocked: Stocked) -> None
 def test_an_interrupted_pass_goes_on_where_it_was(stocked: Stocked) -> None:
     """With the blobs that were verified longest ago, and without those that it had."""
     node = stocked.node
-    started = Pass(node.clock())
+    started = ScrubPass(node.clock())
     looked: list[int] = []
 
     def each(count: int) -> None:
@@ -455,7 +455,7 @@ def test_imports_and_collections_go_on_meanwhile(stocked: Stocked, tmp_path: Pat
             thread.start()
             thread.join()
 
-    found = Pass(node.clock())
+    found = ScrubPass(node.clock())
     report = node.scrub.background(found, each=act, stop=lambda: False)
     assert report.items == []
     stocked.names = expected

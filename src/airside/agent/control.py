@@ -38,7 +38,7 @@ from airside.diagnostics.reports import (
 from airside.importer.importer import Outcome
 from airside.oci.digest import parse_digest
 from airside.oci.reference import parse_reference
-from airside.store.scrub import Report
+from airside.store.scrub import ScrubReport
 
 _PROGRESS_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.5
@@ -47,7 +47,7 @@ _EVENTS_AT_ONCE = 1000
 Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
 """Gives the part of the status that only the running agent knows."""
-Verify = Callable[..., Awaitable[Report]]
+Verify = Callable[..., Awaitable[ScrubReport]]
 """`airside.agent.scrub_scheduler.Scrubber.verify`."""
 Published = Callable[[], Awaitable[object]]
 """Waits until the connected runtimes have what the catalog says."""

@@ -54,10 +54,10 @@ from airside.registry.rules.read_through import Policy, ReadThrough
 from airside.store import reconcile
 from airside.store.filesystem import free_bytes, translated, write_durably
 from airside.store.gc import Freed, GarbageCollector
-from airside.store.index_json import IndexWriter, rebuild_catalog
-from airside.store.leases import Asked
+from airside.store.index_json import IndexJsonWriter, rebuild_catalog
+from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 from airside.store.quarantine import Quarantine
 from airside.store.scrub import Scrub
 
@@ -87,8 +87,8 @@ class Node:
     catalog: Catalog
     importer: Importer
     lists: ListImporter
-    index: IndexWriter
-    guard: StoreGuard
+    index: IndexJsonWriter
+    guard: StoreLock
     scrub: Scrub
     windows: WindowBudget
     pusher: Pusher
@@ -286,18 +286,18 @@ def _assemble(
     settings: Settings, store: LocalStore, catalog: Catalog, clock: Callable[[], float]
 ) -> Node:
     windows = WindowBudget(settings.window_budget_bytes)
-    guard = StoreGuard()
+    guard = StoreLock()
     reader = Reader(store, settings, windows, catalog.document)
-    index = IndexWriter(store, catalog)
+    index = IndexJsonWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     runtimes = RuntimeSet()
     lists = ListImporter(settings, catalog, runtimes, clock)
-    asked = Asked(settings.grace_seconds)
+    leases = BlobLeases(settings.grace_seconds)
     rules = read_rules(settings.retention_rules)
-    garbage = GarbageCollector(store, catalog, guard, settings, rules, asked)
+    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases)
     arrivals = GroupCommit(store, catalog, guard, clock)
     read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
-    pusher = Pusher(store, catalog, guard, settings, asked, arrivals, read_through, clock)
+    pusher = Pusher(store, catalog, guard, settings, leases, arrivals, read_through, clock)
     pusher.keep_room = lambda: garbage.keep_room(clock())
     keeper = CacheWriter(store, catalog, guard, arrivals, clock)
     keeper.keep_room = pusher.keep_room

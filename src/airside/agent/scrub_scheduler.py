@@ -19,8 +19,8 @@ from airside.core.errors import StoppedError, StoreError
 from airside.core.settings import Settings
 from airside.store.filesystem import be_least_urgent
 from airside.store.repair import Stop
-from airside.store.scrub import Report
-from airside.store.scrub_results import Pace, Pass
+from airside.store.scrub import ScrubReport
+from airside.store.scrub_results import Pace, ScrubPass
 
 log = logging.getLogger("airside.scrub")
 
@@ -62,7 +62,7 @@ class Scrubber:
             except StoreError as exc:
                 log.warning("the store is not verified: %s; it is tried again", exc.message)
 
-    async def _background(self, found: Pass) -> Report:
+    async def _background(self, found: ScrubPass) -> ScrubReport:
         pace = Pace(self._settings.scrub_bytes_per_second)
 
         def each(count: int) -> None:
@@ -72,7 +72,7 @@ class Scrubber:
             if self._by_hand.is_set():
                 raise StoppedError("somebody verifies the store by hand")
 
-        def work() -> Report:
+        def work() -> ScrubReport:
             return self._node.scrub.background(found, each=each, stop=self._stopping.is_set)
 
         future = self._loop.run_in_executor(self._slow, work)
@@ -85,10 +85,10 @@ class Scrubber:
 
     async def verify(
         self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]
-    ) -> Report:
+    ) -> ScrubReport:
         """Verify everything now. Raises ConflictError, StoppedError, StoreError."""
 
-        def work() -> Report:
+        def work() -> ScrubReport:
             self._by_hand.set()
             try:
                 return self._node.scrub.verify(

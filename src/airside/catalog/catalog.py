@@ -18,8 +18,8 @@ from itertools import count
 from math import inf
 from pathlib import Path
 
-from airside.catalog.collection import Collecting, Condemn, collect_copy
-from airside.catalog.collection_report import Collection as Collected
+from airside.catalog.collection import Condemn, GarbageCollection, collect_copy
+from airside.catalog.collection_report import CollectionReport
 from airside.catalog.database import Readers, Writer
 from airside.catalog.documents import (
     fill_parts,
@@ -44,7 +44,7 @@ from airside.catalog.retention import Policy, Pressure, Rule
 from airside.catalog.sequences import next_sequence, next_source_id, reserve_sequence
 from airside.catalog.tags import Hold, TagName, Tags, claims_of, reference_text
 from airside.catalog.tombstones import deleted_names, is_deleted
-from airside.catalog.upstream_cache import Peers
+from airside.catalog.upstream_cache import UpstreamCache
 from airside.catalog.verification import Verification, restore_document
 from airside.catalog.view import CatalogView
 from airside.core.errors import NotFoundError
@@ -76,7 +76,7 @@ class Catalog(CatalogView):
         self._keep_sequence()
         self._writer.watch_changes()
         super().__init__(Readers(path))
-        self.peers = Peers(self._transaction, self._readers)
+        self.upstream_cache = UpstreamCache(self._transaction, self._readers)
         self._generation = self._next_generation = super().generation
 
     @property
@@ -370,7 +370,7 @@ class Catalog(CatalogView):
         recent: Collection[Digest] = (),
         condemn: Condemn = lambda _digests: (),
         dry_run: bool = False,
-    ) -> Collected:
+    ) -> CollectionReport:
         """Drop what nothing holds any more; tells why, and which blobs the store may delete.
 
         What is a root: `catalog.marking`. Tags, versions and parts that retention lets go lose
@@ -390,7 +390,7 @@ class Catalog(CatalogView):
             with self._readers.copy() as copy:
                 return collect_copy(copy, policy, recent)
         with self._collecting:
-            return Collecting(
+            return GarbageCollection(
                 policy,
                 partial(self._transaction, "collect garbage"),
                 self._readers.snapshot,

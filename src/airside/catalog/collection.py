@@ -13,14 +13,13 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Collection as Some
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from airside.catalog import marking
-from airside.catalog.collection_report import Collected, Collection, explained
+from airside.catalog.collection_report import Collected, CollectionReport, explained
 from airside.catalog.events import record_event
 from airside.catalog.expiry import (
     Expired,
@@ -48,7 +47,7 @@ _GIVE_WAY_SECONDS = 0.001
 """Between two transactions: a thread that waits for the lock gets it."""
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
-Condemn = Callable[[Some[Digest]], Some[Digest]]
+Condemn = Callable[[Collection[Digest]], Collection[Digest]]
 """Is told which digests are about to go: from now on nobody is told that they are here. Gives
 those of them that a client was told of lately, which stay."""
 
@@ -56,7 +55,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Collecting:
+class GarbageCollection:
     """One collection. `changed` counts a change of the catalog, within a transaction."""
 
     policy: Policy
@@ -64,12 +63,12 @@ class Collecting:
     snapshot: Transaction
     changed: Callable[[sqlite3.Connection], None]
     hold: Hold
-    recent: Some[Digest] = ()
+    recent: Collection[Digest] = ()
     condemn: Condemn = lambda _digests: ()
     _expired: list[Expired] = field(default_factory=list)
     _untagged: list[Untagged] = field(default_factory=list)
 
-    def run(self) -> Collection:
+    def run(self) -> CollectionReport:
         """Collect; gives what went, and why."""
         self._expire()
         with self.transaction() as db:
@@ -81,7 +80,7 @@ class Collecting:
             self.condemn(())
             with self.transaction() as db:
                 marking.unwatch_touched(db)
-        return Collection(tuple(_without(items, kept)))
+        return CollectionReport(tuple(_without(items, kept)))
 
     # what loses its name
 
@@ -190,7 +189,9 @@ class Collecting:
         time.sleep(_GIVE_WAY_SECONDS)
 
 
-def collect_copy(db: sqlite3.Connection, policy: Policy, recent: Some[Digest]) -> Collection:
+def collect_copy(
+    db: sqlite3.Connection, policy: Policy, recent: Collection[Digest]
+) -> CollectionReport:
     """Tell what a collection would take, by making it on a copy of the catalog."""
 
     @contextlib.contextmanager
@@ -198,7 +199,7 @@ def collect_copy(db: sqlite3.Connection, policy: Policy, recent: Some[Digest]) -
         yield db
 
     unnoticed: Callable[[object], None] = lambda _: None  # noqa: E731
-    return Collecting(policy, transaction, transaction, unnoticed, unnoticed, recent).run()
+    return GarbageCollection(policy, transaction, transaction, unnoticed, unnoticed, recent).run()
 
 
 _LINK = (

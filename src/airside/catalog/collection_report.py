@@ -22,7 +22,7 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class CollectionReport:
     """What a collection took out of the catalog."""
 
     items: tuple[Collected, ...]

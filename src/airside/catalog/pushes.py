@@ -1,7 +1,7 @@
 """What clients push and delete, recorded: blobs, manifests with their names, and their going.
 
 What is pulled through from an upstream registry is recorded in the same way (`kind`), but says
-nothing of a tag that an archive or a push speaks of, and goes with time (`catalog.peers`).
+nothing of a tag that an archive or a push speaks of, and goes with time (`catalog.upstream_cache`).
 
 A push is a source of kind `push`, one for each name (`host/path:tag`, or `host/path@digest` for a
 manifest without a tag): a later push of the name takes its place with a new number. `origin` says

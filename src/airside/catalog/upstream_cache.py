@@ -18,7 +18,7 @@ from airside.ports.content import KeptTag
 Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
 
 
-class Peers:
+class UpstreamCache:
     """Thread-safe; raises StoreError."""
 
     def __init__(self, transaction: Transaction, readers: Readers) -> None:

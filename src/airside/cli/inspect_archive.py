@@ -19,7 +19,7 @@ from airside.core.errors import AirsideError, StoppedError
 from airside.core.settings import Settings
 from airside.diagnostics.reports import inspect_report, list_report
 from airside.importer.list_puller import is_list_file, load_list
-from airside.store.hash_only import HashingStore
+from airside.store.hash_only import HashOnlyStore
 
 NOT_DECOMPRESSED = (
     "compressed layers of this docker-archive were not decompressed: whether they are what the "
@@ -82,7 +82,7 @@ def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, An
 def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
     settings = replace(settings, verify="full", verify_diff_ids="never")
     windows = WindowBudget(settings.window_budget_bytes)
-    reader = Reader(HashingStore(settings.limits), settings, windows, lambda _digest: None)
+    reader = Reader(HashOnlyStore(settings.limits), settings, windows, lambda _digest: None)
     with (
         shown_progress(path.name, quiet=quiet) as progress,
         stopped_by_signals() as stopping,

@@ -15,7 +15,7 @@ from airside.archive.formats.image_list import LIST
 from airside.catalog.source_paths import shown_source
 from airside.catalog.verification import LAST_PASS
 from airside.oci.model import Manifest
-from airside.store.scrub_results import Pass, pass_from
+from airside.store.scrub_results import ScrubPass, parse_pass
 
 if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
     from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the command line reads the catalog without loading what rea
     from airside.importer.importer import Outcome
     from airside.importer.list_puller import ListFile
     from airside.store.gc import Freed, Space
-    from airside.store.scrub import Report
+    from airside.store.scrub import ScrubReport
 
 SCHEMA = 1
 
@@ -215,7 +215,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "data": None,
         **view.counts(),
         "archives": view.states(),
-        "scrub": scrub_report(pass_from(view.meta(LAST_PASS))),
+        "scrub": scrub_report(parse_pass(view.meta(LAST_PASS))),
         "directories": [],
         "listen": None,
         "access": None,
@@ -237,7 +237,7 @@ def space_report(space: Space) -> dict[str, Any]:
     }
 
 
-def scrub_report(found: Pass | None) -> dict[str, Any] | None:
+def scrub_report(found: ScrubPass | None) -> dict[str, Any] | None:
     """The last pass over the store, or the one under way."""
     if found is None:
         return None
@@ -253,7 +253,7 @@ def scrub_report(found: Pass | None) -> dict[str, Any] | None:
     }
 
 
-def verify_report(report: Report, *, repair: bool) -> dict[str, Any]:
+def verify_report(report: ScrubReport, *, repair: bool) -> dict[str, Any]:
     """What a verification found and did."""
     pass_ = scrub_report(report.found) or {}
     return {

@@ -34,9 +34,9 @@ from airside.importer.watch.directories import Places
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
-from airside.store.index_json import IndexWriter
+from airside.store.index_json import IndexJsonWriter
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 log = logging.getLogger("airside.import")
 
@@ -108,8 +108,8 @@ class Importer:
         reader: Reader,
         store: LocalStore,
         catalog: Catalog,
-        index: IndexWriter,
-        guard: StoreGuard,
+        index: IndexJsonWriter,
+        guard: StoreLock,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._reader, self._store, self._catalog = reader, store, catalog

@@ -16,9 +16,9 @@ from airside.core.logs import human_bytes
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
 from airside.store.filesystem import free_bytes, translated
-from airside.store.leases import Asked
+from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 log = logging.getLogger("airside.gc")
 
@@ -76,7 +76,7 @@ def unknown_blobs(store: LocalStore, catalog: Catalog) -> list[Digest]:
 
 
 def delete_unknown(
-    store: LocalStore, catalog: Catalog, guard: StoreGuard, blobs: Sequence[Digest]
+    store: LocalStore, catalog: Catalog, guard: StoreLock, blobs: Sequence[Digest]
 ) -> dict[Digest, Size]:
     """Delete what the catalog does not know, a few at a time; gives what each was.
 
@@ -103,10 +103,10 @@ class GarbageCollector:
 
     store: LocalStore
     catalog: Catalog
-    guard: StoreGuard
+    guard: StoreLock
     settings: Settings
     rules: tuple[Rule, ...]
-    asked: Asked
+    leases: BlobLeases
     _room: threading.Lock = field(default_factory=threading.Lock)
     _in_vain_at: float = float("-inf")
 
@@ -123,8 +123,8 @@ class GarbageCollector:
                 upstream_keep_seconds=self.settings.upstream_keep_seconds,
                 rules=self.rules,
                 pressure=pressure or Pressure(),
-                recent=self.asked.recent(),
-                condemn=self.asked.condemn,
+                recent=self.leases.active(),
+                condemn=self.leases.condemn,
                 dry_run=dry_run,
             )
         if dry_run:

@@ -22,7 +22,7 @@ KEPT_BYTES = 64 * MIB
 _DOCUMENT_BEGINS = b"{[ \t\r\n"
 
 
-class HashingStore:
+class HashOnlyStore:
     """A `ContentStore` that holds no blob and never commits. Thread-safe."""
 
     def __init__(self, limits: Limits, *, kept_bytes: int = KEPT_BYTES) -> None:
@@ -40,8 +40,8 @@ class HashingStore:
     def open(self, digest: Digest) -> BinaryIO:
         raise NotFoundError(f"blob {digest} is not held", blob=digest)
 
-    def ingest(self, algorithm: str = "sha256") -> "HashingIngest":
-        return HashingIngest(self, algorithm, self._limits.document_bytes)
+    def ingest(self, algorithm: str = "sha256") -> "HashOnlyIngest":
+        return HashOnlyIngest(self, algorithm, self._limits.document_bytes)
 
     def commit(self, ingests: Sequence[Ingest]) -> int:
         raise NotImplementedError("what is only inspected is never committed")
@@ -69,10 +69,10 @@ class HashingStore:
             self._room_bytes += count
 
 
-class HashingIngest:
+class HashOnlyIngest:
     """One blob that is hashed, and kept while it may be a document."""
 
-    def __init__(self, store: HashingStore, algorithm: str, document_bytes: int) -> None:
+    def __init__(self, store: HashOnlyStore, algorithm: str, document_bytes: int) -> None:
         self._store, self._algorithm, self._document_bytes = store, algorithm, document_bytes
         self._hasher = new_hasher(algorithm)
         self._size_bytes = 0

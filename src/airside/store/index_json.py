@@ -44,7 +44,7 @@ ROLLED_BACK = "dev.airside.rolled-back"
 _AT_ONCE = 500
 
 
-class IndexWriter:
+class IndexJsonWriter:
     """Keeps `index.json` up with the catalog; the only one of its catalog.
 
     Thread-safe; writers that come late find it done. What was rendered is kept by repository, so

@@ -16,7 +16,7 @@ from airside.oci.digest import Digest
 _MOST = 100_000
 
 
-class Asked:
+class BlobLeases:
     """Digests that were asked about within `seconds`; of more than `most` the oldest are let go."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Asked:
         self._condemned: frozenset[Digest] = frozenset()
         self._lock = threading.Lock()
 
-    def ask(self, digest: Digest) -> bool:
+    def lease(self, digest: Digest) -> bool:
         """Note it, *before* the catalog is asked. False: it is being collected, say it is gone."""
         with self._lock:
             if digest in self._condemned:
@@ -38,7 +38,7 @@ class Asked:
                 self._at.popitem(last=False)
             return True
 
-    def recent(self) -> frozenset[Digest]:
+    def active(self) -> frozenset[Digest]:
         """What was asked about lately."""
         with self._lock:
             limit = self._clock() - self._seconds

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class StoreGuard:
+class StoreLock:
     """A shared and exclusive lock; a waiting exclusive side goes first.
 
     Between commit and record a blob is known to nobody else, so that deleting what nobody knows

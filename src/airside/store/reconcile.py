@@ -11,13 +11,13 @@ from airside.catalog.catalog import Catalog
 from airside.oci.digest import Digest
 from airside.store.gc import delete_unknown, unknown_blobs
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 from airside.store.repair import queue_again
 
 log = logging.getLogger("airside.reconcile")
 
 
-def check_present(store: LocalStore, catalog: Catalog, guard: StoreGuard, now: float) -> list[int]:
+def check_present(store: LocalStore, catalog: Catalog, guard: StoreLock, now: float) -> list[int]:
     """Compare names and sizes; gives the sources to read again because blobs are lost.
 
     Imports go on meanwhile: the catalog is asked first, as it speaks only of what the store has,
@@ -43,6 +43,6 @@ def _lose(store: LocalStore, catalog: Catalog, lost: list[Digest], now: float) -
     return [source.id for source in queue_again(catalog, lost, now)]
 
 
-def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreGuard) -> int:
+def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreLock) -> int:
     """Delete blobs that the catalog does not know; returns how many."""
     return len(delete_unknown(store, catalog, guard, unknown_blobs(store, catalog)))

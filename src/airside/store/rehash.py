@@ -10,7 +10,7 @@ from airside.core.errors import StoreError
 from airside.core.failpoints import fault
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, new_hasher
-from airside.store.scrub_results import Seen, is_of_the_medium
+from airside.store.scrub_results import BlobFile, is_of_the_medium
 
 _CHUNK_BYTES = MIB
 _DROP_BYTES = 8 * MIB
@@ -18,16 +18,16 @@ _DROP_BYTES = 8 * MIB
 
 def examine(
     path: Path, digest: Digest, size_bytes: int, each: Callable[[int], None] = lambda _count: None
-) -> Seen:
+) -> BlobFile:
     """Hash a blob's file; one of another size is not read. `each` is told of each chunk's bytes.
 
-    Gives an empty `Seen` where there is none. What the disk cannot read is part of the answer;
+    Gives an empty `BlobFile` where there is none. What the disk cannot read is part of the answer;
     raises StoreError where it is not this file but the file system that fails.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return Seen()
+        return BlobFile()
     except OSError as exc:
         return _failed(path, exc)
     try:
@@ -76,12 +76,12 @@ def check_working(root: Path, ingest: Path) -> None:
 
 def _hashed(
     descriptor: int, path: Path, digest: Digest, size_bytes: int, each: Callable[[int], None]
-) -> Seen:
+) -> BlobFile:
     try:
         found = os.fstat(descriptor)
         key = _key(found)
         if not stat_module.S_ISREG(found.st_mode) or found.st_size != size_bytes:
-            return Seen(key, found.st_size)
+            return BlobFile(key, found.st_size)
         hasher, done, dropped = new_hasher(digest.algorithm), 0, 0
         buffer = bytearray(_CHUNK_BYTES)
         view = memoryview(buffer)
@@ -96,7 +96,7 @@ def _hashed(
         _drop(descriptor, 0, 0)
     except OSError as exc:
         return _failed(path, exc)
-    return Seen(key, done, Digest(digest.algorithm, hasher.hexdigest()))
+    return BlobFile(key, done, Digest(digest.algorithm, hasher.hexdigest()))
 
 
 def _key(found: os.stat_result) -> str:
@@ -108,10 +108,10 @@ def _drop(descriptor: int, start: int, end: int) -> None:
     os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
-def _failed(path: Path, exc: OSError) -> Seen:
+def _failed(path: Path, exc: OSError) -> BlobFile:
     if not is_of_the_medium(exc.errno):
         raise StoreError(f"cannot read {path}: {exc.strerror}", path=path) from exc
-    return Seen(key=_key_or_empty(path), error=exc.errno or 0)
+    return BlobFile(key=_key_or_empty(path), error=exc.errno or 0)
 
 
 def _key_or_empty(path: Path) -> str:

@@ -23,9 +23,9 @@ from airside.oci.digest import Digest, digest_of
 from airside.ports.content import RuntimeCopies
 from airside.ports.runtime_set import RuntimeSet
 from airside.store.local import LocalIngest, LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 from airside.store.quarantine import Quarantine, Quarantined
-from airside.store.scrub_results import Item, Mended, Origin
+from airside.store.scrub_results import BlobFinding, Origin, RuntimeFile
 
 log = logging.getLogger("airside.scrub")
 
@@ -43,7 +43,7 @@ class Repair:
         self,
         store: LocalStore,
         catalog: Catalog,
-        guard: StoreGuard,
+        guard: StoreLock,
         quarantine: Quarantine,
         runtimes: RuntimeSet,
         clock: Callable[[], float],
@@ -52,19 +52,19 @@ class Repair:
         self._quarantine, self._runtimes, self._clock = quarantine, runtimes, clock
         self.read: ReadArchives | None = None
 
-    def run(self, items: Iterable[Item], stop: Stop) -> list[Item]:
+    def run(self, items: Iterable[BlobFinding], stop: Stop) -> list[BlobFinding]:
         """Try to repair what is set aside or missing; gives the items with what became of them."""
         done = [self._from_catalog(item) for item in items]
         done = self._from_archives(done, stop)
         done = [item if item.is_fine else self._from_runtimes(item, stop) for item in done]
         return [self._finish(item) for item in done]
 
-    def run_from_runtimes(self, items: Iterable[Item], stop: Stop) -> list[Item]:
+    def run_from_runtimes(self, items: Iterable[BlobFinding], stop: Stop) -> list[BlobFinding]:
         """The same, but only from what the runtimes have."""
         done = [self._from_runtimes(item, stop) for item in items]
         return [self._finish(item) for item in done if item.is_fine]
 
-    def _finish(self, item: Item) -> Item:
+    def _finish(self, item: BlobFinding) -> BlobFinding:
         if not item.is_fine:
             log.error("blob %s is lost: %s", item.digest, item.advice)
             return item
@@ -74,13 +74,13 @@ class Repair:
 
     # where good bytes are
 
-    def _from_catalog(self, item: Item) -> Item:
+    def _from_catalog(self, item: BlobFinding) -> BlobFinding:
         raw = self._catalog.document(item.digest)
         if raw is None or digest_of(raw, item.digest.algorithm) != item.digest:
             return item
         return self._take(item, self._store.put(raw, item.digest.algorithm), "catalog", "")
 
-    def _from_archives(self, items: Sequence[Item], stop: Stop) -> list[Item]:
+    def _from_archives(self, items: Sequence[BlobFinding], stop: Stop) -> list[BlobFinding]:
         wanted = [item for item in items if not item.is_fine]
         sources = queue_again(self._catalog, [item.digest for item in wanted], self._clock())
         if not sources or self.read is None:
@@ -92,14 +92,14 @@ class Repair:
             for item in items
         ]
 
-    def _from_archive(self, item: Item, read: Sequence[BlobSource]) -> Item:
+    def _from_archive(self, item: BlobFinding, read: Sequence[BlobSource]) -> BlobFinding:
         """The import has committed it: the first of those that bring it and were read."""
         bring = {source.id for source in self._catalog.sources_of_blob(item.digest)}
         path = next((source.path for source in read if source.id in bring), "")
         self._catalog.blob_repaired(item.digest, self._clock(), "archive", path)
         return item.repaired("archive", path)
 
-    def _from_runtimes(self, item: Item, stop: Stop) -> Item:
+    def _from_runtimes(self, item: BlobFinding, stop: Stop) -> BlobFinding:
         for copies in self._runtimes.copies():
             try:
                 ingest = self._copied(copies, item, stop)
@@ -110,7 +110,7 @@ class Repair:
                 return self._take(item, ingest, "runtime", copies.runtime)
         return item
 
-    def _copied(self, copies: RuntimeCopies, item: Item, stop: Stop) -> LocalIngest | None:
+    def _copied(self, copies: RuntimeCopies, item: BlobFinding, stop: Stop) -> LocalIngest | None:
         """A runtime's copy, hashed; None if it has none that is right."""
         blob = copies.copy(item.digest)
         if blob is None or blob.size_bytes != item.size_bytes:
@@ -136,7 +136,9 @@ class Repair:
             return False
         return any((k.st_dev, k.st_ino) == (found.st_dev, found.st_ino) for k in kept)
 
-    def _take(self, item: Item, ingest: LocalIngest, origin: Origin, source: str) -> Item:
+    def _take(
+        self, item: BlobFinding, ingest: LocalIngest, origin: Origin, source: str
+    ) -> BlobFinding:
         """Commit what was hashed, and record it. What nobody needs by now goes again."""
         fault("repair.before_commit")
         with self._guard.shared():
@@ -162,14 +164,14 @@ class Repair:
             elif everything or found.other_names:
                 self._mend(found.digest)
 
-    def _mend(self, digest: Digest) -> list[Mended]:
-        told: list[Mended] = []
+    def _mend(self, digest: Digest) -> list[RuntimeFile]:
+        told: list[RuntimeFile] = []
         for copies in self._runtimes.copies():
             try:
-                told.append(Mended(copies.runtime, copies.mend(digest)))
+                told.append(RuntimeFile(copies.runtime, copies.mend(digest)))
             except (UnavailableError, StoreError, OSError) as exc:
                 log.warning("%s: its file of %s: %s", copies.runtime, digest, exc)
-                told.append(Mended(copies.runtime, "wrong"))
+                told.append(RuntimeFile(copies.runtime, "wrong"))
             if told[-1].state == "replaced":
                 log.warning("%s: its damaged file of %s is replaced", copies.runtime, digest)
         for found in self._quarantine.files():
@@ -178,7 +180,7 @@ class Repair:
         return told
 
 
-def _is_done(found: Quarantined, told: Iterable[Mended]) -> bool:
+def _is_done(found: Quarantined, told: Iterable[RuntimeFile]) -> bool:
     """Whether nothing needs the wrong bytes, nor that they keep their place on the disk."""
     is_right = all(mended.state != "wrong" for mended in told)
     return is_right and not found.other_names and not found.unreadable

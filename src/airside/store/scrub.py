@@ -24,19 +24,19 @@ from airside.oci.digest import Digest, digest_of
 from airside.ports.runtime_set import RuntimeSet
 from airside.store.gc import unknown_blobs
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 from airside.store.quarantine import Quarantine
 from airside.store.rehash import examine, file_key
 from airside.store.repair import Repair, Stop, queue_again
 from airside.store.scrub_results import (
-    Item,
-    Pass,
+    BlobFile,
+    BlobFinding,
     Problem,
     Result,
-    Seen,
+    ScrubPass,
     judge,
     next_pass,
-    pass_from,
+    parse_pass,
     reason_of,
     state_of,
 )
@@ -55,11 +55,11 @@ RECHECK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Report:
+class ScrubReport:
     """What a verification found: counts, and an item for each blob that is not as it should be."""
 
-    found: Pass
-    items: list[Item] = field(default_factory=list)
+    found: ScrubPass
+    items: list[BlobFinding] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -77,7 +77,7 @@ class Scrub:
         self,
         store: LocalStore,
         catalog: Catalog,
-        guard: StoreGuard,
+        guard: StoreLock,
         quarantine: Quarantine,
         runtimes: RuntimeSet,
         clock: Callable[[], float],
@@ -88,14 +88,16 @@ class Scrub:
 
     # passes
 
-    def due(self, period_seconds: float) -> Pass | None:
+    def due(self, period_seconds: float) -> ScrubPass | None:
         """The pass that is to be made now in the background, if any."""
-        last, oldest = pass_from(self._catalog.meta(LAST_PASS)), self._catalog.oldest_verified()
+        last, oldest = parse_pass(self._catalog.meta(LAST_PASS)), self._catalog.oldest_verified()
         return next_pass(last, oldest, self._clock(), period_seconds)
 
-    def verify(self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]) -> Report:
+    def verify(
+        self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]
+    ) -> ScrubReport:
         """Verify everything now. `progress`: (bytes done, bytes in all). Raises StoppedError."""
-        started = Pass(self._clock(), by="verify")
+        started = ScrubPass(self._clock(), by="verify")
         done = 0
         total = self._catalog.unverified_bytes(started.started_at, self._clock())
         progress(0, total)
@@ -109,17 +111,17 @@ class Scrub:
 
         return self._run(started, each, stop, repair=repair)
 
-    def background(self, found: Pass, *, each: Each, stop: Stop) -> Report:
+    def background(self, found: ScrubPass, *, each: Each, stop: Stop) -> ScrubReport:
         """Make a pass that is due, or the rest of it; what is wrong is repaired."""
         return self._run(found, each, stop, repair=True)
 
-    def _run(self, found: Pass, each: Each, stop: Stop, *, repair: bool) -> Report:
+    def _run(self, found: ScrubPass, each: Each, stop: Stop, *, repair: bool) -> ScrubReport:
         began = time.monotonic()
         self._store.check_working()
         self._catalog.verification.record([], found.started_at, found.to_text())
         self.finish_interrupted()
         self.repair.mend_all(everything=True)
-        report = Report(found)
+        report = ScrubReport(found)
         self._settle(report, [self._known_bad(*bad) for bad in self._bad()], stop, repair=repair)
         for blobs in self._batches(found.started_at):
             self._batch(report, blobs, each, stop, repair=repair)
@@ -149,7 +151,7 @@ class Scrub:
 
     def _batch(
         self,
-        report: Report,
+        report: ScrubReport,
         blobs: Sequence[tuple[Digest, int]],
         each: Each,
         stop: Stop,
@@ -157,7 +159,7 @@ class Scrub:
         repair: bool,
     ) -> None:
         right: list[Digest] = []
-        wrong: list[Item] = []
+        wrong: list[BlobFinding] = []
         count = done = 0
         try:
             for digest, size in blobs:
@@ -172,7 +174,9 @@ class Scrub:
             self._catalog.verification.record(right, now, report.found.to_text())
         self._settle(report, wrong, stop, repair=repair)
 
-    def _settle(self, report: Report, items: Sequence[Item], stop: Stop, *, repair: bool) -> None:
+    def _settle(
+        self, report: ScrubReport, items: Sequence[BlobFinding], stop: Stop, *, repair: bool
+    ) -> None:
         """Repair what is wrong, if that was asked for, and count it."""
         if repair:
             wrong = [item for item in items if not item.is_fine and item.problem != "wrong-record"]
@@ -189,7 +193,9 @@ class Scrub:
 
     # one blob
 
-    def look(self, digest: Digest, size: int, each: Each, *, repair: bool = False) -> list[Item]:
+    def look(
+        self, digest: Digest, size: int, each: Each, *, repair: bool = False
+    ) -> list[BlobFinding]:
         """Examine a blob, and set it aside if it is wrong; an item if it is, or its record."""
         seen = self._examine(digest, size, each)
         problem = judge(digest, size, seen)
@@ -201,7 +207,7 @@ class Scrub:
         text = os.strerror(seen.error) if seen.error else ""
         return [self._item(digest, size, problem, reason_of(problem, seen, text), seen.digest)]
 
-    def _examine(self, digest: Digest, size: int, each: Each) -> Seen:
+    def _examine(self, digest: Digest, size: int, each: Each) -> BlobFile:
         """What the disk has; what is wrong is read twice, as memory errs too."""
         path = self._store.path(digest)
         seen = examine(path, digest, size, each)
@@ -209,7 +215,7 @@ class Scrub:
             seen = examine(path, digest, size, each)
         return seen
 
-    def _set_aside(self, digest: Digest, problem: Problem, seen: Seen) -> bool:
+    def _set_aside(self, digest: Digest, problem: Problem, seen: BlobFile) -> bool:
         """Mark it, then move it; False where nobody needs it by now, or another has its name."""
         path = self._store.path(digest)
         with self._guard.exclusive():
@@ -223,7 +229,7 @@ class Scrub:
         fault("scrub.after_quarantine")
         return True
 
-    def _check_record(self, digest: Digest, size: int, *, repair: bool) -> list[Item]:
+    def _check_record(self, digest: Digest, size: int, *, repair: bool) -> list[BlobFinding]:
         """The catalog's bytes of a document are what the registry serves."""
         raw = self._catalog.document(digest)
         found = digest_of(raw, digest.algorithm) if raw is not None else digest
@@ -231,7 +237,7 @@ class Scrub:
             return []
         problem: Problem = "wrong-record"
         log.error("the catalog's copy of %s is wrong", digest)
-        item = self._item(digest, size, problem, reason_of(problem, Seen()), found)
+        item = self._item(digest, size, problem, reason_of(problem, BlobFile()), found)
         if not repair:
             return [item]
         with self._store.open(digest) as file:
@@ -243,10 +249,10 @@ class Scrub:
 
     def _item(
         self, digest: Digest, size: int, problem: Problem, reason: str, found: Digest | None
-    ) -> Item:
+    ) -> BlobFinding:
         images, archives = self._catalog.lookup.users(str(digest))
         results: dict[str, Result] = {"missing": "missing", "wrong-record": "wrong"}
-        return Item(
+        return BlobFinding(
             digest,
             size,
             problem,
@@ -263,7 +269,7 @@ class Scrub:
         for bad in self._catalog.bad_blobs():
             yield bad.digest, bad.size_bytes, bad.state
 
-    def _known_bad(self, digest: Digest, size: int, state: str) -> Item:
+    def _known_bad(self, digest: Digest, size: int, state: str) -> BlobFinding:
         problem: Problem = "missing" if state == "lost" else "wrong-bytes"
         text = "it was lost before" if state == "lost" else "it was set aside before"
         return self._item(digest, size, problem, text, None)
@@ -310,7 +316,7 @@ class Scrub:
 
     # what nobody needs
 
-    def _orphans(self, *, delete: bool) -> Iterable[Item]:
+    def _orphans(self, *, delete: bool) -> Iterable[BlobFinding]:
         """Blobs that the catalog does not know; what is being committed is none of them."""
         for digest in unknown_blobs(self._store, self._catalog):
             with self._guard.exclusive():
@@ -320,7 +326,7 @@ class Scrub:
                 if delete:
                     self._store.delete(digest)
             result: Result = "removed" if delete else "orphan"
-            yield Item(digest, size, "orphan", result, reason_of("orphan", Seen()))
+            yield BlobFinding(digest, size, "orphan", result, reason_of("orphan", BlobFile()))
 
 
 def _within(blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, int]]:

@@ -26,7 +26,7 @@ _OF_THE_MEDIUM = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class BlobFile:
     """What was seen of a blob's file. `error`: the errno of a read that failed.
 
     `key` tells one file from another that has its name since; empty where there is none.
@@ -43,7 +43,7 @@ def is_of_the_medium(error: int | None) -> bool:
     return error in _OF_THE_MEDIUM
 
 
-def judge(digest: Digest, size_bytes: int, seen: Seen) -> Problem:
+def judge(digest: Digest, size_bytes: int, seen: BlobFile) -> Problem:
     """What is wrong with a blob; empty if nothing is."""
     if seen.error:
         return "unreadable"
@@ -60,7 +60,7 @@ def state_of(problem: Problem) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class RuntimeFile:
     """A container runtime's own file of a repaired blob: `right`, `replaced`, `absent`, `wrong`."""
 
     runtime: str
@@ -68,7 +68,7 @@ class Mended:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BlobFinding:
     """One blob that is or was wrong. `found`: the digest that its bytes had, where it was told.
 
     `origin`, `source`: what it was repaired from, and the archive's path or the runtime's socket.
@@ -84,13 +84,15 @@ class Item:
     archives: tuple[str, ...] = ()
     origin: Origin = ""
     source: str = ""
-    runtimes: tuple[Mended, ...] = ()
+    runtimes: tuple[RuntimeFile, ...] = ()
 
     @property
     def is_fine(self) -> bool:
         return self.result in FINE
 
-    def repaired(self, origin: Origin, source: str, runtimes: Iterable[Mended] = ()) -> "Item":
+    def repaired(
+        self, origin: Origin, source: str, runtimes: Iterable[RuntimeFile] = ()
+    ) -> "BlobFinding":
         return replace(
             self, result="repaired", origin=origin, source=source, runtimes=tuple(runtimes)
         )
@@ -114,7 +116,7 @@ class Item:
         return ""
 
 
-def reason_of(problem: Problem, seen: Seen, text: str = "") -> str:
+def reason_of(problem: Problem, seen: BlobFile, text: str = "") -> str:
     """What is wrong, in words; `text` is the operating system's for an error."""
     return {
         "": "",
@@ -128,7 +130,7 @@ def reason_of(problem: Problem, seen: Seen, text: str = "") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ScrubPass:
     """One pass over the store: begun, and ended or still to be gone on with. Times in seconds."""
 
     started_at: float
@@ -140,7 +142,7 @@ class Pass:
     repaired: int = 0
     lost: int = 0
 
-    def counted(self, blobs: int, size_bytes: int, items: Iterable[Item]) -> "Pass":
+    def counted(self, blobs: int, size_bytes: int, items: Iterable[BlobFinding]) -> "ScrubPass":
         """After so much more was looked at."""
         told = [item for item in items if item.problem != "orphan"]
         return replace(
@@ -156,17 +158,17 @@ class Pass:
         return json.dumps(asdict(self))
 
 
-def pass_from(text: str | None) -> Pass | None:
+def parse_pass(text: str | None) -> ScrubPass | None:
     """The pass that `to_text` told; None for none, or one that cannot be read."""
     try:
-        return Pass(**json.loads(text)) if text else None
+        return ScrubPass(**json.loads(text)) if text else None
     except (ValueError, TypeError):
         return None
 
 
 def next_pass(
-    last: Pass | None, oldest_verified_at: float | None, now: float, period_seconds: float
-) -> Pass | None:
+    last: ScrubPass | None, oldest_verified_at: float | None, now: float, period_seconds: float
+) -> ScrubPass | None:
     """The pass that is due: one to go on with, a new one, or None.
 
     A new one is due when the blob that was verified longest ago was so a whole period ago. A time
@@ -183,7 +185,7 @@ def next_pass(
     ):
         return None
     is_due = oldest_verified_at <= now - period_seconds or oldest_verified_at > now
-    return Pass(now) if is_due else None
+    return ScrubPass(now) if is_due else None
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ from airside.core.settings import Limits
 from airside.diagnostics import reports as report
 from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of
-from airside.store.hash_only import HashingStore
+from airside.store.hash_only import HashOnlyStore
 
 DOCS = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -386,28 +386,28 @@ def ingested(store, data, chunk_bytes=1000):
 
 @pytest.mark.parametrize("data", [b'{"a":1}', b"[]", b" \n{}", b"", b"{" * 5000])
 def test_what_may_be_a_document_can_be_read(data):
-    ingest = ingested(HashingStore(Limits()), data)
+    ingest = ingested(HashOnlyStore(Limits()), data)
     assert ingest.digest == digest_of(data)
     assert ingest.size_bytes == len(data)
     assert ingest.open().read() == data
 
 
 def test_what_is_no_document_is_hashed_and_dropped():
-    ingest = ingested(HashingStore(Limits()), b"\x1f\x8b{}" * 5000)
+    ingest = ingested(HashOnlyStore(Limits()), b"\x1f\x8b{}" * 5000)
     assert (ingest.digest, ingest.size_bytes) == (digest_of(b"\x1f\x8b{}" * 5000), 20_000)
     with pytest.raises(ManifestInvalidError):
         ingest.open()
 
 
 def test_a_document_over_the_limit_is_dropped():
-    store = HashingStore(Limits(document_bytes=2000))
+    store = HashOnlyStore(Limits(document_bytes=2000))
     assert ingested(store, b"{" * 2000).open().read() == b"{" * 2000
     with pytest.raises(ArchiveLimitError):
         ingested(store, b"{" * 2001).open()
 
 
 def test_all_documents_together_are_bounded_until_they_are_discarded():
-    store = HashingStore(Limits(), kept_bytes=3000)
+    store = HashOnlyStore(Limits(), kept_bytes=3000)
     first = ingested(store, b"{" * 2000)
     with pytest.raises(ArchiveLimitError):
         ingested(store, b"{" * 2000).open()
@@ -417,7 +417,7 @@ def test_all_documents_together_are_bounded_until_they_are_discarded():
 
 
 def test_the_hashing_store_holds_nothing():
-    store = HashingStore(Limits())
+    store = HashOnlyStore(Limits())
     digest = ingested(store, b"{}").digest
     assert (store.stat(digest), store.delete(digest), list(store.digests())) == (None, 0, [])
     with pytest.raises(NotFoundError):

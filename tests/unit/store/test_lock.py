@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 WAIT_SECONDS = 5.0
 
@@ -13,7 +13,7 @@ WAIT_SECONDS = 5.0
 class _Holder:
     """Holds one side in a thread of its own until told to let go."""
 
-    def __init__(self, guard: StoreGuard, pool: ThreadPoolExecutor, *, exclusive: bool) -> None:
+    def __init__(self, guard: StoreLock, pool: ThreadPoolExecutor, *, exclusive: bool) -> None:
         self._guard, self._exclusive = guard, exclusive
         self.entered, self._let_go = threading.Event(), threading.Event()
         self._future: Future[None] = pool.submit(self._hold)
@@ -37,7 +37,7 @@ class _Holder:
 
 class _Holders:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.guard, self._pool = StoreGuard(), pool
+        self.guard, self._pool = StoreLock(), pool
 
     def shared(self) -> _Holder:
         return _Holder(self.guard, self._pool, exclusive=False)

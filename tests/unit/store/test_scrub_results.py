@@ -7,33 +7,33 @@ import pytest
 
 from airside.oci.digest import digest_of
 from airside.store.scrub_results import (
-    Item,
-    Mended,
+    BlobFile,
+    BlobFinding,
     Pace,
-    Pass,
-    Seen,
+    RuntimeFile,
+    ScrubPass,
     is_of_the_medium,
     judge,
     next_pass,
-    pass_from,
+    parse_pass,
     reason_of,
     state_of,
 )
 
 DIGEST, OTHER = digest_of(b"right"), digest_of(b"wrong")
-ITEM = Item(DIGEST, 5, "wrong-bytes", "lost")
+ITEM = BlobFinding(DIGEST, 5, "wrong-bytes", "lost")
 DAY = 86400.0
 
 
 @pytest.mark.parametrize(
     ("seen", "problem"),
     [
-        (Seen("1:2", 5, DIGEST), ""),
-        (Seen("1:2", 5, OTHER), "wrong-bytes"),
-        (Seen("1:2", 4), "wrong-size"),
-        (Seen(), "missing"),
-        (Seen("1:2", error=errno.EIO), "unreadable"),
-        (Seen(error=errno.EIO), "unreadable"),
+        (BlobFile("1:2", 5, DIGEST), ""),
+        (BlobFile("1:2", 5, OTHER), "wrong-bytes"),
+        (BlobFile("1:2", 4), "wrong-size"),
+        (BlobFile(), "missing"),
+        (BlobFile("1:2", error=errno.EIO), "unreadable"),
+        (BlobFile(error=errno.EIO), "unreadable"),
     ],
 )
 def test_a_blob_is_judged_by_its_file(seen, problem):
@@ -52,18 +52,18 @@ def test_what_is_wrong_says_what_to_do():
     assert "/images/a.tar" in lost.advice
     assert "push" in ITEM.advice
     assert "--repair" in replace(ITEM, result="quarantined").advice
-    repaired = ITEM.repaired("archive", "/images/a.tar", [Mended("/run/c.sock", "replaced")])
+    repaired = ITEM.repaired("archive", "/images/a.tar", [RuntimeFile("/run/c.sock", "replaced")])
     assert (repaired.advice, repaired.is_fine, ITEM.is_fine) == ("", True, False)
-    assert "crictl rmi" in ITEM.repaired("archive", "x", [Mended("c", "wrong")]).advice
+    assert "crictl rmi" in ITEM.repaired("archive", "x", [RuntimeFile("c", "wrong")]).advice
 
 
 def test_a_pass_is_counted_and_kept_as_text():
     orphan = replace(ITEM, problem="orphan", result="removed")
-    found = Pass(1.0).counted(3, 300, [ITEM, ITEM.repaired("catalog", ""), orphan])
+    found = ScrubPass(1.0).counted(3, 300, [ITEM, ITEM.repaired("catalog", ""), orphan])
     assert (found.blobs, found.size_bytes) == (3, 300)
     assert (found.wrong, found.repaired, found.lost) == (2, 1, 1)
-    assert pass_from(found.to_text()) == found
-    assert pass_from(None) is pass_from("no json") is pass_from('{"other": 1}') is None
+    assert parse_pass(found.to_text()) == found
+    assert parse_pass(None) is parse_pass("no json") is parse_pass('{"other": 1}') is None
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_a_pass_is_counted_and_kept_as_text():
     [
         (None, None, None),  # there are no blobs
         (None, 99 * DAY, None),
-        (None, 69 * DAY, Pass(100 * DAY)),
-        (None, 101 * DAY, Pass(100 * DAY)),  # the clock was wrong
-        (Pass(90 * DAY), 95 * DAY, Pass(90 * DAY)),  # to be gone on with
-        (Pass(101 * DAY), 95 * DAY, Pass(100 * DAY)),
-        (Pass(90 * DAY, ended_at=91 * DAY), 0.0, None),  # what it could not verify waits
-        (Pass(60 * DAY, ended_at=61 * DAY), 60 * DAY, Pass(100 * DAY)),
-        (Pass(90 * DAY, by="verify"), 99 * DAY, None),  # it was interrupted
-        (Pass(90 * DAY, by="verify"), 60 * DAY, Pass(100 * DAY)),
+        (None, 69 * DAY, ScrubPass(100 * DAY)),
+        (None, 101 * DAY, ScrubPass(100 * DAY)),  # the clock was wrong
+        (ScrubPass(90 * DAY), 95 * DAY, ScrubPass(90 * DAY)),  # to be gone on with
+        (ScrubPass(101 * DAY), 95 * DAY, ScrubPass(100 * DAY)),
+        (ScrubPass(90 * DAY, ended_at=91 * DAY), 0.0, None),  # what it could not verify waits
+        (ScrubPass(60 * DAY, ended_at=61 * DAY), 60 * DAY, ScrubPass(100 * DAY)),
+        (ScrubPass(90 * DAY, by="verify"), 99 * DAY, None),  # it was interrupted
+        (ScrubPass(90 * DAY, by="verify"), 60 * DAY, ScrubPass(100 * DAY)),
     ],
 )
 def test_a_pass_is_due_when_a_blob_was_not_looked_at_for_a_period(last, oldest, due):

@@ -18,7 +18,7 @@ from airside.ports.content import KeptTag
 from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import UploadIngest, check_digest
 from airside.store.local import LocalIngest, LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 
 class CacheWriter:
@@ -28,7 +28,7 @@ class CacheWriter:
         self,
         store: LocalStore,
         catalog: Catalog,
-        guard: StoreGuard,
+        guard: StoreLock,
         arrivals: GroupCommit,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -43,7 +43,7 @@ class CacheWriter:
         return Repository("", path) in self._catalog.repositories_at(path)
 
     def tag(self, repository: Repository, tag: str) -> KeptTag | None:
-        return self._catalog.peers.tag(repository, tag)
+        return self._catalog.upstream_cache.tag(repository, tag)
 
     def stat(self, digest: Digest) -> int | None:
         """The size of a blob that the store has, whoever brought it."""
@@ -90,4 +90,4 @@ class CacheWriter:
 
     def touch(self, references: Iterable[str]) -> None:
         """Clients asked for these names. Raises StoreError."""
-        self._catalog.peers.touch(references, self._clock())
+        self._catalog.upstream_cache.touch(references, self._clock())

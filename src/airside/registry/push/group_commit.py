@@ -17,7 +17,7 @@ from airside.core.errors import AirsideError
 from airside.core.failpoints import fault
 from airside.ports.content import Ingest
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 MOST = 64
 """As many are taken together: each waits for all of them."""
@@ -39,7 +39,7 @@ class GroupCommit:
 
     store: LocalStore
     catalog: Catalog
-    guard: StoreGuard
+    guard: StoreLock
     clock: Callable[[], float]
     _queue: deque[_Waiting] = field(default_factory=deque)
     _turn: threading.Lock = field(default_factory=threading.Lock)

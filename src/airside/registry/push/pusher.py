@@ -35,9 +35,9 @@ from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob, Name, any_repository, candidates, push_target
-from airside.store.leases import Asked
+from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
-from airside.store.lock import StoreGuard
+from airside.store.lock import StoreLock
 
 log = logging.getLogger("airside.push")
 
@@ -49,9 +49,9 @@ class Pusher:
         self,
         store: LocalStore,
         catalog: Catalog,
-        guard: StoreGuard,
+        guard: StoreLock,
         settings: Settings,
-        asked: Asked,
+        leases: BlobLeases,
         arrivals: GroupCommit,
         read_through: ReadThrough,
         clock: Callable[[], float] = time.time,
@@ -67,7 +67,7 @@ class Pusher:
         )
         self.on_push: Callable[[], None] = lambda: None
         self._read_through = read_through
-        self._asked = asked
+        self._leases = leases
         self.keep_room: Callable[[], object] = lambda: None
         """Called before an upload: makes room where the disk is nearly full."""
 
@@ -118,7 +118,7 @@ class Pusher:
 
     def asked(self, digest: Digest) -> bool:
         """A client asks for this blob, and will not send it. False: say that it is gone."""
-        return self._asked.ask(digest)
+        return self._leases.lease(digest)
 
     # manifests
 
