@@ -120,7 +120,7 @@ def test_lists_as_text_are_whole(run, data, sample):
 def test_lists_fit_a_terminal(run, data, sample, monkeypatch):
     run("import", "--data", data, sample)
     monkeypatch.setattr("airside.cli.output.is_terminal", lambda: True)
-    monkeypatch.setattr("airside.cli.queries.is_terminal", lambda: True)
+    monkeypatch.setattr("airside.cli.images.is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
     for command in ("images", "archives", "events", "status"):
         code, out, _ = run(command, "--data", data)

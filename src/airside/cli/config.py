@@ -6,13 +6,7 @@ from typing import Any
 
 import click
 
-from airside.cli.options import (
-    config_option,
-    data_option,
-    effective_settings,
-    example,
-    json_option,
-)
+from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import write_json, write_table
 from airside.core.config import Effective, setting_rows
 from airside.core.settings import RetentionRule, WatchedDirectory

@@ -9,13 +9,7 @@ import click
 
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
-from airside.cli.options import (
-    config_option,
-    data_option,
-    effective_settings,
-    example,
-    json_option,
-)
+from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import aligned, clean, count_text, size_text, time_text, write, write_json
 
 _SHOWN = 8

@@ -12,12 +12,7 @@ from airside.agent.runtime_connections import attached, check_names
 from airside.archive.formats.image_list import is_list_name
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.exclusive import open_alone
-from airside.cli.failure import (
-    EXIT_FAILED,
-    error_object,
-    exit_code_of,
-    state_of,
-)
+from airside.cli.failure import EXIT_FAILED, error_object, exit_code_of, state_of
 from airside.cli.options import (
     ANY_PATH,
     config_option,

@@ -19,15 +19,15 @@ from airside.core.errors import AirsideError
 # name → (module, its attribute, one line of help)
 _COMMANDS = {
     "run": ("run", "run", "Run the agent: watch directories, import archives, serve images."),
-    "status": ("queries", "status", "Show whether the agent runs and what it holds."),
-    "images": ("queries", "images", "List the images that can be pulled."),
-    "archives": ("queries", "archives", "List the archives and what became of each."),
-    "events": ("queries", "events", "Show what happened, or follow what happens."),
+    "status": ("status", "status", "Show whether the agent runs and what it holds."),
+    "images": ("images", "images", "List the images that can be pulled."),
+    "archives": ("archives", "archives", "List the archives and what became of each."),
+    "events": ("events", "events", "Show what happened, or follow what happens."),
     "explain": ("explain", "explain", "Tell why an image or an archive is (not) here."),
     "inspect": ("inspect_archive", "inspect", "Show what an archive holds, without importing it."),
     "import": ("import_archive", "import_files", "Import archives now, and wait."),
-    "tag": ("rollback_and_gc", "tag", "Point a tag at an earlier version (tag rollback)."),
-    "gc": ("rollback_and_gc", "gc", "Delete now what retention no longer holds."),
+    "tag": ("tag", "tag", "Point a tag at an earlier version (tag rollback)."),
+    "gc": ("gc", "gc", "Delete now what retention no longer holds."),
     "verify": ("verify", "verify", "Read every blob again and hash it; --repair what is wrong."),
     "mirror": ("mirror", "mirror", "Make containerd pull through Airside's registry."),
     "doctor": (
@@ -36,8 +36,8 @@ _COMMANDS = {
         "Check containerd, disk, clock and limits, and say what to do.",
     ),
     "config": ("config", "config", "Show the settings in force."),
-    "token": ("accounts", "token", "Make a token for clients of the registry (token new)."),
-    "password": ("accounts", "password", "Make the htpasswd line of a user of the registry."),
+    "token": ("token", "token", "Make a token for clients of the registry (token new)."),
+    "password": ("password", "password", "Make the htpasswd line of a user of the registry."),
     "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
 }
 

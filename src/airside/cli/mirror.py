@@ -1,8 +1,10 @@
 """`airside mirror write` and `airside mirror remove`: containerd's settings, made by itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -25,7 +27,7 @@ from airside.core.settings import Settings
 from airside.diagnostics.pull_commands import reachable
 from airside.oci.reference import DEFAULT_HOST, is_host
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Command = Callable[..., int]
 _TEXTS = {
     "written": ("written", "would write"),
     "changed": ("changed", "would change"),
@@ -37,7 +39,25 @@ _TEXTS = {
 _RESTART = {"k3s": "k3s, or k3s-agent", "rke2": "rke2-server, or rke2-agent"}
 
 
-def _place_options(command: _Command) -> _Command:
+@dataclass(frozen=True, slots=True)
+class MirrorTarget:
+    """The settings that `mirror` changes: those given, else those found on this host."""
+
+    certs_dir: Path | None
+    registries_file: Path | None
+    dry_run: bool
+
+
+def _target_options(command: _Command) -> Callable[..., int]:
+    """Adds the options of a MirrorTarget to a command, which gets it as `target`."""
+
+    @wraps(command)
+    def with_target(
+        *, certs_dir: Path | None, registries_file: Path | None, dry_run: bool, **others: Any
+    ) -> int:
+        return command(target=MirrorTarget(certs_dir, registries_file, dry_run), **others)
+
+    decorated: Callable[..., int] = with_target
     for option in (
         click.option(
             "--registries-file",
@@ -53,8 +73,8 @@ def _place_options(command: _Command) -> _Command:
         ),
         click.option("--dry-run", "-n", is_flag=True, help="Only show what would be changed."),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 def _registry_names(
@@ -92,20 +112,18 @@ def mirror() -> None:
     metavar="HOST:PORT",
     help="Airside's registry [default: that of the running agent, else the setting listen].",
 )
-@_place_options
+@_target_options
 @data_option
 @config_option
 @json_option
 def write_settings(
     registries: tuple[str, ...],
     address: str | None,
-    certs_dir: Path | None,
-    registries_file: Path | None,
+    target: MirrorTarget,
     data: Path | None,
     config: Path | None,
     *,
     every: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> int:
     """Make containerd ask Airside first.
@@ -118,34 +136,32 @@ def write_settings(
     settings = effective_settings(config, data=data).settings
     live = _live(settings)
     url = _url(settings, live, address)
-    nodes = _nodes(certs_dir, registries_file)
+    nodes = _nodes(target)
     changes = plan_write(nodes, url, None if every else registries)
     notes = _access_notes(live.get("access"), url)
-    return _finish(nodes, changes, url, dry_run=dry_run, as_json=as_json, more=notes)
+    return _finish(nodes, changes, url, dry_run=target.dry_run, as_json=as_json, more=notes)
 
 
 @mirror.command(
     "remove", epilog=example("airside mirror remove --dry-run", "airside mirror remove")
 )
-@_place_options
+@_target_options
 @json_option
-def remove_settings(
-    certs_dir: Path | None, registries_file: Path | None, *, dry_run: bool, as_json: bool
-) -> int:
+def remove_settings(target: MirrorTarget, *, as_json: bool) -> int:
     """Take out what `mirror write` put in: all files are as they were before.
 
     Only lines between Airside's marks go; lines there that somebody changed are told, and left.
     """
-    nodes = _nodes(certs_dir, registries_file)
-    return _finish(nodes, plan_remove(nodes), None, dry_run=dry_run, as_json=as_json)
+    nodes = _nodes(target)
+    return _finish(nodes, plan_remove(nodes), None, dry_run=target.dry_run, as_json=as_json)
 
 
-def _nodes(certs_dir: Path | None, registries_file: Path | None) -> list[Node]:
+def _nodes(target: MirrorTarget) -> list[Node]:
     given: list[Node] = []
-    if certs_dir is not None:
-        given.append(HostsNode("containerd", (certs_dir.absolute(),)))
-    if registries_file is not None:
-        given.append(RegistriesNode("k3s", registries_file.absolute()))
+    if target.certs_dir is not None:
+        given.append(HostsNode("containerd", (target.certs_dir.absolute(),)))
+    if target.registries_file is not None:
+        given.append(RegistriesNode("k3s", target.registries_file.absolute()))
     return given or find_nodes(host_root())
 
 

@@ -9,13 +9,7 @@ import click
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.exclusive import open_alone
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
-from airside.cli.options import (
-    config_option,
-    data_option,
-    effective_settings,
-    example,
-    json_option,
-)
+from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, count_text, duration_text, size_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.core.settings import Settings

@@ -280,7 +280,7 @@ def test_interruption_is_130(run, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("airside.cli.queries.ask", interrupted)
+    monkeypatch.setattr("airside.cli.status.fetch_report", interrupted)
     assert run("status")[0] == 130
 
 

@@ -1,28 +1,21 @@
-"""`airside token new` and `airside password`: lines of the access and htpasswd files."""
+"""`airside token new`: a token, and its lines of the access file."""
 
-import os
 import secrets
-import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-import bcrypt
 import click
 
+from airside.cli.credential_file import rewrite_file
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
 from airside.cli.output import clean, write, write_json
 from airside.core.errors import ConfigError
 from airside.oci.patterns import is_pattern
 from airside.registry.rules.access import Action
-from airside.registry.rules.accounts import parse_htpasswd, parse_rules
+from airside.registry.rules.accounts import parse_rules
 from airside.registry.rules.credentials import TOKEN_PREFIX, fingerprint
-
-_COST = 10
-_MODE = 0o640
-_MAX_PASSWORD_BYTES = 72
 
 
 @click.group()
@@ -90,7 +83,7 @@ def new(
     parse_rules(block)
     where = path or _set(effective_settings(config).settings.access)
     if where is not None:
-        _change(where, lambda text: _appended(text, name, block))
+        rewrite_file(where, lambda text: _appended(text, name, block))
     if as_json:
         file = None if where is None else str(where)
         write_json({"schema": 1, "name": name, "token": secret, "file": file, "lines": block})
@@ -125,78 +118,5 @@ def _appended(text: str, name: str, block: str) -> str:
     return f"{text.rstrip()}\n\n{block}".lstrip() if text.strip() else block
 
 
-@click.command(
-    epilog=example(
-        "airside password ann --file /etc/airside/htpasswd",
-        'printf %s "$SECRET" | airside password ann >> htpasswd',
-    )
-)
-@click.argument("user", metavar="USER")
-@click.option(
-    "--file",
-    "path",
-    type=ANY_PATH,
-    metavar="FILE",
-    help="Add the line to this file, or replace the user's; otherwise it is printed.",
-)
-@json_option
-def password(user: str, path: Path | None, *, as_json: bool) -> None:
-    """Make the htpasswd line of a user (bcrypt). The password is read from standard input."""
-    secret = _read_password()
-    line = f"{user}:{bcrypt.hashpw(secret, bcrypt.gensalt(_COST)).decode()}"
-    parse_htpasswd(line)
-    if path is not None:
-        _change(path, lambda text: _with_user(text, user, line))
-    if as_json:
-        file = None if path is None else str(path)
-        write_json({"schema": 1, "user": user, "line": line, "file": file})
-    elif path is None:
-        write(line)
-    else:
-        write(f"{clean(path)}: the password of {clean(user)} is set")
-
-
-def _read_password() -> bytes:
-    if sys.stdin.isatty():
-        text = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-    else:
-        text = sys.stdin.readline().rstrip("\r\n")
-    secret = text.encode()
-    if not secret or len(secret) > _MAX_PASSWORD_BYTES or b"\0" in secret:
-        raise ConfigError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes (bcrypt takes no more)")
-    if text.startswith(TOKEN_PREFIX):
-        raise ConfigError(f"a password must not begin with {TOKEN_PREFIX}: tokens do")
-    return secret
-
-
-def _with_user(text: str, user: str, line: str) -> str:
-    parse_htpasswd(text)
-    kept = [each for each in text.splitlines() if each.strip().partition(":")[0] != user]
-    return "\n".join([*kept, line]) + "\n"
-
-
 def _set(text: str) -> Path | None:
     return Path(text).absolute() if text else None
-
-
-def _change(path: Path, change: Callable[[str], str]) -> None:
-    """Replace a file by a rename: whoever reads it sees all of the old or of the new one."""
-    try:
-        before = path.stat() if path.exists() else None
-        after = change(path.read_text(encoding="utf-8") if before else "")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-                os.fchmod(descriptor, before.st_mode & 0o777 if before else _MODE)
-                if before is not None and os.geteuid() == 0:
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-                file.write(after)
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, UnicodeDecodeError) as exc:
-        said = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise ConfigError(f"cannot change {path}: {said}") from exc

@@ -1,0 +1,65 @@
+"""`airside gc`: through the agent, else with the directory to itself."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.options import config_option, data_option, effective_settings, example, json_option
+from airside.cli.output import count_text, size_text, write, write_json, write_table
+from airside.core.settings import Settings
+from airside.diagnostics.reports import collection_report
+
+_SECONDS = 600.0
+"""How long a collection may take."""
+
+
+@click.command(epilog=example("airside gc --dry-run", "airside gc --json | jq .freed_bytes"))
+@click.option("--dry-run", "-n", is_flag=True, help="Only show what would go, and why.")
+@data_option
+@config_option
+@json_option
+def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+    """Delete now what retention no longer holds; the agent does so by itself every few minutes.
+
+    Each line says why. FREED is what the disk gets back: a blob that has another name, a hard
+    link, gives back nothing.
+    """
+    settings = effective_settings(config, data=data).settings
+    report = _collect(settings, dry_run=dry_run)
+    if as_json:
+        write_json(report)
+    else:
+        _show(report)
+
+
+def _collect(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
+    client = ControlClient(settings.data)
+    try:
+        return client.post("/v1/gc", {"dry_run": dry_run}, timeout_seconds=_SECONDS)
+    except NoAgentError:
+        from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
+
+        with ExitStack() as stack:
+            freed = open_alone(settings, stack).clean(dry_run=dry_run)
+            return collection_report(freed, dry_run=dry_run)
+
+
+def _show(report: dict[str, Any]) -> None:
+    if report["items"]:
+        columns = ("REFERENCE", "DIGEST", "BLOBS", "FREED", "REASON")
+        rows = [
+            (
+                item["reference"],
+                item["digest"],
+                str(item["blobs"]),
+                size_text(item["freed_bytes"]),
+                item["reason"],
+            )
+            for item in report["items"]
+        ]
+        write_table(columns, rows, right=("BLOBS", "FREED"))
+    what = f"{count_text(report['blobs'], 'blob')}, {size_text(report['freed_bytes'])}"
+    write(f"would free {what}" if report["dry_run"] else f"freed {what}")
