@@ -12,6 +12,7 @@ import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from asyncinotify import Inotify, Mask
@@ -350,6 +351,13 @@ class Backend:
         self.root, self.takes, self.collects, self.fails = root, takes, collects, fails
         self.leases, self.blobs, self.seen = set(), set(), []
 
+    @property
+    def client(self):
+        return SimpleNamespace(
+            leases=SimpleNamespace(create=self.create_lease, delete=self.delete_lease),
+            content=SimpleNamespace(adopt=self.adopt_blob, abort=self.abort_write, info=self.blob),
+        )
+
     def _may_fail(self, name):
         if name in self.fails:
             raise ContainerdError(f"{name} failed", status="UNAVAILABLE")
@@ -399,7 +407,7 @@ def places(tmp_path):
 
 def test_a_file_goes_in_by_a_link_and_out_again(places):
     backend = Backend(places[1])
-    found = try_adoption(backend, *places)
+    found = try_adoption(backend.client, *places)
     assert (found.way, found.adopted, found.collected) == ("link", True, True)
     assert backend.seen == [2]
 
@@ -409,31 +417,31 @@ def test_where_no_link_goes_a_copy_is_tried(places, monkeypatch):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(trial.os, "link", refuse)
-    found = try_adoption(Backend(places[1]), *places)
+    found = try_adoption(Backend(places[1]).client, *places)
     assert (found.way, found.no_link) == ("copy", "Invalid cross-device link")
     assert found.adopted
 
 
 def test_a_containerd_that_takes_nothing_is_told(places):
     backend = Backend(places[1], takes=False)
-    found = try_adoption(backend, *places)
+    found = try_adoption(backend.client, *places)
     assert (found.way, found.adopted, found.reason) == ("link", False, "current offset 0")
     assert len(backend.seen) == 3
 
 
 def test_a_collection_that_deletes_no_files_is_told(places):
-    assert try_adoption(Backend(places[1], collects=False), *places).collected is False
+    assert try_adoption(Backend(places[1], collects=False).client, *places).collected is False
 
 
 @pytest.mark.parametrize("name", ["create_lease", "adopt_blob"])
 def test_a_containerd_that_goes_away_leaves_nothing(places, name):
-    found = try_adoption(Backend(places[1], fails={name}), *places)
+    found = try_adoption(Backend(places[1], fails={name}).client, *places)
     assert (found.adopted, found.reason) == (False, f"{name} failed")
 
 
 def test_an_end_of_the_lease_that_fails_leaves_what_containerd_knows(places):
     backend = Backend(places[1], fails={"delete_lease"})
-    found = try_adoption(backend, *places)
+    found = try_adoption(backend.client, *places)
     assert (found.adopted, found.collected) == (True, None)
     [digest] = backend.blobs
     (places[1] / "blobs/sha256" / digest.hex).unlink()  # only here: else containerd would miss it
@@ -441,10 +449,10 @@ def test_an_end_of_the_lease_that_fails_leaves_what_containerd_knows(places):
 
 def test_a_directory_that_can_not_be_written_is_told(places, tmp_path):
     (tmp_path / "file").touch()
-    found = try_adoption(Backend(places[1]), places[0], tmp_path / "file/content")
+    found = try_adoption(Backend(places[1]).client, places[0], tmp_path / "file/content")
     assert "Not a directory" in found.error
     shutil.rmtree(places[0])
-    assert "No such file" in try_adoption(Backend(places[1]), *places).error
+    assert "No such file" in try_adoption(Backend(places[1]).client, *places).error
     places[0].mkdir()
 
 

@@ -344,7 +344,7 @@ def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_
         listening.listen()
         greeted = pool.submit(greet_late, listening)
         with closing(Client.open("c.sock")) as client:
-            assert client.image(f"{HOME}:1") is not None
+            assert client.images.get(f"{HOME}:1") is not None
         greeted.result(10)
 
 

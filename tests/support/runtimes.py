@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import grpc
 
-from airside.containerd import client as containerd
 from airside.containerd.proto import content_pb2, images_pb2, types_pb2
+from airside.containerd.services.content import CONTENT
+from airside.containerd.services.images import IMAGES
 from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.merge import attested_by
@@ -142,9 +143,9 @@ class FakeContainerd:
             server = grpc.server(pool)
             server.add_generic_rpc_handlers(
                 [
-                    self._service(containerd.IMAGES, images_pb2, Get=self._get, List=self._list),
-                    self._service(containerd.CONTENT, content_pb2, Info=self._info),
-                    self._service(containerd.CONTENT, content_pb2, Read=self._read),
+                    self._service(IMAGES, images_pb2, Get=self._get, List=self._list),
+                    self._service(CONTENT, content_pb2, Info=self._info),
+                    self._service(CONTENT, content_pb2, Read=self._read),
                 ]
             )
             server.add_insecure_port(f"unix:{self.socket}")

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from airside.archive.tar.compression import Compression, detect_compression
-from airside.containerd.client import BlobInfo, Mount
+from airside.containerd.services.content import BlobInfo
+from airside.containerd.services.snapshots import Mount
 from airside.core.errors import ConflictError, ContainerdError, NotFoundError
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
@@ -38,7 +40,7 @@ def rootfs(image: TestImage) -> Rootfs:
 
 @dataclass
 class FakeContainerd:
-    """Has the methods of `Client` that unpacking calls, and answers as containerd does."""
+    """Answers the calls of unpacking as containerd does; `client` is what makes them."""
 
     content_root: Path | None = None
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -51,6 +53,29 @@ class FakeContainerd:
     applying: int = 0
     most_applying: int = 0
     lock: Any = field(default_factory=threading.RLock)
+
+    @property
+    def client(self) -> Any:
+        """The services of `Client` that unpacking calls."""
+        return SimpleNamespace(
+            content=SimpleNamespace(
+                info=self.blob,
+                label=self.label_blob,
+                adopt=self.adopt_blob,
+                abort=self.abort_write,
+                delete=self.delete_blob,
+            ),
+            diff=SimpleNamespace(apply=self.apply),
+            leases=SimpleNamespace(add_snapshot=self.add_snapshot_to_lease),
+            snapshots=SimpleNamespace(
+                has=self.has_snapshot,
+                list_active=self.active_snapshots,
+                prepare=self.prepare_snapshot,
+                view=self.view_snapshot,
+                commit=self.commit_snapshot,
+                remove=self.remove_snapshot,
+            ),
+        )
 
     def hold(self, image: TestImage) -> Rootfs:
         for blob in image.blobs:

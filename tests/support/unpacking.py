@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from airside.archive.tar.window_budget import WindowBudget
-from airside.containerd.client import Client, ImageRecord
+from airside.containerd.client import Client
 from airside.containerd.discovery import gather
 from airside.containerd.layer_tars import LayerTars
+from airside.containerd.services.images import ImageRecord
 from airside.containerd.uncompressed_layers import Twins
 from airside.containerd.unpack import Unpacker
 from airside.core.errors import ConflictError, ContainerdError
@@ -38,8 +39,8 @@ class Namespace:
         self.snapshotter: str = containerd.options.snapshotter
 
     def begin(self) -> None:
-        self.client.make_namespace()
-        self.client.create_lease(LEASE, seconds=LEASE_SECONDS)
+        self.client.namespaces.create()
+        self.client.leases.create(LEASE, seconds=LEASE_SECONDS)
 
     def take(self, image: TestImage, name: str = "") -> Rootfs:
         """Send what an image consists of; with a name it becomes an image of containerd."""
@@ -51,15 +52,15 @@ class Namespace:
             self._send(blob.digest, blob.raw, labels.get(str(blob.digest), {}))
         if name:
             target = Descriptor(image.manifest.media_type, image.digest, image.manifest.size_bytes)
-            self.client.create_image(ImageRecord(name, target))
+            self.client.images.create(ImageRecord(name, target))
         return rootfs(image)
 
     def _send(self, digest: Any, raw: bytes, labels: Mapping[str, str]) -> None:
         try:
             key = f"test-{digest}"
-            self.client.send_blob(key, digest, len(raw), labels, LEASE, io.BytesIO(raw))
+            self.client.content.send(key, digest, len(raw), labels, LEASE, io.BytesIO(raw))
         except ConflictError:
-            self.client.add_to_lease(LEASE, digest)
+            self.client.leases.add_blob(LEASE, digest)
 
     @contextmanager
     def unpacker(self, *, twins: bool = True, threads: int = 2) -> Iterator[Unpacker]:
@@ -93,11 +94,11 @@ class Namespace:
         self.end()
         self.containerd.collect()
         assert not self.twins_directory.exists()
-        return self.snapshots(), self.contents(), self.client.leases()
+        return self.snapshots(), self.contents(), self.client.leases.list()
 
     def end(self) -> None:
         """Delete the lease, and have collected what only it held."""
-        self.client.delete_lease(LEASE, sync=True)
+        self.client.leases.delete(LEASE, sync=True)
 
     def ctr(self, *words: object) -> str:
         return self.containerd.did(*words, namespace=self.name)
@@ -122,7 +123,7 @@ class Namespace:
 
     def contents(self) -> dict[str, dict[str, str]]:
         """Each blob with its labels."""
-        return {blob.digest: dict(blob.labels) for blob in self.client.blobs()}
+        return {blob.digest: dict(blob.labels) for blob in self.client.content.list()}
 
 
 @contextmanager

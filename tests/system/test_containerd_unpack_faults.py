@@ -107,5 +107,5 @@ def test_an_error_at_a_step_leaves_nothing_prepared(shared_containerd: Container
             finally:
                 faults.arm(None)
             assert StoreError in {type(each) for each in found}
-            assert node.client.active_snapshots(node.snapshotter) == []
+            assert node.client.snapshots.list_active(node.snapshotter) == []
             assert node.finished(images) == undisturbed

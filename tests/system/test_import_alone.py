@@ -37,7 +37,7 @@ def import_alone(data: Path, *words: object, code: int = 0) -> str:
 
 def names_in(containerd: Containerd) -> set[str]:
     with Client.open(str(containerd.socket)) as client:
-        return {i.name for i in client.images() if not i.name.startswith("sha256:")}
+        return {i.name for i in client.images.list() if not i.name.startswith("sha256:")}
 
 
 def runtime_of(text: str) -> dict[str, Any]:

@@ -74,16 +74,16 @@ def test_what_was_half_written_is_whole_again(
         agent.launch()
         assert agent.wait_exit() == -9
         agent.fault = None
-        assert client.image(NAME) is not None
+        assert client.images.get(NAME) is not None
         chains = record(agent.data)
         assert len(chains) == 3
         snapshotter = str(made.options.snapshotter)
-        assert set(chains) == set(client.snapshots(snapshotter))
+        assert set(chains) == set(client.snapshots.list_committed(snapshotter))
         whole = files_of(made)
         assert whole
         if in_use:
             [top] = _tops(made, client, chains)
-            client.prepare_snapshot(snapshotter, POD, top, {"containerd.io/gc.root": "x"}, "")
+            client.snapshots.prepare(snapshotter, POD, top, {"containerd.io/gc.root": "x"}, "")
         halve(made)
         assert files_of(made) != whole
         say_another_boot(agent.data)
@@ -102,11 +102,11 @@ def test_what_was_half_written_is_whole_again(
             assert side["unpacked"]
             assert files_of(made) == whole
             assert record(agent.data) == {}
-            assert client.leases() == []
+            assert client.leases.list() == []
             made.collect()
             kept = {POD} if in_use else set()
-            assert set(client.active_snapshots(snapshotter)) == kept
-            assert set(client.snapshots(snapshotter)) == set(chains)
+            assert set(client.snapshots.list_active(snapshotter)) == kept
+            assert set(client.snapshots.list_committed(snapshotter)) == set(chains)
             assert len(list(_views(made))) == 0
 
 
@@ -118,7 +118,7 @@ def _tops(made: Containerd, client: Client, chains: dict[str, str]) -> list[str]
         for chain in chains
     ]
     below = {each.get("Parent") for each in told}
-    return [key for key in client.snapshots(snapshotter) if key not in below]
+    return [key for key in client.snapshots.list_committed(snapshotter) if key not in below]
 
 
 def _views(made: Containerd) -> list[str]:
@@ -145,4 +145,4 @@ def test_what_a_kill_left_unsynced_is_synced_at_the_next_start(tmp_path: Path) -
         (images / "app.tar").unlink()
         with agent:
             agent.wait_for(lambda: not record(agent.data), SECONDS, what="synced")
-            agent.wait_for(lambda: not client.leases(), SECONDS, what="nothing holds it")
+            agent.wait_for(lambda: not client.leases.list(), SECONDS, what="nothing holds it")

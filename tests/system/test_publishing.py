@@ -73,22 +73,22 @@ def drop(agent: Agent, archive: Path) -> Path:
 
 def blob_labels(containerd: Containerd, namespace: str = "k8s.io") -> dict[str, dict[str, str]]:
     with Client.open(str(containerd.socket), namespace) as client:
-        return {b.digest: dict(b.labels) for b in client.blobs()}
+        return {b.digest: dict(b.labels) for b in client.content.list()}
 
 
 def lists(containerd: Containerd) -> dict[str, Any]:
     """Leases, ingests, snapshots, contents and names of the namespace."""
     with Client.open(str(containerd.socket)) as client:
         snapshots = {
-            s: (sorted(client.snapshots(s)), client.active_snapshots(s))
+            s: (sorted(client.snapshots.list_committed(s)), client.snapshots.list_active(s))
             for s in ("overlayfs", "native")
         }
         return {
-            "leases": client.leases(),
-            "writes": client.writes(),
+            "leases": client.leases.list(),
+            "writes": client.content.ingests(),
             "snapshots": snapshots,
-            "content": {b.digest: dict(b.labels) for b in client.blobs()},
-            "images": {i.name: str(i.target.digest) for i in client.images()},
+            "content": {b.digest: dict(b.labels) for b in client.content.list()},
+            "images": {i.name: str(i.target.digest) for i in client.images.list()},
         }
 
 
@@ -142,9 +142,9 @@ def test_the_graph_is_what_ctr_makes(
         }
 
     with Client.open(str(containerd.socket), "parity") as client:
-        [theirs] = client.images(f"name=={name}")
+        [theirs] = client.images.list(f"name=={name}")
     with Client.open(str(containerd.socket)) as client:
-        ours = client.image(name)
+        ours = client.images.get(name)
     assert ours is not None
     assert ours.target.digest == theirs.target.digest
     assert ours.target.media_type == theirs.target.media_type
@@ -210,12 +210,12 @@ def test_an_image_whose_archive_goes_is_unpinned_at_once(
     wait_published(publishing, name)
     with Client.open(str(containerd.socket)) as client:
         label = "io.cri-containerd.pinned"
-        assert client.image(name).labels[label] == "pinned"
+        assert client.images.get(name).labels[label] == "pinned"
         archive.unlink()
         publishing.wait_for(
-            lambda: not any(label in i.labels for i in client.images()), what="unpinned"
+            lambda: not any(label in i.labels for i in client.images.list()), what="unpinned"
         )
-        assert client.image(name) is not None
+        assert client.images.get(name) is not None
 
 
 def test_a_wiped_containerd_is_filled_again(
@@ -309,7 +309,7 @@ def test_the_nodes_own_platform_is_published_in_any_order(
         digest = publishing.images()[name]["digest"]
         wait_published(publishing, name, digest=digest)
         with Client.open(str(containerd.socket)) as client:
-            assert str(client.image(name).target.digest) == digest
+            assert str(client.images.get(name).target.digest) == digest
         assert "complete" in containerd.did("images", "check", f"name=={name}")
 
 

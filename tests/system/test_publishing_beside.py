@@ -20,7 +20,9 @@ from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
 from airside.containerd import adopt
 from airside.containerd import runtime as runtime_module
-from airside.containerd.client import Client, ImageRecord
+from airside.containerd.client import Client
+from airside.containerd.services.content import Content
+from airside.containerd.services.images import ImageRecord, Images
 from airside.core import failpoints as faults
 from airside.core.errors import ConflictError
 from airside.importer.importer import Job
@@ -120,16 +122,18 @@ def state_of(containerd: Containerd) -> dict[str, Any]:
     containerd.collect()
     snapshotter = str(containerd.options.snapshotter)
     with Client.open(str(containerd.socket)) as client:
-        content = {blob.digest: dict(blob.labels) for blob in client.blobs()}
+        content = {blob.digest: dict(blob.labels) for blob in client.content.list()}
         files = {f"sha256:{p.name}" for p in (containerd.content_root / "blobs/sha256").iterdir()}
         assert files == set(content)
         return {
-            "leases": client.leases(),
-            "writes": client.writes(),
-            "active": client.active_snapshots(snapshotter),
-            "snapshots": set(client.snapshots(snapshotter)),
+            "leases": client.leases.list(),
+            "writes": client.content.ingests(),
+            "active": client.snapshots.list_active(snapshotter),
+            "snapshots": set(client.snapshots.list_committed(snapshotter)),
             "content": content,
-            "images": {i.name: (str(i.target.digest), dict(i.labels)) for i in client.images()},
+            "images": {
+                i.name: (str(i.target.digest), dict(i.labels)) for i in client.images.list()
+            },
         }
 
 
@@ -143,7 +147,7 @@ def withdrawn(kept: Kept) -> None:
 
 def names_in(containerd: Containerd) -> set[str]:
     with Client.open(str(containerd.socket)) as client:
-        return {image.name for image in client.images()}
+        return {image.name for image in client.images.list()}
 
 
 def test_containerd_is_killed_at_each_step_of_a_publish(
@@ -176,20 +180,23 @@ def test_containerd_is_killed_at_each_step_of_a_publish(
         assert states[""]["leases"] == []
 
 
-WRITES = ("create_image", "update_image", "delete_image", "label_blob", "adopt_blob", "send_blob")
+WRITES = (
+    (Images, ("create", "update", "delete")),
+    (Content, ("label", "adopt", "send")),
+)
 ROUNDS = 6
 
 
 def import_as_k3s(client: Client, tag: ImageRecord, others: list[ImageRecord]) -> None:
     """What its importer does with an image: labels as a whole, other names deleted and made."""
-    client.update_image(tag, "target", "labels")
+    client.images.update(tag, "target", "labels")
     for record in others:
-        client.delete_image(record.name)
+        client.images.delete(record.name)
         try:
-            client.create_image(record)
+            client.images.create(record)
         except ConflictError:
-            client.delete_image(record.name)
-            client.create_image(record)
+            client.images.delete(record.name)
+            client.images.create(record)
 
 
 def test_k3s_that_imports_the_same_image_beside_us(
@@ -198,12 +205,12 @@ def test_k3s_that_imports_the_same_image_beside_us(
     """It is put right once it is quiet: no write answers another for ever."""
     ours: Counter[str] = Counter()
 
-    def counted(name: str) -> Callable[..., Any]:
-        call = getattr(Client, name)
+    def counted(service: type[Images | Content], name: str) -> Callable[..., Any]:
+        call = getattr(service, name)
 
-        def count(self: Client, *args: Any, **named: Any) -> Any:
-            if self is not theirs:
-                ours[name] += 1
+        def count(self: Images | Content, *args: Any, **named: Any) -> Any:
+            if self not in (theirs.images, theirs.content):
+                ours[f"{service.__name__}.{name}"] += 1
             return call(self, *args, **named)
 
         return count
@@ -220,16 +227,17 @@ def test_k3s_that_imports_the_same_image_beside_us(
         names = row.detail["names"]
         assert isinstance(names, list)
         assert len(names) == 4
-        [found] = theirs.images(f"name=={NAME}")
+        [found] = theirs.images.list(f"name=={NAME}")
         tag, *others = (ImageRecord(name, found.target, K3S_LABELS) for name in names)
-        for name in WRITES:
-            monkeypatch.setattr(Client, name, counted(name))
+        for service, writes in WRITES:
+            for write in writes:
+                monkeypatch.setattr(service, write, counted(service, write))
         for _ in range(ROUNDS):
             import_as_k3s(theirs, tag, others)
             time.sleep(0.2)
 
         def is_right() -> bool:
-            there = {image.name: image for image in theirs.images()}
+            there = {image.name: image for image in theirs.images.list()}
             both = {*K3S_LABELS.items(), ("io.airside.archives", str(tmp_path / "app.tar"))}
             return all(both <= set(there[name].labels.items()) for name in names)
 
@@ -245,9 +253,9 @@ def test_k3s_that_imports_the_same_image_beside_us(
         made.collect()
         assert "incomplete" not in made.did("images", "check")
         with_k3s_only = ImageRecord("docker.io/library/theirs:1", found.target, K3S_LABELS)
-        theirs.create_image(with_k3s_only)
+        theirs.images.create(with_k3s_only)
         node.wait(lambda: with_k3s_only.name in names_in(made), "theirs is there")
         node.drop("second", "docker.io/library/second:1")
         node.wait(lambda: node.row("docker.io/library/second:1") is not None, "a later pass")
-        [left] = theirs.images(f"name=={with_k3s_only.name}")
+        [left] = theirs.images.list(f"name=={with_k3s_only.name}")
         assert left.labels == K3S_LABELS | {"io.cri-containerd.image": "managed"}

@@ -101,12 +101,12 @@ def lists(containerd: Containerd) -> dict[str, Any]:
     snapshotter = str(containerd.options.snapshotter)
     with Client.open(str(containerd.socket)) as client:
         return {
-            "leases": client.leases(),
-            "writes": client.writes(),
-            "active": client.active_snapshots(snapshotter),
-            "snapshots": set(client.snapshots(snapshotter)),
-            "content": {blob.digest: dict(blob.labels) for blob in client.blobs()},
-            "images": {i.name: str(i.target.digest) for i in client.images()},
+            "leases": client.leases.list(),
+            "writes": client.content.ingests(),
+            "active": client.snapshots.list_active(snapshotter),
+            "snapshots": set(client.snapshots.list_committed(snapshotter)),
+            "content": {blob.digest: dict(blob.labels) for blob in client.content.list()},
+            "images": {i.name: str(i.target.digest) for i in client.images.list()},
         }
 
 
@@ -122,9 +122,9 @@ def test_a_publish_whose_lease_goes_begins_again(
 
     def end_leases(passed: str) -> None:
         if passed == step and not gone:
-            gone.extend(runtime.client.leases())
+            gone.extend(runtime.client.leases.list())
             for lease in gone:
-                runtime.client.delete_lease(lease, sync=True)
+                runtime.client.leases.delete(lease, sync=True)
 
     image, name, wanted = prepared(store)
     monkeypatch.setattr(runtime_module, "fault", end_leases)
@@ -237,6 +237,6 @@ def test_nothing_is_unlinked_where_containerd_collects(
         assert intents.left() == []
         shared_containerd.collect()
         assert not [path for path in unlinked if path.startswith(str(blobs))]
-        held = {blob.digest.partition(":")[2] for blob in client.blobs()}
+        held = {blob.digest.partition(":")[2] for blob in client.content.list()}
     assert not target.exists()
     assert {path.name for path in blobs.iterdir()} == held

@@ -113,13 +113,13 @@ print(json.dumps(rows, sort_keys=True))
 def tree_of(node: Namespace, chain: object, where: Path) -> dict[str, list[object]]:
     """The files of an image as a container sees them."""
     where.mkdir()
-    [mount] = node.client.prepare_snapshot(node.snapshotter, where.name, str(chain), {}, LEASE)
+    [mount] = node.client.snapshots.prepare(node.snapshotter, where.name, str(chain), {}, LEASE)
     command = ["mount", "-t", mount.type, mount.source, "-o", ",".join(mount.options), where]
     script = f'{shlex.join(map(str, command))} && exec python3 -c "$0" {where}'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, WALK], capture_output=True, text=True, check=True
     )
-    node.client.remove_snapshot(node.snapshotter, where.name)
+    node.client.snapshots.remove(node.snapshotter, where.name)
     return json.loads(done.stdout)
 
 
@@ -211,16 +211,16 @@ def test_a_container_runs_from_it(containerd: Containerd, tmp_path):
 
 def _rootfs_in(node: Namespace, name: str):
     """The node's image of a name that is an index or a manifest."""
-    record = node.client.image(name)
+    record = node.client.images.get(name)
     assert record is not None
-    raw = b"".join(node.client.read_blob(record.target.digest))
+    raw = b"".join(node.client.content.read(record.target.digest))
     document = parse_document(raw, record.target.media_type, name)
     while not document.is_image:
         child = document.children[0]
-        raw = b"".join(node.client.read_blob(child.digest))
+        raw = b"".join(node.client.content.read(child.digest))
         document = parse_document(raw, child.media_type, name)
     config = document.children[0]
-    return rootfs_of(document, b"".join(node.client.read_blob(config.digest)))
+    return rootfs_of(document, b"".join(node.client.content.read(config.digest)))
 
 
 @pytest.mark.parametrize("twins", [True, False], ids=["twins", "direct"])
@@ -296,7 +296,7 @@ def test_a_stop_ends_a_long_layer_at_once(ours):
     stopped = threading.Event()
     with ours.unpacker() as unpacker, ThreadPoolExecutor(1) as pool:
         call = pool.submit(unpacker.unpack, rootfs, lease=LEASE, stop=stopped.is_set)
-        while not ours.client.active_snapshots(ours.snapshotter):
+        while not ours.client.snapshots.list_active(ours.snapshotter):
             assert not call.done()
         stopped.set()
         with pytest.raises(StoppedError):
@@ -309,12 +309,12 @@ def test_a_lease_that_goes_in_the_middle_is_told(ours):
     images = [ours.take(image) for image in family(2, layer_bytes=4_000_000)]
     with ours.unpacker() as unpacker, ThreadPoolExecutor(1) as pool:
         call = pool.submit(unpacker.unpack_all, images, lease=LEASE, stop=running)
-        while not list(ours.client.snapshots(ours.snapshotter)):
+        while not list(ours.client.snapshots.list_committed(ours.snapshotter)):
             assert not call.done()
         ours.end()
         found = call.result(WAIT_SECONDS)
         assert {type(each) for each in found} == {NotFoundError}
-        ours.client.create_lease(LEASE, seconds=600)
+        ours.client.leases.create(LEASE, seconds=600)
         again = [ours.take(image) for image in family(2, layer_bytes=4_000_000)]
         unpacker.sweep()
         results = unpacker.unpack_all(again, lease=LEASE, stop=running)
@@ -354,7 +354,7 @@ def test_containerd_that_is_killed_in_the_middle(containerd: Containerd):
         taken = [node.take(image, f"docker.io/airside/k:{n}") for n, image in enumerate(images)]
         with node.unpacker() as unpacker, ThreadPoolExecutor(1) as pool:
             call = pool.submit(unpacker.unpack_all, taken, lease=LEASE, stop=running)
-            while len(list(node.client.snapshots(node.snapshotter))) < 3:
+            while len(list(node.client.snapshots.list_committed(node.snapshotter))) < 3:
                 assert not call.done()
             containerd.kill()
             found = call.result(WAIT_SECONDS)

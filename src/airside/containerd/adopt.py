@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from airside.containerd.client import BlobInfo, Client
+from airside.containerd.client import Client
+from airside.containerd.services.content import BlobInfo
 from airside.core.errors import (
     AirsideError,
     ConflictError,
@@ -110,16 +111,16 @@ class Adopter:
         lease = f"{self._identity}-proof-{uuid.uuid4().hex[:8]}"
         file, target = self._private_file(raw), self._target(digest)
         try:
-            self._client.create_lease(lease, seconds=PROOF_SECONDS)
+            self._client.leases.create(lease, seconds=PROOF_SECONDS)
             self._intents.record({str(target): str(digest)})
             file.rename(target)
-            self._client.adopt_blob(self._key(digest), digest, len(raw), {}, lease)
-            if b"".join(self._client.read_blob(digest)) != raw:
+            self._client.content.adopt(self._key(digest), digest, len(raw), {}, lease)
+            if b"".join(self._client.content.read(digest)) != raw:
                 return f"{root} is another directory than containerd's"
         except ContainerdError as exc:
             if exc.context.get("status") != "OUT_OF_RANGE":
                 raise
-            self._client.abort_write(self._key(digest))
+            self._client.content.abort(self._key(digest))
             return (
                 f"it does not take a blob that lies in {root}: the directory is another one, or "
                 "content_sharing_policy is not shared"
@@ -134,10 +135,10 @@ class Adopter:
             file.unlink()
         with contextlib.suppress(AirsideError, OSError):
             self._hand_over(target, digest)
-            self._client.delete_blob(digest)  # nobody else has one like it
+            self._client.content.delete(digest)  # nobody else has one like it
             self._intents.clear([str(target)])
         with contextlib.suppress(AirsideError):
-            self._client.delete_lease(lease)
+            self._client.leases.delete(lease)
         self._drop_private()
 
     def _hand_over(self, target: Path, digest: Digest) -> None:
@@ -150,13 +151,13 @@ class Adopter:
         """
         try:
             size_bytes = target.stat().st_size
-            self._client.adopt_blob(self._key(digest), digest, size_bytes, {}, "")
+            self._client.content.adopt(self._key(digest), digest, size_bytes, {}, "")
         except (FileNotFoundError, ConflictError):
             return
         except ContainerdError as exc:
             if exc.context.get("status") != "OUT_OF_RANGE":
                 raise
-            self._client.abort_write(self._key(digest))
+            self._client.content.abort(self._key(digest))
             target.unlink(missing_ok=True)
 
     # blobs
@@ -188,23 +189,23 @@ class Adopter:
 
     def _is_known(self, digest: Digest) -> bool:
         with contextlib.suppress(AirsideError):
-            return self._client.blob(digest) is not None
+            return self._client.content.info(digest) is not None
         return False
 
     def _holds(self, blob: Placed, lease: str) -> bool:
         """Take a blob that the namespace has into the lease, and add the labels it lacks."""
         digest = blob.descriptor.digest
-        info = self._client.blob(digest)
+        info = self._client.content.info(digest)
         return info is not None and self._hold(blob, info, lease)
 
     def _hold(self, blob: Placed, info: BlobInfo, lease: str) -> bool:
         digest = blob.descriptor.digest
-        self._client.add_to_lease(lease, digest)
+        self._client.leases.add_blob(lease, digest)
         added = missing_labels(blob.labels, info.labels)
         if not added:
-            return self._client.blob(digest) is not None
+            return self._client.content.info(digest) is not None
         try:
-            self._client.label_blob(digest, added)
+            self._client.content.label(digest, added)
         except NotFoundError:  # collected just now
             return False
         return True
@@ -215,14 +216,14 @@ class Adopter:
         digest, key = descriptor.digest, self._key(descriptor.digest)
         for _ in range(_TRIES if way else 0):
             try:
-                self._client.adopt_blob(key, digest, descriptor.size_bytes, blob.labels, lease)
+                self._client.content.adopt(key, digest, descriptor.size_bytes, blob.labels, lease)
             except ConflictError:
                 if self._holds(blob, lease):
                     return HELD
             except ContainerdError as exc:
                 if exc.context.get("status") != "OUT_OF_RANGE":
                     raise
-                self._client.abort_write(key)  # the link is gone again: collected in between
+                self._client.content.abort(key)  # the link is gone again: collected in between
                 way = self._link(digest)
             else:
                 fault("publish.after_adopt")
@@ -234,7 +235,7 @@ class Adopter:
         for _ in range(_TRIES):
             with self._open(descriptor.digest) as file:
                 try:
-                    self._client.send_blob(
+                    self._client.content.send(
                         key, descriptor.digest, descriptor.size_bytes, blob.labels, lease, file
                     )
                 except ConflictError:
@@ -243,7 +244,7 @@ class Adopter:
                     continue
                 except ContainerdError:
                     with contextlib.suppress(AirsideError):
-                        self._client.abort_write(key)
+                        self._client.content.abort(key)
                     raise
             fault("publish.after_send")
             return STREAM
@@ -380,14 +381,14 @@ class Adopter:
 
     def sweep(self) -> None:
         """Remove what an interrupted publish left: leases, ingests, private files, links."""
-        for lease in self._client.leases():
+        for lease in self._client.leases.list():
             if lease.startswith(f"{self._identity}-"):
                 # collected at once: snapshots that only it holds may be half written, after a
                 # power cut, and must not be taken for unpacked
-                self._client.delete_lease(lease, sync=True)
-        for key in self._client.writes():
+                self._client.leases.delete(lease, sync=True)
+        for key in self._client.content.ingests():
             if key.startswith(f"{self._identity}-"):
-                self._client.abort_write(key)
+                self._client.content.abort(key)
         self._sweep_private()
         self._sweep_links()
 
@@ -402,10 +403,12 @@ class Adopter:
     def _sweep_links(self) -> None:
         """Have intended files removed that no namespace knows."""
         left = self._intents.left()
-        namespaces = self._client.namespaces() if left else []
+        namespaces = self._client.namespaces.list() if left else []
         for text, name in left:
             digest = Digest(*name.split(":", 1))
-            known = any(self._client.blob(digest, namespace=n) is not None for n in namespaces)
+            known = any(
+                self._client.content.info(digest, namespace=n) is not None for n in namespaces
+            )
             if not known:
                 with contextlib.suppress(OSError):
                     self._hand_over(Path(text), digest)

@@ -40,7 +40,7 @@ class ContainerdCopies:
         return self._client.channel.socket
 
     def copy(self, digest: Digest) -> RuntimeBlob | None:
-        info = self._client.blob(digest)
+        info = self._client.content.info(digest)
         if info is None:
             return None
         path = blob_path(self._root, digest)

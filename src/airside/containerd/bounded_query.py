@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from airside.containerd.client import BlobInfo, Client, ImageRecord
+from airside.containerd.client import Client
+from airside.containerd.services.content import BlobInfo
+from airside.containerd.services.images import ImageRecord
 from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundError
 from airside.core.settings import MIB, Limits
 from airside.oci.digest import Digest, digest_of, is_digest
@@ -109,7 +111,7 @@ class Question:
         self._deadline = self.clock() + self.patience_seconds
 
     def image(self, name: str) -> ImageRecord | None:
-        found = self._call(lambda seconds: self.client.image(name, seconds=seconds))
+        found = self._call(lambda seconds: self.client.images.get(name, seconds=seconds))
         self.targets.add([found] if found is not None else [])
         return found
 
@@ -122,7 +124,7 @@ class Question:
     def _info(self, digest: Digest) -> BlobInfo | None:
         if not is_digest(str(digest)):
             return None
-        found = self._call(lambda seconds: self.client.blob(digest, seconds=seconds))
+        found = self._call(lambda seconds: self.client.content.info(digest, seconds=seconds))
         path = blob_path(self.root, digest)
         if found is None or path is None:
             return found
@@ -167,7 +169,7 @@ class Question:
         """Bytes of a blob over gRPC; None if it went."""
 
         def read(seconds: float) -> bytes:
-            chunks = self.client.read_blob(
+            chunks = self.client.content.read(
                 digest, offset=offset, size_bytes=size_bytes, seconds=seconds
             )
             return b"".join(chunks)
@@ -185,7 +187,7 @@ class Question:
             return True
         if self._reaches(self.targets.of(repository), digest):
             return True
-        records = self._call(lambda seconds: self.client.images(seconds=seconds), is_slow=True)
+        records = self._call(lambda seconds: self.client.images.list(seconds=seconds), is_slow=True)
         self.targets.replace(records)
         return self._reaches(self.targets.of(repository), digest)
 

@@ -22,6 +22,8 @@ from airside.core.errors import (
 
 CALL_SECONDS = 60.0
 """The longest wait for an answer, where a call names no other."""
+TRANSFER_SECONDS = 1800.0
+"""The longest wait for a call that moves or unpacks a blob."""
 _RECEIVE_BYTES = 64 * 1024 * 1024
 """An answer's size: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)

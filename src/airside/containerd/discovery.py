@@ -4,8 +4,9 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 
-from airside.containerd.client import Client, Plugin
+from airside.containerd.client import Client
 from airside.containerd.cri import Cri
+from airside.containerd.services.introspection import Plugin
 from airside.core.errors import AirsideError
 
 CONTENT = ("io.containerd.content.v1", "content")
@@ -49,13 +50,13 @@ def parse_version(text: str) -> tuple[int, ...]:
 def gather(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:
     """Ask containerd. `snapshotter` is that of the settings, if any. Raises ContainerdError."""
     version = client.version(seconds=seconds)
-    plugins = {(p.type, p.id): p for p in client.plugins()}
+    plugins = {(p.type, p.id): p for p in client.introspection.plugins()}
     has_cri = any(key in plugins and not plugins[key].error for key in CRI_PLUGINS)
     name = snapshotter or (_of_cri(Cri(client.channel), plugins) if has_cri else "")
     name = name or DEFAULT_SNAPSHOTTER
     return Facts(
         version=version,
-        server_id=client.server_id(),
+        server_id=client.introspection.server_id(),
         content_root=_export(plugins.get(CONTENT), "root"),
         policy=_export(plugins.get(METADATA), "policy") or "shared",
         has_cri=has_cri,

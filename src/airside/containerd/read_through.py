@@ -167,7 +167,7 @@ class StreamedBlob(io.RawIOBase):
         if not wanted:
             return b""
         try:
-            chunks = self._client.read_blob(
+            chunks = self._client.content.read(
                 self._digest, offset=self._offset, size_bytes=wanted, seconds=CHUNK_SECONDS
             )
             found = b"".join(chunks)

@@ -17,12 +17,13 @@ from typing import BinaryIO, Self
 
 from airside.containerd.adopt import Adopter, BlobSource, Intents, Placed
 from airside.containerd.blob_copies import ContainerdCopies
-from airside.containerd.client import Client, ImageRecord
+from airside.containerd.client import Client
 from airside.containerd.cri import PULL_SECONDS, Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
 from airside.containerd.image_puller import CriPuller
 from airside.containerd.pending_sync import Unsynced
 from airside.containerd.read_through import ContainerdContent
+from airside.containerd.services.images import ImageRecord
 from airside.containerd.uncompressed_layers import OpenTar, Twins
 from airside.containerd.unpack import Unpacker
 from airside.core.errors import (
@@ -135,7 +136,7 @@ class ContainerdRuntime:
         client = Client.open(socket, namespace)
         try:
             facts = gather(client, snapshotter=snapshotter)
-            client.make_namespace()
+            client.namespaces.create()
             runtime = cls(
                 client,
                 facts,
@@ -210,14 +211,14 @@ class ContainerdRuntime:
     def images(self) -> dict[str, NamedImage]:
         return {
             record.name: NamedImage(record.name, record.target.digest, record.labels)
-            for record in self._client.images()
+            for record in self._client.images.list()
         }
 
     def blobs(self) -> frozenset[str]:
-        return frozenset(blob.digest for blob in self._client.blobs())
+        return frozenset(blob.digest for blob in self._client.content.list())
 
     def manifest_of(self, name: str) -> Digest | None:
-        record = self._client.image(name)
+        record = self._client.images.get(name)
         if record is None:
             return None
         target = record.target
@@ -247,16 +248,16 @@ class ContainerdRuntime:
 
     def _document(self, digest: Digest, media_type: str) -> Document | None:
         try:
-            info = self._client.blob(digest)
+            info = self._client.content.info(digest)
             if info is None or info.size_bytes > _DOCUMENT_BYTES:
                 return None
-            raw = b"".join(self._client.read_blob(digest))
+            raw = b"".join(self._client.content.read(digest))
             return parse_document(raw, media_type, str(digest), algorithm=digest.algorithm)
         except (NotFoundError, ManifestInvalidError):
             return None
 
     def changes(self) -> Iterator[str]:
-        for event in self._client.image_events():
+        for event in self._client.events.subscribe_images():
             yield event.name
 
     # publishing
@@ -265,7 +266,7 @@ class ContainerdRuntime:
         for attempt in range(_TRIES):
             lease = f"{self._identity}-{uuid.uuid4().hex[:12]}"
             try:
-                self._client.create_lease(lease, seconds=_LEASE_SECONDS)
+                self._client.leases.create(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
                 return self._publish(publication, lease, stop, again=attempt > 0)
             except NotFoundError as exc:  # the lease, or what it held, is gone: begin again
@@ -274,7 +275,7 @@ class ContainerdRuntime:
                 log.info("%s: %s: begun again", publication.target.digest, exc.message)
             finally:
                 with contextlib.suppress(AirsideError):
-                    self._client.delete_lease(lease)
+                    self._client.leases.delete(lease)
         raise AssertionError
 
     def _publish(
@@ -293,7 +294,7 @@ class ContainerdRuntime:
         fault("publish.after_content")
         unpacked, reason = self._unpack_and_name(publication, lease, stop, again=again)
         # what was placed was there when it was named, if the lease is there still
-        self._client.add_to_lease(lease, publication.target.digest)
+        self._client.leases.add_blob(lease, publication.target.digest)
         return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
 
     def _unpack_and_name(
@@ -342,12 +343,12 @@ class ContainerdRuntime:
 
         `tell`: also where nothing differs, so that CRI, which saw it without content, looks again.
         """
-        found = self._client.image(wanted.name)
+        found = self._client.images.get(wanted.name)
         if found is None:
             try:
-                self._client.create_image(wanted, lease=lease)
+                self._client.images.create(wanted, lease=lease)
             except ConflictError:
-                found = self._client.image(wanted.name)
+                found = self._client.images.get(wanted.name)
             else:
                 return
         if found is None:
@@ -362,10 +363,10 @@ class ContainerdRuntime:
         if tell and not paths:
             paths.append(f"labels.{ARCHIVES_LABEL}")
         if paths:
-            self._client.update_image(wanted, *paths, lease=lease)
+            self._client.images.update(wanted, *paths, lease=lease)
 
     def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
-        images = {record.name: record for record in self._client.images()}
+        images = {record.name: record for record in self._client.images.list()}
         pins = set()
         for name, labels in names.items():
             pins.add(labels.get(PINNED_LABEL))
@@ -379,14 +380,14 @@ class ContainerdRuntime:
                 labels = {PINNED_LABEL: pin} if pin else {}
                 record = ImageRecord(image_id, own.target, labels)
                 with contextlib.suppress(NotFoundError):
-                    self._client.update_image(record, f"labels.{PINNED_LABEL}")
+                    self._client.images.update(record, f"labels.{PINNED_LABEL}")
 
     # withdrawing
 
     def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
         gone = list(names)
         for name in gone:
-            self._client.delete_image(name)
+            self._client.images.delete(name)
             fault("publish.after_withdraw")
         left = {i for i in image_ids if is_digest(i)}
         if not left:
@@ -398,7 +399,7 @@ class ContainerdRuntime:
 
         Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
         """
-        records = {record.name: record for record in self._client.images()}
+        records = {record.name: record for record in self._client.images.list()}
         present = records.keys() & image_ids
         if not present or self._cri is None:
             return frozenset()
@@ -407,7 +408,7 @@ class ContainerdRuntime:
         used = self._used(gone | present)
         free = sorted(present - named - used)
         for position, image_id in enumerate(free):
-            self._client.delete_image(image_id, sync=position == len(free) - 1)
+            self._client.images.delete(image_id, sync=position == len(free) - 1)
         return frozenset(present & used - named)
 
     def _is_named(
@@ -424,14 +425,14 @@ class ContainerdRuntime:
         manifest = self.manifest_of(name)
         with contextlib.suppress(NotFoundError, ManifestInvalidError):
             if manifest is not None:
-                raw = b"".join(self._client.read_blob(manifest))
+                raw = b"".join(self._client.content.read(manifest))
                 content = parse_bare_document(raw, name).content
                 return str(content.config.digest) if isinstance(content, Manifest) else ""
         return ""
 
     def _used(self, names: frozenset[str]) -> set[str]:
         """The image IDs that containers were made from; all of `names` if that can't be told."""
-        found = {c.image for c in self._client.containers() if c.image in names}
+        found = {c.image for c in self._client.containers.list() if c.image in names}
         if self._cri is not None:
             found |= {c.image_id for c in self._cri.containers()}
         return found

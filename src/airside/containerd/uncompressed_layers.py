@@ -94,12 +94,12 @@ class Twins:
         if (self._blobs / path.name).exists():
             key = f"{_KEY}{path.name}"
             try:
-                self._client.adopt_blob(key, digest, path.stat().st_size, {}, "")
+                self._client.content.adopt(key, digest, path.stat().st_size, {}, "")
             except AirsideError as exc:
                 if isinstance(exc, ContainerdError) and exc.is_away:
                     raise
-                self._client.abort_write(key)
-            self._client.delete_blob(digest)
+                self._client.content.abort(key)
+            self._client.content.delete(digest)
         self._discard(path)
 
     def make(self, layer: Descriptor, lease: str, stop: Stop) -> Twin | None:
@@ -154,11 +154,11 @@ class Twins:
             with contextlib.suppress(FileExistsError):
                 (self._blobs / path.name).hardlink_to(path)
             try:
-                self._client.adopt_blob(key, digest, size_bytes, {}, lease)
+                self._client.content.adopt(key, digest, size_bytes, {}, lease)
             except ContainerdError as exc:
                 if exc.is_away or not left:
                     raise
-                self._client.abort_write(key)
+                self._client.content.abort(key)
             else:
                 return
 

@@ -157,7 +157,7 @@ class Unpacker:
     def is_unpacked(self, rootfs: Rootfs) -> bool:
         """Whether all layers are unpacked, durably, and held for as long as the config is."""
         top = rootfs.steps[-1].chain
-        config = self._client.blob(rootfs.config)
+        config = self._client.content.info(rootfs.config)
         said = config.labels.get(self._label) if config else None
         return said == str(top) and self._layering.has(top) and not self._suspects(rootfs.steps)
 
@@ -223,7 +223,7 @@ class Unpacker:
         failed: dict[_Image, AirsideError] = {}
         for job in fresh:
             try:
-                self._client.label_blob(job.rootfs.config, {self._label: str(job.top)})
+                self._client.content.label(job.rootfs.config, {self._label: str(job.top)})
             except AirsideError as exc:
                 failed[job] = exc
         done = [job for job in fresh if job not in failed]

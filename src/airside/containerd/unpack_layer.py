@@ -24,8 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from airside.containerd.client import Client, Mount
+from airside.containerd.client import Client
 from airside.containerd.fsync import check_free
+from airside.containerd.services.snapshots import Mount
 from airside.containerd.uncompressed_layers import Twin
 from airside.core.errors import (
     AirsideError,
@@ -72,11 +73,11 @@ class Layering:
         self._lock = threading.Lock()
 
     def has(self, chain: Digest) -> bool:
-        return self._client.has_snapshot(self._snapshotter, str(chain))
+        return self._client.snapshots.has(self._snapshotter, str(chain))
 
     def hold(self, chain: Digest, lease: str) -> None:
         """Have the lease hold a snapshot that was there. Raises NotFoundError if it is gone."""
-        self._client.add_snapshot_to_lease(lease, self._snapshotter, str(chain))
+        self._client.leases.add_snapshot(lease, self._snapshotter, str(chain))
         if not self.has(chain):
             raise NotFoundError(f"snapshot {chain} was removed", blob=chain)
 
@@ -106,7 +107,7 @@ class Layering:
         Raises ContainerdError if containerd is away.
         """
         try:
-            self._client.remove_snapshot(self._snapshotter, str(chain))
+            self._client.snapshots.remove(self._snapshotter, str(chain))
         except ContainerdError as exc:
             if exc.is_away:
                 raise
@@ -127,7 +128,7 @@ class Layering:
             )
         key = self._new_key(step.chain)
         try:
-            shown = self._client.view_snapshot(self._snapshotter, key, str(step.chain), lease)
+            shown = self._client.snapshots.view(self._snapshotter, key, str(step.chain), lease)
             mount = writable(shown)
             _drop_whiteouts(mount)
             self._fill([mount], step, lease, stop, twin_of())
@@ -143,18 +144,18 @@ class Layering:
             self._live.add(key)
         return key
 
-    def _prepare(self, key: str, step: Step, lease: str) -> list[Mount] | None:
+    def _prepare(self, key: str, step: Step, lease: str) -> Sequence[Mount] | None:
         parent = str(step.parent) if step.parent else ""
         labels = snapshot_labels(step)
         try:
-            return self._client.prepare_snapshot(self._snapshotter, key, parent, labels, lease)
+            return self._client.snapshots.prepare(self._snapshotter, key, parent, labels, lease)
         except ConflictError:
             return None
 
     def _finish(
         self,
         key: str,
-        mounts: list[Mount],
+        mounts: Sequence[Mount],
         step: Step,
         lease: str,
         stop: Stop,
@@ -175,7 +176,7 @@ class Layering:
         return True
 
     def _fill(
-        self, mounts: list[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+        self, mounts: Sequence[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
     ) -> None:
         size_bytes = (twin.descriptor if twin else step.layer).size_bytes
         check_free(self._root, size_bytes, self._min_free_bytes)
@@ -189,39 +190,39 @@ class Layering:
                 expected=step.diff_id,
                 found=found,
             )
-        self._client.label_blob(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
+        self._client.content.label(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
         fault("unpack.after_label")
 
     def _applied(
-        self, mounts: list[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+        self, mounts: Sequence[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
     ) -> Digest:
         """The digest of the tar that was applied."""
         if twin is not None:
             with contextlib.suppress(NotFoundError):  # its lease ended: take the layer itself
-                return self._client.apply(twin.descriptor, mounts, lease, stop=stop)
+                return self._client.diff.apply(twin.descriptor, mounts, lease, stop=stop)
         try:
-            return self._client.apply(step.layer, mounts, lease, stop=stop)
+            return self._client.diff.apply(step.layer, mounts, lease, stop=stop)
         except AirsideError as exc:
             exc.add_context(blob=step.layer.digest)
             raise
 
     def _commit(self, key: str, step: Step, lease: str) -> None:
         labels = snapshot_labels(step)
-        self._client.commit_snapshot(self._snapshotter, str(step.chain), key, labels, lease)
+        self._client.snapshots.commit(self._snapshotter, str(step.chain), key, labels, lease)
         fault("unpack.after_commit")
 
     def _remove(self, key: str) -> None:
         with contextlib.suppress(AirsideError):  # what stays is swept
-            self._client.remove_snapshot(self._snapshotter, key)
+            self._client.snapshots.remove(self._snapshotter, key)
 
     def sweep(self) -> int:
         """Remove what earlier processes prepared and did not commit; returns how many."""
-        active = self._client.active_snapshots(self._snapshotter)
+        active = self._client.snapshots.list_active(self._snapshotter)
         keys = [k for k in active if k.startswith(self._prefix) and " sha256:" in k]
         with self._lock:
             left = [key for key in keys if key not in self._live]
         for key in left:
-            self._client.remove_snapshot(self._snapshotter, key)
+            self._client.snapshots.remove(self._snapshotter, key)
         return len(left)
 
 

@@ -1,3 +1,6 @@
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 
 from airside.containerd.bounded_query import Documents, Question, Targets, repository_of
@@ -46,21 +49,17 @@ class _Slow:
 
     def __init__(self, seconds):
         self.now, self.seconds, self.calls = 0.0, seconds, 0
+        self.images = SimpleNamespace(get=self.answer, list=partial(self.answer, ""))
+        self.content = SimpleNamespace(info=self.answer)
 
     def clock(self):
         return self.now
 
-    def image(self, _name, *, seconds):
+    def answer(self, _asked, *, seconds):
         self.calls += 1
         self.now += min(self.seconds, seconds)
         if self.seconds >= seconds:
             raise ContainerdError("late", status="DEADLINE_EXCEEDED")
-
-    def blob(self, digest, *, seconds):
-        return self.image(digest, seconds=seconds)
-
-    def images(self, *, seconds):
-        return self.image("", seconds=seconds)
 
 
 def _question(client):

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from airside.containerd.client import Mount
 from airside.containerd.pending_sync import MemoryRecord, Unsynced
+from airside.containerd.services.snapshots import Mount
 from airside.containerd.unpack_layer import writable
 from airside.core.errors import ContainerdError, StoreError
 from support.images import sha256

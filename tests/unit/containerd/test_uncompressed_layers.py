@@ -17,16 +17,18 @@ class Bench:
         self.blobs = root / "blobs/sha256"
         self.blobs.mkdir(parents=True)
         self.directory = root / ".airside-twins"
-        self.client = FakeContainerd(content_root=root)
-        [self.step] = self.client.hold(random_image(1, layers=1, compression="gzip")).steps
+        self.containerd = FakeContainerd(content_root=root)
+        [self.step] = self.containerd.hold(random_image(1, layers=1, compression="gzip")).steps
         self.options = options
         self.twins = self.another()
 
     def another(self, open_tar=None):
-        return Twins(self.client, self.directory, self.root, open_tar or self.tar, **self.options)
+        return Twins(
+            self.containerd.client, self.directory, self.root, open_tar or self.tar, **self.options
+        )
 
     def tar(self, layer, _stop):
-        data = gzip.decompress(self.client.contents[str(layer.digest)])
+        data = gzip.decompress(self.containerd.contents[str(layer.digest)])
         for start in range(0, len(data), 1000):
             yield data[start : start + 1000]
 
@@ -47,12 +49,12 @@ def test_a_twin_is_the_tar_under_a_name_that_nobody_knows(bench):
     twin, other = bench.make(), bench.make()
     assert twin.descriptor.media_type == OCI_LAYER
     raw = (bench.blobs / twin.descriptor.digest.hex).read_bytes()
-    assert raw == gzip.decompress(bench.client.contents[str(bench.step.layer.digest)])
+    assert raw == gzip.decompress(bench.containerd.contents[str(bench.step.layer.digest)])
     assert twin.descriptor.size_bytes == len(raw)
     names = {str(t.descriptor.digest) for t in (twin, other)}
     assert len(names | {str(bench.step.diff_id)}) == 3
-    assert bench.client.leases[LEASE] == names
-    assert all(bench.client.labels[name] == {} for name in names)
+    assert bench.containerd.leases[LEASE] == names
+    assert all(bench.containerd.labels[name] == {} for name in names)
 
 
 def test_a_twin_that_was_used_takes_no_space(bench):
@@ -63,7 +65,7 @@ def test_a_twin_that_was_used_takes_no_space(bench):
 
 
 def test_a_layer_that_is_not_compressed_has_none(bench):
-    [step] = bench.client.hold(random_image(2, layers=1)).steps
+    [step] = bench.containerd.hold(random_image(2, layers=1)).steps
     assert bench.make(step.layer) is None
     assert not bench.directory.exists()
 
@@ -91,19 +93,19 @@ def test_a_damaged_layer_has_none_but_the_next_has(bench):
 
 def test_a_link_that_a_collection_took_is_made_again(bench):
     def collect(_key, digest):
-        if bench.client.calls["adopt_blob"] < 3:
+        if bench.containerd.calls["adopt_blob"] < 3:
             (bench.blobs / digest.hex).unlink()
 
-    bench.client.before["adopt_blob"] = collect
+    bench.containerd.before["adopt_blob"] = collect
     assert bench.make() is not None
-    assert bench.client.calls["abort_write"] == 2
+    assert bench.containerd.calls["abort_write"] == 2
 
 
 def test_containerd_that_adopts_nothing_is_not_asked_again(bench):
-    bench.client.before["adopt_blob"] = lambda _key, digest: (bench.blobs / digest.hex).unlink()
+    bench.containerd.before["adopt_blob"] = lambda _key, digest: (bench.blobs / digest.hex).unlink()
     assert bench.make() is None
     assert bench.make() is None
-    assert bench.client.calls["adopt_blob"] == 3
+    assert bench.containerd.calls["adopt_blob"] == 3
     assert bench.twins.failed == 1
     assert bench.left == []
 
@@ -117,10 +119,10 @@ def test_a_directory_from_which_nothing_can_be_linked_is_not_tried_again(bench):
 
 def test_containerd_that_is_away_is_asked_again(bench):
     def away(*_):
-        if bench.client.calls["adopt_blob"] == 1:
+        if bench.containerd.calls["adopt_blob"] == 1:
             raise ContainerdError("away", status="UNAVAILABLE")
 
-    bench.client.before["adopt_blob"] = away
+    bench.containerd.before["adopt_blob"] = away
     assert bench.make() is None
     assert bench.make() is not None
 
@@ -166,7 +168,7 @@ def test_a_sweep_removes_what_a_dead_process_left_and_nothing_of_a_living_one(be
     assert (bench.blobs / live.path.name).stat().st_size == live.descriptor.size_bytes
     for name in (dead.path.name, orphan.name):
         assert (bench.blobs / name).stat().st_size == 0
-        assert f"sha256:{name}" not in bench.client.contents
+        assert f"sha256:{name}" not in bench.containerd.contents
 
 
 def test_a_sweep_goes_on_where_containerd_refuses_and_ends_where_it_is_away(bench):
@@ -178,7 +180,7 @@ def test_a_sweep_goes_on_where_containerd_refuses_and_ends_where_it_is_away(benc
     def fail(*_):
         raise error
 
-    bench.client.before["adopt_blob"] = fail
+    bench.containerd.before["adopt_blob"] = fail
     error = ContainerdError("away", status="UNAVAILABLE")
     with pytest.raises(ContainerdError):
         bench.twins.sweep()

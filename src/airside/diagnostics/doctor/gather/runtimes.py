@@ -76,7 +76,7 @@ def look_at_runtime(
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
     """What containerd says of itself. Raises ContainerdError."""
     facts = gather(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
-    plugins = {p.id: p for p in client.plugins(f"type=={SNAPSHOTTER}")}
+    plugins = {p.id: p for p in client.introspection.plugins(f"type=={SNAPSHOTTER}")}
     plugin = plugins.get(facts.snapshotter)
     error = "containerd has no such plugin" if plugin is None else plugin.error
     return replace(
@@ -164,7 +164,7 @@ class _Asking:
         kind, name = METADATA
         paths = [
             plugin.exports.get("path", "")
-            for plugin in self.client.plugins(f"type=={kind},id=={name}")
+            for plugin in self.client.introspection.plugins(f"type=={kind},id=={name}")
         ]
         return any(path and sight_of(Path(path)) == "visible" for path in paths)
 

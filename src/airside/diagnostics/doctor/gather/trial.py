@@ -80,16 +80,16 @@ class _Attempt:
     def _adopt(self) -> str:
         """Why containerd does not take it; empty if it does."""
         self.leased = True
-        self.client.create_lease(self.name, seconds=_LEASE_SECONDS)
+        self.client.leases.create(self.name, seconds=_LEASE_SECONDS)
         reason = ""
         for _ in range(_TRIES):
             try:
-                self.client.adopt_blob(self.name, self.digest, len(self.raw), {}, self.name)
+                self.client.content.adopt(self.name, self.digest, len(self.raw), {}, self.name)
             except ContainerdError as exc:
                 if exc.context.get("status") != "OUT_OF_RANGE":
                     raise
                 reason = exc.message
-                self.client.abort_write(self.name)
+                self.client.content.abort(self.name)
                 if not self.target.exists():  # a collection came in between
                     self._place()
             else:
@@ -99,7 +99,7 @@ class _Attempt:
     def _collect(self) -> bool | None:
         """Let containerd delete it; gives whether its file went too, None if it does not tell."""
         try:
-            self.client.delete_lease(self.name, sync=True)
+            self.client.leases.delete(self.name, sync=True)
         except AirsideError:
             return None
         self.leased = False
@@ -110,9 +110,9 @@ class _Attempt:
         known = False
         if self.leased:
             with suppress(AirsideError):
-                self.client.delete_lease(self.name, sync=True)
+                self.client.leases.delete(self.name, sync=True)
             with suppress(AirsideError):
-                known = self.client.blob(self.digest) is not None
+                known = self.client.content.info(self.digest) is not None
         leftovers = [self.source, self.private / self.digest.hex]
         for path in leftovers if known else [*leftovers, self.target]:
             with suppress(OSError):

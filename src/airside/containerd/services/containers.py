@@ -1,0 +1,37 @@
+"""The container service, for reading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from airside.containerd.channel import Channel
+from airside.containerd.proto import containers_pb2
+
+CONTAINERS = "containerd.services.containers.v1.Containers"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """A container: the name of its image, and the snapshot that it writes to."""
+
+    id: str
+    image: str
+    snapshotter: str
+    snapshot_key: str
+
+
+class Containers:
+    """The containers of one namespace. Thread-safe."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def list(self) -> Sequence[ContainerRecord]:
+        """All containers of the namespace."""
+        answer = self._channel.call(
+            f"{CONTAINERS}/List",
+            containers_pb2.ListContainersRequest(),
+            containers_pb2.ListContainersResponse,
+        )
+        return [
+            ContainerRecord(c.id, c.image, c.snapshotter, c.snapshot_key) for c in answer.containers
+        ]
