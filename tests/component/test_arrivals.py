@@ -12,7 +12,7 @@ from airside.core.errors import MissingBlobError, StorageFullError
 from airside.oci.model import OCI_MANIFEST, parse_document
 from airside.oci.reference import Repository
 from airside.registry.push.group_commit import GroupCommit
-from airside.registry.rules.requests import Name
+from airside.registry.rules.names import Name
 from support.images import random_image
 from support.nodes import node_at, visible, wrong_blobs
 from support.pushing import push_blob, push_image

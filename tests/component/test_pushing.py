@@ -24,7 +24,7 @@ from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
 from airside.registry.push.uploads import PushedManifest, Uploads
-from airside.registry.rules.requests import Name
+from airside.registry.rules.names import Name
 from airside.store.index_json import render_index
 from support.connected import HeldBlobs, connect_content
 from support.images import (

@@ -23,7 +23,7 @@ from airside.oci.reference import Repository
 from airside.ports.content import StoredDocument
 from airside.registry.http import app as registry_app
 from airside.registry.http.app import AnswerCache, create_app
-from airside.registry.rules.requests import Answer
+from airside.registry.rules.answers import Answer
 from support.memory import MemoryStore, MemoryView
 
 HOME = Repository("docker.io", "library/busybox")

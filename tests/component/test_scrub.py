@@ -17,8 +17,10 @@ from airside.core.failpoints import SCRUBBING, arm
 from airside.diagnostics.reports import status_report, verify_report
 from airside.oci.digest import Digest, digest_of
 from airside.oci.reference import Repository, parse_reference
+from airside.registry.rules.lookup import find_blob
+from airside.registry.rules.names import Name
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
-from airside.registry.rules.requests import GetBlob, Name, find_blob
+from airside.registry.rules.requests import GetBlob
 from airside.store.local import LocalStore
 from airside.store.scrub import ScrubReport
 from airside.store.scrub_results import ScrubPass

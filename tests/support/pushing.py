@@ -10,7 +10,7 @@ from pathlib import Path
 from airside.agent.node import Node
 from airside.oci.digest import Digest
 from airside.registry.push.uploads import PushedManifest
-from airside.registry.rules.requests import Name
+from airside.registry.rules.names import Name
 
 from .images import TestBlob, TestImage, TestIndex, random_image, random_index, sha256
 from .nodes import node_at

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from airside.core.settings import MIB
-from airside.registry.rules.requests import Answer
+from airside.registry.rules.answers import Answer
 
 CACHE_BYTES = 8 * MIB
 """What cached answers may take, keys and overhead counted."""

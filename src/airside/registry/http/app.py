@@ -42,23 +42,16 @@ from airside.registry.http.receive import Receiver
 from airside.registry.http.throttle import OUT
 from airside.registry.proxy.fetch import Fetch
 from airside.registry.proxy.pull_through import PullThrough
+from airside.registry.rules.answers import Answer, Part, failure, problem, with_reason
+from airside.registry.rules.lookup import absent_blob, answer, answer_referrers, find_blob
 from airside.registry.rules.ranges import Conditions, conditional, plan_blob
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import (
-    Answer,
     GetBlob,
     GetManifest,
     Intent,
     ListReferrers,
-    Part,
-    absent_blob,
-    answer,
-    answer_referrers,
-    failure,
-    find_blob,
     parse_request,
-    problem,
-    with_reason,
 )
 from airside.registry.rules.upstream import asked_repository
 from airside.registry.rules.writes import is_write

@@ -35,6 +35,7 @@ from airside.registry.rules.access import (
     parse_needs,
 )
 from airside.registry.rules.accounts import Accounts
+from airside.registry.rules.answers import Answer, problem
 from airside.registry.rules.credentials import (
     SESSION_SECONDS,
     Scope,
@@ -46,7 +47,7 @@ from airside.registry.rules.credentials import (
     scopes_of,
 )
 from airside.registry.rules.read_through import ReadThrough
-from airside.registry.rules.requests import Answer, ListCatalog, Ping, problem
+from airside.registry.rules.requests import ListCatalog, Ping
 from airside.registry.rules.visibility import visible, visible_through
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

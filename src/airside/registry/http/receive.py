@@ -33,7 +33,8 @@ from airside.oci.reference import Repository
 from airside.registry.http.middleware import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
-from airside.registry.rules.requests import Answer, Name, any_repository, problem
+from airside.registry.rules.answers import Answer, problem
+from airside.registry.rules.names import Name, any_repository
 from airside.registry.rules.writes import (
     AppendUpload,
     AskUpload,

@@ -39,7 +39,8 @@ from airside.oci.reference import Repository, is_tag
 from airside.ports.content import KeptTag
 from airside.registry.proxy.client import UpstreamClient
 from airside.registry.proxy.fetch import BlobWriter, Fetch
-from airside.registry.rules.requests import GetBlob, GetManifest, Intent, ListReferrers, Name
+from airside.registry.rules.names import Name
+from airside.registry.rules.requests import GetBlob, GetManifest, Intent, ListReferrers
 from airside.registry.rules.upstream import asked_repository, checked_document, is_short
 
 Result = TypeVar("Result")

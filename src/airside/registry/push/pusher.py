@@ -33,8 +33,9 @@ from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
 from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
+from airside.registry.rules.names import Name, any_repository, candidates, push_target
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
-from airside.registry.rules.requests import GetBlob, Name, any_repository, candidates, push_target
+from airside.registry.rules.requests import GetBlob
 from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock

@@ -25,15 +25,9 @@ from typing import Literal, TypeAlias
 from airside.oci.patterns import Pattern
 from airside.oci.reference import Repository
 from airside.ports.content import RegistryView
-from airside.registry.rules.requests import (
-    Answer,
-    ListCatalog,
-    Name,
-    Ping,
-    candidates,
-    parse_request,
-    push_target,
-)
+from airside.registry.rules.answers import Answer
+from airside.registry.rules.names import Name, candidates, push_target
+from airside.registry.rules.requests import ListCatalog, Ping, parse_request
 from airside.registry.rules.writes import (
     DeleteBlob,
     DeleteManifest,

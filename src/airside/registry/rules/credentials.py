@@ -18,7 +18,8 @@ from typing import Literal, TypeAlias
 
 from airside.oci.reference import Repository
 from airside.registry.rules.access import Action, Need, Requirement
-from airside.registry.rules.requests import ListCatalog, name_in_url
+from airside.registry.rules.names import name_in_url
+from airside.registry.rules.requests import ListCatalog
 
 How: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
 

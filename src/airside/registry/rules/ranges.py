@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from airside.oci.digest import Digest
-from airside.registry.rules.requests import IMMUTABLE, OCTETS, Answer, Part, problem
+from airside.registry.rules.answers import IMMUTABLE, OCTETS, Answer, Part, problem
 
 _ETAG = re.compile(r'(W/)?"([^"]*)"')
 _RANGE = re.compile(r"[ \t]*bytes=([0-9]*)-([0-9]*)[ \t]*\Z", re.IGNORECASE)

@@ -23,15 +23,9 @@ from airside.core.errors import UnavailableError
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository, is_tag
 from airside.ports.content import Connection, RegistryView, RuntimeBlob, RuntimeContent, RuntimeTag
-from airside.registry.rules.requests import (
-    Answer,
-    GetBlob,
-    GetManifest,
-    Name,
-    answer_document,
-    candidates,
-    problem,
-)
+from airside.registry.rules.answers import Answer, answer_document, problem
+from airside.registry.rules.names import Name, candidates
+from airside.registry.rules.requests import GetBlob, GetManifest
 
 Found = TypeVar("Found")
 

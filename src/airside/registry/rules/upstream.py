@@ -25,7 +25,7 @@ from airside.oci.model import (
     parse_named_document,
 )
 from airside.oci.reference import Repository
-from airside.registry.rules.requests import Name, push_target, repository_at
+from airside.registry.rules.names import Name, push_target, repository_at
 
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

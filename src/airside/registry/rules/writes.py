@@ -14,14 +14,9 @@ from airside.core.errors import DigestInvalidError
 from airside.oci.digest import HEX_LENGTHS, Digest, parse_digest
 from airside.oci.model import Document
 from airside.oci.reference import is_path, is_tag
-from airside.registry.rules.requests import (
-    Answer,
-    Name,
-    parse_host,
-    parse_name,
-    parse_query,
-    problem,
-)
+from airside.registry.rules.answers import Answer, problem
+from airside.registry.rules.names import Name
+from airside.registry.rules.requests import parse_host, parse_name, parse_query
 
 _UPLOADS = "/blobs/uploads"
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\Z")

@@ -11,15 +11,10 @@ from airside.registry.rules.access import (
     parse_needs,
     rights_to,
 )
-from airside.registry.rules.requests import (
-    Answer,
-    GetBlob,
-    ListCatalog,
-    Name,
-    Ping,
-    answer,
-    find_blob,
-)
+from airside.registry.rules.answers import Answer
+from airside.registry.rules.lookup import answer, find_blob
+from airside.registry.rules.names import Name
+from airside.registry.rules.requests import GetBlob, ListCatalog, Ping
 from airside.registry.rules.visibility import visible
 from support.memory import MemoryStore, MemoryView
 

@@ -22,7 +22,8 @@ from airside.registry.rules.credentials import (
     sign,
     stamp_of,
 )
-from airside.registry.rules.requests import ListCatalog, Name, Page
+from airside.registry.rules.names import Name
+from airside.registry.rules.requests import ListCatalog, Page
 
 KEY = b"k" * 32
 

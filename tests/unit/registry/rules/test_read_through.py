@@ -6,9 +6,10 @@ from airside.core.errors import ContainerdError
 from airside.oci.model import Document, parse_document
 from airside.oci.reference import Repository
 from airside.ports.content import Connection
-from airside.registry.rules import requests as routes
+from airside.registry.rules.answers import Answer
+from airside.registry.rules.lookup import answer
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
-from airside.registry.rules.requests import Answer, GetBlob, GetManifest
+from airside.registry.rules.requests import GetBlob, GetManifest, parse_request
 from support.images import TestImage, random_image
 from support.memory import MemoryView
 from support.runtimes import Held, MemoryRuntime
@@ -29,12 +30,12 @@ def runtime_of(*names: str, image: TestImage = IMAGE) -> MemoryRuntime:
 def ask(target, *runtimes, view=None, policy="true", connection=CONNECTION):
     """The answer to a GET, or of a blob its size; 404 for one that is not there."""
     view = view or MemoryView()
-    intent = routes.parse_request("GET", target)
+    intent = parse_request("GET", target)
     through = RuntimeLookup(view, ReadThrough(lambda: runtimes, policy), "docker.io")
     if isinstance(intent, GetBlob):
         found = through.blob(intent)
         return found.size_bytes if found is not None else 404
-    own = routes.answer(view, intent, "docker.io")
+    own = answer(view, intent, "docker.io")
     assert isinstance(intent, GetManifest)
     return through.manifest(intent, connection, own) if own.status == 404 else own
 

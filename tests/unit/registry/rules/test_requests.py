@@ -10,19 +10,19 @@ from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Document, parse_document
 from airside.oci.reference import Repository
 from airside.registry.rules import ranges
-from airside.registry.rules import requests as routes
+from airside.registry.rules.answers import Answer, Part, failure, problem
+from airside.registry.rules.lookup import answer, find_blob
+from airside.registry.rules.names import Name
 from airside.registry.rules.ranges import Conditions
 from airside.registry.rules.requests import (
-    Answer,
     GetBlob,
     GetManifest,
     ListCatalog,
     ListReferrers,
     ListTags,
-    Name,
     Page,
-    Part,
     Ping,
+    parse_request,
 )
 from support.memory import MemoryView
 
@@ -59,10 +59,10 @@ def view_of(*names: tuple[str, str, str]) -> MemoryView:
 
 
 def ask(view: MemoryView, target: str, default_registry: str = HUB) -> Answer:
-    intent = routes.parse_request("GET", target)
+    intent = parse_request("GET", target)
     if isinstance(intent, Answer):
         return intent
-    return routes.answer(view, intent, default_registry)
+    return answer(view, intent, default_registry)
 
 
 def code_of(found: Answer | Any) -> str:
@@ -92,7 +92,7 @@ def pulled(found: Answer) -> str:
 
 @pytest.mark.parametrize("target", ["/v2", "/v2/", "/v2/?x=1"])
 def test_the_root_of_the_api_is_a_ping(target: str) -> None:
-    assert routes.parse_request("GET", target) == Ping()
+    assert parse_request("GET", target) == Ping()
     found = ask(MemoryView(), target)
     assert (found.status, found.body) == (200, b"{}")
     assert dict(found.headers)["Docker-Distribution-API-Version"] == "registry/2.0"
@@ -127,8 +127,8 @@ def test_the_root_of_the_api_is_a_ping(target: str) -> None:
     ],
 )
 def test_a_target_is_parsed_into_its_intent(target: str, intent: object) -> None:
-    assert routes.parse_request("GET", target) == intent
-    assert routes.parse_request("HEAD", target) == intent
+    assert parse_request("GET", target) == intent
+    assert parse_request("HEAD", target) == intent
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_a_target_is_parsed_into_its_intent(target: str, intent: object) -> None
     ],
 )
 def test_a_malformed_target_is_refused(target: str, status: int, code: str) -> None:
-    found = routes.parse_request("GET", target)
+    found = parse_request("GET", target)
     assert isinstance(found, Answer)
     assert (found.status, code_of(found)) == (status, code)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get"])
 def test_what_would_change_something_is_not_allowed(method: str) -> None:
-    found = routes.parse_request(method, "/v2/a/blobs/uploads/")
+    found = parse_request(method, "/v2/a/blobs/uploads/")
     assert isinstance(found, Answer)
     assert (found.status, code_of(found)) == (405, "UNSUPPORTED")
     assert dict(found.headers)["Allow"] == "GET, HEAD"
@@ -177,12 +177,12 @@ def test_what_would_change_something_is_not_allowed(method: str) -> None:
 
 @given(st.text(), st.sampled_from(["", "/v2/", "/v2/a/", "/v2/a/manifests/", "/v2/a/tags/list?"]))
 def test_any_target_is_parsed_or_refused(text: str, start: str) -> None:
-    found = routes.parse_request("GET", start + text)
+    found = parse_request("GET", start + text)
     if isinstance(found, Answer):
         assert 400 <= found.status < 500
         code_of(found)
     elif not isinstance(found, GetBlob):
-        routes.answer(MemoryView(), found)
+        answer(MemoryView(), found)
 
 
 # --- names
@@ -424,9 +424,9 @@ def test_referrers_of_what_is_unknown_are_an_empty_list() -> None:
 
 
 def find(view: MemoryView, held: dict[Digest, int], target: str) -> int | Answer:
-    intent = routes.parse_request("GET", target)
+    intent = parse_request("GET", target)
     assert isinstance(intent, GetBlob)
-    return routes.find_blob(view, held.get, intent)
+    return find_blob(view, held.get, intent)
 
 
 def test_a_blob_is_found_where_the_repository_has_it_and_the_store_holds_it() -> None:
@@ -514,7 +514,7 @@ def test_conditions_by_entity_tag(conditions: Conditions, status: int) -> None:
 
 
 def test_what_has_no_entity_tag_has_no_conditions() -> None:
-    missing = routes.problem(404, "NAME_UNKNOWN", "not here")
+    missing = problem(404, "NAME_UNKNOWN", "not here")
     assert ranges.conditional(missing, Conditions(if_none_match="*", if_match='"x"')) is missing
 
 
@@ -617,15 +617,15 @@ def test_any_header_is_a_range_within_the_blob_or_none(header: str, size: int) -
     ],
 )
 def test_every_error_has_a_status_and_a_code(error: Exception, status: int, code: str) -> None:
-    found = routes.failure(error)
+    found = failure(error)
     assert (found.status, code_of(found)) == (status, code)
 
 
 def test_what_failed_inside_is_not_told_to_the_client() -> None:
-    found = routes.failure(errors.StoreError("cannot read /secret/path", path="/secret/path"))
+    found = failure(errors.StoreError("cannot read /secret/path", path="/secret/path"))
     assert b"secret" not in found.body
 
 
 def test_blobs_are_not_answered_from_the_view() -> None:
     with pytest.raises(TypeError):
-        routes.answer(MemoryView(), GetBlob(Name("a"), DIGEST))
+        answer(MemoryView(), GetBlob(Name("a"), DIGEST))

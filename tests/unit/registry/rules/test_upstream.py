@@ -16,7 +16,7 @@ from airside.core.upstream_config import Upstream, parse_upstream
 from airside.oci.digest import digest_of
 from airside.oci.model import OCI_MANIFEST
 from airside.oci.reference import Repository
-from airside.registry.rules.requests import Name
+from airside.registry.rules.names import Name
 from airside.registry.rules.upstream import (
     Challenge,
     Credentials,

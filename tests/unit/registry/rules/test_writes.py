@@ -1,6 +1,7 @@
 """What requests mean, for any text: nothing raises, and reading and writing agree on names."""
 
 import json
+from urllib.parse import unquote
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 from airside.core.errors import ReferenceInvalidError
 from airside.oci.digest import Digest
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, is_path, is_tag, parse_reference
-from airside.registry.rules import requests as routes
 from airside.registry.rules import writes
-from airside.registry.rules.requests import Answer, GetBlob, GetManifest, Name, push_target
+from airside.registry.rules.answers import Answer
+from airside.registry.rules.names import Name, normal_host, push_target
+from airside.registry.rules.requests import GetBlob, GetManifest, parse_request
 from airside.registry.rules.writes import (
     AskUpload,
     DeleteBlob,
@@ -58,7 +60,7 @@ UPLOAD_IDS = st.text("0123456789abcdef", min_size=1, max_size=8)
 @example("PATCH", "/v2/a/blobs/uploads/x", "", "bytes 9-/")
 def test_no_text_makes_parsing_fail(method, target, content_type, content_range):
     for found in (
-        routes.parse_request(method, target),
+        parse_request(method, target),
         writes.parse_write(method, target, content_type=content_type, content_range=content_range),
     ):
         if isinstance(found, Answer):
@@ -76,15 +78,15 @@ def test_no_text_makes_parsing_fail(method, target, content_type, content_range)
 @given(NAMES, HOSTS, st.from_regex(r"[a-zA-Z0-9_][a-z.-]{0,5}", fullmatch=True).filter(is_tag))
 def test_reading_and_writing_mean_the_same_name(path, host, tag):
     ns = f"?ns={host}" if host else ""
-    at, name = f"/v2/{path}", Name(path, routes.normal_host(host))
+    at, name = f"/v2/{path}", Name(path, normal_host(host))
     digest = Digest(*DIGEST.split(":"))
     for reference in (tag, digest):
         target = f"{at}/manifests/{reference}{ns}"
-        assert routes.parse_request("GET", target) == GetManifest(name, reference)
+        assert parse_request("GET", target) == GetManifest(name, reference)
         assert writes.parse_write("PUT", target) == PutManifest(name, reference, "")
         assert writes.parse_write("DELETE", target) == DeleteManifest(name, reference)
     target = f"{at}/blobs/{digest}{ns}"
-    assert routes.parse_request("HEAD", target) == GetBlob(name, digest)
+    assert parse_request("HEAD", target) == GetBlob(name, digest)
     assert writes.parse_write("DELETE", target) == DeleteBlob(name, digest)
     start = f"{at}/blobs/uploads/{ns}"
     assert writes.parse_write("POST", start) == StartUpload(name, None, "sha256")
@@ -108,7 +110,7 @@ def test_only_what_is_an_upload_by_the_specification_is_one(target):
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         found = writes.parse_write(method, f"{target}?digest={DIGEST}")
         if type(found).__name__.endswith("Upload"):
-            path = routes.unquote(target.partition("?")[0])
+            path = unquote(target.partition("?")[0])
             assert f"/v2/{found.name.text}/blobs/uploads" in path
 
 
