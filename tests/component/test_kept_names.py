@@ -9,7 +9,8 @@ import pytest
 
 from airside.agent.node import Node
 from airside.archive.directory import stat_key
-from airside.archive.formats.oci_layout import REF_NAME, blob_member
+from airside.archive.formats.index_json import REF_NAME
+from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
 from airside.archive.writer import Member, blob_of, write_archive
 from airside.catalog.view import open_view

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airside.archive.formats.oci_layout import IMAGE_NAME, REF_NAME, blob_member
+from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
+from airside.archive.formats.oci_layout import blob_member
 from airside.archive.writer import (
     OCI_LAYER_ZSTD,
     Member,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from airside.archive.formats.oci_layout import IMAGE_NAME
+from airside.archive.formats.index_json import IMAGE_NAME
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import DOCUMENT_TYPES
 

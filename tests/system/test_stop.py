@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from airside.agent.node import open_node
-from airside.archive.formats.oci_layout import IMAGE_NAME
+from airside.archive.formats.index_json import IMAGE_NAME
 from airside.catalog.model import ImageRow
 from airside.core.settings import MIB
 from airside.oci.digest import Digest

@@ -14,7 +14,8 @@ from typing import BinaryIO, Protocol
 from airside.archive.directory import iter_files
 from airside.archive.formats.detect import index_may_follow, make_draft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
-from airside.archive.formats.oci_layout import INDEX_JSON, LayoutDraft, blob_member
+from airside.archive.formats.index_json import INDEX_JSON
+from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
 from airside.archive.ingest import OpenMember, Spool, Stop, check_document_size
 from airside.archive.open_file import open_archive, translated_reading

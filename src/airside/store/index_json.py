@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from airside.archive.formats.oci_layout import IMAGE_NAME, REF_NAME
+from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredTag
 from airside.core.errors import InputError, NotFoundError

@@ -12,13 +12,9 @@ from airside.archive.formats.docker_manifest import (
     parse_manifest_json,
     parse_repositories,
 )
-from airside.archive.formats.oci_layout import (
-    INDEX_JSON,
-    LAYOUT_FILE,
-    draft_layout,
-    has_disordered_layers,
-    parse_index_json,
-)
+from airside.archive.formats.index_json import INDEX_JSON, parse_index_json
+from airside.archive.formats.layout_walk import draft_layout
+from airside.archive.formats.oci_layout import LAYOUT_FILE, has_disordered_layers
 from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
 from airside.archive.formats.unsupported import single_manifest, what_instead
 from airside.core.errors import ArchiveFormatError, InputError

@@ -1,94 +1,43 @@
 """What an OCI image layout in a tar means (image-layout.md). Pure.
 
-Documents are walked from `index.json` down; each is checked against the digest and size of the
-descriptor that names it and kept as the bytes that were read. A child document that is absent is
-an absent platform; the judgement what is complete is left to `airside.archive.completeness`.
+`layout_walk` collects the documents from `index.json` down in a `LayoutDraft`, which makes the plan
+once the blobs are hashed. A child document that is absent is an absent platform; the judgement what
+is complete is left to `airside.archive.completeness`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
+from airside.archive.formats.index_json import check_names, name_images
 from airside.archive.formats.plan import (
     OCI_LAYOUT,
     Facts,
     Plan,
-    PlannedImage,
-    ReadHeld,
     ReadMember,
-    drop_ambiguous,
     is_compressed,
-    judged_alone,
     layer_compression,
     not_runnable_note,
 )
-from airside.core.errors import (
-    ArchiveLimitError,
-    InputError,
-    ManifestInvalidError,
-    ReferenceInvalidError,
-)
+from airside.core.errors import InputError, ManifestInvalidError
 from airside.core.problem import Problem
-from airside.core.settings import Limits
-from airside.oci.digest import Digest, digest_of
+from airside.oci.digest import Digest
 from airside.oci.model import (
-    DOCUMENT_TYPES,
     OCI_LAYER,
     Descriptor,
     Document,
     ImageConfig,
-    Index,
     Manifest,
-    load_json,
     parse_config,
-    parse_descriptor,
-    parse_document,
 )
 from airside.oci.platform import Platform
-from airside.oci.reference import Reference, is_image_id, parse_reference
 
-INDEX_JSON = "index.json"
 LAYOUT_FILE = "oci-layout"
-IMAGE_NAME = "io.containerd.image.name"
-REF_NAME = "org.opencontainers.image.ref.name"
-_OBJECT = re.compile(r"[:@][^/]*\Z")
 
 
 def blob_member(digest: Digest) -> str:
     """The member name of a blob."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
-
-
-def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple[Descriptor, ...]:
-    """The descriptors of `index.json`; none for null. Raises ManifestInvalidError.
-
-    One that is wrong costs its own image: it goes to `problems`, if any other is right. Without
-    the key the document is damaged: nobody may fall back to another one then.
-    """
-    value = load_json(raw, INDEX_JSON)
-    if not isinstance(value, dict) or value.get("schemaVersion") != 2:
-        raise ManifestInvalidError(f"{INDEX_JSON} is not an image index of schemaVersion 2")
-    manifests: Any = value.get("manifests", "absent")
-    if manifests is None:
-        return ()
-    if not isinstance(manifests, list):
-        raise ManifestInvalidError(f"{INDEX_JSON}: manifests is not a list")
-    return judged_alone(
-        manifests,
-        lambda item, n: parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]"),
-        _shown_name,
-        [] if problems is None else problems,
-    )
-
-
-def _shown_name(item: Any) -> str:
-    """The name in an entry of `index.json` that may be wrong, for messages."""
-    annotations = item.get("annotations") if isinstance(item, dict) else None
-    found = annotations if isinstance(annotations, dict) else {}
-    names = [n for n in (found.get(IMAGE_NAME), found.get(REF_NAME)) if isinstance(n, str)]
-    return next(iter(names), "")
 
 
 @dataclass(slots=True)
@@ -129,8 +78,8 @@ class LayoutDraft:
                 reason = f"member {name} hashes to {found}: its bytes are damaged"
                 self.problems.append(Problem(reason, blob=expected))
         platforms, rejected = self._read_configs(blobs, facts, read)
-        images, problems = _name_images(self.roots, self.notes)
-        images, disagreed = _check_names(images, self.listed_names)
+        images, problems = name_images(self.roots, self.notes)
+        images, disagreed = check_names(images, self.listed_names)
         return Plan(
             format=OCI_LAYOUT,
             images=images,
@@ -231,192 +180,3 @@ def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:
         if layers != wanted and not Counter(layers) - Counter(wanted):
             return True
     return False
-
-
-def draft_layout(
-    index_json: bytes,
-    *,
-    present: frozenset[str],
-    read: ReadMember,
-    held: ReadHeld,
-    nesting: int,
-    documents_bytes: int = Limits().documents_bytes,
-    listed_names: frozenset[str] = frozenset(),
-) -> LayoutDraft:
-    """Walk the documents from `index.json` down.
-
-    `present` has the names of all members, `listed_names` the image names that a `manifest.json`
-    beside the index records too. Raises ManifestInvalidError for `index.json` itself;
-    what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
-    `documents_bytes` all documents together, which are kept in memory.
-    """
-    problems: list[Problem] = []
-    roots = parse_index_json(index_json, problems)
-    draft = LayoutDraft(roots=roots, problems=problems, present=present, listed_names=listed_names)
-    walk = _Walk(draft, read, held, nesting, documents_bytes)
-    for root in roots:
-        walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
-    return draft
-
-
-@dataclass(slots=True)
-class _Walk:
-    draft: LayoutDraft
-    read: ReadMember
-    held: ReadHeld
-    nesting: int
-    room_bytes: int
-
-    def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
-        digest = descriptor.digest
-        if digest in self.draft.documents or digest in self.draft.bad:
-            return
-        if level > self.nesting:
-            raise ArchiveLimitError(
-                f"indexes are nested more than {self.nesting} deep (limits.nesting)", image=shown
-            )
-        try:
-            document = self._document(descriptor, level=level)
-        except InputError as exc:
-            self.draft.bad.add(digest)
-            self.draft.problems.append(Problem(exc.message, image=shown, blob=str(digest)))
-            return
-        if document is None:
-            return
-        self.room_bytes -= document.size_bytes
-        if self.room_bytes < 0:
-            raise ArchiveLimitError(
-                "the manifests and indexes of the archive have more bytes together than "
-                "limits.documents_bytes allows; raise it if the archive is to be trusted",
-                image=shown,
-            )
-        self.draft.documents[digest] = document
-        if isinstance(document.content, Index):
-            for child in document.content.manifests:
-                self.visit(child, level + 1, shown)
-
-    def _document(self, descriptor: Descriptor, *, level: int) -> Document | None:
-        """Read and check one document; None if it is absent or no document."""
-        member = blob_member(descriptor.digest)
-        if descriptor.media_type not in DOCUMENT_TYPES:
-            if level == 0:
-                raise ManifestInvalidError(
-                    f"{INDEX_JSON} lists {descriptor.digest.short} as "
-                    f"{descriptor.media_type!r:.120}, which is no manifest or index",
-                    blob=descriptor.digest,
-                )
-            return None
-        raw = self.read(member) if member in self.draft.present else self.held(descriptor.digest)
-        if raw is None:
-            return None
-        found = digest_of(raw, descriptor.digest.algorithm)
-        if found != descriptor.digest:
-            raise ManifestInvalidError(f"member {member} hashes to {found}: its bytes are damaged")
-        if len(raw) != descriptor.size_bytes:
-            raise ManifestInvalidError(
-                f"document {descriptor.digest} has {len(raw)} bytes, "
-                f"its descriptor says {descriptor.size_bytes}"
-            )
-        return parse_document(
-            raw,
-            descriptor.media_type,
-            f"document {descriptor.digest}",
-            algorithm=descriptor.digest.algorithm,
-        )
-
-
-def _name_images(
-    roots: tuple[Descriptor, ...], notes: list[str]
-) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
-    images: dict[Digest, PlannedImage] = {}
-    problems: list[Problem] = []
-    for root in roots:
-        names = [n for n in (root.annotations.get(IMAGE_NAME), root.annotations.get(REF_NAME)) if n]
-        reference: Reference | None = None
-        tags: tuple[str, ...] = ()
-        try:
-            reference = _reference_to(root)
-            tags = tuple(n for n in names if not is_image_id(n)) if reference is None else ()
-        except ReferenceInvalidError as exc:
-            problems.append(
-                Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
-            )
-        if tags:
-            notes.append(
-                f"the name {tags[0]!r} is only a tag: without a repository from the settings "
-                "the image is reachable by digest"
-            )
-        before = images.get(root.digest, PlannedImage(root.digest))
-        new = (reference,) if reference and reference not in before.references else ()
-        images[root.digest] = PlannedImage(
-            root.digest,
-            (*before.references, *new),
-            before.shown or (names[0] if names else ""),
-            (*before.aliases, *names),
-            (*before.tags, *tags),
-        )
-    return tuple(images.values()), problems
-
-
-def _reference_to(root: Descriptor) -> Reference | None:
-    """The name of a root; with a tag without the digest that it may have beside it.
-
-    containerd keeps such names for kubelet, and exports them. Raises ReferenceInvalidError.
-    """
-    reference = reference_of(root.annotations)
-    if reference is None or reference.digest is None:
-        return reference
-    comparable = reference.digest.algorithm == root.digest.algorithm
-    if comparable and reference.digest != root.digest:
-        raise ReferenceInvalidError(
-            f"the name {str(reference)!r} has another digest than the document that it names, "
-            f"{root.digest}: it is damaged or was edited"
-        )
-    return reference.without_digest
-
-
-def _check_names(
-    images: tuple[PlannedImage, ...], listed: frozenset[str]
-) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
-    """Compare with the names of `manifest.json`, which may lack some but has none of its own.
-
-    If it has, one of the two is damaged, and a name that only the index has may be a wrong one.
-    """
-    given = {str(reference) for image in images for reference in image.references}
-    if not listed - given:
-        return images, []
-    kept, problems = drop_ambiguous(
-        replace(image, references=tuple(r for r in image.references if str(r) in listed))
-        for image in images
-    )
-    reason = f"{INDEX_JSON} and manifest.json disagree on this name: one of them is damaged"
-    return kept, [*problems, *(Problem(reason, image=name) for name in sorted(listed ^ given))]
-
-
-def reference_of(annotations: Mapping[str, str]) -> Reference | None:
-    """The image name that annotations give; None for none or only a tag (design 4.11).
-
-    Where both annotations are there they must agree: `ref.name` is the tag, the same name, or
-    what follows the repository in it. An image ID, which containerd keeps as a name, is none.
-    """
-    full, ref_name = annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, "")
-    if is_image_id(full) or (not full and is_image_id(ref_name)):
-        return None
-    tag_only = bool(ref_name) and not any(mark in ref_name for mark in "/:@")
-    if not full:
-        return None if tag_only or not ref_name else parse_reference(ref_name)
-    reference = parse_reference(full)
-    if ref_name in {"", full, _object_of(full)} or (tag_only and not reference.tag):
-        return reference
-    if (ref_name != reference.tag) if tag_only else (parse_reference(ref_name) != reference):
-        raise ReferenceInvalidError(
-            f"the names {full!r} and {ref_name!r} of one image disagree: "
-            "one of them is damaged or was edited"
-        )
-    return reference
-
-
-def _object_of(name: str) -> str:
-    """What follows the repository: a tag, `@` and a digest, or both, as containerd writes it."""
-    found = _OBJECT.search(name)
-    return found[0].removeprefix(":") if found else ""

@@ -5,14 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from airside.archive.formats.oci_layout import (
-    IMAGE_NAME,
-    REF_NAME,
-    LayoutDraft,
-    blob_member,
-    parse_index_json,
-    reference_of,
-)
+from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME, parse_index_json, reference_of
+from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import OCI_LAYOUT, PlannedImage
 from airside.archive.writer import oci_members
 from airside.core.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError

@@ -1,0 +1,108 @@
+"""The walk over an OCI layout's documents, from `index.json` down. Pure.
+
+Each document is checked against the digest and size of the descriptor that names it, and kept as
+the bytes that were read.
+"""
+
+from dataclasses import dataclass
+
+from airside.archive.formats.index_json import IMAGE_NAME, INDEX_JSON, REF_NAME, parse_index_json
+from airside.archive.formats.oci_layout import LayoutDraft, blob_member
+from airside.archive.formats.plan import ReadHeld, ReadMember
+from airside.core.errors import ArchiveLimitError, InputError, ManifestInvalidError
+from airside.core.problem import Problem
+from airside.core.settings import Limits
+from airside.oci.digest import digest_of
+from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index, parse_document
+
+
+def draft_layout(
+    index_json: bytes,
+    *,
+    present: frozenset[str],
+    read: ReadMember,
+    held: ReadHeld,
+    nesting: int,
+    documents_bytes: int = Limits().documents_bytes,
+    listed_names: frozenset[str] = frozenset(),
+) -> LayoutDraft:
+    """Walk the documents from `index.json` down.
+
+    `present` has the names of all members, `listed_names` the image names that a `manifest.json`
+    beside the index records too. Raises ManifestInvalidError for `index.json` itself;
+    what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
+    `documents_bytes` all documents together, which are kept in memory.
+    """
+    problems: list[Problem] = []
+    roots = parse_index_json(index_json, problems)
+    draft = LayoutDraft(roots=roots, problems=problems, present=present, listed_names=listed_names)
+    walk = _DocumentWalk(draft, read, held, nesting, documents_bytes)
+    for root in roots:
+        walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
+    return draft
+
+
+@dataclass(slots=True)
+class _DocumentWalk:
+    draft: LayoutDraft
+    read: ReadMember
+    held: ReadHeld
+    nesting: int
+    room_bytes: int
+
+    def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
+        digest = descriptor.digest
+        if digest in self.draft.documents or digest in self.draft.bad:
+            return
+        if level > self.nesting:
+            raise ArchiveLimitError(
+                f"indexes are nested more than {self.nesting} deep (limits.nesting)", image=shown
+            )
+        try:
+            document = self._document(descriptor, level=level)
+        except InputError as exc:
+            self.draft.bad.add(digest)
+            self.draft.problems.append(Problem(exc.message, image=shown, blob=str(digest)))
+            return
+        if document is None:
+            return
+        self.room_bytes -= document.size_bytes
+        if self.room_bytes < 0:
+            raise ArchiveLimitError(
+                "the manifests and indexes of the archive have more bytes together than "
+                "limits.documents_bytes allows; raise it if the archive is to be trusted",
+                image=shown,
+            )
+        self.draft.documents[digest] = document
+        if isinstance(document.content, Index):
+            for child in document.content.manifests:
+                self.visit(child, level + 1, shown)
+
+    def _document(self, descriptor: Descriptor, *, level: int) -> Document | None:
+        """Read and check one document; None if it is absent or no document."""
+        member = blob_member(descriptor.digest)
+        if descriptor.media_type not in DOCUMENT_TYPES:
+            if level == 0:
+                raise ManifestInvalidError(
+                    f"{INDEX_JSON} lists {descriptor.digest.short} as "
+                    f"{descriptor.media_type!r:.120}, which is no manifest or index",
+                    blob=descriptor.digest,
+                )
+            return None
+        raw = self.read(member) if member in self.draft.present else self.held(descriptor.digest)
+        if raw is None:
+            return None
+        found = digest_of(raw, descriptor.digest.algorithm)
+        if found != descriptor.digest:
+            raise ManifestInvalidError(f"member {member} hashes to {found}: its bytes are damaged")
+        if len(raw) != descriptor.size_bytes:
+            raise ManifestInvalidError(
+                f"document {descriptor.digest} has {len(raw)} bytes, "
+                f"its descriptor says {descriptor.size_bytes}"
+            )
+        return parse_document(
+            raw,
+            descriptor.media_type,
+            f"document {descriptor.digest}",
+            algorithm=descriptor.digest.algorithm,
+        )
