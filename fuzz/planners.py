@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from airside.archive.completeness import Judgement, judge
 from airside.archive.formats.plan import Plan
 from airside.archive.formats.platforms import restrict
-from airside.archive.writer import docker_members, oci_members
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.oci_archive import oci_members
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.merge import parts_of

@@ -12,7 +12,9 @@ from typing import BinaryIO
 
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import MissingEndError, iter_members, scan_members
-from airside.archive.writer import docker_members, oci_members, write_archive
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.oci_archive import oci_members
+from airside.archive.writer.tar_stream import write_archive
 from airside.core.errors import ArchiveError, ArchiveTruncatedError
 from airside.core.settings import Limits
 from fuzz.target import Mutate, Target, require

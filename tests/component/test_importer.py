@@ -11,7 +11,8 @@ import pytest
 from airside.agent.import_queue import ImportQueue, Running
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
-from airside.archive.writer import Member, blob_of, write_archive
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.tar_stream import write_archive
 from airside.core.errors import (
     ArchiveChangedError,
     ArchiveError,

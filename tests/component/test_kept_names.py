@@ -12,7 +12,8 @@ from airside.archive.directory import stat_key
 from airside.archive.formats.index_json import REF_NAME
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
-from airside.archive.writer import Member, blob_of, write_archive
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.tar_stream import write_archive
 from airside.catalog.view import open_view
 from airside.importer.importer import Job, Outcome
 from airside.oci.model import OCI_MANIFEST

@@ -6,7 +6,7 @@ import pytest
 
 from airside.archive.formats.detect import DISORDERED
 from airside.archive.formats.docker_legacy import NOTE
-from airside.archive.writer import docker_members
+from airside.archive.writer.docker_archive import docker_members
 from airside.diagnostics.reports import images_report
 from airside.oci.model import parse_document
 from support.images import image_of, random_image, random_layer, sha256

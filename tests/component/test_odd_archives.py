@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.writer import Member, docker_members
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.member import Member
 from airside.catalog.model import SourceRow
 from airside.importer.importer import Outcome
 from airside.oci.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST

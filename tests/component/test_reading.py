@@ -11,7 +11,10 @@ import pytest
 
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.reader import read_archive
-from airside.archive.writer import Member, blob_of, docker_members, oci_members, write_archive
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.oci_archive import oci_members
+from airside.archive.writer.tar_stream import write_archive
 from airside.core.errors import (
     ArchiveError,
     ArchiveLimitError,

@@ -26,20 +26,18 @@ from typing import Any, BinaryIO, ClassVar
 
 import lz4.frame
 
-from airside.archive.writer import (
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.image_spec import (
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
-    Blob,
     ImageSpec,
     IndexSpec,
     Layer,
-    Member,
-    blob_of,
-    docker_members,
-    oci_members,
-    open_compressed,
-    write_archive,
 )
+from airside.archive.writer.member import Blob, Member, blob_of
+from airside.archive.writer.oci_archive import oci_members
+from airside.archive.writer.output_file import open_compressed
+from airside.archive.writer.tar_stream import write_archive
 from airside.oci.digest import Digest
 from airside.oci.model import (
     DOCKER_CONFIG,

@@ -16,13 +16,10 @@ from typing import Any
 
 from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
 from airside.archive.formats.oci_layout import blob_member
-from airside.archive.writer import (
-    OCI_LAYER_ZSTD,
-    Member,
-    blob_of,
-    docker_members,
-    write_archive,
-)
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.image_spec import OCI_LAYER_ZSTD
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.tar_stream import write_archive
 from airside.oci.digest import Digest
 from airside.oci.model import (
     DOCKER_CONFIG,

@@ -8,7 +8,7 @@ from airside.archive.completeness import Judgement, judge
 from airside.archive.formats.detect import make_draft
 from airside.archive.formats.plan import Draft, Facts, Plan
 from airside.archive.ingest import HEAD_BYTES, digest_of_member
-from airside.archive.writer import Member
+from airside.archive.writer.member import Member
 from airside.oci.digest import Digest, digest_of
 
 

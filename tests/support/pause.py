@@ -6,14 +6,10 @@ import platform
 from pathlib import Path
 
 from airside.archive.sample import executable
-from airside.archive.writer import (
-    ImageSpec,
-    Layer,
-    Member,
-    blob_of,
-    write_archive,
-    write_docker_archive,
-)
+from airside.archive.writer.docker_archive import write_docker_archive
+from airside.archive.writer.image_spec import ImageSpec, Layer
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.tar_stream import write_archive
 from airside.oci.model import DOCKER_LAYER, DOCKER_MANIFEST
 from airside.oci.platform import node_platform
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.writer import Member, blob_of, docker_members, oci_members, write_archive
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.oci_archive import oci_members
+from airside.archive.writer.tar_stream import write_archive
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_INDEX
 from support.agent import Agent

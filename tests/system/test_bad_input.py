@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.writer import docker_members
+from airside.archive.writer.docker_archive import docker_members
 from support.agent import Agent
 from support.images import (
     HOSTILE_KINDS,

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from airside.archive.formats.oci_layout import blob_member
-from airside.archive.writer import Member, docker_members
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.member import Member
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from support.damage import Judge, compressed_positions, flipped, plain_positions, show, total

@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from airside.archive.writer import (
-    Compression,
-    ImageSpec,
-    IndexSpec,
-    Layer,
-    Member,
-    blob_of,
-    open_compressed,
-    write_archive,
-    write_docker_archive,
-    write_oci_archive,
-)
+from airside.archive.writer.docker_archive import write_docker_archive
+from airside.archive.writer.image_spec import ImageSpec, IndexSpec, Layer
+from airside.archive.writer.member import Member, blob_of
+from airside.archive.writer.oci_archive import write_oci_archive
+from airside.archive.writer.output_file import Compression, open_compressed
+from airside.archive.writer.tar_stream import write_archive
 from airside.core.errors import RequestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_MANIFEST
 from airside.oci.platform import Platform, node_platform

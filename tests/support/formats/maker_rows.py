@@ -7,7 +7,7 @@ from typing import Any
 
 from airside.archive.formats.detect import DISORDERED
 from airside.archive.formats.docker_legacy import NOTE
-from airside.archive.writer import Member
+from airside.archive.writer.member import Member
 from support.formats.contents import Contents, Tree, read_docker_archive
 from support.formats.row import Make, Row, name_of
 from support.formats.sources import pair

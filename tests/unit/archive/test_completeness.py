@@ -8,7 +8,7 @@ import pytest
 from airside.archive.completeness import first_absent, judge
 from airside.archive.formats.index_json import IMAGE_NAME
 from airside.archive.formats.oci_layout import blob_member
-from airside.archive.writer import oci_members
+from airside.archive.writer.oci_archive import oci_members
 from airside.core.problem import Problem
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from support.images import TestBlob, compact, random_image, random_index

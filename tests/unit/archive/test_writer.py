@@ -8,17 +8,11 @@ import tracemalloc
 
 import pytest
 
-from airside.archive.writer import (
-    Blob,
-    Member,
-    blob_of,
-    docker_members,
-    oci_members,
-    open_compressed,
-    write_archive,
-    write_docker_archive,
-    write_oci_archive,
-)
+from airside.archive.writer.docker_archive import docker_members, write_docker_archive
+from airside.archive.writer.member import Blob, Member, blob_of
+from airside.archive.writer.oci_archive import oci_members, write_oci_archive
+from airside.archive.writer.output_file import open_compressed
+from airside.archive.writer.tar_stream import write_archive
 from airside.core.errors import DigestMismatchError, SizeMismatchError, StorageFullError, StoreError
 from airside.oci.digest import Digest
 from airside.oci.model import parse_document

@@ -5,7 +5,8 @@ import pytest
 from airside.archive.formats.detect import index_may_follow, resolve_link
 from airside.archive.formats.plan import DOCKER_ARCHIVE, OCI_LAYOUT
 from airside.archive.formats.unsupported import is_text
-from airside.archive.writer import docker_members, oci_members
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.oci_archive import oci_members
 from airside.core.errors import ArchiveFormatError, ManifestInvalidError
 from support.images import compact, random_image
 from support.members import Members

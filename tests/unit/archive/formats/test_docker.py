@@ -13,7 +13,7 @@ from airside.archive.formats.docker_manifest import (
     parse_repositories,
 )
 from airside.archive.formats.plan import DOCKER_ARCHIVE, is_compressed, layer_compression
-from airside.archive.writer import docker_members
+from airside.archive.writer.docker_archive import docker_members
 from airside.core.errors import ManifestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
 from airside.oci.platform import Platform

@@ -8,7 +8,7 @@ import pytest
 from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME, parse_index_json, reference_of
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import OCI_LAYOUT, PlannedImage
-from airside.archive.writer import oci_members
+from airside.archive.writer.oci_archive import oci_members
 from airside.core.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
 from airside.oci.digest import digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST

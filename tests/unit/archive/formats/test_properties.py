@@ -10,7 +10,8 @@ from airside.archive.completeness import Judgement, judge
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.formats.plan import OCI_LAYOUT, Plan
 from airside.archive.formats.platforms import restrict
-from airside.archive.writer import docker_members, oci_members
+from airside.archive.writer.docker_archive import docker_members
+from airside.archive.writer.oci_archive import oci_members
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
 from airside.oci.model import Manifest
 from airside.oci.platform import parse_platform, select_all, select_for, select_listed
