@@ -419,12 +419,12 @@ def test_ctrl_c_ends_an_import_in_good_order(data, tmp_path, run, number, code):
     slow = (
         "import sys, time; from airside.archive import ingest\n"
         "from airside.cli.main import main\n"
-        "before = ingest.Spool.add_scanned\n"
+        "before = ingest.ArchiveIngest.add_scanned\n"
         "def slow(self, *args):\n"
         "    print('reading', flush=True)\n"
         "    while not self.stop(): time.sleep(0.01)\n"
         "    before(self, *args)\n"
-        "ingest.Spool.add_scanned = slow\n"
+        "ingest.ArchiveIngest.add_scanned = slow\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     args = ["import", "--data", str(data), str(archive)]

@@ -20,9 +20,9 @@ from typing import cast
 
 from airside.archive.directory import is_archive_directory, stat_key
 from airside.archive.formats.image_list import is_list_name
-from airside.archive.ingest import Stop
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.sources import Progress, Reader
+from airside.archive.stop import Stop
 from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airside.agent.node import Node, boot_id
-from airside.archive.ingest import Stop
+from airside.archive.stop import Stop
 from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.publisher import Publisher, naming_of, node_of

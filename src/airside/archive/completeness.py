@@ -39,20 +39,20 @@ class Judgement:
 
 def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
     """Decide which images of the plan are complete."""
-    judging = _Judging(plan, size_of)
-    kept = [image for image in plan.images if judging.is_complete(image.root, image.title)]
+    check = _CompletenessCheck(plan, size_of)
+    kept = [image for image in plan.images if check.is_complete(image.root, image.title)]
     for image in plan.images:
         if image.root not in plan.documents:
-            judging.absent_root(image)
+            check.absent_root(image)
         elif image not in kept:
-            judging.empty_index(image)
-    problems = (*_problems_by_image(plan), *judging.problems)
+            check.empty_index(image)
+    problems = (*_problems_by_image(plan), *check.problems)
     if strict and problems:
         kept = []
     documents: dict[Digest, Document] = {}
     for image in kept:
-        judging.collect(image.root, documents)
-    missing = judging.missing or plan.lacks_members
+        check.collect(image.root, documents)
+    missing = check.missing or plan.lacks_members
     return Judgement(tuple(kept), tuple(documents.values()), problems, missing)
 
 
@@ -123,13 +123,13 @@ def _rejected_below(
     return known[digest]
 
 
-class _Judging:
+class _CompletenessCheck:
     def __init__(self, plan: Plan, size_of: SizeOf) -> None:
         self._plan, self._size_of = plan, size_of
         self._complete: dict[Digest, bool] = {}
         self.problems: list[Problem] = []
         self.missing = False
-        self._told = {problem.blob for problem in plan.problems}
+        self._reported = {problem.blob for problem in plan.problems}
 
     def is_complete(self, digest: Digest, title: str) -> bool:
         known = self._complete.get(digest)
@@ -206,7 +206,7 @@ class _Judging:
         return whole and not absent
 
     def absent_root(self, image: PlannedImage) -> None:
-        if str(image.root) not in self._told:
+        if str(image.root) not in self._reported:
             self.missing = True
             reason = f"document {image.root} is not in the archive"
             self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))

@@ -62,13 +62,13 @@ def _iter_below(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.s
                 yield from _iter_below(root, name + "/", depth - 1)
             continue
         try:
-            told = entry.stat()
+            status = entry.stat()
         except OSError as exc:
             if exc.errno in _TO_NOWHERE:
                 continue
             raise
-        if stat.S_ISREG(told.st_mode):
-            yield name, told
+        if stat.S_ISREG(status.st_mode):
+            yield name, status
 
 
 def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
@@ -91,9 +91,9 @@ def stat_key(path: Path) -> StatKey:
         return StatKey.of(found)
     size = mtime = ctime = 0
     hasher = hashlib.blake2b(str(found.st_ino).encode(), digest_size=8)
-    for name, told in iter_files(path):
-        values = (told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+    for name, status in iter_files(path):
+        values = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         hasher.update(f"{name}\0{values}\n".encode("utf-8", "surrogateescape"))
-        size += told.st_size
-        mtime, ctime = max(mtime, told.st_mtime_ns), max(ctime, told.st_ctime_ns)
+        size += status.st_size
+        mtime, ctime = max(mtime, status.st_mtime_ns), max(ctime, status.st_ctime_ns)
     return StatKey(int.from_bytes(hasher.digest()) >> 1, size, mtime, ctime)

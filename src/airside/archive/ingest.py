@@ -6,8 +6,6 @@ A plain tar is scanned by its headers, so that only needed members are read, sev
 A blob that the store holds already is hashed and not written.
 """
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
 from airside.archive.formats.plan import Facts
+from airside.archive.pipeline import ReadAhead, WriteBehind
+from airside.archive.stop import Stop
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import iter_members
 from airside.core.errors import (
@@ -31,18 +31,15 @@ from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.ports.content import ContentStore, Ingest
 
 HEAD_BYTES = 16
-_READ_AHEAD = 3
-_WRITE_BEHIND = 6
 _MEMBER_THREADS = 2
 
-Stop = Callable[[], bool]
 
 OpenMember = Callable[[Member], AbstractContextManager[Callable[[int, int], bytes]]]
 """Open a member for reading so many bytes (first) at an offset (second) in its content."""
 
 
 @dataclass(slots=True)
-class Spooled:
+class IngestedMember:
     """One member after reading: its bytes are in the ingest, or in the store if it has none.
 
     `held` is the blob of the store that it should have been. If it is not, its bytes are nowhere.
@@ -58,14 +55,14 @@ class Spooled:
 
 
 @dataclass(slots=True)
-class Spool:
+class ArchiveIngest:
     """The members of one archive by name; the last of a name wins. Discards what is not taken."""
 
     store: ContentStore
     limits: Limits
     stop: Stop
     trust_names: bool = False
-    members: dict[str, Spooled] = field(default_factory=dict)
+    members: dict[str, IngestedMember] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -111,12 +108,12 @@ class Spool:
                 f"blob {found} was deleted while member {name} was read", blob=found
             ) from exc
 
-    def take(self, names: Iterable[str]) -> list[Ingest]:
+    def ingests_of(self, names: Iterable[str]) -> list[Ingest]:
         """The ingests to commit for these members; those of held blobs have none."""
         found = (self.members[name].ingest for name in dict.fromkeys(names))
         return [ingest for ingest in found if ingest is not None]
 
-    def add(self, name: str, spooled: Spooled) -> None:
+    def add(self, name: str, spooled: IngestedMember) -> None:
         self._forget(name)
         self.members[name] = spooled
 
@@ -129,7 +126,7 @@ class Spool:
 
     def add_stream(self, chunks: Iterable[bytes], notes: list[str]) -> None:
         """Read a whole tar stream. Raises ArchiveError, StoreError, StoppedError."""
-        with _Ahead(chunks, self.stop) as ahead, _Writer() as writer:
+        with ReadAhead(chunks, self.stop) as ahead, WriteBehind() as writer:
             for member, pieces in iter_members(ahead, limits=self.limits, notes=notes):
                 if member.kind is MemberKind.FILE:
                     self._add_member(member, pieces, writer)
@@ -148,7 +145,7 @@ class Spool:
     ) -> None:
         """Read these members where they are, several at once. `expected` digests may be held."""
         todo = [m for m in wanted if m.name not in self.members]
-        with _Writer() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
+        with WriteBehind() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
             failed = threading.Event()
 
             def one(member: Member) -> None:
@@ -156,7 +153,9 @@ class Spool:
                     pieces = self._pread(opened, member, failed, progress)
                     self._add_member(member, pieces, writer, expected.get(member.name))
                     if not self.members[member.name].is_kept and member.name in expected:
-                        pieces = self._pread(opened, member, failed, _untold)  # it is another blob
+                        pieces = self._pread(
+                            opened, member, failed, _no_progress
+                        )  # it is another blob
                         self._add_member(member, pieces, writer)
                 except BaseException:
                     failed.set()
@@ -191,7 +190,7 @@ class Spool:
         self,
         member: Member,
         pieces: Iterable[BytesLike],
-        writer: "_Writer",
+        writer: WriteBehind,
         expected: Digest | None = None,
     ) -> None:
         if member.name in self.members:  # the last of a name wins; its writes may be queued
@@ -200,11 +199,11 @@ class Spool:
         held = self._held(promised or expected, member.size_bytes)
         if held is not None and self.trust_names and promised == held:
             facts = Facts(held, member.size_bytes, _head(pieces))
-            self.add(member.name, Spooled(facts, None, held))
+            self.add(member.name, IngestedMember(facts, None, held))
             return
         algorithm = promised.algorithm if promised else "sha256"
         if held is not None:
-            self.add(member.name, Spooled(_hash(pieces, algorithm), None, held))
+            self.add(member.name, IngestedMember(_hash(pieces, algorithm), None, held))
             return
         self.add(member.name, self._ingest(pieces, algorithm, writer))
 
@@ -217,7 +216,9 @@ class Spool:
             return None
         return digest
 
-    def _ingest(self, pieces: Iterable[BytesLike], algorithm: str, writer: "_Writer") -> Spooled:
+    def _ingest(
+        self, pieces: Iterable[BytesLike], algorithm: str, writer: WriteBehind
+    ) -> IngestedMember:
         ingest = self.store.ingest(algorithm)
         try:
             head = b""
@@ -230,7 +231,7 @@ class Spool:
             writer.abandon()
             ingest.discard()
             raise
-        return Spooled(Facts(ingest.digest, ingest.size_bytes, head), ingest)
+        return IngestedMember(Facts(ingest.digest, ingest.size_bytes, head), ingest)
 
 
 def check_document_size(name: str, size_bytes: int, limits: Limits) -> None:
@@ -250,7 +251,7 @@ def digest_of_member(name: str) -> Digest | None:
     return Digest(parts[1], parts[2])
 
 
-def _untold(_count: int) -> None:
+def _no_progress(_count: int) -> None:
     """Progress of what is read a second time."""
 
 
@@ -272,103 +273,3 @@ def _hash(pieces: Iterable[BytesLike], algorithm: str) -> Facts:
         hasher.update(piece)
         size += len(piece)
     return Facts(Digest(algorithm, hasher.hexdigest()), size, head)
-
-
-class _Ahead:
-    """An iterable of chunks run a few chunks ahead in a thread of its own."""
-
-    def __init__(self, chunks: Iterable[bytes], stop: Stop) -> None:
-        self._chunks, self._stop = chunks, stop
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_READ_AHEAD)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        while self._thread.is_alive():
-            with contextlib.suppress(queue.Empty):
-                self._queue.get(timeout=0.05)
-        self._thread.join()
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def _run(self) -> None:
-        try:
-            for chunk in self._chunks:
-                if self._closed.is_set():
-                    return
-                if self._stop():
-                    raise StoppedError("the import was stopped")  # noqa: TRY301 - ends this thread
-                self._queue.put(chunk)
-        except BaseException as exc:  # noqa: BLE001 - carried to the thread that iterates
-            self._queue.put(exc)
-        else:
-            self._queue.put(None)
-
-
-class _Writer:
-    """Writes chunks into their ingests in a thread of its own, in order, a few chunks behind."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[Ingest, BytesLike | None] | None] = queue.Queue(
-            _WRITE_BEHIND
-        )
-        self._error: BaseException | None = None
-        self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._abandoned = True
-        self._queue.put(None)
-        self._thread.join()
-
-    def write(self, ingest: Ingest, chunk: BytesLike) -> None:
-        """Queue a chunk. Raises what an earlier write raised."""
-        self._raise()
-        self._queue.put((ingest, chunk))
-
-    def finish(self, ingest: Ingest) -> None:
-        """Queue the end of an ingest."""
-        self._raise()
-        self._queue.put((ingest, None))
-
-    def flush(self) -> None:
-        """Wait until everything is written. Raises what a write raised."""
-        self._queue.join()
-        self._raise()
-
-    def abandon(self) -> None:
-        """Stop writing what is queued, and wait until the queue is empty."""
-        self._abandoned = True
-        self._queue.join()
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            ingest, chunk = item
-            try:
-                if self._error is None and not self._abandoned:
-                    if chunk is None:
-                        ingest.finish()
-                    else:
-                        ingest.write(chunk)
-            except BaseException as exc:  # noqa: BLE001 - carried to the thread that hashes
-                self._error = exc
-            finally:
-                self._queue.task_done()

@@ -17,11 +17,12 @@ from airside.archive.directory import stat_key
 from airside.archive.formats.plan import Plan, Unpacked, not_runnable_note
 from airside.archive.formats.platforms import restrict
 from airside.archive.formats.unsupported import TEXT, is_text
-from airside.archive.ingest import Spool, Stop
+from airside.archive.ingest import ArchiveIngest
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
-from airside.archive.staging import take_in
+from airside.archive.staging import stage
 from airside.archive.stat_key import StatKey
+from airside.archive.stop import Stop
 from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
 from airside.core.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.core.problem import Problem
@@ -48,12 +49,12 @@ class Reading:
     compression: str
     plan: Plan
     judgement: Judgement
-    spool: Spool
+    ingest: ArchiveIngest
     notes: list[str] = field(default_factory=list)
     copied: bool = False
 
     def close(self) -> None:
-        self.spool.close()
+        self.ingest.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +78,8 @@ def read_archive(
     NotFoundError, StoreError, StoppedError.
     """  # noqa: D205 - the errors are the point
     with ExitStack() as stack:
-        spool = stack.enter_context(
-            Spool(
+        ingest = stack.enter_context(
+            ArchiveIngest(
                 reader.store,
                 reader.settings.limits,
                 stop,
@@ -88,10 +89,10 @@ def read_archive(
         notes: list[str] = []
         is_directory = path.is_dir()
         read = _read_directory if is_directory else _read_copy if copy else _read_file
-        key, compression, plan, cut = read(reader, path, spool, stop, progress, notes)
+        key, compression, plan, cut = read(reader, path, ingest, stop, progress, notes)
         absent = first_absent(plan)
-        plan = _restrict(_check_unvouched(reader, spool, plan, stop), reader.settings, platforms)
-        judgement = judge(plan, _sizes(plan, spool, reader.store), strict=strict)
+        plan = _restrict(_check_unvouched(reader, ingest, plan, stop), reader.settings, platforms)
+        judgement = judge(plan, _sizes(plan, ingest, reader.store), strict=strict)
         if compression == DIRECTORY:
             _check_directory(cut, plan, judgement)
         else:
@@ -102,11 +103,11 @@ def read_archive(
             compression=compression,
             plan=plan,
             judgement=judgement,
-            spool=spool,
+            ingest=ingest,
             notes=[*notes, *plan.notes, *name_clashes(plan)],
             copied=copy and not is_directory,
         )
-        stack.pop_all()  # the reading closes the spool from here on
+        stack.pop_all()  # the reading closes the ingest from here on
         return reading
 
 
@@ -115,23 +116,33 @@ _Read = tuple[StatKey, str, Plan, ArchiveTruncatedError | None]
 
 
 def _read_file(
-    reader: Reader, path: Path, spool: Spool, stop: Stop, progress: Progress, notes: list[str]
+    reader: Reader,
+    path: Path,
+    ingest: ArchiveIngest,
+    stop: Stop,
+    progress: Progress,
+    notes: list[str],
 ) -> _Read:
     with open_archive(path) as file, translated_reading(path):
         key = StatKey.of(os.fstat(file.fileno()))
-        return key, *_read_open(reader, path, file, spool, stop, progress, notes)
+        return key, *_read_open(reader, path, file, ingest, stop, progress, notes)
 
 
 def _read_copy(
-    reader: Reader, path: Path, spool: Spool, stop: Stop, progress: Progress, notes: list[str]
+    reader: Reader,
+    path: Path,
+    ingest: ArchiveIngest,
+    stop: Stop,
+    progress: Progress,
+    notes: list[str],
 ) -> _Read:
     with open_archive(path) as original, translated_reading(path):
         key = StatKey.of(os.fstat(original.fileno()))
-        copy = take_in(original, reader.store, stop, progress)
+        copy = stage(original, reader.store, stop, progress)
     try:
         with copy.open() as file:
             second_half = _after(progress, key.size_bytes)
-            return key, *_read_open(reader, path, file, spool, stop, second_half, notes)
+            return key, *_read_open(reader, path, file, ingest, stop, second_half, notes)
     finally:
         copy.discard()
 
@@ -144,7 +155,7 @@ def _read_open(
     reader: Reader,
     path: Path,
     file: BinaryIO,
-    spool: Spool,
+    ingest: ArchiveIngest,
     stop: Stop,
     progress: Progress,
     notes: list[str],
@@ -156,7 +167,7 @@ def _read_open(
     compression = detect_compression(head)
     if compression is Compression.NONE and is_text(head):
         raise ArchiveFormatError(TEXT, path=path)
-    source = TarSource(reader, size_bytes, spool, stop, progress, notes, file=file)
+    source = TarSource(reader, size_bytes, ingest, stop, progress, notes, file=file)
     if compression is Compression.NONE:
         plan, cut = source.scan()
     else:
@@ -166,11 +177,16 @@ def _read_open(
 
 
 def _read_directory(
-    reader: Reader, path: Path, spool: Spool, stop: Stop, progress: Progress, notes: list[str]
+    reader: Reader,
+    path: Path,
+    ingest: ArchiveIngest,
+    stop: Stop,
+    progress: Progress,
+    notes: list[str],
 ) -> _Read:
     with translated_reading(path):
         key = stat_key(path)
-        source = DirectorySource(reader, key.size_bytes, spool, stop, progress, notes, root=path)
+        source = DirectorySource(reader, key.size_bytes, ingest, stop, progress, notes, root=path)
         plan, cut = source.scan()
         return key, DIRECTORY, plan, cut
 
@@ -186,7 +202,7 @@ def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Pla
     return restrict(plan, select_listed(platforms), ", ".join(platforms))
 
 
-def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Plan:
+def _check_unvouched(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: Stop) -> Plan:
     """Decompress layers that only a diff ID vouches for. Wrong ones reject their manifests."""
     if reader.settings.verify_diff_ids == "never" or not plan.unvouched:
         return plan
@@ -194,7 +210,7 @@ def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Pl
     notes: dict[str, None] = {}
     wrong: set[Digest] = set()
     for layer in plan.unvouched:
-        reason = _diff_id_problem(reader, spool, layer, stop, notes)
+        reason = _diff_id_problem(reader, ingest, layer, stop, notes)
         if reason:
             wrong.add(layer.layer)
             problems.append(Problem(reason, blob=str(layer.layer)))
@@ -213,11 +229,11 @@ def _check_unvouched(reader: Reader, spool: Spool, plan: Plan, stop: Stop) -> Pl
 
 
 def _diff_id_problem(
-    reader: Reader, spool: Spool, layer: Unpacked, stop: Stop, notes: dict[str, None]
+    reader: Reader, ingest: ArchiveIngest, layer: Unpacked, stop: Stop, notes: dict[str, None]
 ) -> str:
     hasher = new_hasher(layer.diff_id.algorithm)
     try:
-        with spool.open(layer.member) as file:
+        with ingest.open(layer.member) as file:
             compression = detect_compression(file.read(_HEAD_BYTES))
             note = not_runnable_note(layer.member, compression.value)
             if note:
@@ -244,10 +260,12 @@ def _diff_id_problem(
     )
 
 
-def _sizes(plan: Plan, spool: Spool, store: ContentStore) -> Callable[[Digest], int | None]:
+def _sizes(
+    plan: Plan, ingest: ArchiveIngest, store: ContentStore
+) -> Callable[[Digest], int | None]:
     """What is held or will be: of the members, only those that the plan takes are committed."""
     brought = {digest: len(raw) for digest, raw in plan.made.items()}
-    brought |= {d: spool.members[name].facts.size_bytes for d, name in plan.blobs.items()}
+    brought |= {d: ingest.members[name].facts.size_bytes for d, name in plan.blobs.items()}
 
     def size_of(digest: Digest) -> int | None:
         size = brought.get(digest)

@@ -1,6 +1,6 @@
 """Where an archive's bytes are: a tar, plain or compressed, or a directory. Blocking.
 
-Each source fills the spool with the members that are needed, and gives the plan. A compressed tar
+Each source fills the ingest with the members that are needed, and gives the plan. A compressed tar
 is read once; of a plain tar and of a directory only what is needed is read, several at once.
 """
 
@@ -17,8 +17,9 @@ from airside.archive.formats.docker_manifest import MANIFEST_JSON
 from airside.archive.formats.index_json import INDEX_JSON
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
-from airside.archive.ingest import OpenMember, Spool, Stop, check_document_size
+from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
 from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.stop import Stop
 from airside.archive.tar.compression import Compression, content_bytes, iter_decompressed
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import MissingEndError, scan_members
@@ -57,11 +58,11 @@ class Reader:
 
 @dataclass(slots=True)
 class _Source:
-    """An archive's bytes on their way into a spool."""
+    """An archive's bytes on their way into an ingest."""
 
     reader: Reader
     size_bytes: int
-    spool: Spool
+    ingest: ArchiveIngest
     stop: Stop
     progress: Progress
     notes: list[str]
@@ -84,7 +85,7 @@ class _Source:
         try:
             return make_draft(
                 files=files,
-                links=self.spool.links,
+                links=self.ingest.links,
                 read=read,
                 held=self.reader.document,
                 nesting=self.limits.nesting,
@@ -103,10 +104,10 @@ class _Source:
         self.reader.store.check_space(self._new_bytes(wanted, expected))
         self.size_bytes = total
         offsets = sorted(wanted, key=lambda m: m.offset or 0)
-        self.spool.add_scanned(opened, offsets, expected, self._advance)
+        self.ingest.add_scanned(opened, offsets, expected, self._advance)
 
     def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
-        held = self.spool.is_held
+        held = self.ingest.is_held
         return sum(m.size_bytes for m in wanted if not held(m, expected.get(m.name)))
 
 
@@ -134,12 +135,12 @@ class TarSource(_Source):
         )
         cut: ArchiveTruncatedError | None = None
         try:
-            self.spool.add_stream(chunks, self.notes)
+            self.ingest.add_stream(chunks, self.notes)
         except MissingEndError as exc:
             cut = exc
-        spool = self.spool
-        draft = self._draft(frozenset(spool.members), spool.read, cut)
-        return draft.assemble(spool.facts(draft.members), spool.read), cut
+        ingest = self.ingest
+        draft = self._draft(frozenset(ingest.members), ingest.read, cut)
+        return draft.assemble(ingest.facts(draft.members), ingest.read), cut
 
     def _read_at(self, count: int, offset: int) -> bytes:
         return os.pread(self.file.fileno(), count, offset)
@@ -165,12 +166,12 @@ class TarSource(_Source):
         scan = scan_members(self.file, limits=self.limits, notes=self.notes)
         files: dict[str, Member] = {}
         for member in scan.members:
-            self.spool.links.pop(member.name, None)
+            self.ingest.links.pop(member.name, None)
             files.pop(member.name, None)
             if member.kind is MemberKind.FILE:
                 files[member.name] = member
             elif member.kind is not MemberKind.DIRECTORY:
-                self.spool.links[member.name] = member.target
+                self.ingest.links[member.name] = member.target
         if scan.truncated is not None:
             raise ArchiveTruncatedError(scan.truncated)
         cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
@@ -178,7 +179,7 @@ class TarSource(_Source):
         draft = self._draft(frozenset(files), read, cut)
         wanted = [files[name] for name in draft.members]
         self._read_members(self._open_member, wanted, draft.expected(read))
-        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+        return draft.assemble(self.ingest.facts(draft.members), self.ingest.read), cut
 
     def _member_reader(self, files: dict[str, Member]) -> ReadMember:
         def read(name: str) -> bytes:
@@ -225,7 +226,7 @@ class DirectorySource(_Source):
         wanted = [files[name] for name in draft.members if name in files]
         self._read_members(self._open_member, wanted, draft.expected(read))
         cut = ArchiveTruncatedError(f"the directory {self.root.name} is not whole yet")
-        return draft.assemble(self.spool.facts(draft.members), self.spool.read), cut
+        return draft.assemble(self.ingest.facts(draft.members), self.ingest.read), cut
 
     def _files(self) -> dict[str, Member]:
         files: dict[str, Member] = {}

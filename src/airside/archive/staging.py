@@ -9,15 +9,15 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from airside.archive.ingest import Stop
 from airside.archive.sources import ArchiveStore, Progress
 from airside.archive.stat_key import StatKey
+from airside.archive.stop import Stop
 from airside.core.errors import ArchiveChangedError, StoppedError
 from airside.core.settings import CHUNK_BYTES
 from airside.ports.content import Ingest
 
 
-def take_in(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:
+def stage(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:
     """Copy an open file, as it is at one time, into the store's own place for what it receives.
 
     Discard the copy in the end. Raises ArchiveChangedError where the file changes meanwhile,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from airside.archive.directory import stat_key
 from airside.archive.formats.plan import OCI_LAYOUT
-from airside.archive.ingest import Stop
 from airside.archive.reader import ARCHIVE_SUFFIXES, Reading, read_archive
 from airside.archive.sources import Progress, Reader
+from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog, plan_digest
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.core.errors import (
@@ -210,7 +210,7 @@ class Importer:
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
         """Make the needed blobs durable and visible in the store; returns how many were new."""
         members = reading.plan.blobs
-        ingests = list(reading.spool.take(members[d] for d in blobs if d in members))
+        ingests = list(reading.ingest.ingests_of(members[d] for d in blobs if d in members))
         brought = {ingest.digest for ingest in ingests}
         small = {document.digest: document.raw for document in reading.judgement.documents}
         small |= {d: raw for d, raw in reading.plan.made.items() if d in blobs}

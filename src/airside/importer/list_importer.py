@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airside.archive.formats.image_list import LIST
-from airside.archive.ingest import Stop
 from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
+from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import Import
 from airside.core.problem import Problem

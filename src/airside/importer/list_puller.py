@@ -22,10 +22,10 @@ from airside.archive.formats.image_list import (
     is_tar,
     parse_list,
 )
-from airside.archive.ingest import Stop
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
+from airside.archive.stop import Stop
 from airside.archive.tar.compression import Compression, detect_compression
 from airside.core.errors import (
     ArchiveChangedError,

@@ -84,14 +84,14 @@ class DockerDraft:
         return found
 
     def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
-        building = _Building(facts=facts, read=read, draft=self)
+        builder = _PlanBuilder(facts=facts, read=read, draft=self)
         for image in self.images:
-            building.add(image)
-        building.check_listed()
-        return building.plan()
+            builder.add(image)
+        builder.check_listed()
+        return builder.plan()
 
 
-class _Building:
+class _PlanBuilder:
     """Collects a plan, image after image."""
 
     def __init__(self, *, facts: Mapping[str, Facts], read: ReadMember, draft: DockerDraft) -> None:

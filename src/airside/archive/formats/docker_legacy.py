@@ -92,10 +92,10 @@ class LegacyDraft:
 
     def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
         del read
-        building = _Building(self, facts)
+        builder = _PlanBuilder(self, facts)
         for top in self.tops:
-            building.add(top, self.chains.chain(top.id))
-        return building.plan()
+            builder.add(top, self.chains.chain(top.id))
+        return builder.plan()
 
 
 def draft_legacy(
@@ -168,7 +168,7 @@ def _reference(name: str, tag: str, v1_id: object) -> Reference:
 
 
 @dataclass(slots=True)
-class _Building:
+class _PlanBuilder:
     """Collects a plan, image after image."""
 
     draft: LegacyDraft

@@ -17,9 +17,10 @@ here; opening and closing files is the caller's.
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from airside.archive.stop import Stop, never
 from airside.archive.tar.byte_source import ByteSource, truncated
 from airside.archive.tar.codecs import (
     CODECS,
@@ -29,7 +30,7 @@ from airside.archive.tar.codecs import (
     Decoder,
     lz4_content_bytes,
 )
-from airside.archive.tar.window_budget import Reservation, WindowBudget, never
+from airside.archive.tar.window_budget import Reservation, WindowBudget
 from airside.archive.tar.xz_index import ReadAt, xz_content_bytes
 from airside.core.errors import (
     ArchiveFormatError,
@@ -151,7 +152,7 @@ def iter_decompressed(
     limits: Limits,
     windows: WindowBudget,
     notes: list[str],
-    stop: Callable[[], bool] = never,
+    stop: Stop = never,
 ) -> Iterator[bytes]:
     """Give the decompressed bytes in chunks of at most CHUNK_BYTES.
 

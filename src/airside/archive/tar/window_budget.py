@@ -2,16 +2,12 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Self
 
+from airside.archive.stop import Stop, never
 from airside.core.errors import StoppedError
 
 _STOP_POLL_SECONDS = 0.1
-
-
-def never() -> bool:
-    return False
 
 
 class WindowBudget:
@@ -32,13 +28,13 @@ class WindowBudget:
     def held_bytes(self) -> int:
         return self._held_bytes
 
-    def reserve(self, window_bytes: int = 0, *, stop: Callable[[], bool] = never) -> "Reservation":
+    def reserve(self, window_bytes: int = 0, *, stop: Stop = never) -> "Reservation":
         """Wait for room, as a context manager. Raises StoppedError once `stop()` is true."""
         reservation = Reservation(self, stop)
         reservation.grow(window_bytes)
         return reservation
 
-    def _acquire(self, window_bytes: int, stop: Callable[[], bool]) -> int:
+    def _acquire(self, window_bytes: int, stop: Stop) -> int:
         amount = min(window_bytes, self._total_bytes)
         turn = object()
         with self._changed:
@@ -63,7 +59,7 @@ class WindowBudget:
 class Reservation:
     """A share of a WindowBudget, of one holder; given back by `release` or at the end of `with`."""
 
-    def __init__(self, budget: WindowBudget, stop: Callable[[], bool]) -> None:
+    def __init__(self, budget: WindowBudget, stop: Stop) -> None:
         self._budget = budget
         self._stop = stop
         self._window_bytes = 0

@@ -1,0 +1,115 @@
+"""Threads beside the hashing thread: one reads ahead, one writes behind."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from airside.archive.stop import Stop
+from airside.core.errors import StoppedError
+from airside.oci.digest import BytesLike
+from airside.ports.content import Ingest
+
+_READ_AHEAD = 3
+_WRITE_BEHIND = 6
+
+
+class ReadAhead:
+    """An iterable of chunks run a few chunks ahead in a thread of its own."""
+
+    def __init__(self, chunks: Iterable[bytes], stop: Stop) -> None:
+        self._chunks, self._stop = chunks, stop
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_READ_AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=0.05)
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._chunks:
+                if self._closed.is_set():
+                    return
+                if self._stop():
+                    raise StoppedError("the import was stopped")  # noqa: TRY301 - ends this thread
+                self._queue.put(chunk)
+        except BaseException as exc:  # noqa: BLE001 - carried to the thread that iterates
+            self._queue.put(exc)
+        else:
+            self._queue.put(None)
+
+
+class WriteBehind:
+    """Writes chunks into their ingests in a thread of its own, in order, a few chunks behind."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Ingest, BytesLike | None] | None] = queue.Queue(
+            _WRITE_BEHIND
+        )
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._abandoned = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def write(self, ingest: Ingest, chunk: BytesLike) -> None:
+        """Queue a chunk. Raises what an earlier write raised."""
+        self._raise()
+        self._queue.put((ingest, chunk))
+
+    def finish(self, ingest: Ingest) -> None:
+        """Queue the end of an ingest."""
+        self._raise()
+        self._queue.put((ingest, None))
+
+    def flush(self) -> None:
+        """Wait until everything is written. Raises what a write raised."""
+        self._queue.join()
+        self._raise()
+
+    def abandon(self) -> None:
+        """Stop writing what is queued, and wait until the queue is empty."""
+        self._abandoned = True
+        self._queue.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            ingest, chunk = item
+            try:
+                if self._error is None and not self._abandoned:
+                    if chunk is None:
+                        ingest.finish()
+                    else:
+                        ingest.write(chunk)
+            except BaseException as exc:  # noqa: BLE001 - carried to the thread that hashes
+                self._error = exc
+            finally:
+                self._queue.task_done()
