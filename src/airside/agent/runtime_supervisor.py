@@ -92,7 +92,7 @@ class Runtimes:
     async def run(self) -> None:
         """Serve until cancelled."""
         self._loop = asyncio.get_running_loop()
-        self._node.catalog.on_change = self.changed
+        unsubscribe = self._node.catalog.changes.subscribe(self.changed)
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
@@ -102,7 +102,7 @@ class Runtimes:
                             group.create_task(self._keep(self._kept[socket]))
                     await asyncio.sleep(LOOK_SECONDS)
         finally:
-            self._node.catalog.on_change = None
+            unsubscribe()
             self.stop()
             await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from math import inf
@@ -49,6 +49,7 @@ from airside.catalog.verification import Verification, restore_document
 from airside.catalog.view import CatalogView
 from airside.core.errors import NotFoundError
 from airside.core.failpoints import fault
+from airside.core.listeners import Listeners
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.merge import parts_of
@@ -65,8 +66,8 @@ class Catalog(CatalogView):
 
     def __init__(self, path: Path, hold: Hold) -> None:
         self._hold = hold
-        self.on_change: Callable[[], None] | None = None
-        """Called after each commit that changed the generation, from the thread that made it."""
+        self.changes = Listeners()
+        """Notified after each commit that changed the generation, in the thread that made it."""
         self._collecting = threading.Lock()
         self._writer = Writer(path)
         self.publications = Publications(self._writer)
@@ -481,8 +482,8 @@ class Catalog(CatalogView):
                 yield db
             changed = self._generation != self._next_generation
             self._generation = self._next_generation
-        if changed and self.on_change is not None:
-            self.on_change()
+        if changed:
+            self.changes.notify()
 
     def _changed(self, db: sqlite3.Connection) -> None:
         """Count a change; called once in a transaction."""
