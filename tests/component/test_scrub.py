@@ -81,7 +81,9 @@ class Stocked:
 
     def verify(self, *, repair: bool = True) -> ScrubReport:
         return self.node.scrub.verify(
-            repair=repair, stop=lambda: False, progress=lambda _done, _all: None
+            read=self.node.read_now if repair else None,
+            stop=lambda: False,
+            progress=lambda _done, _all: None,
         )
 
     def connect(self) -> None:
@@ -112,7 +114,9 @@ def test_a_store_that_is_right_is_verified_and_nothing_changes(stocked: Stocked)
     seen: list[tuple[int, int]] = []
     node, before = stocked.node, stocked.node.catalog.generation
     report = node.scrub.verify(
-        repair=True, stop=lambda: False, progress=lambda done, total: seen.append((done, total))
+        read=node.read_now,
+        stop=lambda: False,
+        progress=lambda done, total: seen.append((done, total)),
     )
     blobs = node.catalog.blobs()
     total = sum(blobs.values())
@@ -419,11 +423,13 @@ def test_an_interrupted_pass_goes_on_where_it_was(stocked: Stocked) -> None:
         looked.append(count)
 
     with pytest.raises(StoppedError):
-        node.scrub.background(started, each=each, stop=lambda: False)
+        node.scrub.background(started, read=node.read_now, each=each, stop=lambda: False)
     due = node.scrub.due(86400.0)
     assert due is not None
     assert (due.started_at, due.ended_at, due.blobs) == (started.started_at, None, 3)
-    report = node.scrub.background(due, each=lambda _count: None, stop=lambda: False)
+    report = node.scrub.background(
+        due, read=node.read_now, each=lambda _count: None, stop=lambda: False
+    )
     assert report.found.blobs == len(node.catalog.blobs())
     assert node.scrub.due(86400.0) is None
 
@@ -458,7 +464,7 @@ def test_imports_and_collections_go_on_meanwhile(stocked: Stocked, tmp_path: Pat
             thread.join()
 
     found = ScrubPass(node.clock())
-    report = node.scrub.background(found, each=act, stop=lambda: False)
+    report = node.scrub.background(found, read=node.read_now, each=act, stop=lambda: False)
     assert report.items == []
     stocked.names = expected
     stocked.check_sound()

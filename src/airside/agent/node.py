@@ -303,7 +303,7 @@ def _assemble(
     keeper.keep_room = pusher.keep_room
     quarantine = Quarantine(settings.data / "quarantine")
     scrub = Scrub(store, catalog, guard, quarantine, runtimes, clock)
-    node = Node(
+    return Node(
         settings,
         store,
         catalog,
@@ -320,8 +320,6 @@ def _assemble(
         read_through,
         clock,
     )
-    scrub.repair.read = node.read_now
-    return node
 
 
 def _recover(node: Node) -> None:

@@ -42,7 +42,6 @@ class Scrubber:
         self._stopping = threading.Event()
         self._by_hand = threading.Event()
         self._loop = asyncio.get_running_loop()
-        node.scrub.repair.read = self._read_archives
 
     async def run(self) -> None:
         """Make the passes that are due, until cancelled."""
@@ -73,7 +72,9 @@ class Scrubber:
                 raise StoppedError("somebody verifies the store by hand")
 
         def work() -> ScrubReport:
-            return self._node.scrub.background(found, each=each, stop=self._stopping.is_set)
+            return self._node.scrub.background(
+                found, read=self._read_archives, each=each, stop=self._stopping.is_set
+            )
 
         future = self._loop.run_in_executor(self._slow, work)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -92,7 +93,7 @@ class Scrubber:
             self._by_hand.set()
             try:
                 return self._node.scrub.verify(
-                    repair=repair,
+                    read=self._read_archives if repair else None,
                     stop=lambda: stop() or self._stopping.is_set(),
                     progress=progress,
                 )

@@ -50,12 +50,13 @@ class Repair:
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
         self._quarantine, self._runtimes, self._clock = quarantine, runtimes, clock
-        self.read: ReadArchives | None = None
 
-    def run(self, items: Iterable[BlobFinding], stop: Stop) -> list[BlobFinding]:
+    def run(
+        self, items: Iterable[BlobFinding], stop: Stop, read: ReadArchives
+    ) -> list[BlobFinding]:
         """Try to repair what is set aside or missing; gives the items with what became of them."""
         done = [self._from_catalog(item) for item in items]
-        done = self._from_archives(done, stop)
+        done = self._from_archives(done, stop, read)
         done = [item if item.is_fine else self._from_runtimes(item, stop) for item in done]
         return [self._finish(item) for item in done]
 
@@ -80,12 +81,14 @@ class Repair:
             return item
         return self._take(item, self._store.put(raw, item.digest.algorithm), "catalog", "")
 
-    def _from_archives(self, items: Sequence[BlobFinding], stop: Stop) -> list[BlobFinding]:
+    def _from_archives(
+        self, items: Sequence[BlobFinding], stop: Stop, read: ReadArchives
+    ) -> list[BlobFinding]:
         wanted = [item for item in items if not item.is_fine]
         sources = queue_again(self._catalog, [item.digest for item in wanted], self._clock())
-        if not sources or self.read is None:
+        if not sources:
             return list(items)
-        self.read([(source.id, Path(source.path)) for source in sources], stop)
+        read([(source.id, Path(source.path)) for source in sources], stop)
         held = self._catalog.blobs()
         return [
             self._from_archive(item, sources) if not item.is_fine and item.digest in held else item

@@ -27,7 +27,7 @@ from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 from airside.store.quarantine import Quarantine
 from airside.store.rehash import examine, file_key
-from airside.store.repair import Repair, Stop, queue_again
+from airside.store.repair import ReadArchives, Repair, Stop, queue_again
 from airside.store.scrub_results import (
     BlobFile,
     BlobFinding,
@@ -94,9 +94,13 @@ class Scrub:
         return next_pass(last, oldest, self._clock(), period_seconds)
 
     def verify(
-        self, *, repair: bool, stop: Stop, progress: Callable[[int, int], None]
+        self, *, read: ReadArchives | None, stop: Stop, progress: Callable[[int, int], None]
     ) -> ScrubReport:
-        """Verify everything now. `progress`: (bytes done, bytes in all). Raises StoppedError."""
+        """Verify everything now; repair what is wrong, unless `read` is None.
+
+        `read` reads archives again for a repair. `progress` is called with the bytes done and the
+        bytes in all. Raises StoppedError.
+        """
         started = ScrubPass(self._clock(), by="verify")
         done = 0
         total = self._catalog.unverified_bytes(started.started_at, self._clock())
@@ -109,23 +113,27 @@ class Scrub:
             done += count
             progress(done, total)
 
-        return self._run(started, each, stop, repair=repair)
+        return self._run(started, each, stop, read)
 
-    def background(self, found: ScrubPass, *, each: Each, stop: Stop) -> ScrubReport:
+    def background(
+        self, found: ScrubPass, *, read: ReadArchives, each: Each, stop: Stop
+    ) -> ScrubReport:
         """Make a pass that is due, or the rest of it; what is wrong is repaired."""
-        return self._run(found, each, stop, repair=True)
+        return self._run(found, each, stop, read)
 
-    def _run(self, found: ScrubPass, each: Each, stop: Stop, *, repair: bool) -> ScrubReport:
+    def _run(
+        self, found: ScrubPass, each: Each, stop: Stop, read: ReadArchives | None
+    ) -> ScrubReport:
         began = time.monotonic()
         self._store.check_working()
         self._catalog.verification.record([], found.started_at, found.to_text())
         self.finish_interrupted()
         self.repair.mend_all(everything=True)
         report = ScrubReport(found)
-        self._settle(report, [self._known_bad(*bad) for bad in self._bad()], stop, repair=repair)
+        self._settle(report, [self._known_bad(*bad) for bad in self._bad()], stop, read)
         for blobs in self._batches(found.started_at):
-            self._batch(report, blobs, each, stop, repair=repair)
-        report.items += self._orphans(delete=repair)
+            self._batch(report, blobs, each, stop, read)
+        report.items += self._orphans(delete=read is not None)
         report.found = replace(report.found, ended_at=self._clock())
         self._catalog.verification.record([], self._clock(), report.found.to_text())
         report.seconds = time.monotonic() - began
@@ -155,15 +163,14 @@ class Scrub:
         blobs: Sequence[tuple[Digest, int]],
         each: Each,
         stop: Stop,
-        *,
-        repair: bool,
+        read: ReadArchives | None,
     ) -> None:
         right: list[Digest] = []
         wrong: list[BlobFinding] = []
         count = done = 0
         try:
             for digest, size in blobs:
-                items = self.look(digest, size, each, repair=repair)
+                items = self.look(digest, size, each, repair=read is not None)
                 wrong += items
                 count, done = count + 1, done + size
                 if not items or items[0].problem == "wrong-record":
@@ -172,15 +179,19 @@ class Scrub:
             report.found = report.found.counted(count, done, ())
             now = max(self._clock(), report.found.started_at)
             self._catalog.verification.record(right, now, report.found.to_text())
-        self._settle(report, wrong, stop, repair=repair)
+        self._settle(report, wrong, stop, read)
 
     def _settle(
-        self, report: ScrubReport, items: Sequence[BlobFinding], stop: Stop, *, repair: bool
+        self,
+        report: ScrubReport,
+        items: Sequence[BlobFinding],
+        stop: Stop,
+        read: ReadArchives | None,
     ) -> None:
         """Repair what is wrong, if that was asked for, and count it."""
-        if repair:
+        if read is not None:
             wrong = [item for item in items if not item.is_fine and item.problem != "wrong-record"]
-            fixed = self.repair.run([replace(item, result="lost") for item in wrong], stop)
+            fixed = self.repair.run([replace(item, result="lost") for item in wrong], stop, read)
             items = [item for item in items if item not in wrong] + fixed
         report.items += items
         report.found = report.found.counted(0, 0, items)
