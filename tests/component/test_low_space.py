@@ -11,6 +11,7 @@ from airside.archive.stat_key import StatKey
 from airside.core.errors import StorageFullError
 from airside.core.settings import RetentionRule
 from airside.importer.importer import Job
+from airside.registry.rules.requests import Name
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image
@@ -133,7 +134,7 @@ def test_room_is_made_before_an_upload_and_what_is_asked_for_by_head_is_remember
     drop(node, tmp_path / "old.tar", {f"{NAME}:old": image("old", 400)}, now)
     node.remove({str(tmp_path / "old.tar"): "unpin"})
     Disk(node, monkeypatch, 490)
-    node.pusher.keep_room()
+    node.pusher.uploads.cancel(node.pusher.begin(Name("team/app")))
     assert visible(node) == {}
     assert node.pusher.asked(image("old").digest)
     assert node.garbage.asked.recent() == {image("old").digest}

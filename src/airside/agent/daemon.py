@@ -136,10 +136,9 @@ class _Agent:
             on_mounts=self._remember_mounts,
         )
         self._queue.watcher = self._watcher
-        self._node.pusher.on_push = partial(_set_soon, loop, self._pushed)
+        self._node.index_outdated.subscribe(partial(_set_soon, loop, self._pushed))
         self._scrubber = Scrubber(self._node, self._settings, self._queue)
         self._runtimes.on_connect = self._connected
-        self._node.keeper.on_keep = self._node.pusher.on_push
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())

@@ -38,6 +38,7 @@ from airside.core.errors import (
     StoreError,
     UnavailableError,
 )
+from airside.core.listeners import Listeners
 from airside.core.settings import FORMAT, MIB, Settings
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
@@ -48,6 +49,7 @@ from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.runtime_set import RuntimeSet
 from airside.registry.proxy.cache_writer import CacheWriter
+from airside.registry.push.backend import Backend
 from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.pusher import Pusher
 from airside.registry.rules.read_through import Policy, ReadThrough
@@ -88,6 +90,8 @@ class Node:
     importer: Importer
     lists: ListImporter
     index: IndexJsonWriter
+    index_outdated: Listeners
+    """Notified when a push or a pull-through changed what `index.json` must say."""
     guard: StoreLock
     scrub: Scrub
     windows: WindowBudget
@@ -297,10 +301,18 @@ def _assemble(
     garbage = GarbageCollector(store, catalog, guard, settings, rules, leases)
     arrivals = GroupCommit(store, catalog, guard, clock)
     read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
-    pusher = Pusher(store, catalog, guard, settings, leases, arrivals, read_through, clock)
-    pusher.keep_room = lambda: garbage.keep_room(clock())
-    keeper = CacheWriter(store, catalog, guard, arrivals, clock)
-    keeper.keep_room = pusher.keep_room
+    index_outdated = Listeners()
+    backend = Backend(
+        store,
+        catalog,
+        guard,
+        arrivals,
+        clock,
+        make_room=lambda: garbage.keep_room(clock()),
+        index_outdated=index_outdated,
+    )
+    pusher = Pusher(backend, settings, leases, read_through)
+    keeper = CacheWriter(backend)
     quarantine = Quarantine(settings.data / "quarantine")
     scrub = Scrub(store, catalog, guard, quarantine, runtimes, clock)
     return Node(
@@ -310,6 +322,7 @@ def _assemble(
         importer,
         lists,
         index,
+        index_outdated,
         guard,
         scrub,
         windows,

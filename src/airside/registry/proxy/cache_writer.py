@@ -6,37 +6,25 @@ layers for good. It is a cache: no container runtime is told of it, an archive o
 name takes its place, and what nobody asks for any more goes (`upstream_keep_seconds`).
 """
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.content import KeptTag
-from airside.registry.push.group_commit import GroupCommit
+from airside.registry.push.backend import Backend
 from airside.registry.push.uploads import UploadIngest, check_digest
-from airside.store.local import LocalIngest, LocalStore
-from airside.store.lock import StoreLock
+from airside.store.local import LocalIngest
 
 
 class CacheWriter:
-    """Keeps what was fetched, of one data directory. `on_keep` is called after each document."""
+    """Keeps what was fetched, of one data directory."""
 
-    def __init__(
-        self,
-        store: LocalStore,
-        catalog: Catalog,
-        guard: StoreLock,
-        arrivals: GroupCommit,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store, self._catalog, self._guard = store, catalog, guard
-        self._arrivals, self._clock = arrivals, clock
-        self.on_keep: Callable[[], None] = lambda: None
-        self.keep_room: Callable[[], object] = lambda: None
-        """Collects garbage if the disk is nearly full."""
+    def __init__(self, backend: Backend) -> None:
+        self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
+        self._arrivals, self._clock = backend.arrivals, backend.clock
+        self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
 
     def is_pushed(self, path: str) -> bool:
         """Whether a repository without a registry has this path here."""
@@ -51,7 +39,7 @@ class CacheWriter:
 
     def begin(self, digest: Digest) -> LocalIngest:
         """Begin to write a blob. Raises StoreError."""
-        self.keep_room()
+        self._make_room()
         return self._store.ingest(digest.algorithm)
 
     def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:
@@ -86,7 +74,7 @@ class CacheWriter:
             kind="peer",
         )
         self._arrivals.take(push)
-        self.on_keep()
+        self._index_outdated.notify()
 
     def touch(self, references: Iterable[str]) -> None:
         """Clients asked for these names. Raises StoreError."""

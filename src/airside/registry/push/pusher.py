@@ -5,16 +5,14 @@ catalog transaction, and only then visible. A manifest is taken only if all that
 in its repository, or readable by the client under the same name, or held by a container runtime
 (then it is copied). Blocking; safe to call from any thread.
 
-Left to others: who may (the registry's access rules), HTTP, `index.json` (`on_push` is called).
+Left to others: who may (the registry's access rules), HTTP, `index.json` (its writer is notified).
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
-from airside.catalog.catalog import Catalog
 from airside.catalog.pushes import Push, PushedBlob
 from airside.core.errors import (
     DeniedError,
@@ -31,14 +29,12 @@ from airside.oci.model import Descriptor, Document, Index, parse_config, parse_n
 from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
-from airside.registry.push.group_commit import GroupCommit
+from airside.registry.push.backend import Backend
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
 from airside.registry.rules.names import Name, any_repository, candidates, push_target
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob
 from airside.store.leases import BlobLeases
-from airside.store.local import LocalStore
-from airside.store.lock import StoreLock
 
 log = logging.getLogger("airside.push")
 
@@ -48,36 +44,30 @@ class Pusher:
 
     def __init__(
         self,
-        store: LocalStore,
-        catalog: Catalog,
-        guard: StoreLock,
+        backend: Backend,
         settings: Settings,
         leases: BlobLeases,
-        arrivals: GroupCommit,
         read_through: ReadThrough,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._catalog, self._guard = store, catalog, guard
-        self._arrivals, self._settings, self._clock = arrivals, settings, clock
+        self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
+        self._arrivals, self._settings, self._clock = backend.arrivals, settings, backend.clock
+        self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
         limits = settings.limits
         self.uploads = Uploads(
-            store,
+            backend.store,
             most=limits.uploads,
             most_bytes=limits.upload_bytes,
             idle_seconds=settings.upload_seconds,
         )
-        self.on_push: Callable[[], None] = lambda: None
         self._read_through = read_through
         self._leases = leases
-        self.keep_room: Callable[[], object] = lambda: None
-        """Called before an upload: makes room where the disk is nearly full."""
 
     # blobs
 
     def begin(self, name: Name, algorithm: str = "sha256") -> Upload:
         """Start an upload. Raises DeniedError, TooManyError, StoreError."""
         target = self._target(name)
-        self.keep_room()
+        self._make_room()
         return self.uploads.start(target, algorithm)
 
     def upload(self, name: Name, upload_id: str) -> Upload:
@@ -156,7 +146,7 @@ class Pusher:
             origin,
         )
         self._arrivals.take(push)
-        self.on_push()
+        self._index_outdated.notify()
         return document
 
     def _needed(self, document: Document) -> tuple[Descriptor, ...]:
@@ -215,19 +205,19 @@ class Pusher:
         """Delete a tag. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_tag(r, tag))
         self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
-        self.on_push()
+        self._index_outdated.notify()
 
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_digest(r, digest))
         self._catalog.pushes.delete_manifest(where, digest, self._clock(), origin)
-        self.on_push()
+        self._index_outdated.notify()
 
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
         where = self._where(name, lambda r: self._catalog.holds_blob(r, digest))
         self._catalog.pushes.delete_blob(where, digest, self._clock(), origin)
-        self.on_push()
+        self._index_outdated.notify()
 
     def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:
         """The first repository that the name may mean and that has it, if it may be deleted."""
