@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 
@@ -28,6 +27,7 @@ from support.guarded import Authority, Guarded, basic, htpasswd, replace_files, 
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.skopeo import digests_of, skopeo
+from support.waiting import wait_until
 
 TEAM = Repository("registry.example", "team/app")
 PUBLIC = Repository("docker.io", "library/public")
@@ -75,13 +75,6 @@ def files(tmp_path):
 def passed(reply):
     """Whether the guard let it through; what is behind may have said no."""
     return reply.status not in {401, 403, 413, 429}
-
-
-def until(condition):
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def audits(caplog):
@@ -441,18 +434,18 @@ def test_localhost_counts_only_if_it_is(monkeypatch):
 def test_connections_are_limited_and_come_back(content):
     with Guarded(*content, settings(max_client_connections=3)) as registry:
         held = [registry_connection(registry) for _ in range(3)]
-        until(lambda: registry.listener.connections == 3)
+        wait_until(lambda: registry.listener.connections == 3)
         with registry_connection(registry) as more:
             assert more.recv(1) == b""
         assert registry.listener.refused == 1
         held.pop().close()
-        until(lambda: registry.listener.connections == 2)
+        wait_until(lambda: registry.listener.connections == 2)
         assert registry.ask("/v2/").status == 200
         for sock in held:
             sock.close()
-        until(lambda: registry.listener.connections == 0)
+        wait_until(lambda: registry.listener.connections == 0)
     with Guarded(*content, settings(max_connections=1)) as registry, registry_connection(registry):
-        until(lambda: registry.listener.connections == 1)
+        wait_until(lambda: registry.listener.connections == 1)
         with registry_connection(registry) as more:
             assert more.recv(1) == b""
 
@@ -462,12 +455,12 @@ def test_a_handshake_that_fails_gives_its_place_back(content, authority):
     cert, key = authority.server()
     with Guarded(*content, settings(tls_cert=cert, tls_key=key)) as registry:
         with registry_connection(registry) as sock:
-            until(lambda: registry.listener.connections == 1)
+            wait_until(lambda: registry.listener.connections == 1)
             sock.sendall(b"GET /v2/ HTTP/1.1\r\n\r\n")
-            until(lambda: registry.listener.connections == 0)
+            wait_until(lambda: registry.listener.connections == 0)
         with registry_connection(registry):
-            until(lambda: registry.listener.connections == 1)
-        until(lambda: registry.listener.connections == 0)
+            wait_until(lambda: registry.listener.connections == 1)
+        wait_until(lambda: registry.listener.connections == 0)
         assert registry.ask("/v2/", trust=authority.trust()).status == 200
 
 
@@ -478,7 +471,7 @@ def test_a_head_that_does_not_end_is_given_up(content):
     ):
         sock.sendall(b"GET /v2/ HTTP/1.1\r\nX-Slow: ")
         assert sock.recv(100) == b""
-        until(lambda: registry.listener.connections == 0)
+        wait_until(lambda: registry.listener.connections == 0)
 
 
 def uploads(guard):

@@ -1,7 +1,5 @@
 """Pushes that arrive at once share their syncs and their transaction, and nothing else."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,9 +14,9 @@ from airside.registry.rules.names import Name
 from support.images import random_image
 from support.nodes import node_at, visible, wrong_blobs
 from support.pushing import push_blob, push_image
+from support.waiting import LIMIT_SECONDS, wait_until
 
 OWN = Repository("", "team/app")
-WAIT_SECONDS = 20.0
 COUNT = 12
 
 
@@ -59,14 +57,7 @@ def together(node, items):
             wait_until(lambda: arrivals.waiting == 0 and arrivals.is_working)
             futures += [pool.submit(arrivals.take, *item) for item in items[1:]]
             wait_until(lambda: arrivals.waiting == len(items) - 1)
-        return [future.exception(WAIT_SECONDS) for future in futures]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.005)
+        return [future.exception(LIMIT_SECONDS) for future in futures]
 
 
 def test_those_who_wait_are_taken_together_and_one_that_is_wrong_fails_alone(node, commits):

@@ -22,6 +22,7 @@ from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.skopeo import run
 from support.upstreams import Handler, pulling_through, stubbed, token_server
+from support.waiting import wait_until
 
 HOME = Repository("docker.io", "library/app")
 IMAGE = random_image("upstream", layers=1, layer_bytes=3_000_000)
@@ -69,13 +70,6 @@ def same(registry, target, **headers):
         reply.headers.pop("Date")
     assert (head.status, head.headers, head.body) == (got.status, got.headers, b"")
     return got
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- what is served

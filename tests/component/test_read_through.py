@@ -29,6 +29,7 @@ from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.runtimes import FakeContainerd, Held, MemoryRuntime
 from support.served import Served, served
+from support.waiting import wait_until
 
 HOME = Repository("docker.io", "library/app")
 IMAGE, OURS = random_image("runtime", layer_bytes=3_000_000), random_image("ours")
@@ -311,10 +312,7 @@ def test_a_socket_that_is_made_anew_is_connected_to(tmp_path):
         with serving(content) as (registry, _view):
             assert registry.ask(TAG).status == 404
             with FakeContainerd(held(), tmp_path / "c.sock").serving():
-                deadline = time.monotonic() + 20
-                while registry.ask(TAG).status != 200:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+                wait_until(lambda: registry.ask(TAG).status == 200)
 
 
 def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_path):

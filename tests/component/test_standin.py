@@ -5,7 +5,6 @@ import http.client
 import os
 import socket
 import threading
-import time
 from contextlib import closing, contextmanager, suppress
 
 import pytest
@@ -18,6 +17,7 @@ from airside.registry.rules.read_through import ReadThrough
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.served import served
+from support.waiting import wait_until
 
 HOME = Repository("docker.io", "library/app")
 IMAGE = random_image("standin")
@@ -106,15 +106,10 @@ def test_under_tls_it_closes_the_connection():
 
 def test_it_is_started_again_and_ends_with_the_agent():
     with beating() as agent:
-        deadline = time.monotonic() + 20
-        while agent.heartbeat._process is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: agent.heartbeat._process is not None)
         first = agent.heartbeat._process
         first.kill()
-        while agent.heartbeat._process in {None, first}:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: agent.heartbeat._process not in {None, first})
         second = agent.heartbeat._process
         agent.hold()
         assert agent.ask(MIRROR)[0] == 404

@@ -16,7 +16,7 @@ from airside.importer.watch import scan as survey
 from airside.importer.watch import watcher as watch
 from airside.importer.watch.mount_table import Mount
 from airside.importer.watch.watcher import StatKey, Watcher
-from support.watching import DEADLINE_SECONDS, LONG_AGO, SETTINGS, age, old, watching, with_
+from support.watching import LIMIT_SECONDS, LONG_AGO, SETTINGS, age, old, watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
@@ -519,7 +519,7 @@ def test_a_failure_of_the_taker_ends_it(images):
         old(images / "a.tar")
         watcher = Watcher([WatchedDirectory(images)], SETTINGS, {}, fail)
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(watcher.run(), DEADLINE_SECONDS)
+            await asyncio.wait_for(watcher.run(), LIMIT_SECONDS)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())

@@ -21,13 +21,13 @@ from airside.archive.directory import LAYOUT_MARKS, iter_files, stat_key
 from airside.core.settings import WatchedDirectory
 from airside.importer.watch import settle
 from airside.importer.watch.directories import is_candidate, is_candidate_directory
+from support.waiting import LIMIT_SECONDS
 from support.watching import watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 
 QUICK = with_(settle_seconds=0.03, quiet_seconds=0.12, removal_seconds=0.1)
 ROUNDS, OPERATIONS = 2, 60
-PATIENCE_SECONDS = 8.0
 FILES = ("a.tar", "b.tar.gz", "c", "d\nnew line.tar", "e\udcff.tar", "f.oci")
 DIRECTORIES = ("d0", "d1", "d2\udcfe", "d 3", "c")
 SEEDS = (1, 2, 3)
@@ -95,7 +95,7 @@ class World:
 
     async def agrees(self, *, hard_links):
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LIMIT_SECONDS):
                 while self.differences(hard_links=hard_links):  # noqa: ASYNC110 - real files
                     await asyncio.sleep(0.02)
         except TimeoutError:

@@ -36,8 +36,8 @@ from support.images import (
 )
 from support.kubelet import Kubelet, import_pause
 from support.memory_runtime import MemoryRuntime
+from support.waiting import LIMIT_SECONDS
 
-WAIT_SECONDS = 20.0
 NODE = node_platform()
 FOREIGN = "linux/s390x"
 SEEDS = itertools.count()
@@ -386,7 +386,7 @@ def test_changes_are_told_until_it_is_closed(host: Host) -> None:
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:
-        end, pinned = time.monotonic() + WAIT_SECONDS, True
+        end, pinned = time.monotonic() + LIMIT_SECONDS, True
         while name not in seen:  # it listens a moment after it was asked to
             assert time.monotonic() < end
             pinned = not pinned
@@ -399,7 +399,7 @@ def test_changes_are_told_until_it_is_closed(host: Host) -> None:
             time.sleep(0.01)
     finally:
         host.runtime.close()
-        thread.join(WAIT_SECONDS)
+        thread.join(LIMIT_SECONDS)
     assert ended.is_set()
 
 

@@ -21,12 +21,9 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from support.host import without_settings
+from support.waiting import LIMIT_SECONDS, wait_until
 
 SOCKET = "airside.sock"
-READY_SECONDS = 60.0
-STOP_SECONDS = 5.0
-WAIT_SECONDS = 45.0
-ASK_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 QUICK = {
@@ -91,12 +88,12 @@ class Agent:
         if error is not None:
             error.add_note(f"the agent's log ends:\n{self.log[-3000:]}")
 
-    def start(self, *, ready_seconds: float = READY_SECONDS) -> Self:
+    def start(self) -> Self:
         """Start the process and wait until its control socket answers."""
         self.launch()
         started_at = time.monotonic()
         try:
-            self.wait_for(self._answers, ready_seconds, what="the control socket answers")
+            self.wait_for(self._answers, what="the control socket answers")
         except BaseException:
             self.kill()
             raise
@@ -156,7 +153,7 @@ class Agent:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def wait_exit(self, seconds: float = WAIT_SECONDS) -> int:
+    def wait_exit(self, seconds: float = LIMIT_SECONDS) -> int:
         """Wait until the process ends by itself; gives its exit code."""
         assert self._process is not None
         return self._process.wait(seconds)
@@ -165,7 +162,7 @@ class Agent:
         """SIGKILL, as a power cut; nothing happens if it has ended."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(LIMIT_SECONDS)
 
     def stop(self) -> None:
         """SIGTERM; it must end well within 5 s."""
@@ -173,10 +170,10 @@ class Agent:
         assert self.is_running, f"the agent ended by itself:\n{self.log[-3000:]}"
         self._process.send_signal(signal.SIGTERM)
         try:
-            code = self._process.wait(STOP_SECONDS)
+            code = self._process.wait(LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"no end {STOP_SECONDS} s after SIGTERM\n{self.log}") from None
+            raise AssertionError(f"no end {LIMIT_SECONDS} s after SIGTERM\n{self.log}") from None
         assert code == 0, f"exit code {code} after SIGTERM\n{self.log[-3000:]}"
 
     def restart(self) -> Self:
@@ -251,7 +248,7 @@ class Agent:
     def get(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
         """Ask the registry, for instance for `/v2/…/manifests/1`: status and body."""
         host, _, port = self.registry.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=ASK_SECONDS)
+        connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
         with contextlib.closing(connection):
             connection.request(method, quote(path, safe="/:?=&@"))
             answer = connection.getresponse()
@@ -266,31 +263,23 @@ class Agent:
         except OSError:
             return False
 
-    def wait_for(
-        self, predicate: Callable[[], Any], seconds: float = WAIT_SECONDS, *, what: str = ""
-    ) -> Any:
+    def wait_for(self, predicate: Callable[[], Any], *, what: str = "") -> Any:
         """Ask again and again until it gives something true, and return that."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = predicate()
-            if found:
-                return found
-            if time.monotonic() >= deadline:
-                now = ""
-                with contextlib.suppress(OSError, AssertionError):
-                    now = json.dumps(list(self.archives().values()), indent=1)[-3000:]
-                what = what or getattr(predicate, "__name__", "the condition")
-                raise AssertionError(f"not within {seconds} s: {what}\n{now}\n{self.log[-3000:]}")
-            time.sleep(POLL_SECONDS)
+
+        def now() -> str:
+            found = ""
+            with contextlib.suppress(OSError, AssertionError):
+                found = json.dumps(list(self.archives().values()), indent=1)[-3000:]
+            return f"{what}\n{found}\n{self.log[-3000:]}"
+
+        return wait_until(predicate, now)
 
     def now(self) -> int:
         """The number of the newest event: what comes `after` it is new."""
         events = self.events()
         return int(events[-1]["id"]) if events else 0
 
-    def wait_state(
-        self, path: Path, *states: str, after: int = 0, seconds: float = WAIT_SECONDS
-    ) -> dict[str, Any]:
+    def wait_state(self, path: Path, *states: str, after: int = 0) -> dict[str, Any]:
         """Wait until the archive is in one of these states; gives it as `archives` shows it.
 
         With `after`, it must have come to it since that event, as after a replacement.
@@ -302,14 +291,14 @@ class Agent:
             found = self.archives().get(path)
             return found if found is not None and found["state"] in states else None
 
-        found = self.wait_for(reached, seconds, what=f"{path.name} is {' or '.join(states)}")
+        found = self.wait_for(reached, what=f"{path.name} is {' or '.join(states)}")
         return dict(found)
 
-    def wait_imported(self, *paths: Path, after: int = 0, seconds: float = WAIT_SECONDS) -> None:
+    def wait_imported(self, *paths: Path, after: int = 0) -> None:
         """Wait until all these archives are imported; one that cannot be fails at once."""
         for path in paths:
             judged = ("imported", "partial", "rejected")
-            found = self.wait_state(path, *judged, after=after, seconds=seconds)
+            found = self.wait_state(path, *judged, after=after)
             assert found["state"] == "imported", found
 
 
@@ -317,12 +306,12 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over the control socket, whatever the length of its path."""
 
     def __init__(self, data: Path) -> None:
-        super().__init__("localhost", timeout=ASK_SECONDS)
+        super().__init__("localhost", timeout=LIMIT_SECONDS)
         self._data = data
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ASK_SECONDS)
+        self.sock.settimeout(LIMIT_SECONDS)
         descriptor = os.open(self._data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.sock.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")

@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,14 +23,12 @@ from typing import Self
 
 from support import cni, containerd_config, debian, remains
 from support.containerd_config import Options, Snapshotter
+from support.waiting import LIMIT_SECONDS, wait_until
 
 SUITES = {"1.6": "bookworm", "1.7": "trixie", "2.1": "forky"}
 VERSIONS = tuple(SUITES)
 """What is tested, by the Debian release that has it."""
 
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
-CTR_SECONDS = 60.0
 _RUNS = 4
 POLL_SECONDS = 0.01
 LONGEST_SOCKET = 97
@@ -143,18 +140,19 @@ class Containerd:
         return self
 
     def _wait_booted(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while "containerd successfully booted" not in self.log:
+
+        def booted() -> bool:
             assert self.is_running, f"containerd ended at its start:\n{self.log[-3000:]}"
-            assert time.monotonic() < deadline, f"not within {START_SECONDS} s:\n{self.log[-3000:]}"
-            time.sleep(POLL_SECONDS)
+            return "containerd successfully booted" in self.log
+
+        wait_until(booted, lambda: self.log[-3000:], poll_seconds=0.01)
 
     def stop(self) -> None:
         """SIGTERM. Containers run on, as they do when the service is stopped."""
         assert self.is_running, f"containerd ended by itself:\n{self.log[-3000:]}"
         self.process.send_signal(signal.SIGTERM)
         try:
-            code = self.process.wait(STOP_SECONDS)
+            code = self.process.wait(LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"no end after SIGTERM:\n{self.log[-3000:]}") from None
@@ -164,7 +162,7 @@ class Containerd:
         """SIGKILL; nothing happens if it has ended."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(LIMIT_SECONDS)
 
     def restart(self) -> Self:
         self.stop()
@@ -216,7 +214,7 @@ class Containerd:
     # its command line
 
     def ctr(
-        self, *words: object, namespace: str = "k8s.io", seconds: float = CTR_SECONDS
+        self, *words: object, namespace: str = "k8s.io", seconds: float = LIMIT_SECONDS
     ) -> "subprocess.CompletedProcess[str]":
         """Run `ctr` of the same version; the caller judges the exit status."""
         command = [self.programs / "ctr", "-a", self.socket, "-n", namespace, *words]
@@ -287,7 +285,9 @@ def _numbers(version: str) -> list[int]:
 def version_in(directory: Path) -> str:
     """Major and minor number of the containerd there. Raises UnreachableError."""
     command = [directory / "containerd", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CTR_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS
+    )
     found = re.search(r" v?(\d+\.\d+)\.\d+", done.stdout)
     if found is None:
         raise debian.UnreachableError(f"{command[0]} does not run here: {done.stderr.strip()}")
@@ -304,7 +304,7 @@ def overlays_work(directory: Path) -> bool:
         target = places.pop("on")
         options = ",".join(f"{name}={path}" for name, path in places.items())
         command = ["unshare", "--mount", "mount", "-t", "overlay", "none", "-o", options, target]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=CTR_SECONDS)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=LIMIT_SECONDS)
         return done.returncode == 0
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-ASK_SECONDS = 30.0
+from support.waiting import LIMIT_SECONDS
+
 OCTETS = "application/octet-stream"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -72,7 +73,7 @@ class Registry:
         """One request. `streamed` sends the body in pieces, its length untold."""
         if query:
             target += ("&" if "?" in target else "?") + urlencode(query)
-        with closing(http.client.HTTPConnection(self.address, timeout=ASK_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=LIMIT_SECONDS)) as connection:
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in lines:
                 connection.putheader(name, value)

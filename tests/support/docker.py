@@ -10,14 +10,12 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from support.debian import UnreachableError
+from support.waiting import LIMIT_SECONDS, wait_until
 
-START_SECONDS = 30.0
-RUN_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +45,7 @@ class Docker:
             capture_output=True,
             text=True,
             check=False,
-            timeout=RUN_SECONDS,
+            timeout=LIMIT_SECONDS,
             env=self.environ,
         )
         assert done.returncode == 0, (name, words, done.stderr)
@@ -84,11 +82,12 @@ def docker(*roots: Path, containerd_store: bool = False) -> Iterator[Docker]:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
             )
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while not (home / "docker.sock").exists() or not _answers(client):
+
+            def answers() -> bool:
                 assert process.poll() is None, (home / "log").read_text()[-3000:]
-                assert time.monotonic() < deadline, (home / "log").read_text()[-3000:]
-                time.sleep(0.05)
+                return (home / "docker.sock").exists() and _answers(client)
+
+            wait_until(answers, lambda: (home / "log").read_text()[-3000:])
             yield client
         finally:
             process.terminate()

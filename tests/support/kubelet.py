@@ -6,9 +6,9 @@ image in the containerd: `import_pause`.
 
 import json
 import tempfile
-import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,15 +20,12 @@ from airside.containerd.cri import RUNTIME_SERVICE, Cri, CriImage
 from airside.core.errors import ContainerdError
 from support.containerd import Containerd
 from support.pause import write_pause
+from support.waiting import LIMIT_SECONDS, wait_until
 
 pods: Any = grpc.protos("support/pods.proto")
 
 Policy = Literal["Never", "IfNotPresent", "Always"]
 
-READY_SECONDS = 60.0
-SEEN_SECONDS = 45.0
-EXIT_SECONDS = 30.0
-PULL_SECONDS = 60.0
 POLL_SECONDS = 0.02
 LOG = "main.log"
 _NODE, _POD = 2, 0
@@ -77,25 +74,27 @@ class Kubelet:
 
     def wait_ready(self) -> None:
         """Wait until CRI answers: after a start it first recovers its state."""
-        deadline = time.monotonic() + READY_SECONDS
-        while True:
-            try:
+
+        def answers() -> bool:
+            with suppress(ContainerdError):
                 self.cri.images()
-            except ContainerdError:
-                assert time.monotonic() < deadline, self._containerd.log[-3000:]
-                time.sleep(POLL_SECONDS)
-            else:
-                return
+                return True
+            return False
+
+        wait_until(answers, lambda: self._containerd.log[-3000:])
 
     # images
 
     def wait_image(self, name: str, judge: Callable[[CriImage], bool] | None = None) -> CriImage:
         """The image as CRI knows it, once it is as judged: CRI follows containerd's events."""
-        deadline = time.monotonic() + SEEN_SECONDS
-        while (found := self.cri.image(name)) is None or not (judge is None or judge(found)):
-            assert time.monotonic() < deadline, found
-            time.sleep(POLL_SECONDS)
-        return found
+
+        def found() -> CriImage | None:
+            image = self.cri.image(name)
+            return image if image and (judge is None or judge(image)) else None
+
+        image = wait_until(found, lambda: self.cri.image(name))
+        assert image is not None
+        return image
 
     def image_id(self, image: str, policy: Policy) -> str:
         """Have the image as the policy says; gives its ID. Raises ImageNeverPullError."""
@@ -104,7 +103,7 @@ class Kubelet:
             return found.id
         if policy == "Never":
             raise ImageNeverPullError(image)
-        return self.cri.pull(image, seconds=PULL_SECONDS)
+        return self.cri.pull(image, seconds=LIMIT_SECONDS)
 
     # pods
 
@@ -155,11 +154,8 @@ class Kubelet:
 
     def wait(self, pod: Pod) -> int:
         """Wait until its container ended; gives the exit code."""
-        deadline = time.monotonic() + EXIT_SECONDS
-        while (status := self._status(pod).status).state != _EXITED:
-            assert time.monotonic() < deadline, f"no end after {EXIT_SECONDS} s: {status}"
-            time.sleep(POLL_SECONDS)
-        return int(status.exit_code)
+        wait_until(lambda: self._status(pod).status.state == _EXITED, lambda: self._status(pod))
+        return int(self._status(pod).status.exit_code)
 
     def is_running(self, pod: Pod) -> bool:
         return bool(self._status(pod).status.state == _RUNNING)

@@ -11,8 +11,7 @@ import grpc
 
 from airside.containerd.proto import cri_pb2
 from airside.core.errors import ContainerdError, StoppedError
-
-WAIT_SECONDS = 60.0
+from support.waiting import LIMIT_SECONDS
 
 
 class FakePuller:
@@ -39,7 +38,7 @@ class FakePuller:
 
     def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
         self.pulls.append(name)
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + LIMIT_SECONDS
         while name in self.held:
             if stop():
                 raise StoppedError("the pull was stopped")
@@ -81,7 +80,7 @@ class FakeCri:
         if name in self.held:
             over = threading.Event()
             context.add_callback(over.set)
-            assert over.wait(WAIT_SECONDS)
+            assert over.wait(LIMIT_SECONDS)
             self.cancelled.set()
             return cri_pb2.PullImageResponse()
         if name in self.failures:
@@ -117,4 +116,4 @@ def cri_server(socket: Path) -> Iterator[FakeCri]:
         try:
             yield cri
         finally:
-            server.stop(None).wait(WAIT_SECONDS)
+            server.stop(None).wait(LIMIT_SECONDS)

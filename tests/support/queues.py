@@ -11,8 +11,8 @@ from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.catalog.model import SourceRow
 from airside.importer.watch.watcher import Watcher
+from support.waiting import LIMIT_SECONDS
 
-DEADLINE_SECONDS = 30.0
 NOT_JUDGED = StatKey(0, 0, 0, 0)
 
 
@@ -27,7 +27,7 @@ class Running:
         return row
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.01)
 

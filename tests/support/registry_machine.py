@@ -8,8 +8,7 @@ step.
 import itertools
 import json
 import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from airside.oci.reference import Repository
 from airside.registry.push.uploads import Upload
+from support.waiting import wait_until
 
 from .distribution import CONFIG, INDEX, LAYER, MANIFEST, digest_of
 from .hostile import DOCUMENTS, TARGETS
@@ -26,7 +26,6 @@ from .wire import Reply, Wire, chunked, request
 
 ABSENT = "sha256:" + "0" * 64
 TAGS = ("1", "latest", "V2_x")
-WAIT_SECONDS = 60.0
 _numbers = itertools.count()
 
 repositories = st.integers(0, 1)
@@ -508,10 +507,3 @@ class Machine(RuleBasedStateMachine):
             reply = self.expect(200, self.ask("GET", f"/v2/{here}/referrers/{digest}"))
             shown = {each["digest"] for each in json.loads(reply.body)["manifests"]}
             assert shown == self.model.referrers(here, digest)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.001)

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-END_SECONDS = 40.0
+from support.waiting import LIMIT_SECONDS
+
 POLL_SECONDS = 0.02
 CGROUPS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2
@@ -22,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def end_shims(socket: Path) -> None:
     """Kill the containers of the containerd at this socket, then their shims, which reap them."""
-    deadline = time.monotonic() + END_SECONDS
+    deadline = time.monotonic() + LIMIT_SECONDS
     groups: set[Path] = set()
     while shims := shims_of(socket):
         assert time.monotonic() < deadline, f"shims {shims} do not end"

@@ -19,8 +19,7 @@ from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.rules.read_through import ReadThrough
-
-ASK_SECONDS = 30.0
+from support.waiting import LIMIT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Served:
 
     def ask(self, target: str, method: str = "GET", **headers: str) -> Reply:
         """One request on a connection of its own; `If_None_Match` is the header of that name."""
-        with closing(http.client.HTTPConnection(self.address, timeout=ASK_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection(self.address, timeout=LIMIT_SECONDS)) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, target, headers=named)
             answer = connection.getresponse()

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airside.oci.digest import Digest
-
-RUN_SECONDS = 60.0
+from support.waiting import LIMIT_SECONDS
 
 
 def run(*words: object) -> str:
@@ -17,7 +16,7 @@ def run(*words: object) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=RUN_SECONDS,
+        timeout=LIMIT_SECONDS,
     )
     assert result.returncode == 0, (words, result.stderr.decode(errors="replace"))
     return result.stdout.decode(errors="replace")

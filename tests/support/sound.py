@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from airside.archive.formats.index_json import IMAGE_NAME
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import DOCUMENT_TYPES
+from support.waiting import wait_until
 
 ACCEPT = ", ".join(sorted(DOCUMENT_TYPES))
 OF_AN_AGENT = {"catalog.db", "format", "ingest", "lock", "oci"}
@@ -150,9 +150,8 @@ def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = Fals
     """All that must hold when nothing is being done; `expected` are the tags."""
     found = {path.name for path in data.iterdir()} - {"quarantine", "reserve"}
     assert found - (WHILE_RUNNING if running else set()) == OF_AN_AGENT, found
-    until = time.monotonic() + 20
-    while running and time.monotonic() < until and any((data / "ingest").iterdir()):
-        time.sleep(0.02)  # what an import did not need goes after it is recorded
+    if running:  # what an import did not need is deleted after the import is recorded
+        wait_until(lambda: not any((data / "ingest").iterdir()))
     assert list((data / "ingest").iterdir()) == []
     layout = {p.name for p in (data / "oci").iterdir()} - (BEING_WRITTEN if running else set())
     assert layout == {"blobs", "index.json", "oci-layout"}
@@ -167,8 +166,8 @@ def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = Fals
         )
         known = {row[0] for row in db.execute("SELECT digest FROM blob WHERE state = 'held'")}
     assert tags == {name: str(digest) for name, digest in expected.items()}
-    while running and time.monotonic() < until and index_of_store(data) != tags:
-        time.sleep(0.02)  # an import is told before its index is written
+    if running:  # an import is recorded before index.json is written
+        wait_until(lambda: index_of_store(data) == tags)
     assert index_of_store(data) == tags
     _check_blobs(data, known)
 

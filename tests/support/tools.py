@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from support import debian
-
-RUN_SECONDS = 60.0
+from support.waiting import LIMIT_SECONDS
 
 
 class Tools:
@@ -50,7 +49,7 @@ class Tools:
             capture_output=True,
             text=True,
             check=False,
-            timeout=RUN_SECONDS,
+            timeout=LIMIT_SECONDS,
             cwd=self.directory,
             env={**self.environ, **(environ or {})},
         )

@@ -2,9 +2,8 @@
 
 import io
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from airside.oci.model import Descriptor
 from support.containerd import Containerd
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_layer
 from support.snapshots import rootfs
+from support.waiting import wait_until
 
 LEASE = "airside-test"
 LEASE_SECONDS = 600.0
-CONNECT_SECONDS = 30.0
 GC_CONTENT = "containerd.io/gc.ref.content."
 
 
@@ -137,15 +136,14 @@ def namespace_of(containerd: Containerd, name: str, *, fresh: bool = True) -> It
 
 def until_connected(client: Client) -> None:
     """Wait for a containerd that was started again."""
-    end = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
+
+    def answers() -> bool:
+        with suppress(ContainerdError):
             client.version()
-        except ContainerdError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        else:
-            return
+            return True
+        return False
+
+    wait_until(answers)
 
 
 def family(count: int, *, compression: str = "gzip", layer_bytes: int = 20_000) -> list[TestImage]:

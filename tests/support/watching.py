@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.watcher import Batch, Watcher
+from support.waiting import LIMIT_SECONDS
 
 SETTINGS = Settings(
     settle_seconds=0.1,
@@ -14,7 +15,6 @@ SETTINGS = Settings(
     poll_seconds=0.1,
     removal_seconds=0.2,
 )
-DEADLINE_SECONDS = 30.0
 LONG_AGO = 1_600_000_000
 
 
@@ -42,7 +42,7 @@ class Log:
         return [one.key for one in told]
 
     async def until(self, condition):
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             while not condition():  # noqa: ASYNC110 - any condition, also of the system
                 await asyncio.sleep(0.01)
 

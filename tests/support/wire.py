@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-WAIT_SECONDS = 30.0
+from support.waiting import LIMIT_SECONDS
+
 QUIET_SECONDS = 0.1
 """A server that says nothing for so long waits for more."""
 _STATUS = re.compile(rb"HTTP/(?:1\.[01]|0\.9) ([1-5][0-9][0-9]) [\t\x20-\x7e]*\Z")
@@ -81,7 +82,7 @@ class Wire:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), WAIT_SECONDS)
+        self._socket = socket.create_connection((host, int(port)), LIMIT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._kept = b""
 
@@ -142,7 +143,7 @@ class Wire:
             while data := self._receive():
                 found += data
         except TimeoutError:
-            self._socket.settimeout(WAIT_SECONDS)
+            self._socket.settimeout(LIMIT_SECONDS)
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
             while data := self._receive():

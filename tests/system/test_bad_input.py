@@ -306,7 +306,7 @@ def test_what_is_no_regular_file_is_left_alone(agent, tmp_path):
     (agent.watched / "to-null.tar").symlink_to("/dev/zero")
     good = agent.watched / "good.tar"
     docker_archive(good, {"good/app:1": random_image("good", media="docker")})
-    agent.wait_imported(good, seconds=5)
+    agent.wait_imported(good)
     time.sleep(1.0)
     assert list(agent.archives()) == [good]
     assert agent.complaints() == []

@@ -16,6 +16,7 @@ import pytest
 from airside.oci.model import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from support.agent import Agent
 from support.images import TestBlob, TestImage, compact, index_of, random_image, sha256
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
@@ -25,7 +26,6 @@ CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 HELM_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 HELM_PROOF = "application/vnd.cncf.helm.chart.provenance.v1.prov"
-ASK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ ROWS = (helm, older_docker, regclient, buildkit, kaniko_and_jib)
 def test_a_client_is_answered_as_it_expects(shared_agent: Agent, row) -> None:
     host, _, port = shared_agent.registry.rpartition(":")
     location = ""
-    with closing(http.client.HTTPConnection(host, int(port), timeout=ASK_SECONDS)) as connection:
+    with closing(http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)) as connection:
         for step in row(f"imitated/{row.__name__}"):
             target = step.target.replace("{location}", location)
             body = step.body if isinstance(step.body, bytes) else iter(step.body)

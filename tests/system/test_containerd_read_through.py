@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from support.containerd import Containerd
 from support.containerd_config import Options
 from support.memory import MemoryStore, MemoryView
 from support.served import Served, served
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
@@ -87,13 +88,6 @@ def cri_pull(containerd: Containerd, name: str) -> str:
 def target_of(containerd: Containerd, name: str) -> str:
     rows = (row.split() for row in containerd.did("images", "ls").splitlines()[1:])
     return next(row[2] for row in rows if row[0] == name)
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # --- what is pulled
@@ -170,7 +164,7 @@ def test_the_agent_reads_its_runtimes_through(
     images.mkdir()
     runtime = ("--runtime", str(holder.socket))
     with Agent(images, tmp_path / "data", flags=runtime) as agent:
-        eventually(lambda: agent.get(TAG)[0] == 200)
+        wait_until(lambda: agent.get(TAG)[0] == 200)
         assert agent.images() == {}
         mirror(puller, Served(agent.registry))
         flags = ("--hosts-dir", puller.hosts, "--snapshotter", puller.options.snapshotter)
@@ -219,7 +213,7 @@ def test_an_image_whose_layers_were_discarded_is_not_served_by_tag(
             discarding.collect()
             return registry.ask(TAG).status == 404
 
-        eventually(is_gone)
+        wait_until(is_gone)
         assert registry.ask(TAG, "HEAD").status == 404
         assert "no whole image" in registry.ask(TAG).body.decode()
         digest = target_of(discarding, SAMPLE_NAME)
@@ -259,6 +253,6 @@ def test_a_containerd_that_hangs_delays_one_404_and_is_asked_again(holder: Conta
         print(f"hung: 404 in {took[0]:.2f} s, then in {max(took[1:]) * 1000:.1f} ms at most")
         assert took[0] < 1.5  # 0.4 s, and what a busy machine adds
         assert sorted(took)[len(took) // 2] < MISS_SECONDS
-        eventually(lambda: registry.ask(TAG).status == 200)
+        wait_until(lambda: registry.ask(TAG).status == 200)
         holder.restart()
-        eventually(lambda: registry.ask(TAG).status == 200)
+        wait_until(lambda: registry.ask(TAG).status == 200)

@@ -15,6 +15,7 @@ from airside.core import failpoints as faults
 from airside.core.errors import ContainerdError, StoreError
 from support.containerd import Containerd
 from support.unpacking import LEASE, Namespace, family, namespace_of, until_connected
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
@@ -24,7 +25,6 @@ PASSES = [(point, n) for point in POINTS for n in (1, 4) if (point, n) != ("unpa
 """A call passes that one once."""
 NAMES = (f"fault-{number}" for number in itertools.count())
 COUNT = 3
-RUN_SECONDS = 60.0
 
 CHILD = f"""
 import sys
@@ -67,7 +67,7 @@ def test_we_are_killed(shared_containerd: Containerd, undisturbed, point: str, n
         command = [sys.executable, "-c", CHILD, *places, node.snapshotter, node.name]
         environment = os.environ | {"AIRSIDE_FAULT": f"{point}=kill@{number}"}
         done = subprocess.run(
-            command, env=environment, capture_output=True, check=False, timeout=RUN_SECONDS
+            command, env=environment, capture_output=True, check=False, timeout=LIMIT_SECONDS
         )
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
         assert node.finished(images) == undisturbed

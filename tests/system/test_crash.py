@@ -25,12 +25,12 @@ from support.agent import Agent
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
 from support.lean import Lean, lean, settings_for
 from support.sound import check_sound, pull_all, pull_at_once, state_of
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
 TESTS = Path(__file__).parents[1]
 STEPS = ("drop", "update", "remove")
-RUN_SECONDS = 30.0
 
 IMPORTING = tuple(
     point
@@ -221,7 +221,7 @@ def test_a_kill_leaves_nothing_half_done(case: tuple[str, str, int], tmp_path: P
         cwd=TESTS,
         env=os.environ | {"AIRSIDE_FAULT": f"{point}=kill@{number}"},
         capture_output=True,
-        timeout=RUN_SECONDS,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert died.returncode == -9, died.stderr.decode()[-2000:]

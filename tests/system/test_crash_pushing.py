@@ -11,11 +11,11 @@ from airside.core.errors import AirsideError
 from support.nodes import node_at, visible
 from support.pushing import push_versions, versions
 from support.sound import check_sound, state_of
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
 TESTS = Path(__file__).parents[1]
-RUN_SECONDS = 60.0
 STORE = ("ingest.after_create", "ingest.after_write", "store.after_sync", "store.after_rename")
 CASES = [(point, number) for point in (*faults.PUSHING, *STORE) for number in (1, 4)] + [
     ("push.in_manifest", 5),
@@ -28,7 +28,7 @@ def push_until(data: Path, point: str, number: int) -> int:
     """Push both versions in a process that dies at the Nth pass of a point; its exit status."""
     environ = {"PYTHONPATH": str(TESTS), "AIRSIDE_FAULT": f"{point}=kill@{number}"}
     command = [sys.executable, "-m", "support.pushing", str(data)]
-    return subprocess.run(command, env=environ, timeout=RUN_SECONDS, check=False).returncode
+    return subprocess.run(command, env=environ, timeout=LIMIT_SECONDS, check=False).returncode
 
 
 @pytest.mark.parametrize(("point", "number"), CASES, ids=str)

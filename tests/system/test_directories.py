@@ -112,7 +112,7 @@ def test_a_link_whose_target_is_replaced_brings_the_new_version(tmp_path):
         seen = agent.now()
         (releases / "next").symlink_to("v2.tar")
         (releases / "next").replace(releases / "current.tar")
-        agent.wait_imported(images / "app.tar", after=seen, seconds=10)
+        agent.wait_imported(images / "app.tar", after=seen)
         assert serves(agent, "docker.io/linked/app:1", second)
 
 
@@ -215,7 +215,7 @@ def test_a_stick_comes_goes_and_comes_back_with_more(tmp_path, stick):
     with start(tmp_path, point) as agent:
         time.sleep(1)
         stick.mount(point)  # no event in the directory tells of it
-        agent.wait_imported(point / "a.tar", seconds=10)
+        agent.wait_imported(point / "a.tar")
         assert serves(agent, name, first)
         stick.unmount()  # not busy
         agent.wait_for(lambda: state_of(agent, point)["mode"] == "absent")
@@ -230,7 +230,7 @@ def test_a_stick_comes_goes_and_comes_back_with_more(tmp_path, stick):
         with stick.elsewhere(tmp_path) as directory:
             second = archive(directory / "b.tar", "docker.io/stick/b:1", "more")
         stick.mount(point)
-        agent.wait_imported(point / "b.tar", seconds=10)
+        agent.wait_imported(point / "b.tar")
         assert serves(agent, "docker.io/stick/b:1", second)
         assert agent.events(after=seen, path=point / "a.tar") == []
         (point / "a.tar").unlink()  # a real removal, on the mounted stick
@@ -250,7 +250,7 @@ def test_a_stick_below_a_watched_directory_takes_nothing_with_it(tmp_path, stick
     with start(tmp_path, media) as agent:
         path = media / "STICK" / "set" / "a.tar"
         stick.mount(media / "STICK")
-        agent.wait_imported(path, seconds=10)
+        agent.wait_imported(path)
         other = archive(media / "here.tar", "docker.io/media/here:1", "here")
         agent.wait_imported(media / "here.tar")
         stick.unmount()

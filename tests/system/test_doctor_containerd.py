@@ -18,10 +18,10 @@ from support.containerd import Containerd
 from support.containerd_config import Options
 from support.host import without_settings
 from support.kubelet import import_pause
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare", "mount")]
 
-DOCTOR_SECONDS = 60.0
 PATIENCE_SECONDS = 3.0
 SLACK_SECONDS = 4.0
 """What a busy machine may add."""
@@ -50,7 +50,7 @@ def doctor(*words: object, before: tuple[str, ...] = ()) -> tuple[int, Findings]
         capture_output=True,
         text=True,
         check=False,
-        timeout=DOCTOR_SECONDS,
+        timeout=LIMIT_SECONDS,
         env={**environ, "AIRSIDE_MIN_FREE_BYTES": "0"},
     )
     assert done.stderr == ""

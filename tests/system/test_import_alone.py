@@ -14,10 +14,9 @@ from support.agent import Agent
 from support.containerd import Containerd
 from support.host import without_settings
 from support.images import docker_archive, random_image
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare")]
-
-COMMAND_SECONDS = 60.0
 
 
 def import_alone(data: Path, *words: object, code: int = 0) -> str:
@@ -28,7 +27,7 @@ def import_alone(data: Path, *words: object, code: int = 0) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=COMMAND_SECONDS,
+        timeout=LIMIT_SECONDS,
         env={**environ, "AIRSIDE_MIN_FREE_BYTES": "0"},
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)

@@ -32,7 +32,6 @@ from support.makers import v1_archive, v1_steps
 from support.nodes import import_now, node_at, visible
 
 TABLE = Path(__file__).parents[1] / "support/parity.json"
-START_SECONDS = 20
 
 
 def raw_zstd(data):

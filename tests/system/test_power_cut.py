@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("containerd", "ctr", "unshar
 
 NAME = "docker.io/library/app:1"
 POD = "a-container"
-SECONDS = 20.0
 
 
 def files_of(containerd: Containerd) -> Counter[bytes]:
@@ -92,7 +91,6 @@ def test_what_was_half_written_is_whole_again(
                 lambda: (
                     agent.images()[NAME]["runtimes"] and agent.images()[NAME]["runtimes"][0]["at"]
                 ),
-                SECONDS,
             )
             [side] = agent.images()[NAME]["runtimes"]
             if in_use and snapshotter != "overlayfs":
@@ -144,5 +142,5 @@ def test_what_a_kill_left_unsynced_is_synced_at_the_next_start(tmp_path: Path) -
         assert record(agent.data)
         (images / "app.tar").unlink()
         with agent:
-            agent.wait_for(lambda: not record(agent.data), SECONDS, what="synced")
-            agent.wait_for(lambda: not client.leases.list(), SECONDS, what="nothing holds it")
+            agent.wait_for(lambda: not record(agent.data), what="synced")
+            agent.wait_for(lambda: not client.leases.list(), what="nothing holds it")

@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 TEXT = MESSAGE.decode()
 KNOWS_PINS = [1, 7]
 GC = "containerd.io/gc.ref."
-SECONDS = 20.0
 
 
 def agent_for(tmp_path: Path, containerd: Containerd, **environ: str) -> Agent:
@@ -59,7 +58,6 @@ def wait_published(agent: Agent, *references: str, digest: str = "") -> None:
                 side(agent, reference).get("state") == "published"
                 and (not digest or side(agent, reference).get("digest") == digest)
             ),
-            SECONDS,
             what=f"{reference} is published",
         )
 
@@ -195,7 +193,7 @@ def test_what_is_removed_is_put_back_without_sending_a_blob(
         kubelet.wait_image(name)
         kubelet.cri.remove_image(name)
         containerd.collect()
-        publishing.wait_for(lambda: kubelet.cri.image(name), SECONDS, what="it is back")
+        publishing.wait_for(lambda: kubelet.cri.image(name), what="it is back")
     publishing.wait_for(lambda: side(publishing, name)["adopted"].get("stream", 0) == 0)
     [runtime] = publishing.status()["runtimes"]
     assert runtime["blobs"].get("stream", 0) == 0
@@ -227,7 +225,7 @@ def test_a_wiped_containerd_is_filled_again(
     wait_published(publishing, name)
     before = lists(containerd)
     containerd.wipe()
-    publishing.wait_for(lambda: name in lists(containerd)["images"], SECONDS, what="it is back")
+    publishing.wait_for(lambda: name in lists(containerd)["images"], what="it is back")
     publishing.wait_for(lambda: lists(containerd)["content"] == before["content"], what="all of it")
     assert "incomplete" not in containerd.did("images", "check", f"name=={name}")
 
@@ -382,7 +380,7 @@ def test_a_containerd_that_is_killed_while_publishing_is_filled(tmp_path: Path) 
                 made.kill()
                 made.start()
         wait_published(agent, *names)
-        agent.wait_for(lambda: set(names) <= set(lists(made)["images"]), SECONDS)
+        agent.wait_for(lambda: set(names) <= set(lists(made)["images"]))
         made.collect()
         assert "incomplete" not in made.did("images", "check")
         assert lists(made)["leases"] == []

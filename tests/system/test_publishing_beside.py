@@ -29,6 +29,7 @@ from airside.importer.importer import Job
 from support.containerd import Containerd
 from support.images import docker_archive, random_image
 from support.nodes import node_at
+from support.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare", "mount")]
 
@@ -40,7 +41,6 @@ STEPS = [
     if p.startswith("publish.") and p not in {"publish.after_send", "publish.after_withdraw"}
 ]
 """A blob is sent only where it can't be linked; steps of unpacking have a test of their own."""
-WAIT_SECONDS = 60.0
 K3S_LABELS = {"io.cattle.k3s.pinned": "pinned", "io.cri-containerd.pinned": "pinned"}
 
 
@@ -70,13 +70,12 @@ class Kept:
         return next((row for row in rows if row.reference == name), None)
 
     def wait(self, holds: Callable[[], Any], what: str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
+        def holds_now() -> bool:
             with suppress(Exception):  # containerd may be away at this moment
-                if holds():
-                    return
-            assert time.monotonic() < deadline, (what, self.runtimes.describe(), self.row())
-            time.sleep(0.02)
+                return bool(holds())
+            return False
+
+        wait_until(holds_now, lambda: (what, self.runtimes.describe(), self.row()))
 
     def is_settled(self) -> bool:
         row = self.row()
@@ -113,7 +112,7 @@ def kept(containerd: Containerd, directory: Path, **settings: Any) -> Iterator[K
             runtimes.stop()
             loop, task = ready[0]
             loop.call_soon_threadsafe(task.cancel)
-            thread.join(WAIT_SECONDS)
+            thread.join(LIMIT_SECONDS)
             assert ended.is_set()
 
 

@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
 TEXT = MESSAGE.decode()
 NAME = "docker.io/library/app:1"
-SECONDS = 30.0
 
 
 def agent_of(directory: Path, containerd: Containerd, **more: object) -> Agent:
@@ -38,7 +37,7 @@ def drop(agent: Agent, archive: Path, name: str) -> str:
         [told] = agent.images()[name]["runtimes"] or [{"state": "", "digest": ""}]
         return (told["state"], told["digest"]) == ("published", digest)
 
-    agent.wait_for(published, SECONDS, what=f"{name} is published")
+    agent.wait_for(published, what=f"{name} is published")
     return digest
 
 
@@ -85,7 +84,7 @@ def test_a_pod_is_not_disturbed_by_an_update_of_its_image(
         kubelet.remove(pod)
         write_sample(tmp_path / "later.tar")
         drop(agent, tmp_path / "later.tar", SAMPLE_NAME)  # the next look finds it unused
-        agent.wait_for(lambda: pod.image_id not in {i.id for i in kubelet.cri.images()}, SECONDS)
+        agent.wait_for(lambda: pod.image_id not in {i.id for i in kubelet.cri.images()})
         assert NAME in {tag for image in kubelet.cri.images() for tag in image.tags}
     containerd.collect()
     assert first not in containerd.did("content", "ls", "-q").split()

@@ -14,7 +14,6 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
 HOST = "registry.test:5050"
 ALGORITHMS = ("sha256", "sha512")
-SECONDS = 20.0
 
 
 def pushed_image(algorithm: str) -> Content:
@@ -40,7 +39,7 @@ def test_a_pushed_image_of_any_algorithm_is_published_and_unpacked(
     images.mkdir()
     environ, flags = {"AIRSIDE_REGISTRY_NAMES": HOST}, ["--runtime", str(containerd.socket)]
     with Agent(images, tmp_path / "data", environ=environ, flags=flags) as agent:
-        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"], SECONDS)
+        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"])
         for algorithm in ALGORITHMS:
             here, content = repository(agent, algorithm), pushed_image(algorithm)
             push(here, content)
@@ -50,13 +49,13 @@ def test_a_pushed_image_of_any_algorithm_is_published_and_unpacked(
 
         for algorithm in ALGORITHMS:
             what = f"team/{algorithm}:v1"
-            agent.wait_for(lambda what=what: states(agent, what) == ["published"], SECONDS)
+            agent.wait_for(lambda what=what: states(agent, what) == ["published"])
             name = f"{HOST}/team/{algorithm}:v1"
             words = containerd.did("images", "check", f"name=={name}").split()
             assert "complete" in words
             assert words[-1] == "true"  # unpacked
             assert_gone(repository(agent, algorithm), "manifests/v1", "MANIFEST_UNKNOWN")
-        agent.wait_for(lambda: HOST not in containerd.did("images", "ls", "-q"), SECONDS)
+        agent.wait_for(lambda: HOST not in containerd.did("images", "ls", "-q"))
         assert agent.logged("error", "critical") == []
 
 
@@ -71,7 +70,7 @@ def test_a_push_may_refer_to_what_only_containerd_holds(
     images.mkdir()
     flags = ["--runtime", str(containerd.socket)]
     with Agent(images, tmp_path / "data", flags=flags) as agent:
-        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"], SECONDS)
+        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"])
         for digest in (image.config.digest, *(layer.digest for layer in image.layers)):
             assert agent.get(f"/v2/team/app/blobs/{digest}", method="HEAD")[0] == 200
             assert not (tmp_path / "data/oci/blobs/sha256" / digest.hex).exists()

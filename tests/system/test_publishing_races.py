@@ -26,12 +26,12 @@ from support.images import TestImage, random_image
 from support.kubelet import Kubelet
 from support.memory import MemoryStore, MemoryView
 from support.served import served
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
 SEEDS = itertools.count()
 STEPS = [f"publish.after_{step}" for step in ("lease", "content", "unpack", "name")]
-WAIT_SECONDS = 60.0
 
 
 def never() -> bool:
@@ -166,7 +166,7 @@ def test_cri_that_pulls_the_same_image_meanwhile(
         mirror(shared_containerd, registry.address)
 
         def pull() -> object:
-            return kubelet.cri.pull(name, seconds=WAIT_SECONDS)
+            return kubelet.cri.pull(name, seconds=LIMIT_SECONDS)
 
         def publish() -> object:
             return runtime.publish(wanted, stop=never)
@@ -187,7 +187,7 @@ def test_cri_that_pulls_the_same_image_meanwhile(
                 begun = pool.submit(first)
                 time.sleep(delay_seconds)
                 second()
-                begun.result(WAIT_SECONDS)
+                begun.result(LIMIT_SECONDS)
                 assert found() == alone, (first.__name__, delay_seconds)
 
 

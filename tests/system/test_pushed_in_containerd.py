@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.parametrize("containerd_version", ["1.7"], indirect=True),
 ]
 
-SECONDS = 20.0
 TO = "--dest-tls-verify=false"
 PLAIN = "--tls-verify=false"
 
@@ -60,7 +59,7 @@ def published(agent: Agent, reference: str) -> dict[str, Any]:
         ]
         return image if as_it_is else None
 
-    return dict(agent.wait_for(found, SECONDS, what=f"{reference} is published"))
+    return dict(agent.wait_for(found, what=f"{reference} is published"))
 
 
 def test_a_pushed_image_runs_moves_and_goes(
@@ -90,7 +89,6 @@ def test_a_pushed_image_runs_moves_and_goes(
         tools.skopeo("delete", PLAIN, target)
         publishing.wait_for(
             lambda: not [i for i in kubelet.cri.images() if set(i.tags) & set(names)],
-            SECONDS,
             what="the names are gone",
         )
     gone = explained(publishing, names[0])

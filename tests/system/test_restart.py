@@ -98,7 +98,7 @@ def test_no_archive_is_opened_again(stocked: Stocked, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     strace = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", str(trace)]
     agent = Agent(stocked.images, stocked.data, before=strace)
-    agent.start(ready_seconds=60)
+    agent.start()
     try:
         pid = agent.status()["pid"]
         agent.wait_for(lambda: agent.status()["directories"][0]["files"] == ARCHIVES)

@@ -21,11 +21,11 @@ from support.containerd_config import Options
 from support.host import without_settings
 from support.images import oci_archive, random_image
 from support.sound import check_sound, pull_all
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
 NAME = "docker.io/library/app:1"
-COMMAND_SECONDS = 60.0
 
 
 def agent_for(tmp_path: Path, containerd: Containerd | None = None, **environ: str) -> Agent:
@@ -41,7 +41,7 @@ def airside(agent: Agent, *words: str) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", "airside", *words, "--json", "--data", str(agent.data)]
     environ = without_settings()
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, env=environ
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env=environ
     )
     return done.returncode, json.loads(done.stdout or "{}")
 

@@ -26,13 +26,13 @@ from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options
 from support.images import TestImage, image_of, layer_of, random_image, random_layer
 from support.unpacking import LEASE, Namespace, archive_of, family, namespace_of, until_connected
+from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
 NAMES = (f"test-{number}" for number in itertools.count())
 REFERENCE = "docker.io/airside/unpacked:1"
 SNAPSHOT_REF = "containerd.io/snapshot.ref"
-WAIT_SECONDS = 60.0
 
 
 def running() -> bool:
@@ -282,7 +282,7 @@ def test_ctr_that_unpacks_the_same_at_the_same_moment(ours, tmp_path):
             importing = pool.submit(ours.import_with_ctr, archive, *_local(ours))
             time.sleep(0.05 * turn)
             mine = unpacker.unpack(rootfs, lease=LEASE, stop=running)
-            importing.result(WAIT_SECONDS)
+            importing.result(LIMIT_SECONDS)
             assert mine.layers + mine.layers_there == 6
             assert unpacker.is_unpacked(rootfs)
     ours.end()
@@ -300,7 +300,7 @@ def test_a_stop_ends_a_long_layer_at_once(ours):
             assert not call.done()
         stopped.set()
         with pytest.raises(StoppedError):
-            call.result(WAIT_SECONDS)
+            call.result(LIMIT_SECONDS)
         assert not ours.snapshots()
         assert unpacker.unpack(rootfs, lease=LEASE, stop=running).layers == 1
 
@@ -312,7 +312,7 @@ def test_a_lease_that_goes_in_the_middle_is_told(ours):
         while not list(ours.client.snapshots.list_committed(ours.snapshotter)):
             assert not call.done()
         ours.end()
-        found = call.result(WAIT_SECONDS)
+        found = call.result(LIMIT_SECONDS)
         assert {type(each) for each in found} == {NotFoundError}
         ours.client.leases.create(LEASE, seconds=600)
         again = [ours.take(image) for image in family(2, layer_bytes=4_000_000)]
@@ -357,7 +357,7 @@ def test_containerd_that_is_killed_in_the_middle(containerd: Containerd):
             while len(list(node.client.snapshots.list_committed(node.snapshotter))) < 3:
                 assert not call.done()
             containerd.kill()
-            found = call.result(WAIT_SECONDS)
+            found = call.result(LIMIT_SECONDS)
             failed = [each for each in found if isinstance(each, Exception)]
             assert failed
             assert {type(each) for each in failed} == {ContainerdError}

@@ -5,7 +5,6 @@ import functools
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from support import debian
 from support.containerd import SUITES, Containerd
 from support.docker import Docker, docker
 from support.skopeo import run
-
-START_SECONDS = 20.0
+from support.waiting import wait_until
 
 
 class Workshop:
@@ -101,11 +99,13 @@ def docker_registry(home: Path) -> Iterator[str]:
             ["docker-registry", "serve", config], stdout=log, stderr=log, env={**os.environ}
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while "listening on " not in (text := (home / "log").read_text()):
+
+        def listens() -> str:
+            text = (home / "log").read_text()
             assert process.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.02)
+            return text if "listening on " in text else ""
+
+        text = wait_until(listens, (home / "log").read_text)
         yield text.partition("listening on ")[2].split('"')[0].split(" ")[0].strip()
     finally:
         process.terminate()

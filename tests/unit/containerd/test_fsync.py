@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 from airside.containerd import fsync as syncing
 from airside.containerd.fsync import SharedSync, check_free, sync_file_system
 from airside.core.errors import StorageFullError, StoreError
-
-WAIT_SECONDS = 10.0
+from support.waiting import LIMIT_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -69,24 +67,18 @@ class Disk:
 
     def sync(self, path):
         self.begun.append(path)
-        assert self.may_end.acquire(timeout=WAIT_SECONDS)
+        assert self.may_end.acquire(timeout=LIMIT_SECONDS)
         if self.errors and (error := self.errors.pop(0)):
             raise error
 
     def until_begun(self, count):
-        end = time.monotonic() + WAIT_SECONDS
-        while len(self.begun) < count:
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        wait_until(lambda: len(self.begun) >= count)
 
 
 def asked(shared, pool, count):
     """So many that wait for the round after the one that runs."""
     calls = [pool.submit(shared.sync) for _ in range(count)]
-    end = time.monotonic() + WAIT_SECONDS
-    while len(shared._changed._waiters) < count:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_until(lambda: len(shared._changed._waiters) >= count)
     return calls
 
 
@@ -97,11 +89,11 @@ def test_those_that_ask_while_one_runs_share_the_next(monkeypatch, tmp_path):
         disk.until_begun(1)
         others = asked(shared, pool, 4)
         disk.may_end.release()
-        first.result(WAIT_SECONDS)
+        first.result(LIMIT_SECONDS)
         assert not any(call.done() for call in others)
         disk.may_end.release()
         for call in others:
-            call.result(WAIT_SECONDS)
+            call.result(LIMIT_SECONDS)
     assert disk.begun == [tmp_path] * 2
 
 
@@ -112,10 +104,10 @@ def test_a_round_that_failed_is_told_to_all_of_it_and_to_no_other(monkeypatch, t
         disk.until_begun(1)
         others = asked(shared, pool, 3)
         disk.may_end.release(3)
-        first.result(WAIT_SECONDS)
+        first.result(LIMIT_SECONDS)
         for call in others:
             with pytest.raises(StoreError, match="no"):
-                call.result(WAIT_SECONDS)
+                call.result(LIMIT_SECONDS)
     shared.sync()
 
 

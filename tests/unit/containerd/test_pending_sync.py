@@ -1,7 +1,6 @@
 """What was unpacked and not synced, and in which boot."""
 
 import threading
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from airside.containerd.services.snapshots import Mount
 from airside.containerd.unpack_layer import writable
 from airside.core.errors import ContainerdError, StoreError
 from support.images import sha256
+from support.waiting import wait_until
 
 CHAINS = [sha256(bytes([n])) for n in range(4)]
 
@@ -55,10 +55,7 @@ def test_who_expects_at_the_same_time_shares_a_save():
     assert entered.wait(10)
     for thread in threads[1:]:
         thread.start()
-    end = time.monotonic() + 10
-    while len(unsynced.left()) < len(CHAINS):
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_until(lambda: len(unsynced.left()) >= len(CHAINS))
     go.set()
     for thread in threads:
         thread.join()

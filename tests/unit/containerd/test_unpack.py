@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -25,20 +24,13 @@ from airside.core.errors import (
 from airside.core.settings import Limits
 from support.images import random_image, random_layer
 from support.snapshots import LEASE, FakeContainerd, Snapshot
+from support.waiting import LIMIT_SECONDS, wait_until
 
 GC_LABEL = "containerd.io/gc.ref.snapshot.overlayfs"
-WAIT_SECONDS = 10.0
 
 
 def running():
     return False
-
-
-def until(condition):
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 class Bench:
@@ -260,7 +252,7 @@ def test_several_calls_at_once_apply_each_layer_once(made):
             pool.submit(bench.unpacker.unpack_all, images, lease=name, stop=running)
             for name in ("a", "b", "c")
         ]
-        results = [call.result(WAIT_SECONDS) for call in calls]
+        results = [call.result(LIMIT_SECONDS) for call in calls]
     assert sum(each.layers for found in results for each in found) == 1 + 4 * 2
     assert len(bench.containerd.applied) == 1 + 4 * 2
     for name in ("a", "b", "c"):
@@ -276,7 +268,7 @@ def test_a_thread_is_not_kept_by_an_image_that_waits(made):
 
     def apply(layer, _stop):
         if layer.digest == first.layers[0].digest:
-            assert third_done.wait(WAIT_SECONDS)
+            assert third_done.wait(LIMIT_SECONDS)
 
     def commit(name, _key):
         if name == str(third.steps[-1].chain):
@@ -352,20 +344,20 @@ def test_an_image_goes_on_where_the_one_that_it_waited_for_was_stopped(made):
 
     def apply(*_):
         if bench.containerd.calls["apply"] == 1:
-            assert waiting.wait(WAIT_SECONDS)
+            assert waiting.wait(LIMIT_SECONDS)
             stopped.set()
             raise StoppedError("stopped")
 
     bench.containerd.before["apply"] = apply
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(bench.unpacker.unpack, first, lease=LEASE, stop=stopped.is_set)
-        until(lambda: bench.containerd.applying)
+        wait_until(lambda: bench.containerd.applying)
         two = pool.submit(bench.unpacker.unpack, second, lease=LEASE, stop=running)
-        until(lambda: any(bench.unpacker._waiting.values()))
+        wait_until(lambda: any(bench.unpacker._waiting.values()))
         waiting.set()
         with pytest.raises(StoppedError):
-            one.result(WAIT_SECONDS)
-        assert two.result(WAIT_SECONDS).layers == 3
+            one.result(LIMIT_SECONDS)
+        assert two.result(LIMIT_SECONDS).layers == 3
 
 
 def test_an_image_that_waits_when_it_is_closed_ends(made):
@@ -375,7 +367,7 @@ def test_an_image_that_waits_when_it_is_closed_ends(made):
 
     def apply(*_):
         entered.set()
-        assert closed.wait(WAIT_SECONDS)
+        assert closed.wait(LIMIT_SECONDS)
         raise StoppedError("stopped")
 
     bench.containerd.before["apply"] = apply
@@ -383,15 +375,15 @@ def test_an_image_that_waits_when_it_is_closed_ends(made):
         call = pool.submit(
             bench.unpacker.unpack_all, [first, second], lease=LEASE, stop=closed.is_set
         )
-        assert entered.wait(WAIT_SECONDS)
+        assert entered.wait(LIMIT_SECONDS)
         bench.unpacker._waiting[first.steps[0].chain].append(
             image := unpack._Image(second, LEASE, running, second.steps)
         )
         bench.unpacker._pool.shutdown(wait=False)
         closed.set()
-        found = call.result(WAIT_SECONDS)
+        found = call.result(LIMIT_SECONDS)
     assert [type(each) for each in found] == [StoppedError, StoppedError]
-    assert isinstance(image.done.exception(WAIT_SECONDS), StoppedError)
+    assert isinstance(image.done.exception(LIMIT_SECONDS), StoppedError)
 
 
 def test_a_disk_that_fails_the_sync_unpacked_nothing(made, monkeypatch):

@@ -6,8 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from airside.store.lock import StoreLock
-
-WAIT_SECONDS = 5.0
+from support.waiting import LIMIT_SECONDS
 
 
 class _Holder:
@@ -21,10 +20,10 @@ class _Holder:
     def _hold(self) -> None:
         with self._guard.exclusive() if self._exclusive else self._guard.shared():
             self.entered.set()
-            assert self._let_go.wait(WAIT_SECONDS)
+            assert self._let_go.wait(LIMIT_SECONDS)
 
     def is_in(self) -> bool:
-        return self.entered.wait(WAIT_SECONDS)
+        return self.entered.wait(LIMIT_SECONDS)
 
     def is_out(self) -> bool:
         """Not in, and waiting: the others had time to let it in."""
@@ -32,7 +31,7 @@ class _Holder:
 
     def let_go(self) -> None:
         self._let_go.set()
-        self._future.result(WAIT_SECONDS)
+        self._future.result(LIMIT_SECONDS)
 
 
 class _Holders:
