@@ -15,7 +15,7 @@ from airside.catalog.pushes import PushedBlob
 from airside.core.settings import Limits
 from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
-from airside.registry.http.middleware import Access
+from airside.registry.http.request_access import Access
 from airside.registry.proxy import pull_through as proxy
 from airside.registry.rules.access import Rights, Rule
 from support.images import oci_archive, random_image

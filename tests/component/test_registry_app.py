@@ -22,7 +22,11 @@ from airside.oci.model import OCI_CONFIG, OCI_MANIFEST, Document, parse_document
 from airside.oci.reference import Repository
 from airside.ports.content import StoredDocument
 from airside.registry.http import app as registry_app
-from airside.registry.http.app import AnswerCache, create_app
+from airside.registry.http import blob_response
+from airside.registry.http.answer_cache import AnswerCache
+from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.answers import Answer
 from support.memory import MemoryStore, MemoryView
 
@@ -126,7 +130,7 @@ async def serving(
     client_tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Running]:
     with ThreadPoolExecutor(2, thread_name_prefix="reads") as reads:
-        app = create_app(site.view, site.store, default_registry="docker.io", reads=reads)
+        app = create_app(ServedContent(site.view, site.store, "docker.io"), DeadlinePool(reads))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls).start()
@@ -432,7 +436,7 @@ def test_many_clients_get_the_same_blob_side_by_side() -> None:
 
 
 def test_a_blob_is_sent_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_app, "SLICE_BYTES", 10_007)
+    monkeypatch.setattr(blob_response, "SLICE_BYTES", 10_007)
     site = Site()
 
     async def scenario(running: Running) -> None:
@@ -532,7 +536,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_blob_leaves_nothing_behind(
 
 
 def test_a_stalled_client_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_app, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(blob_response, "STALL_SECONDS", 0.2)
     site, large = large_site()
 
     async def scenario(running: Running) -> None:

@@ -22,8 +22,10 @@ from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import SecurityFiles
 from airside.registry.auth.login import Logins
 from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.listener import Listener
 from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.served_content import ServedContent
 
 SECONDS = 20.0
 
@@ -97,7 +99,9 @@ class Guarded:
                 logins=self.logins,
             )
             app = create_app(
-                *(self.view, self.store), default_registry="docker.io", reads=reads, guard=guard
+                ServedContent(self.view, self.store, "docker.io"),
+                DeadlinePool(reads),
+                guard=guard,
             )
             runner = web.AppRunner(
                 self.app(guard) if self.app else app,

@@ -20,6 +20,8 @@ from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.settle import Batch, Settled
 from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.served_content import ServedContent
 
 from .nodes import settings_at
 
@@ -84,7 +86,7 @@ async def lean(settings: Settings) -> AsyncIterator[Lean]:
         ThreadPoolExecutor(settings.parallel_imports, "imports") as pool,
         ThreadPoolExecutor(2, "reads") as reads,
     ):
-        app = create_app(node.catalog, node.store, default_registry="docker.io", reads=reads)
+        app = create_app(ServedContent(node.catalog, node.store, "docker.io"), DeadlinePool(reads))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:

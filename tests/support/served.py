@@ -15,9 +15,11 @@ from airside.core.settings import KIB
 from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import open_security_files
 from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.receive import Receiver
+from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.read_through import ReadThrough
 from support.waiting import LIMIT_SECONDS
 
@@ -63,14 +65,10 @@ def served(
         with ThreadPoolExecutor(threads, "reads") as reads:
             guard = guard_of(reads) if guard_of else None
             app = create_app(
-                view,
-                store,
-                default_registry="docker.io",
-                reads=reads,
-                read_through=read_through,
+                ServedContent(view, store, "docker.io", read_through),
+                DeadlinePool(reads, answer_seconds),
                 receiver=receiver,
                 guard=guard,
-                answer_seconds=answer_seconds,
             )
             runner = web.AppRunner(
                 app,

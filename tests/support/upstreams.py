@@ -15,7 +15,9 @@ from aiohttp import web
 
 from airside.agent.node import Node
 from airside.registry.http.app import create_app
-from airside.registry.http.middleware import ACCESS, Access
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.request_access import ACCESS, Access
+from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.pull_through import PullThrough
 from support.images import TestImage, sha256
 from support.served import Served
@@ -134,13 +136,10 @@ def pulling_through(
     async def main() -> None:
         with ThreadPoolExecutor(4, "reads") as reads, ThreadPoolExecutor(4, "fetches") as fetches:
             async with PullThrough(node.settings, node.keeper, fetches, clock) as pull_through:
-                app = create_app(
-                    node.catalog,
-                    node.store,
-                    default_registry="docker.io",
-                    reads=reads,
-                    pull_through=pull_through,
+                content = ServedContent(
+                    node.catalog, node.store, "docker.io", pull_through=pull_through
                 )
+                app = create_app(content, DeadlinePool(reads))
                 app.middlewares.append(let)
                 runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
                 await runner.setup()

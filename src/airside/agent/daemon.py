@@ -42,10 +42,12 @@ from airside.importer.watch.mount_table import Remembered, from_text, to_text
 from airside.importer.watch.watcher import Watcher
 from airside.registry.auth.files import SecurityFiles, open_security_files
 from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.receive import Receiver
+from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.pull_through import PullThrough
 
 log = logging.getLogger("airside.agent")
@@ -276,18 +278,20 @@ class _Agent:
         guard = AccessGuard(
             self._node.catalog, lambda: secured.accounts, self._settings, self._reads
         )
-        app = create_app(
+        content = ServedContent(
             self._node.catalog,
             self._node.store,
-            default_registry=self._settings.default_registry,
-            reads=self._reads,
-            read_through=self._node.read_through,
+            self._settings.default_registry,
+            self._node.read_through,
+            pull_through,
+        )
+        app = create_app(
+            content,
+            DeadlinePool(self._reads, self._settings.answer_seconds),
             receiver=Receiver(
                 self._node.pusher, self._pushes, self._settings.limits.document_bytes
             ),
             guard=guard,
-            pull_through=pull_through,
-            answer_seconds=self._settings.answer_seconds,
         )
         runner = web.AppRunner(
             app,

@@ -24,7 +24,7 @@ class DeadlinePool:
     """A pool of threads; with 0 seconds it may take any time."""
 
     def __init__(
-        self, pool: Executor, seconds: float, clock: Callable[[], float] = time.monotonic
+        self, pool: Executor, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.pool = pool
         self._seconds = seconds or None

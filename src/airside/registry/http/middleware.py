@@ -11,7 +11,6 @@ everything, reading without credentials goes straight on.
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,11 +18,14 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from airside import __version__
 from airside.core.settings import Settings
-from airside.oci.reference import Repository, is_host
+from airside.oci.reference import is_host
 from airside.ports.content import RegistryView
 from airside.registry.auth.login import Identity, Logins, Refused
+from airside.registry.http.audit import audit, audit_write
+from airside.registry.http.request_access import ACCESS, WHO, Access
+from airside.registry.http.requests import client_of, target_of
+from airside.registry.http.responses import response_of
 from airside.registry.http.throttle import IN, OUT, throttle_of
 from airside.registry.rules.access import (
     READING,
@@ -43,57 +45,15 @@ from airside.registry.rules.credentials import (
     bearer_challenge,
     covers,
     parse_scopes,
-    reads_from,
     scopes_of,
 )
-from airside.registry.rules.read_through import ReadThrough
 from airside.registry.rules.requests import ListCatalog, Ping
-from airside.registry.rules.visibility import visible, visible_through
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 OPEN = frozenset({"/", "/healthz"})
 """What says nothing of images, and is for everybody."""
 _PING = frozenset({"/v2", "/v2/"})
-_AUDIT = logging.getLogger("airside.audit")
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What the client of a request may do, by the rules; of a session within its scopes."""
-
-    rights: Rights
-    scopes: tuple[Scope, ...] | None = None
-
-    def may_pull(self, repository: Repository) -> bool:
-        """Whether a blob may be taken from there for another repository."""
-        return self.rights.may("pull", repository) and (
-            self.scopes is None or reads_from(self.scopes, repository)
-        )
-
-    def view(self, view: RegistryView) -> RegistryView:
-        return visible(view, self.rights)
-
-    def through(self, read_through: ReadThrough) -> ReadThrough:
-        return visible_through(read_through, self.rights)
-
-
-ACCESS = web.RequestKey("access", Access)
-"""Absent where nothing is hidden."""
-WHO = web.RequestKey("who", Identity)
-"""There for every request that writes."""
-
-
-def target_of(request: web.BaseRequest) -> str:
-    """The path and query as they were sent."""
-    target = request.raw_path
-    return target if target.startswith("/") else request.path_qs  # http://host/v2/...
-
-
-def cache_key(request: web.BaseRequest, target: str) -> str:
-    """By what an answer may be kept: others may see other repositories."""
-    access = request.get(ACCESS)
-    return target if access is None else access.rights.view_key + target
 
 
 @dataclass(slots=True)
@@ -145,7 +105,7 @@ class AccessGuard:
         if path in OPEN or self._is_for_everybody(request, path):
             return await handler(request)
         who = await self._logins.identify(
-            request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), _client(request)
+            request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), client_of(request)
         )
         if path == "/token":
             return self._token(request, who)
@@ -171,7 +131,7 @@ class AccessGuard:
         if isinstance(call.asked, Answer):
             everything = call.who.rights.may_everywhere("pull")
             if call.request.method not in READING or not everything:
-                return _response(call.asked)
+                return response_of(call.asked)
         else:
             refused = self._refusal(call)
             if refused is not None:
@@ -187,16 +147,16 @@ class AccessGuard:
         if is_hidden and call.who.scopes is None and self._could_log_in(call):
             return self._denied(call)
         if call.writes:
-            _audit_write(call, response.status)
+            audit_write(call.request, call.who, call.needs, response.status)
         return response
 
     def _refusal(self, call: _Call) -> web.Response | None:
         """What is refused whatever repository it is."""
         who, accounts = call.who, self._accounts()
         if call.writes and self._settings.read_only:
-            _audit(call.request, who, "denied", call.needs, 405)
+            audit(call.request, who, "denied", call.needs, 405)
             message = "this registry is read-only: the setting read_only says so"
-            return _response(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET, HEAD")))
+            return response_of(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET, HEAD")))
         if isinstance(call.asked, Ping):
             closed = who.is_anonymous and who.scopes is None and _asks(accounts)
             return self._denied(call) if closed else None
@@ -214,7 +174,7 @@ class AccessGuard:
             return None
         name = "document_bytes" if is_document else "upload_bytes"
         message = f"the body is larger than the setting limits.{name} allows: {limit} bytes"
-        return _response(problem(413, "SIZE_INVALID", message))
+        return response_of(problem(413, "SIZE_INVALID", message))
 
     async def _judge(self, call: _Call) -> list[Verdict]:
         rights = call.who.rights
@@ -233,12 +193,12 @@ class AccessGuard:
         who = call.who
         if self._could_log_in(call):
             return self._challenged(call.request, call.asked)
-        _audit(call.request, who, "denied", call.needs, 403)
+        audit(call.request, who, "denied", call.needs, 403)
         hint = (
             "" if not who.is_anonymous else "; nobody can log in: htpasswd and access are not set"
         )
         what = ", ".join(f"{need.action} {need.name}" for need in call.needs) or "this"
-        return _response(problem(403, "DENIED", f"{what} is not allowed{hint}"))
+        return response_of(problem(403, "DENIED", f"{what} is not allowed{hint}"))
 
     def _could_log_in(self, call: _Call) -> bool:
         return call.who.is_anonymous and self._accounts().any_login
@@ -250,7 +210,7 @@ class AccessGuard:
         if why.status == 401:
             return self._challenged(request, asked, message=why.message, error="invalid_token")
         retry = ("Retry-After", str(why.retry_seconds))
-        return _response(problem(why.status, "TOOMANYREQUESTS", why.message, None, retry))
+        return response_of(problem(why.status, "TOOMANYREQUESTS", why.message, None, retry))
 
     def _challenged(
         self,
@@ -270,7 +230,7 @@ class AccessGuard:
         if accounts.anonymous.rules and accounts.by_challenge and url:
             challenge = bearer_challenge(url, scopes_of(asked), error=error)
         header = ("WWW-Authenticate", challenge)
-        return _response(problem(401, "UNAUTHORIZED", message, None, header))
+        return response_of(problem(401, "UNAUTHORIZED", message, None, header))
 
     def _url(self, request: web.Request) -> str:
         if self._settings.public_url:
@@ -283,32 +243,32 @@ class AccessGuard:
     def _token(self, request: web.Request, who: Identity | Refused) -> web.Response:
         if request.method != "GET":
             message = "tokens are given to GET"
-            return _response(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET")))
+            return response_of(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET")))
         if isinstance(who, Refused):
             self._audit_failure(request, who)
             more = ("WWW-Authenticate", basic_challenge())
             if who.status != 401:
                 more = ("Retry-After", str(who.retry_seconds))
             code = "UNAUTHORIZED" if who.status == 401 else "TOOMANYREQUESTS"
-            return _response(problem(who.status, code, who.message, None, more))
+            return response_of(problem(who.status, code, who.message, None, more))
         try:
             scopes = parse_scopes(request.query.getall("scope", []))
         except ValueError as exc:
-            return _response(problem(400, "UNSUPPORTED", str(exc)))
+            return response_of(problem(400, "UNSUPPORTED", str(exc)))
         if who.scopes is not None:
-            return _response(problem(403, "DENIED", "a session gives no session"))
+            return response_of(problem(403, "DENIED", "a session gives no session"))
         return self._session(who, scopes)
 
     def _session(self, who: Identity, scopes: tuple[Scope, ...]) -> web.Response:
         token = self._logins.begin_session(who, scopes)
         body = {"token": token, "access_token": token, "expires_in": SESSION_SECONDS}
         headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
-        return _response(Answer(200, json.dumps(body).encode(), headers))
+        return response_of(Answer(200, json.dumps(body).encode(), headers))
 
     def _audit_failure(self, request: web.Request, why: Refused) -> None:
         if why.counts:
             who = Identity("anonymous", why.name, Rights())
-            _audit(request, who, "login failed", (), why.status)
+            audit(request, who, "login failed", (), why.status)
 
 
 def _asks(accounts: Accounts) -> bool:
@@ -320,44 +280,8 @@ def _sees_any(rights: Rights) -> bool:
     return any("pull" in rule.actions for rule in rights.rules)
 
 
-def _response(found: Answer) -> web.Response:
-    headers = {**dict(found.headers), "Server": f"airside/{__version__}"}
-    return web.Response(body=found.body, status=found.status, headers=headers)
-
-
-def _client(request: web.Request) -> str:
-    return request.remote or ""
-
-
 def _certificate(request: web.Request) -> Mapping[str, Any] | None:
     if request.transport is None:
         return None
     found: Mapping[str, Any] | None = request.transport.get_extra_info("peercert")
     return found
-
-
-def _audit_write(call: _Call, status: int) -> None:
-    """What was written; the steps of an upload before its last are not told."""
-    method, first = call.request.method, call.needs[0]
-    if status >= 400:
-        return
-    if method == "PUT" or (method == "POST" and status == 201) or first.action == "delete":
-        _audit(call.request, call.who, first.action, call.needs, status)
-
-
-def _audit(
-    request: web.Request, who: Identity, event: str, needs: tuple[Need, ...], status: int
-) -> None:
-    fields = {
-        "event": event,
-        "user": who.name[:128],
-        "by": who.how,
-        "client": _client(request),
-        "method": request.method,
-        "path": request.path[:600],
-        "repository": str(needs[0].name) if needs else "",
-        "status": status,
-    }
-    name, where = fields["user"] or "anonymous", f"{request.method} {fields['path']}"
-    message = f"{event}: {name} from {fields['client']}: {where}: {status}"
-    _AUDIT.info("%s", message, extra={"fields": fields})

@@ -30,7 +30,7 @@ from airside.core.settings import MIB
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.registry.http.middleware import ACCESS, WHO
+from airside.registry.http.request_access import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
 from airside.registry.rules.answers import Answer, problem

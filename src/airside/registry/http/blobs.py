@@ -1,0 +1,106 @@
+"""Answers requests for blobs: from the store, a container runtime or an upstream."""
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from aiohttp import web
+
+from airside.core.errors import StoreError
+from airside.ports.content import RegistryView
+from airside.registry.http.blob_response import BlobResponse, Transfers
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.receive import Receiver
+from airside.registry.http.requests import conditions_of, target_of
+from airside.registry.http.responses import response_of
+from airside.registry.http.served_content import ServedContent
+from airside.registry.proxy.fetch import Fetch
+from airside.registry.rules.answers import Answer, Part, with_reason
+from airside.registry.rules.lookup import absent_blob, find_blob
+from airside.registry.rules.ranges import Conditions, plan_blob
+from airside.registry.rules.read_through import RuntimeLookup
+from airside.registry.rules.requests import GetBlob
+
+
+class BlobRoute:
+    """The route of `/v2/<name>/blobs/<digest>` for GET and HEAD."""
+
+    def __init__(
+        self, content: ServedContent, reads: DeadlinePool, receiver: Receiver | None
+    ) -> None:
+        self._content, self._reads, self._receiver = content, reads, receiver
+        self._transfers = Transfers()
+
+    def stop(self) -> None:
+        """Cut off the running transfers; later ones fail at once."""
+        self._transfers.stop()
+
+    async def respond(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
+        method, conditions = request.method, conditions_of(request)
+        through, view = self._content.runtimes_for(request), self._content.view_for(request)
+
+        def read() -> Answer | tuple[Part, BinaryIO | None]:
+            if method == "HEAD" and self._receiver and not self._receiver.asked(intent.digest):
+                return absent_blob(view, intent, self._content.default_registry)
+            size, open_blob = self._find_blob(view, intent, through)
+            if isinstance(size, Answer):
+                return size
+            planned = plan_blob(method, intent.digest, size, conditions)
+            if isinstance(planned, Answer):
+                return planned
+            wanted = method == "GET" and planned.count > 0
+            return planned, open_blob() if wanted else None
+
+        found = await self._reads.run(read, close=_close_opened)
+        upstream = self._content.upstream_for(request, target_of(request))
+        if upstream is not None and isinstance(found, Answer) and found.status == 404:
+            came = await upstream[0].find_blob(intent, whole=method == "GET")
+            if isinstance(came, str):
+                return response_of(with_reason(found, came))
+            planned = await self._plan_fetched(came, intent, method, conditions)
+            if planned is not None:
+                return planned
+            found = await self._reads.run(read, close=_close_opened)
+        if isinstance(found, Answer):
+            return response_of(found)
+        part, file = found
+        return BlobResponse(part, file, self._reads.pool, self._transfers)
+
+    async def _plan_fetched(
+        self, came: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
+    ) -> web.StreamResponse | None:
+        """The response with what comes from upstream; None if it is ours by now."""
+        is_here = came.is_kept if isinstance(came, Fetch) else method == "GET"
+        size = came.size_bytes if isinstance(came, Fetch) else came
+        if is_here or size is None:
+            return None
+        part = plan_blob(method, intent.digest, size, conditions)
+        if isinstance(part, Answer):
+            return response_of(part)
+        if not isinstance(came, Fetch) or method == "HEAD" or not part.count:
+            return BlobResponse(part, None, self._reads.pool, self._transfers)
+        try:
+            file = await self._reads.run(came.open, close=_close)
+        except StoreError:  # it was kept in the meantime, or it failed
+            await came.until_kept()
+            return None
+        return BlobResponse(part, file, self._reads.pool, self._transfers, came)
+
+    def _find_blob(
+        self, view: RegistryView, intent: GetBlob, through: RuntimeLookup
+    ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
+        """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
+        size = find_blob(view, self._content.store.stat, intent, self._content.default_registry)
+        if isinstance(size, Answer):
+            found = through.blob(intent)
+            if found is not None:
+                return found.size_bytes, found.open
+        return size, lambda: self._content.store.open(intent.digest)
+
+
+def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
+    if not isinstance(found, Answer) and found[1] is not None:
+        found[1].close()
+
+
+def _close(file: BinaryIO) -> None:
+    file.close()
