@@ -2,7 +2,7 @@
 #   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench stress fuzz lock clean setup setup-test setup-fuzz
+.PHONY: help run test check graph bench stress fuzz lock clean setup setup-test setup-fuzz
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -30,12 +30,17 @@ run: setup ## set up and run the agent in the foreground (IMAGES=, DATA=, LISTEN
 test: check ## everything: `make check`, then the whole test suite with real components
 	$(BIN)/pytest -n $(JOBS) --dist loadfile tests/component tests/contract tests/system
 
-check: setup-test ## lint, format, types, layers, unit tests
+check: setup-test ## lint, format, spelling, types, layers, documents, sizes, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=scripts $(BIN)/python -m checks
 	$(BIN)/pytest -q -n 2 tests/unit
+
+graph: setup-test ## print the rooms and which imports which (FORMAT=dot: for graphviz)
+	@PYTHONPATH=scripts $(BIN)/python -m checks.rooms --format $(or $(FORMAT),text)
 
 bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)

@@ -103,7 +103,7 @@ class Verification:
         self._writer = writer
 
     def record(self, right: Sequence[Digest], now: float, found: str) -> None:
-        """Blobs that were verified, and the pass (`airside.store.scrub_results.Pass`) so far."""
+        """Records the verified blobs, and the pass (`store.scrub_results.ScrubPass`) so far."""
         with self._writer.transaction("record what was verified") as db:
             db.executemany(
                 "UPDATE blob SET verified_at = ? WHERE digest = ? AND state = 'held'",

@@ -1,0 +1,73 @@
+"""Names of modules and of what they define, as documents write them: `airside.oci.digest`."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from checks.source import Module, modules
+
+_DOTTED = re.compile(r"(?<![\w./-])airside(?:\.[A-Za-z_]\w*)+")
+_GENERATED = "airside.containerd.proto"
+_FILES = (".sock", ".toml", ".service")
+_LOGGER = re.compile(r"getLogger\(\s*\"([\w.]+)\"")
+
+
+def dotted_names(text: str) -> Iterator[tuple[int, str]]:
+    """Yields the offset and the name of each `airside.…`, not of files and of calls in code."""
+    for match in _DOTTED.finditer(text):
+        if not match[0].endswith(_FILES) and not text.startswith("(", match.end()):
+            yield match.start(), match[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the package defines."""
+
+    modules: dict[str, Module]
+    loggers: frozenset[str]
+    """Loggers have names of their own: operators filter by them."""
+
+    def __contains__(self, name: str) -> bool:
+        if name in self.modules or name in self.loggers or name.startswith(_GENERATED):
+            return True
+        parts = name.split(".")
+        for split in range(len(parts) - 1, 0, -1):
+            module = self.modules.get(".".join(parts[:split]))
+            if module is not None:
+                return _defines(module.tree.body, parts[split:])
+        return False
+
+
+def names_of(root: Path) -> Names:
+    """Reads the modules of `root/src`; what protoc generates is not known."""
+    found = modules(root)
+    loggers = {name for module in found for name in _LOGGER.findall(module.text)}
+    return Names({module.name: module for module in found}, frozenset(loggers))
+
+
+def _defines(body: Iterable[ast.stmt], path: list[str]) -> bool:
+    for statement in body:
+        if path[0] not in _bound(statement):
+            continue
+        if len(path) == 1:
+            return True
+        return isinstance(statement, ast.ClassDef) and _defines(statement.body, path[1:])
+    return False
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement of a module or class defines or imports."""
+    match statement:
+        case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+            return {statement.name}
+        case ast.Import() | ast.ImportFrom():
+            return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        case ast.Assign():
+            targets = statement.targets
+        case ast.AnnAssign():
+            targets = [statement.target]
+        case _:
+            return set()
+    return {target.id for target in targets if isinstance(target, ast.Name)}
