@@ -8,7 +8,7 @@ import pytest
 
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri
-from airside.containerd.image_puller import CriPuller
+from airside.containerd.image_puller import ImagePuller
 from airside.core.errors import ContainerdError, PullRefusedError, StoppedError
 from support.pullers import FakePuller, cri_server
 
@@ -54,7 +54,7 @@ def made(request, tmp_path):
         yield InMemory()
         return
     with cri_server(tmp_path / "s") as cri, Channel(str(tmp_path / "s")) as channel:
-        yield OverCri(cri, CriPuller(Cri(channel), "here"))
+        yield OverCri(cri, ImagePuller(Cri(channel), "here"))
 
 
 def test_what_was_pulled_is_there(made):
@@ -95,7 +95,7 @@ def test_the_runtime_is_told_to_give_a_stopped_pull_up(tmp_path):
     with cri_server(tmp_path / "s") as cri, Channel(str(tmp_path / "s")) as channel:
         cri.held.add(NAME)
         with pytest.raises(StoppedError):
-            CriPuller(Cri(channel), "here").pull(NAME, stop=never_after(0.3))
+            ImagePuller(Cri(channel), "here").pull(NAME, stop=never_after(0.3))
         assert cri.cancelled.wait(STOP_SECONDS)
 
 
@@ -106,7 +106,7 @@ def never_after(seconds):
 
 def test_a_runtime_that_does_not_answer_is_away(tmp_path):
     with Channel(str(tmp_path / "s")) as channel:
-        puller = CriPuller(Cri(channel), "here")
+        puller = ImagePuller(Cri(channel), "here")
         assert not puller.is_available
         with pytest.raises(ContainerdError) as failed:
             puller.has(NAME, stop=never)

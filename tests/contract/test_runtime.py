@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from airside.archive.sample import sample_image
-from airside.containerd.runtime import ContainerdRuntime
+from airside.containerd.runtime import ContainerdRuntime, RuntimeOptions
 from airside.core.errors import ContainerdError, StoppedError, StoreError, VerificationError
 from airside.oci.model import parse_document
 from airside.oci.platform import node_platform
@@ -109,9 +109,11 @@ class InContainerd:
             "k8s.io",
             store,
             NoIntents(),
-            identity="airside-contract",
-            node=NODE,
-            snapshotter=str(containerd.options.snapshotter),
+            RuntimeOptions(
+                identity="airside-contract",
+                node=NODE,
+                snapshotter=str(containerd.options.snapshotter),
+            ),
         )
 
     def label(self, name: str, key: str, value: str) -> None:

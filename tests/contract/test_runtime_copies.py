@@ -11,6 +11,7 @@ import pytest
 from airside.containerd.adopt import Adopter
 from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client
+from airside.containerd.content_directory import ContentDirectory
 from airside.core.errors import UnavailableError
 from airside.oci.digest import Digest, digest_of
 from airside.ports.content import RuntimeCopies
@@ -71,7 +72,8 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
     fake = FakeContainerd(held, tmp_path / "s", directory)
     fake.write_blobs()
     with fake.serving(), Client.open(str(tmp_path / "s"), "k8s.io") as client:
-        adopter = Adopter(client, store, NoIntents(), str(directory), "airside-test")
+        content = ContentDirectory(directory, store, "airside-test")
+        adopter = Adopter(client, store, NoIntents(), content, "airside-test")
         adopter.why_streamed = ""
         copies = ContainerdCopies(client, directory, adopter, threading.Lock())
         yield Made(copies, store, held, directory)
@@ -125,7 +127,8 @@ def test_a_file_that_is_not_ours_to_replace_is_told(tmp_path: Path) -> None:
     held.add(RAW)
     fake = FakeContainerd(held, tmp_path / "s")
     with fake.serving(), Client.open(str(tmp_path / "s"), "k8s.io") as client:
-        adopter = Adopter(client, store, NoIntents(), str(tmp_path / "nowhere"), "airside-test")
+        content = ContentDirectory(tmp_path / "nowhere", store, "airside-test")
+        adopter = Adopter(client, store, NoIntents(), content, "airside-test")
         for root in (None, tmp_path / "nowhere"):
             copies = ContainerdCopies(client, root, adopter, threading.Lock())
             held.blobs[DIGEST] = RAW

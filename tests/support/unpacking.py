@@ -12,7 +12,7 @@ from airside.containerd.client import Client
 from airside.containerd.discovery import gather
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.services.images import ImageRecord
-from airside.containerd.uncompressed_layers import Twins
+from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
 from airside.core.errors import ConflictError, ContainerdError
 from airside.core.settings import Limits
@@ -65,14 +65,16 @@ class Namespace:
     def unpacker(self, *, twins: bool = True, threads: int = 2) -> Iterator[Unpacker]:
         blobs = self.containerd.content_root / "blobs/sha256"
         tars = LayerTars(lambda d: (blobs / d.hex).open("rb"), Limits(), WindowBudget(1 << 26))
-        made = Twins(self.client, self.twins_directory, self.containerd.content_root, tars)
+        made = UncompressedLayers(
+            self.client, self.twins_directory, self.containerd.content_root, tars
+        )
         facts = gather(self.client, snapshotter=self.snapshotter)
         unpacker = Unpacker(
             self.client,
             self.snapshotter,
             threads=threads,
             root=Path(facts.snapshotter_root) if facts.snapshotter_root else None,
-            twins=made if twins else None,
+            uncompressed_layers=made if twins else None,
         )
         try:
             yield unpacker

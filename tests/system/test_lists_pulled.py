@@ -16,7 +16,7 @@ from airside.agent.node import Node
 from airside.archive.sample import SAMPLE_NAME, write_sample
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri
-from airside.containerd.image_puller import CriPuller
+from airside.containerd.image_puller import ImagePuller
 from airside.core.errors import PullRefusedError, StoppedError
 from airside.core.settings import WatchedDirectory
 from support.agent import Agent
@@ -61,7 +61,7 @@ def puller_node(tmp_path: Path, cri: Cri, **changes: object) -> Iterator[tuple[N
     images.mkdir(exist_ok=True)
     quick = {"settle_seconds": 0.1, "retry_seconds": 0.5, "refused_seconds": 0.5, **changes}
     with node_at(tmp_path / "lists-data", images=(WatchedDirectory(images),), **quick) as node:
-        connect_pullers(node, [CriPuller(cri, "containerd")])
+        connect_pullers(node, [ImagePuller(cri, "containerd")])
         yield node, images
 
 
@@ -201,7 +201,7 @@ def test_a_pull_from_a_registry_that_does_not_answer_stops_soon(containerd: Cont
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mirror(containerd, f"127.0.0.1:{silent.getsockname()[1]}")
         deadline = time.monotonic() + 1.0
-        puller = CriPuller(cri, "containerd")
+        puller = ImagePuller(cri, "containerd")
         with pytest.raises(StoppedError):
             puller.pull(SAMPLE_NAME, stop=lambda: time.monotonic() > deadline)
         assert time.monotonic() < deadline + STOP_SECONDS
@@ -228,7 +228,7 @@ def test_a_registry_that_denies_an_image_refuses_it(containerd: Containerd, cri:
         try:
             mirror(containerd, f"127.0.0.1:{server.server_port}")
             with pytest.raises(PullRefusedError):
-                CriPuller(cri, "containerd").pull(SAMPLE_NAME, stop=lambda: False)
+                ImagePuller(cri, "containerd").pull(SAMPLE_NAME, stop=lambda: False)
         finally:
             server.shutdown()
             thread.join()

@@ -14,7 +14,7 @@ import pytest
 
 from airside.containerd import runtime as runtime_module
 from airside.containerd.client import Client
-from airside.containerd.runtime import ContainerdRuntime
+from airside.containerd.runtime import ContainerdRuntime, RuntimeOptions
 from airside.oci.model import parse_document
 from airside.oci.platform import parse_platform
 from airside.oci.reference import parse_reference
@@ -70,9 +70,11 @@ def connected(
         "k8s.io",
         store,
         intents or Intents(),
-        identity="airside-race",
-        node=parse_platform("linux/amd64"),
-        snapshotter=str(containerd.options.snapshotter),
+        RuntimeOptions(
+            identity="airside-race",
+            node=parse_platform("linux/amd64"),
+            snapshotter=str(containerd.options.snapshotter),
+        ),
     )
 
 

@@ -37,8 +37,8 @@ def check_names(settings: Settings) -> None:
 
 def connect(node: Node, socket: str) -> Runtime:
     """Connect to a containerd. Raises ContainerdError. grpc is loaded only where there is one."""
-    from airside.containerd.pending_sync import Unsynced  # noqa: PLC0415
-    from airside.containerd.runtime import ContainerdRuntime  # noqa: PLC0415
+    from airside.containerd.pending_sync import PendingSync  # noqa: PLC0415
+    from airside.containerd.runtime import ContainerdRuntime, RuntimeOptions  # noqa: PLC0415
 
     settings = node.settings
     return ContainerdRuntime.connect(
@@ -46,15 +46,17 @@ def connect(node: Node, socket: str) -> Runtime:
         settings.namespace,
         node.store,
         IntentsOf(node.catalog, socket),
-        unsynced=Unsynced(UnsyncedOf(node.catalog, socket), boot_id()),
-        identity=node.identity,
-        node=node_of(settings),
-        snapshotter=settings.snapshotter,
-        threads=os.cpu_count() or 1,
-        limits=settings.limits,
-        min_free_bytes=settings.min_free_bytes,
+        RuntimeOptions(
+            identity=node.identity,
+            node=node_of(settings),
+            snapshotter=settings.snapshotter,
+            threads=os.cpu_count() or 1,
+            limits=settings.limits,
+            min_free_bytes=settings.min_free_bytes,
+            pull_seconds=settings.pull_seconds,
+        ),
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),
-        pull_seconds=settings.pull_seconds,
+        pending_sync=PendingSync(UnsyncedOf(node.catalog, socket), boot_id()),
     )
 
 

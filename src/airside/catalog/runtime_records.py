@@ -8,7 +8,7 @@ from airside.catalog.publications import UNSYNCED
 
 
 class IntentsOf:
-    """The intents of one runtime (`airside.containerd.adopt.Intents`)."""
+    """The intents of one runtime (`airside.containerd.intents.Intents`)."""
 
     def __init__(self, catalog: "Catalog", runtime: str) -> None:
         self._catalog, self._runtime = catalog, runtime

@@ -26,7 +26,7 @@ _LONGEST = 1_000
 _AVAILABLE_SECONDS = 3.0
 
 
-class CriPuller:
+class ImagePuller:
     """A runtime with CRI. `runtime`: its socket, with what changes when it is wiped."""
 
     def __init__(self, cri: Cri, runtime: str, *, seconds: float = PULL_SECONDS) -> None:

@@ -33,7 +33,7 @@ class MemoryRecord:
         self.chains = dict(chains)
 
 
-class Unsynced:
+class PendingSync:
     """The chain IDs that were or are being unpacked and not synced. Thread-safe.
 
     Those that save at the same time share one transaction. Raises what the record raises.

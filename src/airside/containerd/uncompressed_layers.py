@@ -44,14 +44,14 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class UncompressedLayer:
     """A blob of the namespace, under a lease, with the tar of a layer."""
 
     descriptor: Descriptor
     path: Path
 
 
-class Twins:
+class UncompressedLayers:
     """Makes twins. Thread-safe.
 
     `directory` is ours alone and of this process alone, on the file system of `content_root`,
@@ -72,12 +72,15 @@ class Twins:
         self._min_free_bytes = min_free_bytes
         self._live: set[str] = set()
         self._lock = threading.Lock()
-        self.enabled = True
-        """Cleared where containerd is known to adopt nothing."""
+        self._enabled = True
         self.made = 0
         self.failed = 0
         self.why_failed = ""
         """Why the last twin could not be made."""
+
+    def disable(self) -> None:
+        """Make none from now on: containerd is known to adopt nothing."""
+        self._enabled = False
 
     def sweep(self) -> None:
         """Remove what an earlier process left. Raises ContainerdError if containerd is away."""
@@ -102,16 +105,16 @@ class Twins:
             self._client.content.delete(digest)
         self._discard(path)
 
-    def make(self, layer: Descriptor, lease: str, stop: Stop) -> Twin | None:
+    def make(self, layer: Descriptor, lease: str, stop: Stop) -> UncompressedLayer | None:
         """A twin of a compressed layer, None where there can't be one. Raises StoppedError."""
-        if not is_compressed(layer) or not self.enabled:
+        if not is_compressed(layer) or not self._enabled:
             return None
         name = secrets.token_hex(32)
         path = self._directory / name
         with self._lock:
             self._live.add(name)
         try:
-            twin = self._adopted(layer, path, lease, stop)
+            made = self._adopted(layer, path, lease, stop)
         except (AirsideError, OSError) as exc:
             self._discard(path)
             if isinstance(exc, StoppedError):
@@ -121,9 +124,9 @@ class Twins:
         except BaseException:
             self._discard(path)
             raise
-        if twin is None:
+        if made is None:
             self._discard(path)
-        return twin
+        return made
 
     def _failed(self, exc: AirsideError | OSError) -> None:
         """The first that fails for another reason than its layer is the last that is tried."""
@@ -131,9 +134,11 @@ class Twins:
         self.why_failed = str(exc)
         refused = isinstance(exc, ContainerdError) and not exc.is_away
         if not self.made and (refused or isinstance(exc, OSError)):
-            self.enabled = False
+            self._enabled = False
 
-    def _adopted(self, layer: Descriptor, path: Path, lease: str, stop: Stop) -> Twin | None:
+    def _adopted(
+        self, layer: Descriptor, path: Path, lease: str, stop: Stop
+    ) -> UncompressedLayer | None:
         chunks = self._open_tar(layer, stop)
         if chunks is None:
             return None
@@ -145,7 +150,7 @@ class Twins:
         digest = Digest("sha256", path.name)
         self._adopt(digest, size_bytes, path, lease)
         self.made += 1
-        return Twin(Descriptor(OCI_LAYER, digest, size_bytes), path)
+        return UncompressedLayer(Descriptor(OCI_LAYER, digest, size_bytes), path)
 
     def _adopt(self, digest: Digest, size_bytes: int, path: Path, lease: str) -> None:
         """Link and adopt: again, where a garbage collection took the link in between."""
@@ -175,9 +180,9 @@ class Twins:
                 written += len(chunk)
         return written
 
-    def drop(self, twin: Twin) -> None:
+    def drop(self, layer: UncompressedLayer) -> None:
         """Give the space of a twin back at once."""
-        self._discard(twin.path)
+        self._discard(layer.path)
 
     def _discard(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -2,15 +2,15 @@
 
 Images side by side on a bounded pool, the layers of each in order, each chain ID once: an image
 that needs a layer which another is unpacking gives its thread back, and goes on after that one.
-While a layer is applied, the next compressed one is decompressed (`twins`).
+While a layer is applied, the next compressed one is decompressed (`uncompressed_layers`).
 
 The order, so that "unpacked" is never said of what a power cut can undo: what is to be made is
-recorded (`unsynced`) → layers are committed → the caller may name the images, for containers can
-run from them → the snapshotter's file system is synced, once for all images of a call → the config
-of each gets `containerd.io/gc.ref.snapshot.<snapshotter>`, and the record ends. Until then only the
-lease holds the snapshots, so that after a power cut deleting the lease is what undoes a half-done
-unpack. What a container uses by then can't be undone: `sweep` removes what it can, and the rest is
-written anew when the image is unpacked again (`Layering.mend`).
+recorded (`pending_sync`) → layers are committed → the caller may name the images, for containers
+can run from them → the snapshotter's file system is synced, once for all images of a call → the
+config of each gets `containerd.io/gc.ref.snapshot.<snapshotter>`, and the record ends. Until then
+only the lease holds the snapshots, so that after a power cut deleting the lease is what undoes a
+half-done unpack. What a container uses by then can't be undone: `sweep` removes what it can, and
+the rest is written anew when the image is unpacked again (`LayerUnpacker.mend`).
 
 A kill of us or of containerd at any point leaves committed snapshots, which the next call finds,
 and at most one prepared one per thread, which `sweep` removes. Blobs are in the content store
@@ -28,9 +28,9 @@ from pathlib import Path
 
 from airside.containerd.client import Client
 from airside.containerd.fsync import SharedSync
-from airside.containerd.pending_sync import MemoryRecord, Unsynced
-from airside.containerd.uncompressed_layers import Twin, Twins
-from airside.containerd.unpack_layer import Layering
+from airside.containerd.pending_sync import MemoryRecord, PendingSync
+from airside.containerd.uncompressed_layers import UncompressedLayer, UncompressedLayers
+from airside.containerd.unpack_layer import LayerUnpacker, UncompressedOf
 from airside.core.errors import AirsideError, NotFoundError, StoppedError
 from airside.core.failpoints import fault
 from airside.oci.chain import Rootfs, Step
@@ -38,7 +38,7 @@ from airside.oci.digest import Digest
 
 log = logging.getLogger("airside.containerd")
 
-__all__ = ["Twins", "Unpacked", "Unpacker"]
+__all__ = ["UncompressedLayers", "Unpacked", "Unpacker"]
 
 Stop = Callable[[], bool]
 GC_SNAPSHOT = "containerd.io/gc.ref.snapshot."
@@ -80,7 +80,7 @@ class _Ahead:
     """A twin being made before it is needed."""
 
     image: _Image
-    twin: "Future[Twin | None]"
+    uncompressed: "Future[UncompressedLayer | None]"
 
 
 class Unpacker:
@@ -88,7 +88,7 @@ class Unpacker:
 
     `threads`: how many layers are applied at once, by all calls together. `identity`: tells our
     snapshots from those of another agent. `root`: where the snapshotter has its files, None if
-    unknown. Without `twins` containerd decompresses.
+    unknown. Without `uncompressed_layers` containerd decompresses.
     """
 
     def __init__(
@@ -99,20 +99,20 @@ class Unpacker:
         threads: int,
         identity: str = "airside",
         root: Path | None = None,
-        twins: Twins | None = None,
-        unsynced: Unsynced | None = None,
+        uncompressed_layers: UncompressedLayers | None = None,
+        pending_sync: PendingSync | None = None,
         min_free_bytes: int = 0,
     ) -> None:
-        self._client, self._twins = client, twins
-        self._unsynced = unsynced or Unsynced(MemoryRecord(), "")
+        self._client, self._uncompressed_layers = client, uncompressed_layers
+        self._pending_sync = pending_sync or PendingSync(MemoryRecord(), "")
         self._label = f"{GC_SNAPSHOT}{snapshotter}"
-        self._layering = Layering(
+        self._layer_unpacker = LayerUnpacker(
             client, snapshotter, identity=identity, root=root, min_free_bytes=min_free_bytes
         )
         self._disk = SharedSync(root)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(threads, "unpack")
-        self._twin_pool = ThreadPoolExecutor(threads, "twins")
+        self._decompress_pool = ThreadPoolExecutor(threads, "decompress")
         self._most_ahead = threads * _AHEAD_PER_THREAD
         self._lock = threading.Lock()
         self._waiting: dict[Digest, list[_Image]] = {}
@@ -123,27 +123,27 @@ class Unpacker:
         """End what runs. Without `wait` it ends a moment later: closing the client hastens it."""
         self._closed.set()
         self._pool.shutdown(wait=wait)
-        self._twin_pool.shutdown(wait=wait)
+        self._decompress_pool.shutdown(wait=wait)
 
     def sweep(self) -> int:
         """Remove what a dead process of ours left; returns how many snapshots.
 
         At each connect, before the first unpack. Delete our old leases before.
         """
-        if self._twins is not None:
-            self._twins.sweep()
-        swept = self._layering.sweep()
-        left = self._unsynced.left()
+        if self._uncompressed_layers is not None:
+            self._uncompressed_layers.sweep()
+        swept = self._layer_unpacker.sweep()
+        left = self._pending_sync.left()
         if left:  # somebody may use it by now: then nothing else makes it durable
             self._disk.sync()
-            self._unsynced.forget(left)
+            self._pending_sync.forget(left)
         return swept + self._sweep_suspects()
 
     def _sweep_suspects(self) -> int:
         """Remove what a power cut may have damaged, those that stand on others first."""
-        left, count = self._unsynced.suspects(), 0
-        while gone := [chain for chain in left if self._layering.discard(chain)]:
-            self._unsynced.forget(gone)
+        left, count = self._pending_sync.suspects(), 0
+        while gone := [chain for chain in left if self._layer_unpacker.discard(chain)]:
+            self._pending_sync.forget(gone)
             left = [chain for chain in left if chain not in gone]
             count += len(gone)
         for chain in left:
@@ -159,10 +159,12 @@ class Unpacker:
         top = rootfs.steps[-1].chain
         config = self._client.content.info(rootfs.config)
         said = config.labels.get(self._label) if config else None
-        return said == str(top) and self._layering.has(top) and not self._suspects(rootfs.steps)
+        return (
+            said == str(top) and self._layer_unpacker.has(top) and not self._suspects(rootfs.steps)
+        )
 
     def _suspects(self, steps: Sequence[Step]) -> bool:
-        return any(self._unsynced.is_suspect(step.chain) for step in steps)
+        return any(self._pending_sync.is_suspect(step.chain) for step in steps)
 
     def unpack(
         self,
@@ -227,7 +229,7 @@ class Unpacker:
             except AirsideError as exc:
                 failed[job] = exc
         done = [job for job in fresh if job not in failed]
-        self._unsynced.forget({step.chain for job in done for step in job.steps})
+        self._pending_sync.forget({step.chain for job in done for step in job.steps})
         return failed
 
     # one image, layer by layer
@@ -255,7 +257,7 @@ class Unpacker:
         if image.position < 0:
             image.position = self._first_missing(image)
             missing = image.steps[image.position :]
-            self._unsynced.expect(step.chain for step in missing)
+            self._pending_sync.expect(step.chain for step in missing)
             return True
         step = image.steps[image.position]
         if not self._claim(step, image):
@@ -274,17 +276,17 @@ class Unpacker:
 
     def _first_missing(self, image: _Image) -> int:
         """The first layer without a snapshot; those below are held by the lease from here on."""
-        if self._layering.has(image.top) and not self._suspects(image.steps):
+        if self._layer_unpacker.has(image.top) and not self._suspects(image.steps):
             position = len(image.steps)
         else:
             missing = (n for n, s in enumerate(image.steps) if not self._is_good(s.chain))
             position = next(missing, len(image.steps))
         if position:
-            self._layering.hold(image.steps[position - 1].chain, image.lease)
+            self._layer_unpacker.hold(image.steps[position - 1].chain, image.lease)
         return position
 
     def _is_good(self, chain: Digest) -> bool:
-        return self._layering.has(chain) and not self._unsynced.is_suspect(chain)
+        return self._layer_unpacker.has(chain) and not self._pending_sync.is_suspect(chain)
 
     def _claim(self, step: Step, image: _Image) -> bool:
         """Make the chain ID this thread's, or have the image go on when who has it is done."""
@@ -315,48 +317,48 @@ class Unpacker:
         else:
             image.done.set_exception(error)
 
-    # twins
+    # uncompressed layers
 
     def _add(self, step: Step, image: _Image) -> bool:
-        used: list[Twin | None] = []
+        used: list[UncompressedLayer | None] = []
 
-        def twin_of() -> Twin | None:
-            used.append(self._twin(step, image))
+        def uncompressed_of() -> UncompressedLayer | None:
+            used.append(self._uncompressed(step, image))
             return used[0]
 
         try:
-            if self._layering.has(step.chain):
-                return self._mended(step, image, twin_of)
-            return self._layering.add(step, image.lease, image.stop, twin_of)
+            if self._layer_unpacker.has(step.chain):
+                return self._mended(step, image, uncompressed_of)
+            return self._layer_unpacker.add(step, image.lease, image.stop, uncompressed_of)
         finally:
-            for twin in filter(None, used):
-                assert self._twins is not None
-                self._twins.drop(twin)
+            for uncompressed in filter(None, used):
+                assert self._uncompressed_layers is not None
+                self._uncompressed_layers.drop(uncompressed)
 
-    def _mended(self, step: Step, image: _Image, twin_of: Callable[[], Twin | None]) -> bool:
+    def _mended(self, step: Step, image: _Image, uncompressed_of: UncompressedOf) -> bool:
         """Have a snapshot that is there as it should be; true if it was written anew."""
-        self._layering.hold(step.chain, image.lease)
-        if not self._unsynced.is_suspect(step.chain):
+        self._layer_unpacker.hold(step.chain, image.lease)
+        if not self._pending_sync.is_suspect(step.chain):
             return False
-        self._layering.mend(step, image.lease, image.stop, twin_of)
+        self._layer_unpacker.mend(step, image.lease, image.stop, uncompressed_of)
         return True
 
-    def _twin(self, step: Step, image: _Image) -> Twin | None:
-        if self._twins is None:
+    def _uncompressed(self, step: Step, image: _Image) -> UncompressedLayer | None:
+        if self._uncompressed_layers is None:
             return None
         with self._lock:
             ahead = self._ahead.pop(step.chain, None)
         if ahead is None:
-            return self._twins.make(step.layer, image.lease, image.stop)
+            return self._uncompressed_layers.make(step.layer, image.lease, image.stop)
         try:
-            return ahead.twin.result()
+            return ahead.uncompressed.result()
         except StoppedError:  # the one that asked for it first was stopped
             return None
 
     def _look_ahead(self, image: _Image) -> None:
         """Have the layer after the next one decompressed meanwhile."""
         following = image.steps[image.position + 1 : image.position + 2]
-        if self._twins is None or not following:
+        if self._uncompressed_layers is None or not following:
             return
         step = following[0]
         with self._lock:
@@ -364,18 +366,20 @@ class Unpacker:
             if known or len(self._ahead) >= self._most_ahead:
                 return
             with contextlib.suppress(RuntimeError):  # closed
-                made = self._twin_pool.submit(self._twins.make, step.layer, image.lease, image.stop)
+                made = self._decompress_pool.submit(
+                    self._uncompressed_layers.make, step.layer, image.lease, image.stop
+                )
                 self._ahead[step.chain] = _Ahead(image, made)
 
     def _drop(self, ahead: _Ahead) -> None:
         """A twin that nobody needs any more, perhaps not made yet."""
-        if not ahead.twin.cancel():
-            ahead.twin.add_done_callback(self._drop_made)
+        if not ahead.uncompressed.cancel():
+            ahead.uncompressed.add_done_callback(self._drop_made)
 
-    def _drop_made(self, made: "Future[Twin | None]") -> None:
-        twin = None if made.exception() else made.result()
-        if twin is not None and self._twins is not None:
-            self._twins.drop(twin)
+    def _drop_made(self, made: "Future[UncompressedLayer | None]") -> None:
+        uncompressed = None if made.exception() else made.result()
+        if uncompressed is not None and self._uncompressed_layers is not None:
+            self._uncompressed_layers.drop(uncompressed)
 
 
 def _result(job: _Image) -> Unpacked | AirsideError:

@@ -27,7 +27,7 @@ from pathlib import Path
 from airside.containerd.client import Client
 from airside.containerd.fsync import check_free
 from airside.containerd.services.snapshots import Mount
-from airside.containerd.uncompressed_layers import Twin
+from airside.containerd.uncompressed_layers import UncompressedLayer
 from airside.core.errors import (
     AirsideError,
     ConflictError,
@@ -40,6 +40,8 @@ from airside.oci.chain import Step
 from airside.oci.digest import Digest
 
 Stop = Callable[[], bool]
+UncompressedOf = Callable[[], UncompressedLayer | None]
+"""Gives the layer uncompressed, None where containerd is to decompress it."""
 
 log = logging.getLogger("airside.containerd")
 
@@ -52,7 +54,7 @@ _LABEL_BYTES = 4096
 _TRIES = 3
 
 
-class Layering:
+class LayerUnpacker:
     """Adds layers to one snapshotter. Thread-safe; each chain ID is one thread's at a time."""
 
     def __init__(
@@ -81,7 +83,7 @@ class Layering:
         if not self.has(chain):
             raise NotFoundError(f"snapshot {chain} was removed", blob=chain)
 
-    def add(self, step: Step, lease: str, stop: Stop, twin_of: Callable[[], Twin | None]) -> bool:
+    def add(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> bool:
         """Have the layer's snapshot there; true if it was made now, false if it was there.
 
         Raises DiffIdMismatchError, StorageFullError, StoppedError, ContainerdError, and
@@ -92,7 +94,7 @@ class Layering:
             try:
                 mounts = self._prepare(key, step, lease)
                 if mounts is not None:
-                    return self._finish(key, mounts, step, lease, stop, twin_of)
+                    return self._finish(key, mounts, step, lease, stop, uncompressed_of)
                 if self.has(step.chain):
                     self.hold(step.chain, lease)
                     return False
@@ -114,7 +116,7 @@ class Layering:
             return False
         return True
 
-    def mend(self, step: Step, lease: str, stop: Stop, twin_of: Callable[[], Twin | None]) -> None:
+    def mend(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> None:
         """Write the files of a committed snapshot anew, which something uses.
 
         Apply replaces each file by a new one: what runs keeps what it has open, and the next
@@ -131,7 +133,7 @@ class Layering:
             shown = self._client.snapshots.view(self._snapshotter, key, str(step.chain), lease)
             mount = writable(shown)
             _drop_whiteouts(mount)
-            self._fill([mount], step, lease, stop, twin_of())
+            self._fill([mount], step, lease, stop, uncompressed_of())
         finally:
             self._remove(key)
             with self._lock:
@@ -159,12 +161,12 @@ class Layering:
         step: Step,
         lease: str,
         stop: Stop,
-        twin_of: Callable[[], Twin | None],
+        uncompressed_of: UncompressedOf,
     ) -> bool:
         """Fill and commit what was prepared; it goes if anything is amiss."""
         try:
             fault("unpack.after_prepare")
-            self._fill(mounts, step, lease, stop, twin_of())
+            self._fill(mounts, step, lease, stop, uncompressed_of())
             self._commit(key, step, lease)
         except ConflictError:
             self._remove(key)
@@ -176,11 +178,16 @@ class Layering:
         return True
 
     def _fill(
-        self, mounts: Sequence[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+        self,
+        mounts: Sequence[Mount],
+        step: Step,
+        lease: str,
+        stop: Stop,
+        uncompressed: UncompressedLayer | None,
     ) -> None:
-        size_bytes = (twin.descriptor if twin else step.layer).size_bytes
+        size_bytes = (uncompressed.descriptor if uncompressed else step.layer).size_bytes
         check_free(self._root, size_bytes, self._min_free_bytes)
-        found = self._applied(mounts, step, lease, stop, twin)
+        found = self._applied(mounts, step, lease, stop, uncompressed)
         fault("unpack.after_apply")
         if found != step.diff_id:
             raise DiffIdMismatchError(
@@ -194,12 +201,17 @@ class Layering:
         fault("unpack.after_label")
 
     def _applied(
-        self, mounts: Sequence[Mount], step: Step, lease: str, stop: Stop, twin: Twin | None
+        self,
+        mounts: Sequence[Mount],
+        step: Step,
+        lease: str,
+        stop: Stop,
+        uncompressed: UncompressedLayer | None,
     ) -> Digest:
         """The digest of the tar that was applied."""
-        if twin is not None:
+        if uncompressed is not None:
             with contextlib.suppress(NotFoundError):  # its lease ended: take the layer itself
-                return self._client.diff.apply(twin.descriptor, mounts, lease, stop=stop)
+                return self._client.diff.apply(uncompressed.descriptor, mounts, lease, stop=stop)
         try:
             return self._client.diff.apply(step.layer, mounts, lease, stop=stop)
         except AirsideError as exc:

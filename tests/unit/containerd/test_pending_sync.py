@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from airside.containerd.pending_sync import MemoryRecord, Unsynced
+from airside.containerd.pending_sync import MemoryRecord, PendingSync
 from airside.containerd.services.snapshots import Mount
 from airside.containerd.unpack_layer import writable
 from airside.core.errors import ContainerdError, StoreError
@@ -16,27 +16,27 @@ CHAINS = [sha256(bytes([n])) for n in range(4)]
 
 def test_what_is_expected_is_recorded_until_it_is_forgotten():
     record = MemoryRecord()
-    unsynced = Unsynced(record, "one")
-    unsynced.expect(CHAINS[:2])
+    pending_sync = PendingSync(record, "one")
+    pending_sync.expect(CHAINS[:2])
     assert record.chains == {str(chain): "one" for chain in CHAINS[:2]}
-    assert unsynced.left() == CHAINS[:2]
-    assert unsynced.suspects() == []
-    unsynced.forget(CHAINS[:1])
+    assert pending_sync.left() == CHAINS[:2]
+    assert pending_sync.suspects() == []
+    pending_sync.forget(CHAINS[:1])
     assert record.chains == {str(CHAINS[1]): "one"}
-    unsynced.forget(CHAINS)
+    pending_sync.forget(CHAINS)
     assert record.chains == {}
 
 
 def test_after_another_boot_it_is_suspect_until_it_is_forgotten():
     record = MemoryRecord()
-    Unsynced(record, "one").expect(CHAINS[:1])
-    unsynced = Unsynced(record, "two")
-    unsynced.expect(CHAINS[:2])  # the first is unpacked again, and not right before that ended
-    assert unsynced.suspects() == CHAINS[:1]
-    assert unsynced.left() == CHAINS[1:2]
-    assert [unsynced.is_suspect(chain) for chain in CHAINS[:3]] == [True, False, False]
-    unsynced.forget(CHAINS)
-    assert not unsynced.is_suspect(CHAINS[0])
+    PendingSync(record, "one").expect(CHAINS[:1])
+    pending_sync = PendingSync(record, "two")
+    pending_sync.expect(CHAINS[:2])  # the first is unpacked again, and not right before that ended
+    assert pending_sync.suspects() == CHAINS[:1]
+    assert pending_sync.left() == CHAINS[1:2]
+    assert [pending_sync.is_suspect(chain) for chain in CHAINS[:3]] == [True, False, False]
+    pending_sync.forget(CHAINS)
+    assert not pending_sync.is_suspect(CHAINS[0])
     assert record.chains == {}
 
 
@@ -49,13 +49,13 @@ def test_who_expects_at_the_same_time_shares_a_save():
             entered.set()
             assert go.wait(10)
 
-    unsynced = Unsynced(Slow(), "one")
-    threads = [threading.Thread(target=unsynced.expect, args=([chain],)) for chain in CHAINS]
+    pending_sync = PendingSync(Slow(), "one")
+    threads = [threading.Thread(target=pending_sync.expect, args=([chain],)) for chain in CHAINS]
     threads[0].start()
     assert entered.wait(10)
     for thread in threads[1:]:
         thread.start()
-    wait_until(lambda: len(unsynced.left()) >= len(CHAINS))
+    wait_until(lambda: len(pending_sync.left()) >= len(CHAINS))
     go.set()
     for thread in threads:
         thread.join()
@@ -69,7 +69,7 @@ def test_what_could_not_be_recorded_is_told():
             raise StoreError("no space")
 
     with pytest.raises(StoreError):
-        Unsynced(Full(), "one").expect(CHAINS)
+        PendingSync(Full(), "one").expect(CHAINS)
 
 
 def test_a_shown_snapshot_is_written_where_its_top_layer_is():

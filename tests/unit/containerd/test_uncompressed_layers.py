@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from airside.containerd.uncompressed_layers import Twins
+from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.core.errors import ArchiveFormatError, ContainerdError, NotFoundError, StoppedError
 from airside.oci.model import OCI_LAYER
 from support.images import random_image
@@ -23,7 +23,7 @@ class Bench:
         self.twins = self.another()
 
     def another(self, open_tar=None):
-        return Twins(
+        return UncompressedLayers(
             self.containerd.client, self.directory, self.root, open_tar or self.tar, **self.options
         )
 

@@ -11,8 +11,8 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd import fsync as syncing
 from airside.containerd import unpack
 from airside.containerd.layer_tars import LayerTars
-from airside.containerd.pending_sync import MemoryRecord, Unsynced
-from airside.containerd.uncompressed_layers import Twins
+from airside.containerd.pending_sync import MemoryRecord, PendingSync
+from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacked, Unpacker
 from airside.core.errors import (
     ContainerdError,
@@ -41,7 +41,7 @@ class Bench:
         self.root = root
         (root / "blobs/sha256").mkdir(parents=True, exist_ok=True)
         tars = LayerTars(self.open, Limits(), WindowBudget(1 << 26))
-        made = Twins(self.containerd.client, root / ".airside-twins", root, tars)
+        made = UncompressedLayers(self.containerd.client, root / ".airside-twins", root, tars)
         self.twins = made if twins else None
         self.record, self.threads = MemoryRecord(), threads
         self.unpacker = None
@@ -55,8 +55,8 @@ class Bench:
             "overlayfs",
             threads=self.threads,
             root=self.root,
-            twins=self.twins,
-            unsynced=Unsynced(self.record, "this"),
+            uncompressed_layers=self.twins,
+            pending_sync=PendingSync(self.record, "this"),
         )
 
     def sync(self, path):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from airside.containerd.unpack_layer import Layering, snapshot_labels
+from airside.containerd.unpack_layer import LayerUnpacker, snapshot_labels
 from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
@@ -23,12 +23,12 @@ class Bench:
         self.containerd = FakeContainerd(**fields)
         self.rootfs = self.containerd.hold(random_image("layering", compression="gzip"))
         self.first, self.second = self.rootfs.steps
-        self.layering = Layering(
+        self.layer_unpacker = LayerUnpacker(
             self.containerd.client, "overlayfs", identity="airside-1", root=None, min_free_bytes=0
         )
 
     def add(self, step, lease=LEASE):
-        return self.layering.add(step, lease, lambda: False, lambda: None)
+        return self.layer_unpacker.add(step, lease, lambda: False, lambda: None)
 
     def committed(self, step):
         """As another unpacker would."""
@@ -156,7 +156,7 @@ def test_the_first_error_is_told_where_the_clean_up_fails_too(bench):
         bench.add(bench.first)
     assert len(bench.prepared) == 1
     bench.containerd.before.clear()
-    assert bench.layering.sweep() == 1
+    assert bench.layer_unpacker.sweep() == 1
     assert not bench.prepared
 
 
@@ -172,7 +172,7 @@ def test_what_is_gone_is_told(bench, what):
 
 def test_nothing_is_applied_where_no_space_is_left(tmp_path):
     bench = Bench()
-    bench.layering = Layering(
+    bench.layer_unpacker = LayerUnpacker(
         bench.containerd.client, "overlayfs", identity="x", root=tmp_path, min_free_bytes=1 << 60
     )
     with pytest.raises(StorageFullError):
@@ -189,7 +189,7 @@ def test_a_sweep_takes_only_what_a_dead_process_of_ours_prepared(bench):
 
     def sweep(*_):
         assert len(bench.prepared) == len(keep) + 2 - len(swept)
-        swept.append(bench.layering.sweep())
+        swept.append(bench.layer_unpacker.sweep())
 
     bench.containerd.before["apply"] = sweep
     assert bench.add(bench.first)

@@ -1,0 +1,76 @@
+"""The proof that containerd adopts what we put into its content directory.
+
+A small blob of our own goes in, is read back over gRPC, and goes out again.
+"""
+
+import contextlib
+import uuid
+from pathlib import Path
+
+from airside.containerd.client import Client
+from airside.containerd.content_directory import ContentDirectory
+from airside.containerd.intents import Intents
+from airside.containerd.sweep import delete_by_gc, ingest_key
+from airside.core.errors import AirsideError, ContainerdError
+from airside.oci.digest import Digest, digest_of
+
+PROOF_SECONDS = 60.0
+
+
+class AdoptionProof:
+    """One try with one containerd."""
+
+    def __init__(
+        self, client: Client, directory: ContentDirectory | None, intents: Intents, identity: str
+    ) -> None:
+        self._client, self._directory = client, directory
+        self._intents, self._identity = intents, identity
+
+    def run(self) -> str:
+        """Why blobs must be sent; empty if they need not. Raises ContainerdError."""
+        if self._directory is None:
+            return "containerd does not tell where its content directory is"
+        root = self._directory.root
+        if not root.parent.is_dir():  # a fresh containerd makes its own at the first blob
+            return f"its content directory {root} is not visible here"
+        try:
+            return self._try_in(self._directory, f"airside {uuid.uuid4()}\n".encode())
+        except OSError as exc:
+            return f"{root} cannot be written: {exc.strerror}"
+
+    def _try_in(self, directory: ContentDirectory, raw: bytes) -> str:
+        digest, root = digest_of(raw), directory.root
+        key = ingest_key(self._identity, digest)
+        lease = f"{self._identity}-proof-{uuid.uuid4().hex[:8]}"
+        file, target = directory.write_private(raw), directory.path(digest)
+        try:
+            target.parent.mkdir(mode=0o755, exist_ok=True, parents=True)
+            self._client.leases.create(lease, seconds=PROOF_SECONDS)
+            self._intents.record({str(target): str(digest)})
+            file.rename(target)
+            self._client.content.adopt(key, digest, len(raw), {}, lease)
+            if b"".join(self._client.content.read(digest)) != raw:
+                return f"{root} is another directory than containerd's"
+        except ContainerdError as exc:
+            if exc.context.get("status") != "OUT_OF_RANGE":
+                raise
+            self._client.content.abort(key)
+            return (
+                f"it does not take a blob that lies in {root}: the directory is another one, or "
+                "content_sharing_policy is not shared"
+            )
+        finally:
+            self._forget(file, target, lease, digest)
+            directory.drop_private()
+        return ""
+
+    def _forget(self, file: Path, target: Path, lease: str, digest: Digest) -> None:
+        """Of an error here the next connection's sweep takes care: the intent stays."""
+        with contextlib.suppress(OSError):
+            file.unlink()
+        with contextlib.suppress(AirsideError, OSError):
+            delete_by_gc(self._client, target, digest, ingest_key(self._identity, digest))
+            self._client.content.delete(digest)  # nobody else has one like it
+            self._intents.clear([str(target)])
+        with contextlib.suppress(AirsideError):
+            self._client.leases.delete(lease)

@@ -1,0 +1,179 @@
+"""containerd's content directory, as our blobs get into it: by hard link, else as a copy.
+
+Always true: nothing is ever given a name in `blobs/<alg>` that is no digest (containerd's garbage
+collection would fail for good); temporary files lie in a private directory beside it.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from airside.core.errors import StoreError
+from airside.core.settings import MIB
+from airside.oci.digest import Digest, new_hasher
+
+log = logging.getLogger("airside.containerd")
+
+LINK, COPY = "link", "copy"
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class BlobSource(Protocol):
+    """Our store, as far as blobs leave it."""
+
+    def path(self, digest: Digest) -> Path: ...
+    def open(self, digest: Digest) -> BinaryIO: ...
+
+
+class ContentDirectory:
+    """The content directory `root` of one containerd. Thread-safe.
+
+    `store` is where our blobs are. `identity` tells our private directory from those of others.
+    """
+
+    def __init__(self, root: Path, store: BlobSource, identity: str) -> None:
+        self.root = root
+        self._store, self._private = store, root / f".{identity}"
+
+    def path(self, digest: Digest) -> Path:
+        """Where containerd has a blob, if it has."""
+        return self.root / "blobs" / digest.algorithm / digest.hex
+
+    def link(self, digest: Digest) -> str:
+        """Give a blob of ours its name in the content directory; empty if it can't be had."""
+        ours, target = self._store.path(digest), self.path(digest)
+        try:
+            target.parent.mkdir(mode=0o755, exist_ok=True, parents=True)
+            try:
+                os.link(ours, target)
+            except FileExistsError:
+                return self._take_over(ours, target, digest)
+            except OSError as exc:
+                if exc.errno not in _NO_LINK:
+                    raise
+                self._copy(ours).rename(target)
+                return COPY
+        except OSError as exc:
+            log.warning("blob %s is sent: %s: %s", digest, target, exc.strerror)
+            return ""
+        return LINK
+
+    def _take_over(self, ours: Path, target: Path, digest: Digest) -> str:
+        """A file is there that the namespace does not know: ours, another's, or a damaged one.
+
+        containerd adopts a damaged one of the right size without a word.
+        """
+        if target.samefile(ours):
+            return LINK
+        if _hashes_to(target, digest):
+            return LINK
+        log.warning("%s is damaged: it is replaced", target)
+        fresh = self._fresh(ours)
+        way = LINK if fresh.samefile(ours) else COPY
+        fresh.replace(target)
+        return way
+
+    def sync(self, digests: Iterable[Digest]) -> None:
+        """The names of these blobs are durable when it returns. Raises StoreError."""
+        for directory in {self.path(digest).parent for digest in digests}:
+            _sync_directory(directory)
+
+    def is_same(self, digest: Digest) -> bool:
+        """Whether containerd's file of a blob is ours, by hard link."""
+        try:
+            return self.path(digest).samefile(self._store.path(digest))
+        except OSError:
+            return False
+
+    def replace(self, digest: Digest) -> None:
+        """Give the store's blob the name in place of what has it, durably. Raises StoreError."""
+        target = self.path(digest)
+        try:
+            self._fresh(self._store.path(digest)).replace(target)
+        except OSError as exc:
+            raise StoreError(f"cannot replace {target}: {exc.strerror}", path=target) from exc
+        _sync_directory(target.parent)
+        self.drop_private()
+
+    def _fresh(self, ours: Path) -> Path:
+        """Another name of a blob of ours in the private directory, or a copy."""
+        name = self._private_name()
+        try:
+            os.link(ours, name)
+        except OSError as exc:
+            if exc.errno not in _NO_LINK:
+                raise
+            return self._copy(ours)
+        return name
+
+    def _copy(self, ours: Path) -> Path:
+        """A durable copy in the private directory."""
+        name = self._private_name()
+        with ours.open("rb") as source, name.open("xb") as copy:
+            _copy_bytes(source.fileno(), copy.fileno())
+            os.fchmod(copy.fileno(), 0o444)
+            os.fsync(copy.fileno())
+        return name
+
+    def write_private(self, raw: bytes) -> Path:
+        """A new file in the private directory. Raises OSError."""
+        name = self._private_name()
+        with name.open("xb") as file:
+            file.write(raw)
+            os.fchmod(file.fileno(), 0o444)
+        return name
+
+    def _private_name(self) -> Path:
+        self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._private / uuid.uuid4().hex
+
+    def drop_private(self) -> None:
+        """Remove the private directory, if it is empty."""
+        with contextlib.suppress(OSError):
+            self._private.rmdir()
+
+    def sweep_private(self) -> None:
+        """Remove what an interrupted process left in the private directory."""
+        with contextlib.suppress(OSError):
+            for leftover in self._private.iterdir():
+                leftover.unlink()
+        self.drop_private()
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise StoreError(f"cannot sync {path}: {exc.strerror}", path=path) from exc
+
+
+def _hashes_to(path: Path, digest: Digest) -> bool:
+    hasher = new_hasher(digest.algorithm)
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
+            hasher.update(chunk)
+    return hasher.hexdigest() == digest.hex
+
+
+def _copy_bytes(source: int, target: int) -> None:
+    """Copy within the kernel where it can, which shares extents on some file systems."""
+    remaining = os.fstat(source).st_size
+    while remaining:
+        try:
+            count = os.copy_file_range(source, target, min(remaining, 64 * MIB))
+        except OSError as exc:
+            if exc.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+            count = os.sendfile(target, source, None, min(remaining, 64 * MIB))
+        if not count:
+            raise OSError(errno.EIO, "the file ended early")
+        remaining -= count

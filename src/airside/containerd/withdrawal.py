@@ -1,0 +1,63 @@
+"""Taking images back from containerd: their names, and CRI's own records of them."""
+
+from collections.abc import Iterable, Mapping
+
+from airside.containerd.client import Client
+from airside.containerd.cri import Cri
+from airside.containerd.node_manifests import NodeManifests
+from airside.containerd.services.images import ImageRecord
+from airside.core.failpoints import fault
+from airside.oci.digest import is_digest
+
+
+class Withdrawal:
+    """Takes images of one namespace back. Thread-safe. `cri` is None where containerd has none."""
+
+    def __init__(self, client: Client, cri: Cri | None, manifests: NodeManifests) -> None:
+        self._client, self._cri, self._manifests = client, cri, manifests
+
+    def run(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
+        """Delete names and images as `airside.ports.content.Runtime.withdraw` says."""
+        gone = list(names)
+        for name in gone:
+            self._client.images.delete(name)
+            fault("publish.after_withdraw")
+        left = {i for i in image_ids if is_digest(i)}
+        if not left:
+            return frozenset()
+        return self._drop_ids(left, frozenset(gone))
+
+    def _drop_ids(self, image_ids: set[str], gone: frozenset[str]) -> frozenset[str]:
+        """Delete CRI's own records of images without another name; gives those still in use.
+
+        Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
+        """
+        records = {record.name: record for record in self._client.images.list()}
+        present = records.keys() & image_ids
+        if not present or self._cri is None:
+            return frozenset()
+        cri_names = {image.id: {*image.tags, *image.digests} for image in self._cri.images()}
+        named = {i for i in present if self._is_named(i, records, cri_names.get(i, set()) - gone)}
+        used = self._used(gone | present)
+        free = sorted(present - named - used)
+        for position, image_id in enumerate(free):
+            self._client.images.delete(image_id, sync=position == len(free) - 1)
+        return frozenset(present & used - named)
+
+    def _is_named(
+        self, image_id: str, records: Mapping[str, ImageRecord], cri_names: Iterable[str]
+    ) -> bool:
+        """Whether an image has a name besides its record. What CRI tells may be of a moment ago."""
+        target = records[image_id].target.digest
+        if any(r.target.digest == target and not is_digest(n) for n, r in records.items()):
+            return True
+        return any(
+            self._manifests.config_of(name) == image_id for name in cri_names if name in records
+        )
+
+    def _used(self, names: frozenset[str]) -> set[str]:
+        """The image IDs that containers were made from; all of `names` if that can't be told."""
+        found = {c.image for c in self._client.containers.list() if c.image in names}
+        if self._cri is not None:
+            found |= {c.image_id for c in self._cri.containers()}
+        return found
