@@ -12,7 +12,8 @@ from airside.agent.node import Node
 from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
 from airside.catalog.runtime_records import UnsyncedOf
-from airside.containerd.publisher import Pass, Publisher
+from airside.containerd.publish_pass import Pass
+from airside.containerd.publisher import Publisher
 from airside.core.errors import ContainerdError, DigestMismatchError
 from airside.importer.importer import Job
 from airside.oci.digest import digest_of

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from airside.agent.node import Node, boot_id
 from airside.archive.stop import Stop
 from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
+from airside.containerd.desired_state import naming_of, node_of
 from airside.containerd.layer_tars import LayerTars
-from airside.containerd.publisher import Publisher, naming_of, node_of
+from airside.containerd.publisher import Publisher
 from airside.containerd.sockets import find_sockets
 from airside.core.errors import AirsideError, ConfigError, StoppedError
 from airside.core.settings import Settings

@@ -16,7 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from airside.agent.node import Node
 from airside.agent.runtime_connections import recognise
-from airside.containerd.publisher import Pass, Publisher
+from airside.containerd.publish_pass import Pass
+from airside.containerd.publisher import Publisher
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
 from airside.core.settings import Settings
 from airside.ports.content import Runtime

@@ -1,0 +1,147 @@
+"""Which images a runtime shall have: the catalog's tags, as far as this node can run them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airside.catalog.catalog import Catalog
+from airside.catalog.publications import TagState
+from airside.core.config import registry_hosts
+from airside.core.errors import ManifestInvalidError, NotFoundError
+from airside.core.settings import Settings
+from airside.oci.digest import parse_digest
+from airside.oci.model import Descriptor, Document, Manifest, parse_config, parse_document
+from airside.oci.platform import Platform, node_platform, parse_platform
+from airside.oci.reference import Repository
+from airside.ports.content import ContentStore
+from airside.ports.publication import (
+    Naming,
+    NodeContent,
+    Selector,
+    Unwanted,
+    name_labels,
+    parse_rewrite,
+)
+
+_CACHED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredImage:
+    """A tag that the runtime shall have, and under which names."""
+
+    tag: TagState
+    content: NodeContent
+    names: tuple[str, ...]
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(self.tag.host, self.tag.path)
+
+
+def naming_of(settings: Settings) -> Naming:
+    """The names that the settings ask for. Raises ValueError for a rule that is none."""
+    rules = parse_rewrite(settings.rewrite)
+    return Naming(settings.extra_registries, rules, registry_hosts(settings))
+
+
+def node_of(settings: Settings) -> Platform:
+    """The platform whose images this node runs."""
+    return parse_platform(settings.platform) if settings.platform else node_platform()
+
+
+class DesiredState:
+    """The images that the tags of a catalog ask for. One thread at a time, but for `forget`."""
+
+    def __init__(self, catalog: Catalog, store: ContentStore, settings: Settings) -> None:
+        self._catalog, self._store = catalog, store
+        self._document_bytes = settings.limits.document_bytes
+        self._naming = naming_of(settings)
+        self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
+        self._chosen: dict[str, NodeContent] = {}
+        self._known: dict[str, DesiredImage] = {}
+        """As at the last pass: most tags are as they were."""
+
+    def of(
+        self, tags: Iterable[TagState]
+    ) -> tuple[list[DesiredImage], list[tuple[TagState, Unwanted]]]:
+        """The images of these tags, and the tags that a runtime is not told of, with the reason."""
+        desired: list[DesiredImage] = []
+        unwanted: list[tuple[TagState, Unwanted]] = []
+        for tag in tags:
+            known = self._known.get(tag.reference)
+            if known is not None and known.tag == tag and tag.digest in self._chosen:
+                desired.append(known)
+                continue
+            chosen = self._choose(tag)
+            names = self._naming.names(
+                Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
+            )
+            if isinstance(chosen, Unwanted):
+                unwanted.append((tag, chosen))
+            elif not names:
+                reason = "its name has no registry: a runtime can't ask for it"
+                unwanted.append((tag, Unwanted("artifact", reason)))
+            else:
+                desired.append(DesiredImage(tag, chosen, names))
+        self._known = {each.tag.reference: each for each in desired}
+        return desired, unwanted
+
+    def forget(self, digest: str) -> None:
+        """Choose the content of this target again at the next pass."""
+        self._chosen.pop(digest, None)
+
+    def _choose(self, tag: TagState) -> NodeContent | Unwanted:
+        chosen = self._chosen.get(tag.digest)
+        if chosen is not None:
+            return chosen
+        if tag.artifact_type:
+            return Unwanted("artifact", f"it is no image but an artifact ({tag.artifact_type})")
+        target = self._load(Descriptor(tag.media_type, parse_digest(tag.digest), 0))
+        if target is None:
+            return Unwanted("incomplete", "its manifest is not held")
+        found = self._selector.choose(target)
+        if isinstance(found, NodeContent):
+            if len(self._chosen) >= _CACHED:
+                self._chosen.clear()
+            self._chosen[tag.digest] = found
+        return found
+
+    def _load(self, descriptor: Descriptor) -> Document | None:
+        raw = self._catalog.document(descriptor.digest)
+        if raw is None:
+            return None
+        try:
+            digest = descriptor.digest
+            return parse_document(
+                raw, descriptor.media_type, str(digest), algorithm=digest.algorithm
+            )
+        except ManifestInvalidError:
+            return None
+
+    def _platform_of(self, manifest: Document) -> Platform | None:
+        assert isinstance(manifest.content, Manifest)
+        try:
+            with self._store.open(manifest.content.config.digest) as file:
+                raw = file.read(self._document_bytes)
+            return parse_config(raw, str(manifest.content.config.digest)).platform
+        except (NotFoundError, ManifestInvalidError):
+            return None
+
+    def _is_whole(self, manifest: Document) -> bool:
+        assert isinstance(manifest.content, Manifest)
+        needed = [blob for blob in manifest.content.blobs if blob.is_distributable]
+        return not self._store.missing(needed)
+
+
+def labels_of(desired: Iterable[DesiredImage]) -> dict[str, dict[str, str]]:
+    """The labels of each name; several tags may share a `name@digest`."""
+    archives: dict[str, list[str]] = {}
+    pinned: dict[str, bool] = {}
+    for each in desired:
+        for name in each.names:
+            archives.setdefault(name, []).extend(each.tag.archives)
+            pinned[name] = pinned.get(name, False) or each.tag.backed
+    return {
+        name: name_labels(pinned=pinned[name], archives=dict.fromkeys(found))
+        for name, found in archives.items()
+    }

@@ -1,0 +1,80 @@
+"""What is recorded of a tag in a runtime: the rows of the catalog's table of publications."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from airside.catalog.publications import PublicationRow, TagState
+from airside.containerd.desired_state import DesiredImage
+from airside.ports.content import Published
+from airside.ports.publication import Unwanted
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationRows:
+    """Makes the rows of one runtime. Thread-safe."""
+
+    runtime: str
+
+    def row(
+        self,
+        tag: TagState,
+        state: str,
+        desired: DesiredImage | None = None,
+        *,
+        reason: str = "",
+        published: Published | None = None,
+        seconds: float = 0.0,
+        before: PublicationRow | None = None,
+    ) -> PublicationRow:
+        detail: dict[str, object] = dict(before.detail) if before is not None else {}
+        detail["sequence"] = tag.sequence
+        detail["reason"] = reason
+        detail["pinned"] = state == "published" and tag.backed
+        if desired is not None:
+            detail["names"] = list(desired.names)
+            detail["manifest"] = str(desired.content.manifest.digest)
+            detail["image_id"] = str(desired.content.config)
+        if published is not None:
+            detail["adopted"] = dict(published.ways)
+            detail["unpacked"] = published.unpacked
+            detail["not_unpacked"] = published.not_unpacked
+            detail["seconds"] = round(seconds, 3)
+        return PublicationRow(self.runtime, tag.reference, tag.digest, state, detail)
+
+    def unwanted(
+        self, tag: TagState, unwanted: Unwanted, before: PublicationRow | None
+    ) -> PublicationRow:
+        """What was published and lost a blob of ours since keeps its names: theirs may be whole."""
+        row = self.row(tag, unwanted.state, reason=unwanted.reason)
+        if unwanted.state != "incomplete" or before is None or before.digest != tag.digest:
+            return row
+        kept = {key: before.detail[key] for key in ("names", "image_id") if key in before.detail}
+        return replace(row, detail={**row.detail, **kept})
+
+    def failed(self, tag: TagState, reason: str, before: PublicationRow | None) -> PublicationRow:
+        """What was published before keeps its names."""
+        kept = {} if before is None else {"names": before.detail.get("names", [])}
+        row = self.row(tag, "failed", reason=reason)
+        return replace(row, detail={**kept, **row.detail})
+
+
+def names_of(row: PublicationRow) -> list[str]:
+    """The names that a tag was published under."""
+    names = row.detail.get("names")
+    return names if isinstance(names, list) else []
+
+
+def changed_rows(
+    found: Iterable[PublicationRow], rows: Mapping[str, PublicationRow]
+) -> list[PublicationRow]:
+    """Those that say something else than what is recorded."""
+    changed = []
+    for row in found:
+        before = rows.get(row.reference)
+        if before is None or (before.digest, before.state, before.detail) != (
+            row.digest,
+            row.state,
+            row.detail,
+        ):
+            changed.append(row)
+    return changed

@@ -1,0 +1,70 @@
+"""One pass of the publisher over one runtime: what it works on, and what it did."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from airside.catalog.publications import PublicationRow
+from airside.containerd.desired_state import DesiredImage
+from airside.containerd.publication_rows import names_of
+from airside.ports.content import Runtime
+from airside.ports.publication import NamedImage
+
+Stop = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass did. `again_seconds`: when something is due before the next pass."""
+
+    published: int = 0
+    withdrawn: int = 0
+    failed: int = 0
+    again_seconds: float | None = None
+    rows: list[PublicationRow] = field(default_factory=list)
+
+    def due(self, seconds: float) -> None:
+        found = self.again_seconds
+        self.again_seconds = seconds if found is None else min(found, seconds)
+
+
+@dataclass(slots=True)
+class PassState:
+    """What one pass works on."""
+
+    runtime: Runtime
+    rows: Mapping[str, PublicationRow]
+    actual: Mapping[str, NamedImage]
+    labels: Mapping[str, Mapping[str, str]]
+    held: frozenset[str] | None
+    """The blobs that the runtime has; None: not asked."""
+    found: Pass
+    stop: Stop
+    due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
+    """What is to be published, and whether it is unpacked."""
+    protected: set[str] = field(default_factory=set)
+    """Names of an earlier version, which stay because the newer one can't be published."""
+
+    def own(self, wanted: DesiredImage) -> dict[str, Mapping[str, str]]:
+        return {name: self.labels[name] for name in wanted.names}
+
+    def protect(self, wanted: DesiredImage) -> None:
+        before = self.rows.get(wanted.tag.reference)
+        self.protected.update(names_of(before) if before is not None else ())
+
+    def is_whole(self, wanted: DesiredImage) -> bool:
+        held = self.held
+        if held is None:
+            return True
+        return all(str(d.digest) in held for d in wanted.content.blobs if d.is_distributable)
+
+    def is_as_wanted(self, wanted: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
+        target = wanted.content.target.digest
+        return self.is_whole(wanted) and all(
+            name in self.actual and self.actual[name].has(target, own[name])
+            for name in wanted.names
+        )
+
+    def moved(self, wanted: DesiredImage) -> list[str]:
+        """The names that point elsewhere."""
+        target = wanted.content.target.digest
+        return [n for n in wanted.names if n in self.actual and self.actual[n].target != target]
