@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.agent.import_queue import ImportQueue, Running
+from airside.agent.import_queue import Running
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
 from airside.archive.writer.member import Member, blob_of
@@ -37,6 +37,7 @@ from support.images import (
     truncate,
 )
 from support.nodes import import_now, node_at, visible, wrong_blobs
+from support.queues import queue_of
 
 APP, OTHER = "docker.io/library/app:1", "docker.io/library/other:1"
 
@@ -319,8 +320,7 @@ def test_the_queue_looks_again_at_what_failed_for_want_of_space(tmp_path):
 
     async def run_job(node):
         with ThreadPoolExecutor(1) as pool:
-            queue = ImportQueue(node, node.settings, pool)
-            queue.watcher = watcher
+            queue = queue_of(node, pool, watcher.look_again)
             key = str(StatKey.of(path.stat()))
             ids = node.catalog.settle([(str(path), key, path.stat().st_size)], 1.0)
             await queue._run(Running(Job(ids[str(path)], path)))
@@ -342,8 +342,7 @@ def test_the_queue_does_not_look_again_at_what_a_newer_version_replaces(tmp_path
 
     async def run_job(node, *, replaced):
         with ThreadPoolExecutor(1) as pool:
-            queue = ImportQueue(node, node.settings, pool)
-            queue.watcher = watcher
+            queue = queue_of(node, pool, watcher.look_again)
             key = str(StatKey.of(path.stat()))
             ids = node.catalog.settle([(str(path), key, path.stat().st_size)], 1.0)
             job = Job(ids[str(path)], path)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node
 from airside.core.errors import NotFoundError, StoppedError
 from airside.core.settings import WatchedDirectory
@@ -30,6 +29,7 @@ from support.images import (
     random_image,
 )
 from support.nodes import import_now, node_at
+from support.queues import queue_of
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -174,8 +174,7 @@ class Watch:
 
 async def run_job(node: Node, source_id: int, path: Path, watch: Watch) -> None:
     with ThreadPoolExecutor(1) as pool:
-        queue = ImportQueue(node, node.settings, pool)
-        queue.watcher = watch
+        queue = queue_of(node, pool, watch.look_again)
         await queue.submit_path(source_id, path)
         work = asyncio.create_task(queue.run())
         async with asyncio.timeout(5):

@@ -517,9 +517,9 @@ def test_a_failure_of_the_taker_ends_it(images):
 
     async def scenario():
         old(images / "a.tar")
-        watcher = Watcher([WatchedDirectory(images)], SETTINGS, {}, fail)
+        watcher = Watcher([WatchedDirectory(images)], SETTINGS, {})
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(watcher.run(), LIMIT_SECONDS)
+            await asyncio.wait_for(watcher.run(fail), LIMIT_SECONDS)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())

@@ -8,13 +8,12 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
 
 from airside.agent import import_queue as jobs
-from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node, open_node
 from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
@@ -24,6 +23,7 @@ from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.served_content import ServedContent
 
 from .nodes import settings_at
+from .queues import queue_of
 
 IDLE_SECONDS = 20.0
 _POLL_SECONDS = 0.005
@@ -37,11 +37,11 @@ def settings_for(images: Path, data: Path, on_removal: str = "unpin") -> Setting
 class Lean:
     """A node with its queue and registry, in the running loop."""
 
-    def __init__(self, node: Node, settings: Settings, queue: ImportQueue, address: str) -> None:
-        self.node, self.queue, self.address = node, queue, address
+    def __init__(self, node: Node, settings: Settings, pool: Executor, address: str) -> None:
+        self.node, self.address = node, address
         self._settings = settings
         self._looks: set[asyncio.Task[None]] = set()
-        queue.watcher = self
+        self.queue = queue_of(node, pool, self.look_again)
 
     def look_again(self, path: Path, *, after_seconds: float) -> None:
         async def look() -> None:
@@ -92,10 +92,10 @@ async def lean(settings: Settings) -> AsyncIterator[Lean]:
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0][:2]
-            queue = ImportQueue(node, settings, pool)
-            running = asyncio.create_task(queue.run())
+            agent = Lean(node, settings, pool, f"{host}:{port}")
+            running = asyncio.create_task(agent.queue.run())
             try:
-                yield Lean(node, settings, queue, f"{host}:{port}")
+                yield agent
             finally:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)

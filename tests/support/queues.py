@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from airside.agent.import_queue import ImportQueue
+from airside.agent.import_queue import ImportQueue, LookAgain
 from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.catalog.model import SourceRow
@@ -14,6 +14,13 @@ from airside.importer.watch.watcher import Watcher
 from support.waiting import LIMIT_SECONDS
 
 NOT_JUDGED = StatKey(0, 0, 0, 0)
+
+
+def queue_of(node: Node, pool: Executor, look_again: LookAgain) -> ImportQueue:
+    """A queue that reads archives and lists in one pool; it is not running yet."""
+    return ImportQueue(
+        node, node.settings, pool, lists=pool, look_again=look_again, doubtful=frozenset()
+    )
 
 
 class Running:
@@ -50,10 +57,16 @@ async def running(node: Node) -> AsyncIterator[Running]:
     known = node.catalog.known()
     keys = {Path(p): StatKey.parse(key) if key else NOT_JUDGED for p, key in known.items()}
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(2) as lists:
-        queue = ImportQueue(node, settings, pool, lists=lists)
-        watcher = Watcher(settings.images, settings, keys, queue.take)
-        queue.watcher = watcher
-        tasks = [asyncio.create_task(queue.run()), asyncio.create_task(watcher.run())]
+        watcher = Watcher(settings.images, settings, keys)
+        queue = ImportQueue(
+            node,
+            settings,
+            pool,
+            lists=lists,
+            look_again=watcher.look_again,
+            doubtful=frozenset(),
+        )
+        tasks = [asyncio.create_task(queue.run()), asyncio.create_task(watcher.run(queue.take))]
         try:
             yield Running(node, queue)
         finally:

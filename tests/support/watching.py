@@ -71,9 +71,9 @@ async def watching(*directories, known=None, settings=SETTINGS, on_batch=None):
             await on_batch(batch)
 
     watched = [d if isinstance(d, WatchedDirectory) else WatchedDirectory(d) for d in directories]
-    watcher = Watcher(watched, settings, known or {}, take)
+    watcher = Watcher(watched, settings, known or {})
     log = Log(watcher)
-    task = asyncio.create_task(watcher.run())
+    task = asyncio.create_task(watcher.run(take))
     await log.until(lambda: all(d.reason != "not looked at yet" for d in watcher.describe()))
     try:
         yield log

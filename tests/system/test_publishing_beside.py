@@ -82,13 +82,19 @@ class Kept:
         return row is not None and row.state == "published" and bool(self.node.runtimes.contents())
 
 
+async def nothing_to_do() -> None:
+    """Awaited when a runtime is connected."""
+
+
 @contextmanager
 def kept(containerd: Containerd, directory: Path, **settings: Any) -> Iterator[Kept]:
     socket = str(containerd.socket)
     snapshotter = str(containerd.options.snapshotter)
     changes = {"platform": "linux/amd64", "snapshotter": snapshotter, **settings}
     with node_at(directory / "data", **changes) as node:
-        runtimes = Runtimes(node, node.settings, lambda: [socket], partial(connect, node))
+        runtimes = Runtimes(
+            node, node.settings, lambda: [socket], partial(connect, node), nothing_to_do
+        )
         ended = threading.Event()
         ready: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 

@@ -118,29 +118,37 @@ class _Agent:
         self._queue: ImportQueue
         self._scrubber: Scrubber
         self._watcher: Watcher
-        self._runtimes = Runtimes(
-            node, settings, partial(_sockets, settings), partial(connect, node)
-        )
+        self._runtimes: Runtimes
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop, signal.Signals(number).name)
         known = await self._known()
-        self._queue = ImportQueue(self._node, self._settings, self._imports, lists=self._lists)
-        self._queue.doubtful = await asyncio.to_thread(_doubtful, known, self._places)
         self._watcher = Watcher(
             self._settings.images,
             self._settings,
             known,
-            self._queue.take,
             mounted=from_text(self._node.catalog.meta(_MOUNTS) or "{}"),
             on_mounts=self._remember_mounts,
         )
-        self._queue.watcher = self._watcher
+        self._queue = ImportQueue(
+            self._node,
+            self._settings,
+            self._imports,
+            lists=self._lists,
+            look_again=self._watcher.look_again,
+            doubtful=await asyncio.to_thread(_doubtful, known, self._places),
+        )
         self._node.index_outdated.subscribe(partial(_set_soon, loop, self._pushed))
         self._scrubber = Scrubber(self._node, self._settings, self._queue)
-        self._runtimes.on_connect = self._connected
+        self._runtimes = Runtimes(
+            self._node,
+            self._settings,
+            partial(_sockets, self._settings),
+            partial(connect, self._node),
+            self._connected,
+        )
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._registry())
@@ -163,7 +171,7 @@ class _Agent:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._queue.run()),
-                group.create_task(self._watcher.run()),
+                group.create_task(self._watcher.run(self._queue.take)),
                 group.create_task(self._reconcile()),
                 group.create_task(self._runtimes.run()),
                 group.create_task(self._keep_index()),

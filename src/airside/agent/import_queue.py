@@ -47,9 +47,9 @@ T = TypeVar("T")
 
 
 class LookAgain(Protocol):
-    """The part of the watcher that the queue uses."""
+    """Has the watcher report a path again after some time (`Watcher.look_again`)."""
 
-    def look_again(self, path: Path, *, after_seconds: float) -> None: ...
+    def __call__(self, path: Path, *, after_seconds: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -83,13 +83,25 @@ class _Waiting:
 
 
 class ImportQueue:
-    """Turns batches of the watcher into imports. Belongs to the event loop's thread."""
+    """Turns batches of the watcher into imports. Belongs to the event loop's thread.
+
+    `doubtful`: archives of a directory that was empty at the start, perhaps because its file system
+    is not mounted: their removal deletes nothing at once.
+    """
 
     def __init__(
-        self, node: Node, settings: Settings, pool: Executor, *, lists: Executor | None = None
+        self,
+        node: Node,
+        settings: Settings,
+        pool: Executor,
+        *,
+        lists: Executor,
+        look_again: LookAgain,
+        doubtful: frozenset[Path],
     ) -> None:
         self._node, self._settings = node, settings
-        self._pool, self._lists = pool, lists or pool
+        self._pool, self._lists = pool, lists
+        self._look_again, self._doubtful = look_again, doubtful
         self._places = Places(settings.images)
         for directory in filter(lambda d: d.repository, settings.images):
             parse_repository(directory.repository)
@@ -98,10 +110,6 @@ class ImportQueue:
         self.running: dict[Path, Running] = {}
         self._work = asyncio.Condition()
         self._stopping = Event()
-        self.watcher: LookAgain | None = None
-        self.doubtful: frozenset[Path] = frozenset()
-        """Archives of a directory that was empty at the start, perhaps because its file system is
-        not mounted: their removal deletes nothing at once."""
 
     # what the watcher tells
 
@@ -121,7 +129,7 @@ class ImportQueue:
         if fresh:
             files = [(str(s.path), str(s.key), s.key.size_bytes) for s in fresh]
             ids = await self._record(self._node.catalog.settle, files, self._node.clock())
-            self.doubtful -= {settled.path for settled in fresh}
+            self._doubtful -= {settled.path for settled in fresh}
             for settled in fresh:
                 job = job_at(self._places, ids[str(settled.path)], settled.path)
                 await self._submit(replace(job, stat_key=str(settled.key)))
@@ -150,7 +158,7 @@ class ImportQueue:
             return
         quiet = time.monotonic() - waiting.since
         if quiet < self._settings.incomplete_seconds:
-            self._look_again(path, waiting)
+            self._wait_for_more(path, waiting)
             return
         reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again"
         log.error("%s: %s", path, reason)
@@ -162,10 +170,8 @@ class ImportQueue:
             reason=reason,
         )
 
-    def _look_again(self, path: Path, waiting: _Waiting, at_least: float = 0.0) -> None:
-        if self.watcher is not None:
-            after = max(waiting.delay_seconds, at_least)
-            self.watcher.look_again(path, after_seconds=after)
+    def _wait_for_more(self, path: Path, waiting: _Waiting, at_least: float = 0.0) -> None:
+        self._look_again(path, after_seconds=max(waiting.delay_seconds, at_least))
         waiting.delay_seconds = min(waiting.delay_seconds * 2, self._settings.retry_seconds)
 
     async def _remove(self, paths: tuple[Path, ...]) -> None:
@@ -177,7 +183,7 @@ class ImportQueue:
                 self.running[path].stop.set()
             directory = self._places.owner(path)
             policy = directory.on_removal if directory else "unpin"
-            if path in self.doubtful and policy == "delete":
+            if path in self._doubtful and policy == "delete":
                 policy = "unpin"
             removals[str(path)] = policy
             log.info("%s: removed", path)
@@ -201,9 +207,9 @@ class ImportQueue:
             waiting = self._waiting.get(path)
             if self._places.owner(path) is None:
                 continue
-            if waiting is not None and self.watcher is not None:
+            if waiting is not None:
                 waiting.delay_seconds = FIRST_RETRY_SECONDS
-                self.watcher.look_again(path, after_seconds=0.0)
+                self._look_again(path, after_seconds=0.0)
             elif path not in self._pending:  # one at work is not stopped, but followed
                 await self._add(job_at(self._places, source_id, path))
 
@@ -272,8 +278,8 @@ class ImportQueue:
             return
         except ArchiveChangedError as exc:
             log.info("%s", exc.message)
-            if self.watcher is not None and job.path not in self._pending:
-                self.watcher.look_again(job.path, after_seconds=self._settings.settle_seconds)
+            if job.path not in self._pending:
+                self._look_again(job.path, after_seconds=self._settings.settle_seconds)
             return
         except (StoreError, UnavailableError) as exc:
             waiting = self._waiting.get(job.path)
@@ -298,8 +304,8 @@ class ImportQueue:
         """Its file is removed, or its directory is away for now: then it comes back unchanged."""
         if job.path in self._pending:
             return
-        if self.watcher is not None and self._places.owner(job.path) is not None:
-            self.watcher.look_again(job.path, after_seconds=self._settings.removal_seconds)
+        if self._places.owner(job.path) is not None:
+            self._look_again(job.path, after_seconds=self._settings.removal_seconds)
         else:  # imported by hand: nobody tells when it is there again
             await self._failed(job, error)
 
@@ -339,7 +345,7 @@ class ImportQueue:
             if before.key == key:
                 waiting.since = before.since
         self._waiting[job.path] = waiting
-        self._look_again(job.path, waiting, outcome.after_seconds)
+        self._wait_for_more(job.path, waiting, outcome.after_seconds)
 
 
 def _ended_late(future: asyncio.Future[Outcome]) -> None:

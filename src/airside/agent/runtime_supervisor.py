@@ -38,6 +38,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Connect = Callable[[str], Runtime]
 Find = Callable[[], list[str]]
+OnConnect = Callable[[], Awaitable[None]]
+"""Awaited when a runtime is connected."""
 
 
 class _Kept:
@@ -78,17 +80,17 @@ class _Kept:
 class Runtimes:
     """All runtimes of the node. Belongs to the event loop's thread, but for `changed`."""
 
-    def __init__(self, node: Node, settings: Settings, find: Find, connect: Connect) -> None:
+    def __init__(
+        self, node: Node, settings: Settings, find: Find, connect: Connect, on_connect: OnConnect
+    ) -> None:
         self._node, self._settings = node, settings
-        self._find, self._connect = find, connect
+        self._find, self._connect, self._on_connect = find, connect, on_connect
         self._kept: dict[str, _Kept] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
         self.passes = 0
         """How many looks at a runtime have ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.on_connect: Callable[[], Awaitable[None]] | None = None
-        """Awaited when a runtime is connected."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -180,8 +182,7 @@ class Runtimes:
         watcher.start()
         try:
             await self._call(recognise, self._node, kept.socket, facts.server_id)
-            if self.on_connect is not None:
-                await self.on_connect()
+            await self._on_connect()
             await self._serve(kept, runtime)
         finally:
             self._node.runtimes.remove(kept.socket)

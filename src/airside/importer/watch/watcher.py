@@ -55,6 +55,7 @@ __all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher"]
 
 Mode = Literal["inotify", "polling", "absent", "unreadable"]
 T = TypeVar("T")
+OnBatch = Callable[[Batch], Awaitable[None]]
 
 ABSENT_SECONDS = 1.0
 """Between two looks for an absent directory."""
@@ -108,7 +109,7 @@ class _Directory:
 
 
 class Watcher:
-    """Watches the directories and awaits `on_batch` with what settled or was removed.
+    """Watches the directories and reports what settled or was removed.
 
     `known` are the archives that the catalog has: unchanged ones are not reported. `mounted`:
     where they were mounted; `on_mounts` is awaited when that changes, to be remembered. All
@@ -120,7 +121,6 @@ class Watcher:
         directories: Sequence[WatchedDirectory],
         settings: Settings,
         known: Mapping[Path, StatKey],
-        on_batch: Callable[[Batch], Awaitable[None]],
         *,
         mounted: Remembered | None = None,
         on_mounts: Callable[[Remembered], Awaitable[None]] | None = None,
@@ -138,7 +138,6 @@ class Watcher:
         self._elsewhere = _Directory(Path("/"), recursive=False, others=frozenset())
         """Archives imported by hand, which are only looked at when that is asked for."""
         self._settings = settings
-        self._on_batch = on_batch
         self._settler = Settler(
             settle_seconds=settings.settle_seconds,
             quiet_seconds=settings.quiet_seconds,
@@ -151,8 +150,8 @@ class Watcher:
         self._mounts_at = _NEVER
         self._delivery: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Watch until cancelled. An exception of `on_batch` ends it."""
+    async def run(self, on_batch: OnBatch) -> None:
+        """Watch until cancelled; await `on_batch` with each batch. An exception of it is raised."""
         with ExitStack() as stack:
             self._hear_mounts(stack)
             try:
@@ -163,7 +162,7 @@ class Watcher:
                     await self._scan_due()
                     await self._look_due()
                     self._settler.end_step()
-                    self._deliver()
+                    self._deliver(on_batch)
                     await self._pause()
             finally:
                 await self._close()
@@ -218,17 +217,14 @@ class Watcher:
             delivery, self._delivery = self._delivery, None
             delivery.result()
 
-    def _deliver(self) -> None:
+    def _deliver(self, on_batch: OnBatch) -> None:
         """Hand over what is ready, unless the last batch is still being taken."""
         if self._delivery is not None:
             return
         batch = self._settler.take(time.monotonic(), wall_ns=time.time_ns())
         if batch is not None:
-            self._delivery = asyncio.create_task(self._hand_over(batch))
+            self._delivery = asyncio.create_task(_hand_over(on_batch, batch))
             self._delivery.add_done_callback(lambda _: self._wake.set())
-
-    async def _hand_over(self, batch: Batch) -> None:
-        await self._on_batch(batch)
 
     async def _close(self) -> None:
         directories = (*self._directories.values(), self._elsewhere)
@@ -458,6 +454,10 @@ _SAW_TARGET: Mapping[int, Callable[[Settler, Path, float], None]] = {
 _SAW_DIRECTORY: Mapping[int, Callable[[Settler, Path, float], None]] = {
     Mask.MOVED_TO: Settler.saw_move,
 }
+
+
+async def _hand_over(on_batch: OnBatch, batch: Batch) -> None:
+    await on_batch(batch)
 
 
 def _is_listed(path: Path, found: Survey) -> bool:
