@@ -16,7 +16,7 @@ from airside.core.settings import Limits
 from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
 from airside.registry.http.request_access import Access
-from airside.registry.proxy import pull_through as proxy
+from airside.registry.proxy import upstreams
 from airside.registry.rules.access import Rights, Rule
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
@@ -284,7 +284,7 @@ def test_wrong_bytes_never_end_a_response_and_are_not_kept(tmp_path, stub, caplo
         assert any("sends wrong bytes" in record.message for record in caplog.records)
         stub.put(IMAGE, "1")
         stub.held[f"blobs/{LAYER.digest}"] = (LAYER.raw, "")
-        clock.now += proxy.WRONG_SECONDS + 1
+        clock.now += upstreams.WRONG_SECONDS + 1
         assert registry.ask(BLOB).body == LAYER.raw
 
 
@@ -323,7 +323,7 @@ def test_a_refusal_is_a_404_that_says_why_and_is_not_asked_for_at_once(tmp_path,
         assert str(status) in message or "did not answer lately" in message
         assert len(stub.seen) <= 3
         stub.act = None
-        clock.now += proxy.PAUSE_SECONDS + 1
+        clock.now += upstreams.PAUSE_SECONDS + 1
         assert registry.ask(TAG).status == 200
 
 

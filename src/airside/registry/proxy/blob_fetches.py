@@ -1,0 +1,146 @@
+"""Blobs that are fetched from upstreams: one fetch of a blob, however many clients wait for it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from airside.core.errors import (
+    AirsideError,
+    DigestMismatchError,
+    StoreError,
+    UpstreamAwayError,
+    UpstreamError,
+)
+from airside.core.settings import Settings
+from airside.oci.digest import Digest
+from airside.oci.reference import Repository
+from airside.registry.proxy.expiring_cache import ExpiringCache
+from airside.registry.proxy.fetch import BlobWriter, Fetch
+from airside.registry.proxy.single_flight import SingleFlight
+from airside.registry.proxy.upstreams import (
+    NEGATIVE_SECONDS,
+    WRONG_SECONDS,
+    Upstreams,
+    logged_reason,
+)
+
+Result = TypeVar("Result")
+
+
+class BlobCache(BlobWriter, Protocol):
+    """The store, as far as fetched blobs go: `registry.proxy.cache_writer.CacheWriter`."""
+
+    def stat(self, digest: Digest) -> int | None: ...
+    def link_blob(self, repository: Repository, digest: Digest) -> bool: ...
+
+
+class BlobFetches:
+    """All fetches of blobs that are under way. For one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Upstreams,
+        cache: BlobCache,
+        pool: Executor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._upstreams, self._cache = settings, upstreams, cache
+        self._pool = pool
+        self._absent = ExpiringCache(clock)
+        self._fetches: dict[Digest, Fetch] = {}
+        self._flights = SingleFlight()
+
+    async def cancel(self) -> None:
+        """Cancel all fetches, and wait until they have ended."""
+        await self._flights.cancel()
+
+    def known_reason(self, repository: Repository, digest: Digest) -> str | None:
+        """The reason of a recent failure to find this blob; None if there was none."""
+        reason: str | None = self._absent.get((repository, digest))
+        return reason
+
+    async def find(
+        self, repository: Repository, digest: Digest, *, whole: bool
+    ) -> Fetch | int | str:
+        """A blob that the catalog lacks. Returns its fetch, its size, or why it cannot be had.
+
+        With `whole` the fetch is begun; without, the size in bytes is enough if the upstream says
+        it. After a fetch that is stored the catalog has the blob.
+        """
+        try:
+            return await self._find(repository, digest, whole=whole)
+        except AirsideError as exc:
+            return self._record_failure(repository, digest, exc)
+        except TimeoutError:  # of a small one, or of one for another name: it goes on
+            upstream = self._upstreams.client(repository.host).upstream
+            return f"{upstream} takes longer than upstream_seconds"
+
+    async def _find(self, repository: Repository, digest: Digest, *, whole: bool) -> Fetch | int:
+        fetch = self._fetches.get(digest)
+        if fetch is not None and fetch.repository != repository:
+            async with asyncio.timeout(self._settings.upstream_seconds):
+                with suppress(AirsideError):
+                    await fetch.until_kept()
+            fetch = None
+        if fetch is None:
+            held = await self._run_in_pool(self._cache.stat, digest)
+            if held is not None or not whole:
+                size = await self._size(repository, digest)
+                if held is not None:
+                    await self._run_in_pool(self._cache.link_blob, repository, digest)
+                    return held
+                if size is not None:
+                    return size
+            fetch = self._start(repository, digest)
+        async with asyncio.timeout(self._settings.upstream_seconds):
+            await fetch.until_answered()
+            if fetch.size_bytes is None or fetch.is_kept:
+                await fetch.until_kept()
+        return fetch
+
+    async def _size(self, repository: Repository, digest: Digest) -> int | None:
+        async with self._upstreams.asking(repository.host) as client:
+            return await client.blob_size(repository.path, digest)
+
+    def _start(self, repository: Repository, digest: Digest) -> Fetch:
+        """Begin to fetch a blob, unless that is under way. Raises UpstreamError."""
+        under_way = self._fetches.get(digest)
+        if under_way is not None:
+            return under_way
+        limits = self._settings.limits
+        if len(self._fetches) >= limits.fetches:
+            raise UpstreamError(
+                f"{limits.fetches} blobs are being fetched (limits.fetches): try again later"
+            )
+        client = self._upstreams.available(repository.host)
+        fetch = self._fetches[digest] = Fetch(
+            client, repository, digest, self._cache, self._pool, limits.blob_bytes
+        )
+        self._flights.start(fetch, self._run(fetch))
+        return fetch
+
+    async def _run(self, fetch: Fetch) -> None:
+        host = fetch.repository.host
+        try:
+            failure = await fetch.run()
+            if isinstance(failure, UpstreamAwayError):
+                self._upstreams.failed(host)
+            elif not isinstance(failure, StoreError):
+                self._upstreams.succeeded(host)
+            if failure is not None:
+                self._record_failure(fetch.repository, fetch.digest, failure)
+        finally:
+            self._fetches.pop(fetch.digest, None)
+
+    def _record_failure(self, repository: Repository, digest: Digest, exc: AirsideError) -> str:
+        reason = logged_reason(repository, exc)
+        wrong = isinstance(exc, DigestMismatchError)
+        self._absent.put((repository, digest), reason, WRONG_SECONDS if wrong else NEGATIVE_SECONDS)
+        return reason
+
+    async def _run_in_pool(self, job: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
