@@ -148,7 +148,7 @@ def test_a_catalog_that_may_not_be_read_says_what_to_do(run, data, sample, monke
     monkeypatch.setattr(os, "access", lambda *_args: False)
     code, out, err = run("images", "--data", data)
     assert (code, out) == (1, "")
-    assert "hint: run it as root" in err
+    assert "hint: run the command as root" in err
 
 
 def test_following_needs_an_agent(run, data, sample):
@@ -214,7 +214,7 @@ def test_import_into_a_directory_of_another_user_says_what_to_do(run, data, samp
     code, out, err = run("import", "--data", data, sample)
     assert (code, out) == (1, "")
     assert f"no agent runs, and cannot open {data / 'lock'}: Permission denied" in err
-    assert "hint: run it as root" in err
+    assert "hint: run the command as root" in err
 
 
 # Inspecting
@@ -240,7 +240,7 @@ def test_inspect_tells_what_an_archive_holds(run, tmp_path):
 
     code, out, _ = run("inspect", path)
     assert code == 0
-    assert "whole: every image can be imported" in out
+    assert "complete: every image can be imported" in out
     for each in index.images:
         for layer in each.layers:
             assert re.search(rf"{each.platform}\s+layer\s+{layer.digest}\s", out)
@@ -303,7 +303,7 @@ def test_inspect_of_one_incomplete_image_says_which(run, tmp_path, compression):
     assert code == 3
     assert "partial: not every image can be imported" in out
     assert f"problem: example.com/other:1: blob {lost} is not in the archive" in out
-    assert "\nexample.com/other:1 (not complete)\n" in out
+    assert "\nexample.com/other:1 (incomplete)\n" in out
     code, out, _ = run("inspect", "--json", path)
     [item] = from_json(out)["items"]
     complete = {image["references"][0]: image["complete"] for image in item["images"]}
@@ -324,7 +324,7 @@ def test_inspect_of_a_cut_archive_is_incomplete(run, sample, tmp_path):
     cut.write_bytes(sample.read_bytes()[:-40])
     code, out, _ = run("inspect", cut, sample)
     assert code == 3
-    assert "  incomplete: it ends early\n  problem: " in out
+    assert "  incomplete: the file is truncated\n  problem: " in out
     assert NAME in out
     code, out, _ = run("inspect", "--json", cut)
     [item] = from_json(out)["items"]
@@ -383,7 +383,7 @@ def test_a_full_output_is_told():
     ):
         err = process.stderr.read()
     assert process.returncode == 1
-    assert err.startswith(b"airside: the output cannot be written")
+    assert err.startswith(b"airside: cannot write the output")
     assert b"Traceback" not in err
 
 
@@ -527,7 +527,7 @@ def test_the_agent_is_asked_first(run, data):
         code, out, _ = run("status", "--data", data)
     assert code == 0
     assert "agent      running, process 42, for 3 min 20 s" in out
-    assert "images     3 in 2 repositories, 1 without their archive" in out
+    assert "images     3 in 2 repositories, 1 without an archive" in out
     assert "archives   2 imported, 1 rejected" in out
     assert "directory  /i (poll, a network file system, 1 file)" in out
     assert "importing  /i/a.tar: 25 % of 2.0 kB, 1.0 MB/s" in out
@@ -559,7 +559,7 @@ def test_events_are_followed_from_the_last_one_shown(run, data):
         assert [json.loads(line)["id"] for line in out.splitlines()[:3]] == [5, 7, 8]
         code, out, err = run("events", "--follow", "--limit", 2, "--data", data)
     assert code == 1
-    assert "the agent ended the stream" in err
+    assert "the agent closed the stream" in err
     assert [line.split("  ")[1].strip() for line in out.splitlines()] == ["imported"] * 3
     assert out.splitlines()[2].endswith("x:1  n=1")
 
@@ -615,7 +615,7 @@ def test_no_answer_at_all_is_told(run, data):
         code, _, err = run("status", "--data", data)
         thread.join()
     assert code == 1
-    assert "no whole answer from the agent" in err
+    assert "incomplete response from the agent" in err
 
 
 def test_ctrl_c_ends_following(data):

@@ -243,7 +243,7 @@ def test_what_this_user_may_not_look_at_says_so(run, certs, monkeypatch):
     monkeypatch.setattr(Path, "stat", stat)
     code, _, err = run("mirror", "write", "--all", "--address", ADDRESS, "--certs-dir", certs)
     assert code == 1
-    assert "hint: run it as root" in err
+    assert "hint: run the command as root" in err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a user that may not write is needed")

@@ -530,7 +530,7 @@ def test_the_command_says_what_is_wrong_and_what_to_do(
         stocked = Stocked(node, tmp_path)
     words = ["verify", "--data", str(tmp_path / "data")]
     assert main(words) == 0
-    assert ": all right" in capsys.readouterr().out
+    assert ": no errors" in capsys.readouterr().out
     path = stocked.path("layer")
     damage_bits(path)
     assert main(words) == 1
@@ -542,7 +542,7 @@ def test_the_command_says_what_is_wrong_and_what_to_do(
     assert f"needed by {APP}" in told
     assert "drop the archive that brings it again" in told
     assert main(["status", "--data", str(tmp_path / "data")]) == 0
-    assert "1 blob wrong or lost now" in capsys.readouterr().out
+    assert "1 blob damaged or lost now" in capsys.readouterr().out
     assert main(["explain", APP, "--data", str(tmp_path / "data")]) == 0
     assert f"{stocked.blob('layer')} is quarantined" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "elsewhere.tar"), *words[1:]]) == 0

@@ -93,7 +93,7 @@ def test_without_a_runtime_it_says_so(tmp_path: Path) -> None:
     hello, absent = tmp_path / "hello.tar", tmp_path / "absent.sock"
     write_sample(hello)
     text = import_alone(tmp_path / "data", "--runtime", "none", hello)
-    assert "no container runtime was found or set" in text
+    assert "no container runtime found or set" in text
     text = import_alone(tmp_path / "data", "--runtime", absent, hello, code=1)
     assert text.startswith("imported: ")
     assert f"not in {absent}: " in text

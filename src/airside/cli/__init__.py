@@ -1,1 +1,1 @@
-"""The command line: arguments, tables, exit codes. Each command is a module, loaded when used."""
+"""The command line: arguments, output, exit codes. Each command's module is imported on use."""

@@ -15,7 +15,7 @@ from airside.cli.output import count_text, size_text, time_text, write_table
 @config_option
 @json_option
 def archives(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """List the archives, what became of each, and why."""
+    """List the archives, the state of each, and the reason."""
     print_report(fetch_report(data_directory(config, data), "archives"), _show, as_json=as_json)
 
 

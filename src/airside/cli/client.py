@@ -1,7 +1,7 @@
-"""Asking the running agent over `DATA/airside.sock`: HTTP/1.1 with JSON (design 4.22).
+"""HTTP/1.1 client of the running agent's control socket, `DATA/airside.sock`. Bodies are JSON.
 
-`http.client`, so that no command but `run` imports a web framework. Paths of more than 107 bytes
-don't fit into a socket address: they go through `/proc/self/fd`.
+Uses `http.client`, so that only the command `run` imports a web framework. A socket address holds
+107 bytes: a longer path is opened through `/proc/self/fd`.
 """
 
 import grp
@@ -24,22 +24,22 @@ _ADDRESS_BYTES = 107
 
 
 class NoAgentError(UnavailableError):
-    """Nothing listens at the data directory's socket."""
+    """No agent listens on the data directory's socket."""
 
     code = "no_agent"
 
 
 class NotPermittedError(UnavailableError):
-    """The operating system does not let this user ask the agent or read the catalog."""
+    """The operating system denies this user the agent's socket or the catalog."""
 
     code = "not_permitted"
     retryable = False
 
 
 class ControlClient:
-    """Asks the agent of one data directory; each request has a connection of its own.
+    """Sends requests to the agent of one data directory, each over a new connection.
 
-    All methods raise NoAgentError, NotPermittedError, UnavailableError, and what the agent says.
+    All methods raise NoAgentError, NotPermittedError, UnavailableError, and errors of the agent.
     """
 
     def __init__(self, data: Path) -> None:
@@ -52,13 +52,13 @@ class ControlClient:
         *,
         timeout_seconds: float = ANSWER_SECONDS,
     ) -> dict[str, Any]:
-        """The JSON object at this path."""
+        """Returns the JSON object at this path."""
         return self._object("GET", path, query, None, timeout_seconds)
 
     def post(
         self, path: str, body: object, *, timeout_seconds: float = ANSWER_SECONDS
     ) -> dict[str, Any]:
-        """Ask for a change; gives the JSON object that answers."""
+        """Posts `body` as JSON. Returns the JSON object of the response."""
         return self._object("POST", path, None, body, timeout_seconds)
 
     def _object(
@@ -75,7 +75,7 @@ class ControlClient:
             except (OSError, ValueError, http.client.HTTPException) as exc:
                 raise self._broken(exc) from exc
         if not isinstance(value, dict):
-            raise UnavailableError(f"the agent's answer to {path} is not a JSON object")
+            raise UnavailableError(f"the agent's response to {path} is not a JSON object")
         return value
 
     def iter_lines(
@@ -85,7 +85,7 @@ class ControlClient:
         query: Mapping[str, object] | None = None,
         body: object = None,
     ) -> Iterator[dict[str, Any]]:
-        """The JSON objects of an answer line by line, as they come; may wait without end."""
+        """Yields the JSON object of each line as it arrives. May block without a time limit."""
         with closing(_Connection(self._data, None)) as connection:
             try:
                 answer = self._answer(connection, method, path, query, body)
@@ -97,9 +97,10 @@ class ControlClient:
     def follow(
         self, path: str, body: object, progress: Callable[[int, int], None], what: str
     ) -> dict[str, Any]:
-        """The result of work that tells how far it is: (bytes done, bytes in all).
+        """Starts a long task of the agent and returns its result.
 
-        `what` names it where the agent ends it without a result.
+        Calls `progress` with (bytes done, bytes in total). `what` names the task in the error that
+        is raised when the agent ends the stream without a result.
         """
         for line in self.iter_lines("POST", path, body=body):
             if "result" in line:
@@ -108,7 +109,7 @@ class ControlClient:
             if "error" in line:
                 raise error_from(line["error"])
             progress(line["done_bytes"], line["total_bytes"])
-        raise UnavailableError(f"the agent ended {what} without a result: see its log")
+        raise UnavailableError(f"the agent ended {what} without a result: see the log of the agent")
 
     def _answer(
         self,
@@ -129,8 +130,8 @@ class ControlClient:
         return answer
 
     def _broken(self, exc: Exception) -> AirsideError:
-        reason = "it takes too long" if isinstance(exc, TimeoutError) else str(exc) or repr(exc)
-        return UnavailableError(f"no whole answer from the agent of {self._data}: {reason}")
+        reason = "timed out" if isinstance(exc, TimeoutError) else str(exc) or repr(exc)
+        return UnavailableError(f"incomplete response from the agent of {self._data}: {reason}")
 
 
 def _error_of(answer: http.client.HTTPResponse, target: str) -> AirsideError:
@@ -151,7 +152,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def connect_control(data: Path, timeout_seconds: float | None) -> socket.socket:
-    """Connect to the agent. Raises NoAgentError, NotPermittedError, UnavailableError."""
+    """Connects to the agent's socket. Raises NoAgentError, NotPermittedError, UnavailableError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_seconds)
@@ -182,16 +183,16 @@ def _translated(exc: OSError, data: Path) -> AirsideError:
         return NoAgentError(
             f"no agent runs on {data}",
             path=path,
-            hint=f"start it (airside run --data {data}), or name its directory with --data",
+            hint=f"start it (airside run --data {data}), or pass its directory with --data",
         )
     if isinstance(exc, PermissionError):
         return NotPermittedError(
-            f"you may not ask the agent at {path}: permission denied",
+            f"permission denied: cannot connect to the agent at {path}",
             path=path,
             hint=_who_may(path),
         )
     return UnavailableError(
-        f"the agent at {path} cannot be asked: {exc.strerror or exc}", path=path
+        f"cannot connect to the agent at {path}: {exc.strerror or exc}", path=path
     )
 
 
@@ -199,5 +200,5 @@ def _who_may(path: Path) -> str:
     with suppress(OSError, KeyError):
         group = grp.getgrgid(path.stat().st_gid).gr_name
         if group != "root":
-            return f"run it as root (sudo) or as a member of the group {group}"
-    return "run it as root (sudo), or as the user that the agent runs as"
+            return f"run the command as root (sudo) or as a member of the group {group}"
+    return "run the command as root (sudo) or as the user of the agent"

@@ -1,4 +1,4 @@
-"""`airside config show`: the settings in force and where each comes from."""
+"""`airside config show`: the effective settings and their origins."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ from airside.core.upstream_config import Upstream
 
 @click.group()
 def config() -> None:
-    """Show the settings in force."""
+    """Show the effective settings."""
 
 
 @config.command(epilog=example("airside config show", "airside config show --config airside.toml"))
@@ -23,7 +23,7 @@ def config() -> None:
 @data_option
 @json_option
 def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Show every setting, its value, and where that comes from."""
+    """Show every setting, its value, and its origin."""
     items = setting_items(effective_settings(config, data=data))
     if as_json:
         write_json({"schema": 1, "items": items})
@@ -33,10 +33,10 @@ def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 
 
 def setting_items(effective: Effective) -> list[dict[str, Any]]:
-    """One item for each setting; the tables last."""
-    rows = [*setting_rows(), ("images", "", "directories that are watched")]
-    rows.append(("upstream", "", "registries that are asked for what is absent here"))
-    rows.append(("retention_rules", "", "what goes of which repositories"))
+    """Returns one item for each setting; the tables last."""
+    rows = [*setting_rows(), ("images", "", "watched directories")]
+    rows.append(("upstream", "", "upstream registries to pull absent images from"))
+    rows.append(("retention_rules", "", "retention rules by repository"))
     return [
         {
             "key": key,
@@ -56,7 +56,7 @@ def _value(effective: Effective, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it."""
+    """Returns the value as JSON types."""
     if isinstance(value, WatchedDirectory | RetentionRule | Upstream):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
@@ -70,8 +70,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict) and "registry" in value:
         return f"{value['registry']} from {value['url']}{' (offline)' if value['offline'] else ''}"
     if isinstance(value, dict) and "repositories" in value:
-        said = (f"{k} {_shown(v)}" for k, v in value.items() if v not in (None, []))
-        return f"({'; '.join(said)})"
+        fields = (f"{k} {_shown(v)}" for k, v in value.items() if v not in (None, []))
+        return f"({'; '.join(fields)})"
     if isinstance(value, dict):
         strict = ", strict" if value["strict"] else ""
         repository = f", repository {value['repository']}" if value["repository"] else ""

@@ -1,4 +1,4 @@
-"""Changing a file of logins: as a whole, by a rename."""
+"""Rewrites the htpasswd and access files atomically."""
 
 import os
 from collections.abc import Callable
@@ -7,10 +7,15 @@ from pathlib import Path
 from airside.core.errors import ConfigError
 
 _MODE = 0o640
+"""The permissions of a new file."""
 
 
 def rewrite_file(path: Path, change: Callable[[str], str]) -> None:
-    """Replace a file by a rename: whoever reads it sees all of the old or of the new one."""
+    """Replaces the text of a file with `change(text)`, atomically by a rename.
+
+    Preserves mode and, as root, owner. `change` gets '' for a file that does not exist. Raises
+    ConfigError.
+    """
     try:
         before = path.stat() if path.exists() else None
         after = change(path.read_text(encoding="utf-8") if before else "")
@@ -28,5 +33,5 @@ def rewrite_file(path: Path, change: Callable[[str], str]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, UnicodeDecodeError) as exc:
-        said = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise ConfigError(f"cannot change {path}: {said}") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise ConfigError(f"cannot change {path}: {reason}") from exc

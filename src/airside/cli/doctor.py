@@ -1,4 +1,4 @@
-"""`airside doctor`: what keeps images from running on this host, and what to do about it."""
+"""`airside doctor`: finds problems of images on this host, and suggests fixes."""
 
 from collections import Counter
 from contextlib import suppress
@@ -18,16 +18,16 @@ from airside.diagnostics.doctor.facts import Agent, Published
 from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
 
 _ANSWER_SECONDS = 1.4
-"""Of the agent: what is asked of it must be there within the time of one look."""
+"""The time limit of a request to the agent, within the limit of one check."""
 
 
 @click.command(epilog=example("airside doctor", "airside doctor --strict --json"))
-@click.option("--strict", is_flag=True, help="Warnings count as problems.")
+@click.option("--strict", is_flag=True, help="Count warnings as problems.")
 @click.option(
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="The containerd to look at [default: those of the running agent, else of the settings].",
+    help="The containerd to check [default: of the running agent, else of the settings].",
 )
 @data_option
 @config_option
@@ -35,11 +35,11 @@ _ANSWER_SECONDS = 1.4
 def doctor(
     runtime: tuple[str, ...], data: Path | None, config: Path | None, *, strict: bool, as_json: bool
 ) -> int:
-    """Check what images need on their way to containers, and say what to do.
+    """Check this host for problems with images, and suggest fixes.
 
-    Looks at containerd, kubelet's settings, disk, clock, limits and permissions, with an agent or
-    without one. As root it sees more. Nothing is changed; one small file is given to containerd
-    and taken out again. Exit code 1 if there is a problem.
+    Checks containerd, kubelet's settings, disk, clock, limits and permissions, with or without an
+    agent; as root it checks more. Leaves no change: a small test file is linked into containerd and
+    deleted again. Exit code 1 if there is a problem.
     """
     settings = effective_settings(config, data=data, runtime=runtime).settings
     findings = _examine(settings, chosen=bool(runtime))
@@ -58,6 +58,7 @@ def _examine(settings: Settings, *, chosen: bool) -> list[Finding]:
 
 
 def findings_report(findings: list[Finding]) -> dict[str, Any]:
+    """Returns the findings as JSON, with the number of each severity."""
     counts = Counter(finding.severity for finding in findings)
     return {
         "schema": 1,
@@ -94,12 +95,12 @@ def _show(findings: list[Finding]) -> None:
 
 def _summary(findings: list[Finding]) -> str:
     counts = Counter(finding.severity for finding in findings)
-    told = [count_text(counts[severity], severity) for severity in SEVERITIES[:-1]]
-    return f"\n{', '.join(told)}; {counts['ok']} ok"
+    counted = [count_text(counts[severity], severity) for severity in SEVERITIES[:-1]]
+    return f"\n{', '.join(counted)}; {counts['ok']} ok"
 
 
 class _Asked:
-    """Asks the agent, or reads the catalog where none runs. Never raises AirsideError."""
+    """Answers of the agent, or of the catalog if none runs. Never raises AirsideError."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

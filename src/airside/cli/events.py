@@ -13,14 +13,14 @@ from airside.core.errors import UnavailableError
 
 
 @click.command(epilog=example("airside events --limit 20", "airside events --follow --json"))
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Show new events too, until Ctrl-C.")
 @click.option(
     "--limit",
     "-n",
     type=click.IntRange(0, 1000),
     default=100,
     show_default=True,
-    help="Show at most so many of the newest events.",
+    help="The number of newest events to show.",
 )
 @data_option
 @config_option
@@ -28,7 +28,7 @@ from airside.core.errors import UnavailableError
 def events(
     data: Path | None, config: Path | None, *, follow: bool, limit: int, as_json: bool
 ) -> None:
-    """Show what happened, oldest first, or follow what happens.
+    """Show recorded events, oldest first, or follow new ones.
 
     With --follow --json, each line is one event.
     """
@@ -70,7 +70,7 @@ def _follow(data: Path, limit: int, *, as_json: bool) -> None:
         if item["id"] > last:
             last = item["id"]
             _write_event(item, as_json=as_json)
-    raise UnavailableError("the agent ended the stream of events: it was stopped")
+    raise UnavailableError("the agent closed the stream of events: it was stopped")
 
 
 def _write_event(item: dict[str, Any], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Work on a data directory from the command line while no agent runs."""
+"""Opens a data directory exclusively, for a command while no agent runs."""
 
 from contextlib import ExitStack
 
@@ -9,7 +9,7 @@ from airside.core.settings import Settings
 
 
 def open_alone(settings: Settings, stack: ExitStack) -> Node:
-    """Hold the data directory until the stack ends. Raises ConflictError, NotPermittedError."""
+    """Locks the data directory until the stack closes. Raises ConflictError, NotPermittedError."""
     try:
         return stack.enter_context(open_node(settings))
     except StoreError as exc:
@@ -17,5 +17,5 @@ def open_alone(settings: Settings, stack: ExitStack) -> Node:
             raise
         raise NotPermittedError(
             f"no agent runs, and {exc.message}",
-            hint="run it as root (sudo), or choose a directory of yours with --data",
+            hint="run the command as root (sudo), or pass a directory of your own with --data",
         ) from exc

@@ -1,4 +1,4 @@
-"""`airside explain`: why an image or an archive is here, or not."""
+"""`airside explain`: an image or archive, or why it is absent."""
 
 import os
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ _SHOWN = 8
 @config_option
 @json_option
 def explain(what: str, data: Path | None, config: Path | None, *, as_json: bool) -> int:
-    """Tell where an image came from, what it has, and how it is pulled; or why it is not here.
+    """Explain an image: its origin, contents and pull commands; or why it is absent.
 
-    Also for a digest or its first digits, a repository, and an archive by its path or file name.
-    Exit code 1 for what is not here.
+    Also explains a digest or its first digits, a repository, and an archive by path or file name.
+    Exit code 1 if it is absent.
     """
     settings = effective_settings(config, data=data).settings
     if what.startswith((".", "/", "~")) or os.path.lexists(what):
@@ -48,7 +48,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _list(title: str, lines: list[str]) -> list[str]:
-    """A section with its lines, the first of many."""
+    """Returns a section: title and the first lines."""
     if not lines:
         return []
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
@@ -58,7 +58,9 @@ def _list(title: str, lines: list[str]) -> list[str]:
 def _image(report: dict[str, Any]) -> list[str]:
     state = [
         "rolled back by hand" if report["rolled_back"] else "",
-        f"unbacked since {time_text(report['unbacked_since'])}" if report["unbacked_since"] else "",
+        f"without an archive since {time_text(report['unbacked_since'])}"
+        if report["unbacked_since"]
+        else "",
         "of mixed versions" if report["mixed"] else "",
     ]
     lines = [
@@ -79,9 +81,9 @@ def _image(report: dict[str, Any]) -> list[str]:
     lines += _list("container runtimes", [_runtime_text(item) for item in report["runtimes"]])
     lines += _list("lists", [_list_text(item) for item in report["lists"]])
     lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
-    lines += _list("brought by", [_claim_text(item) for item in report["archives"]])
+    lines += _list("archives and pushes", [_claim_text(item) for item in report["archives"]])
     lines += _list(
-        "versions kept (airside tag rollback REF --to DIGEST)",
+        "stored versions (airside tag rollback REF --to DIGEST)",
         [
             f"{v['digest']}  {time_text(v['at'])}  {v['source']}{'  (now)' if v['current'] else ''}"
             for v in report["history"]
@@ -92,7 +94,7 @@ def _image(report: dict[str, Any]) -> list[str]:
     )
     lines += _list("problems", [f"{p['archive']}: {p['reason']}" for p in report["problems"]])
     lines += _list(
-        "wrong or lost blobs (airside verify --repair)",
+        "damaged or lost blobs (airside verify --repair)",
         [f"{b['digest']} is {b['state']}" for b in report["lost_blobs"]],
     )
     mirrors = report["mirrors"] if report["pull"] and report["kind"] == "image" else []
@@ -104,30 +106,30 @@ def _image(report: dict[str, Any]) -> list[str]:
 
 
 def _runtime_text(item: dict[str, Any]) -> str:
-    """Where an image is published, how it got there, or why it is not there."""
+    """The state of the image in a runtime: transfer methods and pin, or the reason it is absent."""
     if item["state"] != "published":
         return f"{item['socket']}: {item['state']}: {item['reason']}"
     ways = ", ".join(f"{count} {way}" for way, count in sorted(item["adopted"].items()))
     unpacked = "unpacked" if item["unpacked"] else f"not unpacked {item['not_unpacked']}".strip()
     pinned = "pinned" if item["pinned"] else "not pinned"
-    told = filter(None, (pinned, unpacked, f"blobs: {ways}" if ways else "", item["reason"]))
-    return f"{item['socket']}: published {time_text(item['at'])}, {', '.join(told)}"
+    details = filter(None, (pinned, unpacked, f"blobs: {ways}" if ways else "", item["reason"]))
+    return f"{item['socket']}: published {time_text(item['at'])}, {', '.join(details)}"
 
 
 def _list_text(item: dict[str, Any]) -> str:
-    """What became of the name in a list."""
+    """The result of pulling the name of a list."""
     if item["pulled"]:
         return f"{item['path']}: pulled by {item['runtime']}"
     return f"{item['path']}: {item['state']}: {item['reason']}"
 
 
 def _mirror_text(item: dict[str, Any]) -> str:
-    """Whether a containerd of this machine asks us."""
+    """The mirror setting of one containerd of this machine."""
     if item["set"] is None:
-        return f"{item['runtime']}: it can't be told: {item['reason']}".removeprefix(": ")
+        return f"{item['runtime']}: unknown: {item['reason']}".removeprefix(": ")
     if item["set"]:
         return f"{item['runtime']}: asks Airside first ({item['path']})"
-    return f"{item['runtime']}: does not ask Airside: see `airside mirror write` below"
+    return f"{item['runtime']}: does not ask Airside; run the `airside mirror write` below"
 
 
 def _elsewhere(report: dict[str, Any]) -> list[str]:
@@ -168,19 +170,21 @@ def _node_text(report: dict[str, Any]) -> str:
     if node["digest"] is None:
         has = ", ".join(i["platform"] for i in report["platforms"] if i["present"]) or "nothing"
         return f"not for {node['platform']} (has: {has})"
-    return f"{node['platform']} takes {node['takes']}, {node['digest']}"
+    return f"{node['platform']} uses {node['takes']}, {node['digest']}"
 
 
 def _platform_text(item: dict[str, Any]) -> str:
     if not item["present"]:
-        return f"{item['platform']}  absent: in no archive  {item['digest']}"
+        return f"{item['platform']}  absent from all archives  {item['digest']}"
     marks = [
         f"from {item['archive']}" if item["archive"] else "",
-        "its archive is gone" if item["backed"] is False else "",
+        "its archive was removed" if item["backed"] is False else "",
         "older than the others" if item["behind"] else "",
     ]
-    told = ", ".join(filter(None, marks))
-    return f"{item['platform']}  {item['digest']}  {size_text(item['size_bytes'])}  {told}".rstrip()
+    notes = ", ".join(filter(None, marks))
+    return (
+        f"{item['platform']}  {item['digest']}  {size_text(item['size_bytes'])}  {notes}".rstrip()
+    )
 
 
 def _claim_text(item: dict[str, Any]) -> str:
@@ -188,8 +192,8 @@ def _claim_text(item: dict[str, Any]) -> str:
     if role == "followed":
         role = f"followed for {', '.join(item['followed_for'])}"
     if item["state"] == "removed" and item["role"] != "removed":
-        role += ", the file is gone"
-    kinds = {"push": "push by", "peer": "pulled through from"}
+        role += ", file removed"
+    kinds = {"push": "pushed by", "peer": "pulled through from"}
     path = f"{kinds[item['kind']]} {item['origin']}" if item["kind"] in kinds else item["path"]
     return f"{path}  {role}  since {time_text(item['settled_at'])}"
 
@@ -211,7 +215,7 @@ def _blob(report: dict[str, Any]) -> list[str]:
             ]
         ),
         *_list("needed by", report["images"]),
-        *_list("brought by", report["archives"]),
+        *_list("in archives", report["archives"]),
     ]
 
 
@@ -247,18 +251,18 @@ def _brought_text(item: dict[str, Any]) -> str:
 
 
 def _absent(report: dict[str, Any]) -> list[str]:
-    lines = [f"{clean(report.get('reference', report['what']))} is not here"]
+    lines = [f"{clean(report.get('reference', report['what']))} is absent"]
     if report.get("hint"):
         lines.append(f"  {clean(report['hint'])}")
     last = report.get("last_seen")
     if last:
         who = f"by {last['by']}" if last.get("by") else last["path"] or ""
-        lines.append(f"  it was: {last['event']} at {time_text(last['at'])} {clean(who)}")
-    lines += _list("near to it", report["nearest"])
-    lines += _list("its archive was removed", report.get("removed", []))
+        lines.append(f"  last event: {last['event']} at {time_text(last['at'])} {clean(who)}")
+    lines += _list("similar names", report["nearest"])
+    lines += _list("removed archives that had it", report.get("removed", []))
     lines += _list("lists", [_list_text(item) for item in report.get("lists", [])])
     lines += _list(
-        "archives that might have it",
+        "archives that may contain it",
         [
             f"{t['archive']}: {t['state']}{': ' * bool(t['reason'])}{t['reason']}"
             for t in report["troubles"]
@@ -268,7 +272,10 @@ def _absent(report: dict[str, Any]) -> list[str]:
 
 
 def _ambiguous(report: dict[str, Any]) -> list[str]:
-    return [f"{clean(report['what'])} begins several digests", *_list("", report["digests"])]
+    return [
+        f"{clean(report['what'])} is the prefix of several digests",
+        *_list("", report["digests"]),
+    ]
 
 
 _TEXTS = {

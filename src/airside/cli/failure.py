@@ -1,4 +1,4 @@
-"""From an error, or from the state of an archive, to the exit code and what is printed."""
+"""Maps errors and archive states to exit codes, and prints errors."""
 
 import json
 from typing import Any
@@ -25,7 +25,10 @@ _EXIT_CODES: tuple[tuple[type[AirsideError], int], ...] = (
     (ConfigError, EXIT_USAGE),
     (RequestInvalidError, EXIT_USAGE),
     (DigestInvalidError, EXIT_USAGE),
-    (ReferenceInvalidError, EXIT_USAGE),  # a name on the command line; those in archives are kept
+    (
+        ReferenceInvalidError,
+        EXIT_USAGE,
+    ),  # a name on the command line; archives report theirs as problems
     (InputError, EXIT_REJECTED),
 )
 _EXIT_OF_STATE = {
@@ -37,17 +40,18 @@ _EXIT_OF_STATE = {
 
 
 def exit_code(error: AirsideError) -> int:
+    """Returns the exit code of an error."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), EXIT_FAILED)
 
 
 def exit_code_of(items: list[dict[str, Any]]) -> int:
-    """The exit code for archives by their states: failed goes before rejected."""
+    """Returns the exit code for these archives by state; failed overrides rejected."""
     codes = {_EXIT_OF_STATE.get(item["state"], EXIT_FAILED) for item in items}
     return EXIT_FAILED if EXIT_FAILED in codes else max(codes, default=EXIT_DONE)
 
 
 def state_of(error: AirsideError) -> str:
-    """The state of an archive that could not be read for this reason."""
+    """Returns the state of an archive whose reading raised this error."""
     if isinstance(error, ArchiveTruncatedError):
         return "incomplete"
     if isinstance(error, ArchiveUnreadableError):
@@ -56,7 +60,7 @@ def state_of(error: AirsideError) -> str:
 
 
 def report_error(error: AirsideError, *, as_json: bool) -> None:
-    """Print an error: JSON on standard output, else text for a person on standard error."""
+    """Prints an error: as JSON on standard output, else as text on standard error."""
     if as_json:
         write_json({"schema": 1, "error": error_object(error)})
         return
@@ -67,22 +71,24 @@ def report_error(error: AirsideError, *, as_json: bool) -> None:
 
 
 def error_object(error: AirsideError) -> dict[str, str]:
+    """Returns an error as a JSON object; `error_from` reverses it."""
     return {**error.context, "code": error.code, "message": error.message}
 
 
 def error_from(value: object) -> AirsideError:
-    """The error that `error_object` made, perhaps in another process: same class where known."""
+    """Returns the error of an `error_object`, perhaps from another process.
+
+    The class is the one with the same code; UnavailableError if there is none.
+    """
     fields = dict(value) if isinstance(value, dict) else {}
     code, message = str(fields.pop("code", "")), str(fields.pop("message", ""))
     context = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
     kind = _classes().get(code, UnavailableError)
-    return kind(
-        message or f"the agent answered with the error {code or 'without a name'}", **context
-    )
+    return kind(message or f"the agent reported the error {code or 'without a code'}", **context)
 
 
 def _classes() -> dict[str, type[AirsideError]]:
-    """Every error by its code; the class that a code was made for comes before its subclasses."""
+    """Returns each error class by its code; a class comes before its subclasses."""
     found: dict[str, type[AirsideError]] = {}
     todo = AirsideError.__subclasses__()
     while todo:

@@ -9,14 +9,19 @@ from airside.cli.options import effective_settings
 from airside.cli.output import write_json
 
 Show = Callable[[dict[str, Any]], None]
+"""Prints one report as text."""
 
 
 def data_directory(config: Path | None, data: Path | None) -> Path:
+    """Returns the data directory of the flags or of the settings. Raises ConfigError."""
     return effective_settings(config, data=data).settings.data
 
 
 def fetch_report(data: Path, name: str, **query: Any) -> dict[str, Any]:
-    """The report of this name, from the agent or, where none runs, from the catalog."""
+    """Returns the report of this name from the agent, or from the catalog if no agent runs.
+
+    Raises what ControlClient and `offline.read_catalog` raise.
+    """
     try:
         return ControlClient(data).get(f"/v1/{name}", query)
     except NoAgentError:
@@ -26,6 +31,7 @@ def fetch_report(data: Path, name: str, **query: Any) -> dict[str, Any]:
 
 
 def print_report(report: dict[str, Any], show: Show, *, as_json: bool) -> None:
+    """Prints the report as JSON, or as text by `show`."""
     if as_json:
         write_json(report)
     else:

@@ -1,4 +1,4 @@
-"""`airside gc`: through the agent, else with the directory to itself."""
+"""`airside gc`: runs in the agent, or on the locked data directory if none runs."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,19 +13,21 @@ from airside.core.settings import Settings
 from airside.diagnostics.reports import collection_report
 
 _SECONDS = 600.0
-"""How long a collection may take."""
+"""The time limit of a collection in the agent."""
 
 
 @click.command(epilog=example("airside gc --dry-run", "airside gc --json | jq .freed_bytes"))
-@click.option("--dry-run", "-n", is_flag=True, help="Only show what would go, and why.")
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Show what would be deleted and why; delete nothing."
+)
 @data_option
 @config_option
 @json_option
 def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
-    """Delete now what retention no longer holds; the agent does so by itself every few minutes.
+    """Delete expired tags, old versions and unused blobs now.
 
-    Each line says why. FREED is what the disk gets back: a blob that has another name, a hard
-    link, gives back nothing.
+    The agent does the same every reconcile_seconds. Each line has the reason. FREED is the space
+    that the disk regains: deleting a blob that has another hard link frees nothing.
     """
     settings = effective_settings(config, data=data).settings
     report = _collect(settings, dry_run=dry_run)

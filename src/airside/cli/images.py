@@ -13,7 +13,7 @@ _SHORT_DIGEST = len("sha256:") + 12
 
 
 @click.command(epilog=example("airside images", "airside images --json | jq -r .items[].reference"))
-@click.option("--history", is_flag=True, help="Show the versions that are kept of each tag.")
+@click.option("--history", is_flag=True, help="Show the stored versions of each tag.")
 @data_option
 @config_option
 @json_option
@@ -63,8 +63,8 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
         )
     origin = ", ".join(archives) or item["source"]
     if item["origin"]:
-        said = "pulled through from" if item["source"] == "peer" else "push by"
-        origin = f"{said} {item['origin']}"
+        source = "pulled through from" if item["source"] == "peer" else "pushed by"
+        origin = f"{source} {item['origin']}"
     if item["mixed"]:
         behind = [part["platform"] for part in item["parts"] if part["behind"]]
         origin += f" (mixed versions: {', '.join(behind)} is older)"

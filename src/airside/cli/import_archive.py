@@ -1,4 +1,4 @@
-"""`airside import`: through the agent where one runs, else with the data directory to itself."""
+"""`airside import`: runs in the agent, or on the locked data directory if none runs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,7 +34,7 @@ from airside.diagnostics.reports import outcome_report
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="The containerd to publish to without an agent [default: of the settings: auto].",
+    help="The containerd to publish to if no agent runs [default: the setting runtime].",
 )
 @data_option
 @config_option
@@ -47,14 +47,12 @@ def import_files(
     *,
     as_json: bool,
 ) -> int:
-    """Import archives now, one after the other, and wait until their images can be pulled and
-    the container runtimes have them.
+    """Import archives now, and wait until their images can be pulled and run.
 
-    The files may be anywhere, and may be removed afterwards. An agent that runs does the work;
-    without one it is done here. The images of a list (.txt) are pulled by the container runtime.
-    Exit code 3: an archive, or an image in it, was rejected or is incomplete; 1: an import, or
-    what it was to bring into a runtime, failed.
-    """  # noqa: D205 - the help's first sentence
+    The files may be anywhere, and may be deleted afterwards. A running agent does the work, else
+    this command. The container runtime pulls the images of a list (.txt). Exit code 3: an archive
+    or an image in it was rejected or is incomplete; 1: an import or a publication failed.
+    """
     settings = effective_settings(config, data=data, runtime=runtime).settings
     items, published = [], True
     for item, is_published in _import_all(settings, files, quiet=as_json):
@@ -70,7 +68,7 @@ def import_files(
 def _import_all(
     settings: Settings, files: tuple[Path, ...], *, quiet: bool
 ) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Gives what became of each, and whether the runtimes got what they can get."""
+    """Yields the result of each import, and True if no publication failed."""
     with ExitStack() as stack:
         here: _Here | None = None
         for file in files:
@@ -99,7 +97,7 @@ def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:
 
 
 class _Here:
-    """The import without an agent: alone on the data directory, with the runtimes of the host."""
+    """Imports without an agent: locks the data directory and publishes to the host's runtimes."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         check_names(settings)
@@ -107,7 +105,7 @@ class _Here:
         self._runtimes = stack.enter_context(attached(self._node))
 
     def take(self, path: Path, *, quiet: bool) -> dict[str, Any]:
-        """Import one archive and publish it."""
+        """Imports one archive and publishes its images. Raises StoppedError."""
         with (
             shown_progress(path.name, quiet=quiet) as progress,
             stopped_by_signals() as stopping,
@@ -125,7 +123,7 @@ class _Here:
 
 
 def _runtimes(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """What became of it in each runtime; nothing is to be told of a list."""
+    """The result of the publication to each runtime; empty for a list."""
     return [] if is_list_name(item["path"]) else item.get("runtimes", [])
 
 
@@ -148,7 +146,7 @@ def _failed(path: Path, error: AirsideError) -> dict[str, Any]:
 
 
 def outcome_text(item: dict[str, Any]) -> str:
-    """What became of one archive: a line, then its images and problems."""
+    """Returns the result of one import as text: a line, then its images and problems."""
     lines = [f"{item['state']}: {clean(item['path'])}{_figures(item)}"]
     lines += [f"  {clean(reference)}" for reference in item["images"]]
     reasons = [problem_text(problem) for problem in item["problems"]]
@@ -163,11 +161,11 @@ def outcome_text(item: dict[str, Any]) -> str:
 
 
 def _runtime_texts(item: dict[str, Any]) -> Iterator[str]:
-    """What the container runtimes have of it now."""
+    """Yields a line for each runtime, with its images."""
     if not item["images"] or is_list_name(item["path"]):
         return
     if item.get("runtimes") == []:
-        yield "no container runtime was found or set: only the registry has it"
+        yield "no container runtime found or set: only the registry serves these images"
     for runtime in _runtimes(item):
         socket = runtime["socket"]
         if not runtime["connected"]:
@@ -191,6 +189,6 @@ def _figures(item: dict[str, Any]) -> str:
 
 
 def problem_text(problem: dict[str, str]) -> str:
-    """Why an image was not taken, with its name unless the reason has it."""
+    """Returns the reason of a problem, with the image's name unless the reason has it."""
     image, reason = problem["image"], problem["reason"]
     return f"{image}: {reason}" if image and image not in reason else reason

@@ -1,4 +1,4 @@
-"""`airside inspect`: what an archive holds. Reads it whole, hashes all, writes nothing."""
+"""`airside inspect`: the contents of an archive. Reads and hashes all of it, writes nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,21 +22,21 @@ from airside.importer.list_puller import is_list_file, load_list
 from airside.store.hash_only import HashOnlyStore
 
 NOT_DECOMPRESSED = (
-    "compressed layers of this docker-archive were not decompressed: whether they are what the "
-    "config says is checked by the import"
+    "compressed layers of this docker-archive were not decompressed: the import compares them with "
+    "the config"
 )
 _STATES_OF_LISTS = {
-    "imported": "a list: every line is an image name; whether it can be pulled is not told here",
+    "imported": "a list: every line is an image name; nothing was pulled",
     "partial": "a list: not every line is an image name",
     "rejected": "a list: no line is an image name",
 }
 _STATES = {
-    "imported": "whole: every image can be imported",
+    "imported": "complete: every image can be imported",
     "partial": "partial: not every image can be imported",
-    "rejected": "rejected: nothing of it can be imported",
-    "incomplete": "incomplete: it ends early",
+    "rejected": "rejected: no image can be imported",
+    "incomplete": "incomplete: the file is truncated",
     "unreadable": "unreadable",
-    "failed": "failed: it could not be read",
+    "failed": "failed: the file could not be read",
 }
 
 
@@ -45,12 +45,12 @@ _STATES = {
 @config_option
 @json_option
 def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> int:
-    """Show what archives hold, without importing them.
+    """Show the contents of archives, without importing them.
 
-    Every byte is read and verified; nothing is written, no agent is needed. An archive is judged
-    by itself: blobs that an earlier import brought don't count. Exit code 3: an archive, or an
-    image in it, would be rejected or is incomplete; 1: a file could not be read. Of a list of
-    images (.txt) it shows the names, and the lines that are none; nothing is pulled.
+    Reads and verifies every byte; writes nothing and needs no agent. Does not count blobs of
+    earlier imports. Shows the names in a list of images (.txt) and its invalid lines, without
+    pulling. Exit code 3: an archive or an image in it would be rejected or is incomplete; 1: a file
+    could not be read.
     """
     settings = effective_settings(config).settings
     items = []
@@ -67,7 +67,7 @@ def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> i
 
 
 def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
-    """What one archive holds, or why that can't be told. Raises StoppedError."""
+    """Returns the contents of one archive, or the error. Raises StoppedError."""
     try:
         if is_list_file(path):
             listed = load_list(path, settings.limits)
@@ -140,9 +140,9 @@ def _show(item: dict[str, Any]) -> None:
 
 
 def _show_image(image: dict[str, Any], documents: dict[str, Any]) -> None:
-    names = image["references"] or [f"without a name: {image['digest']}"]
+    names = image["references"] or [f"unnamed: {image['digest']}"]
     for name in names:
-        write(clean(name) + ("" if image["complete"] else " (not complete)"))
+        write(clean(name) + ("" if image["complete"] else " (incomplete)"))
     rows = _rows(image["digest"], documents, "", set())
     write_table(("PLATFORM", "KIND", "DIGEST", "SIZE"), rows, right=("SIZE",))
 
@@ -150,7 +150,7 @@ def _show_image(image: dict[str, Any], documents: dict[str, Any]) -> None:
 def _rows(
     digest: str, documents: dict[str, Any], platform: str, seen: set[str]
 ) -> list[tuple[str, ...]]:
-    """A document and what is below it, top down and each document once."""
+    """Returns a document and its descendants, top down, each document once."""
     if digest in seen:
         return []
     seen.add(digest)

@@ -1,7 +1,7 @@
-"""`airside`: finds the command, runs it, and turns what happened into an exit code.
+"""`airside`: finds the command, runs it, and maps its result to an exit code.
 
-Modules of commands are loaded when they are used, so that `airside status` starts quickly; the
-table here has what `airside --help` says of them.
+Modules of commands are imported on use, so that `airside status` starts quickly. The table here has
+the line of each command in `airside --help`.
 """
 
 import sys
@@ -19,25 +19,29 @@ from airside.core.errors import AirsideError
 # name → (module, its attribute, one line of help)
 _COMMANDS = {
     "run": ("run", "run", "Run the agent: watch directories, import archives, serve images."),
-    "status": ("status", "status", "Show whether the agent runs and what it holds."),
+    "status": ("status", "status", "Show the state of the agent and of its store."),
     "images": ("images", "images", "List the images that can be pulled."),
-    "archives": ("archives", "archives", "List the archives and what became of each."),
-    "events": ("events", "events", "Show what happened, or follow what happens."),
-    "explain": ("explain", "explain", "Tell why an image or an archive is (not) here."),
-    "inspect": ("inspect_archive", "inspect", "Show what an archive holds, without importing it."),
-    "import": ("import_archive", "import_files", "Import archives now, and wait."),
-    "tag": ("tag", "tag", "Point a tag at an earlier version (tag rollback)."),
-    "gc": ("gc", "gc", "Delete now what retention no longer holds."),
-    "verify": ("verify", "verify", "Read every blob again and hash it; --repair what is wrong."),
-    "mirror": ("mirror", "mirror", "Make containerd pull through Airside's registry."),
+    "archives": ("archives", "archives", "List the archives and the state of each."),
+    "events": ("events", "events", "Show recorded events, or follow new ones."),
+    "explain": ("explain", "explain", "Explain an image or archive, or why it is absent."),
+    "inspect": (
+        "inspect_archive",
+        "inspect",
+        "Show the contents of an archive, without importing it.",
+    ),
+    "import": ("import_archive", "import_files", "Import archives now, and wait for the result."),
+    "tag": ("tag", "tag", "Move a tag to an earlier version (tag rollback)."),
+    "gc": ("gc", "gc", "Delete expired tags, old versions and unused blobs now."),
+    "verify": ("verify", "verify", "Verify the digest of every blob; --repair damaged ones."),
+    "mirror": ("mirror", "mirror", "Configure containerd to pull through Airside."),
     "doctor": (
         "doctor",
         "doctor",
-        "Check containerd, disk, clock and limits, and say what to do.",
+        "Check containerd, disk, clock and limits, and suggest fixes.",
     ),
-    "config": ("config", "config", "Show the settings in force."),
-    "token": ("token", "token", "Make a token for clients of the registry (token new)."),
-    "password": ("password", "password", "Make the htpasswd line of a user of the registry."),
+    "config": ("config", "config", "Show the effective settings."),
+    "token": ("token", "token", "Create a token for clients of the registry (token new)."),
+    "password": ("password", "password", "Create the htpasswd line of a user of the registry."),
     "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
 }
 
@@ -47,13 +51,13 @@ A first try:
   airside inspect /tmp/hello.tar
   airside run --images ./images --data ./data
 \b
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an input was rejected.
-Settings come from --config, then AIRSIDE_* of the environment, then flags.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rejected input.
+Flags override AIRSIDE_* of the environment, which override the file of --config.
 """
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -79,14 +83,14 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="airside", message="%(prog)s %(version)s")
 def airside() -> None:
-    """Container images for hosts where the network is bad or absent.
+    """Container images for hosts with a bad network or none.
 
     Drop an image archive into a directory; seconds later it can be pulled.
     """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code."""
+    """Runs one command line. Returns the exit code."""
     escape_unprintable_output()
     try:
         code = _run(argv)

@@ -1,4 +1,4 @@
-"""`airside mirror write` and `airside mirror remove`: containerd's settings, made by itself."""
+"""`airside mirror write` and `airside mirror remove`: containerd's mirror settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _TEXTS = {
     "written": ("written", "would write"),
     "changed": ("changed", "would change"),
     "unchanged": ("unchanged", "unchanged"),
-    "kept": ("kept, written by somebody else", "kept, written by somebody else"),
+    "kept": ("unchanged, written by another tool", "unchanged, written by another tool"),
     "removed": ("removed", "would remove"),
     "restored": ("restored", "would restore"),
 }
@@ -41,7 +41,7 @@ _RESTART = {"k3s": "k3s, or k3s-agent", "rke2": "rke2-server, or rke2-agent"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorTarget:
-    """The settings that `mirror` changes: those given, else those found on this host."""
+    """The settings files to change: those given, else those found on this host."""
 
     certs_dir: Path | None
     registries_file: Path | None
@@ -49,7 +49,7 @@ class MirrorTarget:
 
 
 def _target_options(command: _Command) -> Callable[..., int]:
-    """Adds the options of a MirrorTarget to a command, which gets it as `target`."""
+    """Adds the options of a MirrorTarget to a command, and passes it as `target`."""
 
     @wraps(command)
     def with_target(
@@ -63,15 +63,15 @@ def _target_options(command: _Command) -> Callable[..., int]:
             "--registries-file",
             type=ANY_PATH,
             metavar="FILE",
-            help="The registries.yaml of a K3s or RKE2, instead of what is found here.",
+            help="The registries.yaml of K3s or RKE2 [default: those found on this host].",
         ),
         click.option(
             "--certs-dir",
             type=ANY_PATH,
             metavar="DIR",
-            help="containerd's directory of hosts.toml files, instead of what is found here.",
+            help="containerd's directory of hosts.toml files [default: those found on this host].",
         ),
-        click.option("--dry-run", "-n", is_flag=True, help="Only show what would be changed."),
+        click.option("--dry-run", "-n", is_flag=True, help="Show the changes; change nothing."),
     ):
         decorated = option(decorated)
     return decorated
@@ -82,15 +82,17 @@ def _registry_names(
 ) -> tuple[str, ...]:
     for name in names:
         if not is_host(name):
-            raise click.BadParameter(f"{name!r} is not a registry, for instance quay.io or r:5000")
+            raise click.BadParameter(
+                f"{name!r} is not a registry such as quay.io or registry.example:5000"
+            )
     return tuple(DEFAULT_HOST if name == "index.docker.io" else name for name in names)
 
 
 @click.group()
 def mirror() -> None:
-    """Make containerd pull through Airside's registry, or take that back.
+    """Configure containerd to pull through Airside's registry, or remove that configuration.
 
-    containerd then asks Airside first; what Airside lacks it pulls as before.
+    containerd then asks Airside first, and pulls images that Airside lacks as before.
     """
 
 
@@ -104,13 +106,13 @@ def mirror() -> None:
     multiple=True,
     callback=_registry_names,
     metavar="HOST[:PORT]",
-    help="Pull images of this registry through Airside; may be given several times.",
+    help="A registry to pull through Airside; may be given several times.",
 )
-@click.option("--all", "every", is_flag=True, help="Pull images of every registry through it.")
+@click.option("--all", "every", is_flag=True, help="Pull images of every registry through Airside.")
 @click.option(
     "--address",
     metavar="HOST:PORT",
-    help="Airside's registry [default: that of the running agent, else the setting listen].",
+    help="Airside's registry [default: of the running agent, else the setting listen].",
 )
 @_target_options
 @data_option
@@ -126,13 +128,13 @@ def write_settings(
     every: bool,
     as_json: bool,
 ) -> int:
-    """Make containerd ask Airside first.
+    """Configure containerd to ask Airside first.
 
-    Writes hosts.toml files where containerd looks for them, or mirrors in the registries.yaml of
-    K3s and RKE2. What others wrote stays; `mirror remove` restores it byte for byte.
+    Writes hosts.toml files where containerd reads them, or mirrors in the registries.yaml of K3s
+    and RKE2. Preserves lines of other tools; `mirror remove` restores the files byte for byte.
     """
     if every is bool(registries):
-        raise click.UsageError("give --registry, several times if need be, or --all")
+        raise click.UsageError("give --registry (once or several times) or --all, not both")
     settings = effective_settings(config, data=data).settings
     live = _live(settings)
     url = _url(settings, live, address)
@@ -148,9 +150,10 @@ def write_settings(
 @_target_options
 @json_option
 def remove_settings(target: MirrorTarget, *, as_json: bool) -> int:
-    """Take out what `mirror write` put in: all files are as they were before.
+    """Remove the lines that `mirror write` added, and restore the files.
 
-    Only lines between Airside's marks go; lines there that somebody changed are told, and left.
+    Removes only lines between Airside's marks. A file whose marked lines were changed by others is
+    reported and not changed.
     """
     nodes = _nodes(target)
     return _finish(nodes, plan_remove(nodes), None, dry_run=target.dry_run, as_json=as_json)
@@ -166,7 +169,7 @@ def _nodes(target: MirrorTarget) -> list[Node]:
 
 
 def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
-    """Where containerd of this node finds the registry; over TLS by the name in the certificate."""
+    """The registry's URL for containerd of this node; over TLS with the certificate's name."""
     access = live.get("access")
     has_tls = bool(access["tls"]) if access else bool(settings.tls_cert)
     if given is None and has_tls and settings.public_url:
@@ -176,34 +179,36 @@ def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
 
 
 def _access_notes(access: Mapping[str, Any] | None, url: str) -> list[str]:
-    """What containerd needs besides, where the registry is secured."""
+    """Further steps that containerd needs to use a secured registry."""
     notes = []
     if url.startswith("https://"):
         notes.append(
-            f"containerd must trust the certificate of {url}, and find its name there: "
-            "docs/access.md"
+            f"containerd must trust the certificate of {url}, and the certificate must have that "
+            "name: see docs/access.md"
         )
     if access and "pull" not in access["anonymous"]:
         notes.append(
-            "the registry asks for a login, and containerd sends a mirror none by itself: set "
-            'anonymous = "pull", or give it a token (docs/access.md)'
+            "the registry requires a login, and containerd sends none to a mirror by default: set "
+            'anonymous = "pull", or give containerd a token (see docs/access.md)'
         )
     return notes
 
 
 def _address(address: str) -> str:
-    """Raises ConfigError where it is no address."""
+    """Returns the address as clients on this node reach it. Raises ConfigError."""
     host, _, port = address.rpartition(":")
     if not is_host(address) or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(
-            f"{address!r} is no address of a registry" if address else "Airside serves no registry",
-            hint="start the agent with --listen, or say where it is with --address HOST:PORT",
+            f"{address!r} is not HOST:PORT of a registry"
+            if address
+            else "Airside serves no registry",
+            hint="start the agent with --listen, or pass the registry with --address HOST:PORT",
         )
     return reachable(address)
 
 
 def _live(settings: Settings) -> Mapping[str, Any]:
-    """The status of the running agent; empty where none runs."""
+    """Returns the status of the running agent; empty if none runs."""
     try:
         return ControlClient(settings.data).get("/v1/status")
     except NoAgentError:
@@ -232,13 +237,13 @@ def _finish(
 
 
 def _notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> list[str]:
-    """What is to be known or done besides."""
+    """Notes of the changes, and further steps such as a restart."""
     notes = [note for change in changes for note in change.notes]
     notes += [n.warning for n in nodes if isinstance(n, HostsNode) and n.warning and writing]
     moved = {change.runtime for change in changes if change.before != change.after}
-    told = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
+    services = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
     return notes + [
-        f"restart {services}: it reads registries.yaml at its start" for services in told
+        f"restart {each}: it reads registries.yaml only at its start" for each in services
     ]
 
 

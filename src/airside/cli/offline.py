@@ -1,4 +1,4 @@
-"""What the catalog tells while no agent runs. Read-only: it takes no lock and changes nothing."""
+"""Reports from the catalog while no agent runs. Read-only: takes no lock, changes nothing."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +28,7 @@ _REPORTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def read_catalog(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]:
-    """The report of this name. Raises NotFoundError, NotPermittedError, StoreError."""
+    """Returns the report of this name. Raises NotFoundError, NotPermittedError, StoreError."""
     with closing(_open(data)) as view:
         found = _REPORTS[name](view, **query)
     if name == "status":
@@ -37,7 +37,7 @@ def read_catalog(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]
 
 
 def explain_from_catalog(settings: Settings, what: str) -> dict[str, Any]:
-    """The explanation while no agent runs: no registry serves."""
+    """Explains a name, digest or file. No registry serves, so there are no pull commands."""
     with closing(_open(settings.data)) as view:
         return explain(view, what, place_of(settings, ""))
 
@@ -50,9 +50,9 @@ def _open(data: Path) -> CatalogView:
         raise _not_permitted(path) from exc
     except OSError as exc:
         raise NotFoundError(
-            f"no agent runs on {data}, and there is no catalog there",
+            f"no agent runs on {data}, and the directory has no catalog",
             path=path,
-            hint=f"start the agent (airside run --data {data}), or name its directory with --data",
+            hint=f"start the agent (airside run --data {data}), or pass its directory with --data",
         ) from exc
     if not os.access(path, os.R_OK):
         raise _not_permitted(path)
@@ -61,7 +61,7 @@ def _open(data: Path) -> CatalogView:
 
 def _not_permitted(path: Path) -> NotPermittedError:
     return NotPermittedError(
-        f"no agent runs, and you may not read the catalog {path}: permission denied",
+        f"no agent runs, and permission to read the catalog {path} is denied",
         path=path,
-        hint="run it as root (sudo), or as the user that the agent runs as",
+        hint="run the command as root (sudo) or as the user of the agent",
     )

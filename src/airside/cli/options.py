@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings that they lead to."""
+"""Options that several commands share, and the settings they select."""
 
 import os
 from collections.abc import Callable
@@ -11,14 +11,14 @@ import click
 from airside.core.config import Effective, load_settings
 
 ANY_PATH = click.Path(path_type=Path, readable=False)
-"""Unchecked: the agent may read what this user may not, and our own messages say more."""
+"""Unchecked: the agent may read files that this user may not, and our errors say more."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
 class Session:
-    """What `main` must know of the command line when a command fails."""
+    """The state that `main` needs to report the failure of a command."""
 
     as_json: bool = False
 
@@ -30,42 +30,45 @@ def _remember_json(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 
 def json_option(command: _Command) -> _Command:
+    """Adds --json, as `as_json`, and records it in the Session."""
     return click.option(
         "--json",
         "as_json",
         is_flag=True,
         is_eager=True,
         callback=_remember_json,
-        help="Print JSON, documented in docs/cli.md.",
+        help="Print JSON; docs/cli.md documents the keys.",
     )(command)
 
 
 def data_option(command: _Command) -> _Command:
+    """Adds --data, as `data`."""
     return click.option(
         "--data",
         type=ANY_PATH,
         metavar="DIR",
-        help="Store and catalog [default: /var/lib/airside/data; without root, "
+        help="Data directory [default: /var/lib/airside/data; without root, "
         "~/.local/share/airside/data].",
     )(command)
 
 
 def config_option(command: _Command) -> _Command:
+    """Adds --config, as `config`."""
     return click.option(
         "--config",
         type=ANY_PATH,
         metavar="FILE",
         envvar="AIRSIDE_CONFIG",
         show_envvar=True,
-        help="A TOML file with settings.",
+        help="TOML file with settings.",
     )(command)
 
 
 def example(*lines: str) -> str:
-    """An epilog that shows how a command is used."""
+    """Returns an epilog with example command lines."""
     return "\n".join(("\b", "Example:", *(f"  {line}" for line in lines)))
 
 
 def effective_settings(config: Path | None, **flags: object) -> Effective:
-    """The settings of file, environment and these flags. Raises ConfigError."""
+    """Loads the settings from file, environment and these flags. Raises ConfigError."""
     return load_settings(file=config, environ=os.environ, flags=flags)

@@ -1,7 +1,7 @@
-"""What is printed: JSON, tables, sizes, times. Nothing that an archive says reaches a terminal raw.
+"""Prints JSON, tables, sizes and times. Escapes texts from archives before a terminal sees them.
 
-On a terminal tables are drawn by rich, which is imported only then. Elsewhere they are aligned
-text: no frames, nothing cut, one row a line.
+On a terminal rich draws the tables; it is imported only then. Elsewhere tables are aligned text: no
+frames, nothing truncated, one row a line.
 """
 
 import json
@@ -31,7 +31,7 @@ _STYLES = {
 
 
 class OutputClosedError(Exception):
-    """Whoever read our output has seen enough. Ends the command, quietly."""
+    """The reader of our output closed it. Ends the command without a message."""
 
 
 def is_terminal() -> bool:
@@ -39,7 +39,7 @@ def is_terminal() -> bool:
 
 
 def escape_unprintable_output() -> None:
-    """Let no character fail that the terminal's encoding lacks."""
+    """Escapes characters that the terminal's encoding lacks, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -47,7 +47,7 @@ def escape_unprintable_output() -> None:
 
 
 def drop_output(*streams: TextIO) -> None:
-    """Nobody reads any more: what is still buffered goes nowhere, without a complaint at exit."""
+    """Redirects the streams to /dev/null, so that flushing buffers at exit raises nothing."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for stream in streams:
         with suppress(OSError, ValueError):
@@ -56,7 +56,7 @@ def drop_output(*streams: TextIO) -> None:
 
 
 def write(text: str) -> None:
-    """Print a line or several at once. Raises OutputClosedError, UnavailableError."""
+    """Prints one or more lines. Raises OutputClosedError, UnavailableError."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -64,7 +64,7 @@ def write(text: str) -> None:
         raise OutputClosedError from exc
     except OSError as exc:
         drop_output(sys.stdout)
-        raise UnavailableError(f"the output cannot be written: {exc.strerror}") from exc
+        raise UnavailableError(f"cannot write the output: {exc.strerror}") from exc
 
 
 def write_json(value: object) -> None:
@@ -78,7 +78,7 @@ def write_json_line(value: object) -> None:
 def write_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
 ) -> None:
-    """Print rows of texts under column titles; `right` names the columns of numbers."""
+    """Prints rows under column titles. `right` names the right-aligned columns."""
     cells = [[clean(cell) for cell in row] for row in rows]
     if is_terminal():
         write(_drawn(columns, cells, right))
@@ -87,7 +87,7 @@ def write_table(
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """Columns padded to their widest cell, two spaces between them."""
+    """Returns the rows as text: columns padded to their widest cell, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
@@ -117,12 +117,12 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collect
 
 
 def clean(text: object) -> str:
-    """The text on one line; what could steer a terminal becomes visible escapes."""
+    """Returns the text on one line, with terminal control characters as visible escapes."""
     return printable(str(text))
 
 
 def size_text(size_bytes: float | None) -> str:
-    """`12.3 MB`: powers of 1000, one digit after the point."""
+    """Returns a size such as `12.3 MB`: powers of 1000, one decimal digit."""
     if size_bytes is None:
         return ""
     if size_bytes < 1000:
@@ -136,7 +136,7 @@ def size_text(size_bytes: float | None) -> str:
 
 
 def time_text(value: str | None) -> str:
-    """An RFC 3339 time of a report in the local time zone."""
+    """Returns a report's RFC 3339 time in the local time zone."""
     if not value:
         return ""
     try:
@@ -146,7 +146,7 @@ def time_text(value: str | None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """`0.42 s`, `3 min 20 s`, `5 h 3 min`, `2 d 4 h`."""
+    """Returns `0.42 s`, `3 min 20 s`, `5 h 3 min` or `2 d 4 h`."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -161,5 +161,5 @@ def duration_text(seconds: float | None) -> str:
 
 
 def count_text(count: int, one: str) -> str:
-    """`1 image`, `3 images`."""
+    """Returns `1 image` or `3 images`."""
     return f"{count} {one}" if count == 1 else f"{count} {one}s"

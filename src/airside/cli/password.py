@@ -1,4 +1,4 @@
-"""`airside password`: a user's line of the htpasswd file."""
+"""`airside password`: creates a user's line of the htpasswd file."""
 
 import sys
 from pathlib import Path
@@ -31,11 +31,11 @@ _MAX_PASSWORD_BYTES = 72
     "path",
     type=ANY_PATH,
     metavar="FILE",
-    help="Add the line to this file, or replace the user's; otherwise it is printed.",
+    help="Add or replace the user's line in this file [default: print the line].",
 )
 @json_option
 def password(user: str, path: Path | None, *, as_json: bool) -> None:
-    """Make the htpasswd line of a user (bcrypt). The password is read from standard input."""
+    """Create the htpasswd line of a user (bcrypt). Reads the password from standard input."""
     secret = _read_password()
     line = f"{user}:{bcrypt.hashpw(secret, bcrypt.gensalt(_COST)).decode()}"
     parse_htpasswd(line)
@@ -57,9 +57,11 @@ def _read_password() -> bytes:
         text = sys.stdin.readline().rstrip("\r\n")
     secret = text.encode()
     if not secret or len(secret) > _MAX_PASSWORD_BYTES or b"\0" in secret:
-        raise ConfigError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes (bcrypt takes no more)")
+        raise ConfigError(
+            f"a password must have 1 to {_MAX_PASSWORD_BYTES} bytes, the limit of bcrypt"
+        )
     if text.startswith(TOKEN_PREFIX):
-        raise ConfigError(f"a password must not begin with {TOKEN_PREFIX}: tokens do")
+        raise ConfigError(f"a password must not begin with {TOKEN_PREFIX}, the prefix of tokens")
     return secret
 
 

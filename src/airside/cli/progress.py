@@ -1,4 +1,4 @@
-"""What is shown while an archive is read, and how Ctrl-C ends it."""
+"""Shows progress of long commands, and stops them on Ctrl-C."""
 
 import signal
 import sys
@@ -15,16 +15,16 @@ from airside.cli.output import clean, size_text
 from airside.core.errors import StoppedError
 
 Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all); from any thread."""
+"""Called with (bytes done, bytes in total); from any thread."""
 
 _LINE_SECONDS = 10.0
 
 
 @contextmanager
 def shown_progress(title: str, *, quiet: bool) -> Iterator[Progress]:
-    """A bar with bytes, rate and remaining time on a terminal; else a line now and then.
+    """Shows a bar with bytes, rate and remaining time on a terminal, else a line every 10 s.
 
-    All on standard error. `quiet`: no lines, a bar still.
+    Writes to standard error. `quiet` omits the lines, not the bar.
     """
     if sys.stderr.isatty():
         with _bar(clean(title)) as progress:
@@ -34,11 +34,11 @@ def shown_progress(title: str, *, quiet: bool) -> Iterator[Progress]:
 
 
 def _ignore(_done_bytes: int, _total_bytes: int) -> None:
-    """Show nothing."""
+    """Shows nothing."""
 
 
 class _Lines:
-    """A line every ten seconds."""
+    """Prints a line every ten seconds. Thread-safe."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -79,7 +79,7 @@ def _bar(title: str) -> Iterator[Progress]:
 
 @dataclass(slots=True)
 class Stopping:
-    """Asked by byte loops, once per chunk, whether to stop."""
+    """True after a signal. Byte loops call it once per chunk."""
 
     signal_number: int = 0
 
@@ -89,9 +89,9 @@ class Stopping:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stopping]:
-    """Let the first Ctrl-C or SIGTERM stop the work in good order, the second at once.
+    """Stops the work in order at the first Ctrl-C or SIGTERM, at once at the second.
 
-    The command then ends with 128 and the signal's number. Only in the main thread.
+    The command then exits with 128 plus the signal number. Main thread only.
     """
     stopping = Stopping()
 

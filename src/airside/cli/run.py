@@ -21,29 +21,31 @@ from airside.core.config import CHOICES
     multiple=True,
     type=ANY_PATH,
     metavar="DIR",
-    help="Watch this directory for archives; may be given again "
+    help="Watch this directory for archives; may be given several times "
     "[default: /var/lib/airside/images; without root, ~/.local/share/airside/images].",
 )
 @data_option
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address of the registry; empty: none [default: 127.0.0.1:5050].",
+    help="Address of the registry; '' serves none [default: 127.0.0.1:5050].",
 )
 @click.option(
     "--runtime",
     multiple=True,
     metavar="auto|none|SOCKET",
-    help="Where images are published to; auto: containerd, if found [default: auto].",
+    help="The containerd to publish to; auto finds the usual sockets [default: auto].",
 )
-@click.option("--namespace", metavar="NAME", help="Namespace of containerd [default: k8s.io].")
+@click.option("--namespace", metavar="NAME", help="containerd namespace [default: k8s.io].")
 @click.option(
     "--log-format",
     type=click.Choice(CHOICES["log_format"]),
     help="auto: text on a terminal, else JSON lines [default: auto].",
 )
 @click.option(
-    "--log-level", type=click.Choice(CHOICES["log_level"]), help="What is logged [default: info]."
+    "--log-level",
+    type=click.Choice(CHOICES["log_level"]),
+    help="The least severe level to log [default: info].",
 )
 def run(
     config: Path | None,
@@ -57,8 +59,9 @@ def run(
 ) -> int:
     """Run the agent in the foreground, until Ctrl-C or SIGTERM.
 
-    It watches the directories, imports the archives in them, and serves their images as an OCI
-    registry. Flags go before the environment (AIRSIDE_*), which goes before the configuration.
+    The agent watches directories, imports the archives in them, and serves their images as an OCI
+    registry. Flags override environment variables (AIRSIDE_*), which override the configuration
+    file.
     """
     effective = effective_settings(
         config,

@@ -1,4 +1,4 @@
-"""`airside sample`: an archive to try things out with."""
+"""`airside sample`: writes a small archive for a first try."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ def _parse_platform(
         return None
     parts = text.split("/")
     if len(parts) not in (2, 3) or not all(parts):
-        raise click.BadParameter(f"{text!r} is not os/architecture, for instance linux/arm64")
+        raise click.BadParameter(f"{text!r} is not OS/ARCH, such as linux/arm64")
     return normalise(parts[0], parts[1], "".join(parts[2:]))
 
 
@@ -29,14 +29,14 @@ def _parse_platform(
     )
 )
 @click.argument("out", type=ANY_PATH, metavar="OUT")
-@click.option("--name", default=SAMPLE_NAME, show_default=True, help="What the image is called.")
+@click.option("--name", default=SAMPLE_NAME, show_default=True, help="Name of the image.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(("oci", "docker")),
     default="oci",
     show_default=True,
-    help="OCI layout with all platforms, or docker-archive with one.",
+    help="OCI layout with all platforms, or docker-archive with one platform.",
 )
 @click.option(
     "--platform",
@@ -53,13 +53,13 @@ def sample(
     *,
     as_json: bool,
 ) -> None:
-    """Write an archive with a small image that runs and says hello.
+    """Write an archive with a small image that prints a greeting.
 
-    OUT ends in .tar, .tar.gz, .tgz or .tar.zst, which chooses the compression. It appears under
-    its name when it is whole, so it may be written right into a watched directory.
+    The suffix of OUT selects the compression: .tar, .tar.gz, .tgz or .tar.zst. The archive is
+    renamed to OUT when it is complete, so OUT may be in a watched directory.
     """
     if platform is not None and form == "oci":
-        raise click.UsageError("--platform goes with --format docker: oci has all platforms")
+        raise click.UsageError("--platform needs --format docker: an OCI layout has all platforms")
     path = out.absolute()
     images = write_sample(path, name=name, format=form, platform=platform)
     size_bytes = path.stat().st_size

@@ -1,4 +1,4 @@
-"""`airside status`: whether the agent runs, and what it serves."""
+"""`airside status`: the state of the agent and of its store."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from airside.cli.output import (
 @config_option
 @json_option
 def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
-    """Show whether the agent runs and what it holds.
+    """Show the state of the agent and of its store.
 
-    Without an agent, this is what the catalog recorded last.
+    Without an agent, show the state that the catalog recorded last.
     """
     print_report(fetch_report(data_directory(config, data), "status"), _show, as_json=as_json)
 
@@ -36,11 +36,11 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    running = "not running: this is what the catalog recorded last"
+    running = "not running; below is the last state in the catalog"
     if report["running"]:
         uptime = duration_text(report.get("uptime_seconds"))
         running = f"running, process {report['pid']}" + (f", for {uptime}" if uptime else "")
-    unbacked = f", {report['unbacked']} without their archive" if report.get("unbacked") else ""
+    unbacked = f", {report['unbacked']} without an archive" if report.get("unbacked") else ""
     repositories = report.get("repositories", 0)
     among = "1 repository" if repositories == 1 else f"{repositories} repositories"
     states = [f"{count} {state}" for state, count in sorted(report["archives"].items())]
@@ -67,34 +67,36 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _space_text(space: dict[str, Any]) -> str:
-    """What is free, and what is done about it if that is little."""
+    """The free space, and the consequence if it is low."""
     free = f"{size_text(space['free_bytes'])} free"
     if space["free_bytes"] < space["min_free_bytes"]:
-        return f"{free}, less than min_free_bytes: imports wait for space"
+        return f"{free}, less than min_free_bytes: imports wait for free space"
     if space["low"]:
-        return f"{free}: earlier versions and images without their archive are collected"
+        return f"{free}: earlier versions and images without an archive are deleted early"
     return free
 
 
 def _scrub_text(report: dict[str, Any]) -> str:
-    """The last pass over the store, and what is wrong now."""
+    """The result of the last scrub, and the number of damaged blobs now."""
     found = report.get("scrub")
     wrong = sum(report.get(f"blobs_{state}", 0) for state in ("quarantined", "lost"))
     now = (
-        f"; {count_text(wrong, 'blob')} wrong or lost now: airside verify --repair" if wrong else ""
+        f"; {count_text(wrong, 'blob')} damaged or lost now: run airside verify --repair"
+        if wrong
+        else ""
     )
     if not found:
         return f"not yet{now}"
     when = time_text(found["ended_at"])
-    when = when or f"under way since {time_text(found['started_at'])}"
+    when = when or f"running since {time_text(found['started_at'])}"
     told = [f"{found[key]} {key}" for key in ("wrong", "repaired", "lost") if found[key]]
-    result = ", ".join(told) or "all right"
+    result = ", ".join(told) or "no errors"
     looked = f"{count_text(found['blobs'], 'blob')}, {size_text(found['size_bytes'])}"
     return f"{when}, {looked}: {result}{now}"
 
 
 def _access_text(access: dict[str, Any]) -> str:
-    """How the registry is secured."""
+    """TLS, logins and rights of the registry."""
     everybody = ", ".join(access["anonymous"]) or "nothing"
     words = ["TLS" if access["tls"] else "no TLS", f"without a login: {everybody}"]
     for key, name in (("users", "user"), ("tokens", "token")):
@@ -104,20 +106,20 @@ def _access_text(access: dict[str, Any]) -> str:
 
 
 _THROUGH = {
-    "true": "what only containerd has is served, by tag not to that containerd itself",
-    "digests": "what only containerd has is served by digest",
-    "self": "what only containerd has is served, to that containerd itself too",
-    "false": "off: what only containerd has is not served",
+    "true": "serves images that only containerd has; by tag not to that containerd itself",
+    "digests": "serves images that only containerd has, by digest only",
+    "self": "serves images that only containerd has, also to that containerd itself",
+    "false": "off: images that only containerd has are not served",
 }
 
 
 def _runtime_text(runtime: dict[str, Any]) -> str:
-    """A socket, what is there, and how blobs go into it."""
+    """A socket, its containerd, and the number of blobs by transfer method."""
     if not runtime["connected"]:
         return f"{runtime['socket']} (not connected: {runtime['reason']})"
     ways = [f"{count} {way}" for way, count in sorted(runtime["blobs"].items())]
     blobs = f", blobs: {', '.join(ways)}" if ways else ""
-    why = f", sent because {runtime['streams_because']}" if runtime["streams_because"] else ""
+    why = f", streamed because {runtime['streams_because']}" if runtime["streams_because"] else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
     return f"{runtime['socket']} (containerd {runtime['version']}, {unpacks}{blobs}{why})"
 

@@ -1,4 +1,4 @@
-"""`airside tag rollback`: through the agent, else with the directory to itself."""
+"""`airside tag rollback`: runs in the agent, or on the locked data directory if none runs."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,23 +17,25 @@ from airside.oci.reference import Reference, parse_reference
 
 @click.group()
 def tag() -> None:
-    """Change where tags point."""
+    """Move tags."""
 
 
 @tag.command(epilog=example("airside tag rollback registry.example/app:stable"))
 @click.argument("reference", metavar="REF")
-@click.option("--to", "digest", metavar="DIGEST", help="The kept version; default: the one before.")
+@click.option(
+    "--to", "digest", metavar="DIGEST", help="The version to restore [default: the one before]."
+)
 @data_option
 @config_option
 @json_option
 def rollback(
     reference: str, digest: str | None, data: Path | None, config: Path | None, *, as_json: bool
 ) -> None:
-    """Point a tag at an earlier version that is kept.
+    """Move a tag to an earlier stored version.
 
-    It stays there until an archive is dropped that brings the tag anew; archives that are there
-    already do not move it. `airside images --history` lists the versions; the setting `retention`
-    says how many are kept.
+    The tag stays there until a new or changed archive with this tag is imported. Archives that were
+    imported before do not move the tag. `airside images --history` lists the versions. The setting
+    `retention` is the number of earlier versions that are stored.
     """
     name = parse_reference(reference)
     if digest is not None:

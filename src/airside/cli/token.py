@@ -1,4 +1,4 @@
-"""`airside token new`: a token, and its lines of the access file."""
+"""`airside token new`: creates a token and adds its lines to the access file."""
 
 import secrets
 import time
@@ -20,7 +20,7 @@ from airside.registry.rules.credentials import TOKEN_PREFIX, fingerprint
 
 @click.group()
 def token() -> None:
-    """Make tokens for clients of the registry."""
+    """Create tokens for clients of the registry."""
 
 
 def _patterns(
@@ -28,7 +28,9 @@ def _patterns(
 ) -> tuple[str, ...]:
     for value in values:
         if not is_pattern(value):
-            raise click.BadParameter(f"{value!r} is no pattern of full names, like host/team/**")
+            raise click.BadParameter(
+                f"{value!r} is not a pattern of full names such as host/team/**"
+            )
     return values
 
 
@@ -45,16 +47,18 @@ def _patterns(
     required=True,
     metavar="PATTERN",
     callback=_patterns,
-    help="Full names that it is for, such as 'registry.example/team/**'; may be given again.",
+    help="Repositories, such as 'registry.example/team/**'; may be given several times.",
 )
-@click.option("--actions", default="pull", show_default=True, help="Of pull, push, delete.")
-@click.option("--days", type=click.IntRange(1, 36500), help="It is good for so long.")
+@click.option(
+    "--actions", default="pull", show_default=True, help="Comma-separated: pull, push, delete."
+)
+@click.option("--days", type=click.IntRange(1, 36500), help="Days until the token expires.")
 @click.option(
     "--file",
     "path",
     type=ANY_PATH,
     metavar="FILE",
-    help="The access file [default: the setting access].",
+    help="The access file to change [default: the setting access].",
 )
 @config_option
 @json_option
@@ -68,15 +72,15 @@ def new(
     *,
     as_json: bool,
 ) -> None:
-    """Make a token, add it to the access file, and print it.
+    """Create a token, add it to the access file, and print it.
 
-    The file keeps its hash alone: this is the only time that the token is shown. A running agent
-    takes it up by itself. Where no access file is set, the lines for one are printed.
+    The access file stores only a hash: the token is shown this once. A running agent accepts it
+    within seconds. If no access file is set, the lines to add to one are printed.
     """
     wanted = [text.strip() for text in actions.split(",")]
     if not set(wanted) <= set(get_args(Action)):
         raise click.BadParameter(
-            f"{actions!r} is not of pull, push, delete", param_hint="--actions"
+            f"{actions!r} must be a list of pull, push, delete", param_hint="--actions"
         )
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
     block = _block(name, fingerprint(secret), list(repositories), wanted, days)
@@ -90,9 +94,9 @@ def new(
         return
     write(secret)
     if where is None:
-        write(f"\nadd this to the access file (the setting access):\n\n{block}")
+        write(f"\nadd these lines to the access file (the setting access):\n\n{block}")
     else:
-        click.echo(f"{clean(where)} has its hash; it is not shown again", err=True)
+        click.echo(f"its hash is in {clean(where)}; the token is not shown again", err=True)
 
 
 def _block(
@@ -108,13 +112,15 @@ def _block(
 
 
 def _quoted(text: str) -> str:
-    """A TOML string; what must not be in a name is refused when the lines are read."""
+    """Returns a TOML string. Characters that a name must not have are rejected by the parser."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _appended(text: str, name: str, block: str) -> str:
     if any(found.name == name for found in parse_rules(text).tokens.values()):
-        raise ConfigError(f"there is a token {name!r} already; delete its lines to replace it")
+        raise ConfigError(
+            f"the access file has a token {name!r} already; delete its lines to replace it"
+        )
     return f"{text.rstrip()}\n\n{block}".lstrip() if text.strip() else block
 
 

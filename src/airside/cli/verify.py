@@ -1,4 +1,4 @@
-"""`airside verify`: re-hash the store, through the agent, else with the directory to itself."""
+"""`airside verify`: re-hashes the store, in the agent or on the locked data directory."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,17 +20,20 @@ _SHOWN = 5
 
 
 @click.command(epilog=example("airside verify", "airside verify --repair --json | jq .items"))
-@click.option("--repair", is_flag=True, help="Get what is wrong from where it is right.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Repair damaged blobs from the catalog, their archive or containerd.",
+)
 @data_option
 @config_option
 @json_option
 def verify(data: Path | None, config: Path | None, *, repair: bool, as_json: bool) -> int:
-    """Read every blob of the store again, and hash it.
+    """Read every blob of the store and verify its digest.
 
-    A wrong one is set aside at once and never served. With --repair it is taken from the archive
-    that brought it, which is read again, or from containerd's own copy; containerd's damaged file
-    is replaced too. The agent does this by itself, slowly, every scrub_seconds. Exit code 1:
-    something is wrong, or lost.
+    A damaged blob is quarantined at once and never served. --repair restores it from its archive or
+    from containerd's copy, and also replaces containerd's damaged file. The agent does the same in
+    the background every scrub_seconds. Exit code 1: blobs are damaged or lost.
     """
     settings = effective_settings(config, data=data).settings
     report = _verify(settings, repair=repair, quiet=as_json)
@@ -64,13 +67,13 @@ def _ask_agent(data: Path, *, repair: bool, quiet: bool) -> dict[str, Any]:
 def _text(report: dict[str, Any]) -> list[str]:
     lines = [line for item in report["items"] for line in _item(item)]
     looked = f"{count_text(report['blobs'], 'blob')}, {size_text(report['size_bytes'])}"
-    told = [f"{report[key]} {key}" for key in ("wrong", "repaired", "lost") if report[key]]
-    result = ", ".join(told) or "all right"
+    counts = [f"{report[key]} {key}" for key in ("wrong", "repaired", "lost") if report[key]]
+    result = ", ".join(counts) or "no errors"
     return [*lines, f"verified {looked} in {duration_text(report['seconds'])}: {result}"]
 
 
 def _item(item: dict[str, Any]) -> list[str]:
-    """What is wrong, what was done, whom it concerns and what to do."""
+    """The lines of one damaged blob: result, images that need it, and what to do."""
     origin = " ".join(filter(None, (item["from"], item["source"])))
     done = f" from {origin}" if origin else ""
     lines = [f"{item['result']}: {item['digest']}{done}: {item['reason']}"]
@@ -78,6 +81,6 @@ def _item(item: dict[str, Any]) -> list[str]:
     more = len(item["images"]) - len(images)
     lines += [f"  needed by {image}" for image in images]
     lines += [f"  and by {more} more"] if more > 0 else []
-    lines += [f"  {m['socket']}: its file is {m['state']}" for m in item["runtimes"]]
-    lines += [f"  do: {item['advice']}"] if item["advice"] else []
+    lines += [f"  {m['socket']}: the file is {m['state']}" for m in item["runtimes"]]
+    lines += [f"  to do: {item['advice']}"] if item["advice"] else []
     return [clean(line) if not line.startswith("  ") else f"  {clean(line[2:])}" for line in lines]

@@ -358,7 +358,7 @@ def test_a_socket_that_may_not_be_used_says_what_to_do(monkeypatch, tmp_path, ru
     assert "root" in caught.value.context["hint"]
     code, out, err = run("status", "--data", tmp_path)
     assert (code, out) == (1, "")
-    assert "hint: run it as root" in err
+    assert "hint: run the command as root" in err
 
 
 def test_no_socket_and_a_dead_socket_are_no_agent(tmp_path):
