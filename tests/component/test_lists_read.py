@@ -548,7 +548,7 @@ def test_explain_tells_of_a_list_and_of_a_name_that_it_waits_for(tmp_path, liste
         assert [(i["reference"], i["role"]) for i in told["images"]] == [
             (A, "pulled by the container runtime")
         ]
-        assert "tried again" in told["advice"][0]
+        assert "images are retried" in told["advice"][0]
         absent = explain(node.catalog, B, place)
         [trouble] = absent["troubles"]
         assert trouble["archive"] == str(listed)

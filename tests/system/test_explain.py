@@ -157,8 +157,8 @@ def test_what_is_not_here_tells_the_nearest_and_the_archives_in_trouble(
         assert bad.layers[0].digest.hex in trouble["reason"]
         assert any(f" copy docker://{NAME} docker-archive:" in line for line in found["advice"])
         shown = text(agent, NAME, code=1)
-        assert f"{NAME} is not here" in shown
-        assert "near to it" in shown
+        assert f"{NAME} is absent" in shown
+        assert "similar names" in shown
         agent.wait_for(lambda: agent.archives()[images / "bad.tar"]["state"] == "rejected")
 
 
@@ -180,10 +180,10 @@ def test_only_archives_that_may_have_it_are_blamed_for_a_name(images: Path, tmp_
         assert blamed(NAME) == ["bad.tar", "worker-3.tar"]
         assert blamed("registry.example/team/other:1") == ["worker-3.tar"]
         first = ask(agent, NAME, code=1)["advice"][0]
-        assert first.startswith(f"see to {images / 'bad.tar'}, which is read, but not all")
+        assert first.startswith(f"check {images / 'bad.tar'}, which was imported in part")
         first = ask(agent, "registry.example/team/worker:3", code=1)["advice"][0]
-        assert first.startswith(f"see to {images / 'worker-3.tar'}, which ends early")
-        assert not any("see to" in a for a in ask(agent, "redis:7", code=1)["advice"])
+        assert first.startswith(f"check {images / 'worker-3.tar'}, which ends early")
+        assert not any(a.startswith("check ") for a in ask(agent, "redis:7", code=1)["advice"])
         assert "copy it again" in text(agent, images / "worker-3.tar")
 
 
@@ -192,14 +192,14 @@ def test_a_slip_tells_how_much_of_the_name_is_here(images: Path, tmp_path: Path)
         _drop(agent, images, "app-1.tar", {NAME: _image("a")})
         repository = NAME.removesuffix(":1")
         for wrong, hint in {
-            f"{repository}:2": f"the repository {repository} is here, but not the tag 2",
+            f"{repository}:2": f"the repository {repository} has no tag 2",
             f"{repository}@sha256:{'0' * 64}": (
-                f"the repository {repository} is here, but not this digest"
+                f"the repository {repository} has no document of this digest"
             ),
             "regsitry.example/team/app:1": (
-                f"no repository regsitry.example/team/app is here, but {repository}"
+                f"there is no repository regsitry.example/team/app, but there is {repository}"
             ),
-            "app:1": f"no repository docker.io/library/app is here, but {repository}",
+            "app:1": f"there is no repository docker.io/library/app, but there is {repository}",
             "registry.example/team/apq:1": "",
         }.items():
             found = ask(agent, wrong, code=1)
@@ -208,7 +208,7 @@ def test_a_slip_tells_how_much_of_the_name_is_here(images: Path, tmp_path: Path)
         slip = ask(agent, "ap-1.tar", code=1)
         assert slip["nearest"] == [str(images / "app-1.tar")]
         assert "reference" not in slip
-        assert "no digest here begins with abcdef12" in text(agent, "abcdef12", code=1)
+        assert "no stored digest begins with abcdef12" in text(agent, "abcdef12", code=1)
 
 
 def test_what_is_no_archive_of_its_own_tells_what_it_is(images: Path, tmp_path: Path) -> None:
@@ -220,12 +220,12 @@ def test_what_is_no_archive_of_its_own_tells_what_it_is(images: Path, tmp_path: 
     with Agent(images, tmp_path / "data") as agent:
         for path, words in {
             images: "it is a watched directory",
-            images / "plain": "it is a directory, and no image layout",
-            images / "plain/.hidden/a.tar": "which is not looked into because of its name",
-            images / "layout/index.json": f"it is a part of {images / 'layout'}",
-            images / "link.tar": f"it is a link to {tmp_path / 'nowhere.tar'}, which is not there",
+            images / "plain": "it is a directory but not an image layout",
+            images / "plain/.hidden/a.tar": "which is skipped because of its name",
+            images / "layout/index.json": f"it is part of the archive {images / 'layout'}",
+            images / "link.tar": f"it is a link to {tmp_path / 'nowhere.tar'}, which is absent",
             tmp_path / "other.tar": f"`airside import {tmp_path / 'other.tar'}`",
-            images / "none.tar": "there is no such file",
+            images / "none.tar": "the file does not exist",
         }.items():
             assert words in text(agent, path, code=1), path
 
@@ -262,8 +262,8 @@ def test_a_file_that_the_agent_does_not_know_tells_why(images: Path, tmp_path: P
         docker_archive(images / "copy.tar.part", {"app:1": random_image(1, media="docker")})
         assert "rename it" in text(agent, images / "copy.tar.part", code=1)
         (tmp_path / "elsewhere.tar").write_bytes(b"x")
-        assert "no watched directory" in text(agent, tmp_path / "elsewhere.tar", code=1)
-        assert "no such file" in text(agent, images / "absent.tar", code=1)
+        assert "not in a watched directory" in text(agent, tmp_path / "elsewhere.tar", code=1)
+        assert "the file does not exist" in text(agent, images / "absent.tar", code=1)
 
 
 def test_without_an_agent_the_catalog_answers(images: Path, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_a_pushed_image_runs_moves_and_goes(
             what="the names are gone",
         )
     gone = explained(publishing, names[0])
-    assert "team/app:1 is not here" in gone
-    assert "it was: deleted" in gone
+    assert "team/app:1 is absent" in gone
+    assert "last event: deleted" in gone
     assert "by 127.0.0.1" in gone
 
 

@@ -1,7 +1,7 @@
-"""Why a name or an archive is not here, in the words of `airside explain`. Blocking.
+"""The reason a name or an archive is absent, in the words of `airside explain`. Blocking.
 
-Reads the catalog, and of files that it does not know the names; changes nothing. `Place` is what
-the catalog can't tell: the registry's address, this node's platform, what is watched.
+Reads the catalog, and the file names of unknown archives; changes nothing. `Place` has what the
+catalog lacks: the registry's address, the node's platform, the watched directories.
 """
 
 import difflib
@@ -32,9 +32,9 @@ _SUFFIX = re.compile(r"(\.tar)?\.\w+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the question is asked: the address is empty where no registry listens.
+    """The host of a question. `address` is empty if no registry listens.
 
-    `contents`: what the runtimes hold that are connected; `read_through`: the setting.
+    `contents`: the images of the connected runtimes; `read_through`: the setting.
     """
 
     address: str
@@ -45,10 +45,12 @@ class Place:
 
     @property
     def directories(self) -> list[Path]:
+        """The watched directories."""
         return [directory.path for directory in self.watched]
 
 
 def place_of(settings: Settings, address: str | None = None, contents: Contents = tuple) -> Place:
+    """Returns the Place of these settings; `address` overrides the setting `listen`."""
     node = parse_platform(settings.platform) if settings.platform else node_platform()
     listen = settings.listen if address is None else address
     where = reachable(listen) if listen else ""
@@ -56,7 +58,7 @@ def place_of(settings: Settings, address: str | None = None, contents: Contents 
 
 
 def same_name(written: str, reference: str) -> bool:
-    """Whether an archive's way to write a name means this reference."""
+    """Returns True if the name, as written in an archive, means this reference."""
     try:
         return str(parse_reference(written)) == reference
     except ReferenceInvalidError:
@@ -67,6 +69,7 @@ def same_name(written: str, reference: str) -> bool:
 
 
 def absent_name(view: CatalogView, name: Reference, place: Place) -> dict[str, Any]:
+    """The answer for a name that is not in the catalog: similar names, archives, advice."""
     exact = name if name.tag or name.digest else Reference(name.repository, "latest")
     lookup = view.lookup
     last = lookup.last_seen(str(exact))
@@ -98,7 +101,7 @@ def _last_seen(last: tuple[str, float, str, str]) -> dict[str, str | None]:
 
 
 def _without_host(name: Reference) -> Iterator[Reference]:
-    """What was pushed here under a short name, which is read as Docker Hub's."""
+    """Yields names without a host: pushes under a short name, which is read as Docker Hub's."""
     if name.repository.host == "docker.io":
         path = name.repository.path
         for each in dict.fromkeys((path.removeprefix("library/"), path)):
@@ -106,14 +109,14 @@ def _without_host(name: Reference) -> Iterator[Reference]:
 
 
 def _hint(lookup: Lookup, name: Reference) -> str:
-    """How much of the name is here."""
+    """The part of the name that the catalog has."""
     if lookup.tags(name.repository):
-        what = f"the tag {name.tag}" if name.digest is None else "this digest"
-        return f"the repository {name.repository} is here, but not {what}"
+        what = f"no tag {name.tag}" if name.digest is None else "no document of this digest"
+        return f"the repository {name.repository} has {what}"
     path = name.repository.path.removeprefix("library/")
     found = {n.repository for n in lookup.names() if _is_at(n.repository.path, path)}
     hosts = ", ".join(sorted(map(str, found))[:_NEAR])
-    return f"no repository {name.repository} is here, but {hosts}" if found else ""
+    return f"there is no repository {name.repository}, but there is {hosts}" if found else ""
 
 
 def _is_at(path: str, wanted: str) -> bool:
@@ -121,15 +124,15 @@ def _is_at(path: str, wanted: str) -> bool:
 
 
 def _might_hold(troubles: list[Trouble], name: Reference) -> Iterator[Trouble]:
-    """The archives that say they have it, then those of which nobody knows what they hold."""
-    told = [t for t in troubles if _speaks_of(t, str(name))]
-    unread = [t for t in troubles if t not in told and not any(p.image for p in t.problems)]
+    """Yields the archives that name it, then those whose names are unknown."""
+    naming = [t for t in troubles if _names(t, str(name))]
+    unread = [t for t in troubles if t not in naming and not any(p.image for p in t.problems)]
     word = name.repository.path.rpartition("/")[2].lower()
-    yield from told
+    yield from naming
     yield from sorted(unread, key=lambda t: not _is_called(t, word))
 
 
-def _speaks_of(trouble: Trouble, reference: str) -> bool:
+def _names(trouble: Trouble, reference: str) -> bool:
     return any(p.image and same_name(p.image, reference) for p in trouble.problems)
 
 
@@ -138,85 +141,85 @@ def _is_called(trouble: Trouble, word: str) -> bool:
 
 
 def _reason_for(trouble: Trouble, reference: str) -> str:
-    told = (p.reason for p in trouble.problems if p.image and same_name(p.image, reference))
-    return next(told, trouble.reason)
+    reasons = (p.reason for p in trouble.problems if p.image and same_name(p.image, reference))
+    return next(reasons, trouble.reason)
 
 
 def _advice(name: Reference, troubles: list[Trouble], place: Place) -> Iterator[str]:
     word = name.repository.path.rpartition("/")[2].lower()
     for trouble in troubles[:1]:
-        if _speaks_of(trouble, str(name)) or _is_called(trouble, word):
-            said = _said(trouble.state, trouble.kind) or "is not imported"
-            yield f"see to {trouble.path}, which {said}"
+        if _names(trouble, str(name)) or _is_called(trouble, word):
+            state = _state_text(trouble.state, trouble.kind) or "is not imported"
+            yield f"check {trouble.path}, which {state}"
     where = str(place.directories[0]) if place.directories else "a watched directory"
     file = word + ".tar"
     if not name.repository.host:
-        yield "push it again; if an archive brought it, drop that again"
+        yield "push it again; if it came from an archive, drop that archive again"
         return
     if name.digest is None:
         node = place.node
         flags = f"--override-os {node.os} --override-arch {node.architecture}"
         flags += f" --override-variant {node.variant}" if node.variant else ""
         target = f"docker-archive:{file}:{name.repository}:{name.tag}"
-        yield f"where there is a network: skopeo {flags} copy docker://{name} {target}"
+        yield f"on a host with a network: skopeo {flags} copy docker://{name} {target}"
     else:
         flags = "--all --preserve-digests"
-        yield f"where there is a network: skopeo copy {flags} docker://{name} oci-archive:{file}"
+        yield f"on a host with a network: skopeo copy {flags} docker://{name} oci-archive:{file}"
     yield f"then drop {file} into {where}"
 
 
 # archives
 
-_SAID = {
-    "settling": "may still be written: it is read when it is quiet",
-    "incomplete": "ends early: it is read again when it grows; if nothing copies it, copy it again",
-    "queued": "waits for its turn",
-    "importing": "is being read",
-    "partial": "is read, but not all of its images are whole: make it again with all their blobs",
-    "rejected": "is damaged or no image archive: make it again, and drop it over this one",
-    "failed": "could not be read for now, and is tried again",
-    "waiting": "is in a directory that is not there now",
-    "unreadable": "is not to be read by the agent: see to its permissions",
+_ARCHIVE_STATES = {
+    "settling": "may still be written: it is imported when it stops growing",
+    "incomplete": "ends early: it is read again when it grows; copy it again if no copy runs",
+    "queued": "waits in the import queue",
+    "importing": "is being imported",
+    "partial": "was imported in part: create it again with all blobs of its images",
+    "rejected": "is damaged or not an image archive: create it again and replace this file",
+    "failed": "could not be imported; the import is retried",
+    "waiting": "is in a directory that is absent now",
+    "unreadable": "cannot be read by the agent: check its permissions",
 }
 
 
-_SAID_OF_LISTS = {
-    "settling": "may still be written: it is read when it is quiet",
-    "queued": "waits for its turn",
+_LIST_STATES = {
+    "settling": "may still be written: it is read when it stops growing",
+    "queued": "waits in the import queue",
     "importing": "is being pulled",
-    "partial": "is pulled in part; what a registry did not give is tried again",
-    "rejected": "is no list of image names, one on each line",
-    "failed": "could not be pulled for now, and is tried again: see to the network, or drop "
-    "archives of the images",
+    "partial": "was pulled in part; failed images are retried",
+    "rejected": "is not a list of image names, one on each line",
+    "failed": "could not be pulled; the pull is retried: check the network, or drop archives of "
+    "the images",
     "waiting": "waits for a container runtime with CRI, or for its directory",
-    "unreadable": "is not to be read by the agent: see to its permissions",
+    "unreadable": "cannot be read by the agent: check its permissions",
 }
 
 
 def advice_for(state: str, kind: str = "archive") -> list[str]:
-    """What an operator should know of an archive or list in this state."""
-    said = _said(state, kind)
-    return [f"it {said}"] if said else []
+    """Returns the advice for an archive or list in this state; empty if there is none."""
+    text = _state_text(state, kind)
+    return [f"it {text}"] if text else []
 
 
-def _said(state: str, kind: str) -> str:
-    return (_SAID_OF_LISTS if kind == "list" else _SAID).get(state, "")
+def _state_text(state: str, kind: str) -> str:
+    return (_LIST_STATES if kind == "list" else _ARCHIVE_STATES).get(state, "")
 
 
 def absent_archive(view: CatalogView, text: str, place: Place) -> dict[str, Any]:
-    """An archive, by its path or its file name, that the catalog does not know."""
+    """The answer for a path or file name that is not in the catalog."""
     stem = _stem(text)
     ratios = {row.path: _ratio(stem, _stem(row.path)) for row in view.sources()}
     near = sorted((p for p in ratios if ratios[p] >= _SIMILAR), key=lambda p: (-ratios[p], p))
     advice = list(_why_unknown(Path(text), place)) if text.startswith("/") else []
     if not advice:
-        advice = ["no archive has this name: `airside archives` lists all"]
+        advice = ["no archive has this name; `airside archives` lists all archives"]
     nearest = near[:_NEAR]
     return {"kind": "absent", "nearest": nearest, "troubles": [], "advice": advice}
 
 
 def _stem(path: str) -> str:
-    """The file's name without what all archives' names end in."""
+    """Returns the file name without the suffixes of archives."""
     return _SUFFIX.sub("", Path(path).name)
 
 
@@ -227,31 +230,31 @@ def _ratio(one: str, other: str) -> float:
 def _why_unknown(path: Path, place: Place) -> Iterator[str]:
     watched = ", ".join(map(str, place.directories)) or "none"
     if not path.exists():
-        link = f"it is a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
-        yield link or "there is no such file"
+        link = f"it is a link to {path.readlink()}, which is absent" if path.is_symlink() else ""
+        yield link or "the file does not exist"
     elif path in place.directories:
-        yield "it is a watched directory: `airside archives` lists what is in it"
+        yield "it is a watched directory; `airside archives` lists its archives"
     elif (owner := place.watched.owner(path)) is None:
-        yield f"it is in no watched directory (watched: {watched})"
+        yield f"it is not in a watched directory (watched: {watched})"
         yield f"import it now with `airside import {path}`, or move it there"
     else:
         yield _why_not_seen(path, owner.path)
 
 
 def _why_not_seen(path: Path, root: Path) -> str:
-    """Of what is in a watched directory."""
+    """The reason the agent has no archive of a path in a watched directory."""
     for parent in [p for p in path.parents if root in p.parents]:
         if is_archive_directory(parent):
-            return f"it is a part of {parent}, which is one archive: ask for that"
+            return f"it is part of the archive {parent}: explain that path instead"
         if not is_candidate_directory(parent.name):
-            return f"it lies in {parent}, which is not looked into because of its name"
+            return f"it is in {parent}, which is skipped because of its name"
     if not is_candidate(path.name):
         return (
-            "its name is one that tools use while they write, or of no archive: rename it, for "
-            "instance to end in .tar, .tar.gz or .tar.zst"
+            "its name is that of a temporary file or not of an archive: rename it, for example to "
+            "end in .tar, .tar.gz or .tar.zst"
         )
     if path.is_dir() and not is_archive_directory(path):
-        return "it is a directory, and no image layout: `airside archives` lists what is in it"
+        return "it is a directory but not an image layout; `airside archives` lists its archives"
     if not path.is_file() and not path.is_dir():
         return "it is neither a file nor a directory"
-    return "it was not seen yet: it is still being written, or no agent runs"
+    return "the agent has not seen it yet: it is still being written, or no agent runs"

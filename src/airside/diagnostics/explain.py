@@ -1,7 +1,7 @@
-"""`airside explain`: all that is known of a name, a digest or an archive, as one JSON object.
+"""`airside explain`: everything known of a name, a digest or an archive, as one JSON object.
 
 Reads the catalog; changes nothing. Each answer has `what` (as asked), `kind` and, for something
-that is not here, `advice`, which `airside.diagnostics.absence` writes.
+absent, `advice`, which `airside.diagnostics.absence` writes.
 """
 
 import re
@@ -25,9 +25,9 @@ _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")
 
 
 def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
-    """Explain a path (absolute), a digest (also its first digits) or an image's name.
+    """Explains an absolute path, a digest or its first digits, or the name of an image.
 
-    Raises ReferenceInvalidError for what is neither.
+    Raises ReferenceInvalidError if `what` is none of these.
     """
     head = {"schema": 1, "what": what}
     found = view.lookup.paths(what)
@@ -50,12 +50,12 @@ def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
         return head | answer
     absent = absent_name(view, readings[0], place)
     if match:
-        absent["advice"].insert(0, f"no digest here begins with {match[2]}")
+        absent["advice"].insert(0, f"no stored digest begins with {match[2]}")
     return head | absent
 
 
 def _readings(what: str, place: Place) -> list[Reference]:
-    """What a text may mean as a name: as it is, and as the registry's URL or podman writes it."""
+    """Returns the possible names: as written, from the registry's URL, and as podman writes it."""
     what = name_in(what)
     texts = [what]
     host, _, rest = what.partition("/")
@@ -77,7 +77,7 @@ def _readings(what: str, place: Place) -> list[Reference]:
 
 
 def _name(view: CatalogView, name: Reference, place: Place) -> dict[str, Any] | None:
-    """The answer for a name that is here; without a tag `latest`, else its repository."""
+    """The answer for a stored name; a name without a tag is `latest`, else its repository."""
     lookup = view.lookup
     for repository in dict.fromkeys((name.repository, *_elsewhere(view, name))):
         if name.digest is not None:
@@ -100,7 +100,7 @@ def _name(view: CatalogView, name: Reference, place: Place) -> dict[str, Any] | 
 
 
 def _elsewhere(view: CatalogView, name: Reference) -> list[Repository]:
-    """The one repository of another registry that has this path (as short names are served)."""
+    """The repository of another registry with the same path, if there is exactly one."""
     if name.repository.host not in {"docker.io", ""}:
         return []
     path = name.repository.path.removeprefix("library/")
@@ -110,7 +110,7 @@ def _elsewhere(view: CatalogView, name: Reference) -> list[Repository]:
 
 def _digest(view: CatalogView, digests: list[str], place: Place) -> dict[str, Any]:
     if not digests:
-        advice = "no blob, manifest or index with this digest is here"
+        advice = "the store has no blob, manifest or index with this digest"
         return {"kind": "absent", "nearest": [], "troubles": [], "advice": [advice]}
     if len(digests) > 1:
         return {"kind": "ambiguous", "digests": digests}

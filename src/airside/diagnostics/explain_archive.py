@@ -1,4 +1,4 @@
-"""An archive or a list, in the words of `airside explain`."""
+"""`airside explain` of an archive or a list. Reads the catalog."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from airside.oci.reference import Reference
 
 
 def archive_answer(view: CatalogView, path: str, place: Place) -> dict[str, Any]:
+    """The answer for an archive in the catalog, else the reason it is absent."""
     rows = view.sources(path=path)
     if not rows:
         return absent_archive(view, path, place)
@@ -36,7 +37,7 @@ def archive_answer(view: CatalogView, path: str, place: Place) -> dict[str, Any]
 
 
 def _of_list(name: str) -> dict[str, Any]:
-    """An image of a list: what became of it since is the runtime's matter."""
+    """An image of a list. Only the runtime knows its state after the pull."""
     return {
         "reference": name,
         "digest": "",
@@ -48,7 +49,7 @@ def _of_list(name: str) -> dict[str, Any]:
 
 
 def _role(view: CatalogView, name: Reference, digest: str, parts: list[str], path: str) -> str:
-    """What the archive is for a tag now."""
+    """The archive's role for a tag now, as text."""
     current = view.lookup.tag(name)
     if current is None:
         return "the tag is gone"

@@ -1,4 +1,4 @@
-"""An image or an artifact, in the words of `airside explain`."""
+"""`airside explain` of an image or an artifact. Reads the catalog and mirror settings."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _NOT_SERVED: dict[str, Any] = {"mirrors": [], "served": [], "mirror": "", "pull"
 
 
 def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) -> dict[str, Any]:
-    """The answer for a tag or digest that the catalog has. Raises NotFoundError."""
+    """The answer for a tag or digest in the catalog. Raises NotFoundError."""
     lookup = view.lookup
     document = lookup.document(digest)
     if document is None:
@@ -67,7 +67,7 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
 def _tag(
     view: CatalogView, name: Reference, document: Document, parts: dict[str, PartRow]
 ) -> dict[str, Any]:
-    """What the catalog recorded of the tag; nothing where the name has a digest alone."""
+    """The catalog's record of the tag; empty for a name by digest."""
     lookup, digest = view.lookup, str(document.digest)
     row, claims = (lookup.tag(name), lookup.claims(name)) if name.tag else (None, [])
     rolled_back = bool(row and row.rolled_back)
@@ -96,7 +96,7 @@ def _tag(
 
 
 def _backed(item: dict[str, Any], part: PartRow | None) -> dict[str, Any]:
-    """A platform, with whether the archive of its part of the tag is still there."""
+    """A platform, with the state of its archive."""
     return item | {
         "backed": part.backed if part is not None else None,
         "behind": part is not None and part.behind,
@@ -104,7 +104,7 @@ def _backed(item: dict[str, Any], part: PartRow | None) -> dict[str, Any]:
 
 
 def _served(name: Reference, address: str, pulled: Pulled) -> dict[str, Any]:
-    """How clients pull it from the registry at this address. Reads mirror settings."""
+    """The names, mirror settings and commands to pull an image from the registry at `address`."""
     return {
         "mirrors": mirrors_of(name.repository.host or address, address, host_root()),
         "served": served_names(name, address),
@@ -119,7 +119,7 @@ def _served(name: Reference, address: str, pulled: Pulled) -> dict[str, Any]:
 def _pulled(
     view: CatalogView, document: Document, platforms: list[dict[str, Any]], node: dict[str, Any]
 ) -> Pulled:
-    """What commands for it depend on."""
+    """The properties of the image that change the pull commands."""
     held = list(_parsed(item["platform"] for item in platforms if item["present"]))
     taken = next(_parsed([node["takes"] or ""]), None)
     below = list(_below(view, document))
@@ -142,7 +142,7 @@ def _parsed(texts: Iterable[str]) -> Iterator[Platform]:
 
 
 def _below(view: CatalogView, document: Document) -> Iterator[Document | None]:
-    """A document and all that its index lists, at any depth, once; None for what is not here."""
+    """Yields a document and all descendants of its index, each once; None for an absent one."""
     todo: list[Document | None] = [document]
     seen = {document.digest}
     while todo:
@@ -161,7 +161,7 @@ def _form(document: Document, *, merged: bool) -> str:
 
 
 def _whose(parts: dict[str, PartRow]) -> dict[str, list[str]]:
-    """Archive → platforms that the tag has of it."""
+    """Returns the platforms of the tag by archive."""
     found: dict[str, list[str]] = {}
     for platform, part in parts.items():
         found.setdefault(part.archive, []).append(platform)
@@ -169,7 +169,7 @@ def _whose(parts: dict[str, PartRow]) -> dict[str, list[str]]:
 
 
 def _claim(claim: ClaimRow, digest: str, *, parts_of: dict[str, list[str]]) -> dict[str, Any]:
-    """One archive's word about the tag, and what has become of it."""
+    """An archive that has the tag, and its role for the tag now."""
     followed = parts_of.get(claim.path, [])
     if followed:
         role = "followed"
@@ -195,7 +195,7 @@ def _claim(claim: ClaimRow, digest: str, *, parts_of: dict[str, list[str]]) -> d
 def _platforms(
     view: CatalogView, document: Document, archives: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Each platform that the document lists: its manifest, held or not, and whose it is."""
+    """Each platform of the document: its manifest, True if stored, and its archive."""
     lookup = view.lookup
     if not isinstance(document.content, Index):
         platform = lookup.platform(str(document.digest))
@@ -212,8 +212,8 @@ def _platforms(
                 indexes[child.digest] = inner.content
                 todo.append(child.digest)
             elif child.digest not in indexes and attested_by(child) is None:
-                told = child.platform.key if child.platform is not None else ""
-                platform = told or lookup.platform(str(child.digest))
+                declared = child.platform.key if child.platform is not None else ""
+                platform = declared or lookup.platform(str(child.digest))
                 if platform and not platform.startswith("unknown"):
                     found.append(_platform(view, platform, str(child.digest), archives))
     return found
@@ -233,7 +233,7 @@ def _platform(
 
 
 def _for_node(platforms: list[dict[str, Any]], place: Place) -> dict[str, Any]:
-    """What this node takes of the image."""
+    """The platform of the image that this node uses."""
     held: dict[Platform, dict[str, Any]] = {}
     for item in platforms:
         if item["present"]:
@@ -250,7 +250,7 @@ def _for_node(platforms: list[dict[str, Any]], place: Place) -> dict[str, Any]:
 
 
 def _problems_of(troubles: list[Trouble], reference: str) -> list[dict[str, str]]:
-    """What archives tell of this name."""
+    """Problems that archives reported for this name."""
     return [
         {"archive": t.path, "blob": p.blob, "reason": p.reason}
         for t in troubles

@@ -1,7 +1,7 @@
-"""What `explain` tells of what is outside our store: runtimes, lists, mirror settings. Blocking.
+"""State outside our store, for `explain`: runtimes, lists, mirror settings. Blocking.
 
-Asks the connected runtimes for one name, and reads a few settings files; changes nothing. A runtime
-that is away has nothing.
+Queries the connected runtimes for one name and reads a few settings files; changes nothing. Treats
+an unavailable runtime as empty.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from airside.oci.reference import Reference
 from airside.ports.content import RuntimeContent, RuntimeTag
 
 Contents = Callable[[], Sequence[tuple[str, RuntimeContent]]]
-"""Gives the socket and the content of each runtime that is connected now."""
+"""Returns the socket and the content of each connected runtime."""
 
 _THERE = {"unchanged", "kept"}
 
@@ -27,9 +27,9 @@ _THERE = {"unchanged", "kept"}
 def only_elsewhere(
     view: CatalogView, name: Reference, contents: Contents, policy: str
 ) -> dict[str, Any] | None:
-    """The answer for a name that our catalog lacks and a runtime has; None where none has it.
+    """The answer for a name that a runtime has and our catalog lacks; None if no runtime has it.
 
-    Where no runtime can be asked, what was pulled of a list counts as there.
+    If no runtime can be asked, an image that was pulled for a list counts as present.
     """
     exact = name if name.tag or name.digest else Reference(name.repository, "latest")
     sources = contents()
@@ -68,24 +68,27 @@ def _in(content: RuntimeContent, name: Reference) -> RuntimeTag | None:
 
 
 def _served(view: CatalogView, name: Reference, found: RuntimeTag, policy: str) -> tuple[bool, str]:
-    """Whether our registry serves it, and to whom, or why not (`registry.through`)."""
+    """Returns (True if our registry serves it, the reason or restriction).
+
+    Follows the rules of `registry.rules.read_through`.
+    """
     by_tag = name.digest is None
     if policy == "false":
         return False, "the setting read_through is false"
     if not found.needs:
-        lacks = f": it lacks blob {found.lacks}" if found.lacks else ""
-        return False, f"no image of it is whole{lacks}"
+        lacks = f": blob {found.lacks} is missing" if found.lacks else ""
+        return False, f"it has no complete image{lacks}"
     if view.any_quarantined(found.needs):
-        return False, "bytes of it were found wrong"
+        return False, "one of its blobs is damaged"
     if by_tag and policy == "digests":
         return True, "by digest only (read_through is digests)"
     if by_tag and policy == "true":
-        return True, "by tag not to that containerd itself, which is to see updates"
+        return True, "by tag not to that containerd itself, so that it sees updates"
     return True, ""
 
 
 def lists_of(view: CatalogView, name: Reference) -> list[dict[str, Any]]:
-    """The lists that name it, and which runtime pulled it, or why it was not pulled."""
+    """Returns the lists that name it, each with the runtime that pulled it or the error."""
     return [_listed(each) for each in view.lookup.listed(str(name))]
 
 
@@ -100,7 +103,10 @@ def _listed(each: Listed) -> dict[str, Any]:
 
 
 def mirrors_of(host: str, address: str, system: Path) -> list[dict[str, Any]]:
-    """Whether each containerd of this machine is set to ask `address` for images of a registry."""
+    """Returns the mirror setting of each containerd of this machine for the registry `host`.
+
+    `set` is True if it asks `address` first, None if the settings cannot be read.
+    """
     try:
         nodes = find_nodes(system)
     except AirsideError as exc:
@@ -110,7 +116,7 @@ def mirrors_of(host: str, address: str, system: Path) -> list[dict[str, Any]]:
 
 
 def _deciding(node: Node, url: str, host: str) -> Change:
-    """The settings that count for a registry: its own, else those for all others."""
+    """The settings that apply to a registry: its own, else the default ones."""
     [own], [default] = (plan_write([node], url, [name]) for name in (host, hosts.DEFAULT))
     if own.error is not None or own.state in _THERE or default.state not in _THERE:
         return own

@@ -1,4 +1,4 @@
-"""Which names are near to one that is not there. Pure."""
+"""Suggests existing names similar to an absent one. Pure."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _ENDS_SIMILAR = 0.6
 
 
 def nearest_names(wanted: Reference, names: Iterable[Reference]) -> list[str]:
-    """At most five: other tags of the repository, the same name elsewhere, similar spellings."""
+    """Returns at most five: other tags, then the same path elsewhere, then similar spellings."""
     ranked: list[tuple[int, float, str]] = []
     path = wanted.repository.path
     last = path.rpartition("/")[2]
@@ -32,7 +32,7 @@ def nearest_names(wanted: Reference, names: Iterable[Reference]) -> list[str]:
 
 
 def _similar(wanted: Reference, names: list[Reference]) -> Iterable[tuple[int, float, str]]:
-    """Names that are spelt much alike, above all in their last part."""
+    """Yields names with a similar spelling, above all of the last path segment."""
     path = wanted.repository.path
     last = path.rpartition("/")[2]
     near = sorted(names, key=lambda n: n.repository.path.rpartition("/")[2][:2] != last[:2])

@@ -1,6 +1,6 @@
-"""How each client pulls from the embedded registry: commands for people. Pure.
+"""The command of each client that pulls from the embedded registry. Pure.
 
-Each works as it stands on the node itself, with nothing set up but what its line before says.
+Each command works on the node itself as it is; it relies only on the command before it.
 """
 
 import re
@@ -12,7 +12,7 @@ from airside.oci.reference import Reference
 HELM = "application/vnd.cncf.helm."
 _CERTS = "/etc/containerd/certs.d"
 _USUAL = "127.0.0.1:5050"
-"""Where the registry listens if nothing is set: what `airside mirror write` takes by itself."""
+"""The default address of the registry: `airside mirror write` needs no --address for it."""
 _SCHEME = re.compile(r"(?:docker|oci|https?)://", re.ASCII)
 _API = re.compile(
     r"https?://(?P<host>[^/]+)/v2/(?P<path>[^?]+)/manifests/(?P<end>[^/?]+)(?:\?ns=(?P<ns>[^&]+))?\Z"
@@ -22,12 +22,12 @@ _ANY = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "[::1]"}  # noqa
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What is pulled, as far as commands depend on it.
+    """The properties of an image that its pull commands depend on.
 
-    `artifact_type` is empty for an image. `sparse`: some platforms that its index lists are not
-    here, so that not all can be copied; then `platform` is one that is. `other`: it is for other
-    nodes than this one, so clients must be told `platform`. `files`: an artifact's layers have
-    file names. `oci`: all its documents are of OCI's types, which an OCI layout holds unchanged.
+    `artifact_type` is empty for an image. `sparse`: some platforms of its index are absent, so not
+    all can be copied; `platform` is then a present one. `other`: it is for other nodes than this
+    one, so clients need `platform`. `files`: an artifact's layers have file names. `oci`: all its
+    documents have OCI media types, which an OCI layout stores unchanged.
     """
 
     artifact_type: str = ""
@@ -39,13 +39,13 @@ class Pulled:
 
 
 def reachable(address: str) -> str:
-    """Where a client on this node finds a registry that listens on `HOST:PORT`."""
+    """Returns the address at which a client on this node reaches a registry on `HOST:PORT`."""
     host, _, port = address.rpartition(":")
     return f"{_ANY.get(host.strip('[]'), host)}:{port}" if port else address
 
 
 def name_in(text: str) -> str:
-    """The image name in what clients and registries write: `docker://…`, a URL of the API."""
+    """Returns the image name in a URL of the API or in a name with a scheme such as `docker://`."""
     match = _API.match(text)
     if match:
         host, path, end, namespace = match.group("host", "path", "end", "ns")
@@ -54,7 +54,7 @@ def name_in(text: str) -> str:
 
 
 def served_names(name: Reference, address: str) -> list[str]:
-    """What the registry at `HOST:PORT` serves a name as, the whole name first."""
+    """Returns the names under which the registry at `HOST:PORT` serves it, the full name first."""
     repository = name.repository
     host = repository.host.replace(":", "_")
     end = f"@{name.digest}" if name.digest is not None else f":{name.tag}"
@@ -64,14 +64,14 @@ def served_names(name: Reference, address: str) -> list[str]:
 
 
 def mirror_url(name: Reference, address: str) -> str:
-    """What containerd asks its mirror for."""
+    """Returns the manifest URL that containerd requests from its mirror."""
     end = str(name.digest) if name.digest is not None else name.tag
     query = f"?ns={name.repository.host}" if name.repository.host else ""
     return f"http://{address}/v2/{name.repository.path}/manifests/{end}{query}"
 
 
 def pull_commands(name: Reference, address: str, pulled: Pulled) -> list[tuple[str, str]]:
-    """(client, command) by which this is pulled; for an artifact those that know what it is."""
+    """Returns (client, command) pairs; for an artifact only of clients that support its type."""
     served = served_names(name, address)[0]
     last = [
         ("skopeo", _skopeo(name, served, pulled)),
@@ -83,7 +83,7 @@ def pull_commands(name: Reference, address: str, pulled: Pulled) -> list[tuple[s
 
 
 def _skopeo(name: Reference, served: str, pulled: Pulled) -> str:
-    """All platforms, or one where the others are not here to be copied."""
+    """Copies all platforms, or one if others are absent."""
     flags, what = "", " --all"
     keep = " --preserve-digests" if pulled.oci else ""
     if pulled.sparse and pulled.platform is not None:
@@ -95,14 +95,14 @@ def _skopeo(name: Reference, served: str, pulled: Pulled) -> str:
 
 
 def _artifact_commands(name: Reference, served: str, pulled: Pulled) -> list[tuple[str, str]]:
-    """Files by their names where they have some, else a layout of the whole artifact."""
+    """Pulls files under their names if they have names, else the whole artifact as a layout."""
     oras = f"oras copy --from-plain-http {served} --to-oci-layout DIR:{_end(name)}"
     if pulled.files:
         oras = f"oras pull --plain-http {served}"
     if not pulled.artifact_type.startswith(HELM) or not name.tag:
         return [("oras", oras)]
     chart = served.rpartition(":")[0]
-    version = name.tag.replace("_", "+")  # as helm writes it where a tag may have no `+`
+    version = name.tag.replace("_", "+")  # helm writes `+` as `_`, since a tag has no `+`
     return [("helm", f"helm pull --plain-http oci://{chart} --version {version}"), ("oras", oras)]
 
 
@@ -114,13 +114,13 @@ def _image_commands(
     which = f" --platform {pulled.platform}" if pulled.other and pulled.platform else ""
     where = "" if address == _USUAL else f" --address {address}"
     found = [("containerd", f"airside mirror write --registry {host}{where}")]
-    if not which:  # the kubelet's way takes what is for the node
+    if not which:  # CRI pulls only the node's platform
         found.append(("crictl", f"crictl pull {mirrored}"))
     ctr = f"ctr -n k8s.io images pull --hosts-dir {_CERTS}{which} {mirrored}"
     found += [("ctr", ctr), ("nerdctl", f"nerdctl --insecure-registry pull{which} {served}")]
     if not address.startswith(("127.", "[::1]")):
-        told = f'with this in /etc/docker/daemon.json: {{"insecure-registries": ["{address}"]}}'
-        found.append(("docker", told))
+        setting = f'with this in /etc/docker/daemon.json: {{"insecure-registries": ["{address}"]}}'
+        found.append(("docker", setting))
     return [
         *found,
         ("docker", f"docker pull{which} {served}"),

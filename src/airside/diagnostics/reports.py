@@ -1,4 +1,4 @@
-"""What the faces tell: the catalog's rows as JSON objects (`docs/cli.md`). No I/O of its own.
+"""JSON objects of the catalog's rows, for the command line and the agent (`docs/cli.md`). No I/O.
 
 Each object has `"schema": 1`, lists are under `"items"`, times are RFC 3339 in UTC or null.
 """
@@ -17,7 +17,7 @@ from airside.catalog.verification import LAST_PASS
 from airside.oci.model import Manifest
 from airside.store.scrub_results import ScrubPass, parse_pass
 
-if TYPE_CHECKING:  # the command line reads the catalog without loading what reads archives
+if TYPE_CHECKING:  # reading the catalog must not import the readers of archives
     from collections.abc import Iterable, Mapping
 
     from airside.archive.reader import Reading
@@ -34,6 +34,7 @@ SCHEMA = 1
 
 
 def time_text(seconds: float | None) -> str | None:
+    """Returns a time as RFC 3339 in UTC, with milliseconds."""
     if seconds is None:
         return None
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
@@ -45,15 +46,15 @@ def images_report(view: CatalogView) -> dict[str, Any]:
 
 
 def _images(view: CatalogView, rows: list[ImageRow]) -> list[dict[str, Any]]:
-    """The images, each with what became of it in the runtimes."""
-    told: dict[str, list[PublicationRow]] = {}
+    """The images, each with its state in the runtimes."""
+    published: dict[str, list[PublicationRow]] = {}
     for row in view.published():
-        told.setdefault(row.reference, []).append(row)
-    return [_image(row, told.get(row.reference, [])) for row in rows]
+        published.setdefault(row.reference, []).append(row)
+    return [_image(row, published.get(row.reference, [])) for row in rows]
 
 
 def publication_report(row: PublicationRow) -> dict[str, Any]:
-    """An image in one runtime."""
+    """Returns the state of an image in one runtime."""
     return {
         "socket": row.runtime,
         "state": row.state,
@@ -71,7 +72,7 @@ def publication_report(row: PublicationRow) -> dict[str, Any]:
 
 
 def history_report(view: CatalogView) -> dict[str, Any]:
-    """The images, each with the versions of its tag that are kept, the current one first."""
+    """Returns the images, each with the stored versions of its tag, the current one first."""
     versions, rows = view.generations(), view.images()
     items = [
         image | {"history": [_version(v) for v in versions.get(row.name, [])]}
@@ -91,7 +92,7 @@ def _version(version: Generation) -> dict[str, Any]:
 
 
 def move_report(move: TagMove) -> dict[str, Any]:
-    """Where a tag pointed and points now."""
+    """Returns the digest of a moved tag, before and after."""
     return {
         "schema": SCHEMA,
         "reference": move.reference,
@@ -101,7 +102,7 @@ def move_report(move: TagMove) -> dict[str, Any]:
 
 
 def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
-    """What a collection deleted, or would delete, and why."""
+    """Returns the deletions of a collection, or of a dry run, with their reasons."""
     return {
         "schema": SCHEMA,
         "dry_run": dry_run,
@@ -121,8 +122,8 @@ def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _image(row: ImageRow, told: list[PublicationRow]) -> dict[str, Any]:
-    runtimes = [publication_report(each) for each in told]
+def _image(row: ImageRow, published: list[PublicationRow]) -> dict[str, Any]:
+    runtimes = [publication_report(each) for each in published]
     return {
         "reference": row.reference,
         "digest": row.digest,
@@ -198,7 +199,7 @@ def event_report(row: EventRow) -> dict[str, Any]:
 
 
 def _detail(text: str) -> Any:
-    """An object where the event recorded one, else its text: that of a reason is anything."""
+    """An object if the event recorded one, else its text, which may be anything."""
     if text.startswith("{"):
         with suppress(ValueError):
             return json.loads(text)
@@ -206,7 +207,7 @@ def _detail(text: str) -> Any:
 
 
 def status_report(view: CatalogView) -> dict[str, Any]:
-    """The status as the catalog alone tells it; the agent fills in what is live."""
+    """Returns the status from the catalog; the agent fills in the live values."""
     return {
         "schema": SCHEMA,
         "running": False,
@@ -228,7 +229,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
 
 
 def space_report(space: Space) -> dict[str, Any]:
-    """The room of the store's file system, for `status`."""
+    """Returns the free space of the store's file system, for `status`."""
     return {
         "free_bytes": space.free_bytes,
         "min_free_bytes": space.min_free_bytes,
@@ -238,7 +239,7 @@ def space_report(space: Space) -> dict[str, Any]:
 
 
 def scrub_report(found: ScrubPass | None) -> dict[str, Any] | None:
-    """The last pass over the store, or the one under way."""
+    """Returns the last pass over the store, or the running one."""
     if found is None:
         return None
     return {
@@ -254,7 +255,7 @@ def scrub_report(found: ScrubPass | None) -> dict[str, Any] | None:
 
 
 def verify_report(report: ScrubReport, *, repair: bool) -> dict[str, Any]:
-    """What a verification found and did."""
+    """Returns the result of a verification."""
     pass_ = scrub_report(report.found) or {}
     return {
         "schema": SCHEMA,
@@ -287,8 +288,8 @@ def outcome_report(
     published: Iterable[PublicationRow] = (),
     runtimes: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What became of an import, also in these runtimes (`socket`, `connected`, `reason`)."""
-    told = [row for row in published if row.reference in outcome.images]
+    """Returns the result of an import, also in these runtimes (`socket`, `connected`, `reason`)."""
+    relevant = [row for row in published if row.reference in outcome.images]
     return {
         "path": str(outcome.path),
         "state": outcome.state,
@@ -297,12 +298,14 @@ def outcome_report(
         "reason": outcome.reason,
         "new_blobs": outcome.new_blobs,
         "seconds": round(outcome.seconds, 3),
-        "runtimes": [_published_there(runtime, told) for runtime in runtimes],
+        "runtimes": [_published_there(runtime, relevant) for runtime in runtimes],
     }
 
 
-def _published_there(runtime: Mapping[str, Any], told: Iterable[PublicationRow]) -> dict[str, Any]:
-    rows = [row for row in told if row.runtime == runtime["socket"]]
+def _published_there(
+    runtime: Mapping[str, Any], published: Iterable[PublicationRow]
+) -> dict[str, Any]:
+    rows = [row for row in published if row.runtime == runtime["socket"]]
     return {
         "socket": runtime["socket"],
         "connected": runtime["connected"],
@@ -312,7 +315,7 @@ def _published_there(runtime: Mapping[str, Any], told: Iterable[PublicationRow])
 
 
 def inspect_report(reading: Reading) -> dict[str, Any]:
-    """What an archive holds; `state` as if it were imported now."""
+    """Returns the contents of an archive; `state` as if it were imported now."""
     judgement, plan = reading.judgement, reading.plan
     kept = {image.root for image in judgement.images}
     state = "rejected" if not kept else ("partial" if judgement.problems else "imported")
@@ -355,7 +358,7 @@ def inspect_report(reading: Reading) -> dict[str, Any]:
 
 
 def list_report(path: str, listed: ListFile) -> dict[str, Any]:
-    """What a list names; `state` as if a runtime had all of it."""
+    """Returns the names of a list; `state` as if a runtime had pulled all of them."""
     entries, problems = listed.images.entries, listed.images.problems
     state = "imported" if not problems else "partial" if entries else "rejected"
     return {
