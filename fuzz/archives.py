@@ -102,7 +102,7 @@ def _sandbox() -> Iterator[Path]:
 def _run(node: Node, path: Path, *, only: bool = False) -> Outcome:
     """Import it as the agent does; `only`: what this node runs, and all of that or nothing."""
     key = stat_key(path)
-    ids = node.catalog.settle([(str(path), str(key), key.size_bytes)], node.clock())
+    ids = node.catalog.source_states.settle([(str(path), str(key), key.size_bytes)], node.clock())
     platforms = ("node",) if only else ("all",)
     job = Job(ids[str(path)], path, strict=only, platforms=platforms, on_removal="delete")
     return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)

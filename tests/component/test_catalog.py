@@ -17,7 +17,8 @@ import pytest
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.database import translated
-from airside.catalog.model import ClaimedName, Import, RestoredTag, TagMove
+from airside.catalog.model import ClaimedName, Import, RestoredSource, RestoredTag, TagMove
+from airside.catalog.retention import Policy
 from airside.catalog.schema import VERSION
 from airside.catalog.view import open_view
 from airside.core import failpoints as faults
@@ -49,7 +50,7 @@ class Archives:
     def settle(self, *names: str, key: str = "") -> list[int]:
         self.now += 1
         files = [(f"/images/{name}", key or f"1:1:{self.now:.0f}:1", 1) for name in names]
-        ids = self.catalog.settle(files, self.now)
+        ids = self.catalog.source_states.settle(files, self.now)
         return [ids[path] for path, _, _ in files]
 
     def record(
@@ -75,7 +76,7 @@ class Archives:
             "platforms": {},
             "blobs": _blobs(documents.values()),
         }
-        return self.catalog.record_import(Import(**values | changes), self.now)  # type: ignore[arg-type]
+        return self.catalog.imports.record(Import(**values | changes), self.now)  # type: ignore[arg-type]
 
     def drop(
         self, name: str, names: Mapping[str, TestImage | TestIndex | Document], **changes: object
@@ -84,11 +85,11 @@ class Archives:
 
     def remove(self, *names: str, policy: str = "unpin") -> list[TagMove]:
         self.now += 1
-        return self.catalog.remove_sources({f"/images/{n}": policy for n in names}, self.now)
+        return self.catalog.source_states.remove({f"/images/{n}": policy for n in names}, self.now)
 
     def collect(self, *, retention: int = 1, after_days: float = 30.0) -> set[Digest]:
         unbacked = after_days * DAY
-        found = self.catalog.collect(self.now, retention=retention, unbacked_after_seconds=unbacked)
+        found = self.catalog.collect(Policy(self.now, retention, unbacked))
         return set(found.blobs)
 
     @property
@@ -173,9 +174,9 @@ def test_a_file_that_comes_back_gets_a_new_number(archives: Archives) -> None:
 
 def test_what_is_imported_by_hand_again_is_the_newest(catalog: Catalog) -> None:
     files = [("/images/a", "1:1:1:1", 1)]
-    first = catalog.settle(files, 1.0, kind="import")
-    catalog.settle([("/images/b", "1:1:1:1", 1)], 2.0)
-    assert catalog.settle(files, 3.0, kind="import") == first
+    first = catalog.source_states.settle(files, 1.0, kind="import")
+    catalog.source_states.settle([("/images/b", "1:1:1:1", 1)], 2.0)
+    assert catalog.source_states.settle(files, 3.0, kind="import") == first
     assert catalog.sources(path="/images/a")[0].sequence == 3
 
 
@@ -199,10 +200,10 @@ def test_a_version_that_replaced_the_settled_one_counts_as_newer(archives: Archi
 def test_only_judged_archives_are_known_by_their_key(archives: Archives) -> None:
     judged, queued, failed = archives.settle("judged", "queued", "failed")
     archives.record(judged, {APP: OLD}, stat_key="5:5:5:5")
-    archives.catalog.set_state(failed, "failed", 1.0, reason="a disk")
+    archives.catalog.source_states.set_state(failed, "failed", 1.0, reason="a disk")
     again = archives.settle("again")[0]
     archives.record(again, {"again": OLD})
-    archives.catalog.read_again([again], 1.0, "a blob is lost")
+    archives.catalog.source_states.queue_again([again], 1.0, "a blob is lost")
     archives.drop("removed", {"removed": OLD})
     archives.remove("removed")
     assert archives.catalog.known() == {
@@ -218,7 +219,7 @@ def test_reading_again_keeps_the_number(archives: Archives) -> None:
     source_id = archives.settle("a", key="1:1:1:1")[0]
     archives.record(source_id, {APP: OLD})
     archives.drop("b", {APP: NEW})
-    archives.catalog.read_again([source_id], 1.0, "a blob is lost")
+    archives.catalog.source_states.queue_again([source_id], 1.0, "a blob is lost")
     archives.settle("a", key="1:1:1:1")
     archives.record(source_id, {APP: OLD})
     assert archives.tags == {APP: NEW.digest}
@@ -272,7 +273,7 @@ def test_an_import_that_ends_after_the_removal_brings_nothing_back(archives: Arc
     archives.remove("a")
     with pytest.raises(NotFoundError):
         archives.record(source_id, {APP: OLD})
-    archives.catalog.set_state(source_id, "failed", 1.0, reason="too late")
+    archives.catalog.source_states.set_state(source_id, "failed", 1.0, reason="too late")
     assert archives.catalog.sources()[0].state == "removed"
     assert archives.tags == {}
 
@@ -459,7 +460,7 @@ def test_the_archives_of_a_blob_are_found_through_indexes(archives: Archives) ->
 def test_a_bad_blob_is_not_held_until_it_is_imported_again(state: str, archives: Archives) -> None:
     archives.drop("a", {APP: OLD})
     layer = OLD.layers[0].digest
-    archives.catalog.mark_blob(layer, state, 1.0)
+    archives.catalog.verification.mark_blob(layer, state, 1.0)
     assert layer not in archives.catalog.blobs()
     assert layer in archives.catalog.known_blobs()
     assert archives.catalog.events()[-1].kind == state
@@ -494,18 +495,19 @@ def _restore(
 ) -> None:
     documents = [next(_documents(image)) for image in names.values()]
     claims = [(_claim(n, d), sequence) for n, d in zip(names, documents, strict=True)]
-    catalog.restore(
+    source = RestoredSource(
+        "archive",
         path,
-        claims,
-        documents,
+        sequence,
+        present,
+        tuple(claims),
+        tuple(documents),
         {},
         _blobs(documents),
-        sequence=sequence,
-        present=present,
-        now=100.0,
     )
+    catalog.recovery.restore_source(source, 100.0)
     for claim, _ in claims:
-        catalog.restore_tags([RestoredTag(claim, "archive", path)], 100.0)
+        catalog.recovery.restore_tags([RestoredTag(claim, "archive", path)], 100.0)
 
 
 def test_restored_archives_keep_names_numbers_and_whether_they_are_there(
@@ -533,8 +535,8 @@ def test_the_generation_is_told_after_the_commit(catalog: Catalog) -> None:
     seen: list[int] = []
 
     def fail() -> None:
-        with catalog._transaction("look") as db:
-            catalog._changed(db)
+        with catalog._transactions.begin("look") as db:
+            catalog._transactions.count_change(db)
             seen.append(catalog.generation)
             raise KeyError
 
@@ -542,8 +544,8 @@ def test_the_generation_is_told_after_the_commit(catalog: Catalog) -> None:
         fail()
     assert seen == [generation]
     assert catalog.generation == generation
-    with catalog._transaction("look") as db:
-        catalog._changed(db)
+    with catalog._transactions.begin("look") as db:
+        catalog._transactions.count_change(db)
         seen.append(catalog.generation)
     assert seen == [generation, generation]
     assert catalog.generation == generation + 1
@@ -589,7 +591,7 @@ def _dump(catalog: Catalog) -> Iterator[str]:
 
 
 def test_events_are_kept_to_a_number(archives: Archives) -> None:
-    with archives.catalog._transaction("fill") as db:
+    with archives.catalog._transactions.begin("fill") as db:
         db.execute("INSERT INTO event (id, at, kind) VALUES (10997, 0, 'old'), (500, 0, 'older')")
     archives.settle("a", "b", "c")
     events = archives.catalog.events(limit=20_000)
@@ -645,7 +647,7 @@ def test_several_threads_write_one_after_another(archives: Archives) -> None:
     generation = archives.catalog.generation
 
     def settle(number: int) -> None:
-        archives.catalog.settle([(f"/images/{number}", "1:1:1:1", 1)], 1.0)
+        archives.catalog.source_states.settle([(f"/images/{number}", "1:1:1:1", 1)], 1.0)
 
     threads = [threading.Thread(target=settle, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -680,7 +682,7 @@ import os, signal, sys
 from pathlib import Path
 from airside.catalog.catalog import Catalog
 catalog = Catalog(Path(sys.argv[1]), print)
-catalog.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
+catalog.source_states.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 _READER = """
@@ -726,7 +728,7 @@ def test_a_user_who_cannot_write_reads_the_catalog(state: str, open_directory: P
         assert path.with_name("catalog.db-wal").stat().st_size > 0
     else:
         catalog = Catalog(path, not_held)
-        catalog.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
+        catalog.source_states.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
         if state == "stopped":
             catalog.close()
     before = {p.name: stat.S_IMODE(p.stat().st_mode) for p in open_directory.iterdir()}

@@ -25,7 +25,7 @@ def leftovers(node):
 
 def take(node, path, progress=lambda *_: None, stop=lambda: False):
     """Import as the queue does for a directory with `copy = true`."""
-    ids = node.catalog.settle([(str(path), "1:2:3:4", 0)], 0.0)
+    ids = node.catalog.source_states.settle([(str(path), "1:2:3:4", 0)], 0.0)
     job = Job(ids[str(path)], path, copy=True)
     return node.importer.run(job, stop=stop, progress=progress)
 

@@ -76,7 +76,7 @@ def test_what_is_read_again_does_not_move_a_tag_that_was_rolled_back(tmp_path: P
 def _watch(node: Node, path: Path) -> None:
     """Settle and import as the agent does for a watched file."""
     key = str(StatKey.of(path.stat()))
-    ids = node.catalog.settle([(str(path), key, 1)], node.clock())
+    ids = node.catalog.source_states.settle([(str(path), key, 1)], node.clock())
     job = Job(ids[str(path)], path)
     outcome = node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
     assert outcome.state == "imported"

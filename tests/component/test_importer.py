@@ -134,7 +134,7 @@ def test_a_missing_blob_costs_its_image_or_all_of_them(node, tmp_path, strict):
     oci_archive(
         tmp_path / "a.tar", {"app:1": one, "other:1": two}, drop_blobs=[one.layers[0].digest]
     )
-    ids = node.catalog.settle([(str(tmp_path / "a.tar"), "", 1)], 1.0)
+    ids = node.catalog.source_states.settle([(str(tmp_path / "a.tar"), "", 1)], 1.0)
     job = Job(ids[str(tmp_path / "a.tar")], tmp_path / "a.tar", strict=strict)
     outcome = node.importer.run(job, stop=lambda: False, progress=lambda *_: None)
     assert outcome.state == ("rejected" if strict else "partial")
@@ -322,7 +322,7 @@ def test_the_queue_looks_again_at_what_failed_for_want_of_space(tmp_path):
         with ThreadPoolExecutor(1) as pool:
             queue = queue_of(node, pool, watcher.look_again)
             key = str(StatKey.of(path.stat()))
-            ids = node.catalog.settle([(str(path), key, path.stat().st_size)], 1.0)
+            ids = node.catalog.source_states.settle([(str(path), key, path.stat().st_size)], 1.0)
             await queue._run(Running(Job(ids[str(path)], path)))
 
     with node_at(tmp_path / "data", min_free_bytes=1 << 60) as node:
@@ -344,7 +344,7 @@ def test_the_queue_does_not_look_again_at_what_a_newer_version_replaces(tmp_path
         with ThreadPoolExecutor(1) as pool:
             queue = queue_of(node, pool, watcher.look_again)
             key = str(StatKey.of(path.stat()))
-            ids = node.catalog.settle([(str(path), key, path.stat().st_size)], 1.0)
+            ids = node.catalog.source_states.settle([(str(path), key, path.stat().st_size)], 1.0)
             job = Job(ids[str(path)], path)
             if replaced:
                 await queue._submit(job)

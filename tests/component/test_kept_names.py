@@ -29,7 +29,7 @@ def drop(
     """Import a file as the watcher would have it imported."""
     found = path.stat()
     files: Sequence[tuple[str, str, int]] = [(str(path), str(StatKey.of(found)), found.st_size)]
-    ids = node.catalog.settle(files, node.clock())
+    ids = node.catalog.source_states.settle(files, node.clock())
     job = Job(ids[str(path)], path, repository=repository, on_removal=on_removal)
     return node.importer.run(job, stop=lambda: False, progress=lambda _done, _all: None)
 
@@ -115,7 +115,7 @@ def test_a_repository_without_names_goes_though_others_share_its_blobs(tmp_path)
         for path, name in zip(paths, ("example.com/a:1", "example.com/b:1"), strict=True):
             oci_archive(path, {name: image})
             drop(node, path)
-        node.catalog.remove_sources({str(paths[0]): "delete"}, 10.0)
+        node.catalog.source_states.remove({str(paths[0]): "delete"}, 10.0)
         node.collect_garbage()
         assert node.catalog.repositories() == [Repository("example.com", "b")]
 
@@ -158,7 +158,9 @@ def test_a_rebuilt_catalog_has_images_and_merged_tags_by_any_digest(tmp_path, al
             image = random_image(platform, layer_bytes=300, platform=platform)
             path = made.close(made.image(image), name=name)
             key = stat_key(path)
-            [number] = node.catalog.settle([(str(path), str(key), key.size_bytes)], 1.0).values()
+            [number] = node.catalog.source_states.settle(
+                [(str(path), str(key), key.size_bytes)], 1.0
+            ).values()
             node.importer.run(Job(number, path), stop=lambda: False, progress=lambda *_: None)
         before = [(row.digest, row.platforms) for row in node.catalog.images()]
         documents = sorted(str(digest) for digest in node.store.digests())

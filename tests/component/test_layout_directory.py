@@ -67,7 +67,9 @@ def test_a_lost_catalog_knows_that_a_layout_is_still_there(
     with node_at(tmp_path / "data") as node:
         for path in (older, directory):
             key = stat_key(path)
-            [number] = node.catalog.settle([(str(path), str(key), key.size_bytes)], 1.0).values()
+            [number] = node.catalog.source_states.settle(
+                [(str(path), str(key), key.size_bytes)], 1.0
+            ).values()
             node.importer.run(Job(number, path), stop=lambda: False, progress=lambda *_: None)
     for path in (tmp_path / "data").glob("catalog.db*"):
         path.unlink()

@@ -541,7 +541,7 @@ def test_an_import_by_hand_can_be_stopped(tmp_path, listed, puller):
 def test_explain_tells_of_a_list_and_of_a_name_that_it_waits_for(tmp_path, listed, puller):
     puller.failures[B] = away()
     with node_with(tmp_path, puller) as node:
-        ids = node.catalog.settle([(str(listed), "", 8)], 1.0)
+        ids = node.catalog.source_states.settle([(str(listed), "", 8)], 1.0)
         node.run(Job(ids[str(listed)], listed), stop=lambda: False, progress=lambda *_: None)
         place = place_of(node.settings)
         told = explain(node.catalog, str(listed), place)

@@ -58,7 +58,7 @@ def drop(node: Node, path: Path, images: dict[str, TestImage], now: list[float])
     now[0] += 1
     oci_archive(path, images)
     key = str(StatKey.of(path.stat()))
-    ids = node.catalog.settle([(str(path), key, 1)], node.clock())
+    ids = node.catalog.source_states.settle([(str(path), key, 1)], node.clock())
     job = Job(ids[str(path)], path)
     assert node.run(job, stop=lambda: False, progress=lambda *_: None).state == "imported"
 
@@ -137,7 +137,7 @@ def test_room_is_made_before_an_upload_and_what_is_asked_for_by_head_is_remember
     node.pusher.uploads.cancel(node.pusher.begin(Name("team/app")))
     assert visible(node) == {}
     assert node.pusher.asked(image("old").digest)
-    assert node.garbage.asked.recent() == {image("old").digest}
+    assert node.garbage.leases.active() == {image("old").digest}
 
 
 def test_what_a_containerd_has_too_is_not_paid_for_with_all_the_rest(

@@ -202,7 +202,7 @@ class TagMachine(RuleBasedStateMachine):
     def _import(self, path: Path) -> None:
         found = path.stat()
         file = (str(path), str(StatKey.of(found)), found.st_size)
-        ids = self.node.catalog.settle([file], self.node.clock())
+        ids = self.node.catalog.source_states.settle([file], self.node.clock())
         outcome = self.node.importer.run(
             Job(ids[str(path)], path), stop=lambda: False, progress=lambda _done, _all: None
         )

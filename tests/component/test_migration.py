@@ -20,7 +20,7 @@ from support.nodes import not_held
 def path(tmp_path):
     made = tmp_path / "catalog.db"
     catalog = Catalog(made, not_held)
-    catalog.settle([("/images/a.tar", "1:1:1:1", 1)], 1.0)
+    catalog.source_states.settle([("/images/a.tar", "1:1:1:1", 1)], 1.0)
     catalog.close()
     return made
 
@@ -112,11 +112,13 @@ def test_claims_of_version_1_get_their_parts(tmp_path):
     assert [(p.platform, p.archive) for p in row.parts] == [("linux/amd64", "/images/a.tar")]
     assert row.moved_at == 1.0
     held: list[Document] = []
-    catalog._hold = held.append
-    source_id = catalog.settle([("/images/b.tar", "2:1:1:1", 1)], 2.0)["/images/b.tar"]
+    catalog.imports._hold = held.append
+    source_id = catalog.source_states.settle([("/images/b.tar", "2:1:1:1", 1)], 2.0)[
+        "/images/b.tar"
+    ]
     arm = random_image("new", layers=1, layer_bytes=600, platform="linux/arm64")
     manifest = parse_document(arm.manifest.raw, arm.manifest.media_type, "test")
-    catalog.record_import(
+    catalog.imports.record(
         Import(
             source_id,
             "imported",

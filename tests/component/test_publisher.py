@@ -52,7 +52,7 @@ class Bench:
     def settle(self, path: Path) -> None:
         """As the watcher would."""
         key = stat_key(path)
-        [source] = self.node.catalog.settle(
+        [source] = self.node.catalog.source_states.settle(
             [(str(path), str(key), key.size_bytes)], self.node.clock()
         ).values()
         job = Job(source, path)
@@ -108,7 +108,7 @@ def test_what_lost_a_blob_of_ours_keeps_its_names(bench: Bench) -> None:
     names, image = set(bench.runtime.named), random_image(1)
     digest = image.layers[0].digest
     bench.node.store.delete(digest)
-    bench.node.catalog.mark_blob(digest, "quarantined", 1.0)
+    bench.node.catalog.verification.mark_blob(digest, "quarantined", 1.0)
     bench.publisher = Publisher(  # another agent: it remembers nothing
         SOCKET, bench.node.catalog, bench.node.store, bench.node.settings, bench.node.clock
     )

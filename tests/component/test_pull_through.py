@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from airside.catalog.pushes import PushedBlob
+from airside.catalog.retention import Policy
 from airside.core.settings import Limits
 from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
@@ -223,13 +224,9 @@ def test_what_nobody_asks_for_any_more_goes(tmp_path, stub):
         keep = node.settings.upstream_keep_seconds
         node.keeper.touch([f"{HOME}:1"])
         now = node.clock()
-        found = node.catalog.collect(
-            now + keep - 60, retention=1, unbacked_after_seconds=0.0, upstream_keep_seconds=keep
-        )
+        found = node.catalog.collect(Policy(now + keep - 60, 1, 0.0, upstream_keep_seconds=keep))
         assert found.items == ()
-        found = node.catalog.collect(
-            now + keep + 60, retention=1, unbacked_after_seconds=0.0, upstream_keep_seconds=keep
-        )
+        found = node.catalog.collect(Policy(now + keep + 60, 1, 0.0, upstream_keep_seconds=keep))
         assert [item.reference for item in found.items] == [f"{HOME}:1"]
         assert visible(node) == {}
 

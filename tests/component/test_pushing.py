@@ -100,7 +100,7 @@ def test_an_archive_that_is_removed_leaves_the_push(node, tmp_path):
     push_image(node, HUB, pushed, "1")
     path = tmp_path / "dropped.tar"
     oci_archive(path, {"app:1": dropped})
-    ids = node.catalog.settle([(str(path), "1:1:1:1", 1)], node.clock())
+    ids = node.catalog.source_states.settle([(str(path), "1:1:1:1", 1)], node.clock())
     node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
     assert visible(node) == {HUB_TAG: dropped.digest}
     node.remove({str(path): "unpin"})
@@ -447,7 +447,7 @@ def test_what_was_deleted_of_an_archive_comes_back_only_by_a_new_drop(node, tmp_
     rest = {"docker.io/library/other:1": other.digest}
 
     def drop(stat_key):
-        ids = node.catalog.settle([(str(path), stat_key, 1)], node.clock())
+        ids = node.catalog.source_states.settle([(str(path), stat_key, 1)], node.clock())
         node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
 
     drop("1:1:1:1")
@@ -503,7 +503,7 @@ def test_what_was_deleted_stays_deleted_without_the_catalog(tmp_path):
     oci_archive(path, {"app:1": image, "other:1": image})
 
     def drop(node):
-        ids = node.catalog.settle([(str(path), str(stat_key(path)), 1)], node.clock())
+        ids = node.catalog.source_states.settle([(str(path), str(stat_key(path)), 1)], node.clock())
         node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
 
     with node_at(data, delete="all") as node:

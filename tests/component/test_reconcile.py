@@ -40,7 +40,7 @@ def test_what_is_collected_while_the_store_is_checked_is_not_lost(
 
         def collect_meanwhile(digest: Digest) -> int | None:
             monkeypatch.undo()
-            with node.catalog._transaction("drop") as db:
+            with node.catalog._transactions.begin("drop") as db:
                 db.execute("UPDATE tag SET unbacked_since = 0")
                 db.execute("DELETE FROM claim")
             node.collect_garbage()
@@ -60,7 +60,7 @@ def test_what_is_imported_again_while_garbage_is_deleted_stays(
     oci_archive(tmp_path / "b.tar", {"example.com/again:1": image})
     with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
         import_now(node, tmp_path / "a.tar")
-        with node.catalog._transaction("drop") as db:
+        with node.catalog._transactions.begin("drop") as db:
             db.execute("UPDATE tag SET unbacked_since = 0")
             db.execute("DELETE FROM claim")
 

@@ -111,7 +111,7 @@ def test_what_is_below_a_manifest_that_was_pushed_lately_stays(node: Node, time:
     """Its tag was deleted since: who saw the manifest may still push an index of it."""
     push_image(node, APP, image(1), tag="1")
     time.later(2 * HOUR)
-    node.catalog.pushes.delete_tag(repository_of(APP), "1", node.clock(), "a test")
+    node.catalog.deletions.delete_tag(repository_of(APP), "1", node.clock(), "a test")
     time.later(HOUR - 1)
     assert time.collect() == []
     assert held(node) == blobs(image(1))
@@ -127,10 +127,10 @@ def test_what_a_client_asked_about_lately_stays_with_what_is_below_it(
     for each in (one, two):
         push_blobs(node, APP, each.blobs[1:])
         put(node, APP, each.manifest)
-    with node.catalog._transaction("delete") as db:
+    with node.catalog._transactions.begin("delete") as db:
         db.execute("DELETE FROM source")
     time.later(2 * HOUR)
-    assert node.garbage.asked.ask(one.digest)
+    assert node.garbage.leases.lease(one.digest)
     assert {line.digest for line in time.collect()} == {str(two.digest)}
     assert held(node) == blobs(one)
     put(node, APP, one.manifest, tag="1")
@@ -259,7 +259,7 @@ def test_no_rule_takes_what_a_present_archive_or_an_import_holds(
     for tag in ("archive", "import", "both", "removed", "kept"):
         oci_archive(tmp_path / f"{tag}.tar", {f"{name}:{tag}": image(tag)})
         import_now(node, tmp_path / f"{tag}.tar")
-    with node.catalog._transaction("as watched") as db:
+    with node.catalog._transactions.begin("as watched") as db:
         db.execute("UPDATE source SET kind = 'archive' WHERE path NOT LIKE '%import.tar'")
     push_image(node, name, image("both"), tag="both")
     node.remove({str(tmp_path / "removed.tar"): "unpin", str(tmp_path / "kept.tar"): "keep"})
@@ -327,7 +327,7 @@ def test_what_no_tag_leads_to_goes_when_it_is_old(node: Node, time: Time) -> Non
 
 def between(node: Node, monkeypatch: pytest.MonkeyPatch, what) -> None:
     """Do something after the mark of a collection, before its sweep."""
-    condemn = node.garbage.asked.condemn
+    condemn = node.garbage.leases.condemn
 
     def condemned(digests):
         if digests:
@@ -337,7 +337,7 @@ def between(node: Node, monkeypatch: pytest.MonkeyPatch, what) -> None:
             return found
         return condemn(digests)
 
-    monkeypatch.setattr(node.garbage.asked, "condemn", condemned)
+    monkeypatch.setattr(node.garbage.leases, "condemn", condemned)
 
 
 def test_what_is_reached_again_while_it_is_collected_stays(
@@ -349,13 +349,13 @@ def test_what_is_reached_again_while_it_is_collected_stays(
         put(node, APP, each.manifest)
     note = referrer_of(one.manifest, "1")
     push(node, APP, note)
-    with node.catalog._transaction("delete") as db:
+    with node.catalog._transactions.begin("delete") as db:
         db.execute("DELETE FROM source")
     time.later(2 * HOUR)
     answers = []
 
     def meanwhile() -> None:
-        answers.append(node.garbage.asked.ask(two.digest))
+        answers.append(node.garbage.leases.lease(two.digest))
         put(node, APP, one.manifest, tag="again")
 
     between(node, monkeypatch, meanwhile)
@@ -363,7 +363,7 @@ def test_what_is_reached_again_while_it_is_collected_stays(
     assert answers == [False]  # it is said to be gone, so that it is sent again
     assert held(node) == blobs(one) | {b.digest for b in note}
     assert linked(node, APP) == held(node)
-    assert node.garbage.asked.ask(two.digest)
+    assert node.garbage.leases.lease(two.digest)
     assert time.collect() == []
 
 
@@ -371,17 +371,17 @@ def test_what_is_asked_about_while_it_is_marked_stays(
     node: Node, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_image(node, APP, image(1))
-    with node.catalog._transaction("delete") as db:
+    with node.catalog._transactions.begin("delete") as db:
         db.execute("DELETE FROM source")
     time.later(2 * HOUR)
-    condemn = node.garbage.asked.condemn
+    condemn = node.garbage.leases.condemn
 
     def asked_just_before(digests):
         monkeypatch.undo()
-        assert node.garbage.asked.ask(image(1).digest)
+        assert node.garbage.leases.lease(image(1).digest)
         return condemn(digests)
 
-    monkeypatch.setattr(node.garbage.asked, "condemn", asked_just_before)
+    monkeypatch.setattr(node.garbage.leases, "condemn", asked_just_before)
     assert node.clean(dry_run=False) == []
     assert held(node) == blobs(image(1))
     assert linked(node, APP) == blobs(image(1))
@@ -392,12 +392,12 @@ def test_a_collection_that_is_cut_off_leaves_whole_documents_and_is_ended_by_the
 ) -> None:
     push_image(node, APP, index_of([image(n) for n in range(4)]), tag="1", children=True)
     monkeypatch.setattr("airside.catalog.collection._AT_ONCE", 1)
-    with node.catalog._transaction("delete") as db:
+    with node.catalog._transactions.begin("delete") as db:
         db.execute("DELETE FROM source WHERE path LIKE '%:1'")
         db.execute("DELETE FROM tag")
         db.execute("DELETE FROM tag_generation")
     time.later(2 * HOUR)
-    transaction, left = node.catalog._transaction, [0]
+    transaction, left = node.catalog._transactions.begin, [0]
 
     def cut(doing: str):
         left[0] -= 1
@@ -407,13 +407,13 @@ def test_a_collection_that_is_cut_off_leaves_whole_documents_and_is_ended_by_the
 
     for count in range(1, 60):
         left[0] = count
-        monkeypatch.setattr(node.catalog, "_transaction", cut)
+        monkeypatch.setattr(node.catalog._transactions, "begin", cut)
         try:
             node.clean(dry_run=False)
         except KeyboardInterrupt:
             pass
         finally:
-            monkeypatch.setattr(node.catalog, "_transaction", transaction)
+            monkeypatch.setattr(node.catalog._transactions, "begin", transaction)
         rows = node.catalog._readers.rows(
             "SELECT e.parent, e.child FROM edge e JOIN document d ON d.digest = e.parent"
             " WHERE e.child NOT IN (SELECT digest FROM blob)"

@@ -147,10 +147,10 @@ def test_the_number_of_a_forgotten_archive_is_not_given_to_another(tmp_path):
     archive = tmp_path / "a.tar"
     docker_archive(archive, {"a:1": random_image("a")})
     with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
-        ids = node.catalog.settle([(str(archive), "1:2:3:4", 3)], node.clock())
-        node.catalog.remove_sources({str(archive): "unpin"}, node.clock())
+        ids = node.catalog.source_states.settle([(str(archive), "1:2:3:4", 3)], node.clock())
+        node.catalog.source_states.remove({str(archive): "unpin"}, node.clock())
         node.collect_garbage()
-        other = node.catalog.settle([("/images/b.tar", "5:6:7:8", 3)], node.clock())
+        other = node.catalog.source_states.settle([("/images/b.tar", "5:6:7:8", 3)], node.clock())
         assert not set(ids.values()) & set(other.values())
         job = Job(ids[str(archive)], archive)
         with pytest.raises(NotFoundError):  # it was at work while its archive was removed
@@ -189,7 +189,7 @@ def test_an_archive_whose_directory_is_away_is_looked_for_again(tmp_path):
     watched = (WatchedDirectory(path.parent),)
     watch = Watch()
     with node_at(tmp_path / "data", images=watched) as node:
-        [source] = node.catalog.settle([(str(path), "1:2:3:4", 3)], 1.0).values()
+        [source] = node.catalog.source_states.settle([(str(path), "1:2:3:4", 3)], 1.0).values()
         asyncio.run(run_job(node, source, path, watch))
     assert watch.asked == [path]
 
@@ -201,7 +201,7 @@ def test_an_archive_imported_by_hand_that_is_gone_fails_with_a_reason(tmp_path):
     with node_at(tmp_path / "data") as node:
         import_now(node, path)
         [row] = node.catalog.sources()
-        node.catalog.read_again([row.id], 1.0, "a blob that it brought is lost")
+        node.catalog.source_states.queue_again([row.id], 1.0, "a blob that it brought is lost")
         path.unlink()
         asyncio.run(run_job(node, row.id, path, watch))
         [row] = node.catalog.sources()

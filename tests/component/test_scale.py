@@ -12,6 +12,7 @@ import pytest
 
 from airside.agent.node import Node
 from airside.catalog import database
+from airside.catalog.retention import Policy
 from airside.core.errors import StoreError
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
@@ -131,11 +132,11 @@ def test_removing_an_archive_takes_no_more_steps_beside_many_images(
     node: Node, tmp_path: Path, steps: Steps
 ) -> None:
     def work(number: int) -> None:
-        node.catalog.remove_sources({f"/images/{number}.tar": "unpin"}, 2.0)
+        node.catalog.source_states.remove({f"/images/{number}.tar": "unpin"}, 2.0)
         node.importer.write_index()
 
     for number in range(3):
-        node.catalog.settle([(f"/images/{number}.tar", "1:1:1:1", 1)], 1.0)
+        node.catalog.source_states.settle([(f"/images/{number}.tar", "1:1:1:1", 1)], 1.0)
     assert grown(node, tmp_path, steps, work) < 1.2
 
 
@@ -145,9 +146,7 @@ def test_a_collection_grows_with_the_images_and_not_with_their_square(
     """An earlier version of every tag goes."""
 
     def collect() -> None:
-        found = node.catalog.collect(
-            node.clock(), retention=0, unbacked_after_seconds=0.0, dry_run=True
-        )
+        found = node.catalog.collect(Policy(node.clock(), 0, 0.0), dry_run=True)
         assert found.blobs
 
     def replaced(name: str, numbers: range) -> None:
@@ -177,7 +176,7 @@ def test_a_collection_holds_the_writer_no_longer_beside_many_images(
             longest = max(longest, steps.count - before)
 
     monkeypatch.setattr(database.Writer, "transaction", counted)
-    condemn = node.garbage.asked.condemn
+    condemn = node.garbage.leases.condemn
 
     def collect(number: int) -> int:
         nonlocal longest
@@ -187,10 +186,10 @@ def test_a_collection_holds_the_writer_no_longer_beside_many_images(
                 import_now(node, one(tmp_path, number))
             return condemn(digests)
 
-        monkeypatch.setattr(node.garbage.asked, "condemn", import_meanwhile)
+        monkeypatch.setattr(node.garbage.leases, "condemn", import_meanwhile)
         oci_archive(tmp_path / "gone.tar", {f"{OWN}/gone:1": image(f"gone {number}")})
         import_now(node, tmp_path / "gone.tar")
-        with node.catalog._transaction("drop") as db:
+        with node.catalog._transactions.begin("drop") as db:
             db.execute("DELETE FROM source WHERE path LIKE '%gone.tar'")
             db.execute(
                 "UPDATE tag SET unbacked_since = 0 WHERE repository_id ="
@@ -252,7 +251,7 @@ def test_a_removed_archive_and_what_was_collected_leave_index_json(tmp_path: Pat
     with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
         path = one(tmp_path, 1)
         import_now(node, archive(tmp_path, "many", range(3)))
-        ids = node.catalog.settle([(str(path), "1:1:1:1", 1)], node.clock())
+        ids = node.catalog.source_states.settle([(str(path), "1:1:1:1", 1)], node.clock())
         node.importer.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda *_: None)
         assert b"own/n1" in (node.store.read_index() or b"")
         node.remove({str(path): "unpin"})
@@ -269,7 +268,7 @@ def test_what_was_rolled_back_with_its_transaction_is_not_taken_for_a_change(
     import_now(node, one(tmp_path, 1))
     node.clean(dry_run=True)
     far = node.clock() + 1e9
-    node.catalog.collect(far, retention=1, unbacked_after_seconds=0.0, dry_run=True)
+    node.catalog.collect(Policy(far, 1, 0.0), dry_run=True)
     assert node.catalog.index_changes(everything=False).changed == set()
 
 

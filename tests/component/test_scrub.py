@@ -368,7 +368,7 @@ def test_what_was_called_lost_and_is_there_is_taken_back(tmp_path: Path) -> None
     with node_at(tmp_path / "data") as node:
         stocked = Stocked(node, tmp_path)
         for digest in list(node.catalog.blobs()):
-            node.catalog.mark_blob(digest, "lost", 1.0)
+            node.catalog.verification.mark_blob(digest, "lost", 1.0)
         wrong = stocked.blob("config")
         damage_bits(node.store.path(wrong))
         names = stocked.names
@@ -448,7 +448,7 @@ def test_imports_and_collections_go_on_meanwhile(stocked: Stocked, tmp_path: Pat
     def act(_count: int) -> None:
         what = next(meanwhile, None)
         if what == "collect":
-            with node.catalog._transaction("drop") as db:
+            with node.catalog._transactions.begin("drop") as db:
                 db.execute("DELETE FROM claim WHERE source_id = 2")
                 db.execute(
                     "DELETE FROM tag WHERE repository_id ="
@@ -497,7 +497,7 @@ def test_sha512_is_verified_by_its_own_algorithm(stocked: Stocked) -> None:
     node = stocked.node
     raw = b"large and far away"
     digest = digest_of(raw, "sha512")
-    with node.catalog._transaction("add") as db:
+    with node.catalog._transactions.begin("add") as db:
         db.execute("INSERT INTO blob VALUES (?, ?, 0, 'held')", (str(digest), len(raw)))
     node.store.commit([node.store.put(raw, "sha512")])
     assert stocked.verify().items == []

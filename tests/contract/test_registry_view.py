@@ -62,8 +62,8 @@ class _Catalog:
     def put(self, repository: Repository, tag: str, *documents: Document) -> None:
         self._count += 1
         path = self._paths[repository, tag] = f"/images/{self._count}.tar"
-        ids = self._catalog.settle([(path, "1:1:1:1", 1)], self._count)
-        self._catalog.record_import(
+        ids = self._catalog.source_states.settle([(path, "1:1:1:1", 1)], self._count)
+        self._catalog.imports.record(
             Import(
                 source_id=ids[path],
                 state="imported",
@@ -82,10 +82,10 @@ class _Catalog:
 
     def remove(self, repository: Repository, tag: str) -> None:
         self._count += 1
-        self._catalog.remove_sources({self._paths[repository, tag]: "delete"}, self._count)
+        self._catalog.source_states.remove({self._paths[repository, tag]: "delete"}, self._count)
 
     def quarantine(self, digest: Digest) -> None:
-        self._catalog.mark_blob(digest, "quarantined", self._count)
+        self._catalog.verification.mark_blob(digest, "quarantined", self._count)
 
 
 def _blobs(documents: tuple[Document, ...]) -> dict[Digest, int]:

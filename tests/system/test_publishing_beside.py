@@ -57,7 +57,7 @@ class Kept:
         path = self.archives / f"{seed}.tar"
         docker_archive(path, {name: random_image(seed)})
         key = stat_key(path)  # as the watcher has it
-        [source] = self.node.catalog.settle(
+        [source] = self.node.catalog.source_states.settle(
             [(str(path), str(key), key.size_bytes)], self.node.clock()
         ).values()
         done = self.node.importer.run(

@@ -222,7 +222,9 @@ class _Agent:
     def _unwatched(self, path: str) -> None:
         for row in self._node.catalog.sources(path=path):
             reason = "its directory is not watched any more; its images stay"
-            self._node.catalog.set_state(row.id, "waiting", self._node.clock(), reason=reason)
+            self._node.catalog.source_states.set_state(
+                row.id, "waiting", self._node.clock(), reason=reason
+            )
 
     async def _reconcile(self) -> None:
         """Repair what differs, now and then; what is to be read again is queued."""

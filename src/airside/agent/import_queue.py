@@ -128,7 +128,9 @@ class ImportQueue:
                 self._waiting.pop(settled.path, None)
         if fresh:
             files = [(str(s.path), str(s.key), s.key.size_bytes) for s in fresh]
-            ids = await self._record(self._node.catalog.settle, files, self._node.clock())
+            ids = await self._record(
+                self._node.catalog.source_states.settle, files, self._node.clock()
+            )
             self._doubtful -= {settled.path for settled in fresh}
             for settled in fresh:
                 job = job_at(self._places, ids[str(settled.path)], settled.path)
@@ -163,7 +165,7 @@ class ImportQueue:
         reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again"
         log.error("%s: %s", path, reason)
         await self._record(
-            self._node.catalog.set_state,
+            self._node.catalog.source_states.set_state,
             waiting.source_id,
             "failed",
             self._node.clock(),

@@ -137,7 +137,7 @@ class Node:
             return self.importer.run(job, stop=stop, progress=progress)
         if is_list_file(job.path):
             return self.lists.run(job, stop=stop, progress=progress, anew=anew)
-        self.catalog.set_kind(job.source_id, "archive")
+        self.catalog.source_states.set_kind(job.source_id, "archive")
         return self.importer.run(job, stop=stop, progress=progress)
 
     def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
@@ -163,7 +163,7 @@ class Node:
         if is_list_file(path) and not self.lists.available():
             raise UnavailableError(_NO_RUNTIME.format(path), path=path)
         files = [(str(path), str(key), key.size_bytes)]
-        ids = self.catalog.settle(files, self.clock(), kind="import")
+        ids = self.catalog.source_states.settle(files, self.clock(), kind="import")
         job = Job(ids[str(path)], path)
         try:
             return self.run(job, stop=stop, progress=progress, anew=True)
@@ -233,7 +233,7 @@ class Node:
         """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
         self.garbage.something_changed()
         with self.guard.shared():  # a merged index may be written
-            return self.catalog.remove_sources(removals, self.clock())
+            return self.catalog.source_states.remove(removals, self.clock())
 
     def use_reserve(self) -> None:
         """The disk is full: give back a part of the reserve, so that the catalog can be written."""
@@ -243,7 +243,7 @@ class Node:
     def roll_back(self, repository: Repository, tag: str, digest: Digest | None = None) -> TagMove:
         """Point a tag at an earlier version. Raises NotFoundError."""
         with self.guard.shared():
-            move = self.catalog.roll_back(repository, tag, self.clock(), digest=digest)
+            move = self.catalog.rollbacks.roll_back(repository, tag, self.clock(), digest=digest)
         self.importer.write_index()
         return move
 

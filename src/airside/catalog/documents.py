@@ -4,11 +4,9 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
-from airside.catalog.model import ClaimedName, Import
-from airside.oci.digest import Digest, parse_digest
-from airside.oci.merge import Part, parts_of
-from airside.oci.model import Document, Index, parse_document
-from airside.oci.platform import Platform, parse_platform
+from airside.catalog.model import Import
+from airside.oci.digest import Digest
+from airside.oci.model import Document, Index
 from airside.oci.reference import Repository
 
 BELOW = (
@@ -129,81 +127,6 @@ def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
         " JOIN blob ON blob.digest = below.digest",
         (root, repository_id),
     )
-
-
-def record_claim(
-    db: sqlite3.Connection,
-    source_id: int,
-    position: int,
-    claim: ClaimedName,
-    sequence: int,
-    parts: Iterable[Part],
-) -> int:
-    """Record that a source gives a document a name; the id of the repository, which has it now."""
-    repository_id = insert_claim(db, source_id, position, claim, sequence, parts)
-    link_blobs(db, repository_id, str(claim.digest))
-    return repository_id
-
-
-def insert_claim(
-    db: sqlite3.Connection,
-    source_id: int,
-    position: int,
-    claim: ClaimedName,
-    sequence: int,
-    parts: Iterable[Part],
-) -> int:
-    """Record the claim alone."""
-    repository_id = repository_id_of(db, claim.repository)
-    digest = str(claim.digest)
-    db.execute(
-        "INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (source_id, position, repository_id, claim.tag, digest, sequence, claim.alias),
-    )
-    record_parts(db, source_id, position, parts)
-    return repository_id
-
-
-def record_parts(
-    db: sqlite3.Connection, source_id: int, position: int, parts: Iterable[Part]
-) -> None:
-    """Record what the claimed document has for which platforms."""
-    db.executemany(
-        "INSERT INTO claim_part VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                source_id,
-                position,
-                number,
-                part.platform.key if part.platform is not None else "",
-                str(part.digest),
-                int(part.held),
-                str(part.attested) if part.attested is not None else "",
-            )
-            for number, part in enumerate(parts)
-        ],
-    )
-
-
-def fill_parts(db: sqlite3.Connection) -> None:
-    """Record the parts of claims that were recorded before there were any (version 1)."""
-    documents: dict[Digest, Document] = {}
-    platforms: dict[Digest, Platform] = {}
-    for row in db.execute("SELECT digest, media_type, raw, platform FROM document").fetchall():
-        digest = parse_digest(row["digest"])
-        document = parse_document(
-            row["raw"], row["media_type"], row["digest"], algorithm=digest.algorithm
-        )
-        documents[digest] = document
-        db.execute(
-            "UPDATE document SET kind = ? WHERE digest = ?",
-            (document.kind_of_artifact, row["digest"]),
-        )
-        if row["platform"]:
-            platforms[digest] = parse_platform(row["platform"])
-    for row in db.execute("SELECT source_id, position, digest FROM claim").fetchall():
-        parts = parts_of(parse_digest(row["digest"]), documents, platforms)
-        record_parts(db, row["source_id"], row["position"], parts)
 
 
 def link_referrers(db: sqlite3.Connection, roots: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from airside.catalog.claims import claims_of
 from airside.catalog.retention import (
     Policy,
     TagAge,
@@ -19,7 +20,8 @@ from airside.catalog.retention import (
     why_version_goes,
 )
 from airside.catalog.source_paths import UPSTREAM
-from airside.catalog.tags import TagName, Tags, claims_of, reference_text
+from airside.catalog.tag_names import TagName, reference_text
+from airside.catalog.tags import Tags
 from airside.oci.reference import Reference, Repository
 
 _NAMED = "SELECT id, host, path FROM repository"

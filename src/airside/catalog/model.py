@@ -83,6 +83,23 @@ class RestoredTag:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredSource:
+    """A source as `index.json` and the store speak of it: each claim with its sequence number.
+
+    One that is `present` is read again when the watch sees it and keeps its sequence.
+    """
+
+    kind: str
+    path: str
+    sequence: int
+    present: bool
+    claims: tuple[tuple[ClaimedName, int], ...]
+    documents: tuple[Document, ...]
+    platforms: Mapping[Digest, Platform]
+    blobs: Mapping[Digest, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Import:
     """The result of reading one archive, as recorded in one transaction."""
 

@@ -5,36 +5,23 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from airside.catalog.documents import hold_blob, link_blobs, link_referrers, record_document
 from airside.catalog.events import record_event
 from airside.catalog.model import TagMove
+from airside.catalog.tag_generations import TagTarget, earlier_target, record_generation
+from airside.catalog.tag_names import TagName, reference_text
+from airside.catalog.tag_parts import (
+    merged_parts,
+    merged_sources,
+    part_rows,
+    record_merged,
+    write_parts,
+)
 from airside.catalog.tag_policy import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
-from airside.oci.digest import parse_digest
-from airside.oci.merge import Entry, merged_index
-from airside.oci.model import Descriptor, Document
-from airside.oci.platform import parse_platform
-from airside.oci.reference import Reference, Repository
+from airside.oci.model import Document
 
 Hold = Callable[[Document], None]
 """Makes a document durable in the store, before the transaction that speaks of it ends."""
-
-
-def claims_of(db: sqlite3.Connection, source_id: int) -> list[sqlite3.Row]:
-    return db.execute("SELECT * FROM claim WHERE source_id = ?", (source_id,)).fetchall()
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class TagName:
-    """A tag by the row of its repository."""
-
-    repository_id: int
-    tag: str
-
-    @property
-    def key(self) -> tuple[int, str]:
-        return (self.repository_id, self.tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +109,17 @@ class Tags:
         claim = decision.claim
         assert claim is not None
         digest = decision.digest or self._merge(name, decision.parts)
-        parts = self._parts(name, decision.parts)
-        return self._point(
-            name,
-            current,
-            digest,
-            claim.source_id,
-            claim.sequence,
-            parts,
-            merged=not decision.digest,
+        parts = part_rows(self.db, name, decision.parts)
+        target = TagTarget(
+            digest, claim.source_id, claim.sequence, parts, merged=not decision.digest
         )
+        return self._point(name, current, target)
+
+    def _merge(self, name: TagName, chosen: tuple[Chosen, ...]) -> str:
+        document = merged_parts(self.db, chosen)
+        self.hold(document)
+        record_merged(self.db, name, document, self.now)
+        return str(document.digest)
 
     def _follow_rollback(
         self, name: TagName, current: sqlite3.Row, decision: Decision
@@ -146,14 +134,8 @@ class Tags:
 
     def point_back(self, name: TagName, current: sqlite3.Row, digest: str) -> list[TagMove]:
         """Point the tag at an earlier generation, which gets a new number."""
-        found = self.db.execute(
-            "SELECT * FROM tag_generation WHERE repository_id = ? AND tag = ? AND digest = ?"
-            " ORDER BY id DESC LIMIT 1",
-            (*name.key, digest),
-        ).fetchone()
-        parts = json.loads(found["parts"]) if found is not None else []
-        source_id = self._source_at(found["source_path"]) if found is not None else None
-        moves = self._point(name, current, digest, source_id, current["sequence"], parts)
+        target = earlier_target(self.db, name, digest, current["sequence"])
+        moves = self._point(name, current, target)
         if current["unbacked_since"] is not None:
             self.db.execute(
                 "UPDATE tag SET unbacked_since = ? WHERE repository_id = ? AND name = ?",
@@ -161,146 +143,34 @@ class Tags:
             )
         return moves
 
-    def _source_at(self, path: str) -> int | None:
-        row = self.db.execute("SELECT id FROM source WHERE path = ?", (path,)).fetchone()
-        return int(row["id"]) if row is not None else None
-
-    def _merge(self, name: TagName, parts: tuple[Chosen, ...]) -> str:
-        entries = [
-            Entry(
-                parse_platform(part.platform),
-                self._descriptor(part.digest),
-                tuple(map(self._descriptor, part.attestations)),
-            )
-            for part in parts
-        ]
-        document = merged_index(entries)
-        self.hold(document)
-        record_document(self.db, document, "")
-        digest = str(document.digest)
-        hold_blob(self.db, document.digest, document.size_bytes, self.now)
-        link_blobs(self.db, name.repository_id, digest)
-        link_referrers(self.db, [digest])
-        return digest
-
-    def _descriptor(self, digest: str) -> Descriptor:
-        row = self.db.execute(
-            "SELECT media_type, length(raw) AS size FROM document WHERE digest = ?", (digest,)
-        ).fetchone()
-        return Descriptor(row["media_type"], parse_digest(digest), row["size"])
-
-    def _parts(self, name: TagName, chosen: tuple[Chosen, ...]) -> list[dict[str, Any]]:
-        """The rows of the tag's parts.
-
-        `version` counts replacements: a part that stays while another is replaced falls behind.
-        """
-        before = {
-            r["platform"]: r
-            for r in self.db.execute(
-                "SELECT * FROM tag_part WHERE repository_id = ? AND tag = ?", name.key
-            )
-        }
-        top = max((r["version"] for r in before.values()), default=0)
-        alone = len({part.claim.source_id for part in chosen}) == 1
-        rows = []
-        for part in chosen:
-            old = before.get(part.platform)
-            if alone:
-                version = 0
-            elif old is None:
-                version = top
-            elif old["digest"] == part.digest:
-                version = old["version"]
-            else:
-                version = top if old["version"] < top else top + 1
-            rows.append(
-                {
-                    "platform": part.platform,
-                    "digest": part.digest,
-                    "source_id": part.claim.source_id,
-                    "sequence": part.claim.sequence,
-                    "version": version,
-                }
-            )
-        return rows
-
     def _point(
-        self,
-        name: TagName,
-        current: sqlite3.Row | None,
-        digest: str,
-        source_id: int | None,
-        sequence: int,
-        parts: list[dict[str, Any]],
-        *,
-        merged: bool = False,
+        self, name: TagName, current: sqlite3.Row | None, target: TagTarget
     ) -> list[TagMove]:
         """Record where the tag points; a new digest is a new generation."""
-        before = current["digest"] if current is not None else ""
+        digest, before = target.digest, current["digest"] if current is not None else ""
         moved_at = current["moved_at"] if current is not None and before == digest else self.now
         self.db.execute(
             "INSERT INTO tag VALUES (?, ?, ?, ?, ?, ?, NULL) ON CONFLICT (repository_id, name)"
             " DO UPDATE SET digest = excluded.digest, source_id = excluded.source_id,"
             " sequence = excluded.sequence, moved_at = excluded.moved_at, unbacked_since = NULL",
-            (*name.key, digest, source_id, sequence, moved_at),
+            (*name.key, digest, target.source_id, target.sequence, moved_at),
         )
-        self._write_parts(name, parts)
+        write_parts(self.db, name, target.parts)
         if before == digest:
             return []
-        path = self._record_generation(name, digest, source_id, sequence, parts)
+        path = record_generation(self.db, name, target, self.now)
         move = TagMove(reference_text(self.db, name), before, digest)
         kind = "tag-moved" if before else "tag-added"
         self._event(kind, move.reference, path=path, digest=digest, detail=before)
-        if merged:
-            self._tell_merged(name, move.reference, digest)
+        if target.merged:
+            self._record_merge(name, move)
         return [move]
 
-    def _write_parts(self, name: TagName, parts: list[dict[str, Any]]) -> None:
-        self.db.execute("DELETE FROM tag_part WHERE repository_id = ? AND tag = ?", name.key)
-        self.db.executemany(
-            "INSERT INTO tag_part VALUES (?, ?, ?, ?, (SELECT id FROM source WHERE id = ?), ?, ?)",
-            [
-                (*name.key, p["platform"], p["digest"], p["source_id"], p["sequence"], p["version"])
-                for p in parts
-            ],
-        )
-
-    def _record_generation(
-        self,
-        name: TagName,
-        digest: str,
-        source_id: int | None,
-        sequence: int,
-        parts: list[dict[str, Any]],
-    ) -> str:
-        """Keep what the tag is now as its newest generation; gives the path of its source."""
-        row = self.db.execute("SELECT path FROM source WHERE id = ?", (source_id,)).fetchone()
-        path = str(row["path"]) if row is not None else ""
-        platforms = sorted({p["platform"] for p in parts})
-        self.db.execute(
-            "INSERT INTO tag_generation (repository_id, tag, sequence, digest, source_path,"
-            " platforms, at, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*name.key, sequence, digest, path, json.dumps(platforms), self.now, json.dumps(parts)),
-        )
-        return path
-
-    def _tell_merged(self, name: TagName, reference: str, digest: str) -> None:
-        rows = self.db.execute(
-            "SELECT p.platform, p.version, s.path FROM tag_part p"
-            " LEFT JOIN source s ON s.id = p.source_id"
-            " WHERE p.repository_id = ? AND p.tag = ? ORDER BY p.platform",
-            name.key,
-        ).fetchall()
-        self._event(
-            "tag-merged",
-            reference,
-            digest=digest,
-            detail=json.dumps({r["platform"]: r["path"] or "" for r in rows}),
-        )
-        top = max(r["version"] for r in rows)
-        behind = {r["platform"]: r["path"] or "" for r in rows if r["version"] < top}
+    def _record_merge(self, name: TagName, move: TagMove) -> None:
+        sources, behind = merged_sources(self.db, name)
+        self._event("tag-merged", move.reference, digest=move.after, detail=json.dumps(sources))
         if behind:
-            self._event("tag-mixed", reference, digest=digest, detail=json.dumps(behind))
+            self._event("tag-mixed", move.reference, digest=move.after, detail=json.dumps(behind))
 
     def restore(self, name: TagName, digest: str, kind: str, path: str) -> None:
         """Let a tag point where it did before the catalog was lost."""
@@ -309,23 +179,8 @@ class Tags:
         ).fetchone()
         source_id, sequence = (row["id"], row["sequence"]) if row is not None else (None, 0)
         said = decide_tag(replace(claim, backed=True) for claim in self.claims(name))
-        parts = self._parts(name, said.parts) if said.digest in {"", digest} else []
-        self._point(name, None, digest, source_id, sequence, parts)
-
-    def forget_generations(self, name: TagName, source_id: int, path: str) -> None:
-        """Keep no earlier version of a tag that this source had a part in."""
-        rows = self.db.execute(
-            "SELECT id, source_path, parts FROM tag_generation WHERE repository_id = ? AND tag = ?"
-            " ORDER BY id DESC",
-            name.key,
-        ).fetchall()
-        gone = [
-            (row["id"],)
-            for row in rows[1:]
-            if row["source_path"] == path
-            or any(part["source_id"] == source_id for part in json.loads(row["parts"]))
-        ]
-        self.db.executemany("DELETE FROM tag_generation WHERE id = ?", gone)
+        parts = part_rows(self.db, name, said.parts) if said.digest in {"", digest} else []
+        self._point(name, None, TagTarget(digest, source_id, sequence, parts))
 
     def drop(self, name: TagName, digest: str, *, reason: str = "") -> TagMove:
         """Remove a tag with its history and the claims of absent sources on it."""
@@ -342,10 +197,3 @@ class Tags:
 
     def _event(self, kind: str, reference: str, **values: str) -> None:
         record_event(self.db, self.now, kind, reference=reference, **values)
-
-
-def reference_text(db: sqlite3.Connection, name: TagName) -> str:
-    row = db.execute(
-        "SELECT host, path FROM repository WHERE id = ?", (name.repository_id,)
-    ).fetchone()
-    return str(Reference(Repository(row["host"], row["path"]), name.tag))

@@ -5,24 +5,21 @@ A name that was pulled through is a source of kind `peer`, recorded as a push is
 """
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 
 from airside.catalog.database import Readers
 from airside.catalog.source_paths import UPSTREAM
+from airside.catalog.transactions import Transactions
 from airside.oci.digest import parse_digest
 from airside.oci.reference import Repository
 from airside.ports.content import KeptTag
-
-Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
 
 
 class UpstreamCache:
     """Thread-safe; raises StoreError."""
 
-    def __init__(self, transaction: Transaction, readers: Readers) -> None:
-        self._transaction, self._readers = transaction, readers
+    def __init__(self, transactions: Transactions, readers: Readers) -> None:
+        self._transactions, self._readers = transactions, readers
 
     def tag(self, repository: Repository, tag: str) -> KeptTag | None:
         rows = self._readers.rows(
@@ -39,7 +36,7 @@ class UpstreamCache:
 
     def touch(self, references: Iterable[str], now: float) -> None:
         """Clients asked for these names."""
-        with self._transaction("record what is used") as db:
+        with self._transactions.begin("record what is used") as db:
             db.execute(
                 "UPDATE source SET changed_at = ? WHERE kind = 'peer'"
                 " AND path IN (SELECT value FROM json_each(?))",

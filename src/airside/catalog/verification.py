@@ -3,17 +3,14 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airside.catalog.database import Readers, Writer
+from airside.catalog.events import record_event
+from airside.catalog.transactions import Transactions
 from airside.oci.digest import Digest, parse_digest
 
 LAST_PASS = "scrub"  # noqa: S105 - no password but a key
 """The key of the catalog's `meta` that has the last pass."""
-
-
-if TYPE_CHECKING:
-    import sqlite3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,16 @@ def count_unread(readers: Readers, source_ids: Collection[int]) -> int:
 
 
 class Verification:
-    """What a scrub records; a change that nobody is served by does not count as one."""
+    """Records the states of blobs. Thread-safe; raises StoreError."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, writer: Writer, transactions: Transactions) -> None:
+        self._writer, self._transactions = writer, transactions
 
     def record(self, right: Sequence[Digest], now: float, found: str) -> None:
-        """Records the verified blobs, and the pass (`store.scrub_results.ScrubPass`) so far."""
+        """Records the verified blobs, and the pass (`store.scrub_results.ScrubPass`) so far.
+
+        Not counted as a change of the generation: the registry serves the same.
+        """
         with self._writer.transaction("record what was verified") as db:
             db.executemany(
                 "UPDATE blob SET verified_at = ? WHERE digest = ? AND state = 'held'",
@@ -111,7 +111,34 @@ class Verification:
             )
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LAST_PASS, found))
 
+    def mark_blob(self, digest: Digest, state: str, now: float) -> None:
+        """Record that a blob was verified (`held`), is quarantined or lost."""
+        with self._transactions.begin("mark a blob") as db:
+            db.execute(
+                "UPDATE blob SET state = ?, verified_at = ? WHERE digest = ?",
+                (state, now, str(digest)),
+            )
+            if state != "held":
+                record_event(db, now, state, digest=str(digest))
+            self._transactions.count_change(db)
 
-def restore_document(db: "sqlite3.Connection", digest: Digest, raw: bytes) -> None:
-    """Give a document the bytes of its digest."""
-    db.execute("UPDATE document SET raw = ? WHERE digest = ?", (raw, str(digest)))
+    def record_repair(self, digest: Digest, now: float, origin: str, source: str) -> bool:
+        """Record that a blob that was wrong or lost is held; False if nobody knows it any more."""
+        with self._transactions.begin("record a repair") as db:
+            known = db.execute(
+                "UPDATE blob SET state = 'held', verified_at = ? WHERE digest = ?",
+                (now, str(digest)),
+            ).rowcount
+            if known:
+                detail = json.dumps({"from": origin, "source": source})
+                record_event(db, now, "repaired", digest=str(digest), detail=detail)
+                self._transactions.count_change(db)
+        return bool(known)
+
+    def restore_document(self, digest: Digest, raw: bytes, now: float) -> None:
+        """Give a document of the catalog the bytes of its digest again."""
+        with self._transactions.begin("restore a document") as db:
+            db.execute("UPDATE document SET raw = ? WHERE digest = ?", (raw, str(digest)))
+            detail = json.dumps({"from": "store", "source": ""})
+            record_event(db, now, "repaired", digest=str(digest), detail=detail)
+            self._transactions.count_change(db)

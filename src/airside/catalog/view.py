@@ -5,8 +5,6 @@ writers (WAL). Implements `airside.ports.content.RegistryView`.
 """
 
 import json
-import sqlite3
-from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,14 +14,12 @@ from airside.catalog.images import list_generations, list_images, list_index_ent
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
     JUDGED,
-    KINDS,
     EventRow,
     Generation,
     ImageRow,
     IndexEntry,
     ListRow,
     SourceRow,
-    name_of,
 )
 from airside.catalog.publications import (
     PublicationRow,
@@ -32,6 +28,7 @@ from airside.catalog.publications import (
     list_publications,
     list_tags,
 )
+from airside.catalog.sources import list_sources
 from airside.catalog.verification import (
     BadBlob,
     BlobSource,
@@ -42,7 +39,6 @@ from airside.catalog.verification import (
     oldest_verified,
     unverified_bytes,
 )
-from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
@@ -232,35 +228,7 @@ class CatalogView:
 
     def sources(self, *, path: str | None = None) -> list[SourceRow]:
         """Archives with their images, notes and problems, by path."""
-        kinds = ", ".join("?" * len(KINDS))  # the key of a source begins with its kind
-        values = (*KINDS, path) if path is not None else ()
-        where = f"WHERE s.kind IN ({kinds}) AND s.path = ?" if path is not None else ""
-        rows = self._readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
-        of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
-        images: dict[int, list[str]] = defaultdict(list)
-        for r in self._readers.rows(
-            "SELECT c.source_id, c.tag, c.digest, r.host, r.path FROM claim c"  # noqa: S608
-            f" JOIN repository r ON r.id = c.repository_id WHERE {of_these}"
-            " ORDER BY c.source_id, c.position",
-            *values,
-        ):
-            repository = Repository(r["host"], r["path"])
-            name = name_of(repository, r["tag"], parse_digest(r["digest"]))
-            images[r["source_id"]].append(name)
-        problems: dict[int, list[Problem]] = defaultdict(list)
-        pulled: dict[int, dict[str, None]] = defaultdict(dict)  # a list's, for each runtime
-        for r in self._readers.rows(
-            f"SELECT * FROM problem WHERE {of_these} ORDER BY source_id, position",  # noqa: S608
-            *values,
-        ):
-            if r["reason"]:
-                problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
-            else:
-                pulled[r["source_id"]][r["image"]] = None
-        for source_id, names in pulled.items():
-            wanting = {problem.image for problem in problems[source_id]}
-            images[source_id] += [name for name in names if name not in wanting]
-        return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
+        return list_sources(self._readers, path)
 
     def ages(self) -> tuple[list[float], list[float]]:
         """What may go before its time, by how old it is: see `expiry.ages`."""
@@ -346,28 +314,6 @@ class CatalogView:
             limit,
         )
         return [EventRow(**dict(r)) for r in rows]
-
-
-def _source(row: sqlite3.Row, images: tuple[str, ...], problems: tuple[Problem, ...]) -> SourceRow:
-    return SourceRow(
-        id=row["id"],
-        kind=row["kind"],
-        path=row["path"],
-        stat_key=row["stat_key"],
-        sequence=row["sequence"],
-        state=row["state"],
-        reason=row["reason"],
-        format=row["format"],
-        compression=row["compression"],
-        size_bytes=row["size_bytes"],
-        settled_at=row["settled_at"],
-        changed_at=row["changed_at"],
-        imported_at=row["imported_at"],
-        seconds=row["seconds"],
-        images=images,
-        notes=tuple(json.loads(row["notes"])),
-        problems=problems,
-    )
 
 
 def open_view(path: Path) -> CatalogView:

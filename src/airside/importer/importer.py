@@ -17,7 +17,8 @@ from airside.archive.formats.plan import OCI_LAYOUT
 from airside.archive.reader import ARCHIVE_SUFFIXES, Reading, read_archive
 from airside.archive.sources import Progress, Reader
 from airside.archive.stop import Stop
-from airside.catalog.catalog import Catalog, plan_digest
+from airside.catalog.catalog import Catalog
+from airside.catalog.imports import plan_digest
 from airside.catalog.model import ClaimedName, Import, TagMove
 from airside.core.errors import (
     AirsideError,
@@ -122,7 +123,7 @@ class Importer:
         ArchiveChangedError where the file changed while it was read (nothing was kept).
         """
         started = time.monotonic()
-        self._catalog.set_state(job.source_id, "importing", self._clock())
+        self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
         key = _stat_key(job.path)
         try:
             with read_archive(
@@ -151,7 +152,9 @@ class Importer:
         return self._pass(job, state, error)
 
     def _pass(self, job: Job, state: str, error: AirsideError, key: str = "") -> Outcome:
-        self._catalog.set_state(job.source_id, state, self._clock(), reason=error.message)
+        self._catalog.source_states.set_state(
+            job.source_id, state, self._clock(), reason=error.message
+        )
         return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
 
     def _check_unchanged(self, reading: Reading) -> None:
@@ -193,7 +196,7 @@ class Importer:
                 withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
-            moves = self._catalog.record_import(result, self._clock())
+            moves = self._catalog.imports.record(result, self._clock())
         self.write_index()
         fault("import.after_index")
         return Outcome(
@@ -254,7 +257,7 @@ class Importer:
             problems=(problem,),
             keeps_claims=True,
         )
-        self._catalog.record_import(result, self._clock())
+        self._catalog.imports.record(result, self._clock())
         return Outcome(
             job.path, "rejected", problems=(problem,), seconds=seconds, reason=error.message
         )

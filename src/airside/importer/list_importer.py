@@ -61,7 +61,7 @@ class ListImporter:
         ArchiveUnreadableError, NotFoundError, UnavailableError, StoreError.
         """
         started = time.monotonic()
-        self._catalog.set_kind(job.source_id, "list")
+        self._catalog.source_states.set_kind(job.source_id, "list")
         listed = load_list(job.path, self._settings.limits)
         images = listed.images
         if images.problems and (job.strict or not images.entries):
@@ -85,7 +85,7 @@ class ListImporter:
         if not pullers and wanted - {name for name, _ in done}:
             return self._wait(job, listed, Pulled(set(done)), started)
         if _lacking(wanted, pullers, done):
-            self._catalog.set_state(job.source_id, "importing", self._clock())
+            self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
         pulled = self._pulling.pull(listed, pullers, done, stop=stop, progress=progress)
         problems = (*listed.images.problems, *pulled.problems)
         failed = {problem.image for problem in pulled.problems}
@@ -137,7 +137,7 @@ class ListImporter:
             pulled=_in_order(listed, pulled),
         )
         if not self._is_known(job, result):
-            self._catalog.record_import(result, self._clock())
+            self._catalog.imports.record(result, self._clock())
         names = [entry.name for entry in listed.images.entries]
         there = {name for name, _ in pulled.done} - failed
         return Outcome(

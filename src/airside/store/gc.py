@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from airside.catalog.catalog import Catalog
-from airside.catalog.retention import Pressure, Rule, next_pressure
+from airside.catalog.retention import Policy, Pressure, Rule, next_pressure
 from airside.core.logs import human_bytes
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
@@ -114,15 +114,10 @@ class GarbageCollector:
         self, now: float, *, dry_run: bool = False, pressure: Pressure | None = None
     ) -> list[Freed]:
         """Delete what retention no longer holds, or only tell what would go; a line for each."""
+        policy = self._policy(now, pressure or Pressure())
         with self.guard.shared():  # a merged index may be written
             found = self.catalog.collect(
-                now,
-                retention=self.settings.retention,
-                unbacked_after_seconds=self.settings.unbacked_after_seconds,
-                grace_seconds=self.settings.grace_seconds,
-                upstream_keep_seconds=self.settings.upstream_keep_seconds,
-                rules=self.rules,
-                pressure=pressure or Pressure(),
+                policy,
                 recent=self.leases.active(),
                 condemn=self.leases.condemn,
                 dry_run=dry_run,
@@ -140,6 +135,17 @@ class GarbageCollector:
             blobs, size = sum(line.blobs for line in freed), sum(f.freed_bytes for f in freed)
             log.info("collected %d blobs, %s freed", blobs, human_bytes(size))
         return freed
+
+    def _policy(self, now: float, pressure: Pressure) -> Policy:
+        return Policy(
+            now,
+            self.settings.retention,
+            self.settings.unbacked_after_seconds,
+            self.settings.grace_seconds,
+            self.rules,
+            pressure,
+            self.settings.upstream_keep_seconds,
+        )
 
     def _sizes(self, blobs: Sequence[Digest]) -> dict[Digest, Size]:
         sizes = {}

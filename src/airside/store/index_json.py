@@ -14,7 +14,7 @@ from typing import Any
 
 from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
 from airside.catalog.catalog import Catalog
-from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredTag
+from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredSource, RestoredTag
 from airside.core.errors import InputError, NotFoundError
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import (
@@ -211,7 +211,7 @@ def rebuild_catalog(
     sources = _sources(store, entries, whole)
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
     deleted = json.loads(index["annotations"].get(DELETED, "[]"))
-    catalog.restore_deleted(((_repository(n), tag, path) for n, tag, path in deleted), now)
+    catalog.recovery.restore_deleted(((_repository(n), tag, path) for n, tag, path in deleted), now)
     done = {(row.kind, row.path) for row in catalog.sources()}  # by an interrupted rebuild
     kinds = {**sources, **{("archive", path): None for path in sequences}}
     there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
@@ -222,17 +222,17 @@ def rebuild_catalog(
         numbers = [sequence for _, sequence in found.claims]
         if kind == "archive" and path in sequences:
             numbers = [sequences[path]]
-        catalog.restore(
+        restored = RestoredSource(
+            kind,
             path,
-            found.claims,
-            found.documents.values(),
+            max(numbers),
+            present,
+            tuple(found.claims),
+            tuple(found.documents.values()),
             found.platforms,
             found.blobs,
-            kind=kind,
-            sequence=max(numbers),
-            present=present,
-            now=now,
         )
+        catalog.recovery.restore_source(restored, now)
     return _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
 
 
@@ -244,7 +244,7 @@ def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> in
         if claim.tag
     ]
     for start in range(0, len(tags), _AT_ONCE):
-        catalog.restore_tags(tags[start : start + _AT_ONCE], now)
+        catalog.recovery.restore_tags(tags[start : start + _AT_ONCE], now)
     return len(entries)
 
 

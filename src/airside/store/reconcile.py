@@ -39,7 +39,7 @@ def _lose(store: LocalStore, catalog: Catalog, lost: list[Digest], now: float) -
     for digest in lost:
         log.error("blob %s is in the catalog but not whole in the store", digest)
         store.delete(digest)
-        catalog.mark_blob(digest, "lost", now)
+        catalog.verification.mark_blob(digest, "lost", now)
     return [source.id for source in queue_again(catalog, lost, now)]
 
 

@@ -99,7 +99,7 @@ class Repair:
         """The import has committed it: the first of those that bring it and were read."""
         bring = {source.id for source in self._catalog.sources_of_blob(item.digest)}
         path = next((source.path for source in read if source.id in bring), "")
-        self._catalog.blob_repaired(item.digest, self._clock(), "archive", path)
+        self._catalog.verification.record_repair(item.digest, self._clock(), "archive", path)
         return item.repaired("archive", path)
 
     def _from_runtimes(self, item: BlobFinding, stop: Stop) -> BlobFinding:
@@ -147,7 +147,7 @@ class Repair:
         with self._guard.shared():
             self._store.commit([ingest])
             fault("repair.after_commit")
-            self._catalog.blob_repaired(item.digest, self._clock(), origin, source)
+            self._catalog.verification.record_repair(item.digest, self._clock(), origin, source)
         fault("repair.after_record")
         return item.repaired(origin, source)
 
@@ -197,7 +197,7 @@ def queue_again(catalog: Catalog, blobs: Iterable[Digest], now: float) -> list[B
     found = {s.id: s for digest in blobs for s in catalog.sources_of_blob(digest)}
     sources = [source for _, source in sorted(found.items()) if _is_readable(source)]
     if sources:
-        catalog.read_again([source.id for source in sources], now, _AGAIN)
+        catalog.source_states.queue_again([source.id for source in sources], now, _AGAIN)
     return sources
 
 

@@ -233,7 +233,7 @@ class Scrub:
             if not self._catalog.known_blobs(among=[digest]) or file_key(path) != seen.key:
                 return False
             log.error("blob %s is %s: it is set aside", digest, problem)
-            self._catalog.mark_blob(digest, state_of(problem), self._clock())
+            self._catalog.verification.mark_blob(digest, state_of(problem), self._clock())
             fault("scrub.after_mark")
             if problem != "missing":
                 self._quarantine.take(path, digest, unreadable=problem == "unreadable")
@@ -255,7 +255,7 @@ class Scrub:
             good = file.read(size + 1)
         if digest_of(good, digest.algorithm) != digest:
             return [item]
-        self._catalog.restore_document(digest, good, self._clock())
+        self._catalog.verification.restore_document(digest, good, self._clock())
         return [item.repaired("store", "")]
 
     def _item(
@@ -299,7 +299,7 @@ class Scrub:
             if problem:
                 self._set_aside(digest, problem, seen)
             else:
-                self._catalog.blob_repaired(digest, self._clock(), "store", "")
+                self._catalog.verification.record_repair(digest, self._clock(), "store", "")
 
     def check_recent(self) -> None:
         """After an unclean stop: examine what was written last, queue archives of what is wrong."""

@@ -204,19 +204,19 @@ class Pusher:
     def delete_tag(self, name: Name, tag: str, origin: str) -> None:
         """Delete a tag. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_tag(r, tag))
-        self._catalog.pushes.delete_tag(where, tag, self._clock(), origin)
+        self._catalog.deletions.delete_tag(where, tag, self._clock(), origin)
         self._index_outdated.notify()
 
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_digest(r, digest))
-        self._catalog.pushes.delete_manifest(where, digest, self._clock(), origin)
+        self._catalog.deletions.delete_manifest(where, digest, self._clock(), origin)
         self._index_outdated.notify()
 
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
         """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
         where = self._where(name, lambda r: self._catalog.holds_blob(r, digest))
-        self._catalog.pushes.delete_blob(where, digest, self._clock(), origin)
+        self._catalog.deletions.delete_blob(where, digest, self._clock(), origin)
         self._index_outdated.notify()
 
     def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:

@@ -1,0 +1,73 @@
+"""Sources as people see them: with their images, notes and problems."""
+
+import json
+import sqlite3
+from collections import defaultdict
+
+from airside.catalog.database import Readers
+from airside.catalog.model import KINDS, SourceRow, name_of
+from airside.core.problem import Problem
+from airside.oci.digest import parse_digest
+from airside.oci.reference import Repository
+
+
+def list_sources(readers: Readers, path: str | None = None) -> list[SourceRow]:
+    """Sources with their images, notes and problems, by path; of one path or of all."""
+    kinds = ", ".join("?" * len(KINDS))  # the key of a source begins with its kind
+    values = (*KINDS, path) if path is not None else ()
+    where = f"WHERE s.kind IN ({kinds}) AND s.path = ?" if path is not None else ""
+    of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
+    rows = readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
+    images = _claimed_images(readers, of_these, values)
+    problems: dict[int, list[Problem]] = defaultdict(list)
+    pulled: dict[int, dict[str, None]] = defaultdict(dict)  # a list's, for each runtime
+    for r in readers.rows(
+        f"SELECT * FROM problem WHERE {of_these} ORDER BY source_id, position",  # noqa: S608
+        *values,
+    ):
+        if r["reason"]:
+            problems[r["source_id"]].append(Problem(r["reason"], r["image"], r["blob"]))
+        else:
+            pulled[r["source_id"]][r["image"]] = None
+    for source_id, names in pulled.items():
+        wanting = {problem.image for problem in problems[source_id]}
+        images[source_id] += [name for name in names if name not in wanting]
+    return [_source(r, tuple(images[r["id"]]), tuple(problems[r["id"]])) for r in rows]
+
+
+def _claimed_images(
+    readers: Readers, of_these: str, values: tuple[str, ...]
+) -> dict[int, list[str]]:
+    images: dict[int, list[str]] = defaultdict(list)
+    for r in readers.rows(
+        "SELECT c.source_id, c.tag, c.digest, r.host, r.path FROM claim c"  # noqa: S608
+        f" JOIN repository r ON r.id = c.repository_id WHERE {of_these}"
+        " ORDER BY c.source_id, c.position",
+        *values,
+    ):
+        repository = Repository(r["host"], r["path"])
+        name = name_of(repository, r["tag"], parse_digest(r["digest"]))
+        images[r["source_id"]].append(name)
+    return images
+
+
+def _source(row: sqlite3.Row, images: tuple[str, ...], problems: tuple[Problem, ...]) -> SourceRow:
+    return SourceRow(
+        id=row["id"],
+        kind=row["kind"],
+        path=row["path"],
+        stat_key=row["stat_key"],
+        sequence=row["sequence"],
+        state=row["state"],
+        reason=row["reason"],
+        format=row["format"],
+        compression=row["compression"],
+        size_bytes=row["size_bytes"],
+        settled_at=row["settled_at"],
+        changed_at=row["changed_at"],
+        imported_at=row["imported_at"],
+        seconds=row["seconds"],
+        images=images,
+        notes=tuple(json.loads(row["notes"])),
+        problems=problems,
+    )
