@@ -17,7 +17,7 @@ import pytest
 
 from airside.containerd import read_through
 from airside.containerd.client import Client
-from airside.containerd.peer_check import is_asker
+from airside.containerd.peer_check import is_peer
 from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
 from airside.core.errors import ContainerdError
 from airside.core.settings import Limits
@@ -391,15 +391,15 @@ def test_the_process_that_listens_on_the_socket_is_recognised_by_its_connection(
         listening.bind("c.sock")
         listening.listen()
         here = server.getsockname()
-        assert is_asker("c.sock", Connection(own.getsockname(), here))
-        assert not is_asker("c.sock", Connection(("127.0.0.1", 1), here))
+        assert is_peer("c.sock", Connection(own.getsockname(), here))
+        assert not is_peer("c.sock", Connection(("127.0.0.1", 1), here))
         command = [sys.executable, "-c", program, here[0], str(here[1])]
         other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         with other:
             assert other.stdout is not None
             host, port = other.stdout.readline().split()
-            assert not is_asker("c.sock", Connection((host, int(port)), here))
+            assert not is_peer("c.sock", Connection((host, int(port)), here))
             other.communicate()
         listening.close()
         Path("c.sock").unlink()
-        assert is_asker("c.sock", Connection(own.getsockname(), here))
+        assert is_peer("c.sock", Connection(own.getsockname(), here))

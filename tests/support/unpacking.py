@@ -9,7 +9,7 @@ from typing import Any
 
 from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd.client import Client
-from airside.containerd.discovery import gather
+from airside.containerd.discovery import discover
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.services.images import ImageRecord
 from airside.containerd.uncompressed_layers import UncompressedLayers
@@ -68,7 +68,7 @@ class Namespace:
         made = UncompressedLayers(
             self.client, self.twins_directory, self.containerd.content_root, tars
         )
-        facts = gather(self.client, snapshotter=self.snapshotter)
+        facts = discover(self.client, snapshotter=self.snapshotter)
         unpacker = Unpacker(
             self.client,
             self.snapshotter,

@@ -100,7 +100,7 @@ class Adopter:
             if self._shared is not None:
                 linked = self._link_all(absent, self._shared)
             for blob in absent:
-                ways[self._enter(blob, lease, linked.get(blob.descriptor.digest, ""))] += 1
+                ways[self._commit(blob, lease, linked.get(blob.descriptor.digest, ""))] += 1
         finally:
             if self._shared is not None:
                 self._settle(linked, self._shared)
@@ -135,7 +135,7 @@ class Adopter:
             return False
         return True
 
-    def _enter(self, blob: LabelledBlob, lease: str, way: str) -> str:
+    def _commit(self, blob: LabelledBlob, lease: str, way: str) -> str:
         """Commit one blob; gives the way that it went."""
         descriptor = blob.descriptor
         digest, key = descriptor.digest, ingest_key(self._identity, descriptor.digest)

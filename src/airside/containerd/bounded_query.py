@@ -1,6 +1,6 @@
 """One question about what containerd holds: its calls, together under one deadline.
 
-What containerd says of a blob is asked once per question. Documents, which never change, are
+What containerd says of a blob is asked once per query. Documents, which never change, are
 remembered over questions, their presence is not. Where names point is remembered for a while: to
 whom a blob belongs can cost a list of all images (10 ms for 300 of them; a filter by name takes
 longer, since containerd compiles it again for each image).
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("airside.containerd")
 Found = TypeVar("Found")
 
 
-class Documents:
+class DocumentCache:
     """Verified documents by digest, as many as fit; the least used goes first. Thread-safe."""
 
     def __init__(self, limit_bytes: int = _MEMORY_BYTES) -> None:
@@ -60,7 +60,7 @@ class Documents:
                 self._held_bytes -= self._documents.popitem(last=False)[1].size_bytes
 
 
-class Targets:
+class TargetCache:
     """Where the names of each repository pointed lately. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -89,7 +89,7 @@ class Targets:
 
 
 @dataclass(slots=True)
-class Question:
+class BoundedQuery:
     """Used by one thread. Every method may raise ContainerdError.
 
     `root` is containerd's content directory, if it may be read here. `hung`: one call used up
@@ -99,8 +99,8 @@ class Question:
     client: Client
     root: Path | None
     limits: Limits
-    documents: Documents
-    targets: Targets
+    documents: DocumentCache
+    targets: TargetCache
     clock: Callable[[], float]
     patience_seconds: float
     hung: bool = False

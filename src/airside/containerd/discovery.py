@@ -47,7 +47,7 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def gather(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:
+def discover(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:
     """Ask containerd. `snapshotter` is that of the settings, if any. Raises ContainerdError."""
     version = client.version(seconds=seconds)
     plugins = {(p.type, p.id): p for p in client.introspection.plugins()}

@@ -14,7 +14,7 @@ from typing import cast
 from airside.core.errors import StorageFullError, StoreError
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_KEPT = 16
+_REMEMBERED = 16
 """Of so many rounds it is known whether they failed."""
 _syncfs = cast("Callable[[int], int] | None", getattr(_libc, "syncfs", None))
 
@@ -57,7 +57,7 @@ class SharedSync:
             if self._ended < mine:
                 self._begun = mine
             else:
-                self._tell(mine)
+                self._raise_error(mine)
                 return
         try:
             sync_file_system(self._path)
@@ -66,11 +66,11 @@ class SharedSync:
         finally:
             with self._changed:
                 self._ended = mine
-                self._errors = {n: e for n, e in self._errors.items() if n > mine - _KEPT}
+                self._errors = {n: e for n, e in self._errors.items() if n > mine - _REMEMBERED}
                 self._changed.notify_all()
-        self._tell(mine)
+        self._raise_error(mine)
 
-    def _tell(self, number: int) -> None:
+    def _raise_error(self, number: int) -> None:
         error = self._errors.get(number)
         if error is not None:
             raise StoreError(error.message, **error.context)

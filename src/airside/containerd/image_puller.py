@@ -21,7 +21,7 @@ _NOT_REACHED = re.compile(
     r"|tls handshake|server misbehaving|50[0234] ",
     re.IGNORECASE,
 )
-_TOLD = re.compile(r"\Acontainerd: \w+\.\w+: ")
+_CALL_PREFIX = re.compile(r"\Acontainerd: \w+\.\w+: ")
 _LONGEST = 1_000
 _AVAILABLE_SECONDS = 3.0
 
@@ -62,12 +62,12 @@ class ImagePuller:
 def classified(message: str, status: str) -> ContainerdError:
     """What failed, by what containerd says: the registry's answer, the way to it, or itself.
 
-    Where one of several mirrors said "not found" and another could not be reached, the image may
+    Where one of several mirrors details "not found" and another could not be reached, the image may
     be at that.
     """
-    said = _TOLD.sub("", message).strip()
-    text = f"containerd: {said}"[:_LONGEST]
-    reached = not _NOT_REACHED.search(said)
-    if reached and (status in _REFUSED_STATUS or _REFUSED.search(said)):
+    details = _CALL_PREFIX.sub("", message).strip()
+    text = f"containerd: {details}"[:_LONGEST]
+    reached = not _NOT_REACHED.search(details)
+    if reached and (status in _REFUSED_STATUS or _REFUSED.search(details)):
         return PullRefusedError(text, status=status)
     return ContainerdError(text, status=status)

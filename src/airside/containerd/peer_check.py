@@ -22,7 +22,7 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _INODE_COLUMN = 9
 
 
-def is_asker(unix_socket: str, connection: Connection) -> bool:
+def is_peer(unix_socket: str, connection: Connection) -> bool:
     """Whether the process that listens on `unix_socket` is the client of the connection."""
     ends = _end(*connection.client), _end(*connection.server)
     if ends[0][0] != ends[1][0]:

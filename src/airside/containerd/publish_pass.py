@@ -44,27 +44,27 @@ class PassState:
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version, which stay because the newer one can't be published."""
 
-    def own(self, wanted: DesiredImage) -> dict[str, Mapping[str, str]]:
-        return {name: self.labels[name] for name in wanted.names}
+    def own(self, desired: DesiredImage) -> dict[str, Mapping[str, str]]:
+        return {name: self.labels[name] for name in desired.names}
 
-    def protect(self, wanted: DesiredImage) -> None:
-        before = self.rows.get(wanted.tag.reference)
+    def protect(self, desired: DesiredImage) -> None:
+        before = self.rows.get(desired.tag.reference)
         self.protected.update(names_of(before) if before is not None else ())
 
-    def is_whole(self, wanted: DesiredImage) -> bool:
+    def is_whole(self, desired: DesiredImage) -> bool:
         held = self.held
         if held is None:
             return True
-        return all(str(d.digest) in held for d in wanted.content.blobs if d.is_distributable)
+        return all(str(d.digest) in held for d in desired.content.blobs if d.is_distributable)
 
-    def is_as_wanted(self, wanted: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
-        target = wanted.content.target.digest
-        return self.is_whole(wanted) and all(
+    def is_as_wanted(self, desired: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
+        target = desired.content.target.digest
+        return self.is_whole(desired) and all(
             name in self.actual and self.actual[name].has(target, own[name])
-            for name in wanted.names
+            for name in desired.names
         )
 
-    def moved(self, wanted: DesiredImage) -> list[str]:
+    def moved(self, desired: DesiredImage) -> list[str]:
         """The names that point elsewhere."""
-        target = wanted.content.target.digest
-        return [n for n in wanted.names if n in self.actual and self.actual[n].target != target]
+        target = desired.content.target.digest
+        return [n for n in desired.names if n in self.actual and self.actual[n].target != target]

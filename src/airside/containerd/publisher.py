@@ -76,91 +76,93 @@ class Publisher:
         tags = self._catalog.tag_states()
         rows = {row.reference: row for row in self._catalog.published(self._name)}
         actual = runtime.images()
-        wanted, unwanted = self._desired.of(tags)
+        desired, unwanted = self._desired.of(tags)
         found.rows += [self._rows.unwanted(t, why, rows.get(t.reference)) for t, why in unwanted]
-        labels = labels_of(wanted)
+        labels = labels_of(desired)
         held = runtime.blobs() if everything else None
         given_up = threading.Event()
         state = PassState(
             runtime, rows, actual, labels, held, found, lambda: given_up.is_set() or stop()
         )
         state.protected.update(*(names_of(row) for row in found.rows if row.state == "incomplete"))
-        for each in wanted:
+        for each in desired:
             if stop():
                 return found
-            self._one(each, state)
+            self._compare(each, state)
         self._publish_all(state, given_up)
         if adding:
             published = {name for row in rows.values() for name in names_of(row)}
             state.protected.update(set(actual) - published)
-        self._withdraw(wanted, tags, state)
+        self._withdraw(desired, tags, state)
         self._catalog.publications.record(changed_rows(found.rows, rows), self._clock())
         return found
 
-    def _one(self, wanted: DesiredImage, state: PassState) -> None:
+    def _compare(self, desired: DesiredImage, state: PassState) -> None:
         """Bring one tag about."""
-        tag, row, own = wanted.tag, state.rows.get(wanted.tag.reference), state.own(wanted)
+        tag, row, own = desired.tag, state.rows.get(desired.tag.reference), state.own(desired)
         same = row is not None and (row.digest, row.detail.get("sequence")) == (
             tag.digest,
             tag.sequence,
         )
-        there = [name for name in wanted.names if name in state.actual]
+        there = [name for name in desired.names if name in state.actual]
         if row is not None and same and not there:
             if row.state == "left":
                 return
             if row.state == "published":
-                self._removed(wanted, row, state)
+                self._restore_or_leave(desired, row, state)
                 return
-        if state.is_as_wanted(wanted, own):
+        if state.is_as_wanted(desired, own):
             if row is None or row.state != "published" or row.digest != tag.digest:
-                state.due.append((wanted, True))  # it was not ended: not unpacked, or not durable
+                state.due.append((desired, True))  # it was not ended: not unpacked, or not durable
             elif not same:
-                state.found.rows.append(self._rows.row(tag, "published", wanted, before=row))
-        elif same and row is not None and row.state == "conflict" and state.moved(wanted):
+                state.found.rows.append(self._rows.row(tag, "published", desired, before=row))
+        elif same and row is not None and row.state == "conflict" and state.moved(desired):
             return
-        elif same and row is not None and row.state == "published" and state.is_whole(wanted):
-            self._differs(wanted, row, state)
+        elif same and row is not None and row.state == "published" and state.is_whole(desired):
+            self._repair(desired, row, state)
         else:
-            state.due.append((wanted, True))
+            state.due.append((desired, True))
 
-    def _differs(self, wanted: DesiredImage, row: PublicationRow, state: PassState) -> None:
+    def _repair(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
         """Names are missing, point elsewhere, or have other labels than we gave them."""
-        manifest = wanted.content.manifest.digest
-        others = [n for n in state.moved(wanted) if state.runtime.manifest_of(n) != manifest]
-        missing = [name for name in wanted.names if name not in state.actual]
+        manifest = desired.content.manifest.digest
+        others = [n for n in state.moved(desired) if state.runtime.manifest_of(n) != manifest]
+        missing = [name for name in desired.names if name not in state.actual]
         if others and self._settings.conflict == "theirs":
             where = state.actual[others[0]].target
             reason = f"{others[0]} points at {where}: somebody else moved it"
-            state.found.rows.append(self._rows.row(wanted.tag, "conflict", wanted, reason=reason))
+            state.found.rows.append(self._rows.row(desired.tag, "conflict", desired, reason=reason))
         elif not others and not missing:  # only labels, or another index of the same manifest
-            state.runtime.relabel(state.own(wanted), str(wanted.content.config))
-            state.found.rows.append(self._rows.row(wanted.tag, "published", wanted, before=row))
+            state.runtime.relabel(state.own(desired), str(desired.content.config))
+            state.found.rows.append(self._rows.row(desired.tag, "published", desired, before=row))
         else:
-            self._again(wanted, row, state)
+            self._restore(desired, row, state)
 
-    def _removed(self, wanted: DesiredImage, row: PublicationRow, state: PassState) -> None:
+    def _restore_or_leave(
+        self, desired: DesiredImage, row: PublicationRow, state: PassState
+    ) -> None:
         """All names that we gave are gone: somebody removed the image."""
-        if not self._settings.respect_rmi and wanted.tag.backed:
-            self._again(wanted, row, state)
+        if not self._settings.respect_rmi and desired.tag.backed:
+            self._restore(desired, row, state)
             return
-        why = "(respect_rmi)" if wanted.tag.backed else "and no archive brings it any more"
+        why = "(respect_rmi)" if desired.tag.backed else "and no archive brings it any more"
         reason = f"it was removed from the runtime {why}"
         state.found.rows.append(
-            self._rows.row(wanted.tag, "left", wanted, reason=reason, before=row)
+            self._rows.row(desired.tag, "left", desired, reason=reason, before=row)
         )
 
-    def _again(self, wanted: DesiredImage, row: PublicationRow, state: PassState) -> None:
+    def _restore(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
         """Put back what somebody removed or moved; ever later if it happens again and again."""
-        wait = self._backoff.attempt(wanted.tag.reference)
+        wait = self._backoff.attempt(desired.tag.reference)
         if wait is not None:
             reason = f"removed or moved again and again: it is put back {wait.seconds:.0f}"
             reason += " s after the last time"
             state.found.rows.append(
-                self._rows.row(wanted.tag, "published", wanted, reason=reason, before=row)
+                self._rows.row(desired.tag, "published", desired, reason=reason, before=row)
             )
             state.found.due(wait.left_seconds)
             return
-        state.due.append((wanted, False))
+        state.due.append((desired, False))
 
     def _publish_all(self, state: PassState, given_up: threading.Event) -> None:
         """Publish what is due, several at once: most of it is waiting for runtime and disk.
@@ -180,19 +182,19 @@ class Publisher:
                     each.cancel()
                 raise
 
-    def _publish(self, wanted: DesiredImage, unpack: bool, state: PassState) -> None:  # noqa: FBT001 - of `due`
+    def _publish(self, desired: DesiredImage, unpack: bool, state: PassState) -> None:  # noqa: FBT001 - of `due`
         if state.stop():
             raise StoppedError("publishing was stopped")
-        tag, key = wanted.tag, f"{wanted.tag.reference} {wanted.tag.digest}"
+        tag, key = desired.tag, f"{desired.tag.reference} {desired.tag.digest}"
         failed_at, started = self._failed_at.get(key), self._monotonic()
         if failed_at is not None and started - failed_at < _FAILED_AGAIN_SECONDS:
             with self._lock:
-                state.protect(wanted)
+                state.protect(desired)
             return
         publication = Publication(
-            wanted.content,
-            state.own(wanted),
-            (wanted.repository,),
+            desired.content,
+            state.own(desired),
+            (desired.repository,),
             unpack=unpack and self._settings.unpack == "node-platform",
         )
         try:
@@ -200,43 +202,43 @@ class Publisher:
         except ContainerdError as exc:
             if exc.is_away or state.stop():
                 raise
-            self._failed(wanted, exc.message, state)
+            self._failed(desired, exc.message, state)
         except (InputError, NotFoundError, StoreError) as exc:
-            self._failed(wanted, exc.message, state)
+            self._failed(desired, exc.message, state)
         except StoppedError:
             raise
         except Exception as exc:  # a bug that one image meets: the others go on (ADR 0008)
             log.exception("%s: internal error", tag.reference)
-            self._failed(wanted, f"internal error, please report it: {exc!r}", state)
+            self._failed(desired, f"internal error, please report it: {exc!r}", state)
         else:
             self._failed_at.pop(key, None)
             seconds = self._monotonic() - started
-            row = self._rows.row(tag, "published", wanted, published=done, seconds=seconds)
+            row = self._rows.row(tag, "published", desired, published=done, seconds=seconds)
             self._catalog.publications.record([row], self._clock())
             with self._lock:
                 state.found.published += 1
             log.info("%s: published to %s in %.2f s", tag.reference, self._name, seconds)
 
-    def _failed(self, wanted: DesiredImage, reason: str, state: PassState) -> None:
+    def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
         """Say so, and try again later; what was published before stays."""
-        tag = wanted.tag
+        tag = desired.tag
         log.error("%s: not published to %s: %s", tag.reference, self._name, reason)
         self._failed_at[f"{tag.reference} {tag.digest}"] = self._monotonic()
         self._desired.forget(tag.digest)
         with self._lock:
-            state.protect(wanted)
+            state.protect(desired)
             state.found.failed += 1
             state.found.due(_FAILED_AGAIN_SECONDS)
         state.found.rows.append(self._rows.failed(tag, reason, state.rows.get(tag.reference)))
 
     def _withdraw(
-        self, wanted: Iterable[DesiredImage], tags: Iterable[TagState], state: PassState
+        self, desired: Iterable[DesiredImage], tags: Iterable[TagState], state: PassState
     ) -> None:
         """Take back names that are ours and that no tag has now, and what only they held."""
-        names = state.protected.union(*(each.names for each in wanted))
+        names = state.protected.union(*(each.names for each in desired))
         stale = [n.name for n in state.actual.values() if n.is_ours and n.name not in names]
         gone = sorted(set(state.rows) - {tag.reference for tag in tags})
-        current = {str(each.content.config) for each in wanted}
+        current = {str(each.content.config) for each in desired}
         current |= {
             str(row.detail.get("image_id")) for row in state.found.rows if row.state == "incomplete"
         }

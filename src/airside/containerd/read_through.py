@@ -23,9 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from airside.containerd.bounded_query import Documents, Question, Targets, blob_path
+from airside.containerd.bounded_query import BoundedQuery, DocumentCache, TargetCache, blob_path
 from airside.containerd.client import Client
-from airside.containerd.peer_check import is_asker
+from airside.containerd.peer_check import is_peer
 from airside.core.circuit_breaker import Breaker
 from airside.core.errors import AirsideError, ContainerdError, NotFoundError
 from airside.core.settings import Limits
@@ -60,48 +60,48 @@ class ContainerdContent:
         self._client, self._root, self._limits = client, content_root, limits
         self._clock = clock
         self._breaker = Breaker(clock, PAUSE_SECONDS)
-        self._documents, self._targets = Documents(), Targets(clock)
+        self._documents, self._targets = DocumentCache(), TargetCache(clock)
 
     def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
-        with self._question() as ask:
-            record = ask.image(f"{repository}:{tag}")
-            document = ask.document(record.target.digest) if record is not None else None
+        with self._query() as query:
+            record = query.image(f"{repository}:{tag}")
+            document = query.document(record.target.digest) if record is not None else None
             if record is None or document is None:
                 return None
-            needs, lacks = ask.whole(record.target.digest, document)
+            needs, lacks = query.whole(record.target.digest, document)
             return RuntimeTag(_stored(record.target.digest, document), tuple(needs), lacks)
 
     def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
-        with self._question() as ask:
-            document = ask.document(digest)
-            if document is None or not ask.belongs(repository, digest):
+        with self._query() as query:
+            document = query.document(digest)
+            if document is None or not query.belongs(repository, digest):
                 return None
             return _stored(digest, document)
 
     def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
-        with self._question() as ask:
-            info = ask.info(digest)
-            if info is None or not ask.belongs(repository, digest):
+        with self._query() as query:
+            info = query.info(digest)
+            if info is None or not query.belongs(repository, digest):
                 return None
             path = blob_path(self._root, digest)
             if path is not None and os.access(path, os.R_OK):
                 return RuntimeBlob(info.size_bytes, partial(open_file, path, digest))
             # a HEAD promises what a GET will send: the last byte is there
-            if info.size_bytes and not ask.stream(digest, info.size_bytes - 1, 1):
+            if info.size_bytes and not query.stream(digest, info.size_bytes - 1, 1):
                 return None
             streamed = StreamedBlob(self._client, digest, info.size_bytes)
             return RuntimeBlob(info.size_bytes, lambda: cast("BinaryIO", streamed))
 
     def is_client(self, connection: Connection) -> bool:
-        return is_asker(self._client.channel.socket, connection)
+        return is_peer(self._client.channel.socket, connection)
 
     @contextmanager
-    def _question(self) -> Iterator[Question]:
+    def _query(self) -> Iterator[BoundedQuery]:
         """Ask, unless containerd did not answer lately. Raises ContainerdError."""
         socket = self._client.channel.socket
         if not self._breaker.allows():
             raise ContainerdError(f"containerd at {socket} does not answer", status="UNAVAILABLE")
-        question = Question(
+        query = BoundedQuery(
             self._client,
             self._root,
             self._limits,
@@ -111,10 +111,10 @@ class ContainerdContent:
             PATIENCE_SECONDS,
         )
         try:
-            yield question
+            yield query
         except ContainerdError as exc:
             _LOG.debug("%s: %s", socket, exc.message)
-            if not question.hung:
+            if not query.hung:
                 self._breaker.worked()
             elif self._breaker.failed():
                 message = "containerd at %s does not answer: what only it has is not served for now"

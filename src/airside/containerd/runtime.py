@@ -21,7 +21,7 @@ from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource, ContentDirectory
 from airside.containerd.cri import PULL_SECONDS, Cri
-from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, gather
+from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, discover
 from airside.containerd.image_names import ImageNames
 from airside.containerd.image_puller import ImagePuller
 from airside.containerd.intents import Intents
@@ -133,7 +133,7 @@ class ContainerdRuntime:
         """
         client = Client.open(socket, namespace)
         try:
-            facts = gather(client, snapshotter=options.snapshotter)
+            facts = discover(client, snapshotter=options.snapshotter)
             client.namespaces.create()
             runtime = cls(
                 client, facts, store, intents, options, open_tar=open_tar, pending_sync=pending_sync

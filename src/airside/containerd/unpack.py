@@ -236,21 +236,21 @@ class Unpacker:
 
     def _submit(self, image: _Image) -> None:
         try:
-            self._pool.submit(self._go_on, image)
+            self._pool.submit(self._unpack_layers, image)
         except RuntimeError:  # closed
             self._end(image, StoppedError("stopped before an image was unpacked"))
 
-    def _go_on(self, image: _Image) -> None:
+    def _unpack_layers(self, image: _Image) -> None:
         """Unpack the layers that are left; return early where another image has the next one."""
         try:
-            while self._next(image):
+            while self._unpack_next(image):
                 if image.position == len(image.steps):
                     self._end(image, None)
                     return
         except BaseException as exc:  # noqa: BLE001 - told to who waits
             self._end(image, exc)
 
-    def _next(self, image: _Image) -> bool:
+    def _unpack_next(self, image: _Image) -> bool:
         """Go one layer further; false if the image waits for another to unpack it."""
         if image.stop():
             raise StoppedError("stopped while an image was unpacked")
@@ -328,14 +328,14 @@ class Unpacker:
 
         try:
             if self._layer_unpacker.has(step.chain):
-                return self._mended(step, image, uncompressed_of)
+                return self._mend_if_suspect(step, image, uncompressed_of)
             return self._layer_unpacker.add(step, image.lease, image.stop, uncompressed_of)
         finally:
             for uncompressed in filter(None, used):
                 assert self._uncompressed_layers is not None
                 self._uncompressed_layers.drop(uncompressed)
 
-    def _mended(self, step: Step, image: _Image, uncompressed_of: UncompressedOf) -> bool:
+    def _mend_if_suspect(self, step: Step, image: _Image, uncompressed_of: UncompressedOf) -> bool:
         """Have a snapshot that is there as it should be; true if it was written anew."""
         self._layer_unpacker.hold(step.chain, image.lease)
         if not self._pending_sync.is_suspect(step.chain):

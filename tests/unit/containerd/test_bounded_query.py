@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airside.containerd.bounded_query import Documents, Question, Targets, repository_of
+from airside.containerd.bounded_query import BoundedQuery, DocumentCache, TargetCache, repository_of
 from airside.core.errors import ContainerdError
 from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
@@ -32,14 +32,14 @@ def test_remembered_documents_are_bounded_and_the_least_used_goes_first():
     images = [random_image(n) for n in range(20)]
     parsed = [parse_bare_document(image.manifest.raw, "test") for image in images]
     size = max(document.size_bytes for document in parsed)
-    documents = Documents(size * 8)
+    documents = DocumentCache(size * 8)
     for document in parsed:
         documents.put(document.digest, document)
         assert documents.get(parsed[0].digest) is parsed[0]
     kept = [document for document in parsed if documents.get(document.digest)]
     assert 7 <= len(kept) <= 9
     assert parsed[-1] in kept
-    small = Documents(size)
+    small = DocumentCache(size)
     small.put(parsed[0].digest, parsed[0])  # larger than a quarter of it all
     assert small.get(parsed[0].digest) is None
 
@@ -62,43 +62,43 @@ class _Slow:
             raise ContainerdError("late", status="DEADLINE_EXCEEDED")
 
 
-def _question(client):
-    targets = Targets(client.clock)
-    return Question(client, None, Limits(), Documents(), targets, client.clock, 0.4)
+def _query(client):
+    targets = TargetCache(client.clock)
+    return BoundedQuery(client, None, Limits(), DocumentCache(), targets, client.clock, 0.4)
 
 
 def test_a_call_that_uses_up_the_patience_hung():
-    question = _question(_Slow(10.0))
+    query = _query(_Slow(10.0))
     with pytest.raises(ContainerdError):
-        question.image("a")
-    assert question.hung
+        query.image("a")
+    assert query.hung
 
 
 def test_many_calls_that_use_it_up_together_did_not_hang_and_no_more_are_made():
     client = _Slow(0.15)
-    question = _question(client)
-    question.info(digest_of(b"1"))
-    question.info(digest_of(b"2"))
+    query = _query(client)
+    query.info(digest_of(b"1"))
+    query.info(digest_of(b"2"))
     with pytest.raises(ContainerdError):
-        question.info(digest_of(b"3"))
-    assert not question.hung
+        query.info(digest_of(b"3"))
+    assert not query.hung
     assert client.calls == 3
     with pytest.raises(ContainerdError):
-        question.image("a")
+        query.image("a")
     assert client.calls == 3
     assert client.now == pytest.approx(0.4)
 
 
 def test_a_list_that_takes_long_is_long_and_does_not_hang():
     client = _Slow(10.0)
-    question = _question(client)
-    question._infos[digest_of(b"x")] = None
+    query = _query(client)
+    query._infos[digest_of(b"x")] = None
     with pytest.raises(ContainerdError):
-        question.belongs(Repository("docker.io", "library/app"), digest_of(b"x"))
-    assert not question.hung
+        query.belongs(Repository("docker.io", "library/app"), digest_of(b"x"))
+    assert not query.hung
 
 
 def test_what_is_no_digest_that_we_know_is_not_asked_for():
     client = _Slow(0.0)
-    assert _question(client).info(Digest("md5", "00")) is None
+    assert _query(client).info(Digest("md5", "00")) is None
     assert client.calls == 0

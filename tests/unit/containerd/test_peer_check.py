@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from airside.containerd.peer_check import find_inode, is_asker, parse_end
+from airside.containerd.peer_check import find_inode, is_peer, parse_end
 from airside.ports.content import Connection
 
 LINES = [
@@ -48,6 +48,6 @@ def test_a_socket_is_found_by_both_of_its_ends():
 
 def test_another_machine_is_not_the_runtime_and_who_cannot_be_told_is(tmp_path):
     nobody = str(tmp_path / "none.sock")
-    assert not is_asker(nobody, Connection(("192.0.2.7", 40000), ("192.0.2.1", 5050)))
-    assert is_asker(nobody, Connection(("127.0.0.1", 40000), ("127.0.0.1", 5050)))
-    assert is_asker(nobody, Connection(("::ffff:192.0.2.1", 4), ("192.0.2.1", 5050)))
+    assert not is_peer(nobody, Connection(("192.0.2.7", 40000), ("192.0.2.1", 5050)))
+    assert is_peer(nobody, Connection(("127.0.0.1", 40000), ("127.0.0.1", 5050)))
+    assert is_peer(nobody, Connection(("::ffff:192.0.2.1", 4), ("192.0.2.1", 5050)))

@@ -104,8 +104,8 @@ def _data(text: str) -> dict[str, Any]:
         data["mirrors"] = {k: dict(v or {}) for k, v in (data.get("mirrors") or {}).items()}
         data["configs"] = dict(data.get("configs") or {})
     except yaml.YAMLError as exc:
-        told = " ".join(str(exc).split())
-        raise ConflictError(f"it is not valid YAML: {told}", hint=_MEND) from exc
+        details = " ".join(str(exc).split())
+        raise ConflictError(f"it is not valid YAML: {details}", hint=_MEND) from exc
     except (AttributeError, TypeError, ValueError, RecursionError) as exc:
         raise ConflictError(
             "it is not what K3s reads: `mirrors` and `configs`, by registries", hint=_MEND

@@ -14,7 +14,7 @@ from airside.containerd.discovery import (
     LOCAL_SNAPSHOTTERS,
     METADATA,
     SNAPSHOTTER,
-    gather,
+    discover,
     parse_version,
 )
 from airside.containerd.sockets import find_sockets, known_sockets
@@ -75,7 +75,7 @@ def look_at_runtime(
 
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
     """What containerd says of itself. Raises ContainerdError."""
-    facts = gather(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
+    facts = discover(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
     plugins = {p.id: p for p in client.introspection.plugins(f"type=={SNAPSHOTTER}")}
     plugin = plugins.get(facts.snapshotter)
     error = "containerd has no such plugin" if plugin is None else plugin.error
