@@ -229,5 +229,5 @@ def test_a_name_with_the_wrong_ending_is_imported_with_a_note(agent, tmp_path):
     path = agent.watched / "wrong.tar.zst"
     shutil.copy(made, path)
     agent.wait_imported(path)
-    assert agent.archives()[path]["notes"] == ["this is gzip, named .zst"]
+    assert agent.archives()[path]["notes"] == ["the file is gzip, although its name ends in .zst"]
     assert agent.complaints() == []

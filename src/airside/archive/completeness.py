@@ -1,9 +1,9 @@
-"""Complete and true? The judgement over a plan. Pure: values in, values out.
+"""Judges which images of a plan are complete. Pure: values in, values out.
 
-Completeness is judged per *manifest* (design 4.9): its config and all its layers are held with
-the right sizes, non-distributable layers excepted. An index is kept if at least one child is
-complete; children whose documents are absent are absent platforms. A manifest that lacks blobs is
-reported with the first missing ones and never gets a tag.
+A manifest is complete if its config and all its layers are held with the right sizes;
+non-distributable layers are excepted. An index is imported if at least one child is complete;
+children whose documents are absent are absent platforms. A manifest that lacks blobs is reported
+with the first missing ones and never gets a tag.
 """
 
 from collections import Counter
@@ -18,17 +18,17 @@ from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index
 from airside.oci.reference import Reference
 
 SizeOf = Callable[[Digest], int | None]
-"""The size in bytes of a blob that this archive brings or the store holds; None for neither."""
+"""Returns the size in bytes of a blob in this archive or in the store; None for neither."""
 
 _SHOWN_MISSING = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What of a plan is taken.
+    """The part of a plan that is imported.
 
-    `documents` are the complete ones of the images kept, children before parents; `missing` tells
-    whether any problem is that something is not (yet) there, so that more bytes could help.
+    `documents` are the complete ones of `images`, children before parents. `missing` is true if
+    any problem is an absent blob or document, so that more bytes of the archive could help.
     """
 
     images: tuple[PlannedImage, ...]
@@ -38,26 +38,26 @@ class Judgement:
 
 
 def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
-    """Decide which images of the plan are complete."""
+    """Decide which images of the plan are complete; with `strict`, any problem rejects all."""
     check = _CompletenessCheck(plan, size_of)
-    kept = [image for image in plan.images if check.is_complete(image.root, image.title)]
+    complete = [image for image in plan.images if check.is_complete(image.root, image.title)]
     for image in plan.images:
         if image.root not in plan.documents:
             check.absent_root(image)
-        elif image not in kept:
+        elif image not in complete:
             check.empty_index(image)
     problems = (*_problems_by_image(plan), *check.problems)
     if strict and problems:
-        kept = []
+        complete = []
     documents: dict[Digest, Document] = {}
-    for image in kept:
+    for image in complete:
         check.collect(image.root, documents)
     missing = check.missing or plan.lacks_members
-    return Judgement(tuple(kept), tuple(documents.values()), problems, missing)
+    return Judgement(tuple(complete), tuple(documents.values()), problems, missing)
 
 
 def first_absent(plan: Plan) -> Descriptor | None:
-    """A manifest or index that some index of the plan lists and nobody has."""
+    """Returns a manifest or index that an index of the plan lists but whose document is absent."""
     for document in plan.documents.values():
         if isinstance(document.content, Index):
             for child in document.content.manifests:
@@ -67,7 +67,7 @@ def first_absent(plan: Plan) -> Descriptor | None:
 
 
 def name_clashes(plan: Plan) -> list[str]:
-    """What is noted of names that several images have for one platform: the last counts."""
+    """Returns a note for each name that several images have for one platform: the last counts."""
     images: dict[Reference, list[PlannedImage]] = {}
     for image in plan.images:
         for reference in image.references:
@@ -82,7 +82,7 @@ def name_clashes(plan: Plan) -> list[str]:
 
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:
-    """The plan's problems; one that rejects manifests is told for each image that it costs."""
+    """Yields the plan's problems; one that rejects manifests once for each image above them."""
     titles = _titles_by_blob(plan)
     for problem in dict.fromkeys(plan.problems):
         costs = titles.get(problem.blob) if not problem.image else None
@@ -93,7 +93,7 @@ def _problems_by_image(plan: Plan) -> Iterator[Problem]:
 
 
 def _titles_by_blob(plan: Plan) -> dict[str, list[str]]:
-    """For each blob that rejected manifests list, the images at or above those manifests."""
+    """Returns, for each blob that rejected manifests list, the images at or above them."""
     titles: dict[str, list[str]] = {}
     known: dict[Digest, frozenset[Digest]] = {}
     for image in plan.images if plan.rejected else ():
@@ -107,9 +107,9 @@ def _titles_by_blob(plan: Plan) -> dict[str, list[str]]:
 def _rejected_below(
     plan: Plan, digest: Digest, known: dict[Digest, frozenset[Digest]]
 ) -> frozenset[Digest]:
-    """The rejected manifests at or below this document.
+    """Returns the rejected manifests at or below this document.
 
-    `known` has the answers so far: an index may list the same index many times, at each level.
+    `known` caches the results: an index may list the same index many times, at each level.
     """
     if digest not in known:
         document = plan.documents.get(digest)
@@ -147,11 +147,14 @@ class _CompletenessCheck:
             judged = [self._is_child_whole(child, title) for child in children]
             pairs = zip(children, judged, strict=True)
             images = [whole for child, whole in pairs if attested_by(child) is None]
-            return any(images or judged)  # without images: what is said about some
+            return any(images or judged)  # an index of attestations only
         return self._judge_manifest(document, title)
 
     def _is_child_whole(self, child: Descriptor, title: str) -> bool:
-        """A document may be listed twice; who pulls it by this index goes by what this one says."""
+        """Returns True if the child is complete and has the type and size of this entry.
+
+        Several indexes may list one document; clients trust the entry of the one that they pull.
+        """
         document = self._plan.documents.get(child.digest)
         if document is None:
             return False
@@ -160,12 +163,14 @@ class _CompletenessCheck:
         )
         if found == said:
             return self.is_complete(child.digest, title)
-        reason = f"document {child.digest} is {found}, an index of the image says {said:.200}"
+        reason = (
+            f"document {child.digest} is {found}; an index of the image lists it as {said:.200}"
+        )
         self.problems.append(Problem(reason, image=title, blob=str(child.digest)))
         return False
 
     def empty_index(self, image: PlannedImage) -> None:
-        """Tell of an image with none of the manifests that its index lists, at any depth."""
+        """Report an image without any of the manifests that its index lists, at any depth."""
         document = self._plan.documents[image.root]
         if not isinstance(document.content, Index) or self._lists_any(document.content):
             return
@@ -174,7 +179,7 @@ class _CompletenessCheck:
         self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))
 
     def _lists_any(self, index: Index) -> bool:
-        """Whether the archive has any manifest of the index but what is said about one."""
+        """Returns True if the archive has any manifest below the index, attestations excepted."""
         todo, seen = [index], set[Digest]()
         while todo:
             for child in todo.pop().manifests:
@@ -197,7 +202,7 @@ class _CompletenessCheck:
                     absent.append(blob.digest)
             elif size != blob.size_bytes:
                 whole = False
-                reason = f"blob {blob.digest} has {size} bytes, its manifest says {blob.size_bytes}"
+                reason = f"blob {blob.digest} has {size} bytes; its manifest says {blob.size_bytes}"
                 self.problems.append(Problem(reason, image=title, blob=str(blob.digest)))
         for digest in absent[:_SHOWN_MISSING]:
             reason = f"blob {digest} is not in the archive ({len(absent)} missing in all)"
@@ -206,13 +211,14 @@ class _CompletenessCheck:
         return whole and not absent
 
     def absent_root(self, image: PlannedImage) -> None:
+        """Report an image whose root document is absent, unless the plan has reported it."""
         if str(image.root) not in self._reported:
             self.missing = True
             reason = f"document {image.root} is not in the archive"
             self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))
 
     def collect(self, digest: Digest, into: dict[Digest, Document]) -> None:
-        """The complete documents below and with this one, children first."""
+        """Add this document and the complete ones below it to `into`, children first."""
         document = self._plan.documents[digest]
         if digest in into or not self._complete.get(digest):
             return

@@ -1,8 +1,8 @@
-"""Archives that are directories: an OCI layout as it is, not in a tar. Blocking.
+"""Archives that are directories: an OCI layout that is not packed in a tar. Blocking.
 
-What tells a change of a directory is folded into a `StatKey` of all its files, so that the watch,
-the queue and the importer treat it as one archive (design 4.15). Symbolic links to files are
-followed, links to directories below the top are not.
+The stats of all files of such a directory are folded into one `StatKey`, so that the watcher, the
+import queue and the importer treat the directory as one archive. Symbolic links to files are
+followed; links to directories are followed at the top level only.
 """
 
 import errno
@@ -15,17 +15,16 @@ from pathlib import Path
 from airside.archive.stat_key import StatKey
 
 LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
-"""What a directory that is one archive has at its top; nothing below it is one of its own."""
-
+"""Names at the top of a directory that make it one archive, with all that is below it."""
 
 _DEPTH = 4
-"""Levels of directories that are looked into: `blobs/sha256` has two."""
-_TO_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Of a file that is gone meanwhile, or of a link."""
+"""Levels of directories that are read: `blobs/sha256` has two."""
+_DANGLING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors for a link to nothing, and for a file that was deleted after it was listed."""
 
 
 def is_archive_directory(path: Path) -> bool:
-    """Whether a directory is an image layout, whole or not; False for what can't be looked at."""
+    """Returns True if the directory is an image layout, complete or not; False if unreadable."""
     try:
         with os.scandir(path) as entries:
             return any(entry.name in LAYOUT_MARKS for entry in entries)
@@ -34,12 +33,12 @@ def is_archive_directory(path: Path) -> bool:
 
 
 def iter_files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The regular files of a directory: name from its root with `/`, and stat. Raises OSError."""
+    """Yields the regular files: path from the root with `/`, and stat. Raises OSError."""
     yield from _iter_below(root, "", _DEPTH)
 
 
 def iter_directories(root: Path) -> Iterator[Path]:
-    """The directory and those below it that are looked into. Raises OSError."""
+    """Yields the directory and those below it, to the depth that is read. Raises OSError."""
     yield root
     yield from _iter_directories(root, _DEPTH)
 
@@ -64,7 +63,7 @@ def _iter_below(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.s
         try:
             status = entry.stat()
         except OSError as exc:
-            if exc.errno in _TO_NOWHERE:
+            if exc.errno in _DANGLING:
                 continue
             raise
         if stat.S_ISREG(status.st_mode):
@@ -75,16 +74,16 @@ def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow)
     except OSError as exc:
-        if exc.errno in _TO_NOWHERE:
+        if exc.errno in _DANGLING:
             return False
         raise
 
 
 def stat_key(path: Path) -> StatKey:
-    """The stat key of a file, or of all the files of a directory. Raises OSError.
+    """Returns the stat key of a file, or of all the files of a directory. Raises OSError.
 
-    Of a directory: the sizes together, the newest times, and for the inode a digest of every
-    name, inode, size and time.
+    The key of a directory has the sum of the sizes, the newest times, and in place of the inode a
+    digest of every name, inode, size and time.
     """
     found = path.stat()
     if not stat.S_ISDIR(found.st_mode):

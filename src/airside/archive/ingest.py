@@ -1,9 +1,9 @@
-"""An archive's members, hashed and written into ingests. Nothing here becomes visible.
+"""Hashes an archive's members and writes them into ingests. Nothing here becomes visible.
 
-Two ways (design 4.6). A compressed archive is read once: one thread reads and decompresses, the
-job's own thread walks the tar and hashes, one thread writes; what is needed is known afterwards.
-A plain tar is scanned by its headers, so that only needed members are read, several at once.
-A blob that the store holds already is hashed and not written.
+There are two ways (ADR 0003). A compressed archive is read once: one thread reads and decompresses,
+the job's own thread walks the tar and hashes, one thread writes; which members are needed is known
+afterwards. Of a plain tar the headers are scanned first, so that only needed members are read,
+several at once. A blob that the store holds already is hashed but not written.
 """
 
 import threading
@@ -35,14 +35,15 @@ _MEMBER_THREADS = 2
 
 
 OpenMember = Callable[[Member], AbstractContextManager[Callable[[int, int], bytes]]]
-"""Open a member for reading so many bytes (first) at an offset (second) in its content."""
+"""Opens a member; the result reads a count of bytes at an offset in its content."""
 
 
 @dataclass(slots=True)
 class IngestedMember:
-    """One member after reading: its bytes are in the ingest, or in the store if it has none.
+    """One member that was read: its bytes are in the ingest, or in the store if it has none.
 
-    `held` is the blob of the store that it should have been. If it is not, its bytes are nowhere.
+    `held` is the stored blob that the member was expected to be. If the member has another digest,
+    its bytes are neither in an ingest nor in the store.
     """
 
     facts: Facts
@@ -50,13 +51,18 @@ class IngestedMember:
     held: Digest | None = None
 
     @property
-    def is_kept(self) -> bool:
+    def has_content(self) -> bool:
+        """True if the bytes of the member can be opened."""
         return self.ingest is not None or self.facts.digest == self.held
 
 
 @dataclass(slots=True)
 class ArchiveIngest:
-    """The members of one archive by name; the last of a name wins. Discards what is not taken."""
+    """The members of one archive by name, of which the last with a name counts.
+
+    Closing it discards every ingest that was not committed. `trust_names` skips hashing of held
+    blobs whose digest is the member's name (setting `verify`).
+    """
 
     store: ContentStore
     limits: Limits
@@ -72,33 +78,37 @@ class ArchiveIngest:
         self.close()
 
     def close(self) -> None:
-        """Discard what was not taken; idempotent."""
-        for spooled in self.members.values():
-            if spooled.ingest is not None:
-                spooled.ingest.discard()
+        """Discard the ingests that were not committed; idempotent."""
+        for member in self.members.values():
+            if member.ingest is not None:
+                member.ingest.discard()
 
     def facts(self, names: Iterable[str]) -> dict[str, Facts]:
         return {name: self.members[name].facts for name in names if name in self.members}
 
     def read(self, name: str) -> bytes:
-        """Give the content of a small member. Raises ArchiveLimitError."""
-        spooled = self.members[name]
-        check_document_size(name, spooled.facts.size_bytes, self.limits)
+        """Returns the content of a small member. Raises ArchiveLimitError, and as `open`."""
+        member = self.members[name]
+        check_document_size(name, member.facts.size_bytes, self.limits)
         with self.open(name) as file:
             return file.read()
 
     def open(self, name: str) -> BinaryIO:
-        """Open a content. Raises DigestMismatchError where damage left none, and StoreError."""
-        spooled = self.members[name]
-        if spooled.ingest is not None:
-            return spooled.ingest.open()
-        found = spooled.facts.digest
-        if not spooled.is_kept:
+        """Open the content of a member for reading; the caller closes it.
+
+        Raises DigestMismatchError for a damaged member (no `has_content`), BlobCollectedError if
+        garbage collection deleted the stored blob meanwhile, StoreError.
+        """
+        member = self.members[name]
+        if member.ingest is not None:
+            return member.ingest.open()
+        found = member.facts.digest
+        if not member.has_content:
             raise DigestMismatchError(
-                f"member {name} hashes to {found}: its bytes are damaged",
+                f"member {name} hashes to {found}, not to {member.held}: its bytes are damaged",
                 member=name,
-                blob=spooled.held,
-                expected=spooled.held,
+                blob=member.held,
+                expected=member.held,
                 found=found,
             )
         try:
@@ -109,16 +119,16 @@ class ArchiveIngest:
             ) from exc
 
     def ingests_of(self, names: Iterable[str]) -> list[Ingest]:
-        """The ingests to commit for these members; those of held blobs have none."""
+        """Returns the ingests to commit for these members; stored blobs have none."""
         found = (self.members[name].ingest for name in dict.fromkeys(names))
         return [ingest for ingest in found if ingest is not None]
 
-    def add(self, name: str, spooled: IngestedMember) -> None:
+    def add(self, name: str, member: IngestedMember) -> None:
         self._forget(name)
-        self.members[name] = spooled
+        self.members[name] = member
 
     def _forget(self, name: str) -> None:
-        """The last of a name wins: drop what had it before."""
+        """Discard the earlier member with this name: the last one counts."""
         before = self.members.pop(name, None)
         self.links.pop(name, None)
         if before is not None and before.ingest is not None:
@@ -143,7 +153,11 @@ class ArchiveIngest:
         expected: Mapping[str, Digest],
         progress: Callable[[int], None],
     ) -> None:
-        """Read these members where they are, several at once. `expected` digests may be held."""
+        """Read these members by their offsets, several at once.
+
+        A member whose `expected` digest the store holds is hashed only. It is read again, into an
+        ingest, if it turns out to be another blob. Raises ArchiveError, StoreError, StoppedError.
+        """
         todo = [m for m in wanted if m.name not in self.members]
         with WriteBehind() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
             failed = threading.Event()
@@ -152,10 +166,9 @@ class ArchiveIngest:
                 try:
                     pieces = self._pread(opened, member, failed, progress)
                     self._add_member(member, pieces, writer, expected.get(member.name))
-                    if not self.members[member.name].is_kept and member.name in expected:
-                        pieces = self._pread(
-                            opened, member, failed, _no_progress
-                        )  # it is another blob
+                    if not self.members[member.name].has_content and member.name in expected:
+                        # another blob than expected, and not written: read again to write it
+                        pieces = self._pread(opened, member, failed, _no_progress)
                         self._add_member(member, pieces, writer)
                 except BaseException:
                     failed.set()
@@ -163,7 +176,7 @@ class ArchiveIngest:
 
             futures = [pool.submit(one, member) for member in todo]
             errors = [error for future in futures if (error := future.exception()) is not None]
-            if errors:  # one that fails stops the others: what it met is told
+            if errors:  # a failure stops the other threads: raise it, not their StoppedError
                 raise min(errors, key=lambda error: isinstance(error, StoppedError))
             writer.flush()
 
@@ -181,7 +194,10 @@ class ArchiveIngest:
                     raise StoppedError("the import was stopped")
                 chunk = read(min(CHUNK_BYTES, member.size_bytes - done), done)
                 if not chunk:
-                    raise ArchiveTruncatedError(f"the file ends inside member {member.name}")
+                    raise ArchiveTruncatedError(
+                        f"the file ends inside member {member.name}, "
+                        f"after {done} of its {member.size_bytes} bytes"
+                    )
                 done += len(chunk)
                 progress(len(chunk))
                 yield chunk
@@ -193,7 +209,7 @@ class ArchiveIngest:
         writer: WriteBehind,
         expected: Digest | None = None,
     ) -> None:
-        if member.name in self.members:  # the last of a name wins; its writes may be queued
+        if member.name in self.members:  # replaced; writes to its ingest may still be queued
             writer.flush()
         promised = digest_of_member(member.name)
         held = self._held(promised or expected, member.size_bytes)
@@ -208,7 +224,7 @@ class ArchiveIngest:
         self.add(member.name, self._ingest(pieces, algorithm, writer))
 
     def is_held(self, member: Member, expected: Digest | None) -> bool:
-        """Whether the store holds already what this member promises to be."""
+        """Returns True if the store holds the blob that the member's name or `expected` says."""
         return self._held(digest_of_member(member.name) or expected, member.size_bytes) is not None
 
     def _held(self, digest: Digest | None, size_bytes: int) -> Digest | None:
@@ -235,16 +251,17 @@ class ArchiveIngest:
 
 
 def check_document_size(name: str, size_bytes: int, limits: Limits) -> None:
+    """Raise ArchiveLimitError for a member that is too large to be a document in memory."""
     if size_bytes > limits.document_bytes:
         raise ArchiveLimitError(
-            f"member {name} has {size_bytes} bytes, a document may have "
+            f"member {name} has {size_bytes} bytes; a document may have at most "
             f"{limits.document_bytes} (limits.document_bytes)",
             member=name,
         )
 
 
 def digest_of_member(name: str) -> Digest | None:
-    """The digest that a member named `blobs/<alg>/<hex>` promises."""
+    """Returns the digest in the name of a member `blobs/<alg>/<hex>`; None for other names."""
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "blobs" or HEX_LENGTHS.get(parts[1]) != len(parts[2]):
         return None
@@ -252,11 +269,11 @@ def digest_of_member(name: str) -> Digest | None:
 
 
 def _no_progress(_count: int) -> None:
-    """Progress of what is read a second time."""
+    """Progress of a member that is read a second time: not counted."""
 
 
 def _grown(head: bytes, piece: BytesLike) -> bytes:
-    """The first bytes of a content so far, and those of its next piece."""
+    """Extend the first HEAD_BYTES of a content by its next piece."""
     return head if len(head) == HEAD_BYTES else head + bytes(piece[: HEAD_BYTES - len(head)])
 
 

@@ -16,7 +16,10 @@ _WRITE_BEHIND = 6
 
 
 class ReadAhead:
-    """An iterable of chunks run a few chunks ahead in a thread of its own."""
+    """Iterates over chunks a few chunks ahead, in a thread of its own.
+
+    Errors of the source, and StoppedError, are raised in the thread that iterates.
+    """
 
     def __init__(self, chunks: Iterable[bytes], stop: Stop) -> None:
         self._chunks, self._stop = chunks, stop
@@ -77,7 +80,7 @@ class WriteBehind:
         self._thread.join()
 
     def write(self, ingest: Ingest, chunk: BytesLike) -> None:
-        """Queue a chunk. Raises what an earlier write raised."""
+        """Queue a chunk. Raises the error of an earlier write."""
         self._raise()
         self._queue.put((ingest, chunk))
 
@@ -87,12 +90,12 @@ class WriteBehind:
         self._queue.put((ingest, None))
 
     def flush(self) -> None:
-        """Wait until everything is written. Raises what a write raised."""
+        """Wait until all queued chunks are written. Raises the error of an earlier write."""
         self._queue.join()
         self._raise()
 
     def abandon(self) -> None:
-        """Stop writing what is queued, and wait until the queue is empty."""
+        """Discard the queued writes, and wait until the queue is empty."""
         self._abandoned = True
         self._queue.join()
 

@@ -1,8 +1,8 @@
-"""Reading one archive: opened, every needed byte hashed, planned, judged. Nothing is visible yet.
+"""Reads one archive: opens it, hashes every needed byte, plans and judges. Nothing is visible yet.
 
-`read_archive` gives a `Reading` whose ingests are committed by the importer, or dropped when the
-reading is closed (`airside inspect` never commits). Runs in one worker thread with small threads
-of its own; looks at `stop` once per chunk.
+`read_archive` returns a `Reading`. The importer commits its ingests; closing the reading discards
+the others (`airside inspect` never commits). Runs in one worker thread with small threads of its
+own, and calls `stop` once per chunk.
 """
 
 import os
@@ -33,15 +33,16 @@ from airside.oci.platform import node_platform, parse_platform, select_for, sele
 from airside.ports.content import ContentStore
 
 DIRECTORY = "directory"
-"""What is said in place of a compression of a layout that is in no tar."""
+"""Shown in place of the compression, for a layout that is not packed in a tar."""
 _HEAD_BYTES = 4096
 
 
 @dataclass(slots=True)
 class Reading:
-    """An archive read and judged. Close it: what was not committed is dropped.
+    """An archive that was read and judged. Closing it discards the ingests that were not committed.
 
-    `copied`: it was read from a copy of how it was once, whatever became of the file since.
+    `copied` is true if it was read from a staged copy, so that later changes of the file at `path`
+    do not matter.
     """
 
     path: Path
@@ -73,10 +74,11 @@ def read_archive(
     platforms: tuple[str, ...] = ("all",),
     copy: bool = False,
 ) -> Reading:
-    """Read an archive, with `copy` from a copy of its file. Raises ArchiveTruncatedError
-    (incomplete), other InputError (rejected), ArchiveUnreadableError, UnavailableError,
-    NotFoundError, StoreError, StoppedError.
-    """  # noqa: D205 - the errors are the point
+    """Read and judge an archive; with `copy`, from a staged copy of its file.
+
+    Raises ArchiveTruncatedError (incomplete), other InputError (rejected), ArchiveUnreadableError,
+    UnavailableError, NotFoundError, StoreError, StoppedError.
+    """
     with ExitStack() as stack:
         ingest = stack.enter_context(
             ArchiveIngest(
@@ -107,12 +109,12 @@ def read_archive(
             notes=[*notes, *plan.notes, *name_clashes(plan)],
             copied=copy and not is_directory,
         )
-        stack.pop_all()  # the reading closes the ingest from here on
+        stack.pop_all()  # from here on, the reading closes the ingest
         return reading
 
 
 _Read = tuple[StatKey, str, Plan, ArchiveTruncatedError | None]
-"""Stat key, compression, plan, and what to raise if something is missing."""
+"""Stat key, compression, plan, and the error to raise if something is missing."""
 
 
 def _read_file(
@@ -192,7 +194,7 @@ def _read_directory(
 
 
 def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Plan:
-    """Leave out the platforms that the archive's directory does not want."""
+    """Drop the platforms that the archive's watched directory does not select."""
     if platforms == ("all",):
         return plan
     if platforms == ("node",):
@@ -203,7 +205,7 @@ def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Pla
 
 
 def _check_unvouched(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: Stop) -> Plan:
-    """Decompress layers that only a diff ID vouches for. Wrong ones reject their manifests."""
+    """Decompress the layers that only a diff ID verifies. A wrong one rejects its manifests."""
     if reader.settings.verify_diff_ids == "never" or not plan.unvouched:
         return plan
     problems: list[Problem] = []
@@ -255,7 +257,7 @@ def _diff_id_problem(
     if found == layer.diff_id:
         return ""
     return (
-        f"layer {layer.member} decompresses to {found}, the config says {layer.diff_id}: "
+        f"layer {layer.member} decompresses to {found}; the config says {layer.diff_id}: "
         "its bytes are damaged"
     )
 
@@ -263,21 +265,22 @@ def _diff_id_problem(
 def _sizes(
     plan: Plan, ingest: ArchiveIngest, store: ContentStore
 ) -> Callable[[Digest], int | None]:
-    """What is held or will be: of the members, only those that the plan takes are committed."""
-    brought = {digest: len(raw) for digest, raw in plan.made.items()}
-    brought |= {d: ingest.members[name].facts.size_bytes for d, name in plan.blobs.items()}
+    """Sizes of the blobs that the plan commits or the store holds already; no other members."""
+    planned = {digest: len(raw) for digest, raw in plan.made.items()}
+    planned |= {d: ingest.members[name].facts.size_bytes for d, name in plan.blobs.items()}
 
     def size_of(digest: Digest) -> int | None:
-        size = brought.get(digest)
+        size = planned.get(digest)
         return size if size is not None else store.stat(digest)
 
     return size_of
 
 
 def _check_directory(cut: ArchiveTruncatedError | None, plan: Plan, judgement: Judgement) -> None:
-    """A directory has no end: what is whole is taken. Without any, it may still be copied.
+    """Raise ArchiveTruncatedError if no image of a directory is complete: it may still be copied.
 
-    Unless something is damaged, which more files don't mend.
+    A directory has no end marker, so complete images are imported at once. Damage is not reported
+    as truncation, since more files do not repair it.
     """
     if cut is not None and judgement.missing and not judgement.images and not plan.problems:
         raise ArchiveTruncatedError(f"{cut.message}: {judgement.problems[0].reason}")
@@ -289,19 +292,22 @@ def _check_end(
     absent: Descriptor | None,
     notes: list[str],
 ) -> None:
-    """An archive without its end blocks is accepted, with a note, if nothing is missing.
+    """Accept an archive without its end blocks, with a note, only if nothing is missing.
 
-    A platform that its index lists and that is not there may be what was cut off.
+    Raises ArchiveTruncatedError also for a platform that its index lists but the archive lacks:
+    that may be the part that was cut off.
     """
     if cut is None:
         return
     if judgement.missing or not judgement.images:
-        first = judgement.problems[0].reason if judgement.problems else "no image is whole"
+        first = judgement.problems[0].reason if judgement.problems else "no image is complete"
         raise ArchiveTruncatedError(f"{cut.message}; {first}", **cut.context)
     if absent is not None:
         what = f"{absent.platform} ({absent.digest})" if absent.platform else str(absent.digest)
-        raise ArchiveTruncatedError(f"{cut.message}; its index lists {what}", **cut.context)
-    notes.append("the archive ends without its end-of-archive blocks; everything needed is there")
+        raise ArchiveTruncatedError(
+            f"{cut.message}; its index lists {what}, which the archive lacks", **cut.context
+        )
+    notes.append("the archive ends without its end-of-archive blocks, but lacks nothing else")
 
 
 _SUFFIXES = {
@@ -313,13 +319,13 @@ _SUFFIXES = {
     Compression.XZ: (".xz", ".txz"),
 }
 ARCHIVE_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-"""How the names of archives end."""
+"""Suffixes of the names of archives."""
 
 
 def _name_notes(path: Path, compression: Compression) -> list[str]:
-    """A name that promises another compression is worth a note, never a failure."""
+    """Returns a note if the suffix belongs to another compression; that is never an error."""
     suffix = path.suffix.lower()
     if suffix not in ARCHIVE_SUFFIXES or suffix in _SUFFIXES[compression]:
         return []
     what = "a plain tar" if compression is Compression.NONE else compression.value
-    return [f"this is {what}, named {suffix}"]
+    return [f"the file is {what}, although its name ends in {suffix}"]

@@ -1,4 +1,4 @@
-"""A small image that really runs, made without any tool: for a first try and for `doctor`.
+"""A small runnable image, made without any tool: for a first try and for `doctor`.
 
 Its only file is `/hello`, a static ELF executable that is assembled here for each platform: it
 writes one line and exits with status 0. The layers are plain tars, so its digests never change.
@@ -45,10 +45,10 @@ def write_sample(
     format: Literal["oci", "docker"] = "oci",  # noqa: A002 - the word of the command line
     platform: Platform | None = None,
 ) -> list[str]:
-    """Write the sample image as an archive; its suffix chooses the compression.
+    """Write the sample image as an archive; the suffix of `path` chooses the compression.
 
-    `oci` holds all platforms; `docker` holds one, `platform` or else the node's.
-    Returns the references it holds. Raises RequestInvalidError (suffix or platform),
+    `oci` has all platforms; `docker` has one, `platform` or else the node's. Returns the
+    references in the archive. Raises RequestInvalidError (suffix or platform),
     ReferenceInvalidError, StoreError.
     """
     reference = str(parse_reference(name))
@@ -67,7 +67,7 @@ def write_sample(
 def sample_image(
     platform: Platform, names: tuple[str, ...] = (), *, docker: bool = False
 ) -> ImageSpec:
-    """The sample for one platform. Raises RequestInvalidError for one that it isn't made for."""
+    """Returns the sample for one platform. Raises RequestInvalidError for an unknown platform."""
     buffer = io.BytesIO()
     write_archive(buffer, [Member("hello", blob_of(executable(platform)), mode=0o755)])
     layer = blob_of(buffer.getvalue())
@@ -86,12 +86,12 @@ def sample_image(
 
 
 def executable(platform: Platform) -> bytes:
-    """A static ELF64 executable that writes `MESSAGE` and exits with 0."""
+    """Returns a static ELF64 executable that writes `MESSAGE` and exits with 0."""
     machine = _MACHINES.get(platform)
     if machine is None:
         known = ", ".join(map(str, sorted(_MACHINES)))
         raise RequestInvalidError(
-            f"the sample image is not made for {platform}", found=platform, hint=f"use {known}"
+            f"there is no sample image for {platform}", found=platform, hint=f"use {known}"
         )
     code = machine.assemble()
     size = _HEADER_BYTES + len(code) + len(MESSAGE)
@@ -112,7 +112,7 @@ def executable(platform: Platform) -> bytes:
         64,  # bytes of this header
         56,  # bytes of a program header
         1,  # of which there is one
-        64,  # bytes a section header would have
+        64,  # bytes of a section header, if there were one
         0,
         0,
     )
@@ -180,7 +180,7 @@ def _compression(path: Path) -> Compression:
         if path.name.endswith(suffix):
             return compression
     raise RequestInvalidError(
-        f"can't tell the compression of {path.name!r} from its name",
+        f"the name {path.name!r} has no suffix of a known compression",
         path=path,
         hint=f"end it with one of {', '.join(_SUFFIXES)}",
     )

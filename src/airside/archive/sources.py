@@ -1,7 +1,7 @@
-"""Where an archive's bytes are: a tar, plain or compressed, or a directory. Blocking.
+"""Sources of an archive's bytes: a tar, plain or compressed, or a directory. Blocking.
 
-Each source fills the ingest with the members that are needed, and gives the plan. A compressed tar
-is read once; of a plain tar and of a directory only what is needed is read, several at once.
+Each source reads the needed members into the ingest, and returns the plan. A compressed tar is read
+once. Of a plain tar and of a directory only needed members are read, several at once (ADR 0003).
 """
 
 import os
@@ -36,19 +36,22 @@ from airside.oci.digest import Digest
 from airside.ports.content import ContentStore
 
 Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) of the archive."""
+"""Called with (bytes done, total bytes) of the archive."""
 
 
 class ArchiveStore(ContentStore, Protocol):
-    """A content store that can say beforehand whether so many bytes fit."""
+    """A content store that checks the free space before a large write."""
 
     def check_space(self, needed_bytes: int) -> None:
-        """Raise StorageFullError if so many bytes more do not fit."""
+        """Raises StorageFullError if `needed_bytes` more bytes do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What reading needs, the same for all archives. Thread-safe."""
+    """The dependencies of reading, the same for all archives. Thread-safe.
+
+    `document` returns a document that the catalog holds, or None.
+    """
 
     store: ArchiveStore
     settings: Settings
@@ -58,7 +61,7 @@ class Reader:
 
 @dataclass(slots=True)
 class _Source:
-    """An archive's bytes on their way into an ingest."""
+    """An archive whose bytes are read into an ingest."""
 
     reader: Reader
     size_bytes: int
@@ -79,7 +82,10 @@ class _Source:
     def _draft(
         self, files: frozenset[str], read: ReadMember, cut: ArchiveTruncatedError | None
     ) -> Draft:
-        """Plan from the documents; what is wrong with an archive that was cut is that it is cut."""
+        """Plan from the documents. For a truncated archive, raises `cut` in place of any problem.
+
+        A missing or half document is then a consequence of the truncation.
+        """
         if cut is not None and index_may_follow(files):
             raise cut
         try:
@@ -120,7 +126,7 @@ class TarSource(_Source):
     def stream(
         self, compression: Compression, head: bytes
     ) -> tuple[Plan, ArchiveTruncatedError | None]:
-        """Read a compressed tar once; the plan is made afterwards."""
+        """Read a compressed tar once, then plan. Returns also the error if it lacks its end."""
         needed_bytes = content_bytes(head, compression, self._read_at, self.size_bytes)
         if needed_bytes is not None:
             self._check_size(needed_bytes)
@@ -146,10 +152,13 @@ class TarSource(_Source):
         return os.pread(self.file.fileno(), count, offset)
 
     def _check_size(self, needed_bytes: int) -> None:
-        """A damaged header may ask for any size: that is no full disk."""
+        """Raise ArchiveLimitError before the check of free space.
+
+        A damaged header may claim any size; that must not be reported as a full disk.
+        """
         if needed_bytes > self.limits.total_bytes:
             raise ArchiveLimitError(
-                f"the archive says that it decompresses to {needed_bytes} bytes; "
+                f"the header of the archive says that it decompresses to {needed_bytes} bytes; "
                 f"limits.total_bytes allows {self.limits.total_bytes}",
                 limit="limits.total_bytes",
             )
@@ -162,7 +171,10 @@ class TarSource(_Source):
             yield chunk
 
     def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
-        """Read the headers of a plain tar, plan, then read what is needed."""
+        """Read the headers of a plain tar, plan, then read the needed members.
+
+        Returns also the error if the tar lacks its end.
+        """
         scan = scan_members(self.file, limits=self.limits, notes=self.notes)
         files: dict[str, Member] = {}
         for member in scan.members:
@@ -203,14 +215,17 @@ class TarSource(_Source):
 class DirectorySource(_Source):
     """A layout as a directory.
 
-    Nobody says when it is whole: what is absent, shorter than it should be, or an index that is
-    no JSON yet is `ArchiveTruncatedError` as long as no image is whole.
+    A directory has no end marker. Absent or short files and an `index.json` that is not valid JSON
+    mean ArchiveTruncatedError as long as no image is complete: it may still be copied.
     """
 
     root: Path
 
     def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
-        """Look at the files, plan, then read what is needed."""
+        """List the files, plan, then read the needed ones.
+
+        Returns also the error to raise if no image is complete.
+        """
         files = self._files()
         if not {INDEX_JSON, MANIFEST_JSON} & files.keys():
             raise ArchiveTruncatedError(f"the directory {self.root.name} has no {INDEX_JSON} yet")
@@ -221,11 +236,13 @@ class DirectorySource(_Source):
                 files = {name: member for name, member in files.items() if name not in short}
                 draft = self._draft(frozenset(files), self._reader_of(files), None)
         except ManifestInvalidError as exc:
-            raise ArchiveTruncatedError(f"{exc.message}: is it still being written?") from exc
+            raise ArchiveTruncatedError(
+                f"{exc.message}; the directory may still be copied"
+            ) from exc
         read = self._reader_of(files)
         wanted = [files[name] for name in draft.members if name in files]
         self._read_members(self._open_member, wanted, draft.expected(read))
-        cut = ArchiveTruncatedError(f"the directory {self.root.name} is not whole yet")
+        cut = ArchiveTruncatedError(f"the directory {self.root.name} is not complete yet")
         return draft.assemble(self.ingest.facts(draft.members), self.ingest.read), cut
 
     def _files(self) -> dict[str, Member]:
@@ -255,7 +272,7 @@ class DirectorySource(_Source):
 
 
 def _too_short(draft: Draft, files: Mapping[str, Member]) -> set[str]:
-    """The blobs that are shorter than their descriptors say: their copy goes on."""
+    """Returns the blobs shorter than their descriptors say: they are still being copied."""
     if not isinstance(draft, LayoutDraft):
         return set()
     needed = {

@@ -1,8 +1,8 @@
-"""Taking an archive in: its bytes are copied first, then read from the copy. Blocking.
+"""Stages an archive: copies its file into the data directory, to be read from there. Blocking.
 
-For sticks and slow mounts (`copy = true` of a watched directory): the file is needed for as long as
-the copy takes, not until all its images are verified and durable. The copy is no blob and is never
-made durable; it goes when it was read, or with the next start.
+For sticks and slow mounts (`copy = true` of a watched directory): the file is needed only while it
+is copied, not until all its images are verified and durable. The copy is no blob and is never made
+durable. It is deleted once it was read, else at the next start of the agent.
 """
 
 import os
@@ -18,10 +18,10 @@ from airside.ports.content import Ingest
 
 
 def stage(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:
-    """Copy an open file, as it is at one time, into the store's own place for what it receives.
+    """Copy an open file into an ingest of the store; `progress` gets half of the total.
 
-    Discard the copy in the end. Raises ArchiveChangedError where the file changes meanwhile,
-    StoppedError, StorageFullError, StoreError, and OSError where it can't be read.
+    The caller discards the copy. Raises ArchiveChangedError if the file changes during the copy,
+    StoppedError, StorageFullError, StoreError, and OSError if the file cannot be read.
     """
     key = StatKey.of(os.fstat(file.fileno()))
     store.check_space(key.size_bytes)
@@ -29,7 +29,7 @@ def stage(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -
     try:
         done = _copy(file, copy, stop, lambda done: progress(done, 2 * key.size_bytes))
         copy.finish()
-        _check(file, key, done)
+        _check_unchanged(file, key, done)
     except BaseException:
         copy.discard()
         raise
@@ -47,6 +47,8 @@ def _copy(file: BinaryIO, copy: Ingest, stop: Stop, progress: Callable[[int], No
     return done
 
 
-def _check(file: BinaryIO, key: StatKey, done: int) -> None:
+def _check_unchanged(file: BinaryIO, key: StatKey, done: int) -> None:
     if done != key.size_bytes or StatKey.of(os.fstat(file.fileno())) != key:
-        raise ArchiveChangedError("the archive changed while it was copied")
+        raise ArchiveChangedError(
+            f"the archive changed while it was copied: {done} of {key.size_bytes} bytes were read"
+        )

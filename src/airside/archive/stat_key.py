@@ -1,4 +1,4 @@
-"""What tells two versions of an archive file apart."""
+"""The stat key, by which two versions of an archive file are distinguished (ADR 0004)."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from airside.core.errors import StoreCorruptError
 
 @dataclass(frozen=True, slots=True)
 class StatKey:
-    """What tells two versions of a file apart. Times are compared for equality, never for order."""
+    """Inode, size and times of a file version. Times are compared for equality, never for order."""
 
     inode: int
     size_bytes: int
@@ -25,7 +25,7 @@ class StatKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key that `str` wrote. Raises StoreCorruptError: such text comes from the catalog."""
+        """Parse the text of `str(key)`. Raises StoreCorruptError, since the catalog stores it."""
         try:
             inode, size_bytes, mtime_ns, ctime_ns = map(int, text.split(":"))
         except ValueError as exc:

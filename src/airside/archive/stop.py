@@ -1,4 +1,4 @@
-"""How blocking work is asked to stop."""
+"""The request to blocking work that it ends early."""
 
 from collections.abc import Callable
 

@@ -1,9 +1,9 @@
-"""What is unpacked of an image: its layers in order, each with its diff ID and chain ID.
+"""The unpack steps of an image: its layers in order, each with its diff ID and chain ID.
 
-Decides which manifests can be unpacked at all, and says of the others why not. A chain ID names
-what a layer and all below it make together (config.md, "Layer ChainID"). Which media types are
-layers is containerd's `images.DiffCompression`, the same from 1.6 to 2.1 where it is named here.
-Left to others: whether the bytes have the digests.
+Decides which manifests can be unpacked, and gives the reason for the others. A chain ID identifies
+the file system of a layer and all below it (config.md, "Layer ChainID"). The media types of layers
+are those of containerd's `images.DiffCompression`, the same from 1.6 to 2.1. Left to others:
+verifying the bytes.
 """
 
 import json
@@ -30,7 +30,7 @@ _ENCRYPTED = "+encrypted"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One layer to unpack: `chain` is the name of the snapshot, `parent` that of the one below."""
+    """One layer to unpack: `chain` is the snapshot's name, `parent` that of the snapshot below."""
 
     layer: Descriptor
     diff_id: Digest
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
-    """What is to be unpacked: the layers of one manifest, lowest first, and their diff IDs."""
+    """The layers of one manifest, lowest first, with their diff IDs."""
 
     config: Digest
     layers: tuple[Descriptor, ...]
@@ -55,7 +55,7 @@ class Rootfs:
 
 
 def chain_ids(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
-    """The chain ID of each layer; that of the first is its diff ID."""
+    """Returns the chain ID of each layer; that of the first is its diff ID."""
     found: list[Digest] = []
     for diff_id in diff_ids:
         found.append(digest_of(f"{found[-1]} {diff_id}".encode()) if found else diff_id)
@@ -63,14 +63,14 @@ def chain_ids(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
 
 
 def is_compressed(layer: Descriptor) -> bool:
-    """Whether containerd would look for a compression in a layer of this type, and decompress."""
+    """Returns True if containerd detects and undoes a compression in a layer of this type."""
     return layer.media_type in _COMPRESSED_TYPES
 
 
 def rootfs_of(manifest: Document, config_raw: bytes) -> Rootfs:
-    """The layers of a manifest with their diff IDs, from its config.
+    """Returns the layers of a manifest with their diff IDs, from its config.
 
-    Raises NotRunnableError with the reason, ManifestInvalidError for a config that is none.
+    Raises NotRunnableError with the reason, ManifestInvalidError for an invalid config.
     """
     content = manifest.content
     if not isinstance(content, Manifest):
@@ -114,4 +114,6 @@ def _check_config(raw: bytes, content: Manifest, diff_ids: tuple[Digest, ...]) -
     if not diff_ids:
         raise NotRunnableError("it has no layers")
     if any(diff_id.algorithm != "sha256" for diff_id in diff_ids):
-        raise NotRunnableError("its diff IDs are not by sha256, and containerd knows no other")
+        raise NotRunnableError(
+            "its diff IDs are not sha256, the only kind that containerd supports"
+        )

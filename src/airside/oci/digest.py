@@ -23,7 +23,7 @@ class Hasher(Protocol):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """The name of a blob by its content. Its text, as in OCI documents, is `str(digest)`."""
+    """The content address of a blob. `str(digest)` is its text in OCI documents."""
 
     algorithm: str
     hex: str
@@ -33,7 +33,7 @@ class Digest:
 
     @property
     def short(self) -> str:
-        """Enough of it for a person: `sha256:0123456789ab`."""
+        """The digest abbreviated for messages: `sha256:0123456789ab`."""
         return f"{self.algorithm}:{self.hex[:12]}"
 
 
@@ -45,7 +45,8 @@ def parse_digest(text: object) -> Digest:
     length = HEX_LENGTHS.get(algorithm)
     if length is None:
         raise DigestInvalidError(
-            f"digest {text[:80]!r} has no algorithm that we know", found=text[:200]
+            f"digest {text[:80]!r} has an unknown algorithm: sha256 and sha512 are supported",
+            found=text[:200],
         )
     if len(hexadecimal) != length or not _HEX.match(hexadecimal):
         raise DigestInvalidError(
@@ -56,7 +57,7 @@ def parse_digest(text: object) -> Digest:
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether the text is a digest that we accept."""
+    """Returns True if `parse_digest` accepts the text."""
     try:
         parse_digest(text)
     except DigestInvalidError:
@@ -69,7 +70,7 @@ def new_hasher(algorithm: str = "sha256") -> Hasher:
 
 
 def digest_of(data: BytesLike, algorithm: str = "sha256") -> Digest:
-    """Hash a small whole thing."""
+    """Returns the digest of bytes in memory."""
     hasher = new_hasher(algorithm)
     hasher.update(data)
     return Digest(algorithm, hasher.hexdigest())

@@ -1,8 +1,8 @@
-"""One tag from several archives: parts of images, and the index that joins them. Pure.
+"""Merges one tag from several archives: parts of images, and the index that joins them. Pure.
 
-A *part* is what one document gives a tag for one platform. Parts that come from different
-archives are joined in an OCI index that depends on nothing but the parts: the same parts give
-the same bytes, whatever came first (design 4.14).
+A *part* is the manifest of a tag's document for one platform. Parts from different archives are
+joined in an OCI index that depends on the parts only: the same parts give the same bytes in
+whatever order the archives were imported (ADR 0010).
 """
 
 import json
@@ -16,14 +16,15 @@ from airside.oci.platform import Platform
 
 ATTESTATION_TYPE = "vnd.docker.reference.type"
 ATTESTED = "vnd.docker.reference.digest"
-"""Annotations by which BuildKit ties an attestation manifest to the manifest that it is about."""
+"""Annotations by which BuildKit links an attestation manifest to the attested manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A manifest that a document lists for a platform; `held`: this source brought it whole.
+    """A manifest that a document lists for a platform.
 
-    `attested`: not an image, but what is said about the manifest of that digest.
+    `held` is true if its document is among the given ones. `attested` is the digest of the
+    manifest that it attests, None for an image.
     """
 
     digest: Digest
@@ -35,10 +36,11 @@ class Part:
 def parts_of(
     root: Digest, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
 ) -> tuple[Part, ...]:
-    """What a root document has for which platforms, in its own order.
+    """Returns the parts of a root document, in its own order.
 
-    `documents` are the held ones. The platform that an index gives counts, as clients look there;
-    `platforms` is what the configs say. Artifacts, and images of no known platform, are no parts.
+    `documents` are the held ones. The platform in an index counts, as clients read that one;
+    `platforms`, from the configs, is used if the index has none. Artifacts, and images of no known
+    platform, are no parts.
     """
     document = documents.get(root)
     if document is None:
@@ -68,7 +70,7 @@ def _listed(
 
 
 def attested_by(child: Descriptor) -> Digest | None:
-    """The digest of the manifest that an entry of an index is about; None: it is an image."""
+    """Returns the digest of the manifest that an entry of an index attests; None for an image."""
     text = child.annotations.get(ATTESTED, "")
     algorithm, _, hexadecimal = text.partition(":")
     if child.annotations.get(ATTESTATION_TYPE) and hexadecimal:
@@ -78,7 +80,7 @@ def attested_by(child: Descriptor) -> Digest | None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A manifest for the merged index, with the attestations that follow it."""
+    """A manifest for the merged index, with its attestations, which follow it."""
 
     platform: Platform
     manifest: Descriptor
@@ -86,7 +88,7 @@ class Entry:
 
 
 def merged_index(entries: Iterable[Entry]) -> Document:
-    """The OCI index of these manifests, sorted by platform (image-index.md)."""
+    """Returns the OCI index of these manifests, sorted by platform (image-index.md)."""
     manifests: list[dict[str, Any]] = []
     for entry in sorted(entries, key=lambda e: e.platform):
         manifests.append(_descriptor(entry.manifest) | {"platform": _platform(entry.platform)})

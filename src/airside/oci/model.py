@@ -1,8 +1,8 @@
-"""Descriptors and documents of the OCI image spec, and Docker's twins of them.
+"""Descriptors and documents of the OCI image spec, and Docker's equivalents.
 
-Documents are kept as the bytes that were read: a `Document` carries `raw`, its digest is over
-`raw`, and nothing here ever serialises a document again. Parsing is strict about what decides
-(media type, digests, sizes, shape) and indifferent to everything else.
+A `Document` has the bytes that were read as `raw`. Its digest is over `raw`, and nothing here ever
+serialises a document again. Parsing is strict about media type, digests, sizes and shape, and
+ignores everything else.
 """
 
 import json
@@ -36,7 +36,7 @@ _NON_DISTRIBUTABLE = ("nondistributable", ".foreign.")
 MAX_SIZE = 2**63 - 1
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _MOST_NESTED = 100
-"""Levels in a document. Without a bound of ours it is how deep the caller is that decides."""
+"""Levels in a document. Otherwise the limit would depend on the caller's depth in the stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Descriptor:
 
     @property
     def is_distributable(self) -> bool:
-        """False for foreign layers: registries and archives lawfully lack their bytes."""
+        """False for foreign layers, whose bytes registries and archives lawfully lack."""
         return not any(mark in self.media_type for mark in _NON_DISTRIBUTABLE)
 
 
@@ -81,7 +81,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest or index as it was read: the raw bytes travel with what they say."""
+    """A manifest or index: the raw bytes as they were read, with their parsed content."""
 
     media_type: str
     raw: bytes
@@ -105,9 +105,9 @@ class Document:
 
     @property
     def kind_of_artifact(self) -> str:
-        """The artifact type of what is no image; empty for an image and an index of images.
+        """The artifact type; empty for an image and an index of images.
 
-        Signatures of cosign have an image's config: their layers, of which none is a tar, tell.
+        Signatures of cosign have an image's config, but no layer that is a tar.
         """
         if self.artifact_type or isinstance(self.content, Index):
             return self.artifact_type
@@ -118,17 +118,17 @@ class Document:
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
-        """What must be held for this document to be whole, or what an index lists."""
+        """The blobs of a manifest, config first, or the manifests that an index lists."""
         if isinstance(self.content, Index):
             return self.content.manifests
         return self.content.blobs
 
 
 def load_json(raw: bytes, what: str) -> Any:
-    """Parse JSON, refusing what parsers disagree on.
+    """Parse JSON, but refuse input on which parsers disagree.
 
-    That is bad UTF-8, half surrogates, same keys, NaN, numbers that no float holds, and what is
-    nested without end. Raises ManifestInvalidError that names `what`.
+    That is bad UTF-8, lone surrogates, repeated keys, NaN, numbers beyond a float, and nesting of
+    more than 100 levels. Raises ManifestInvalidError that names `what`.
     """
     try:
         text = raw.decode("utf-8")
@@ -139,7 +139,7 @@ def load_json(raw: bytes, what: str) -> Any:
             parse_float=_finite,
         )
         _check_nesting(value)
-        if _SURROGATE.search(text):  # perhaps one without its other half, which is no text
+        if _SURROGATE.search(text):  # perhaps a lone one, which cannot be encoded
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
@@ -204,7 +204,7 @@ def parse_annotations(value: Any, what: str) -> Mapping[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise ManifestInvalidError(f"{what}: annotations must be an object of texts")
+        raise ManifestInvalidError(f"{what}: annotations must be an object of strings")
     return value
 
 
@@ -231,7 +231,7 @@ def parse_document(
     own_type = value.get("mediaType")
     if own_type is not None and own_type != media_type:
         raise ManifestInvalidError(
-            f"{what} says that it is {own_type!r:.120}, its descriptor says {media_type!r:.120}",
+            f"{what} has the mediaType {own_type!r:.120}; its descriptor says {media_type!r:.120}",
             expected=media_type,
             found=own_type,
         )
@@ -254,9 +254,9 @@ def parse_document(
 
 
 def parse_bare_document(raw: bytes, what: str, *, algorithm: str = "sha256") -> Document:
-    """Parse a manifest or an index that no descriptor describes. Raises ManifestInvalidError.
+    """Parse a manifest or an index without a descriptor. Raises ManifestInvalidError.
 
-    Its `mediaType`, which only OCI's may leave out, or else its shape tells the type.
+    Its type is its `mediaType`, or without one, which only OCI allows, follows from its shape.
     """
     value = load_json(raw, what)
     own_type = value.get("mediaType") if isinstance(value, dict) else None
@@ -266,9 +266,9 @@ def parse_bare_document(raw: bytes, what: str, *, algorithm: str = "sha256") -> 
 
 
 def parse_named_document(raw: bytes, media_type: str, what: str, digest: Digest | None) -> Document:
-    """Parse a manifest or an index that is to have a digest, if one is given.
+    """Parse a manifest or an index, and verify its digest if one is given.
 
-    An empty media type: the document itself tells. Raises ManifestInvalidError,
+    With an empty `media_type` the document's own type counts. Raises ManifestInvalidError,
     DigestMismatchError.
     """
     algorithm = digest.algorithm if digest is not None else "sha256"
@@ -299,12 +299,14 @@ def _content(value: dict[str, Any], media_type: str, what: str) -> Manifest | In
             raise ManifestInvalidError(f"{what} is a manifest without config or layers")
         config = parse_descriptor(value["config"], f"{what}: config")
         return Manifest(config, _descriptors(value["layers"], f"{what}: layers"))
-    raise ManifestInvalidError(f"{what} has a media type that is no manifest: {media_type!r:.120}")
+    raise ManifestInvalidError(
+        f"{what} has the media type {media_type!r:.120}, which is neither a manifest nor an index"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What Airside reads of an image config: the platform and the layers' diff IDs."""
+    """The fields of an image config that Airside reads: the platform and the layers' diff IDs."""
 
     platform: Platform | None
     diff_ids: tuple[Digest, ...]

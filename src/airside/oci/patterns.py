@@ -1,10 +1,10 @@
 """Patterns over names: `*` within a segment, `**` for any number of whole segments. Pure.
 
-`*` stands for any characters but `/`, also for none; a segment `**` for any number of segments,
-also for none: `team/**` is `team` and all below it, `**/app` is `app` under every host and path.
-All else stands for itself, so that a pattern without stars is one name. A repository is matched by
+`*` matches any characters but `/`, also none. A segment `**` matches any number of segments, also
+none: `team/**` is `team` and all below it, `**/app` is `app` under every host and path. All other
+characters match themselves, so that a pattern without stars is one name. A repository is matched by
 its full name, `host/path`; one that was pushed without a host has its path alone.
-Matching takes at most the product of both lengths, whatever the pattern.
+Matching takes at most the product of both lengths in steps, for any pattern.
 """
 
 import re
@@ -25,7 +25,7 @@ class Pattern:
     text: str
 
     def matches(self, name: str) -> bool:
-        """Whether this is the whole name."""
+        """Returns True if the pattern matches the whole name."""
         return _glob(self.text.split("/"), name.split("/"), _DEEP, _is_segment)
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Check a pattern. Raises ValueError that says what is wrong with it."""
+    """Parse a pattern. Raises ValueError with the reason why it is invalid."""
     for segment in text.split("/"):
         if not _SEGMENT.match(segment):
             raise ValueError(
@@ -42,13 +42,13 @@ def parse_pattern(text: str) -> Pattern:
         if _DEEP in segment and segment != _DEEP:
             raise ValueError(
                 f"the pattern {text[:300]!r} has ** beside other characters: "
-                "** stands for whole parts between slashes, * for characters"
+                "** matches whole parts between slashes, * matches characters"
             )
     return Pattern(text)
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `parse_pattern` takes it."""
+    """Returns True if `parse_pattern` accepts the text."""
     try:
         parse_pattern(text)
     except ValueError:
@@ -61,7 +61,7 @@ def _is_segment(pattern: str, segment: str) -> bool:
 
 
 def _glob(pattern: Sequence[T], found: Sequence[T], star: T, equal: Callable[[T, T], bool]) -> bool:
-    """Whether the items are what the pattern says; only the last star is ever tried again."""
+    """Returns True if the pattern matches the items; backtracks to the last star only."""
     here = there = 0
     after_star, resume = -1, 0
     while there < len(found):

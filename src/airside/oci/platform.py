@@ -20,7 +20,7 @@ _ARCHITECTURES = {
     "armel": ("arm", "v6"),
 }
 _WORD = r"[A-Za-z0-9_.-]+"
-"""What a field may be (containerd's `specifierRe`): a text of the others would not read back."""
+"""A valid field (containerd's `specifierRe`): other texts could not be parsed again."""
 _FIELD = re.compile(rf"{_WORD}\Z")
 _KEY = re.compile(rf"({_WORD})(?:\(((?:{_WORD})?)((?:\+{_WORD})*)\))?/({_WORD})(?:/({_WORD}))?\Z")
 _ARM_VARIANTS = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}
@@ -28,7 +28,10 @@ _ARM_VARIANTS = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Its text is `linux/arm64` or `linux/arm/v7`; os version and features tell Windows' apart."""
+    """A normalised platform, as text `linux/arm64` or `linux/arm/v7`.
+
+    The os version and features distinguish platforms of Windows.
+    """
 
     os: str
     architecture: str
@@ -41,7 +44,7 @@ class Platform:
 
     @property
     def key(self) -> str:
-        """All of it in one text, as containerd writes it: `windows(10.0.17763+win32k)/amd64`."""
+        """All fields as one text, as containerd writes it: `windows(10.0.17763+win32k)/amd64`."""
         features = "".join(f"+{feature}" for feature in self.os_features)
         inside = f"({self.os_version}{features})" if self.os_version or features else ""
         return str(replace(self, os=self.os + inside))
@@ -59,7 +62,7 @@ def normalise(
     os_version: str = "",
     os_features: tuple[str, ...] = (),
 ) -> Platform:
-    """Make the one spelling of a platform that is compared."""
+    """Returns the platform in its normal form, by which platforms are compared."""
     os = {"macos": "darwin"}.get(os.lower(), os.lower())
     architecture, default = _ARCHITECTURES.get(architecture.lower(), (architecture.lower(), ""))
     variant = variant.lower() or default
@@ -75,8 +78,8 @@ def normalise(
 def platform_from(fields: Mapping[str, object]) -> Platform | None:
     """Read a platform object of a descriptor, or the same fields of an image config.
 
-    None where there is no os or no architecture. Fields of another type count as absent, and so do
-    texts that no platform has: `linux/x` as an os would be read as something else elsewhere.
+    Returns None without an os or an architecture. Fields of another type count as absent, and so do
+    invalid texts: `linux/x` as an os would be parsed as another platform.
     """
 
     def text(key: str) -> str:
@@ -92,7 +95,7 @@ def platform_from(fields: Mapping[str, object]) -> Platform | None:
 
 
 def parse_platform(text: str) -> Platform:
-    """Read `linux/arm64` or what `Platform.key` wrote. Raises ManifestInvalidError."""
+    """Parse `linux/arm64` or a text of `Platform.key`. Raises ManifestInvalidError."""
     match = _KEY.match(text)
     if match is None:
         raise ManifestInvalidError(f"not a platform such as linux/arm64: {text!r:.80}")
@@ -101,7 +104,7 @@ def parse_platform(text: str) -> Platform:
 
 
 Selection = Callable[[Iterable[Platform]], frozenset[Platform]]
-"""Of the platforms of one image, those that are wanted."""
+"""Returns the selected ones of an image's platforms."""
 
 
 def select_all(platforms: Iterable[Platform]) -> frozenset[Platform]:
@@ -109,7 +112,7 @@ def select_all(platforms: Iterable[Platform]) -> frozenset[Platform]:
 
 
 def select_listed(wanted: Iterable[str]) -> Selection:
-    """Those of a list; one without a variant wants every variant: `linux/arm` is v6 and v7."""
+    """Returns a selection by a list; an entry without a variant selects all variants of it."""
     texts = tuple(wanted)
     parsed = [(parse_platform(text), text.count("/") == 2) for text in texts]
 
@@ -126,7 +129,7 @@ def select_listed(wanted: Iterable[str]) -> Selection:
 
 
 def select_for(node: Platform) -> Selection:
-    """The one that the node runs best, if any."""
+    """Returns a selection of the platform that the node runs best, if any."""
 
     def select(platforms: Iterable[Platform]) -> frozenset[Platform]:
         best = best_for(node, platforms)
@@ -136,7 +139,7 @@ def select_for(node: Platform) -> Selection:
 
 
 def best_for(node: Platform, platforms: Iterable[Platform]) -> Platform | None:
-    """What a node takes of an image, in containerd's order (`platforms.Only`)."""
+    """Returns the platform that a node runs best, in containerd's order (`platforms.Only`)."""
     order = {wanted: rank for rank, wanted in reversed(list(enumerate(_iter_run_by(node))))}
     ranked = [
         (order[p.architecture, p.variant], p)
@@ -153,9 +156,9 @@ _ARM64_LEVEL = re.compile(r"v?([89])(?:\.([0-9]))?\Z")
 
 
 def _iter_run_by(node: Platform) -> Iterator[tuple[str, str]]:
-    """(architecture, variant) of all that a node runs, the best first.
+    """Yields each (architecture, variant) that a node runs, the best first.
 
-    Its own, then the lower variants; amd64 runs 386 too, and arm64 the 32-bit arm.
+    That is its own, then the lower variants; amd64 also runs 386, and arm64 the 32-bit arm.
     """
     architecture, variant = node.architecture, node.variant
     yield architecture, variant
@@ -174,7 +177,7 @@ def _iter_run_by(node: Platform) -> Iterator[tuple[str, str]]:
 
 
 def _iter_below_arm64(variant: str) -> Iterator[str]:
-    """Variants below one of arm64, which is v8 where it has none; v9.x runs v8.(x+5)."""
+    """Yields the variants below one of arm64; none means v8, and v9.x runs v8.(x+5)."""
     found = _ARM64_LEVEL.match(variant or "v8")
     if found is None:
         return
@@ -186,7 +189,7 @@ def _iter_below_arm64(variant: str) -> Iterator[str]:
 
 
 def node_platform() -> Platform:
-    """The platform of this machine."""
+    """Returns the platform of this machine."""
     machine = _os.uname()
     return normalise(
         machine.sysname,

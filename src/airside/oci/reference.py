@@ -28,7 +28,7 @@ _REF_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True, order=True)
 class Repository:
-    """(host, path). The host is empty only for what was pushed without one."""
+    """(host, path). The host is empty only for a repository that was pushed without one."""
 
     host: str
     path: str
@@ -39,7 +39,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """A repository with a tag, a digest, or (kept, the tag then says nothing) both."""
+    """A repository with a tag, a digest, or both. With both, only the digest counts."""
 
     repository: Repository
     tag: str = ""
@@ -47,7 +47,7 @@ class Reference:
 
     @property
     def without_digest(self) -> "Reference":
-        """With its tag alone; the same where it has none."""
+        """The reference with its tag alone; itself if it has no tag."""
         return replace(self, digest=None) if self.tag else self
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Reference:
 def parse_reference(text: object, *, default_tag: str = "latest") -> Reference:
     """Parse and normalise an image name as Docker does. Raises ReferenceInvalidError."""
     if not isinstance(text, str) or not text:
-        raise ReferenceInvalidError(f"an image name must be a text, found {text!r:.80}")
+        raise ReferenceInvalidError(f"an image name must be a string, found {text!r:.80}")
     name, _, digest_text = text.partition("@")
     digest = _digest(digest_text, text) if "@" in text else None
     slash = name.rfind("/")
@@ -77,7 +77,10 @@ def parse_reference(text: object, *, default_tag: str = "latest") -> Reference:
 
 
 def parse_repository(name: str, *, shown: str | None = None) -> Repository:
-    """Parse `[host/]path` and fill in what Docker leaves out. Raises ReferenceInvalidError."""
+    """Parse `[host/]path`, with Docker's default host and `library/`. Raises ReferenceInvalidError.
+
+    `shown` is the whole image name for the error.
+    """
     host, _, path = name.partition("/")
     if not path or not looks_like_host(host):
         host, path = DEFAULT_HOST, name
@@ -102,7 +105,10 @@ def _digest(digest_text: str, text: str) -> Digest:
 
 
 def looks_like_host(component: str) -> bool:
-    """Docker's rule for the first component: a dot, a port, localhost, or upper case."""
+    """Returns True if Docker reads the first component as a host.
+
+    That is one with a dot, a port or upper case, and `localhost`.
+    """
     return (
         "." in component
         or ":" in component
@@ -116,7 +122,7 @@ def is_host(text: str) -> bool:
 
 
 def is_path(text: str) -> bool:
-    """Tell whether this is a repository path, the `<name>` of the distribution spec."""
+    """Returns True for a repository path, the `<name>` of the distribution spec."""
     return len(text) <= MAX_REPOSITORY_LENGTH and bool(_PATH.match(text))
 
 
@@ -125,10 +131,10 @@ def is_tag(text: str) -> bool:
 
 
 def is_image_id(text: str) -> bool:
-    """Tell whether this is the digest of a config, which CRI keeps as a name of the image."""
+    """Returns True for a bare digest, as containerd's CRI records an image's config digest."""
     return bool(_IMAGE_ID.match(text))
 
 
 def fits_ref_name(text: str) -> bool:
-    """Tell whether the text fits the grammar of `org.opencontainers.image.ref.name`."""
+    """Returns True if the text fits the grammar of `org.opencontainers.image.ref.name`."""
     return bool(_REF_NAME.match(text))

@@ -277,7 +277,7 @@ ROWS = [
         compression="gzip",
         pack=through("gzip", "-c"),
         suffix=".tar.zst",
-        noted="this is gzip, named .zst",
+        noted="the file is gzip, although its name ends in .zst",
     ),
     _row("appended", "`tar -r`", "a member twice: the last counts", appended),
     *(

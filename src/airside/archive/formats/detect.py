@@ -1,4 +1,4 @@
-"""From the names of an archive's members to a draft of its plan: which format is it? Pure."""
+"""Detects an archive's format from its members' names, and drafts its plan. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,12 +37,11 @@ def make_draft(
     nesting: int,
     documents_bytes: int = Limits().documents_bytes,
 ) -> Draft:
-    """Recognise the format by its documents; an OCI index is preferred over `manifest.json`.
+    """Detect the format by its documents; an OCI index is preferred over `manifest.json`.
 
-    Unless its manifests are those of Docker 25.0.0, which forgot the order of the layers.
-
+    The exception is an index of Docker 25.0.0, whose manifests list the layers in a wrong order.
     `files` are the names of members with content, `links` those of links with their targets.
-    Raises ArchiveFormatError where there are no images, ManifestInvalidError.
+    Raises ArchiveFormatError if there are no images, ManifestInvalidError, ArchiveLimitError.
     """
     if INDEX_JSON in files:
         index_json = read(INDEX_JSON)
@@ -71,17 +70,17 @@ def make_draft(
 
 
 def index_may_follow(files: frozenset[str]) -> bool:
-    """Whether an archive that ends early with these members may lack what says how to read it.
+    """Returns True if an archive that ends early may lack the document that defines its images.
 
-    Its OCI index, then a `manifest.json` must not be taken for all that it says: the digests would
-    be others. Or its `manifest.json`, then the older form beside it must not be read.
+    If it lacks its OCI index, its `manifest.json` must not be read instead, which would give other
+    digests. If it lacks its `manifest.json`, the older form beside it must not be read.
     """
     is_layout = LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files)
     return INDEX_JSON not in files and (is_layout or MANIFEST_JSON not in files)
 
 
 def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
-    """The image names of a `manifest.json` beside an index; none if it is not understood."""
+    """Returns the image names of a `manifest.json` beside an index; none if it is invalid."""
     if MANIFEST_JSON not in files:
         return frozenset()
     try:
@@ -104,7 +103,7 @@ def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMem
 
 
 def resolve_link(name: str, links: Mapping[str, str]) -> str:
-    """Follow links to the member with the content; a loop ends at some link."""
+    """Follow links to the member with the content. A loop ends at any of its links."""
     for _ in range(_LINKS_FOLLOWED):
         if name not in links:
             break

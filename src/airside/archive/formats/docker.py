@@ -1,10 +1,10 @@
-"""What a docker-archive means (`docker save`, `skopeo copy docker-archive:`). Pure.
+"""Plans a docker-archive (`docker save`, `skopeo copy docker-archive:`). Pure.
 
-`manifest.json` names a config, layers and tags for each image; a manifest is built from them as
+`manifest.json` names a config, layers and tags for each image. A manifest is built from them as
 containerd's importer builds it in an empty namespace, so that digests are the same everywhere
-(design 4.10, compared with a recorded table of its results). What vouches for the bytes: the
-config's member name is its digest, and the config's diff IDs are the digests of the layers' tars.
-Left to others: hashing, decompressing, completeness.
+(compared with a recorded table of its results). The bytes are verified by two digests: the config's
+member name is its digest, and the config's diff IDs are the digests of the layers' tars. Left to
+others: hashing, decompressing, completeness.
 """
 
 import contextlib
@@ -62,12 +62,12 @@ class DockerDraft:
         return self.links.get(name, name)
 
     def expected(self, read: ReadMember) -> dict[str, Digest]:
-        """What uncompressed members should hash to: the config's diff IDs, the config's name.
+        """Returns the digests of configs by their names, and of plain layers by their diff IDs.
 
-        Only to find out what the store may hold already; nothing is trusted.
+        Only used to look up blobs that the store may hold already; the bytes are hashed anyway.
         """
         found: dict[str, Digest] = {}
-        diff_ids: dict[str, tuple[Digest, ...]] = {}  # many images may name one large config
+        diff_ids: dict[str, tuple[Digest, ...]] = {}  # many images may share one large config
         for image in self.images:
             member = self.resolve(image.config)
             named = _CONFIG_NAME.match(image.config)
@@ -146,12 +146,12 @@ class _PlanBuilder:
         self._name(document.digest, image, shown)
 
     def check_listed(self) -> None:
-        """A name that only `repositories` has was lost from `manifest.json`."""
+        """Report each name that only `repositories` has: `manifest.json` lost it (ADR 0009)."""
         given = {name for image in self._draft.images for name in normalised(image.names)}
         lost = (self._draft.listed_names or frozenset()) - given
         for name in sorted(lost):
             reason = (
-                f"{self._draft.listed_in} names {name!r}, {MANIFEST_JSON} does not: "
+                f"{self._draft.listed_in} names {name!r}, but {MANIFEST_JSON} does not: "
                 "one of them is damaged or was edited"
             )
             self._problems.append(Problem(reason, image=name))
@@ -163,7 +163,7 @@ class _PlanBuilder:
     def _layers(
         self, image: SavedImage, config: ImageConfig | None, shown: str
     ) -> list[Facts | ForeignLayer] | None:
-        """What is known of each layer. None where members are missing, which is a problem."""
+        """Returns the facts of each layer; None if members are missing, which is a problem."""
         found: list[Facts | ForeignLayer] = []
         missing = [image.config] if config is None else []
         for position, name in enumerate(image.layers):
@@ -181,7 +181,7 @@ class _PlanBuilder:
         return None if missing else found
 
     def _config(self, name: str, shown: str) -> ImageConfig | None:
-        """The config of an image, None if the archive lacks it. Raises ManifestInvalidError."""
+        """Returns an image's config; None if the archive lacks it. Raises ManifestInvalidError."""
         member = self._draft.resolve(name)
         facts = self._facts.get(member)
         if facts is None:
@@ -215,7 +215,10 @@ class _PlanBuilder:
                 self._check_packed(diff_id, name, layer)
 
     def _check_packed(self, diff_id: Digest, name: str, layer: Facts) -> None:
-        """A layer whose digest is not the diff ID is compressed, or damaged."""
+        """Record a layer whose digest is not its diff ID as compressed, to be checked later.
+
+        Raises ManifestInvalidError if it is a plain tar, hence damaged, or empty.
+        """
         member = self._draft.resolve(name)
         if not layer.size_bytes:
             raise ManifestInvalidError(
@@ -225,7 +228,7 @@ class _PlanBuilder:
             )
         if not is_compressed(layer.head):
             raise ManifestInvalidError(
-                f"layer {member} hashes to {layer.digest}, the config says {diff_id}: "
+                f"layer {member} hashes to {layer.digest}; the config says {diff_id}: "
                 "its bytes are damaged",
                 blob=member,
             )
@@ -250,7 +253,7 @@ class _PlanBuilder:
         listed = self._draft.listed_names
         if listed is not None and str(reference) not in listed:
             raise ReferenceInvalidError(
-                f"{MANIFEST_JSON} names {name!r}, {self._draft.listed_in} does not: "
+                f"{MANIFEST_JSON} names {name!r}, but {self._draft.listed_in} does not: "
                 "one of them is damaged or was edited"
             )
         return reference

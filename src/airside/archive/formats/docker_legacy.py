@@ -1,11 +1,11 @@
-"""What Docker before 1.10 saved: `repositories`, and a `json` and `layer.tar` per layer. Pure.
+"""Plans an archive of Docker before 1.10: `repositories`, `json` and `layer.tar` per layer. Pure.
 
-Every layer is an image of its own here and names its parent. Config and manifest are made of the
-chain (ADR 0012), as Docker itself did when it loaded one; the same archive gives the same digests
-every time. containerd does not read this form, so there are none to agree with.
+Every layer is an image of its own and names its parent. Config and manifest are made from the chain
+of parents (ADR 0012), as Docker does when it loads such an archive; the same archive always gives
+the same digests. containerd does not read this form, so there are no digests to agree with.
 
-Nothing vouches for the bytes: the IDs are random or were computed from something else. The plan
-says so in a note. Left to others: hashing, completeness.
+The bytes cannot be verified: the IDs are random or were computed from other data. The plan has a
+note about that. Left to others: hashing, completeness.
 """
 
 import re
@@ -40,7 +40,7 @@ _CONFIG = re.compile(r"[0-9a-f]{64}\.json\Z")
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """An ID that a tag points at, or that no other image has as its parent."""
+    """An image that a tag points to, or that is no other image's parent."""
 
     id: str
     references: tuple[Reference, ...]
@@ -52,16 +52,16 @@ class Top:
 
 
 def is_legacy(files: frozenset[str]) -> bool:
-    """Whether there are images of this form: a `json` in a directory that is named by an ID.
+    """Returns True if there are images of this form: a `json` in a directory named by an ID.
 
-    With a config beside them they are what Docker 1.10 to 24 writes beside its `manifest.json`.
+    Beside a config they are no images: Docker 1.10 to 24 writes them beside its `manifest.json`.
     """
     return any(map(_JSON.match, files)) and not any(map(_CONFIG.match, files))
 
 
 @dataclass(slots=True)
 class LegacyDraft:
-    """Chains of v1 images, before their layers are hashed. Those of `tops` are whole."""
+    """Chains of v1 images, before their layers are hashed. Those of `tops` are complete."""
 
     tops: tuple[Top, ...]
     chains: Chains
@@ -86,7 +86,7 @@ class LegacyDraft:
         return self.links.get(name, name)
 
     def expected(self, read: ReadMember) -> dict[str, Digest]:
-        """Nothing: the IDs are no digests."""
+        """Returns nothing: the IDs are no digests."""
         del read
         return {}
 
@@ -107,8 +107,8 @@ def draft_legacy(
 ) -> LegacyDraft:
     """Follow the parents of each tag, and of each image that has neither a tag nor a child.
 
-    `links` are resolved; `documents_bytes` bounds what is read, and what is made of it. Raises
-    ManifestInvalidError for a bad `repositories`, ArchiveLimitError.
+    `links` are resolved. `documents_bytes` limits the documents that are read, and also those that
+    are made from them. Raises ManifestInvalidError for a bad `repositories`, ArchiveLimitError.
     """
     problems: list[Problem] = []
     listed = _repositories(read(REPOSITORIES), problems) if REPOSITORIES in files else {}
@@ -137,14 +137,14 @@ def _smaller(room_bytes: int, used_bytes: int, shown: str) -> int:
     if used_bytes > room_bytes:
         raise ArchiveLimitError(
             "the configs and manifests of the archive have more bytes together than "
-            "limits.documents_bytes allows; raise it if the archive is to be trusted",
+            "limits.documents_bytes allows; raise the limit if you trust the archive",
             image=shown,
         )
     return room_bytes - used_bytes
 
 
 def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Reference]]:
-    """ID → the names that point at it. A bad name is a problem of its own."""
+    """Returns ID → the names that point to it. A bad name is a problem of its own."""
     value = load_json(raw, REPOSITORIES)
     if not isinstance(value, dict) or not all(isinstance(tags, dict) for tags in value.values()):
         raise ManifestInvalidError(f"{REPOSITORIES} is not an object of objects")
@@ -163,7 +163,7 @@ def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Referen
 def _reference(name: str, tag: str, v1_id: object) -> Reference:
     reference = parse_reference(f"{name}:{tag}")
     if reference.digest is not None or not isinstance(v1_id, str) or not v1_id:
-        raise ReferenceInvalidError(f"{REPOSITORIES} gives {name!r:.200} no image")
+        raise ReferenceInvalidError(f"{REPOSITORIES} has no image ID for a tag of {name!r:.200}")
     return reference
 
 
@@ -224,7 +224,7 @@ class _PlanBuilder:
         )
 
     def _layers(self, top: Top, chain: tuple[V1Image, ...]) -> dict[str, Facts] | None:
-        """The layers by ID, lowest first. None where one is missing or compressed: a problem."""
+        """Returns the layers by ID, lowest first; None with a problem if one is bad or missing."""
         layers: dict[str, Facts] = {}
         for v1 in chain:
             facts = self.facts.get(self.draft.resolve(v1.layer))
@@ -234,7 +234,9 @@ class _PlanBuilder:
                 reason = f"the archive has no member {v1.layer!r}, which the image needs"
                 self.lacks_members = True
             elif layer_compression(facts.head):
-                reason = f"{v1.layer} is compressed, which this form of archive never was"
+                reason = (
+                    f"layer {v1.layer} is compressed, which this form of archive does not allow"
+                )
             else:
                 layers[v1.id] = facts
                 continue

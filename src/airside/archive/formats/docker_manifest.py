@@ -1,7 +1,7 @@
-"""What `docker save` records of images: `manifest.json` and `repositories`. Pure.
+"""Parses `manifest.json` and `repositories` of `docker save`. Pure.
 
-Parsed strictly where it decides what an image is; `LayerSources`, which only tells where the
-layers of Windows came from, is left aside where it is not understood.
+Parsing is strict for the fields that define an image. `LayerSources`, which only has the origin of
+Windows' foreign layers, is ignored where it is invalid.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from airside.oci.reference import is_image_id, parse_reference
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"
 _NO_NAMES = frozenset({"", "<none>:<none>"})
-"""How some tools write that an image has no name; containerd writes its image ID."""
+"""Values by which some tools say that an image has no name; containerd writes its image ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def parse_manifest_json(
 ) -> tuple[SavedImage, ...]:
     """Parse `manifest.json`. Raises ManifestInvalidError.
 
-    An entry that is wrong costs its own image: it goes to `problems`, if any other is right.
+    An invalid entry rejects its own image only: it is added to `problems`, if any other is valid.
     """
     value = load_json(raw, MANIFEST_JSON)
     if not isinstance(value, list) or not value:
@@ -52,7 +52,7 @@ def parse_manifest_json(
 
 
 def _shown_name(item: Any) -> str:
-    """The first name in an entry that may be wrong, for messages."""
+    """Returns the first name in an entry that may be invalid, for messages."""
     names = item.get("RepoTags") if isinstance(item, dict) else None
     found = names if isinstance(names, list) else []
     return next((name for name in found if isinstance(name, str)), "")
@@ -82,24 +82,24 @@ def _texts(value: list[Any]) -> bool:
 
 
 def member_name(name: str) -> str:
-    """The member name that the tar reader gives for this path; Windows' are understood too."""
+    """Returns the member name that the tar reader has for this path, also for a Windows path."""
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."})
 
 
 def _foreign_layers(value: Any, what: str) -> Iterator[tuple[Digest, ForeignLayer]]:
-    """The layers that may not be redistributed. Docker 25 lists the others here too."""
+    """Yields the layers that may not be redistributed. Docker 25 lists the others here too."""
     for diff_id, source in value.items() if isinstance(value, dict) else ():
         with contextlib.suppress(ManifestInvalidError, DigestInvalidError):
             descriptor = parse_descriptor(source, f"{what}: LayerSources")
             if descriptor.is_distributable:
                 continue
             urls = source.get("urls")
-            kept = tuple(urls) if isinstance(urls, list) and _texts(urls) else ()
-            yield parse_digest(diff_id), ForeignLayer(descriptor, kept)
+            valid_urls = tuple(urls) if isinstance(urls, list) and _texts(urls) else ()
+            yield parse_digest(diff_id), ForeignLayer(descriptor, valid_urls)
 
 
 def parse_repositories(raw: bytes) -> frozenset[str] | None:
-    """The full names that the `repositories` member lists; None if it is not understood."""
+    """Returns the full names that the `repositories` member lists; None if it is invalid."""
     try:
         value = load_json(raw, REPOSITORIES)
         return frozenset(
@@ -110,7 +110,7 @@ def parse_repositories(raw: bytes) -> frozenset[str] | None:
 
 
 def normalised(names: Iterable[str]) -> Iterator[str]:
-    """The full names, as Docker reads them, with their tag alone; bad ones are left out."""
+    """Yields the full names as Docker reads them, without digests; skips invalid ones."""
     for name in names:
         with contextlib.suppress(ReferenceInvalidError):
             yield str(parse_reference(name).without_digest)

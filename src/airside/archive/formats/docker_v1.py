@@ -1,6 +1,6 @@
-"""The images of Docker before 1.10: each layer is one, and names its parent. Pure.
+"""Images of Docker before 1.10: each layer is an image, and names its parent. Pure.
 
-From a chain of them comes the image config of today. Left to others: the layers.
+A chain of them is converted into an image config of today. Left to others: the layers.
 """
 
 import json
@@ -31,13 +31,13 @@ class V1Image:
 
     @property
     def is_empty(self) -> bool:
-        """True for a step of a build that changed no file, where there may be no layer."""
+        """True for a build step that changed no file, which may have no layer."""
         return self.fields.get("throwaway") is True
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why there is no whole chain below an image; `missing` tells whether more bytes may help."""
+    """The reason why an image's chain is incomplete; `missing` is true if more bytes may help."""
 
     reason: str
     blob: str
@@ -45,7 +45,7 @@ class Fault:
 
 
 class Chains:
-    """The v1 images of an archive, good and bad, and whether the chain below each is whole."""
+    """The v1 images of an archive, valid and invalid, with the state of the chain below each."""
 
     def __init__(self) -> None:
         self.images: dict[str, V1Image] = {}
@@ -59,12 +59,12 @@ class Chains:
             self._bad[v1_id] = Fault(exc.message, f"{v1_id}/json")
 
     def leaves(self) -> list[str]:
-        """The images that no other one has as its parent, in order of their IDs."""
+        """Returns the images that are no other image's parent, in order of their IDs."""
         parents = {v1.parent for v1 in self.images.values()}
         return [v1_id for v1_id in sorted({*self.images, *self._bad}) if v1_id not in parents]
 
     def chain(self, v1_id: str) -> tuple[V1Image, ...]:
-        """The images from the lowest to this one, whose chain is whole."""
+        """Returns the images from the lowest to this one, whose chain must be complete."""
         found: list[V1Image] = []
         while v1_id:
             found.append(self.images[v1_id])
@@ -72,7 +72,10 @@ class Chains:
         return tuple(reversed(found))
 
     def fault(self, v1_id: str) -> Fault | None:
-        """Why the chain of this image is not whole; None if it is. Each image is looked at once."""
+        """Returns why the chain of this image is incomplete; None if it is complete.
+
+        The result for each image of the chain is cached.
+        """
         way: dict[str, None] = {}
         while v1_id and v1_id not in self._bad and v1_id not in self._heights:
             if v1_id in way:
@@ -102,18 +105,18 @@ def _parse(raw: bytes, v1_id: str) -> V1Image:
     if not isinstance(value, dict):
         raise ManifestInvalidError(f"{what} is not an object")
     if value.get("id", v1_id) != v1_id:
-        raise ManifestInvalidError(f"{what} is of the image {value['id']!r:.80}: it is damaged")
+        raise ManifestInvalidError(f"{what} has the ID {value['id']!r:.80}: it is damaged")
     parent = value.get("parent") or ""
     if not isinstance(parent, str):
-        raise ManifestInvalidError(f"{what}: parent is not a text")
+        raise ManifestInvalidError(f"{what}: parent is not a string")
     return V1Image(v1_id, parent, value)
 
 
 def make_config(chain: tuple[V1Image, ...], diff_ids: Mapping[str, Digest]) -> bytes:
-    """The image config of a chain, whose layers by ID, lowest first, have these diff IDs.
+    """Returns the image config of a chain; `diff_ids` are those of its layers by ID, lowest first.
 
-    The topmost image's fields, `rootfs` and `history`, as Docker 1.10 and later write them when
-    they load such an archive: keys sorted at the top, values as they were. For an image that was
+    It has the topmost image's fields, `rootfs` and `history`, as Docker 1.10 and later write them
+    when they load such an archive: keys sorted at the top, values unchanged. For an image that was
     made by Docker 1.8.3 or later the bytes are the same, and so is the image ID.
     """
     fields = {key: value for key, value in chain[-1].fields.items() if key not in _DROPPED}
@@ -124,7 +127,7 @@ def make_config(chain: tuple[V1Image, ...], diff_ids: Mapping[str, Digest]) -> b
 
 
 def _history(v1: V1Image, *, empty: bool) -> Iterator[tuple[str, Any]]:
-    """One entry of `history` (config.md), without the keys that are empty."""
+    """Yields the items of one entry of `history` (config.md), without empty values."""
     container = v1.fields.get("container_config")
     command = container.get("Cmd") if isinstance(container, dict) else None
     if isinstance(command, list):

@@ -1,10 +1,10 @@
-"""What a list of images means: a text with a name on each line. Pure.
+"""Parses a list of images: a text with an image name on each line. Pure.
 
-A file is a list if its name ends in `.txt` and its bytes are neither compressed nor a tar: so an
+A file is a list if its name ends in `.txt` and its bytes are neither compressed nor a tar. So an
 archive with such a name is an archive, and a text with another name is no list. Comments (`#`, on a
 line of their own or after a blank) and blank lines are allowed. A file that is no text, or too
-long, is refused whole; a line that is no image name costs that line. What is on several lines, in
-whatever way it is written, is one image.
+long, is rejected as a whole; a line that is no image name is a problem of its own. Names that are
+equal once normalised are one image.
 """
 
 import re
@@ -20,7 +20,7 @@ SUFFIX = ".txt"
 LIST = "list"
 """The format of a list, as `airside archives` shows it."""
 HEAD_BYTES = 512
-"""How many bytes at least `is_list` is to see, of a file that has so many."""
+"""Bytes at the beginning of a file from which `is_tar` detects a tar."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -35,7 +35,7 @@ _LONGEST_NAME = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image that a list asks for, and the first line that does; `end` is where that ends."""
+    """An image of a list, with the first line that names it; `end` is the offset after the line."""
 
     name: str
     line: int
@@ -56,7 +56,7 @@ def is_list_name(name: str) -> bool:
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether the first bytes are a tar's header: by its magic, or by its checksum (V7)."""
+    """Returns True if the first bytes are a tar header, by its magic or its checksum (V7)."""
     if head[_TAR_MAGIC] == b"ustar":
         return True
     block, text = head[:512], head[_CHECKSUM].strip(b"\0 ")
@@ -66,7 +66,7 @@ def is_tar(head: bytes) -> bool:
 
 
 def parse_list(data: bytes, limits: Limits) -> ImageList:
-    """Read a list. Raises ArchiveLimitError, ArchiveFormatError where it is no text."""
+    """Parse a list. Raises ArchiveLimitError, and ArchiveFormatError if it is no text."""
     if len(data) > limits.list_bytes:
         raise ArchiveLimitError(
             f"the list has more than {limits.list_bytes} bytes (limits.list_bytes)",
@@ -101,7 +101,7 @@ def _notes(entries: dict[str, Entry], repeated: int) -> Iterator[str]:
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
-    """(number, offset of its end, text) of the lines that say something. Raises as `parse_list`."""
+    """Yields (number, offset of its end, text) of the lines with a name. Raises as `parse_list`."""
     if data.startswith(_UTF_16):
         raise ArchiveFormatError("the list is in UTF-16: save it as UTF-8")
     start = len(_BOM) if data.startswith(_BOM) else 0
@@ -113,7 +113,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
             text = "\0"
         if _BINARY.search(text):
             raise ArchiveFormatError(
-                f"line {number} is no text: a list (.txt) has an image name on each line, in UTF-8"
+                f"line {number} is not text: a list (.txt) has an image name on each line, in UTF-8"
             )
         said = _COMMENT.sub("", text).strip()
         if said:
@@ -121,7 +121,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
 
 
 def _name(text: str) -> str:
-    """The full name. One with a tag and a digest is the digest, as containerd reads it."""
+    """Returns the full name. Of a tag and a digest only the digest counts, as in containerd."""
     if len(text) > _LONGEST_NAME:
         raise ReferenceInvalidError(f"{len(text)} characters are too many for an image name")
     found = parse_reference(text)

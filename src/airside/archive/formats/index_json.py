@@ -19,10 +19,11 @@ _OBJECT = re.compile(r"[:@][^/]*\Z")
 
 
 def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple[Descriptor, ...]:
-    """The descriptors of `index.json`; none for null. Raises ManifestInvalidError.
+    """Returns the descriptors of `index.json`; none for null. Raises ManifestInvalidError.
 
-    One that is wrong costs its own image: it goes to `problems`, if any other is right. Without
-    the key the document is damaged: nobody may fall back to another one then.
+    An invalid one rejects its own image only: it is added to `problems`, if any other is valid.
+    Without the key `manifests` the document is damaged, which is an error: the caller must not
+    fall back to another document.
     """
     value = load_json(raw, INDEX_JSON)
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
@@ -41,7 +42,7 @@ def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple
 
 
 def _shown_name(item: Any) -> str:
-    """The name in an entry of `index.json` that may be wrong, for messages."""
+    """Returns the name in an entry of `index.json` that may be invalid, for messages."""
     annotations = item.get("annotations") if isinstance(item, dict) else None
     found = annotations if isinstance(annotations, dict) else {}
     names = [n for n in (found.get(IMAGE_NAME), found.get(REF_NAME)) if isinstance(n, str)]
@@ -51,6 +52,10 @@ def _shown_name(item: Any) -> str:
 def name_images(
     roots: tuple[Descriptor, ...], notes: list[str]
 ) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
+    """Returns an image for each distinct root, with the names of its annotations, and problems.
+
+    A name that is only a tag gets a note.
+    """
     images: dict[Digest, PlannedImage] = {}
     problems: list[Problem] = []
     for root in roots:
@@ -66,8 +71,8 @@ def name_images(
             )
         if tags:
             notes.append(
-                f"the name {tags[0]!r} is only a tag: without a repository from the settings "
-                "the image is reachable by digest"
+                f"the name {tags[0]!r} is only a tag: unless the setting `repository` of its "
+                "directory completes it, the image is reachable by digest only"
             )
         before = images.get(root.digest, PlannedImage(root.digest))
         new = (reference,) if reference and reference not in before.references else ()
@@ -82,9 +87,10 @@ def name_images(
 
 
 def _reference_to(root: Descriptor) -> Reference | None:
-    """The name of a root; with a tag without the digest that it may have beside it.
+    """Returns the name of a root; of one with a tag and a digest, only the tag.
 
-    containerd keeps such names for kubelet, and exports them. Raises ReferenceInvalidError.
+    containerd records names with both for kubelet, and exports them. Raises ReferenceInvalidError
+    if the digest is not the root's.
     """
     reference = reference_of(root.annotations)
     if reference is None or reference.digest is None:
@@ -93,7 +99,7 @@ def _reference_to(root: Descriptor) -> Reference | None:
     if comparable and reference.digest != root.digest:
         raise ReferenceInvalidError(
             f"the name {str(reference)!r} has another digest than the document that it names, "
-            f"{root.digest}: it is damaged or was edited"
+            f"{root.digest}: {INDEX_JSON} is damaged or was edited"
         )
     return reference.without_digest
 
@@ -103,24 +109,26 @@ def check_names(
 ) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
     """Compare with the names of `manifest.json`, which may lack some but has none of its own.
 
-    If it has, one of the two is damaged, and a name that only the index has may be a wrong one.
+    If it has one, one of the two documents is damaged, and a name that only the index has may be
+    wrong: such names are dropped (ADR 0009). Returns the images and a problem for each name.
     """
     given = {str(reference) for image in images for reference in image.references}
     if not listed - given:
         return images, []
-    kept, problems = drop_ambiguous(
+    checked, problems = drop_ambiguous(
         replace(image, references=tuple(r for r in image.references if str(r) in listed))
         for image in images
     )
     reason = f"{INDEX_JSON} and manifest.json disagree on this name: one of them is damaged"
-    return kept, [*problems, *(Problem(reason, image=name) for name in sorted(listed ^ given))]
+    return checked, [*problems, *(Problem(reason, image=name) for name in sorted(listed ^ given))]
 
 
 def reference_of(annotations: Mapping[str, str]) -> Reference | None:
-    """The image name that annotations give; None for none or only a tag (design 4.11).
+    """Returns the image name in the annotations; None for none or only a tag.
 
-    Where both annotations are there they must agree: `ref.name` is the tag, the same name, or
-    what follows the repository in it. An image ID, which containerd keeps as a name, is none.
+    If both annotations exist they must agree (ADR 0009): `ref.name` is the tag, the same name, or
+    the part of the name after the repository. An image ID, which containerd records as a name, is
+    not a name. Raises ReferenceInvalidError.
     """
     full, ref_name = annotations.get(IMAGE_NAME, ""), annotations.get(REF_NAME, "")
     if is_image_id(full) or (not full and is_image_id(ref_name)):
@@ -140,6 +148,6 @@ def reference_of(annotations: Mapping[str, str]) -> Reference | None:
 
 
 def _object_of(name: str) -> str:
-    """What follows the repository: a tag, `@` and a digest, or both, as containerd writes it."""
+    """Returns the part after the repository, as containerd writes it: a tag, `@digest`, or both."""
     found = _OBJECT.search(name)
     return found[0].removeprefix(":") if found else ""

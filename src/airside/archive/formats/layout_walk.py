@@ -1,7 +1,7 @@
-"""The walk over an OCI layout's documents, from `index.json` down. Pure.
+"""Walks an OCI layout's documents, from `index.json` down. Pure.
 
-Each document is checked against the digest and size of the descriptor that names it, and kept as
-the bytes that were read.
+Each document is checked against the digest and size of the descriptor that names it. Its bytes stay
+as they were read.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ def draft_layout(
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
 
-    `present` has the names of all members, `listed_names` the image names that a `manifest.json`
-    beside the index records too. Raises ManifestInvalidError for `index.json` itself;
-    what is wrong below becomes a problem. `nesting` bounds indexes within indexes,
-    `documents_bytes` all documents together, which are kept in memory.
+    `present` are the names of all members, `listed_names` the image names in a `manifest.json`
+    beside the index. `nesting` limits indexes within indexes, `documents_bytes` the sum of all
+    documents, which stay in memory. Raises ManifestInvalidError for `index.json` itself, and
+    ArchiveLimitError. An invalid document below it becomes a problem.
     """
     problems: list[Problem] = []
     roots = parse_index_json(index_json, problems)
@@ -70,7 +70,7 @@ class _DocumentWalk:
         if self.room_bytes < 0:
             raise ArchiveLimitError(
                 "the manifests and indexes of the archive have more bytes together than "
-                "limits.documents_bytes allows; raise it if the archive is to be trusted",
+                "limits.documents_bytes allows; raise the limit if you trust the archive",
                 image=shown,
             )
         self.draft.documents[digest] = document
@@ -79,7 +79,10 @@ class _DocumentWalk:
                 self.visit(child, level + 1, shown)
 
     def _document(self, descriptor: Descriptor, *, level: int) -> Document | None:
-        """Read and check one document; None if it is absent or no document."""
+        """Read and check one document; returns None if it is absent or of no document type.
+
+        Raises ManifestInvalidError.
+        """
         member = blob_member(descriptor.digest)
         if descriptor.media_type not in DOCUMENT_TYPES:
             if level == 0:
@@ -97,7 +100,7 @@ class _DocumentWalk:
             raise ManifestInvalidError(f"member {member} hashes to {found}: its bytes are damaged")
         if len(raw) != descriptor.size_bytes:
             raise ManifestInvalidError(
-                f"document {descriptor.digest} has {len(raw)} bytes, "
+                f"document {descriptor.digest} has {len(raw)} bytes; "
                 f"its descriptor says {descriptor.size_bytes}"
             )
         return parse_document(

@@ -1,7 +1,7 @@
-"""Manifests for archives that have none, as containerd's importer builds them. Pure.
+"""Builds manifests for archives that have none, as containerd's importer does. Pure.
 
-Same fields, order and spacing, so that digests are the same everywhere (design 4.10). Left to
-others: whether the layers are those of the config.
+Fields, order and spacing are the same as there, so that digests are the same everywhere. The
+caller checks that the layers are those of the config.
 """
 
 import json
@@ -23,7 +23,7 @@ from airside.oci.model import (
 
 @dataclass(frozen=True, slots=True)
 class ForeignLayer:
-    """A layer whose bytes the archive lawfully lacks: where registries would have it from."""
+    """A layer whose bytes the archive lawfully lacks, with the URLs of its origin."""
 
     descriptor: Descriptor
     urls: tuple[str, ...] = ()
@@ -32,7 +32,8 @@ class ForeignLayer:
 def build_manifest(config: Facts, layers: Sequence[Facts | ForeignLayer], shown: str) -> Document:
     """Build the manifest that containerd's importer builds in an empty namespace.
 
-    containerd does not read archives with a `ForeignLayer`: its descriptor is taken as it is.
+    The descriptor of a `ForeignLayer` is copied unchanged; containerd does not import such
+    archives. `shown` is the image's name for errors.
     """
     value = {
         "schemaVersion": 2,
@@ -53,7 +54,7 @@ def _layer(layer: Facts | ForeignLayer) -> dict[str, Any]:
 
 
 def _layer_type(head: bytes) -> str:
-    """Gzip and zstd have one type; what containerd does not decompress counts as a plain tar."""
+    """Returns one type for gzip and zstd, and the plain tar's for all others, as containerd."""
     return DOCKER_LAYER_GZIP if layer_compression(head) in {"gzip", "zstd"} else DOCKER_LAYER
 
 

@@ -1,8 +1,8 @@
-"""What an OCI image layout in a tar means (image-layout.md). Pure.
+"""Plans an OCI image layout (image-layout.md). Pure.
 
 `layout_walk` collects the documents from `index.json` down in a `LayoutDraft`, which makes the plan
-once the blobs are hashed. A child document that is absent is an absent platform; the judgement what
-is complete is left to `airside.archive.completeness`.
+once the blobs are hashed. A child document that is absent is an absent platform.
+`airside.archive.completeness` judges which images are complete.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ LAYOUT_FILE = "oci-layout"
 
 
 def blob_member(digest: Digest) -> str:
-    """The member name of a blob."""
+    """Returns the member name of a blob."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
@@ -63,7 +63,7 @@ class LayoutDraft:
         return tuple(name for name in wanted if name in self.present)
 
     def expected(self, read: ReadMember) -> dict[str, Digest]:
-        """Nothing beyond what the members' names promise."""
+        """Returns nothing: the members' names have their digests."""
         del read
         return {}
 
@@ -94,10 +94,10 @@ class LayoutDraft:
     def _read_configs(
         self, blobs: Mapping[Digest, str], facts: Mapping[str, Facts], read: ReadMember
     ) -> tuple[dict[Digest, Platform], set[Digest]]:
-        """The platform of each image manifest whose config is here, and manifests to reject."""
+        """Returns the platform of each image whose config is present, and manifests to reject."""
         platforms: dict[Digest, Platform] = {}
         rejected: set[Digest] = set()
-        configs: dict[str, ImageConfig | InputError] = {}  # many manifests may list a large one
+        configs: dict[str, ImageConfig | InputError] = {}  # many manifests may share a large one
         for digest, document in self.documents.items():
             manifest = document.content
             if not isinstance(manifest, Manifest) or not document.is_image:
@@ -131,7 +131,10 @@ def _config(read: ReadMember, member: str, digest: Digest) -> ImageConfig | Inpu
 
 
 def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str, Facts]) -> None:
-    """An uncompressed layer's digest is its diff ID: checked for free (config.md, rootfs)."""
+    """Raise ManifestInvalidError if an uncompressed layer's digest is not its diff ID.
+
+    This check costs no hashing (config.md, rootfs).
+    """
     if len(config.diff_ids) != len(manifest.layers):
         return
     for diff_id, layer in zip(config.diff_ids, manifest.layers, strict=True):
@@ -140,7 +143,7 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
         comparable = plain and layer.digest.algorithm == diff_id.algorithm
         if comparable and layer.media_type.endswith(".tar") and layer.digest != diff_id:
             raise ManifestInvalidError(
-                f"layer {layer.digest} is not compressed, yet the config's diff ID is {diff_id}",
+                f"layer {layer.digest} is not compressed, but the config's diff ID is {diff_id}",
                 blob=layer.digest,
             )
 
@@ -148,7 +151,7 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
 def _not_runnable(
     document: Document, manifest: Manifest, config: ImageConfig, facts: Mapping[str, Facts]
 ) -> Iterator[str]:
-    """Why an image, though it is kept and served, cannot be run anywhere."""
+    """Yields the reasons why an image cannot be run, although it is stored and served."""
     if config.diff_ids and len(config.diff_ids) != len(manifest.layers):
         yield (
             f"{document.digest} lists {len(manifest.layers)} layers, its config "
@@ -163,9 +166,9 @@ def _not_runnable(
 
 
 def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:
-    """Whether an image lists its layers in another order than its config, or only some of them.
+    """Returns True if an image lists its layers in another order than its config, or lacks some.
 
-    Told for plain layers, whose digests are the config's diff IDs.
+    Checks images of plain layers only, whose digests are the config's diff IDs.
     """
     for document in draft.documents.values():
         manifest = document.content

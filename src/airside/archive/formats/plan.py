@@ -1,7 +1,7 @@
-"""What an archive means: the values that planners make and the importer carries out. Pure.
+"""The plan of an archive: values that planners make and the importer carries out. Pure.
 
-A planner works in two steps, because a compressed archive is read once and a plain one is read
-only where needed. `Draft.members` says which members hold needed blobs. When their digests and
+A planner works in two steps, because a compressed archive is read once, and of a plain one only
+needed members are read. `Draft.members` lists the members with needed blobs. Once their digests and
 sizes are known (`Facts`), `Draft.assemble` makes the `Plan`.
 """
 
@@ -23,7 +23,7 @@ DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was computed on a member's bytes: digest, size in bytes, and its first 16 bytes."""
+    """A member's bytes as they were read: digest, size in bytes, and its first 16 bytes."""
 
     digest: Digest
     size_bytes: int
@@ -32,24 +32,24 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One root document and what it is called. Without references it is reachable by digest."""
+    """A root document with its names. Without references it is reachable by digest only."""
 
     root: Digest
     references: tuple[Reference, ...] = ()
     shown: str = ""
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    """Names that are only a tag: which repository they belong to the archive does not say."""
+    """Names that are only a tag: the archive does not name their repository."""
 
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """The name of the image in messages."""
         return self.shown or (str(self.references[0]) if self.references else str(self.root))
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A layer whose bytes no digest of the archive vouches for: its diff ID does."""
+    """A layer that no digest in the archive verifies; its diff ID does, once decompressed."""
 
     layer: Digest
     diff_id: Digest
@@ -58,7 +58,7 @@ class Unpacked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Images, their documents, and which member holds each blob. Completeness is judged later."""
+    """Images, their documents, and the member of each blob. Completeness is judged later."""
 
     format: str
     images: tuple[PlannedImage, ...]
@@ -70,28 +70,28 @@ class Plan:
     unvouched: tuple[Unpacked, ...] = ()
     rejected: frozenset[Digest] = frozenset()
     made: Mapping[Digest, bytes] = field(default_factory=dict)
-    """Blobs that no member holds: they were made from what the archive says in an older form."""
+    """Blobs that no member holds: configs made from the documents of an older form."""
     lacks_members: bool = False
-    """True: members that the archive names are not (yet) in it."""
+    """True if the archive names members that it lacks, perhaps because it ends early."""
     unwanted: tuple[str, ...] = ()
-    """Why images were left out that the watched directory does not want."""
+    """Notes on images without a platform that the watched directory selects."""
 
 
 def drop_ambiguous(
     images: Iterable[PlannedImage],
 ) -> tuple[tuple[PlannedImage, ...], list[Problem]]:
-    """Leave out the names that several images claim.
+    """Drop the names that several images claim. Returns the images, and a problem for each name.
 
-    Where two records of the names disagree, one of those claims is a damaged other name.
+    Used if two records of the names disagree: one of the claims is then a damaged other name.
     """
     images = tuple(images)
     claims = Counter(reference for image in images for reference in set(image.references))
-    kept = tuple(
+    unambiguous = tuple(
         replace(image, references=tuple(r for r in image.references if claims[r] == 1))
         for image in images
     )
-    reason = "several images have this name, and a name was lost: the archive is damaged"
-    return kept, [Problem(reason, image=str(name)) for name, n in claims.items() if n > 1]
+    reason = "several images have this name, and another name was lost: the archive is damaged"
+    return unambiguous, [Problem(reason, image=str(name)) for name, n in claims.items() if n > 1]
 
 
 def judged_alone(
@@ -100,9 +100,9 @@ def judged_alone(
     shown: Callable[[Any], str],
     problems: list[Problem],
 ) -> tuple[T, ...]:
-    """The entries of a list that are right; each other one is a problem of the image it shows.
+    """Parse each entry of a list by itself. An invalid one is a problem of the image it names.
 
-    Raises the first ManifestInvalidError where none is right.
+    Returns the valid ones. Raises the first ManifestInvalidError if none is valid.
     """
     found: list[T] = []
     errors: list[ManifestInvalidError] = []
@@ -125,18 +125,17 @@ class Draft(Protocol):
         """Names of the members that hold needed blobs, in archive order of need, each once."""
 
     def expected(self, read: "ReadMember") -> Mapping[str, Digest]:
-        """What members should hash to, as far as that is known before reading them."""
+        """Returns the digests that members should have, as far as known before reading them."""
 
     def assemble(self, facts: Mapping[str, Facts], read: "ReadMember") -> Plan:
         """Make the plan. `facts` has every name of `members`. Raises ManifestInvalidError."""
 
 
 ReadMember = Callable[[str], bytes]
-"""Give the whole content of a small member. Raises ArchiveLimitError for a large one."""
+"""Returns the whole content of a small member. Raises ArchiveLimitError for a large one."""
 
 ReadHeld = Callable[[Digest], bytes | None]
-"""Give a document that the store holds already, or None."""
-
+"""Returns a document that the catalog holds already, or None."""
 
 _SKIPPABLE = bytes(range(0x50, 0x60))
 _MAGIC = {
@@ -149,9 +148,10 @@ _MAGIC = {
 
 
 def layer_compression(head: bytes) -> str:
-    """How a layer that begins so is compressed, by any method that makers use; empty if it is not.
+    """Returns the compression of a layer with these first bytes; "" for a plain tar.
 
-    A skippable frame begins zstd, as containerd reads it (RFC 8878, 3.1.2).
+    Knows every method that image tools use. A skippable frame counts as zstd, as in containerd
+    (RFC 8878, 3.1.2).
     """
     for name, magic in _MAGIC.items():
         if head.startswith(magic):
@@ -160,7 +160,10 @@ def layer_compression(head: bytes) -> str:
 
 
 def not_runnable_note(layer: str, compression: str) -> str:
-    """What is told of a layer that no runtime unpacks (image-spec, layer.md: tar, gzip, zstd)."""
+    """Returns a note for a layer that no runtime unpacks, else "".
+
+    Runtimes unpack tar, gzip and zstd (image-spec, layer.md).
+    """
     if compression not in {"bzip2", "xz", "lz4"}:
         return ""
     return (
@@ -170,5 +173,5 @@ def not_runnable_note(layer: str, compression: str) -> str:
 
 
 def is_compressed(head: bytes) -> bool:
-    """Tell whether a layer that begins so is compressed, by any method that makers use."""
+    """Returns True if a layer with these first bytes is compressed, by any known method."""
     return bool(layer_compression(head))

@@ -1,8 +1,8 @@
-"""Which platforms of an archive's images are taken. Pure.
+"""Selects the platforms of an archive's images that are imported. Pure.
 
-A watched directory may want only some platforms (`platforms = "node"`, or a list). Then the other
-manifests count as absent, like those of a sparse layout: an index stays byte for byte what it is.
-An image of which nothing is wanted is left out, with a note; it is no failure.
+A watched directory may select some platforms (`platforms = "node"`, or a list). The other manifests
+then count as absent, like those of a sparse layout; the bytes of an index do not change. An image
+without a selected platform is skipped with a note, which is no failure.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,12 +17,12 @@ _SHOWN = 3
 
 
 def restrict(plan: Plan, select: Selection, wanted: str) -> Plan:
-    """The plan without the manifests that are not wanted; `wanted` is what notes call them.
+    """Returns the plan without the manifests that `select` drops; notes name those as `wanted`.
 
-    Artifacts and images of no known platform are always taken.
+    Artifacts and images without a known platform are always imported.
     """
     dropped: set[Digest] = set()
-    taken: set[Digest] = set()
+    selected: set[Digest] = set()
     images: list[PlannedImage] = []
     notes: list[str] = []
     for image in plan.images:
@@ -30,13 +30,15 @@ def restrict(plan: Plan, select: Selection, wanted: str) -> Plan:
         platforms = {part.platform for part in parts if part.platform is not None}
         chosen = select(platforms)
         if platforms and not chosen:
-            notes.append(f"{image.title} is not for {wanted} (has: {_text(platforms)}): not taken")
+            notes.append(
+                f"{image.title} is not for {wanted} (has: {_text(platforms)}): not imported"
+            )
         else:
             images.append(image)
-        left, kept = _split(parts, chosen)
-        dropped |= left
-        taken |= kept
-    dropped -= taken
+        unwanted_parts, wanted_parts = _split(parts, chosen)
+        dropped |= unwanted_parts
+        selected |= wanted_parts
+    dropped -= selected
     documents = {d: document for d, document in plan.documents.items() if d not in dropped}
     return replace(
         plan,
@@ -48,12 +50,12 @@ def restrict(plan: Plan, select: Selection, wanted: str) -> Plan:
 
 
 def _split(parts: Iterable[Part], chosen: frozenset[Platform]) -> tuple[set[Digest], set[Digest]]:
-    """(dropped, taken) manifests of one image; attestations go with what they are about."""
+    """Returns (dropped, selected) manifests of one image; an attestation follows its manifest."""
     parts = tuple(parts)
-    taken = {p.digest for p in parts if p.platform is not None and p.platform in chosen}
-    taken |= {p.digest for p in parts if p.platform is None and p.attested in taken}
+    selected = {p.digest for p in parts if p.platform is not None and p.platform in chosen}
+    selected |= {p.digest for p in parts if p.platform is None and p.attested in selected}
     known = {p.digest for p in parts}
-    return known - taken, taken
+    return known - selected, selected
 
 
 def _text(platforms: Iterable[Platform]) -> str:
@@ -63,4 +65,4 @@ def _text(platforms: Iterable[Platform]) -> str:
 def _few(notes: list[str]) -> Iterator[str]:
     yield from notes[:_SHOWN]
     if len(notes) > _SHOWN:
-        yield f"and {len(notes) - _SHOWN} more images are not for this directory's platforms"
+        yield f"{len(notes) - _SHOWN} more images are not for this directory's platforms"

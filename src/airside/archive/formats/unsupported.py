@@ -1,6 +1,6 @@
-"""What a file is that is no image archive, and what to do about it. Pure.
+"""Guesses what a file is that is no image archive, and says what to do about it. Pure.
 
-Called only where nothing could be read: a guess here never decides what is taken.
+Called only for files without images: a guess here never decides what is imported.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ FILE_SYSTEM = (
     "this looks like the file system of a container (`docker export`), not an image: "
     "use `docker save` or `podman save`"
 )
-TEXT = "this is a text; if it is a list of images, let its name end in .txt"
+TEXT = "the file is text, not an archive; if it is a list of images, let its name end in .txt"
 
 SCHEMA_1 = {
     "application/vnd.docker.distribution.manifest.v1+json",
@@ -35,7 +35,7 @@ ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
 
 
 def media_type_hint(media_type: str) -> str:
-    """What is known of a media type that is no manifest or index; empty for most."""
+    """Returns the name of an obsolete media type of documents and what to do; "" for others."""
     if media_type in SCHEMA_1:
         return (
             "a Docker schema 1 manifest, which no current tool runs: copy the image again, with "
@@ -43,14 +43,14 @@ def media_type_hint(media_type: str) -> str:
         )
     if media_type == ARTIFACT_MANIFEST:
         return (
-            "an OCI artifact manifest, which was taken out of the specification: copy the "
+            "an OCI artifact manifest, which was removed from the specification: copy the "
             "artifact again with a tool of today"
         )
     return ""
 
 
 def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
-    """What an archive is whose `manifest.json` is an object and not a list."""
+    """Returns what an archive is whose `manifest.json` is an object and not a list."""
     version = ""
     if "version" in files:
         with contextlib.suppress(InputError):
@@ -63,11 +63,11 @@ def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
         what = "this is a directory of skopeo's or podman's `dir:` transport"
     else:
         what = "its manifest.json is a single manifest, as in a directory of the `dir:` transport"
-    return f"{what}, which keeps no name: make an archive of the directory with {_SKOPEO}"
+    return f"{what}, which has no image name: make an archive of the directory with {_SKOPEO}"
 
 
 def what_instead(files: frozenset[str]) -> str:
-    """What a tar seems to be that has none of the documents of an image archive; or nothing."""
+    """Returns what a tar without the documents of an image archive seems to be; or ""."""
     if ".dockerenv" in files or _looks_like_root(files):
         return FILE_SYSTEM
     nested = _first(files, ("/index.json", "/manifest.json"))
@@ -92,8 +92,8 @@ def _first(files: frozenset[str], suffixes: tuple[str, ...]) -> str:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that begins so is a text of lines, such as a list of images: no tar is.
+    """Returns True if the first bytes are a line of text, as in a list of images; no tar has one.
 
-    JSON and HTML are told elsewhere.
+    The tar reader recognises JSON and HTML.
     """
     return bool(_TEXT.match(head)) and b"\0" not in head

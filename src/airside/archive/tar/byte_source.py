@@ -1,4 +1,4 @@
-"""Bytes that come in chunks, read as one stream: what frames and tar headers are parsed from.
+"""Reads chunks of bytes as one stream, from which frames and tar headers are parsed.
 
 No I/O of its own, no decision about formats.
 """
@@ -10,7 +10,7 @@ from airside.core.settings import CHUNK_BYTES
 
 
 class ByteSource:
-    """A run of byte chunks read as one stream; not thread-safe. `position` is in bytes."""
+    """Byte chunks read as one stream. `position` is in bytes. Not thread-safe."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -19,7 +19,7 @@ class ByteSource:
         self.position = 0
 
     def peek(self, count: int) -> bytes:
-        """Look at the next bytes; fewer than asked for only at the end."""
+        """Returns the next `count` bytes without consuming them; fewer only at the end."""
         while len(self._buffer) - self._start < count:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -29,7 +29,7 @@ class ByteSource:
         return self._buffer[self._start : self._start + count]
 
     def take(self, limit: int) -> memoryview:
-        """Take some bytes without copying, at most `limit`; none only at the end."""
+        """Consume at most `limit` bytes, not copied; returns none only at the end."""
         while self._start == len(self._buffer):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -42,19 +42,19 @@ class ByteSource:
         return piece
 
     def give_back(self, count: int) -> None:
-        """Undo the last bytes of the last `take`."""
+        """Put back the last `count` bytes of the last `take`."""
         self._start -= count
         self.position -= count
 
     def read(self, count: int) -> bytes:
-        """Take exactly so many bytes; fewer only at the end."""
+        """Consume exactly `count` bytes; returns fewer only at the end."""
         data = self.peek(count)
         self._start += len(data)
         self.position += len(data)
         return data
 
     def skip(self, count: int) -> int:
-        """Pass over bytes; returns how many there were, fewer than asked for only at the end."""
+        """Skip bytes; returns the number skipped, less than `count` only at the end."""
         left = count
         while left and (piece := self.take(left)):
             left -= len(piece)
@@ -62,6 +62,7 @@ class ByteSource:
 
 
 def truncated(name: str, source: ByteSource) -> ArchiveTruncatedError:
+    """Returns the error for compressed data that ends inside a frame; reads the rest of it."""
     end = source.position + len(source.peek(CHUNK_BYTES))
     return ArchiveTruncatedError(
         f"the {name} data ends early, after {end} bytes; at least one more is missing", offset=end
@@ -69,6 +70,7 @@ def truncated(name: str, source: ByteSource) -> ArchiveTruncatedError:
 
 
 def read_exactly(source: ByteSource, count: int, name: str) -> bytes:
+    """Consume exactly `count` bytes. Raises ArchiveTruncatedError that names the compression."""
     data = source.read(count)
     if len(data) < count:
         raise truncated(name, source)

@@ -1,7 +1,7 @@
-"""The compressions that are read: a table, and how a frame of each begins.
+"""The compressions that are read: a table of codecs, with a parser of frame headers for each.
 
-Headers of frames are read here, to know what memory the decoder will take before it takes it, and
-because isal fails on a gzip header that is split between two inputs. All decoders release the GIL.
+Frame headers are parsed here to know the decoder's memory before it is allocated, and because isal
+fails on a gzip header that is split between two inputs. All decoders release the GIL.
 """
 
 import bz2
@@ -29,7 +29,7 @@ else:
 GZIP_WINDOW_BYTES = 32 * KIB
 _GZIP_NAME_BYTES = 64 * KIB
 SKIPPABLE = tuple(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60))
-"""How a frame without data begins, the same in zstd and lz4."""
+"""Magic numbers of a frame without data, the same in zstd and lz4."""
 
 
 class Compression(StrEnum):
@@ -42,7 +42,7 @@ class Compression(StrEnum):
 
 
 class Decoder(Protocol):
-    """One frame being decoded; what isal, zstd, bz2, lzma and lz4 have in common."""
+    """Decodes one frame: the interface that isal, zstd, bz2, lzma and lz4 have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -55,7 +55,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The start of a frame: what it needs, and how to decode what follows in the source."""
+    """The header of a frame: the decoder's memory, and a decoder for the bytes that follow."""
 
     window_bytes: int
     open: Callable[[], Decoder]
@@ -63,22 +63,25 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A row of the table. `begin` reads a frame's header; None: a frame without data, passed."""
+    """A row of the table. `begin` reads a frame's header; returns None if it skipped the frame."""
 
     name: str
     magics: tuple[bytes, ...]
     begin: Callable[[ByteSource, Limits], Frame | None]
     error: type[Exception]
     padding_bytes: int = 0
-    """Zero bytes between frames come in multiples of this; 0: there are none."""
+    """Zero bytes between frames are a multiple of this; 0 if the format allows none."""
 
 
 def check_window(name: str, window_bytes: int, limits: Limits, option: str) -> None:
-    """Refuse a frame whose decoder would need too much memory; `option` makes it smaller."""
+    """Raise ArchiveLimitError if a frame's decoder would need too much memory.
+
+    `option` is the compressor's option that makes the window smaller.
+    """
     if window_bytes > limits.window_bytes:
         raise ArchiveLimitError(
-            f"the {name} data asks for a window of {window_bytes} bytes; limits.window_bytes "
-            f"allows {limits.window_bytes}. Raise it, or compress with a smaller {option}",
+            f"the {name} data needs a window of {window_bytes} bytes; limits.window_bytes allows "
+            f"{limits.window_bytes}: raise the limit, or compress with a smaller {option}",
             limit="limits.window_bytes",
         )
 
@@ -122,7 +125,8 @@ def _read_zero_ended(source: ByteSource) -> bytes:
             raise truncated("gzip", source)
         if count >= _GZIP_NAME_BYTES:
             raise ArchiveFormatError(
-                f"the gzip header at byte {source.position} has an endless name",
+                f"the gzip header at byte {source.position} has a name or comment of more than "
+                f"{_GZIP_NAME_BYTES} bytes",
                 offset=source.position,
             )
         count *= 2
@@ -130,7 +134,7 @@ def _read_zero_ended(source: ByteSource) -> bytes:
 
 
 def _open_gzip() -> Decoder:
-    """A decoder of what follows the header; it checks CRC and size in the trailer."""
+    """Returns a decoder for the bytes after the header; it checks CRC and size in the trailer."""
     decoder: Decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP_NO_HDR_VER)
     return decoder
 
@@ -153,7 +157,7 @@ def _begin_zstd(source: ByteSource, limits: Limits) -> Frame | None:
 
 
 def _zstd_window(source: ByteSource) -> int:
-    """The window that the frame header here asks for, in bytes (RFC 8878, 3.1.1.1)."""
+    """Returns the window in bytes that the frame header at the source needs (RFC 8878, 3.1.1.1)."""
     head = source.peek(_ZSTD_HEADER_BYTES)
     if len(head) < 6:
         raise truncated("zstd", source)
@@ -222,7 +226,7 @@ def _begin_lz4(source: ByteSource, limits: Limits) -> Frame | None:
 
 
 def lz4_content_bytes(head: bytes) -> int | None:
-    """The content size that a frame header has, if it has one."""
+    """Returns the content size in bytes from a frame header; None if it has none."""
     if len(head) < 14 or head[:4] != _LZ4_MAGIC or not head[4] & 0x08:
         return None
     return int.from_bytes(head[6:14], "little")
@@ -250,14 +254,14 @@ _LZMA2 = 0x21
 def _begin_xz(source: ByteSource, limits: Limits) -> Frame:
     window_bytes = _xz_window(source)
     check_window("xz", window_bytes, limits, "dictionary (xz -6)")
-    most = max(limits.window_bytes, window_bytes) + 16 * MIB  # of later blocks too; and tables
+    most = max(limits.window_bytes, window_bytes) + 16 * MIB  # for later blocks too, and for tables
     return Frame(window_bytes, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most))
 
 
 def _xz_window(source: ByteSource) -> int:
-    """The dictionary that the first block asks for, in bytes; 0 in a stream without blocks (3.1).
+    """Returns the dictionary size of the first block in bytes; 0 in a stream without blocks (3.1).
 
-    What is damaged here the decoder tells better.
+    Damage is not reported here: the decoder reports it with its position.
     """
     head = source.peek(_XZ_HEADER_BYTES + 1)
     if len(head) <= _XZ_HEADER_BYTES:
@@ -275,7 +279,7 @@ def _xz_window(source: ByteSource) -> int:
 
 
 def _xz_dictionary(header: bytes) -> int:
-    """The dictionary's size from a block header: flags, sizes, then the filters (5.3.1)."""
+    """Returns the dictionary size from a block header: flags, sizes, then the filters (5.3.1)."""
     flags, at = header[1], 2
     for bit in (0x40, 0x80):
         if flags & bit:
@@ -291,7 +295,7 @@ def _xz_dictionary(header: bytes) -> int:
 
 
 def xz_number(data: bytes, at: int) -> tuple[int, int]:
-    """A multibyte integer (1.2), and where what follows it begins. Raises IndexError."""
+    """Returns a multibyte integer (1.2) and the position after it. Raises IndexError."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,18 +1,17 @@
-"""Decompression: what a file is compressed with, and its bytes, in bounded memory.
+"""Detects the compression of a file and decompresses it in bounded memory.
 
-What is recognised is a table here (`_SIGNATURES`), what is read is `archive.codecs`. A compressed
-file is a run of *frames* (gzip calls them members, xz and bzip2 streams). What always holds, and
-what happens (design 4.8):
+`_SIGNATURES` has the compressions that are recognised, `tar.codecs` those that are read. A
+compressed file is a sequence of *frames* (gzip calls them members, xz and bzip2 streams):
 
 - a frame that ends early: ArchiveTruncatedError;
 - zero bytes after the last frame: accepted with a note;
-- other bytes after the last frame: TrailingBytesError, after all data was given, so that the
+- other bytes after the last frame: TrailingBytesError, after all data was yielded, so that the
   reader of the tar decides;
-- damaged: ArchiveFormatError; a limit passed: ArchiveLimitError.
+- damaged data: ArchiveFormatError; an exceeded limit: ArchiveLimitError.
 
-Decoders are driven by `eof` and `unused_data`, because the file classes of the libraries tell
-truncation and trailing bytes badly apart, and lose data where a later frame is damaged. No I/O
-here; opening and closing files is the caller's.
+Decoders are driven by `eof` and `unused_data`, because the file classes of the libraries do not
+distinguish truncation from trailing bytes, and lose data if a later frame is damaged. No I/O here;
+the caller opens and closes files.
 """
 
 import re
@@ -47,13 +46,13 @@ else:
 __all__ = ["ByteSource", "Compression", "compression_name", "detect_compression"]
 
 RATIO_FREE_BYTES = GIB
-"""Output up to this size is not held against `limits.ratio`."""
+"""`limits.ratio` applies only to output beyond this size."""
 _FIRST_FEED_BYTES = 4 * KIB
 _FEED_BYTES = 512 * KIB
 
 
 class TrailingBytesError(ArchiveFormatError):
-    """Bytes that belong to no frame follow the compressed data, which was given whole."""
+    """Bytes that belong to no frame follow the compressed data; all of the data was yielded."""
 
 
 # Recognising
@@ -87,7 +86,7 @@ _SIGNATURES = (
 
 
 def _signature_of(head: bytes) -> _Signature | None:
-    """What begins here; frames without data, which zstd and lz4 share, are looked past."""
+    """Returns the signature of the first bytes; skips frames without data, as zstd and lz4 have."""
     rest = head
     while rest[:4] in SKIPPABLE and len(rest) > 8:
         rest = rest[8 + int.from_bytes(rest[4:8], "little") :]
@@ -97,15 +96,15 @@ def _signature_of(head: bytes) -> _Signature | None:
 
 
 def compression_name(head: bytes) -> str | None:
-    """The name of the compression that these first bytes look like, also one that is not read."""
+    """Returns the name of the compression of these first bytes, also of one that is not read."""
     signature = _signature_of(head)
     return signature.name if signature else None
 
 
 def detect_compression(head: bytes) -> Compression:
-    """Tell the compression by the first bytes (16 are enough); NONE for anything not known.
+    """Detect the compression by the first bytes (16 are enough); NONE if none is recognised.
 
-    Raises ArchiveFormatError for a format that is recognised but not read, naming it.
+    Raises ArchiveFormatError, with the name of the format, for one that is recognised but not read.
     """
     signature = _signature_of(head)
     if signature is None:
@@ -125,10 +124,10 @@ def detect_compression(head: bytes) -> Compression:
 def content_bytes(
     head: bytes, compression: Compression, read: ReadAt, size_bytes: int
 ) -> int | None:
-    """The size that a file of `size_bytes` decompresses to, in bytes; None where nothing tells.
+    """Returns the least decompressed size of a file of `size_bytes`, in bytes; None if unknown.
 
-    At least so many bytes come out: of xz exactly so many, of zstd and lz4 the first frame's
-    header tells, if it does. gzip and bzip2 have no such field.
+    For xz the size is exact. For zstd and lz4 it is the size of the first frame, if its header has
+    one. gzip and bzip2 have no such field.
     """
     if compression is Compression.XZ:
         return xz_content_bytes(read, size_bytes)
@@ -139,7 +138,7 @@ def content_bytes(
     try:
         return zstd.get_frame_info(head).decompressed_size
     except zstd.ZstdError:
-        return None  # damage that the decoder tells better
+        return None  # damaged: the decoder reports it with its position
 
 
 # Frames
@@ -154,11 +153,11 @@ def iter_decompressed(
     notes: list[str],
     stop: Stop = never,
 ) -> Iterator[bytes]:
-    """Give the decompressed bytes in chunks of at most CHUNK_BYTES.
+    """Yields the decompressed bytes in chunks of at most CHUNK_BYTES.
 
-    Close the iterator (or exhaust it) to give back its share of `windows`; `stop` ends a wait for
-    it. Raises ArchiveTruncatedError, ArchiveFormatError, ArchiveLimitError, StoppedError, and
-    TrailingBytesError after the last chunk.
+    Close the iterator (or exhaust it) to release its share of `windows`; `stop` ends a wait for
+    that share. Raises ArchiveTruncatedError, ArchiveFormatError, ArchiveLimitError, StoppedError,
+    and TrailingBytesError after the last chunk.
     """
     source = ByteSource(chunks)
     if compression is Compression.NONE:
@@ -189,7 +188,7 @@ def _limited(parts: Iterable[bytes], source: ByteSource, limits: Limits) -> Iter
 
 def _over_limit(what: str, limit: str) -> ArchiveLimitError:
     return ArchiveLimitError(
-        f"the archive decompresses to {what}; raise {limit} if it is to be trusted", limit=limit
+        f"the archive decompresses to {what}; raise {limit} if you trust the archive", limit=limit
     )
 
 
@@ -203,7 +202,7 @@ def _iter_frames(
     if not _at_frame(codec, source):
         if not source.peek(1):
             raise ArchiveTruncatedError(f"the {codec.name} file is empty", offset=0)
-        raise ArchiveFormatError(f"the file does not begin as {codec.name} does", offset=0)
+        raise ArchiveFormatError(f"the file does not begin with a {codec.name} frame", offset=0)
     more = True
     while more:
         frame = codec.begin(source, limits)
@@ -214,7 +213,7 @@ def _iter_frames(
 
 
 def _to_next_frame(codec: Codec, source: ByteSource, notes: list[str]) -> bool:
-    """Pass over padding; False at the end. What follows but is no frame: TrailingBytesError."""
+    """Skip padding; returns False at the end. Raises TrailingBytesError for what is no frame."""
     end = source.position
     zeros = _skip_zeros(source)
     if not source.peek(1):
@@ -225,12 +224,12 @@ def _to_next_frame(codec: Codec, source: ByteSource, notes: list[str]) -> bool:
     if (is_padding or not zeros) and _at_frame(codec, source):
         return True
     raise TrailingBytesError(
-        f"after the {codec.name} data, which ends at byte {end}, follow other bytes", offset=end
+        f"other bytes follow the {codec.name} data, which ends at byte {end}", offset=end
     )
 
 
 def _skip_zeros(source: ByteSource) -> int:
-    """Take zero bytes; returns how many."""
+    """Consume zero bytes; returns their number."""
     count = 0
     while piece := source.take(CHUNK_BYTES):
         left = len(bytes(piece).lstrip(b"\0"))
@@ -242,7 +241,7 @@ def _skip_zeros(source: ByteSource) -> int:
 
 
 def _at_frame(codec: Codec, source: ByteSource) -> bool:
-    """Whether a frame begins here. A magic number that is cut off raises ArchiveTruncatedError."""
+    """Returns True if a frame begins here. Raises ArchiveTruncatedError inside a magic number."""
     head = source.peek(len(codec.magics[0]))
     if head in codec.magics:
         return True
@@ -252,7 +251,7 @@ def _at_frame(codec: Codec, source: ByteSource) -> bool:
 
 
 def _iter_frame(codec: Codec, decoder: Decoder, source: ByteSource) -> Iterator[bytes]:
-    """Decode one frame. Feeds little at first: what is left over of a tiny frame is copied."""
+    """Decode one frame. Feeds little at first, since decoders copy the rest after a tiny frame."""
     feed_bytes = _FIRST_FEED_BYTES
     while not decoder.eof:
         piece = source.take(feed_bytes) if decoder.needs_input else memoryview(b"")

@@ -1,7 +1,7 @@
-"""What a tar header means: a member with a name and a target inside the archive, or a refusal.
+"""Turns a tar header into a member with a name and target inside the archive, or refuses it.
 
-Pure. Headers come decoded (`tarfile.TarInfo`) with the pax and GNU records that went before them.
-Everything but files, directories and links inside the archive is refused by name.
+Pure. Headers are decoded (`tarfile.TarInfo`), with the pax and GNU records that precede them.
+Everything but files, directories and links inside the archive is refused, with its name.
 """
 
 import re
@@ -19,7 +19,7 @@ from airside.core.settings import Limits
 
 _PAX_KEYS = frozenset({"path", "linkpath", "size"})
 _FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")
-"""What buildpacks write from the root: layers as `/sha256:<hex>.tar`, and whole layouts."""
+"""Absolute names that buildpacks write: layers as `/sha256:<hex>.tar`, and whole layouts."""
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
 
 
@@ -34,8 +34,8 @@ class MemberKind(StrEnum):
 class Member:
     """One member. `name` and `target` are paths from the archive's root, without `.` or `..`.
 
-    `target` is where a link points; empty for a symlink to the root. `offset` is where the content
-    begins in a seekable file, None for a stream. Only files have a size.
+    `target` is the path that a link points to; empty for a symlink to the root. `offset` is the
+    position of the content in a seekable file, None for a stream. Only files have a size.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Member:
 def parse_pax(data: bytes) -> dict[str, str]:
     """Parse the records (`LENGTH KEY=VALUE` and a line feed) of a pax header.
 
-    Keeps only the keys that we follow; those of a sparse file give `sparse`, its name if they
-    tell it (its member has one made up). Raises ArchiveFormatError for a record that is none,
-    ArchiveUnsafeError for bad text.
+    Returns only the keys that are followed. Those of a sparse file give the key `sparse`, with the
+    file's real name if they have it (the member has a made-up one). Raises ArchiveFormatError for
+    an invalid record, ArchiveUnsafeError for bad text.
     """
     found: dict[str, str] = {}
     position = 0
@@ -75,6 +75,7 @@ def parse_pax(data: bytes) -> dict[str, str]:
 
 
 def name_text(raw: bytes) -> str:
+    """Decode a name. Raises ArchiveUnsafeError if it is not UTF-8 or has a zero byte."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -97,7 +98,7 @@ _SPECIAL = {
     tarfile.BLKTYPE: "a block device",
     tarfile.FIFOTYPE: "a FIFO",
 }
-_NOT_READ = {  # of GNU tar: "Basic Tar Format" in its manual
+_NOT_READ = {  # types of GNU tar: "Basic Tar Format" in its manual
     b"D": "a directory of an incremental backup, which is not read; write the archive without -g",
     b"M": "the rest of a file of another volume, which is not read; write one volume",
     b"V": "a volume label, which is not read; write the archive without --label",
@@ -105,7 +106,10 @@ _NOT_READ = {  # of GNU tar: "Basic Tar Format" in its manual
 
 
 def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -> Member | None:
-    """Judge a header. None for the root directory itself, which is no member."""
+    """Returns the member of a header; None for the root directory itself, which is no member.
+
+    Raises ArchiveFormatError, ArchiveUnsafeError, ArchiveLimitError, each with `member`.
+    """
     raw = extended.get("path") or info.name
     try:
         kind = _kind_of(info, extended, raw)
@@ -127,7 +131,10 @@ def member_of(info: tarfile.TarInfo, extended: dict[str, str], limits: Limits) -
 
 
 def _target_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits: Limits) -> str:
-    """Where a link points: a symlink from its own directory, a hard link from the root."""
+    """Returns a link's target: a symlink's is relative to its directory, a hard link's to the root.
+
+    Raises ArchiveUnsafeError, ArchiveFormatError, ArchiveLimitError.
+    """
     link = extended.get("linkpath") or info.linkname
     if link.startswith("/"):
         raise ArchiveUnsafeError(
@@ -162,9 +169,10 @@ def _kind_of(info: tarfile.TarInfo, extended: dict[str, str], raw: str) -> Membe
 
 
 def _resolve(base: list[str], path: str, what: str, limits: Limits, *, follow: bool) -> str:
-    """The path from the archive's root that `path`, seen from the directory `base`, means.
+    """Returns `path`, relative to the directory `base`, as a path from the archive's root.
 
-    `follow`: `..` is followed as long as it stays inside; else it is refused.
+    With `follow`, `..` is allowed as long as it stays inside the archive; else it is refused.
+    `what` names the member in errors. Raises ArchiveUnsafeError, ArchiveLimitError.
     """
     try:
         length = len(path.encode())
@@ -178,7 +186,7 @@ def _resolve(base: list[str], path: str, what: str, limits: Limits, *, follow: b
     for part in path.split("/"):
         if part == "..":
             if not follow or not parts:
-                raise ArchiveUnsafeError(f"{what} leads outside with '..'")
+                raise ArchiveUnsafeError(f"{what} leads outside the archive with '..'")
             parts.pop()
         elif part not in {"", "."}:
             parts.append(part)
@@ -198,6 +206,6 @@ def _size_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits:
 def over_limit(what: str, limit: str, limits: Limits) -> ArchiveLimitError:
     return ArchiveLimitError(
         f"{what} than limits.{limit} allows ({getattr(limits, limit)}); "
-        "raise it if the archive is to be trusted",
+        "raise the limit if you trust the archive",
         limit=f"limits.{limit}",
     )

@@ -1,17 +1,17 @@
-"""Reading tar, guarded: what an archive holds, in order, or a reason why it is refused.
+"""Reads tar safely: the members of an archive in order, or the reason why it is refused.
 
-Headers are decoded by `tarfile.TarInfo.frombuf`; all else is ours, since `tarfile` itself ends
-silently on damaged and cut headers (design 4.7). What always holds:
+Headers are decoded by `tarfile.TarInfo.frombuf`. The walk over them is ours, since `tarfile` ends
+without an error on damaged and truncated headers (ADR 0003). What always holds:
 
 - every header's checksum is checked; a damaged header is an error, never the end;
 - an end inside a header, a member or its padding is ArchiveTruncatedError; an end between members
-  without the two zero blocks is MissingEndError, which a caller may accept if it has all it needs;
+  without the two zero blocks is MissingEndError, which a caller may accept if nothing is missing;
 - a member is a file, a directory, a symlink or a hard link, with a name and target inside the
-  archive; all else is refused by name, and nothing is ever written to disk here;
+  archive; all else is refused with its name, and nothing is ever written to disk here;
 - memory does not grow with the archive while streaming.
 
-Understood: v7, ustar, pax (path, linkpath, size) and GNU (long names, base-256 sizes). Two members
-may have the same name: which of them counts is left to the caller, as is checking what they hold.
+Supported: v7, ustar, pax (path, linkpath, size) and GNU (long names, base-256 sizes). Two members
+may have the same name: the caller decides which of them counts, and checks their contents.
 """
 
 import os
@@ -46,10 +46,11 @@ class MissingEndError(ArchiveTruncatedError):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What the headers of a seekable tar say.
+    """The result of scanning the headers of a seekable tar.
 
-    `members` are whole. `ended`: the end of the tar was seen. `truncated` says how the file ends
-    early; None together with `ended` false: between two members.
+    `members` are the complete ones. `ended` is true if the end blocks of the tar were found.
+    `truncated` is the message if the file ends inside a member or header. It is None, with `ended`
+    false, if the file ends between two members.
     """
 
     members: list[Member]
@@ -60,12 +61,12 @@ class Scan:
 def iter_members(
     chunks: Iterable[bytes], *, limits: Limits, notes: list[str]
 ) -> Iterator[tuple[Member, Iterator[memoryview]]]:
-    """Give each member with its content, in slices of at most CHUNK_BYTES that are not copied.
+    """Yields each member with its content, in slices of at most CHUNK_BYTES that are not copied.
 
-    What is not read of a content is skipped when the next member is asked for; then the old
-    content must not be read any more (RuntimeError). `chunks` is drained at the end, so a checksum
-    at the end of compressed data was checked once the iteration is over. Raises ArchiveError;
-    MissingEndError only after all members were given. Errors name the `member`.
+    The unread rest of a content is skipped when the next member is requested; reading the old
+    content then raises RuntimeError. `chunks` is drained at the end, so that the checksum at the
+    end of compressed data is checked once the iteration is over. Raises ArchiveError, with
+    `member`; MissingEndError only after all members were yielded.
     """
     source = ByteSource(chunks)
     headers = _Headers(source, limits, notes)
@@ -81,10 +82,10 @@ def iter_members(
 
 
 def scan_members(file: BinaryIO, *, limits: Limits, notes: list[str]) -> Scan:
-    """Read the headers of a seekable plain tar, with `os.pread`; contents are passed over.
+    """Read the headers of a seekable plain tar, with `os.pread`; contents are skipped.
 
-    A tar that ends early gives the members that are whole. Raises the other ArchiveErrors, and
-    ArchiveUnreadableError if the file can't be read.
+    For a tar that ends early, returns the members that are complete. Raises the other
+    ArchiveErrors, and ArchiveUnreadableError if the file cannot be read.
     """
     source = _FileSource(file)
     headers = _Headers(source, limits, notes)
@@ -116,7 +117,7 @@ class _Source(Protocol):
 
 
 class _FileSource:
-    """A seekable file read by position, so that its offset is not moved."""
+    """A seekable file read with `os.pread`, which does not move its offset."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = file.fileno()
@@ -157,7 +158,7 @@ class _Content:
         if not self._left_bytes:
             raise StopIteration
         if self._closed:
-            raise RuntimeError(f"the content of {self._member.name!r} was passed over")
+            raise RuntimeError(f"the content of {self._member.name!r} was skipped")
         try:
             piece = self._source.take(min(self._left_bytes, CHUNK_BYTES))
         except ArchiveError as exc:
@@ -170,7 +171,7 @@ class _Content:
         return piece
 
     def close(self) -> None:
-        """Pass over what was not read."""
+        """Skip the unread rest."""
         unread = self._left_bytes
         for _ in self:
             pass
@@ -194,7 +195,7 @@ def _cut(where: str, end: int, missing: int, member: str | None = None) -> Archi
 
 
 def _note_rest(pieces: Iterable[bytes | memoryview], notes: list[str]) -> None:
-    """Read what follows the end: zeros fill the last record, other bytes get one note."""
+    """Read the bytes after the end: zeros fill the last record, other bytes get one note."""
     noted = False
     for piece in pieces:
         if not noted and bytes(piece).strip(b"\0"):
@@ -206,7 +207,7 @@ def _note_rest(pieces: Iterable[bytes | memoryview], notes: list[str]) -> None:
 
 
 class _Headers:
-    """Reads headers, and the extended headers before them, until the end of the tar."""
+    """Reads headers, with the extended headers before them, until the end of the tar."""
 
     def __init__(self, source: _Source, limits: Limits, notes: list[str]) -> None:
         self._source = source
@@ -217,7 +218,10 @@ class _Headers:
         self._global: dict[str, str] = {}
 
     def next_member(self) -> Member | None:
-        """The next member, its content right after it; None after the end blocks."""
+        """Returns the next member, whose content follows in the source; None after the end blocks.
+
+        Raises ArchiveError, with the last complete member as `after`.
+        """
         try:
             while (found := self._next_header()) is not None:
                 self._count += 1
@@ -234,7 +238,7 @@ class _Headers:
         return None
 
     def _next_header(self) -> tuple[tarfile.TarInfo, dict[str, str]] | None:
-        """A member's header and what its extended headers say."""
+        """Returns a member's header and the values of its extended headers; None at the end."""
         extended: dict[str, str] = {}
         for count in range(_EXTENDED_HEADERS + 1):
             start = self._source.position
@@ -252,16 +256,19 @@ class _Headers:
             else:
                 return info, self._global | extended
         raise ArchiveFormatError(
-            f"more than {_EXTENDED_HEADERS} extended headers stand before byte {start}"
+            f"more than {_EXTENDED_HEADERS} extended headers precede byte {start}"
         )
 
     def _read_block(self, start: int, *, inside: bool) -> bytes | None:
-        """The next header block; None at the end of the tar. `inside`: after extended headers."""
+        """Returns the next header block; None at the end of the tar.
+
+        `inside` is true after an extended header, which must have a member.
+        """
         block = self._source.read(_BLOCK)
         if not block and start and not inside:
             raise MissingEndError(
                 f"the archive ends at byte {start}, after {self._count} members, "
-                "without the blocks that end a tar",
+                "without the zero blocks that end a tar",
                 offset=start,
             )
         if len(block) < _BLOCK:
@@ -305,7 +312,7 @@ class _Headers:
         if info.size > limit_bytes:
             raise ArchiveLimitError(
                 f"an extended header before byte {start} has {info.size} bytes; at most "
-                f"{limit_bytes} are read"
+                f"{limit_bytes} are allowed"
             )
         padded = info.size + -info.size % _BLOCK
         data = self._source.read(padded)
@@ -331,7 +338,7 @@ def _parse_header(block: bytes, start: int) -> tarfile.TarInfo:
         raise ArchiveFormatError(
             f"the tar header at byte {start} has no valid size", member=info.name, offset=start
         )
-    if block[257:263] != _USTAR:  # only POSIX has a prefix there; old GNU tar puts times
+    if block[257:263] != _USTAR:  # only POSIX has a prefix field; old GNU tar has times there
         info.name = block[:100].split(b"\0")[0].decode("utf-8", "surrogateescape")
     return info
 

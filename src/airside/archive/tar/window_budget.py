@@ -1,4 +1,4 @@
-"""The memory that decompression takes for its windows, bounded for all archives together."""
+"""Bounds the memory that decompression takes for its windows, for all archives together."""
 
 import threading
 from collections import deque
@@ -13,8 +13,8 @@ _STOP_POLL_SECONDS = 0.1
 class WindowBudget:
     """Bounds the memory that all running decompressions take for their windows. Thread-safe.
 
-    Served in the order of asking, so that a large window is not starved by small ones. A request
-    above the whole budget waits until nobody holds anything, and then runs alone. A thread that
+    Requests are granted in their order, so that small windows do not starve a large one. A request
+    above the whole budget waits until nothing is reserved, and then runs alone. A thread that
     holds a reservation must not wait for a second one: grow the first.
     """
 
@@ -29,7 +29,10 @@ class WindowBudget:
         return self._held_bytes
 
     def reserve(self, window_bytes: int = 0, *, stop: Stop = never) -> "Reservation":
-        """Wait for room, as a context manager. Raises StoppedError once `stop()` is true."""
+        """Wait until so many bytes fit; returns a context manager that releases them.
+
+        Raises StoppedError once `stop()` is true.
+        """
         reservation = Reservation(self, stop)
         reservation.grow(window_bytes)
         return reservation
@@ -42,7 +45,7 @@ class WindowBudget:
             try:
                 while self._waiting[0] is not turn or self._held_bytes + amount > self._total_bytes:
                     if stop():
-                        raise StoppedError("stopped while waiting for memory to decompress with")
+                        raise StoppedError("stopped while waiting for decompression memory")
                     self._changed.wait(_STOP_POLL_SECONDS)
                 self._held_bytes += amount
             finally:
@@ -57,7 +60,7 @@ class WindowBudget:
 
 
 class Reservation:
-    """A share of a WindowBudget, of one holder; given back by `release` or at the end of `with`."""
+    """A share of a WindowBudget for one thread, released by `release` or at the end of `with`."""
 
     def __init__(self, budget: WindowBudget, stop: Stop) -> None:
         self._budget = budget
@@ -66,14 +69,14 @@ class Reservation:
         self._amount = 0
 
     def grow(self, window_bytes: int) -> None:
-        """Hold at least so much. Gives back what it holds while it waits: no deadlock."""
+        """Reserve at least so many bytes. Releases its share while it waits: no deadlock."""
         if window_bytes > self._window_bytes:
             self.release()
             self._amount = self._budget._acquire(window_bytes, self._stop)  # noqa: SLF001  one pair
             self._window_bytes = window_bytes
 
     def release(self) -> None:
-        """Give it back; idempotent."""
+        """Release the share; idempotent."""
         amount, self._amount, self._window_bytes = self._amount, 0, 0
         if amount:
             self._budget._release(amount)  # noqa: SLF001  one pair

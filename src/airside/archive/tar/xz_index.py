@@ -1,7 +1,7 @@
 """The decompressed size of an xz file, from the indexes at the end of its streams. Pure.
 
-xz-file-format.txt, version 1.2.1: a file is a run of streams with padding; each ends with an index
-that lists its blocks' sizes, and a footer that says how long the index is (2.1.2, 4).
+xz-file-format.txt, version 1.2.1: a file is a sequence of streams with padding. Each stream ends
+with an index, which lists the sizes of its blocks, and a footer with the index's length (2.1.2, 4).
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from airside.archive.tar.codecs import xz_number
 
 ReadAt = Callable[[int, int], bytes]
-"""Give so many bytes (first) from an offset (second) of the file; fewer at its end."""
+"""Reads a count of bytes (first) at an offset of the file (second); fewer at its end."""
 
 _FOOTER_BYTES = _HEADER_BYTES = 12
 _STREAMS = 10_000
@@ -18,9 +18,9 @@ _INDEX_BYTES = 16 * 1024**2
 
 
 def xz_content_bytes(read: ReadAt, size_bytes: int) -> int | None:
-    """The size that the file decompresses to, in bytes; None where its end is not as it should be.
+    """Returns the decompressed size of the file in bytes; None if no valid index is at its end.
 
-    Nothing is trusted: what is damaged the decoder tells better.
+    Damage is not reported here: the decoder reports it with its position.
     """
     total, end = 0, size_bytes
     try:
@@ -40,11 +40,14 @@ def _before_padding(read: ReadAt, end: int) -> int:
         if end < 4 or read(4, end - 4) != bytes(4):
             return end
         end -= 4
-    raise ValueError("too much padding to be worth a look")
+    raise ValueError("too much padding")
 
 
 def _stream_before(read: ReadAt, end: int) -> tuple[int, int]:
-    """(decompressed bytes, start) of the stream that ends here. Raises ValueError, IndexError."""
+    """Returns (decompressed bytes, start) of the stream that ends at `end`.
+
+    Raises ValueError, IndexError.
+    """
     footer = read(_FOOTER_BYTES, end - _FOOTER_BYTES) if end >= _FOOTER_BYTES else b""
     if footer[10:] != b"YZ":
         raise ValueError("no footer")

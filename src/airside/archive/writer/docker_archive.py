@@ -18,8 +18,8 @@ def write_docker_archive(
 ) -> None:
     """Write a docker-archive as `docker save` before 25 or skopeo does.
 
-    `out` is only written to, and stays open. Raises VerificationError for a blob that is not
-    what it says; what was written is then worthless.
+    `out` needs no `seek`, and stays open. Raises VerificationError for a blob of another digest or
+    size than it says; the output is then invalid.
     """
     write_archive(out, docker_members(images, style=style))
 
@@ -27,10 +27,10 @@ def write_docker_archive(
 def docker_members(
     images: Sequence[ImageSpec], *, style: DockerStyle = "docker"
 ) -> Iterator[Member]:
-    """The members of a docker-archive, `manifest.json` last.
+    """Yields the members of a docker-archive, `manifest.json` last.
 
-    - `docker`: `<id>/{VERSION,json,layer.tar}`, `<config>.json`, `repositories`; a layer that
-      an earlier image has too is a symbolic link to it;
+    - `docker`: `<id>/{VERSION,json,layer.tar}`, `<config>.json`, `repositories`; a layer of an
+      earlier image is a symbolic link to it;
     - `skopeo`: `<diff ID>.tar`, `<id>/layer.tar` a link to it, the rest the same.
     """
     members: dict[str, Member] = {}
@@ -60,7 +60,7 @@ def docker_members(
 def _layer_members(
     blob: Blob, diff_id: Digest, v1_id: str, places: dict[Digest, str], style: DockerStyle
 ) -> Iterator[Member]:
-    """The directory of a v1 layer and the layer, or a link to where it is already."""
+    """Yields the directory of a v1 layer and the layer, or a link to its earlier member."""
     yield Member(f"{v1_id}/")
     path = f"{v1_id}/layer.tar"
     if style == "skopeo":
@@ -73,7 +73,10 @@ def _layer_members(
 
 
 def _v1_histories(image: ImageSpec) -> Iterator[tuple[str, bytes]]:
-    """The v1 ID and `json` of each layer. Only the last knows the config, so bases are shared."""
+    """Yields the v1 ID and `json` of each layer.
+
+    Only the last one has the image's config, so that images with the same base share its layers.
+    """
     config: dict[str, Any] = json.loads(image.config)
     diff_ids = image.parsed.diff_ids
     parent = ""

@@ -22,7 +22,7 @@ OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer as it is stored: plain or compressed, the media type says which."""
+    """A layer as it is stored, plain or compressed according to its media type."""
 
     blob: Blob
     media_type: str = OCI_LAYER
@@ -98,6 +98,6 @@ def descriptor_json(media_type: str, blob: Blob) -> dict[str, Any]:
 
 
 def split_tag(name: str) -> tuple[str, str]:
-    """(repository, tag), without judging the name."""
+    """Returns (repository, tag) without validating the name; the tag is empty if absent."""
     repository, colon, tag = name.partition("@")[0].rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (name, "")

@@ -12,7 +12,7 @@ from airside.oci.digest import Digest, digest_of
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes of known digest and size; `open` gives a new stream, which the writer closes."""
+    """Bytes of known digest and size; `open` returns a new stream, which the writer closes."""
 
     digest: Digest
     size_bytes: int
@@ -30,7 +30,7 @@ class Member:
 
 
 def blob_of(data: bytes) -> Blob:
-    """A blob that is held in memory: a document or a small layer."""
+    """Returns a blob of bytes in memory: a document or a small layer."""
     return Blob(digest_of(data), len(data), partial(io.BytesIO, data))
 
 

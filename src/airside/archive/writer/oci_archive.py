@@ -25,8 +25,8 @@ def write_oci_archive(
 ) -> None:
     """Write an OCI layout as a tar; `hybrid` adds `manifest.json`, as Docker 25 does.
 
-    `out` is only written to, and stays open. Raises VerificationError for a blob that is not
-    what it says; what was written is then worthless.
+    `out` needs no `seek`, and stays open. Raises VerificationError for a blob of another digest or
+    size than it says; the output is then invalid.
     """
     write_archive(out, oci_members(roots, hybrid=hybrid))
 
@@ -34,7 +34,7 @@ def write_oci_archive(
 def oci_members(
     roots: Sequence[ImageSpec | IndexSpec], *, hybrid: bool = False
 ) -> Iterator[Member]:
-    """The members of an OCI layout: `oci-layout`, blobs by digest, `index.json` last."""
+    """Yields the members of an OCI layout: `oci-layout`, blobs by digest, `index.json` last."""
     yield file_member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     yield Member("blobs/")
     yield Member("blobs/sha256/")
@@ -59,7 +59,7 @@ def _blobs(root: ImageSpec | IndexSpec) -> Iterator[Blob]:
 
 
 def _index_entries(root: ImageSpec | IndexSpec, *, tag_only: bool) -> list[dict[str, Any]]:
-    """One entry per name, or one without annotations."""
+    """Returns an entry of `index.json` for each name, or one without annotations."""
     descriptor = root_descriptor(root)
     return [
         {**descriptor, "annotations": _annotations(name, tag_only=tag_only)} for name in root.names
@@ -75,7 +75,7 @@ def _annotations(name: str, *, tag_only: bool) -> dict[str, str]:
 
 
 def _hybrid_entry(root: ImageSpec | IndexSpec) -> dict[str, Any]:
-    """manifest.json has one platform only: the first."""
+    """Returns the entry of `manifest.json`, which can have one platform only: the first."""
     image = root.images[0] if isinstance(root, IndexSpec) else root
     return {
         "Config": _blob_path(digest_of(image.config)),

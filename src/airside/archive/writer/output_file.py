@@ -1,4 +1,4 @@
-"""Archive files: written under a hidden name, compressed, and renamed when whole."""
+"""Writes archive files under a hidden name, compressed, and renames them when complete."""
 
 import contextlib
 import errno
@@ -22,10 +22,10 @@ Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 
 @contextlib.contextmanager
 def open_compressed(path: Path, compression: Compression = "none") -> Iterator[BinaryIO]:
-    """Open a new archive for writing; it appears under `path` when the block ends well.
+    """Open a new archive for writing; it is renamed to `path` when the block ends without error.
 
-    Until then it has a hidden name ending in `.part`, which no agent reads. It is not synced.
-    Raises StoreError, StorageFullError.
+    Until then it has a hidden name ending in `.part`, which no agent reads. The file is not
+    synced. Raises StoreError, StorageFullError.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -39,7 +39,7 @@ def open_compressed(path: Path, compression: Compression = "none") -> Iterator[B
             full = exc.errno in {errno.ENOSPC, errno.EDQUOT}
             reason = exc.strerror or exc
             kind = StorageFullError if full else StoreError
-            raise kind(f"can't write {path}: {reason}", path=path) from exc
+            raise kind(f"cannot write {path}: {reason}", path=path) from exc
         raise
 
 

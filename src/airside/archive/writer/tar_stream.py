@@ -1,4 +1,4 @@
-"""Streams members as a tar, and checks every blob against its digest while it is copied."""
+"""Streams members as a tar, and verifies every blob's digest and size while it is copied."""
 
 import tarfile
 from collections.abc import Iterable
@@ -13,7 +13,10 @@ _RECORD_BYTES = 10240
 
 
 def write_archive(out: BinaryIO, members: Iterable[Member]) -> None:
-    """Stream the members as a tar, with its end marker. `out` needs no `seek` or `tell`."""
+    """Stream the members as a tar, with its end blocks. `out` needs no `seek` or `tell`.
+
+    Raises SizeMismatchError, DigestMismatchError; the output is then invalid.
+    """
     written = 0
     for member in members:
         header = _header(member)
@@ -50,14 +53,15 @@ def _copy(out: BinaryIO, blob: Blob, name: str) -> None:
             left -= len(chunk)
         if left or source.read(1):
             raise SizeMismatchError(
-                f"{name} is not {blob.size_bytes} bytes long, as it should be",
+                f"the content of member {name} does not have the {blob.size_bytes} bytes of "
+                f"blob {blob.digest.short}",
                 blob=blob.digest,
                 expected=blob.size_bytes,
             )
     if hasher.hexdigest() != blob.digest.hex:
         found = Digest(blob.digest.algorithm, hasher.hexdigest())
         raise DigestMismatchError(
-            f"{name} should have digest {blob.digest.short}, its bytes have {found.short}",
+            f"the content of member {name} hashes to {found.short}, not to {blob.digest.short}",
             blob=blob.digest,
             expected=blob.digest,
             found=found,
