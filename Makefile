@@ -2,7 +2,7 @@
 #   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check graph bench stress fuzz lock clean setup setup-test setup-fuzz
+.PHONY: help run test check graph bench stress torture loaded hosted fuzz lock clean setup setup-test setup-fuzz
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -16,6 +16,7 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
 SECONDS := 60
 OPS := 20000
 SEED := 0
+TIMES := 1
 JOBS := 3
 
 help: ## this list
@@ -46,7 +47,16 @@ bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
 
 stress: setup-test ## many clients at once: OPS=20000 operations on the registry (SEED= one that failed)
-	AIRSIDE_STRESS=$(OPS) AIRSIDE_SEED=$(SEED) $(BIN)/pytest -q tests/system/test_registry_stress.py
+	TESTS_OPERATIONS=$(OPS) TESTS_SEED=$(SEED) $(BIN)/pytest -q tests/system/test_registry_stress.py
+
+torture: setup-test ## every test with all that is random or exhaustive at full size, for an hour
+	TESTS_TORTURE=1 $(BIN)/pytest -n $(JOBS) --dist worksteal tests
+
+loaded: setup-test ## `make test` while the load is kept at four times the processors (TIMES=1)
+	$(BIN)/python scripts/loaded.py --times $(TIMES) $(MAKE) --no-print-directory test
+
+hosted: setup-test ## `make test` on a machine that is somebody's node: agent, containerd, kubelet, umask
+	scripts/hosted.sh $(MAKE) --no-print-directory test
 
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)

@@ -24,6 +24,7 @@ from airside.oci.model import parse_document
 from airside.store.index_json import render_index
 from support.images import TestIndex, oci_archive, random_image, random_index
 from support.nodes import settings_at, wrong_blobs
+from support.size import sized
 
 NAME = "registry.example/app:1"
 AMD64, ARM64, ARM = "linux/amd64", "linux/arm64", "linux/arm/v7"
@@ -249,7 +250,7 @@ class TagMachine(RuleBasedStateMachine):
 
 TestTag = TagMachine.TestCase
 TestTag.settings = settings(
-    max_examples=40,
+    max_examples=sized(20, 200),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

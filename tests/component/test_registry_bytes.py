@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from support.malformed import SEEDS, Victim, mutated, victim
 from support.pushing import PUSHED
+from support.size import sized
 from support.wire import request
 
-EXAMPLES = 150
+EXAMPLES = sized(60, 1000)
 UPLOADS = f"/v2/{PUSHED.text}/blobs/uploads/"
 
 CHUNKED = ("Transfer-Encoding", "chunked")

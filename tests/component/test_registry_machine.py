@@ -1,17 +1,16 @@
 """Pushes, pulls and deletions, well and badly made, in any order: what must come of them does.
 
-`AIRSIDE_EXAMPLES` asks for more runs than `make test` makes.
+`make torture` makes more runs than `make test`.
 """
-
-import os
 
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from support.malformed import victim
 from support.registry_machine import Machine
+from support.size import sized
 
-EXAMPLES = int(os.environ.get("AIRSIDE_EXAMPLES", "40"))
+EXAMPLES = sized(25, 400)
 
 
 def test_the_registry_does_what_a_model_says(tmp_path):

@@ -21,6 +21,7 @@ from airside.archive.directory import LAYOUT_MARKS, iter_files, stat_key
 from airside.core.settings import WatchedDirectory
 from airside.importer.watch import settle
 from airside.importer.watch.directories import is_candidate, is_candidate_directory
+from support.size import sized
 from support.waiting import LIMIT_SECONDS
 from support.watching import watching, with_
 
@@ -30,7 +31,7 @@ QUICK = with_(settle_seconds=0.03, quiet_seconds=0.12, removal_seconds=0.1)
 ROUNDS, OPERATIONS = 2, 60
 FILES = ("a.tar", "b.tar.gz", "c", "d\nnew line.tar", "e\udcff.tar", "f.oci")
 DIRECTORIES = ("d0", "d1", "d2\udcfe", "d 3", "c")
-SEEDS = (1, 2, 3)
+SEEDS = sized((1, 2), tuple(range(1, 31)))
 
 
 def seeds():

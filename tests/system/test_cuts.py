@@ -50,12 +50,13 @@ from support.makers import (
     write_members,
     write_tar,
 )
+from support.size import sized
 
 pytestmark = pytest.mark.system
 
 COMPRESSIONS = ("gzip", "zstd", "lz4", "bzip2", "xz")
 NAME, OTHER = "example.com/one:1.0", "docker.io/library/second:2"
-CUTS, FLIPS = 60, 220
+CUTS, FLIPS = sized((40, 200), (200, 2000))
 
 Expected = Mapping[str, Digest]
 

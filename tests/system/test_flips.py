@@ -7,7 +7,6 @@ they are counted apart: `renamed` (a name that nothing else in the archive recor
 """
 
 import contextlib
-import os
 import random
 import re
 import zlib
@@ -27,14 +26,15 @@ from support.images import (
 )
 from support.makers import v1_archive, v1_steps
 from support.nodes import import_now, node_at, visible, wrong_blobs
+from support.size import sized
 
 pytestmark = pytest.mark.system
 
 LAYER_BYTES = 1200
-WHOLE_IMPORTS = 12
-CUTS = 200
-PLAIN_SHARE = float(os.environ.get("AIRSIDE_FLIPS", "0.35"))
-"""Of the positions in plain archives; 1: every one that names something, a few minutes."""
+WHOLE_IMPORTS = sized(6, 24)
+CUTS = sized(60, 400)
+PLAIN_SHARE = sized(0.12, 1.0)
+"""Of the positions in plain archives; in `make torture` every one that names something."""
 
 FORMATS = ("docker", "skopeo", "oci", "hybrid")
 COMPRESSIONS = ("none", "gzip", "zstd", "lz4", "bzip2", "xz")

@@ -1,6 +1,6 @@
 """Many clients at once while garbage collection, retention and scrub run; see `support.stress`.
 
-`AIRSIDE_STRESS` says how many operations (`make stress` asks for 20,000), `AIRSIDE_SEED` which.
+`TESTS_OPERATIONS` says how many operations (`make stress` asks for 20,000), `TESTS_SEED` which.
 """
 
 import asyncio
@@ -13,13 +13,14 @@ from typing import Self
 import pytest
 
 from support.agent import Agent
+from support.size import sized
 from support.sound import open_catalog
 from support.stress import RING, RING_KEEPS, compare, run_clients
 
 pytestmark = pytest.mark.system
 
-OPERATIONS = int(os.environ.get("AIRSIDE_STRESS", "1500"))
-SEED = int(os.environ.get("AIRSIDE_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+OPERATIONS = int(os.environ.get("TESTS_OPERATIONS", "0")) or sized(600, 20_000)
+SEED = int(os.environ.get("TESTS_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 CLIENTS = 50
 CONFIG = f"""
 [[retention_rules]]
