@@ -239,8 +239,8 @@ def rebuild_catalog(
 def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> int:
     """Restore them many at once: a transaction each would be a sync of the disk each."""
     tags = [
-        RestoredTag(claim, told.get(KIND, "archive"), told.get(ARCHIVE, ""), ROLLED_BACK in told)
-        for claim, told in ((_claim(entry), entry.annotations) for entry in entries)
+        RestoredTag(claim, notes.get(KIND, "archive"), notes.get(ARCHIVE, ""), ROLLED_BACK in notes)
+        for claim, notes in ((_claim(entry), entry.annotations) for entry in entries)
         if claim.tag
     ]
     for start in range(0, len(tags), _AT_ONCE):
@@ -277,12 +277,12 @@ def _sources(
 
 def _claimed(root: Descriptor) -> Iterator[tuple[str, str, int, Descriptor]]:
     """(kind, path, sequence, document) of the sources that an entry speaks of."""
-    told = root.annotations
-    if CLAIMS not in told:
-        kind, path = told.get(KIND, "archive"), told.get(ARCHIVE, "")
-        yield kind, path, int(told.get(SEQUENCE, "0")), root
+    annotations = root.annotations
+    if CLAIMS not in annotations:
+        kind, path = annotations.get(KIND, "archive"), annotations.get(ARCHIVE, "")
+        yield kind, path, int(annotations.get(SEQUENCE, "0")), root
         return
-    for values in json.loads(told[CLAIMS]):
+    for values in json.loads(annotations[CLAIMS]):
         claim = IndexClaim(*values)
         descriptor = Descriptor(claim.media_type, parse_digest(claim.digest), claim.size_bytes)
         yield claim.kind, claim.path, claim.sequence, descriptor

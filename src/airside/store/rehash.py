@@ -10,7 +10,7 @@ from airside.core.errors import StoreError
 from airside.core.failpoints import fault
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, new_hasher
-from airside.store.scrub_results import BlobFile, is_of_the_medium
+from airside.store.scrub_results import BlobFile, is_media_error
 
 _CHUNK_BYTES = MIB
 _DROP_BYTES = 8 * MIB
@@ -109,7 +109,7 @@ def _drop(descriptor: int, start: int, end: int) -> None:
 
 
 def _failed(path: Path, exc: OSError) -> BlobFile:
-    if not is_of_the_medium(exc.errno):
+    if not is_media_error(exc.errno):
         raise StoreError(f"cannot read {path}: {exc.strerror}", path=path) from exc
     return BlobFile(key=_key_or_empty(path), error=exc.errno or 0)
 

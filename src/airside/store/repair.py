@@ -33,7 +33,7 @@ Stop = Callable[[], bool]
 ReadArchives = Callable[[Sequence[tuple[int, Path]], Stop], None]
 """Has these archives (source id, path) read again, and waits until they were."""
 
-_AGAIN = "a blob that it brought is lost: it is read again"
+_REASON = "a blob that it brought is lost: it is read again"
 
 
 class Repair:
@@ -97,8 +97,8 @@ class Repair:
 
     def _from_archive(self, item: BlobFinding, read: Sequence[BlobSource]) -> BlobFinding:
         """The import has committed it: the first of those that bring it and were read."""
-        bring = {source.id for source in self._catalog.sources_of_blob(item.digest)}
-        path = next((source.path for source in read if source.id in bring), "")
+        having = {source.id for source in self._catalog.sources_of_blob(item.digest)}
+        path = next((source.path for source in read if source.id in having), "")
         self._catalog.verification.record_repair(item.digest, self._clock(), "archive", path)
         return item.repaired("archive", path)
 
@@ -121,10 +121,10 @@ class Repair:
         with blob.open() as file:
             if self._is_ours(item.digest, file):
                 return None
-            return self._ingested(item.digest, file, stop)
+            return self._ingest(item.digest, file, stop)
 
-    def _ingested(self, digest: Digest, file: BinaryIO, stop: Stop) -> LocalIngest | None:
-        ingest = self._store.put_all(_until(file, stop), digest.algorithm)
+    def _ingest(self, digest: Digest, file: BinaryIO, stop: Stop) -> LocalIngest | None:
+        ingest = self._store.put_all(_chunks(file, stop), digest.algorithm)
         if ingest.digest != digest:
             ingest.discard()
             return None
@@ -168,24 +168,24 @@ class Repair:
                 self._mend(found.digest)
 
     def _mend(self, digest: Digest) -> list[RuntimeFile]:
-        told: list[RuntimeFile] = []
+        files: list[RuntimeFile] = []
         for copies in self._runtimes.copies():
             try:
-                told.append(RuntimeFile(copies.runtime, copies.mend(digest)))
+                files.append(RuntimeFile(copies.runtime, copies.mend(digest)))
             except (UnavailableError, StoreError, OSError) as exc:
                 log.warning("%s: its file of %s: %s", copies.runtime, digest, exc)
-                told.append(RuntimeFile(copies.runtime, "wrong"))
-            if told[-1].state == "replaced":
+                files.append(RuntimeFile(copies.runtime, "wrong"))
+            if files[-1].state == "replaced":
                 log.warning("%s: its damaged file of %s is replaced", copies.runtime, digest)
         for found in self._quarantine.files():
-            if found.digest == digest and _is_done(found, told):
+            if found.digest == digest and _is_done(found, files):
                 self._quarantine.drop(found.path)
-        return told
+        return files
 
 
-def _is_done(found: Quarantined, told: Iterable[RuntimeFile]) -> bool:
+def _is_done(found: Quarantined, files: Iterable[RuntimeFile]) -> bool:
     """Whether nothing needs the wrong bytes, nor that they keep their place on the disk."""
-    is_right = all(mended.state != "wrong" for mended in told)
+    is_right = all(file.state != "wrong" for file in files)
     return is_right and not found.other_names and not found.unreadable
 
 
@@ -197,7 +197,7 @@ def queue_again(catalog: Catalog, blobs: Iterable[Digest], now: float) -> list[B
     found = {s.id: s for digest in blobs for s in catalog.sources_of_blob(digest)}
     sources = [source for _, source in sorted(found.items()) if _is_readable(source)]
     if sources:
-        catalog.source_states.queue_again([source.id for source in sources], now, _AGAIN)
+        catalog.source_states.queue_again([source.id for source in sources], now, _REASON)
     return sources
 
 
@@ -210,7 +210,7 @@ def _is_readable(source: BlobSource) -> bool:
         return False
 
 
-def _until(file: BinaryIO, stop: Stop) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, stop: Stop) -> Iterator[bytes]:
     """What a file has, in chunks. Raises StoppedError."""
     while chunk := file.read(CHUNK_BYTES):
         if stop():

@@ -213,7 +213,7 @@ class Scrub:
         if not problem:
             return self._check_record(digest, size, repair=repair)
         self._store.check_working()
-        if not self._set_aside(digest, problem, seen):
+        if not self._quarantine_blob(digest, problem, seen):
             return []
         text = os.strerror(seen.error) if seen.error else ""
         return [self._item(digest, size, problem, reason_of(problem, seen, text), seen.digest)]
@@ -226,7 +226,7 @@ class Scrub:
             seen = examine(path, digest, size, each)
         return seen
 
-    def _set_aside(self, digest: Digest, problem: Problem, seen: BlobFile) -> bool:
+    def _quarantine_blob(self, digest: Digest, problem: Problem, seen: BlobFile) -> bool:
         """Mark it, then move it; False where nobody needs it by now, or another has its name."""
         path = self._store.path(digest)
         with self._guard.exclusive():
@@ -297,7 +297,7 @@ class Scrub:
             seen = self._examine(digest, size, lambda _count: None)
             problem = judge(digest, size, seen)
             if problem:
-                self._set_aside(digest, problem, seen)
+                self._quarantine_blob(digest, problem, seen)
             else:
                 self._catalog.verification.record_repair(digest, self._clock(), "store", "")
 

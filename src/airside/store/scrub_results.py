@@ -21,7 +21,7 @@ was not. `orphan`, `removed`: a file that nothing needs, told or deleted."""
 Origin = Literal["", "catalog", "store", "archive", "runtime"]
 
 FINE: frozenset[Result] = frozenset({"repaired", "orphan", "removed"})
-_OF_THE_MEDIUM = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EILSEQ}
+_MEDIA_ERRORS = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EILSEQ}
 """Errors of one place of a disk; others are of the file system, of a permission, of us."""
 
 
@@ -38,9 +38,9 @@ class BlobFile:
     error: int = 0
 
 
-def is_of_the_medium(error: int | None) -> bool:
+def is_media_error(error: int | None) -> bool:
     """Whether a read failed for one file, not for all."""
-    return error in _OF_THE_MEDIUM
+    return error in _MEDIA_ERRORS
 
 
 def judge(digest: Digest, size_bytes: int, seen: BlobFile) -> Problem:
@@ -108,7 +108,7 @@ class BlobFinding:
             )
         if self.result in {"quarantined", "missing", "wrong"}:
             return "airside verify --repair gets it from its archive or from containerd"
-        if any(mended.state == "wrong" for mended in self.runtimes):
+        if any(file.state == "wrong" for file in self.runtimes):
             return (
                 "containerd's own copy is wrong too and could not be replaced: remove the image "
                 "from containerd (crictl rmi), it is published again"
@@ -144,14 +144,14 @@ class ScrubPass:
 
     def counted(self, blobs: int, size_bytes: int, items: Iterable[BlobFinding]) -> "ScrubPass":
         """After so much more was looked at."""
-        told = [item for item in items if item.problem != "orphan"]
+        counted = [item for item in items if item.problem != "orphan"]
         return replace(
             self,
             blobs=self.blobs + blobs,
             size_bytes=self.size_bytes + size_bytes,
-            wrong=self.wrong + len(told),
-            repaired=self.repaired + sum(item.result == "repaired" for item in told),
-            lost=self.lost + sum(item.result == "lost" for item in told),
+            wrong=self.wrong + len(counted),
+            repaired=self.repaired + sum(item.result == "repaired" for item in counted),
+            lost=self.lost + sum(item.result == "lost" for item in counted),
         )
 
     def to_text(self) -> str:

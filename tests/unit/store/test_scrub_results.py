@@ -12,7 +12,7 @@ from airside.store.scrub_results import (
     Pace,
     RuntimeFile,
     ScrubPass,
-    is_of_the_medium,
+    is_media_error,
     judge,
     next_pass,
     parse_pass,
@@ -43,8 +43,8 @@ def test_a_blob_is_judged_by_its_file(seen, problem):
 
 
 def test_an_error_of_one_place_is_told_from_one_of_the_file_system():
-    assert is_of_the_medium(errno.EIO)
-    assert not any(map(is_of_the_medium, (errno.ENOTCONN, errno.EACCES, errno.ENODEV, None)))
+    assert is_media_error(errno.EIO)
+    assert not any(map(is_media_error, (errno.ENOTCONN, errno.EACCES, errno.ENODEV, None)))
 
 
 def test_what_is_wrong_says_what_to_do():
