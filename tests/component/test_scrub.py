@@ -540,7 +540,7 @@ def test_the_command_says_what_is_wrong_and_what_to_do(
     told = capsys.readouterr().out
     assert f"lost: {stocked.blob('layer')}" in told
     assert f"needed by {APP}" in told
-    assert "drop the archive that brings it again" in told
+    assert "drop an archive that contains it again" in told
     assert main(["status", "--data", str(tmp_path / "data")]) == 0
     assert "1 blob damaged or lost now" in capsys.readouterr().out
     assert main(["explain", APP, "--data", str(tmp_path / "data")]) == 0

@@ -1,4 +1,4 @@
-"""A few calls of the operating system that the store needs, and the translation of `OSError`."""
+"""System calls that the store needs, and the translation of `OSError`."""
 
 import ctypes
 import errno
@@ -22,7 +22,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @contextmanager
 def translated(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError into StoreError or StorageFullError that says what was being done."""
+    """Turns an OSError into StoreError or StorageFullError; `doing` says what failed."""
     try:
         yield
     except OSError as exc:
@@ -32,16 +32,16 @@ def translated(doing: str, path: Path) -> Iterator[None]:
 
 
 def start_writeback(descriptor: int, offset: int, count: int) -> None:
-    """Ask the kernel to begin writing these bytes to disk, so that a later fsync waits less.
+    """Asks the kernel to begin writing these bytes to disk, so that a later fsync takes less time.
 
-    Only a hint (sync_file_range(2)): a failure is of no consequence.
+    Only a hint (sync_file_range(2)): a failure is ignored.
     """
     if _sync_file_range is not None:
         _sync_file_range(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE)
 
 
 def sync_file(path: Path) -> None:
-    """Fsync a file by name. Raises OSError."""
+    """Fsyncs a file by name. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -50,12 +50,15 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Fsync a directory: makes renames in it durable. Raises OSError."""
+    """Fsyncs a directory, which makes renames in it durable. Raises OSError."""
     sync_file(path)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace a small file: temporary file, fsync, rename, fsync of the directory."""
+    """Replaces a small file: temporary file, fsync, rename, fsync of the directory.
+
+    Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -69,7 +72,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """What an ordinary user may still write on the file system of this path, in bytes."""
+    """Returns the bytes that an unprivileged user may still write on this path's file system."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
 
@@ -79,9 +82,9 @@ _IDLE_CLASS = 3 << 13
 
 
 def be_least_urgent() -> None:
-    """Give the calling thread the lowest priority for processor and disk: others go first.
+    """Gives the calling thread the lowest priority for processor and disk.
 
-    Only a hint (nice, and ioprio_set(2) with the idle class): a failure is of no consequence.
+    Only a hint (nice, and ioprio_set(2) with the idle class): a failure is ignored.
     """
     thread = threading.get_native_id()
     with suppress(OSError):

@@ -1,7 +1,8 @@
-"""Garbage collection: the catalog says what nothing holds, the store deletes it. Blocking.
+"""Garbage collection: the catalog finds the blobs that nothing references, the store deletes them.
 
-Imports, pushes and pulls go on meanwhile. Where the store's file system is nearly full, more is
-collected than usual, the oldest first, before anything fails for lack of space (ADR 0020).
+Blocking. Imports, pushes and pulls continue meanwhile. When the file system of the store is nearly
+full, more is collected than usual, the oldest first, before anything fails for lack of space (ADR
+0020).
 """
 
 import logging
@@ -24,12 +25,12 @@ log = logging.getLogger("airside.gc")
 
 _AT_ONCE = 200
 _IN_VAIN_SECONDS = 30.0
-"""After a collection that made no room, the next for lack of space comes after this."""
+"""The wait after a collection for space that freed nothing, before the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a blob that was deleted: what the disk got back, and what another name of it holds."""
+    """The bytes of a deleted blob: freed on disk, and held by another hard link."""
 
     freed_bytes: int = 0
     linked_bytes: int = 0
@@ -37,7 +38,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """One line of a collection: what went, why, and the bytes that the disk got back."""
+    """One line of a collection's report: the name or document, the reason, and the bytes freed."""
 
     reference: str
     digest: str
@@ -45,12 +46,12 @@ class Freed:
     blobs: int
     freed_bytes: int
     linked_bytes: int = 0
-    """What it gives back when the other names go: a containerd has the same files."""
+    """Bytes that are freed when the other hard links are deleted: those of a containerd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The store's file system. `low`: more is collected than usual."""
+    """The free space of the store's file system. `low`: more is collected than usual."""
 
     free_bytes: int
     min_free_bytes: int
@@ -66,11 +67,12 @@ class Space:
 
 
 def unknown_blobs(store: LocalStore, catalog: Catalog) -> list[Digest]:
-    """What the store has and the catalog does not speak of; what is committed from now on is not.
+    """Returns the blobs in the store that the catalog does not know.
 
-    It may be known by the time that it is looked at.
+    Blobs committed during the call are not among them. The catalog may know one of them by the time
+    it is deleted: check again under the lock.
     """
-    held = list(store.digests())  # before the catalog is asked
+    held = list(store.digests())  # before the catalog is read: it records after a commit
     known = catalog.known_blobs()
     return [digest for digest in held if digest not in known]
 
@@ -78,9 +80,9 @@ def unknown_blobs(store: LocalStore, catalog: Catalog) -> list[Digest]:
 def delete_unknown(
     store: LocalStore, catalog: Catalog, guard: StoreLock, blobs: Sequence[Digest]
 ) -> dict[Digest, Size]:
-    """Delete what the catalog does not know, a few at a time; gives what each was.
+    """Deletes those of the blobs that the catalog does not know. Returns the size of each.
 
-    Imports go on in between, and what they brought meanwhile stays.
+    Deletes in batches: imports continue in between, and the blobs that they record stay.
     """
     freed: dict[Digest, Size] = {}
     for start in range(0, len(blobs), _AT_ONCE):
@@ -99,7 +101,7 @@ def _delete(store: LocalStore, digest: Digest) -> Size:
 
 @dataclass(slots=True)
 class GarbageCollector:
-    """Collects for one data directory. Thread-safe."""
+    """Collects the garbage of one data directory. Thread-safe."""
 
     store: LocalStore
     catalog: Catalog
@@ -113,9 +115,12 @@ class GarbageCollector:
     def collect(
         self, now: float, *, dry_run: bool = False, pressure: Pressure | None = None
     ) -> list[Freed]:
-        """Delete what retention no longer holds, or only tell what would go; a line for each."""
+        """Deletes what retention no longer holds; a dry run only reports it.
+
+        Returns a line for each name or document.
+        """
         policy = self._policy(now, pressure or Pressure())
-        with self.guard.shared():  # a merged index may be written
+        with self.guard.shared():  # the collection may commit a merged index
             found = self.catalog.collect(
                 policy,
                 recent=self.leases.active(),
@@ -133,7 +138,7 @@ class GarbageCollector:
             freed.append(Freed(item.reference, item.digest, item.reason, len(own), total, linked))
         if freed and not dry_run:
             blobs, size = sum(line.blobs for line in freed), sum(f.freed_bytes for f in freed)
-            log.info("collected %d blobs, %s freed", blobs, human_bytes(size))
+            log.info("collected %d blobs: %s freed", blobs, human_bytes(size))
         return freed
 
     def _policy(self, now: float, pressure: Pressure) -> Policy:
@@ -154,36 +159,39 @@ class GarbageCollector:
             sizes[digest] = Size(freed, (self.store.stat(digest) or 0) - freed)
         return sizes
 
-    # lack of space
+    # low disk space
 
     def space(self) -> Space:
-        """How much room the store has. Raises StoreError."""
+        """Returns the free space of the store's file system. Raises StoreError."""
         path = self.settings.data
-        with translated("cannot ask the free space of", path):
+        with translated("cannot read the free space of", path):
             free = free_bytes(path)
         return Space(free, self.settings.min_free_bytes, self.settings.low_space_bytes)
 
     def keep_room(self, now: float) -> bool:
-        """Collect more than usual if the disk is nearly full; tells whether anything went."""
+        """Collects more than usual if the disk is nearly full.
+
+        Returns True if anything was deleted.
+        """
         return self.space().low and self.make_room(now)
 
     def make_room(self, now: float, short_bytes: int = 0) -> bool:
-        """Collect until there is room, or `short_bytes` more; tells whether it helped.
+        """Collects until there is room, or `short_bytes` more. Returns True if that freed space.
 
-        First what goes anyway, then earlier versions, then images that nothing backs or that came
-        from an upstream registry, the oldest first; never what a present archive, a push or an
-        import by hand holds. What a containerd has too counts as freed: it gives it back when our
-        name for it is withdrawn.
+        First what expires anyway, then earlier versions, then images that nothing backs or that
+        came from an upstream registry, the oldest first; never what a present archive, a push or an
+        import by hand holds. Bytes that a containerd has too count as freed: it frees them when our
+        name for the image is withdrawn.
         """
         with self._room:
             space = self.space()
             wanted = max(space.wanted_bytes, space.free_bytes + short_bytes)
             if space.free_bytes >= wanted:
-                return True  # another made it meanwhile
+                return True  # another thread freed it meanwhile
             if time.monotonic() - self._in_vain_at < _IN_VAIN_SECONDS:
                 return False
             log.warning(
-                "%s free of %s wanted: collecting",
+                "low disk space: %s free, %s wanted; collecting garbage now",
                 human_bytes(space.free_bytes),
                 human_bytes(wanted),
             )
@@ -193,7 +201,7 @@ class GarbageCollector:
             return freed
 
     def something_changed(self) -> None:
-        """What could not be collected before may be now."""
+        """Ends the wait after a collection that freed nothing: there may be garbage now."""
         self._in_vain_at = float("-inf")
 
     def _collect_until(self, now: float, wanted_bytes: int) -> bool:

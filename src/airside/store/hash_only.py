@@ -1,8 +1,8 @@
-"""A content store that keeps nothing: blobs are hashed, and small documents held in memory.
+"""A content store that writes nothing: it hashes blobs and keeps small documents in memory.
 
 For `airside inspect`, which must read manifests and configs but writes nothing to disk. An ingest
 keeps its content while it may be a JSON document: it begins like one and is no larger than
-`limits.document_bytes`. All that is kept together is bounded too, as archives may be hostile.
+`limits.document_bytes`. The total is bounded too, since archives may be hostile.
 """
 
 import io
@@ -17,7 +17,7 @@ from airside.oci.model import Descriptor
 from airside.ports.content import Ingest
 
 KEPT_BYTES = 64 * MIB
-"""What all ingests of one store keep at most."""
+"""The most bytes that all ingests of one store keep in memory."""
 
 _DOCUMENT_BEGINS = b"{[ \t\r\n"
 
@@ -31,7 +31,7 @@ class HashOnlyStore:
         self._lock = threading.Lock()
 
     def check_space(self, needed_bytes: int) -> None:
-        """Nothing is written: everything fits."""
+        """Does nothing: nothing is written, so everything fits."""
 
     def stat(self, digest: Digest) -> int | None:
         del digest
@@ -44,7 +44,7 @@ class HashOnlyStore:
         return HashOnlyIngest(self, algorithm, self._limits.document_bytes)
 
     def commit(self, ingests: Sequence[Ingest]) -> int:
-        raise NotImplementedError("what is only inspected is never committed")
+        raise NotImplementedError("this store only hashes: it cannot commit")
 
     def delete(self, digest: Digest) -> int:
         del digest
@@ -57,7 +57,10 @@ class HashOnlyStore:
         return ()
 
     def take_room(self, count: int) -> bool:
-        """Whether so many bytes more may be kept; they are counted until `give_back`."""
+        """Reserves memory until `give_back`.
+
+        Returns False if `count` more bytes exceed the limit.
+        """
         with self._lock:
             if count > self._room_bytes:
                 return False
@@ -70,7 +73,7 @@ class HashOnlyStore:
 
 
 class HashOnlyIngest:
-    """One blob that is hashed, and kept while it may be a document."""
+    """An ingest that hashes a blob, and keeps it while it may be a document."""
 
     def __init__(self, store: HashOnlyStore, algorithm: str, document_bytes: int) -> None:
         self._store, self._algorithm, self._document_bytes = store, algorithm, document_bytes
@@ -87,7 +90,7 @@ class HashOnlyIngest:
         if self._dropped is not None or not len(chunk):
             return
         if not self._kept and chunk[0] not in _DOCUMENT_BEGINS:
-            self._drop(ManifestInvalidError("it is no JSON document"))
+            self._drop(ManifestInvalidError("it is not a JSON document"))
         elif len(self._kept) + len(chunk) > self._document_bytes:
             self._drop(
                 ArchiveLimitError(
@@ -104,7 +107,7 @@ class HashOnlyIngest:
         self._dropped = reason
 
     def finish(self) -> None:
-        """Nothing to release."""
+        """Does nothing: there is no descriptor to release."""
 
     @property
     def digest(self) -> Digest:
@@ -115,7 +118,10 @@ class HashOnlyIngest:
         return self._size_bytes
 
     def open(self) -> BinaryIO:
-        """Open the document. Raises ManifestInvalidError, ArchiveLimitError if it was dropped."""
+        """Opens the document.
+
+        Raises ManifestInvalidError or ArchiveLimitError if it was dropped.
+        """
         if self._dropped is not None:
             message = f"blob {self.digest} cannot be read: {self._dropped.message}"
             raise type(self._dropped)(message, blob=self.digest)

@@ -1,7 +1,8 @@
-"""`index.json` of the embedded store: derived from the catalog, and enough to rebuild it from.
+"""`index.json` of the embedded store: derived from the catalog, and enough to rebuild it. Blocking.
 
-Each entry is a current name with its sequence number and archive as annotations. The numbers of
-all present archives are kept too, so that a rebuild does not let an older one win. Blocking.
+Each entry is a current name, with its sequence number and archive as annotations. The sequence
+numbers of all present archives are written too, so that an older archive does not win after a
+rebuild.
 """
 
 import json
@@ -45,10 +46,10 @@ _AT_ONCE = 500
 
 
 class IndexJsonWriter:
-    """Keeps `index.json` up with the catalog; the only one of its catalog.
+    """Writes `index.json` from the catalog; the only writer for its catalog.
 
-    Thread-safe; writers that come late find it done. What was rendered is kept by repository, so
-    that a change of one costs no look at the others.
+    Thread-safe: of two concurrent writers the second finds the file up to date. Rendered entries
+    are cached by repository, so that a change of one repository does not read the others.
     """
 
     def __init__(self, store: LocalStore, catalog: Catalog) -> None:
@@ -59,17 +60,17 @@ class IndexJsonWriter:
 
     @property
     def state(self) -> str:
-        """Says which `index.json` was right at which generation; empty if that isn't known."""
+        """The generation and the file key of the last write; empty if unknown."""
         return self._state
 
     def resume(self, state: str) -> None:
-        """Trust the file that an earlier writer left, as long as it and the catalog are those."""
+        """Trusts the file of an earlier writer as long as it and the catalog have this `state`."""
         self._state = state
 
     def write(self) -> bool:
-        """Write if the catalog or the file changed; returns whether it did. Raises StoreError.
+        """Writes the file if it or the catalog changed. Returns True if it did. Raises StoreError.
 
-        The first time, where nothing was resumed, the file's bytes are compared.
+        The first call compares the bytes of the file, unless a state was resumed.
         """
         with self._lock:
             if self._state and self._state == self._state_at(self._catalog.generation):
@@ -105,7 +106,7 @@ _Rendered = tuple[str, str, bytes]
 
 
 def render_index(catalog: Catalog) -> bytes:
-    """The bytes of `index.json` for the catalog as it is, everything looked at."""
+    """Returns the bytes of `index.json` for the current catalog, without any cache."""
     found = catalog.index_entries().values()
     rendered = [(r.host, r.path, _rendered(entries)) for r, entries in found]
     archives, deleted = catalog.index_archives(), catalog.index_deleted()
@@ -118,7 +119,7 @@ def _joined(
     archives: dict[str, int],
     deleted: list[tuple[str, str, str]],
 ) -> bytes:
-    """The document: a line for each name, so that a person can look for one."""
+    """Returns the document, with one line for each name, so that a person can search it."""
     annotations = {GENERATION: str(generation), ARCHIVES: json.dumps(archives)}
     if deleted:
         annotations[DELETED] = json.dumps(deleted)
@@ -159,7 +160,7 @@ def _descriptor(entry: IndexEntry) -> dict[str, Any]:
 
 
 def index_generation(raw: bytes | None) -> int:
-    """The catalog's generation that an `index.json` was made at; -1 for none or another's."""
+    """Returns the catalog generation in an `index.json`; -1 if there is none or it is another's."""
     if raw is None:
         return -1
     try:
@@ -170,7 +171,7 @@ def index_generation(raw: bytes | None) -> int:
 
 @dataclass(slots=True)
 class _Found:
-    """What is restored for one archive."""
+    """The part of one archive that is restored."""
 
     claims: list[tuple[ClaimedName, int]] = field(default_factory=list)
     documents: dict[Digest, Document] = field(default_factory=dict)
@@ -186,7 +187,7 @@ class _Hashed:
     _true: dict[Digest, bool] = field(default_factory=dict)
 
     def is_true(self, digest: Digest) -> bool:
-        """Whether the store holds this blob, and its bytes are those of its digest."""
+        """Returns True if the store holds the blob and its bytes hash to its digest."""
         if digest not in self._true:
             try:
                 self._true[digest] = self.store.hash_blob(digest) == digest
@@ -198,9 +199,9 @@ class _Hashed:
 def rebuild_catalog(
     store: LocalStore, catalog: Catalog, now: float, is_present: Callable[[Path], bool]
 ) -> int:
-    """Fill an empty catalog from `index.json`; returns how many names were restored.
+    """Fills an empty catalog from `index.json`. Returns the number of names restored.
 
-    Every blob is hashed again. Names whose image is not whole any more are left out.
+    Hashes every blob again. Leaves out names whose image is not complete any more.
     """
     raw = store.read_index()
     if raw is None or index_generation(raw) < 0:
@@ -212,7 +213,7 @@ def rebuild_catalog(
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
     deleted = json.loads(index["annotations"].get(DELETED, "[]"))
     catalog.recovery.restore_deleted(((_repository(n), tag, path) for n, tag, path in deleted), now)
-    done = {(row.kind, row.path) for row in catalog.sources()}  # by an interrupted rebuild
+    done = {(row.kind, row.path) for row in catalog.sources()}  # restored by an interrupted rebuild
     kinds = {**sources, **{("archive", path): None for path in sequences}}
     there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
     for (kind, path), present in sorted(there.items(), key=lambda item: not item[1]):
@@ -237,7 +238,7 @@ def rebuild_catalog(
 
 
 def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> int:
-    """Restore them many at once: a transaction each would be a sync of the disk each."""
+    """Restores the tags in batches: one transaction for each would cost one disk sync for each."""
     tags = [
         RestoredTag(claim, notes.get(KIND, "archive"), notes.get(ARCHIVE, ""), ROLLED_BACK in notes)
         for claim, notes in ((_claim(entry), entry.annotations) for entry in entries)
@@ -251,7 +252,7 @@ def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> in
 def _sources(
     store: LocalStore, entries: list[Descriptor], whole: set[Digest]
 ) -> dict[tuple[str, str], _Found]:
-    """What the entries say of each source, by its kind and path, as far as it is whole."""
+    """Returns what the entries say of each source, by kind and path, as far as it is complete."""
     sources: dict[tuple[str, str], _Found] = defaultdict(_Found)
     held = _Hashed(store)
     for root in entries:
@@ -267,7 +268,7 @@ def _sources(
         found = _Found()
         if _collect(held, root, found):
             whole.add(root.digest)
-            if root.annotations.get(CLAIMS):  # an index of ours, or an earlier version
+            if root.annotations.get(CLAIMS):  # a merged index, or an earlier version
                 kept = sources[root.annotations.get(KIND, "archive"), root.annotations[ARCHIVE]]
                 kept.documents |= found.documents
                 kept.platforms |= found.platforms
@@ -276,7 +277,7 @@ def _sources(
 
 
 def _claimed(root: Descriptor) -> Iterator[tuple[str, str, int, Descriptor]]:
-    """(kind, path, sequence, document) of the sources that an entry speaks of."""
+    """Yields (kind, path, sequence, document) for each source of an entry."""
     annotations = root.annotations
     if CLAIMS not in annotations:
         kind, path = annotations.get(KIND, "archive"), annotations.get(ARCHIVE, "")
@@ -289,7 +290,7 @@ def _claimed(root: Descriptor) -> Iterator[tuple[str, str, int, Descriptor]]:
 
 
 def _claim(root: Descriptor) -> ClaimedName:
-    """The name that we wrote ourselves: `host/path:tag`, without a tag for an unnamed image."""
+    """Parses the name that we wrote: `host/path:tag`, without a tag for an unnamed image."""
     name = root.annotations[IMAGE_NAME]
     slash, colon = name.rfind("/"), name.rfind(":")
     text, tag = (name[:colon], name[colon + 1 :]) if colon > slash else (name, "")
@@ -302,7 +303,7 @@ def _repository(text: str) -> Repository:
 
 
 def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:
-    """Read the documents below a root and hash their blobs; False if it is not whole."""
+    """Reads the documents below a root and hashes their blobs. Returns False if one is missing."""
     if not _verified(held, root, found):
         return False
     with held.store.open(root.digest) as file:

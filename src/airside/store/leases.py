@@ -1,9 +1,11 @@
-"""Which digests clients were lately told are here: a collection leaves them.
+"""Leases on blobs that a client was told are here: garbage collection spares them.
 
-A client asks for a blob by HEAD, is told that it is here, does not send it, and then pushes a
-manifest that needs it. Between the two nothing in the catalog tells. What always holds: either a
-collection sees that a digest was asked about and leaves it, or the client is told that it is gone.
-Thread-safe; kept in memory, since a restart ends every push.
+A client asks for a blob by HEAD, learns that it is here, does not send it, and then pushes a
+manifest that needs it. Between the two, nothing in the catalog holds the blob. What always holds:
+either a collection sees the lease and spares the blob, or the client is told that the blob is
+absent.
+
+Thread-safe. Kept in memory only, since a restart ends every push.
 """
 
 import threading
@@ -17,7 +19,7 @@ _MOST = 100_000
 
 
 class BlobLeases:
-    """Digests that were asked about within `seconds`; of more than `most` the oldest are let go."""
+    """Digests leased within the last `seconds`. Beyond `most` leases, the oldest ends."""
 
     def __init__(
         self, seconds: float, *, most: int = _MOST, clock: Callable[[], float] = time.monotonic
@@ -28,7 +30,10 @@ class BlobLeases:
         self._lock = threading.Lock()
 
     def lease(self, digest: Digest) -> bool:
-        """Note it, *before* the catalog is asked. False: it is being collected, say it is gone."""
+        """Leases the digest. Returns False if it is being deleted: answer that it is absent.
+
+        Call it *before* the catalog is asked for the blob.
+        """
         with self._lock:
             if digest in self._condemned:
                 return False
@@ -39,7 +44,7 @@ class BlobLeases:
             return True
 
     def active(self) -> frozenset[Digest]:
-        """What was asked about lately."""
+        """Returns the digests whose leases have not expired."""
         with self._lock:
             limit = self._clock() - self._seconds
             while self._at and next(iter(self._at.values())) < limit:
@@ -47,7 +52,10 @@ class BlobLeases:
             return frozenset(self._at)
 
     def condemn(self, digests: Collection[Digest]) -> frozenset[Digest]:
-        """These are collected from now on, until the next call; gives those that must stay."""
+        """Refuses leases on these digests until the next call.
+
+        Returns those leased already, which stay.
+        """
         with self._lock:
             asked = frozenset(digest for digest in digests if digest in self._at)
             self._condemned = frozenset(digests) - asked

@@ -1,9 +1,10 @@
 """The embedded content store: `DATA/oci` is a plain OCI image layout.
 
-Always true: a file under `blobs/` has the digest of its name and was on disk before it got that
-name (design 4.4: ingest file, fsync, rename, fsync of the directory). Blob files are 0444 and are
-never written to again. `index.json` is derived from the catalog by the caller.
-Left to others: what a blob means, who may see it, when it may go.
+What always holds: a file under `blobs/` has the digest of its name and was on disk before it got
+that name (write to the ingest file, fsync, rename, fsync of the directory). Blob files have mode
+0444 and are never written to again. The caller derives `index.json` from the catalog.
+
+Left to others: what a blob means, who may see it, when it may be deleted.
 """
 
 import contextlib
@@ -128,13 +129,13 @@ class LocalIngest:
                 self.path.unlink()
 
     def moved(self) -> None:
-        """The file has its final name: nothing is left to discard."""
+        """Marks the file as renamed to its final name, so that `discard` deletes nothing."""
         self._done = True
 
 
 def check_space(path: Path, needed_bytes: int, min_free_bytes: int) -> None:
-    """Raise StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
-    with translated("cannot ask the free space of", path):
+    """Raises StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
+    with translated("cannot read the free space of", path):
         free = free_bytes(path)
     short = needed_bytes + min_free_bytes - free
     if short > 0:
@@ -153,13 +154,15 @@ class LocalStore:
     def __init__(self, root: Path, ingest: Path, *, min_free_bytes: int = 0) -> None:
         self.root, self._ingest = root, ingest
         self._blobs = root / "blobs"
-        self._blobs_text = str(self._blobs)  # a path is slow to make, and all blobs are looked at
+        self._blobs_text = str(
+            self._blobs
+        )  # building a Path for each blob is slow, and `stat` runs for all
         self._min_free_bytes = min_free_bytes
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Make the directories and `oci-layout`. Raises StoreError."""
+        """Creates the directories and `oci-layout`. Raises StoreError."""
         with translated("cannot prepare", self.root):
             for directory in (*(self._blobs / alg for alg in HEX_LENGTHS), self._ingest):
                 directory.mkdir(parents=True, exist_ok=True)
@@ -168,7 +171,7 @@ class LocalStore:
                 write_durably(layout, json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
 
     def sweep_ingest(self) -> int:
-        """Remove what an earlier process left in `ingest/`; returns how many files."""
+        """Deletes what an earlier process left in `ingest/`. Returns the number of files."""
         count = 0
         with translated("cannot sweep", self._ingest):
             for leftover in self._ingest.iterdir():
@@ -177,7 +180,7 @@ class LocalStore:
         return count
 
     def path(self, digest: Digest) -> Path:
-        """Where the blob is or would be."""
+        """Returns the path that the blob has in the store, whether or not it is held."""
         return self._blobs / digest.algorithm / digest.hex
 
     def stat(self, digest: Digest) -> int | None:
@@ -198,7 +201,7 @@ class LocalStore:
             raise StoreError(f"cannot open blob {digest}: {exc.strerror}", blob=digest) from exc
 
     def check_space(self, needed_bytes: int) -> None:
-        """Raise StorageFullError if so many bytes more do not fit."""
+        """Raises StorageFullError if `needed_bytes` more do not fit."""
         check_space(self._ingest, needed_bytes, self._min_free_bytes)
 
     def ingest(self, algorithm: str = "sha256") -> LocalIngest:
@@ -220,7 +223,8 @@ class LocalStore:
             ingest.finish()
             if not ingest.is_whole:
                 raise SizeMismatchError(
-                    f"blob {ingest.digest} was hashed and written with different lengths",
+                    f"blob {ingest.digest}: the written length is not the hashed length; "
+                    "not committed",
                     blob=ingest.digest,
                 )
             if self.stat(ingest.digest) is None:
@@ -234,7 +238,7 @@ class LocalStore:
         return len(fresh)
 
     def _sync(self, paths: list[Path]) -> None:
-        """Fsync all files; side by side, as the file system then shares its journal commits."""
+        """Fsyncs all files in parallel: the file system then shares its journal commits."""
         if len(paths) < 2:
             for path in paths:
                 sync_file(path)
@@ -246,7 +250,7 @@ class LocalStore:
     def _rename(self, fresh: dict[Digest, LocalIngest]) -> None:
         with self._lock:
             for digest, ingest in fresh.items():
-                if self.stat(digest) is not None:  # another import was faster
+                if self.stat(digest) is not None:  # another import committed it first
                     continue
                 ingest.path.rename(self.path(digest))
                 ingest.moved()
@@ -256,11 +260,11 @@ class LocalStore:
             fault("store.after_directory_sync")
 
     def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
-        """Ingest a small whole thing; the caller commits it."""
+        """Ingests a small blob from memory. The caller commits it."""
         return self.put_all((data,), algorithm)
 
     def put_all(self, chunks: Iterable[bytes], algorithm: str) -> LocalIngest:
-        """Ingest what comes, to its end; the caller commits or discards it."""
+        """Ingests all chunks. The caller commits or discards the ingest."""
         ingest = self.ingest(algorithm)
         try:
             for chunk in chunks:
@@ -284,7 +288,7 @@ class LocalStore:
         return found.st_size if found.st_nlink == 1 else 0
 
     def freed_bytes(self, digest: Digest) -> int:
-        """What deleting the blob would give back: nothing if it has another name too."""
+        """Returns the bytes that deleting the blob would free: 0 if it has another hard link."""
         try:
             found = self.path(digest).stat()
         except OSError:
@@ -305,7 +309,10 @@ class LocalStore:
                         yield Digest(algorithm, entry.name)
 
     def hash_blob(self, digest: Digest) -> Digest:
-        """Read a held blob and give the digest of its bytes. Raises NotFoundError, StoreError."""
+        """Reads a held blob and returns the digest of its bytes.
+
+        Raises NotFoundError, StoreError.
+        """
         hasher = new_hasher(digest.algorithm)
         with self.open(digest) as file, translated("cannot read", self.path(digest)):
             while chunk := file.read(MIB):
@@ -313,18 +320,21 @@ class LocalStore:
         return Digest(digest.algorithm, hasher.hexdigest())
 
     def written_at(self, digest: Digest) -> float | None:
-        """When the blob's file was written, in seconds; None for one that is not held."""
+        """Returns the modification time of the blob's file, in seconds; None if it is not held."""
         try:
             return self.path(digest).stat().st_mtime
         except OSError:
             return None
 
     def check_working(self) -> None:
-        """Raise StoreError where the file system is gone: then no blob is lost for it."""
+        """Raises StoreError if the file system is gone or fails.
+
+        Ask before calling any blob lost.
+        """
         check_working(self.root, self._ingest)
 
     def write_index(self, index_json: bytes) -> None:
-        """Replace `index.json`: temporary file, fsync, rename. Raises StoreError."""
+        """Replaces `index.json`: temporary file, fsync, rename. Raises StoreError."""
         target = self.root / "index.json"
         temporary = self.root / ".index.json.tmp"
         with translated("cannot write", target):
@@ -338,7 +348,7 @@ class LocalStore:
             sync_directory(self.root)
 
     def index_key(self) -> str:
-        """Changes with each change of `index.json`; empty where there is none."""
+        """Returns a key that changes whenever `index.json` is replaced; empty if it is absent."""
         try:
             found = (self.root / "index.json").stat()
         except OSError:
@@ -346,7 +356,7 @@ class LocalStore:
         return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
     def read_index(self) -> bytes | None:
-        """The bytes of `index.json`, None where there is none."""
+        """Returns the bytes of `index.json`, or None if it cannot be read."""
         try:
             return (self.root / "index.json").read_bytes()
         except OSError:

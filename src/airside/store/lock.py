@@ -1,4 +1,4 @@
-"""Who may change the store: many committers at once, or one that deletes."""
+"""The lock on the store: many committers at once, or one that deletes."""
 
 import threading
 from collections.abc import Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class StoreLock:
-    """A shared and exclusive lock; a waiting exclusive side goes first.
+    """A shared and exclusive lock; a waiting exclusive side comes first.
 
-    Between commit and record a blob is known to nobody else, so that deleting what nobody knows
-    needs the exclusive side.
+    Between commit and record, only the committer knows a blob. Deleting what the catalog does not
+    know therefore needs the exclusive side.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class StoreLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Commit and record: others may do the same."""
+        """Holds the shared side, to commit blobs and record them. Others may do the same."""
         with self._condition:
             self._queued += 1
             try:
@@ -38,13 +38,13 @@ class StoreLock:
                 self._condition.notify_all()
 
     def give_way(self) -> None:
-        """Between two deletions: wait until those are in who wait to commit."""
+        """Waits until those who wait for the shared side have it. Call it between two deletions."""
         with self._condition:
             self._condition.wait_for(lambda: not self._queued)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Delete: nobody commits meanwhile."""
+        """Holds the exclusive side, to delete blobs: nobody commits meanwhile."""
         with self._condition:
             self._waiting += 1
             try:

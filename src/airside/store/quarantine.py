@@ -1,8 +1,8 @@
-"""Blobs whose bytes are wrong: out of the store, in `DATA/quarantine`, under a name of their own.
+"""Quarantine: blobs whose bytes are wrong, moved from the store to `DATA/quarantine`.
 
-A file here whose blob is right again is what is left to do: the wrong bytes may have another name,
-by hard link, in a container runtime's content directory. What the disk cannot read is kept, so that
-its sectors are not written to again.
+A file here whose blob was repaired still has work left: the wrong bytes may have another hard link,
+in a container runtime's content directory. A file that the disk cannot read is kept, so that its
+sectors are not written to again.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _UNREADABLE = ".unreadable"
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One file. `other_names`: how many more the bytes have, wherever."""
+    """A quarantined file. `other_names`: the number of its other hard links, anywhere."""
 
     digest: Digest
     path: Path
@@ -27,13 +27,13 @@ class Quarantined:
 
 
 class Quarantine:
-    """The directory; made when it is needed, gone when it is empty. Raises StoreError."""
+    """The directory. Created when needed, deleted with the last file. Raises StoreError."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def take(self, blob: Path, digest: Digest, *, unreadable: bool) -> None:
-        """Move a blob's file here, durably."""
+        """Moves a blob's file to quarantine, durably."""
         suffix = _UNREADABLE if unreadable else ""
         with translated("cannot quarantine", blob):
             self.directory.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ class Quarantine:
             sync_directory(blob.parent)
 
     def files(self) -> Iterator[Quarantined]:
-        """What is here; files of others are passed over."""
+        """Yields the quarantined files; ignores files with other names."""
         with translated("cannot list", self.directory):
             paths = sorted(self.directory.iterdir()) if self.directory.is_dir() else []
         for path in paths:
@@ -54,7 +54,7 @@ class Quarantine:
                 yield Quarantined(parse_digest(text), path, unreadable, names)
 
     def drop(self, path: Path) -> None:
-        """Delete a file, and the directory with the last one."""
+        """Deletes a file, and the directory if it was the last one."""
         with translated("cannot delete", path):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Desired against actual: does the store hold what the catalog says, and nothing else? Blocking.
+"""Reconciliation: makes the store and the catalog agree on which blobs exist. Blocking.
 
-What is lost is marked, and the archives that bring it are read again. What the catalog does not
-know goes. Whether the bytes are right is for `airside.store.scrub`. Each function is one bounded
-pass; the agent decides when.
+Marks missing blobs as lost and queues their archives to be imported again. Deletes blobs that the
+catalog does not know. Whether the bytes are right is for `airside.store.scrub`. Each function is
+one bounded pass; the agent decides when.
 """
 
 import logging
@@ -18,11 +18,11 @@ log = logging.getLogger("airside.reconcile")
 
 
 def check_present(store: LocalStore, catalog: Catalog, guard: StoreLock, now: float) -> list[int]:
-    """Compare names and sizes; gives the sources to read again because blobs are lost.
+    """Compares names and sizes. Returns the ids of the sources queued because blobs are lost.
 
-    Imports go on meanwhile: the catalog is asked first, as it speaks only of what the store has,
-    and what then looks lost is looked at again while nobody commits or deletes. Raises StoreError
-    where the file system is gone.
+    Imports continue meanwhile. The catalog is read first, since it lists only what the store has;
+    blobs that then look lost are checked again under the exclusive lock. Raises StoreError if the
+    file system is gone.
     """
     if not _absent(store, catalog):
         return []
@@ -37,12 +37,15 @@ def _absent(store: LocalStore, catalog: Catalog) -> list[Digest]:
 
 def _lose(store: LocalStore, catalog: Catalog, lost: list[Digest], now: float) -> list[int]:
     for digest in lost:
-        log.error("blob %s is in the catalog but not whole in the store", digest)
+        log.error(
+            "blob %s is missing or has a wrong size: marked lost, queueing its archives",
+            digest,
+        )
         store.delete(digest)
         catalog.verification.mark_blob(digest, "lost", now)
     return [source.id for source in queue_again(catalog, lost, now)]
 
 
 def sweep_orphans(store: LocalStore, catalog: Catalog, guard: StoreLock) -> int:
-    """Delete blobs that the catalog does not know; returns how many."""
+    """Deletes blobs that the catalog does not know. Returns their number."""
     return len(delete_unknown(store, catalog, guard, unknown_blobs(store, catalog)))

@@ -1,4 +1,4 @@
-"""A blob's file read from the disk and hashed, without pushing others out of the page cache."""
+"""Reads and hashes the file of a blob without filling the page cache with it."""
 
 import errno
 import os
@@ -19,10 +19,12 @@ _DROP_BYTES = 8 * MIB
 def examine(
     path: Path, digest: Digest, size_bytes: int, each: Callable[[int], None] = lambda _count: None
 ) -> BlobFile:
-    """Hash a blob's file; one of another size is not read. `each` is told of each chunk's bytes.
+    """Hashes a blob's file; a file of another size is not read.
 
-    Gives an empty `BlobFile` where there is none. What the disk cannot read is part of the answer;
-    raises StoreError where it is not this file but the file system that fails.
+    Calls `each` with each chunk's size.
+
+    Returns an empty `BlobFile` if there is no file. A read that the disk fails is part of the
+    result. Raises StoreError if the file system fails, and not this file alone.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -37,7 +39,7 @@ def examine(
 
 
 def file_key(path: Path) -> str:
-    """As the `key` of what was seen; empty where there is no file."""
+    """Returns the `key` of the file as `BlobFile` has it; empty if there is no file."""
     try:
         return _key(path.stat(follow_symlinks=False))
     except FileNotFoundError:
@@ -47,13 +49,13 @@ def file_key(path: Path) -> str:
 
 
 def check_working(root: Path, ingest: Path) -> None:
-    """Raise StoreError where the store's file system is gone, or takes nothing any more.
+    """Raises StoreError if the store's file system is gone or cannot be written.
 
-    To be asked before a blob is called lost: where all are, it is not they that are wrong.
+    Call it before a blob is called lost: if all blobs are gone, the file system is at fault.
     """
     if not (root / "oci-layout").is_file() or not (root / "blobs").is_dir():
         raise StoreError(
-            f"{root} is no image layout any more: is its file system mounted? Nothing is called "
+            f"{root} is no longer an image layout: is its file system mounted? No blob is marked "
             "lost",
             path=root,
         )
@@ -69,7 +71,7 @@ def check_working(root: Path, ingest: Path) -> None:
     except OSError as exc:
         if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise StoreError(
-                f"the file system of {root} fails ({exc.strerror}): nothing is called lost",
+                f"the file system of {root} fails ({exc.strerror}): no blob is marked lost",
                 path=root,
             ) from exc
 
@@ -104,7 +106,10 @@ def _key(found: os.stat_result) -> str:
 
 
 def _drop(descriptor: int, start: int, end: int) -> None:
-    """Give back the page cache of what was read; the next read is the disk's. 0: to the end."""
+    """Drops these bytes from the page cache, so that the next read is from disk.
+
+    End 0: to the end.
+    """
     os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
 
 

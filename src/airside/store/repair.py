@@ -1,9 +1,9 @@
-"""A blob that is wrong or lost made right again, from what has it elsewhere. Blocking.
+"""Repair of wrong or lost blobs from another place that has them. Blocking.
 
-In this order: the catalog, which has every document's bytes; the archive that brought it, read
-again; a container runtime's own copy. All bytes are hashed before they are taken. Then each
-runtime's file of the blob is looked at: by hard link it was the same as ours, and a new one takes
-its name too. What a runtime has unpacked of it is not touched.
+In this order: the catalog, which has the bytes of every document; the archive that the blob came
+from, imported again; a container runtime's own copy. All bytes are hashed before they are
+committed. Then each runtime's file of the blob is checked: it was a hard link to ours, and is
+replaced by one to the new file. What a runtime has unpacked of the blob is not touched.
 """
 
 import io
@@ -31,13 +31,16 @@ log = logging.getLogger("airside.scrub")
 
 Stop = Callable[[], bool]
 ReadArchives = Callable[[Sequence[tuple[int, Path]], Stop], None]
-"""Has these archives (source id, path) read again, and waits until they were."""
+"""Imports these archives (source id, path) again, and waits until that is done."""
 
-_REASON = "a blob that it brought is lost: it is read again"
+_REASON = "a blob of this archive is lost: the archive is imported again"
 
 
 class Repair:
-    """Repairs blobs of one store. Thread-safe as its parts are. Raises StoreError, StoppedError."""
+    """Repairs the blobs of one store. As thread-safe as its parts.
+
+    Raises StoreError, StoppedError.
+    """
 
     def __init__(
         self,
@@ -54,26 +57,29 @@ class Repair:
     def run(
         self, items: Iterable[BlobFinding], stop: Stop, read: ReadArchives
     ) -> list[BlobFinding]:
-        """Try to repair what is set aside or missing; gives the items with what became of them."""
+        """Tries to repair quarantined and missing blobs.
+
+        Returns the findings with their results.
+        """
         done = [self._from_catalog(item) for item in items]
         done = self._from_archives(done, stop, read)
         done = [item if item.is_fine else self._from_runtimes(item, stop) for item in done]
         return [self._finish(item) for item in done]
 
     def run_from_runtimes(self, items: Iterable[BlobFinding], stop: Stop) -> list[BlobFinding]:
-        """The same, but only from what the runtimes have."""
+        """Tries to repair the blobs from the runtimes alone. Returns those repaired."""
         done = [self._from_runtimes(item, stop) for item in items]
         return [self._finish(item) for item in done if item.is_fine]
 
     def _finish(self, item: BlobFinding) -> BlobFinding:
         if not item.is_fine:
-            log.error("blob %s is lost: %s", item.digest, item.advice)
+            log.error("repair failed: blob %s is lost: %s", item.digest, item.advice)
             return item
-        log.warning("blob %s is repaired from %s %s", item.digest, item.origin, item.source)
+        log.warning("repaired blob %s from %s %s", item.digest, item.origin, item.source)
         fault("repair.before_mend")
         return item.repaired(item.origin, item.source, self._mend(item.digest))
 
-    # where good bytes are
+    # sources of good bytes
 
     def _from_catalog(self, item: BlobFinding) -> BlobFinding:
         raw = self._catalog.document(item.digest)
@@ -96,7 +102,10 @@ class Repair:
         ]
 
     def _from_archive(self, item: BlobFinding, read: Sequence[BlobSource]) -> BlobFinding:
-        """The import has committed it: the first of those that bring it and were read."""
+        """Records the repair: an import committed the blob.
+
+        Its origin is the first of the archives read again that has the blob.
+        """
         having = {source.id for source in self._catalog.sources_of_blob(item.digest)}
         path = next((source.path for source in read if source.id in having), "")
         self._catalog.verification.record_repair(item.digest, self._clock(), "archive", path)
@@ -107,14 +116,19 @@ class Repair:
             try:
                 ingest = self._copied(copies, item, stop)
             except (UnavailableError, NotFoundError, OSError) as exc:
-                log.info("blob %s can't be had from %s: %s", item.digest, copies.runtime, exc)
+                log.info(
+                    "cannot copy blob %s from %s: %s; trying the next runtime",
+                    item.digest,
+                    copies.runtime,
+                    exc,
+                )
                 continue
             if ingest is not None:
                 return self._take(item, ingest, "runtime", copies.runtime)
         return item
 
     def _copied(self, copies: RuntimeCopies, item: BlobFinding, stop: Stop) -> LocalIngest | None:
-        """A runtime's copy, hashed; None if it has none that is right."""
+        """Ingests a runtime's copy of the blob; None if it has none with the right bytes."""
         blob = copies.copy(item.digest)
         if blob is None or blob.size_bytes != item.size_bytes:
             return None
@@ -131,7 +145,7 @@ class Repair:
         return ingest
 
     def _is_ours(self, digest: Digest, file: BinaryIO) -> bool:
-        """Whether it is the file that is in quarantine, by another name."""
+        """Returns True if the runtime's file is the quarantined one by another hard link."""
         try:
             found = os.fstat(file.fileno())
             kept = [q.path.stat() for q in self._quarantine.files() if q.digest == digest]
@@ -142,7 +156,10 @@ class Repair:
     def _take(
         self, item: BlobFinding, ingest: LocalIngest, origin: Origin, source: str
     ) -> BlobFinding:
-        """Commit what was hashed, and record it. What nobody needs by now goes again."""
+        """Commits the ingest and records the repair.
+
+        If nobody needs the blob, GC deletes it later.
+        """
         fault("repair.before_commit")
         with self._guard.shared():
             self._store.commit([ingest])
@@ -151,12 +168,12 @@ class Repair:
         fault("repair.after_record")
         return item.repaired(origin, source)
 
-    # the other names of what was wrong
+    # hard links to the wrong bytes
 
     def mend_all(self, *, everything: bool = False) -> None:
-        """Have every runtime's file of a repaired blob be right, and let go what is set aside.
+        """Repairs every runtime's file of the repaired blobs, and deletes what is quarantined.
 
-        Without `everything` only where the wrong bytes still have another name.
+        Without `everything`, only the blobs whose wrong bytes still have another hard link.
         """
         states = {bad.digest for bad in self._catalog.bad_blobs()}
         for found in self._quarantine.files():
@@ -173,10 +190,12 @@ class Repair:
             try:
                 files.append(RuntimeFile(copies.runtime, copies.mend(digest)))
             except (UnavailableError, StoreError, OSError) as exc:
-                log.warning("%s: its file of %s: %s", copies.runtime, digest, exc)
+                log.warning(
+                    "%s: cannot repair its file of blob %s: %s", copies.runtime, digest, exc
+                )
                 files.append(RuntimeFile(copies.runtime, "wrong"))
             if files[-1].state == "replaced":
-                log.warning("%s: its damaged file of %s is replaced", copies.runtime, digest)
+                log.warning("%s: replaced its damaged file of blob %s", copies.runtime, digest)
         for found in self._quarantine.files():
             if found.digest == digest and _is_done(found, files):
                 self._quarantine.drop(found.path)
@@ -184,15 +203,19 @@ class Repair:
 
 
 def _is_done(found: Quarantined, files: Iterable[RuntimeFile]) -> bool:
-    """Whether nothing needs the wrong bytes, nor that they keep their place on the disk."""
+    """Returns True if the quarantined file can be deleted.
+
+    Every runtime's file is repaired, no hard link is left, and the disk could read the file.
+    """
     is_right = all(file.state != "wrong" for file in files)
     return is_right and not found.other_names and not found.unreadable
 
 
 def queue_again(catalog: Catalog, blobs: Iterable[Digest], now: float) -> list[BlobSource]:
-    """Mark the archives that bring these blobs to be read again; gives them.
+    """Queues the archives that have these blobs to be imported again. Returns these archives.
 
-    One that was imported by hand only if its file is as it was: another is another import.
+    An archive that was imported by hand is queued only if its file is unchanged: a changed file
+    would be another import.
     """
     found = {s.id: s for digest in blobs for s in catalog.sources_of_blob(digest)}
     sources = [source for _, source in sorted(found.items()) if _is_readable(source)]
@@ -211,7 +234,7 @@ def _is_readable(source: BlobSource) -> bool:
 
 
 def _chunks(file: BinaryIO, stop: Stop) -> Iterator[bytes]:
-    """What a file has, in chunks. Raises StoppedError."""
+    """Yields the file in chunks. Raises StoppedError."""
     while chunk := file.read(CHUNK_BYTES):
         if stop():
             raise StoppedError("the repair was stopped")

@@ -1,10 +1,11 @@
-"""Every blob of the store read again; what is wrong is set aside, and repaired. Blocking.
+"""Scrub: hashes every blob of the store, quarantines and repairs the wrong ones. Blocking.
 
-Always true: a blob is marked `quarantined` in the catalog before its file leaves the store, so that
-nobody serves it from elsewhere meanwhile; a start finishes what was interrupted between the two.
-What was verified is recorded every so often, so that a pass goes on where it was after a restart.
-Imports, pulls and collections go on: only setting aside waits for them, and they for it.
-Left to others: when (`airside.agent.scrub_scheduler`), and where good bytes are
+What always holds: a blob is marked `quarantined` in the catalog before its file leaves the store,
+so that nobody serves it from elsewhere meanwhile. The next start finishes what was interrupted
+between the two. Verified blobs are recorded in batches, so that a pass continues after a restart.
+Imports, pulls and collections continue: only moving a file to quarantine excludes them.
+
+Left to others: when to scrub (`airside.agent.scrub_scheduler`), and where good bytes are
 (`airside.store.repair`).
 """
 
@@ -44,19 +45,19 @@ from airside.store.scrub_results import (
 log = logging.getLogger("airside.scrub")
 
 Each = Callable[[int], None]
-"""Told of the bytes of each chunk that was read; it may wait, and raises StoppedError."""
+"""Called with the number of bytes of each chunk read. May wait; raises StoppedError."""
 
 _AT_ONCE = 64
 _RECORD_BYTES = GIB
-"""After so many bytes, or `_AT_ONCE` blobs, what was verified is recorded."""
+"""Verified blobs are recorded after so many bytes, or after `_AT_ONCE` blobs."""
 _SHOWN_IMAGES = 100
 RECHECK_SECONDS = 60.0
-"""After an unclean stop, what was written so shortly before the last write is hashed again."""
+"""After an unclean stop, blobs written within this time before the newest one are hashed again."""
 
 
 @dataclass(slots=True)
 class ScrubReport:
-    """What a verification found: counts, and an item for each blob that is not as it should be."""
+    """The result of a pass: counts, and a finding for each blob that is or was wrong."""
 
     found: ScrubPass
     items: list[BlobFinding] = field(default_factory=list)
@@ -68,9 +69,9 @@ class ScrubReport:
 
 
 class Scrub:
-    """Verifies one store. Two passes at once do no harm.
+    """Verifies one store. Two passes at the same time do no harm.
 
-    Raises StoreError, also where the file system is gone: then nothing is called wrong.
+    Raises StoreError, also if the file system is gone: then no blob is called wrong.
     """
 
     def __init__(
@@ -89,16 +90,16 @@ class Scrub:
     # passes
 
     def due(self, period_seconds: float) -> ScrubPass | None:
-        """The pass that is to be made now in the background, if any."""
+        """Returns the pass to run now in the background, or None."""
         last, oldest = parse_pass(self._catalog.meta(LAST_PASS)), self._catalog.oldest_verified()
         return next_pass(last, oldest, self._clock(), period_seconds)
 
     def verify(
         self, *, read: ReadArchives | None, stop: Stop, progress: Callable[[int, int], None]
     ) -> ScrubReport:
-        """Verify everything now; repair what is wrong, unless `read` is None.
+        """Verifies everything now, and repairs what is wrong unless `read` is None.
 
-        `read` reads archives again for a repair. `progress` is called with the bytes done and the
+        `read` imports archives again for a repair. `progress` is called with the bytes done and the
         bytes in all. Raises StoppedError.
         """
         started = ScrubPass(self._clock(), by="verify")
@@ -118,7 +119,7 @@ class Scrub:
     def background(
         self, found: ScrubPass, *, read: ReadArchives, each: Each, stop: Stop
     ) -> ScrubReport:
-        """Make a pass that is due, or the rest of it; what is wrong is repaired."""
+        """Runs a pass that is due, or the rest of it, and repairs what is wrong."""
         return self._run(found, each, stop, read)
 
     def _run(
@@ -138,7 +139,7 @@ class Scrub:
         self._catalog.verification.record([], self._clock(), report.found.to_text())
         report.seconds = time.monotonic() - began
         log.info(
-            "verified %d blobs, %s: %d wrong, %d of them repaired",
+            "scrub done: %d blobs, %s verified; %d wrong, %d of them repaired",
             report.found.blobs,
             human_bytes(report.found.size_bytes),
             report.found.wrong,
@@ -147,7 +148,10 @@ class Scrub:
         return report
 
     def _batches(self, started_at: float) -> Iterator[list[tuple[Digest, int]]]:
-        """What was not verified since, oldest first, until nothing is left or nothing changes."""
+        """Yields the blobs not verified since `started_at`, oldest first.
+
+        Ends when none is left, or when a batch is the same as the one before.
+        """
         before: list[tuple[Digest, int]] = []
         while True:
             now = max(self._clock(), started_at)
@@ -188,7 +192,7 @@ class Scrub:
         stop: Stop,
         read: ReadArchives | None,
     ) -> None:
-        """Repair what is wrong, if that was asked for, and count it."""
+        """Repairs the findings if `read` is given, and counts them in the report."""
         if read is not None:
             wrong = [item for item in items if not item.is_fine and item.problem != "wrong-record"]
             fixed = self.repair.run([replace(item, result="lost") for item in wrong], stop, read)
@@ -197,7 +201,10 @@ class Scrub:
         report.found = report.found.counted(0, 0, items)
 
     def retry(self, stop: Stop) -> None:
-        """A runtime is connected: it may have what was lost, and wrong files of what was not."""
+        """Repairs from a runtime that connected.
+
+        It may have lost blobs, and damaged files of blobs that were repaired.
+        """
         self.repair.mend_all(everything=True)
         bad = [self._known_bad(*bad) for bad in self._bad()]
         self.repair.run_from_runtimes([replace(item, result="lost") for item in bad], stop)
@@ -207,7 +214,10 @@ class Scrub:
     def look(
         self, digest: Digest, size: int, each: Each, *, repair: bool = False
     ) -> list[BlobFinding]:
-        """Examine a blob, and set it aside if it is wrong; an item if it is, or its record."""
+        """Examines a blob, and quarantines it if it is wrong.
+
+        Returns a finding for the blob or for its record in the catalog; none if both are right.
+        """
         seen = self._examine(digest, size, each)
         problem = judge(digest, size, seen)
         if not problem:
@@ -219,7 +229,7 @@ class Scrub:
         return [self._item(digest, size, problem, reason_of(problem, seen, text), seen.digest)]
 
     def _examine(self, digest: Digest, size: int, each: Each) -> BlobFile:
-        """What the disk has; what is wrong is read twice, as memory errs too."""
+        """Returns the state of the file; a wrong one is read twice, since memory fails too."""
         path = self._store.path(digest)
         seen = examine(path, digest, size, each)
         if judge(digest, size, seen):
@@ -227,12 +237,15 @@ class Scrub:
         return seen
 
     def _quarantine_blob(self, digest: Digest, problem: Problem, seen: BlobFile) -> bool:
-        """Mark it, then move it; False where nobody needs it by now, or another has its name."""
+        """Marks the blob, then moves its file.
+
+        Returns False if nobody needs the blob by now, or if another file has its name.
+        """
         path = self._store.path(digest)
         with self._guard.exclusive():
             if not self._catalog.known_blobs(among=[digest]) or file_key(path) != seen.key:
                 return False
-            log.error("blob %s is %s: it is set aside", digest, problem)
+            log.error("blob %s is wrong (%s): quarantining it", digest, problem)
             self._catalog.verification.mark_blob(digest, state_of(problem), self._clock())
             fault("scrub.after_mark")
             if problem != "missing":
@@ -241,13 +254,16 @@ class Scrub:
         return True
 
     def _check_record(self, digest: Digest, size: int, *, repair: bool) -> list[BlobFinding]:
-        """The catalog's bytes of a document are what the registry serves."""
+        """Checks the catalog's bytes of a document, which the registry serves.
+
+        Restores them from the store if `repair`. Returns a finding if they are or were wrong.
+        """
         raw = self._catalog.document(digest)
         found = digest_of(raw, digest.algorithm) if raw is not None else digest
         if found == digest:
             return []
         problem: Problem = "wrong-record"
-        log.error("the catalog's copy of %s is wrong", digest)
+        log.error("the catalog's copy of document %s is wrong", digest)
         item = self._item(digest, size, problem, reason_of(problem, BlobFile()), found)
         if not repair:
             return [item]
@@ -274,7 +290,7 @@ class Scrub:
             tuple(archives[:_SHOWN_IMAGES]),
         )
 
-    # what was wrong before
+    # blobs found wrong earlier
 
     def _bad(self) -> Iterator[tuple[Digest, int, str]]:
         for bad in self._catalog.bad_blobs():
@@ -282,14 +298,14 @@ class Scrub:
 
     def _known_bad(self, digest: Digest, size: int, state: str) -> BlobFinding:
         problem: Problem = "missing" if state == "lost" else "wrong-bytes"
-        text = "it was lost before" if state == "lost" else "it was set aside before"
+        text = "it was lost before" if state == "lost" else "it was quarantined before"
         return self._item(digest, size, problem, text, None)
 
     def finish_interrupted(self) -> None:
-        """Look at what is marked and still has a file: set it aside, or take it back.
+        """Examines the marked blobs that have a file: quarantines each, or records it as repaired.
 
-        A kill came between the mark and the move, or between a commit and its record; or a file
-        system was away when a blob was called lost.
+        The process was killed between the mark and the move, or between a commit and its record; or
+        the file system was gone when a blob was called lost.
         """
         for digest, size, _ in self._bad():
             if self._store.stat(digest) is None:
@@ -302,11 +318,11 @@ class Scrub:
                 self._catalog.verification.record_repair(digest, self._clock(), "store", "")
 
     def check_recent(self) -> None:
-        """After an unclean stop: examine what was written last, queue archives of what is wrong."""
+        """Examines the newest blobs after an unclean stop; queues the archives of wrong ones."""
         recent = self._recent()
         if recent:
             size = human_bytes(sum(recent.values()))
-            log.info("the last stop was not clean: what was written last is read again, %s", size)
+            log.info("the last stop was not clean: hashing the newest blobs again, %s", size)
         wrong = [
             item.digest
             for digest, size in recent.items()
@@ -315,7 +331,7 @@ class Scrub:
         queue_again(self._catalog, wrong, self._clock())
 
     def _recent(self) -> dict[Digest, int]:
-        """Held blobs whose files were written shortly before the last one."""
+        """Returns the held blobs written at most RECHECK_SECONDS before the newest of them."""
         held = self._catalog.blobs()
         written = {digest: self._store.written_at(digest) for digest in held}
         newest = max((at for at in written.values() if at is not None), default=0.0)
@@ -325,10 +341,10 @@ class Scrub:
             if at is not None and at >= newest - RECHECK_SECONDS
         }
 
-    # what nobody needs
+    # orphans
 
     def _orphans(self, *, delete: bool) -> Iterable[BlobFinding]:
-        """Blobs that the catalog does not know; what is being committed is none of them."""
+        """Yields the blobs that the catalog does not know, without those being committed."""
         for digest in unknown_blobs(self._store, self._catalog):
             with self._guard.exclusive():
                 size = self._store.stat(digest)
@@ -341,7 +357,7 @@ class Scrub:
 
 
 def _within(blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, int]]:
-    """The first ones, as many as are recorded together."""
+    """Returns the first blobs, as many as are recorded together."""
     taken: list[tuple[Digest, int]] = []
     total = 0
     for digest, size in blobs:

@@ -1,7 +1,8 @@
-"""What re-hashing the store finds, what becomes of it, and when it is due. Pure.
+"""The results of a scrub: what is wrong with a blob, what was done, and when a pass is due. Pure.
 
-A blob is wrong if its bytes do not hash to its digest, if it has another size, if it is not there,
-or if the disk cannot read it. What is wrong is set aside; what is good elsewhere takes its place.
+A blob is wrong if its bytes do not hash to its digest, if its size differs, if its file is missing,
+or if the disk cannot read it. A wrong file is moved to quarantine and replaced by good bytes from
+elsewhere.
 """
 
 import errno
@@ -16,20 +17,23 @@ Problem = Literal[
     "", "wrong-bytes", "wrong-size", "missing", "unreadable", "wrong-record", "orphan"
 ]
 Result = Literal["repaired", "quarantined", "missing", "lost", "wrong", "orphan", "removed"]
-"""`quarantined`, `missing`: it was not asked to be repaired. `wrong`: a record of the catalog that
-was not. `orphan`, `removed`: a file that nothing needs, told or deleted."""
+"""`quarantined`, `missing`: no repair was asked for. `lost`: no good bytes were found.
+
+`wrong`: a record of the catalog that was not repaired. `orphan`, `removed`: a file that nothing
+needs, reported or deleted.
+"""
 Origin = Literal["", "catalog", "store", "archive", "runtime"]
 
 FINE: frozenset[Result] = frozenset({"repaired", "orphan", "removed"})
 _MEDIA_ERRORS = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EILSEQ}
-"""Errors of one place of a disk; others are of the file system, of a permission, of us."""
+"""Errors of one place on a disk; others are of the file system, of a permission, or of us."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobFile:
-    """What was seen of a blob's file. `error`: the errno of a read that failed.
+    """The file of a blob as it was read. `error`: the errno of a failed read.
 
-    `key` tells one file from another that has its name since; empty where there is none.
+    `key` differs if another file has the same name by now; empty if there is no file.
     """
 
     key: str = ""
@@ -39,12 +43,12 @@ class BlobFile:
 
 
 def is_media_error(error: int | None) -> bool:
-    """Whether a read failed for one file, not for all."""
+    """Returns True if a read failed for this file alone, not for the whole file system."""
     return error in _MEDIA_ERRORS
 
 
 def judge(digest: Digest, size_bytes: int, seen: BlobFile) -> Problem:
-    """What is wrong with a blob; empty if nothing is."""
+    """Returns what is wrong with a blob; empty if nothing is."""
     if seen.error:
         return "unreadable"
     if not seen.key:
@@ -55,13 +59,16 @@ def judge(digest: Digest, size_bytes: int, seen: BlobFile) -> Problem:
 
 
 def state_of(problem: Problem) -> str:
-    """The state in the catalog: wrong bytes may be elsewhere too, by hard link."""
+    """Returns the blob's state in the catalog. Wrong bytes may have another hard link elsewhere."""
     return "lost" if problem == "missing" else "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeFile:
-    """A container runtime's own file of a repaired blob: `right`, `replaced`, `absent`, `wrong`."""
+    """A runtime's own file of a repaired blob.
+
+    `state`: `right`, `replaced`, `absent` or `wrong`.
+    """
 
     runtime: str
     state: str
@@ -69,9 +76,10 @@ class RuntimeFile:
 
 @dataclass(frozen=True, slots=True)
 class BlobFinding:
-    """One blob that is or was wrong. `found`: the digest that its bytes had, where it was told.
+    """A blob that is or was wrong. `found`: the digest of its bytes, where they were hashed.
 
-    `origin`, `source`: what it was repaired from, and the archive's path or the runtime's socket.
+    `origin` and `source` say where the good bytes came from: the kind of place, and the path of the
+    archive or the socket of the runtime.
     """
 
     digest: Digest
@@ -99,39 +107,39 @@ class BlobFinding:
 
     @property
     def advice(self) -> str:
-        """What a person is to do; empty if nothing."""
+        """The action that a person must take; empty if none."""
         if self.result == "lost":
             where = f" ({', '.join(self.archives)})" if self.archives else ""
             return (
-                f"nothing here has it any more: drop the archive that brings it again{where}, or "
+                f"no good copy was found: drop an archive that contains it again{where}, or "
                 "push the image again"
             )
         if self.result in {"quarantined", "missing", "wrong"}:
-            return "airside verify --repair gets it from its archive or from containerd"
+            return "airside verify --repair restores it from its archive or from containerd"
         if any(file.state == "wrong" for file in self.runtimes):
             return (
                 "containerd's own copy is wrong too and could not be replaced: remove the image "
-                "from containerd (crictl rmi), it is published again"
+                "from containerd (crictl rmi); it is published again"
             )
         return ""
 
 
 def reason_of(problem: Problem, seen: BlobFile, text: str = "") -> str:
-    """What is wrong, in words; `text` is the operating system's for an error."""
+    """Returns what is wrong, in words. `text` is the operating system's message for an error."""
     return {
         "": "",
         "wrong-bytes": f"its bytes hash to {seen.digest}",
         "wrong-size": f"it has {seen.size_bytes} bytes",
-        "missing": "it is not there",
+        "missing": "its file is missing",
         "unreadable": f"the disk cannot read it: {text}",
         "wrong-record": "the catalog's copy of it has other bytes",
-        "orphan": "nothing needs it",
+        "orphan": "nothing in the catalog needs it",
     }[problem]
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubPass:
-    """One pass over the store: begun, and ended or still to be gone on with. Times in seconds."""
+    """One pass over the store: ended, or still to be continued. Times in seconds."""
 
     started_at: float
     by: str = "agent"
@@ -143,7 +151,7 @@ class ScrubPass:
     lost: int = 0
 
     def counted(self, blobs: int, size_bytes: int, items: Iterable[BlobFinding]) -> "ScrubPass":
-        """After so much more was looked at."""
+        """Returns the pass with so many more blobs, bytes and findings counted."""
         counted = [item for item in items if item.problem != "orphan"]
         return replace(
             self,
@@ -159,7 +167,7 @@ class ScrubPass:
 
 
 def parse_pass(text: str | None) -> ScrubPass | None:
-    """The pass that `to_text` told; None for none, or one that cannot be read."""
+    """Returns the pass that `to_text` wrote; None if there is none or it cannot be read."""
     try:
         return ScrubPass(**json.loads(text)) if text else None
     except (ValueError, TypeError):
@@ -169,10 +177,10 @@ def parse_pass(text: str | None) -> ScrubPass | None:
 def next_pass(
     last: ScrubPass | None, oldest_verified_at: float | None, now: float, period_seconds: float
 ) -> ScrubPass | None:
-    """The pass that is due: one to go on with, a new one, or None.
+    """Returns the pass that is due: one to continue, a new one, or None.
 
-    A new one is due when the blob that was verified longest ago was so a whole period ago. A time
-    that is still to come is a clock's that was wrong.
+    A new pass is due a whole period after the least recently verified blob was verified. A time in
+    the future means that the clock was wrong.
     """
     if not period_seconds or oldest_verified_at is None:
         return None
@@ -190,16 +198,16 @@ def next_pass(
 
 @dataclass(slots=True)
 class Pace:
-    """How long to wait so that no more bytes go than a rate allows; what was missed is not made up.
+    """A limit on the rate of reading. Time in which nothing was read is not made up for.
 
-    `now` is a monotonic clock's, in seconds.
+    `now` is of a monotonic clock, in seconds.
     """
 
     bytes_per_second: int
     _free_at: float = 0.0
 
     def wait_seconds(self, count: int, now: float) -> float:
-        """After `count` bytes."""
+        """Returns the seconds to wait after reading `count` bytes."""
         if not self.bytes_per_second:
             return 0.0
         self._free_at = max(self._free_at, now) + count / self.bytes_per_second
