@@ -1,1 +1,1 @@
-"""containerd: the client, and publishing to it. Nothing else imports grpc."""
+"""containerd: its client, publishing, unpacking and mirror settings. Nothing else imports grpc."""

@@ -1,11 +1,11 @@
-"""How a blob enters containerd without being sent (design 4.17).
+"""Adopts blobs of our store in containerd, without sending their bytes (ADR 0016).
 
-containerd's metadata store takes a write that names a digest which its content directory already
-holds, without data. So a blob of our store is hard-linked into that directory (or copied, on
-another file system), then committed with all its labels under a lease. Where that does not go, it
-is sent; correctness never depends on the fast way.
+containerd's metadata store accepts a write without data if its content directory already holds the
+digest. So a blob is hard-linked into that directory (copied, on another file system), then
+committed with all its labels under a lease. Where containerd refuses that, the blob is sent over
+gRPC: correctness never depends on adoption.
 
-What is linked is recorded before (`Intents`), so that a crash leaves no file that nobody knows.
+Each link is recorded before it is made (`Intents`), so that a crash leaves no unknown file.
 """
 
 import contextlib
@@ -41,17 +41,18 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class LabelledBlob:
-    """A blob to enter: what it is, and all the labels that it shall have."""
+    """A blob to place in a namespace, with all its labels."""
 
     descriptor: Descriptor
     labels: Mapping[str, str]
 
 
 class Adopter:
-    """Enters blobs into one namespace of one containerd. Thread-safe.
+    """Places blobs in one namespace of one containerd. Thread-safe.
 
-    `directory`: containerd's content directory, None if unknown. `identity` tells our leases and
-    ingest keys from those of others.
+    `directory` is containerd's content directory, None if unknown. `identity` is the prefix of our
+    leases and ingest keys. `why_streamed` says why blobs must be sent; it is empty if they are
+    adopted.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Adopter:
 
     @property
     def shares_directory(self) -> bool:
-        """Whether blobs need not be sent."""
+        """True if containerd adopts blobs, so that they need not be sent."""
         return self._shared is not None
 
     @property
@@ -76,21 +77,21 @@ class Adopter:
         return None if self.why_streamed else self._directory
 
     def prove(self) -> None:
-        """Try the fast way with a small blob of our own; `why_streamed` is empty if it goes."""
+        """Tries adoption with a small blob and sets `why_streamed`. Raises ContainerdError."""
         proof = AdoptionProof(self._client, self._directory, self._intents, self._identity)
         self.why_streamed = proof.run()
         if self.why_streamed:
             log.warning("%s: blobs are sent: %s", self._client.channel.socket, self.why_streamed)
 
     def sweep(self) -> None:
-        """Remove what an interrupted publish left: leases, ingests, private files, links."""
+        """Deletes what an interrupted publish left: leases, ingests, private files, links."""
         Sweeper(self._client, self._directory, self._intents, self._identity).sweep()
 
     def place(self, blobs: Sequence[LabelledBlob], lease: str) -> Counter[str]:
-        """Have all these blobs in the namespace, labelled and held by the lease.
+        """Places these blobs in the namespace, labelled and held by the lease.
 
-        Gives how many went which way. Raises ContainerdError, StoreError, and NotFoundError if
-        the lease is gone.
+        Returns how many blobs were linked, copied, streamed, or held before. Raises
+        ContainerdError, StoreError, and NotFoundError if the lease is gone.
         """
         ways: Counter[str] = Counter()
         absent = [blob for blob in blobs if not self._holds(blob, lease)]
@@ -108,7 +109,7 @@ class Adopter:
         return +ways
 
     def _settle(self, linked: Mapping[Digest, str], directory: ContentDirectory) -> None:
-        """Forget the intents of what was adopted; what was not stays recorded."""
+        """Clears the intents of the blobs that containerd adopted. The others stay recorded."""
         known = [d for d in linked if self._is_known(d)]
         self._intents.clear([str(directory.path(digest)) for digest in known])
 
@@ -118,7 +119,7 @@ class Adopter:
         return False
 
     def _holds(self, blob: LabelledBlob, lease: str) -> bool:
-        """Take a blob that the namespace has into the lease, and add the labels it lacks."""
+        """Adds a blob to the lease, and the labels that it lacks. Returns False if it is absent."""
         digest = blob.descriptor.digest
         info = self._client.content.info(digest)
         return info is not None and self._hold(blob, info, lease)
@@ -136,7 +137,7 @@ class Adopter:
         return True
 
     def _commit(self, blob: LabelledBlob, lease: str, way: str) -> str:
-        """Commit one blob; gives the way that it went."""
+        """Commits one blob. Returns the way it was placed: link, copy, stream or held."""
         descriptor = blob.descriptor
         digest, key = descriptor.digest, ingest_key(self._identity, descriptor.digest)
         for _ in range(_TRIES if way else 0):
@@ -186,7 +187,7 @@ class Adopter:
     def _link_all(
         self, blobs: Sequence[LabelledBlob], directory: ContentDirectory
     ) -> dict[Digest, str]:
-        """Put files into the content directory, durably; gives the way of each that went."""
+        """Links these blobs into the content directory, durably. Returns the way of each."""
         digests = [blob.descriptor.digest for blob in blobs]
         if not digests:
             return {}
@@ -198,13 +199,13 @@ class Adopter:
         return found
 
     def is_same(self, digest: Digest) -> bool:
-        """Whether containerd's file of a blob is ours, by hard link."""
+        """Returns True if containerd's file of a blob is a hard link to ours."""
         return self._directory is not None and self._directory.is_same(digest)
 
     def replace(self, digest: Digest) -> bool:
-        """Give the store's blob the name in the content directory in place of what has it.
+        """Replaces containerd's file of a blob by the store's.
 
-        False where that directory is not proved to be containerd's. Raises StoreError.
+        Returns False where containerd is not proved to adopt blobs. Raises StoreError.
         """
         if self._shared is None:
             return False

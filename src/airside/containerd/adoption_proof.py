@@ -1,6 +1,6 @@
-"""The proof that containerd adopts what we put into its content directory.
+"""Proves that containerd adopts blobs from the content directory that we see.
 
-A small blob of our own goes in, is read back over gRPC, and goes out again.
+A small blob of our own is adopted, read back over gRPC, and deleted.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class AdoptionProof:
         self._intents, self._identity = intents, identity
 
     def run(self) -> str:
-        """Why blobs must be sent; empty if they need not. Raises ContainerdError."""
+        """Returns why blobs must be sent, "" if containerd adopts them. Raises ContainerdError."""
         if self._directory is None:
             return "containerd does not tell where its content directory is"
         root = self._directory.root
@@ -65,7 +65,7 @@ class AdoptionProof:
         return ""
 
     def _forget(self, file: Path, target: Path, lease: str, digest: Digest) -> None:
-        """Of an error here the next connection's sweep takes care: the intent stays."""
+        """Deletes the trial blob. An error leaves the intent to the next connection's sweep."""
         with contextlib.suppress(OSError):
             file.unlink()
         with contextlib.suppress(AirsideError, OSError):

@@ -1,8 +1,9 @@
-"""containerd's own files of blobs, for repairs: `airside.ports.content.RuntimeCopies`.
+"""containerd's own files of blobs, for repairs. Implements `airside.ports.content.RuntimeCopies`.
 
-Nothing is trusted here: what `copy` gives is to be hashed, and `mend` hashes before it leaves a
-file as it is. A file is replaced by rename, from the private directory (`containerd.adopt`).
-Snapshots that were unpacked from a damaged layer are not touched: they were checked by diff ID.
+Nothing is trusted here: the caller hashes what `copy` returns, and `mend` hashes a file before it
+leaves that file as it is. A file is replaced by rename from the private directory
+(`containerd.content_directory`). Snapshots that were unpacked from a damaged layer are not touched:
+they were checked by diff ID.
 """
 
 import contextlib
@@ -63,7 +64,7 @@ class ContainerdCopies:
 
 
 def _is_right(blob: RuntimeBlob, digest: Digest) -> bool:
-    """Whether the bytes are those of the digest; what can't be read is not."""
+    """Returns True if the bytes match the digest; False too for a blob that cannot be read."""
     hasher = new_hasher(digest.algorithm)
     try:
         with contextlib.closing(blob.open()) as file:

@@ -1,9 +1,9 @@
-"""One question about what containerd holds: its calls, together under one deadline.
+"""One query of what containerd holds: several calls under one deadline.
 
-What containerd says of a blob is asked once per query. Documents, which never change, are
-remembered over questions, their presence is not. Where names point is remembered for a while: to
-whom a blob belongs can cost a list of all images (10 ms for 300 of them; a filter by name takes
-longer, since containerd compiles it again for each image).
+A blob's info is asked once per query. Documents never change, so they are remembered across
+queries; their presence is not. The targets of names are remembered for a while: finding the
+repository of a blob can cost a list of all images (10 ms for 300 images; a filter by name is
+slower, since containerd compiles it again for each image).
 """
 
 import logging
@@ -25,7 +25,7 @@ from airside.oci.model import Descriptor, Document, Index, parse_bare_document
 from airside.oci.reference import Repository
 
 _MEMORY_BYTES = 2 * MIB
-"""Raw bytes of the documents that are remembered; parsed they are some times larger."""
+"""Raw bytes of the remembered documents; parsed they are some times larger."""
 _SOURCE = "containerd.io/distribution.source."
 _REMEMBERED_SECONDS = 30.0
 
@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 
 
 class DocumentCache:
-    """Verified documents by digest, as many as fit; the least used goes first. Thread-safe."""
+    """Verified documents by digest, within a limit in bytes (LRU). Thread-safe."""
 
     def __init__(self, limit_bytes: int = _MEMORY_BYTES) -> None:
         self._limit_bytes = limit_bytes
@@ -61,7 +61,7 @@ class DocumentCache:
 
 
 class TargetCache:
-    """Where the names of each repository pointed lately. Thread-safe."""
+    """The recent targets of the names of each repository. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -76,7 +76,7 @@ class TargetCache:
                 seen[record.target.digest] = until, record.target
 
     def replace(self, records: Iterable[ImageRecord]) -> None:
-        """These are all that there are."""
+        """Replaces all targets by those of these records."""
         with self._lock:
             self._seen.clear()
         self.add(records)
@@ -90,10 +90,10 @@ class TargetCache:
 
 @dataclass(slots=True)
 class BoundedQuery:
-    """Used by one thread. Every method may raise ContainerdError.
+    """The calls of one query. Used by one thread. Every method may raise ContainerdError.
 
-    `root` is containerd's content directory, if it may be read here. `hung`: one call used up
-    more than half of the patience without an answer.
+    `root` is containerd's content directory, None if it cannot be read here. `hung` is set when one
+    call used up more than half of the patience without an answer.
     """
 
     client: Client
@@ -116,7 +116,7 @@ class BoundedQuery:
         return found
 
     def info(self, digest: Digest) -> BlobInfo | None:
-        """What the namespace says of a blob; None too for a file of another size."""
+        """Returns the info of a blob; None if absent, or if its file has another size."""
         if digest not in self._infos:
             self._infos[digest] = self._info(digest)
         return self._infos[digest]
@@ -138,7 +138,7 @@ class BoundedQuery:
         return found
 
     def document(self, digest: Digest) -> Document | None:
-        """A manifest or index: within the limits and with the right digest."""
+        """Returns a manifest or index; None if absent, too large, or of another digest."""
         info = self.info(digest)
         if info is None or info.size_bytes > self.limits.document_bytes:
             return None
@@ -166,7 +166,7 @@ class BoundedQuery:
         return self.stream(digest, 0, size_bytes)
 
     def stream(self, digest: Digest, offset: int, size_bytes: int) -> bytes | None:
-        """Bytes of a blob over gRPC; None if it went."""
+        """Returns bytes of a blob over gRPC; None if it was deleted meanwhile."""
 
         def read(seconds: float) -> bytes:
             chunks = self.client.content.read(
@@ -180,7 +180,7 @@ class BoundedQuery:
             return None
 
     def belongs(self, repository: Repository, digest: Digest) -> bool:
-        """Whether a blob of the namespace is of the repository."""
+        """Returns True if a blob of the namespace belongs to the repository."""
         info = self.info(digest)
         label = info.labels.get(_SOURCE + repository.host, "") if info else ""
         if repository.path in label.split(","):
@@ -192,7 +192,7 @@ class BoundedQuery:
         return self._reaches(self.targets.of(repository), digest)
 
     def _reaches(self, level: Iterable[Descriptor], wanted: Digest) -> bool:
-        """Whether `wanted` is one of these, or below one."""
+        """Returns True if `wanted` is one of these descriptors, or below one of them."""
         seen: set[Digest] = set()
         for _ in range(self.limits.nesting + 1):
             below: list[Descriptor] = []
@@ -210,10 +210,9 @@ class BoundedQuery:
     def whole(
         self, digest: Digest, document: Document, depth: int = 0
     ) -> tuple[list[Digest], Digest | None]:
-        """(all that an image needs, None), or ([], what it lacks, if known).
+        """Returns (all digests that an image needs, None), or ([], the missing digest, if known).
 
-        Of an index the first image that is whole counts: those of other platforms are as a rule
-        not there.
+        Of an index the first whole image counts: images of other platforms are usually absent.
         """
         if isinstance(document.content, Index):
             needs, lacks = self._whole_image(document.content, depth)
@@ -250,12 +249,12 @@ class BoundedQuery:
 
 
 def repository_of(name: str) -> str:
-    """The name of an image without its tag and digest."""
+    """Returns the name of an image without its tag and digest."""
     bare = name.partition("@")[0]
     head, colon, tag = bare.rpartition(":")
     return head if colon and "/" not in tag else bare
 
 
 def blob_path(root: Path | None, digest: Digest) -> Path | None:
-    """Where a content directory has a blob, if it has."""
+    """Returns the path of a blob in a content directory; the file may be absent."""
     return root / "blobs" / digest.algorithm / digest.hex if root is not None else None

@@ -1,8 +1,8 @@
-"""One connection to containerd: calls by their names, in a namespace and under a lease.
+"""One connection to containerd: calls by method name, in a namespace and under a lease.
 
-Synchronous and safe to call from any thread. gRPC connects again by itself, with back-off; while
-containerd is away each call raises at once. Foreign errors are translated here, once:
-NOT_FOUND → NotFoundError, ALREADY_EXISTS → ConflictError, all others → ContainerdError.
+Synchronous and thread-safe. gRPC reconnects by itself, with back-off; while containerd is away each
+call raises at once. gRPC errors are translated here, once: NOT_FOUND → NotFoundError,
+ALREADY_EXISTS → ConflictError, all others → ContainerdError.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from airside.core.errors import (
 )
 
 CALL_SECONDS = 60.0
-"""The longest wait for an answer, where a call names no other."""
+"""The longest wait for an answer, unless the call names another."""
 TRANSFER_SECONDS = 1800.0
-"""The longest wait for a call that moves or unpacks a blob."""
+"""The longest wait for a call that transfers or unpacks a blob."""
 _RECEIVE_BYTES = 64 * 1024 * 1024
-"""An answer's size: a list of 10,000 images is 8 MB."""
+"""The largest answer: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)
 _STOP_POLL_SECONDS = 0.1
 _CONNECT_MS = 5000
-"""How long containerd may take to greet. gRPC calls it the least of a reconnect's back-off."""
+"""The longest wait for a connection. For gRPC it is also the least back-off before a reconnect."""
 _LOOK_SECONDS = 0.2
-"""Between two looks whether to stop, while a call that may be stopped is waited for."""
+"""Between two looks at `stop` while a call is awaited."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -39,7 +39,7 @@ Answer = TypeVar("Answer", bound=Message)
 class Channel:
     """A channel to the socket of a containerd. Close it, or use it in `with`.
 
-    `patience_seconds` is the longest wait for an answer, whatever a call says.
+    `patience_seconds` caps the wait for every answer.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Channel:
         self.close()
 
     def close(self) -> None:
-        """End all calls and the connection."""
+        """Ends all calls and the connection."""
         self._channel.close()
 
     def call(
@@ -82,9 +82,9 @@ class Channel:
         seconds: float = CALL_SECONDS,
         stop: Callable[[], bool] | None = None,
     ) -> Answer:
-        """Call `package.Service/Method` and give its answer.
+        """Calls `package.Service/Method` and returns its answer.
 
-        A long call is ended by `stop`, which is looked at now and then: raises StoppedError.
+        `stop` is polled during a long call. Raises StoppedError once it returns True.
         """
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
         metadata, wait = self._metadata(lease, namespace), self._wait(seconds)
@@ -105,7 +105,7 @@ class Channel:
         stop: Callable[[], bool],
         seconds: float,
     ) -> Answer:
-        """Call as `call` does; cancelled, at containerd too, once `stop` says so: StoppedError."""
+        """Calls as `call` does. On `stop` cancels the call, in containerd too: StoppedError."""
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
         with translated(method):
             future = stub.future(request, timeout=seconds, metadata=self._metadata("", ""))
@@ -128,7 +128,7 @@ class Channel:
         seconds: float | None = CALL_SECONDS,
         namespace: str = "",
     ) -> Iterator[Answer]:
-        """Call a method that streams its answers. Closing the iterator ends the call."""
+        """Calls a method that streams its answers. Closing the iterator ends the call."""
         stub = self._channel.unary_stream(f"/{method}", _bytes_of, answer.FromString)
         wait, metadata = self._wait(seconds), self._metadata("", namespace)
         with translated(method):
@@ -148,7 +148,7 @@ class Channel:
         lease: str = "",
         seconds: float | None = CALL_SECONDS,
     ) -> list[Answer]:
-        """Call a method that streams both ways; gives all its answers, read to the end."""
+        """Calls a method that streams both ways. Returns all answers, read to the end."""
         stub = self._channel.stream_stream(f"/{method}", _bytes_of, answer.FromString)
         wait, metadata = self._wait(seconds), self._metadata(lease, "")
         with translated(method):
@@ -184,7 +184,7 @@ def _bytes_of(message: Message) -> bytes:
 
 @contextlib.contextmanager
 def translated(method: str) -> Iterator[None]:
-    """Give a gRPC error as one of ours, saying which call failed and what containerd said."""
+    """Translates a gRPC error into one of ours that names the call and containerd's message."""
     try:
         yield
     except grpc.RpcError as exc:

@@ -39,7 +39,7 @@ class Client:
     def open(
         cls, socket: str, namespace: str = "k8s.io", *, patience_seconds: float | None = None
     ) -> Self:
-        """The connection is made by the first call."""
+        """Returns a client. The first call makes the connection."""
         return cls(Channel(socket, namespace, patience_seconds=patience_seconds))
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Client:
         self.channel.close()
 
     def version(self, *, seconds: float = CALL_SECONDS) -> str:
-        """For instance `1.7.24`, without a leading v and the distributor's suffix."""
+        """Returns for instance `1.7.24`, without a leading v and the distributor's suffix."""
         answer = self.channel.call(
             f"{VERSION}/Version", Empty(), version_pb2.VersionResponse, seconds=seconds
         )

@@ -1,7 +1,7 @@
-"""containerd's content directory, as our blobs get into it: by hard link, else as a copy.
+"""containerd's content directory: puts our blobs into it, by hard link or as a copy.
 
-Always true: nothing is ever given a name in `blobs/<alg>` that is no digest (containerd's garbage
-collection would fail for good); temporary files lie in a private directory beside it.
+Always true: no name in `blobs/<alg>` is anything but a digest (containerd's garbage collection
+would fail for good); temporary files lie in a private directory beside `blobs`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOS
 
 
 class BlobSource(Protocol):
-    """Our store, as far as blobs leave it."""
+    """The part of our blob store that containerd is filled from."""
 
     def path(self, digest: Digest) -> Path: ...
     def open(self, digest: Digest) -> BinaryIO: ...
@@ -33,7 +33,7 @@ class BlobSource(Protocol):
 class ContentDirectory:
     """The content directory `root` of one containerd. Thread-safe.
 
-    `store` is where our blobs are. `identity` tells our private directory from those of others.
+    `store` holds our blobs. `identity` names our private directory below `root`.
     """
 
     def __init__(self, root: Path, store: BlobSource, identity: str) -> None:
@@ -41,11 +41,11 @@ class ContentDirectory:
         self._store, self._private = store, root / f".{identity}"
 
     def path(self, digest: Digest) -> Path:
-        """Where containerd has a blob, if it has."""
+        """Returns the path of a blob; the file may be absent."""
         return self.root / "blobs" / digest.algorithm / digest.hex
 
     def link(self, digest: Digest) -> str:
-        """Give a blob of ours its name in the content directory; empty if it can't be had."""
+        """Links or copies a blob of ours. Returns "link", "copy", or "" on failure."""
         ours, target = self._store.path(digest), self.path(digest)
         try:
             target.parent.mkdir(mode=0o755, exist_ok=True, parents=True)
@@ -64,9 +64,9 @@ class ContentDirectory:
         return LINK
 
     def _take_over(self, ours: Path, target: Path, digest: Digest) -> str:
-        """A file is there that the namespace does not know: ours, another's, or a damaged one.
+        """Handles a file that the namespace does not know: ours, a stranger's, or a damaged one.
 
-        containerd adopts a damaged one of the right size without a word.
+        containerd would adopt a damaged file of the right size without an error.
         """
         if target.samefile(ours):
             return LINK
@@ -79,19 +79,19 @@ class ContentDirectory:
         return way
 
     def sync(self, digests: Iterable[Digest]) -> None:
-        """The names of these blobs are durable when it returns. Raises StoreError."""
+        """Makes the names of these blobs durable. Raises StoreError."""
         for directory in {self.path(digest).parent for digest in digests}:
             _sync_directory(directory)
 
     def is_same(self, digest: Digest) -> bool:
-        """Whether containerd's file of a blob is ours, by hard link."""
+        """Returns True if containerd's file of a blob is a hard link to ours."""
         try:
             return self.path(digest).samefile(self._store.path(digest))
         except OSError:
             return False
 
     def replace(self, digest: Digest) -> None:
-        """Give the store's blob the name in place of what has it, durably. Raises StoreError."""
+        """Replaces containerd's file of a blob by the store's, durably. Raises StoreError."""
         target = self.path(digest)
         try:
             self._fresh(self._store.path(digest)).replace(target)
@@ -101,7 +101,7 @@ class ContentDirectory:
         self.drop_private()
 
     def _fresh(self, ours: Path) -> Path:
-        """Another name of a blob of ours in the private directory, or a copy."""
+        """Returns a second link to a blob of ours in the private directory, or a copy."""
         name = self._private_name()
         try:
             os.link(ours, name)
@@ -112,7 +112,7 @@ class ContentDirectory:
         return name
 
     def _copy(self, ours: Path) -> Path:
-        """A durable copy in the private directory."""
+        """Returns a durable copy in the private directory."""
         name = self._private_name()
         with ours.open("rb") as source, name.open("xb") as copy:
             _copy_bytes(source.fileno(), copy.fileno())
@@ -121,7 +121,7 @@ class ContentDirectory:
         return name
 
     def write_private(self, raw: bytes) -> Path:
-        """A new file in the private directory. Raises OSError."""
+        """Writes a new file in the private directory and returns its path. Raises OSError."""
         name = self._private_name()
         with name.open("xb") as file:
             file.write(raw)
@@ -133,12 +133,12 @@ class ContentDirectory:
         return self._private / uuid.uuid4().hex
 
     def drop_private(self) -> None:
-        """Remove the private directory, if it is empty."""
+        """Deletes the private directory if it is empty."""
         with contextlib.suppress(OSError):
             self._private.rmdir()
 
     def sweep_private(self) -> None:
-        """Remove what an interrupted process left in the private directory."""
+        """Deletes the files that an interrupted process left in the private directory."""
         with contextlib.suppress(OSError):
             for leftover in self._private.iterdir():
                 leftover.unlink()
@@ -165,7 +165,7 @@ def _hashes_to(path: Path, digest: Digest) -> bool:
 
 
 def _copy_bytes(source: int, target: int) -> None:
-    """Copy within the kernel where it can, which shares extents on some file systems."""
+    """Copies inside the kernel if possible, which shares extents on some file systems."""
     remaining = os.fstat(source).st_size
     while remaining:
         try:

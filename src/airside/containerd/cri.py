@@ -1,7 +1,7 @@
-"""Kubernetes' side of containerd: CRI on the same socket, as kubelet and crictl use it.
+"""CRI on containerd's socket, as kubelet and crictl use it.
 
-Absent where the CRI plugin is switched off: then calls raise ContainerdError with the status
-UNIMPLEMENTED. Thread-safe.
+If the CRI plugin is switched off, calls raise ContainerdError with the status UNIMPLEMENTED.
+Thread-safe.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,13 +36,13 @@ class CriContainer:
 
 
 class Cri:
-    """CRI's calls that Airside needs."""
+    """The CRI calls that Airside needs."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def version(self, *, seconds: float = CALL_SECONDS) -> tuple[str, str]:
-        """(name, version) of the runtime behind CRI."""
+        """Returns (name, version) of the runtime behind CRI."""
         answer = self._channel.call(
             f"{RUNTIME_SERVICE}/Version",
             cri_pb2.VersionRequest(),
@@ -52,7 +52,7 @@ class Cri:
         return answer.runtime_name, answer.runtime_version.removeprefix("v")
 
     def status(self) -> tuple[list[tuple[str, bool, str]], Mapping[str, str]]:
-        """Its conditions (type, whether it holds, message), and what it says verbosely."""
+        """Returns the conditions as (type, status, message), and CRI's verbose info."""
         answer = self._channel.call(
             f"{RUNTIME_SERVICE}/Status",
             cri_pb2.StatusRequest(verbose=True),
@@ -69,7 +69,7 @@ class Cri:
         return [_image(image) for image in answer.images]
 
     def image(self, name: str, *, stop: Callable[[], bool] = lambda: False) -> CriImage | None:
-        """The image of this name, None where there is none. Raises StoppedError."""
+        """Returns the image of this name, None if absent. Raises StoppedError."""
         request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=name))
         answer = self._channel.call_until(
             f"{IMAGE_SERVICE}/ImageStatus",
@@ -87,9 +87,9 @@ class Cri:
         seconds: float = PULL_SECONDS,
         stop: Callable[[], bool] = lambda: False,
     ) -> str:
-        """Pull as kubelet does, with CRI's mirrors and credentials; gives the image ID.
+        """Pulls as kubelet does, with CRI's mirrors and credentials. Returns the image ID.
 
-        Raises StoppedError, and then containerd gives it up too.
+        Raises StoppedError on `stop`; containerd then cancels the pull too.
         """
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         answer = self._channel.call_until(
@@ -106,7 +106,7 @@ class Cri:
         self._channel.call(f"{IMAGE_SERVICE}/RemoveImage", request, cri_pb2.RemoveImageResponse)
 
     def file_systems(self) -> list[tuple[str, int]]:
-        """(mount point, used bytes) of where images are unpacked; it names the snapshotter."""
+        """Returns (mount point, used bytes) of the snapshotter's file systems."""
         answer = self._channel.call(
             f"{IMAGE_SERVICE}/ImageFsInfo",
             cri_pb2.ImageFsInfoRequest(),

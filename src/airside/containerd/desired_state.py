@@ -1,4 +1,4 @@
-"""Which images a runtime shall have: the catalog's tags, as far as this node can run them."""
+"""The images that a runtime shall have: the catalog's tags that this node can run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class DesiredImage:
-    """A tag that the runtime shall have, and under which names."""
+    """A tag that the runtime shall have, with its content and its names there."""
 
     tag: TagState
     content: NodeContent
@@ -39,18 +39,18 @@ class DesiredImage:
 
 
 def naming_of(settings: Settings) -> Naming:
-    """The names that the settings ask for. Raises ValueError for a rule that is none."""
+    """Returns the naming rules of the settings. Raises ValueError for a malformed one."""
     rules = parse_rewrite(settings.rewrite)
     return Naming(settings.extra_registries, rules, registry_hosts(settings))
 
 
 def node_of(settings: Settings) -> Platform:
-    """The platform whose images this node runs."""
+    """Returns the platform whose images this node runs."""
     return parse_platform(settings.platform) if settings.platform else node_platform()
 
 
 class DesiredState:
-    """The images that the tags of a catalog ask for. One thread at a time, but for `forget`."""
+    """The images that the tags of a catalog ask for. Used by one thread, except `forget`."""
 
     def __init__(self, catalog: Catalog, store: ContentStore, settings: Settings) -> None:
         self._catalog, self._store = catalog, store
@@ -59,12 +59,12 @@ class DesiredState:
         self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
         self._chosen: dict[str, NodeContent] = {}
         self._known: dict[str, DesiredImage] = {}
-        """As at the last pass: most tags are as they were."""
+        """The images of the last pass: most tags have not changed since."""
 
     def of(
         self, tags: Iterable[TagState]
     ) -> tuple[list[DesiredImage], list[tuple[TagState, Unwanted]]]:
-        """The images of these tags, and the tags that a runtime is not told of, with the reason."""
+        """Returns the images of these tags, and the tags not to publish with the reason."""
         desired: list[DesiredImage] = []
         unwanted: list[tuple[TagState, Unwanted]] = []
         for tag in tags:
@@ -87,7 +87,7 @@ class DesiredState:
         return desired, unwanted
 
     def forget(self, digest: str) -> None:
-        """Choose the content of this target again at the next pass."""
+        """Drops the cached content of a target: the next pass chooses again. Thread-safe."""
         self._chosen.pop(digest, None)
 
     def _choose(self, tag: TagState) -> NodeContent | Unwanted:
@@ -134,7 +134,7 @@ class DesiredState:
 
 
 def labels_of(desired: Iterable[DesiredImage]) -> dict[str, dict[str, str]]:
-    """The labels of each name; several tags may share a `name@digest`."""
+    """Returns the labels of each name; several tags may share a `name@digest`."""
     archives: dict[str, list[str]] = {}
     pinned: dict[str, bool] = {}
     for each in desired:

@@ -1,4 +1,4 @@
-"""What a containerd is: version, content directory, policy, snapshotter."""
+"""Discovers what a containerd is: version, content directory, policy, snapshotter."""
 
 import json
 from contextlib import suppress
@@ -15,31 +15,31 @@ SNAPSHOTTER = "io.containerd.snapshotter.v1"
 CRI_PLUGINS = (("io.containerd.grpc.v1", "cri"), ("io.containerd.cri.v1", "images"))
 DEFAULT_SNAPSHOTTER = "overlayfs"
 LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile"})
-"""Those that unpack layers on this machine; others fetch them when they are read."""
+"""Snapshotters that unpack layers on this machine; others fetch layers when they are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a containerd says of itself. Paths are those of *its* mount namespace."""
+    """The facts of one containerd. Paths are those of *its* mount namespace."""
 
     version: str
     server_id: str
     content_root: str
     policy: str
-    """`shared`: a namespace may take what another holds; else `isolated`."""
+    """`shared`: a namespace may use what another holds; else `isolated`."""
     has_cri: bool
     snapshotter: str
     snapshotter_root: str
 
     @property
     def knows_pins(self) -> bool:
-        """Whether CRI's garbage collection respects pins (1.6.22, 1.7.3 and later)."""
+        """True if CRI's garbage collection respects pins (1.6.22, 1.7.3 and later)."""
         found = parse_version(self.version)
         return found >= (1, 7, 3) or (1, 6, 22) <= found < (1, 7)
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """`1.7.24~ds1` is (1, 7, 24)."""
+    """Parses a version: `1.7.24~ds1` is (1, 7, 24)."""
     numbers = []
     for part in text.partition("~")[0].partition("-")[0].split(".")[:3]:
         digits = "".join(c for c in part if c.isdigit())
@@ -48,7 +48,10 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def discover(client: Client, *, snapshotter: str = "", seconds: float = 10.0) -> Facts:
-    """Ask containerd. `snapshotter` is that of the settings, if any. Raises ContainerdError."""
+    """Returns the facts of a containerd. `snapshotter` overrides CRI's choice.
+
+    Raises ContainerdError.
+    """
     version = client.version(seconds=seconds)
     plugins = {(p.type, p.id): p for p in client.introspection.plugins()}
     has_cri = any(key in plugins and not plugins[key].error for key in CRI_PLUGINS)
@@ -70,7 +73,7 @@ def _export(plugin: Plugin | None, key: str) -> str:
 
 
 def _of_cri(cri: Cri, plugins: dict[tuple[str, str], Plugin]) -> str:
-    """CRI's snapshotter: of its configuration (1.6, 1.7), else by its directory (2.x)."""
+    """Returns CRI's snapshotter, by its configuration (1.6, 1.7) or directory (2.x); else ""."""
     with suppress(AirsideError, ValueError, TypeError, KeyError):
         config = json.loads(cri.status()[1]["config"])
         name = config["containerd"]["snapshotter"]

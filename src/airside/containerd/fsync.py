@@ -1,7 +1,7 @@
-"""What containerd wrote of snapshots reaches the disk: it does not sync them by itself.
+"""Makes unpacked snapshots durable: containerd does not sync them itself.
 
-Also the free space where snapshots are. Paths are containerd's: where one of them cannot be seen
-from here, all file systems are synced, and the space is not looked at.
+Also checks the free space of the snapshots' file system. Paths are containerd's. For a path that is
+not visible here all file systems are synced, and the space is not checked.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ from airside.core.errors import StorageFullError, StoreError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _REMEMBERED = 16
-"""Of so many rounds it is known whether they failed."""
+"""The number of sync rounds whose errors are remembered."""
 _syncfs = cast("Callable[[int], int] | None", getattr(_libc, "syncfs", None))
 
 
 def sync_file_system(path: Path | None) -> None:
-    """Wait until everything that was written to the file system of `path` is durable.
+    """Waits until everything written to the file system of `path` is durable.
 
     Raises StoreError if the disk failed.
     """
@@ -41,7 +41,7 @@ def sync_file_system(path: Path | None) -> None:
 
 
 class SharedSync:
-    """Syncs one file system for all who ask: those that ask while one runs share the next one."""
+    """Syncs one file system: threads that ask during a sync share the next one."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class SharedSync:
         self._errors: dict[int, StoreError] = {}
 
     def sync(self) -> None:
-        """Return when all that was written before is durable. Raises StoreError."""
+        """Returns when everything written before the call is durable. Raises StoreError."""
         with self._changed:
             mine = self._begun + 1  # the one that runs may have begun too early
             self._changed.wait_for(lambda: self._ended == self._begun or self._ended >= mine)
@@ -77,7 +77,7 @@ class SharedSync:
 
 
 def check_free(path: Path | None, needed_bytes: int, min_free_bytes: int) -> None:
-    """Raise StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
+    """Raises StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
     if path is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Names of images in containerd: created, moved, labelled."""
+"""Creates, moves and labels the names of images in containerd."""
 
 import contextlib
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ class ImageNames:
         self._images = images
 
     def set(self, wanted: ImageRecord, lease: str, *, touch: bool = False) -> None:
-        """Create a name, or change what differs and leave the labels of others.
+        """Creates a name, or changes its target and our labels; labels of others stay.
 
-        `touch`: also where nothing differs, so that CRI, which saw it without content, looks again.
+        `touch` updates the name even if nothing differs, so that CRI, which may have seen the name
+        without its content, looks again. Raises NotFoundError if the target or the lease is gone.
         """
         found = self._images.get(wanted.name)
         if found is None:

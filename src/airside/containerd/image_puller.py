@@ -1,7 +1,7 @@
-"""Pulling images of lists through CRI, as kubelet does: its mirrors, credentials and snapshotter.
+"""Pulls images of lists through CRI, with kubelet's mirrors, credentials and snapshotter.
 
-Implements `airside.ports.content.Puller`. CRI has no status for most of what a registry answers:
-what it says is read, once, here.
+Implements `airside.ports.content.Puller`. CRI has no status for most answers of a registry, so the
+error text is read, here only.
 """
 
 import re
@@ -27,7 +27,7 @@ _AVAILABLE_SECONDS = 3.0
 
 
 class ImagePuller:
-    """A runtime with CRI. `runtime`: its socket, with what changes when it is wiped."""
+    """Pulls through one CRI. `runtime` is its socket and the identity that changes with a wipe."""
 
     def __init__(self, cri: Cri, runtime: str, *, seconds: float = PULL_SECONDS) -> None:
         self._cri, self._runtime, self._seconds = cri, runtime, seconds
@@ -60,10 +60,10 @@ class ImagePuller:
 
 
 def classified(message: str, status: str) -> ContainerdError:
-    """What failed, by what containerd says: the registry's answer, the way to it, or itself.
+    """Returns the error class of a failed pull: the registry refused, or could not be reached.
 
-    Where one of several mirrors details "not found" and another could not be reached, the image may
-    be at that.
+    If one mirror says "not found" and another cannot be reached, the image may be at the latter:
+    that counts as not reached.
     """
     details = _CALL_PREFIX.sub("", message).strip()
     text = f"containerd: {details}"[:_LONGEST]

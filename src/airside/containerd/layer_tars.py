@@ -1,4 +1,4 @@
-"""The layers that we hold, uncompressed: what `containerd.twins` gives containerd to unpack."""
+"""Decompresses layers of our store, for `containerd.uncompressed_layers`."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 
 _READ = frozenset({Compression.GZIP, Compression.ZSTD})
-"""What containerd reads too: other compressions it shall refuse by itself."""
+"""The compressions that containerd reads too; it shall refuse all others itself."""
 _HEAD_BYTES = 16
 
 
@@ -27,7 +27,7 @@ class LayerTars:
     def __call__(
         self, layer: Descriptor, stop: Callable[[], bool]
     ) -> Generator[bytes, None, None] | None:
-        """The tar of a layer in chunks, None for one that is not compressed as containerd reads.
+        """Returns the tar of a layer in chunks; None if containerd cannot read its compression.
 
         Raises NotFoundError, ArchiveError, StoppedError, and TrailingBytesError at the end.
         """

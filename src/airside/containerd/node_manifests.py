@@ -1,4 +1,4 @@
-"""Which manifest the node would run under a name of containerd."""
+"""Finds the manifest that the node would run under a name of containerd."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 class NodeManifests:
-    """The manifests of the node's platform in one namespace, remembered by index. Thread-safe."""
+    """The manifests of the node's platform in one namespace, cached by index. Thread-safe."""
 
     def __init__(self, client: Client, node: Platform) -> None:
         self._client, self._node = client, node
@@ -22,7 +22,7 @@ class NodeManifests:
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Digest | None:
-        """The manifest that would run under a name, None if there is none."""
+        """Returns the manifest that would run under a name, None if there is none."""
         record = self._client.images.get(name)
         if record is None:
             return None
@@ -38,7 +38,7 @@ class NodeManifests:
         return found
 
     def _chosen(self, digest: Digest, media_type: str) -> Digest | None:
-        """The node's manifest below an index that containerd holds."""
+        """Returns the node's manifest below an index that containerd holds."""
         target = self._document(digest, media_type)
         if target is None:
             return None
@@ -62,7 +62,7 @@ class NodeManifests:
             return None
 
     def config_of(self, name: str) -> str:
-        """The image ID that a name stands for on this node; empty if that can't be told."""
+        """Returns the image ID of a name on this node, "" if unknown."""
         manifest = self.of(name)
         with contextlib.suppress(NotFoundError, ManifestInvalidError):
             if manifest is not None:

@@ -1,10 +1,11 @@
-"""Whether the client of a TCP connection to us is the containerd of a socket.
+"""Checks if the client of a TCP connection to us is the containerd of a socket.
 
-Linux tells who listens on a Unix socket (SO_PEERCRED), which sockets the network namespace of a
-process has (`/proc/<pid>/net/tcp`), and which of them the process has open (`/proc/<pid>/fd`).
+Linux shows which process listens on a Unix socket (SO_PEERCRED), which sockets the network
+namespace of a process has (`/proc/<pid>/net/tcp`), and which of them the process has open
+(`/proc/<pid>/fd`).
 
-True where it can't be told (processes of another namespace, no permission): see `read_through`.
-A client of this machine that is another process, `ctr` for instance, is not containerd.
+The answer is True where that is hidden (processes of another namespace, no permission): see
+`read_through`. Another process of this machine, `ctr` for instance, is not containerd.
 """
 
 import ipaddress
@@ -23,7 +24,7 @@ _INODE_COLUMN = 9
 
 
 def is_peer(unix_socket: str, connection: Connection) -> bool:
-    """Whether the process that listens on `unix_socket` is the client of the connection."""
+    """Returns True if the process that listens on `unix_socket` is the client of the connection."""
     ends = _end(*connection.client), _end(*connection.server)
     if ends[0][0] != ends[1][0]:
         return False  # another machine; our own connections have one address at both ends
@@ -42,7 +43,7 @@ def is_peer(unix_socket: str, connection: Connection) -> bool:
 
 
 def find_inode(lines: Iterable[str], local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """The inode of the socket with these ends, of lines of `/proc/net/tcp` or `tcp6`."""
+    """Returns the inode of the socket with these ends, from lines of `/proc/net/tcp` or `tcp6`."""
     for line in lines:
         columns = line.split()
         if parse_end(columns[1]) == local and parse_end(columns[2]) == remote:
@@ -51,7 +52,7 @@ def find_inode(lines: Iterable[str], local: tuple[str, int], remote: tuple[str, 
 
 
 def parse_end(text: str) -> tuple[str, int]:
-    """(address, port) of `0100007F:13BA`: words of the machine's byte order."""
+    """Returns (address, port) of `0100007F:13BA`: words in the machine's byte order."""
     words, _, port = text.partition(":")
     values = [int(words[n : n + 8], 16) for n in range(0, len(words), 8)]
     packed = struct.pack(f"={len(values)}I", *values)
@@ -59,14 +60,14 @@ def parse_end(text: str) -> tuple[str, int]:
 
 
 def _end(address: str, port: int) -> tuple[str, int]:
-    """The same text for each spelling: an IPv4 address may be written as an IPv6 one."""
+    """Returns one spelling of an end: an IPv4 address may be written as an IPv6 one."""
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return str(mapped or found), port
 
 
 def _listener(unix_socket: str) -> int:
-    """The process that listens on a socket. Raises OSError."""
+    """Returns the process that listens on a socket. Raises OSError."""
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connected:
         connected.settimeout(_CONNECT_SECONDS)
         connected.connect(unix_socket)
@@ -78,7 +79,7 @@ def _listener(unix_socket: str) -> int:
 
 
 def _has_open(process: Path, inode: int) -> bool:
-    """Raises OSError where that is not for us to see."""
+    """Returns True if the process has the socket open. Raises OSError if that is not visible."""
     wanted = f"socket:[{inode}]"
     for name in os.listdir(process / "fd"):  # noqa: PTH208 - names are what is wanted
         try:

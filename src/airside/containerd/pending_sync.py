@@ -1,9 +1,9 @@
-"""Which snapshots of ours a power cut may have damaged (ADR 0021).
+"""Records which of our snapshots a power cut may have damaged (ADR 0021).
 
-An image is named as soon as it is unpacked, and the snapshotter's file system is synced after
-that. What is unpacked but not synced is recorded before, durably, with the boot that it was
-unpacked in. In a later boot such a snapshot is *suspect*: it may be half written, though
-containerd knows it as committed. A snapshot leaves the record when it was synced, or is gone.
+An image is named as soon as it is unpacked, and the snapshotter's file system is synced after that.
+Before a layer is unpacked, its chain ID is recorded durably with the boot ID. In a later boot such
+a snapshot is *suspect*: it may be half written, though containerd lists it as committed. A snapshot
+leaves the record when it is synced or deleted.
 """
 
 import threading
@@ -14,14 +14,14 @@ from airside.oci.digest import Digest
 
 
 class Record(Protocol):
-    """Where the record is kept: chain ID → boot ID, durable when `save` returns."""
+    """The storage of the record: chain ID → boot ID, durable when `save` returns."""
 
     def load(self) -> dict[str, str]: ...
     def save(self, chains: Mapping[str, str]) -> None: ...
 
 
 class MemoryRecord:
-    """A record that lasts as long as the process; for who unpacks nothing that must last longer."""
+    """A record that lasts as long as the process."""
 
     def __init__(self) -> None:
         self.chains: dict[str, str] = {}
@@ -36,7 +36,7 @@ class MemoryRecord:
 class PendingSync:
     """The chain IDs that were or are being unpacked and not synced. Thread-safe.
 
-    Those that save at the same time share one transaction. Raises what the record raises.
+    Threads that save at the same time share one transaction. Raises what the record raises.
     """
 
     def __init__(self, record: Record, boot_id: str) -> None:
@@ -46,7 +46,7 @@ class PendingSync:
         self._lock, self._saving = threading.Lock(), threading.Lock()
 
     def expect(self, chains: Iterable[Digest]) -> None:
-        """Record, durably, what is about to be unpacked; what is suspect stays so."""
+        """Records, durably, what is about to be unpacked. A suspect snapshot stays suspect."""
         with self._lock:
             fresh = {str(chain): self._boot_id for chain in chains}
             if fresh.keys() <= self._chains.keys():
@@ -56,7 +56,7 @@ class PendingSync:
         self._save()
 
     def forget(self, chains: Iterable[Digest]) -> None:
-        """They are synced, or gone."""
+        """Deletes snapshots from the record: they are synced or deleted."""
         gone = {str(chain) for chain in chains}
         with self._lock:
             if not gone & self._chains.keys():
@@ -66,7 +66,7 @@ class PendingSync:
         self._save()
 
     def suspects(self) -> list[Digest]:
-        """Those of another boot."""
+        """Returns the snapshots of another boot."""
         with self._lock:
             return [_digest(c) for c, boot in self._chains.items() if boot != self._boot_id]
 
@@ -75,7 +75,7 @@ class PendingSync:
             return self._chains.get(str(chain), self._boot_id) != self._boot_id
 
     def left(self) -> list[Digest]:
-        """Those of this boot."""
+        """Returns the snapshots of this boot."""
         with self._lock:
             return [_digest(c) for c, boot in self._chains.items() if boot == self._boot_id]
 

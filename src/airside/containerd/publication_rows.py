@@ -1,4 +1,4 @@
-"""What is recorded of a tag in a runtime: the rows of the catalog's table of publications."""
+"""Makes the rows that record what became of each tag in a runtime."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -44,7 +44,11 @@ class PublicationRows:
     def unwanted(
         self, tag: TagState, unwanted: Unwanted, before: PublicationRow | None
     ) -> PublicationRow:
-        """What was published and lost a blob of ours since keeps its names: theirs may be whole."""
+        """Returns the row of a tag that is not published.
+
+        If it was published and has lost a blob of ours since, the row keeps its names: the runtime
+        may still hold all of it.
+        """
         row = self.row(tag, unwanted.state, reason=unwanted.reason)
         if unwanted.state != "incomplete" or before is None or before.digest != tag.digest:
             return row
@@ -52,14 +56,14 @@ class PublicationRows:
         return replace(row, detail={**row.detail, **kept})
 
     def failed(self, tag: TagState, reason: str, before: PublicationRow | None) -> PublicationRow:
-        """What was published before keeps its names."""
+        """Returns the row of a failed tag, with the names under which it was published before."""
         kept = {} if before is None else {"names": before.detail.get("names", [])}
         row = self.row(tag, "failed", reason=reason)
         return replace(row, detail={**kept, **row.detail})
 
 
 def names_of(row: PublicationRow) -> list[str]:
-    """The names that a tag was published under."""
+    """Returns the names under which a tag was published."""
     names = row.detail.get("names")
     return names if isinstance(names, list) else []
 
@@ -67,7 +71,7 @@ def names_of(row: PublicationRow) -> list[str]:
 def changed_rows(
     found: Iterable[PublicationRow], rows: Mapping[str, PublicationRow]
 ) -> list[PublicationRow]:
-    """Those that say something else than what is recorded."""
+    """Returns the rows that differ from the recorded ones."""
     changed = []
     for row in found:
         before = rows.get(row.reference)

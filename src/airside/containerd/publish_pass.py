@@ -1,4 +1,4 @@
-"""One pass of the publisher over one runtime: what it works on, and what it did."""
+"""One pass of the publisher over one runtime: its working state and its result."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Stop = Callable[[], bool]
 
 @dataclass(slots=True)
 class Pass:
-    """What one pass did. `again_seconds`: when something is due before the next pass."""
+    """The result of one pass. `again_seconds` is the time until more work is due."""
 
     published: int = 0
     withdrawn: int = 0
@@ -29,20 +29,20 @@ class Pass:
 
 @dataclass(slots=True)
 class PassState:
-    """What one pass works on."""
+    """The working state of one pass."""
 
     runtime: Runtime
     rows: Mapping[str, PublicationRow]
     actual: Mapping[str, NamedImage]
     labels: Mapping[str, Mapping[str, str]]
     held: frozenset[str] | None
-    """The blobs that the runtime has; None: not asked."""
+    """The blobs that the runtime has; None if it was not asked."""
     found: Pass
     stop: Stop
     due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
-    """What is to be published, and whether it is unpacked."""
+    """The images to publish, each with a flag: unpack it."""
     protected: set[str] = field(default_factory=set)
-    """Names of an earlier version, which stay because the newer one can't be published."""
+    """Names of an earlier version that stay because the newer one cannot be published."""
 
     def own(self, desired: DesiredImage) -> dict[str, Mapping[str, str]]:
         return {name: self.labels[name] for name in desired.names}
@@ -65,6 +65,6 @@ class PassState:
         )
 
     def moved(self, desired: DesiredImage) -> list[str]:
-        """The names that point elsewhere."""
+        """Returns the names that point elsewhere."""
         target = desired.content.target.digest
         return [n for n in desired.names if n in self.actual and self.actual[n].target != target]

@@ -1,15 +1,15 @@
-"""Desired against actual in one container runtime: what is published, and what is taken back.
+"""Compares the desired images with those of one container runtime, publishes and withdraws.
 
-One pass compares the catalog's tags with the runtime's names and repairs the difference; it may
-be repeated at any time. What became of each tag is recorded (`publication`), in a state:
+One pass compares the catalog's tags with the runtime's names and repairs the difference; it may be
+repeated at any time. The result for each tag is recorded (`publication`) as a state:
 
-- `published`: there under all its names; `failed`: it could not be, with the reason;
+- `published`: the runtime has it under all its names, or will again after a back-off (`reason`);
+- `failed`: it could not be published, for `reason`;
 - `not-for-node`, `artifact`, `incomplete`: nothing in it is for this node to run;
-- `conflict`: somebody else moved its name, and the setting `conflict` leaves it theirs;
-- `left`: it was removed from the runtime, and stays removed (`respect_rmi`, or no archive);
-- `waiting`: it was removed again and again, and is put back later.
+- `conflict`: somebody else moved its name, and the setting `conflict` leaves the name to them;
+- `left`: it was removed from the runtime and stays removed (`respect_rmi`, or no archive).
 
-Left to others: when to look (`airside.agent.runtime_supervisor`), and how (the `Runtime`).
+Left to others: when to run (`airside.agent.runtime_supervisor`), and how (the `Runtime`).
 """
 
 import logging
@@ -39,11 +39,11 @@ log = logging.getLogger("airside.publish")
 
 _FAILED_AGAIN_SECONDS = 300.0
 _AT_ONCE = 8
-"""So many images are published at once; how many layers are unpacked at once is the runtime's."""
+"""Images published at once. The runtime limits how many layers are unpacked at once."""
 
 
 class Publisher:
-    """Keeps one runtime as the catalog says. One thread at a time."""
+    """Makes one runtime match the catalog. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class Publisher:
     def run(
         self, runtime: Runtime, *, stop: Stop, everything: bool = False, adding: bool = False
     ) -> Pass:
-        """One pass.
+        """Runs one pass and returns its result.
 
-        `everything`: also see whether the blobs are still there. `adding`: of names that no tag
-        has now, take back only those that this catalog has published.
+        `everything` also checks that the runtime still has the blobs. `adding` withdraws, of the
+        names without a tag, only those that this catalog has published.
 
         Raises ContainerdError if the runtime is away, StoreError.
         """
@@ -98,7 +98,7 @@ class Publisher:
         return found
 
     def _compare(self, desired: DesiredImage, state: PassState) -> None:
-        """Bring one tag about."""
+        """Compares one tag with the runtime, and queues or records what follows."""
         tag, row, own = desired.tag, state.rows.get(desired.tag.reference), state.own(desired)
         same = row is not None and (row.digest, row.detail.get("sequence")) == (
             tag.digest,
@@ -124,7 +124,7 @@ class Publisher:
             state.due.append((desired, True))
 
     def _repair(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
-        """Names are missing, point elsewhere, or have other labels than we gave them."""
+        """Repairs names that are missing, point elsewhere, or lack our labels."""
         manifest = desired.content.manifest.digest
         others = [n for n in state.moved(desired) if state.runtime.manifest_of(n) != manifest]
         missing = [name for name in desired.names if name not in state.actual]
@@ -141,7 +141,7 @@ class Publisher:
     def _restore_or_leave(
         self, desired: DesiredImage, row: PublicationRow, state: PassState
     ) -> None:
-        """All names that we gave are gone: somebody removed the image."""
+        """Handles an image whose names are all gone: somebody removed it."""
         if not self._settings.respect_rmi and desired.tag.backed:
             self._restore(desired, row, state)
             return
@@ -152,7 +152,7 @@ class Publisher:
         )
 
     def _restore(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
-        """Put back what somebody removed or moved; ever later if it happens again and again."""
+        """Restores what somebody removed or moved, with a growing back-off if that repeats."""
         wait = self._backoff.attempt(desired.tag.reference)
         if wait is not None:
             reason = f"removed or moved again and again: it is put back {wait.seconds:.0f}"
@@ -165,9 +165,9 @@ class Publisher:
         state.due.append((desired, False))
 
     def _publish_all(self, state: PassState, given_up: threading.Event) -> None:
-        """Publish what is due, several at once: most of it is waiting for runtime and disk.
+        """Publishes what is due, several images at once: it mostly waits for runtime and disk.
 
-        The first that finds the runtime away ends the others.
+        The first image that finds the runtime away ends the others.
         """
         if not state.due:
             return
@@ -220,7 +220,7 @@ class Publisher:
             log.info("%s: published to %s in %.2f s", tag.reference, self._name, seconds)
 
     def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
-        """Say so, and try again later; what was published before stays."""
+        """Logs, records and retries a failed publish. What was published before stays."""
         tag = desired.tag
         log.error("%s: not published to %s: %s", tag.reference, self._name, reason)
         self._failed_at[f"{tag.reference} {tag.digest}"] = self._monotonic()
@@ -234,7 +234,7 @@ class Publisher:
     def _withdraw(
         self, desired: Iterable[DesiredImage], tags: Iterable[TagState], state: PassState
     ) -> None:
-        """Take back names that are ours and that no tag has now, and what only they held."""
+        """Withdraws names of ours that no tag has now, and the images that only they held."""
         names = state.protected.union(*(each.names for each in desired))
         stale = [n.name for n in state.actual.values() if n.is_ours and n.name not in names]
         gone = sorted(set(state.rows) - {tag.reference for tag in tags})
@@ -254,7 +254,7 @@ class Publisher:
             self._catalog.publications.forget(self._name, gone, self._clock())
 
     def _leaving(self) -> set[str]:
-        """IDs of images that are to go as soon as no container uses them."""
+        """Returns the IDs of images to withdraw as soon as no container uses them."""
         return set(filter(None, (self._catalog.meta(f"leaving:{self._name}") or "").split()))
 
     def _remember_leaving(self, used: Iterable[str]) -> None:

@@ -1,16 +1,16 @@
-"""What containerd holds, read for our registry: `airside.ports.content.RuntimeContent`.
+"""Reads what containerd holds, for our registry. Implements `airside.ports.content.RuntimeContent`.
 
-A blob is read from containerd's content directory (`<root>/blobs/<alg>/<hex>`), where that is
-ours to read; else over gRPC. Always holds:
+A blob is read from containerd's content directory (`<root>/blobs/<alg>/<hex>`) if that is readable
+here; else over gRPC (ADR 0015). Always true:
 
-- containerd is asked first whether *the namespace* has a blob: its directory has all namespaces'.
+- containerd is asked first if *the namespace* has a blob: its directory holds all namespaces.
 - A blob belongs to a repository by the label `containerd.io/distribution.source.<host>`, or as
   what is below an image record of that repository (`repository:tag`, `repository@digest`).
-- A file whose size is not what containerd says is damaged (power loss leaves empty ones): absent.
-- A question takes PATIENCE_SECONDS at most. A call that used most of that up opens the breaker:
-  then questions are refused at once for PAUSE_SECONDS, but for one.
+- A file of another size than containerd says is damaged (power loss leaves empty ones): absent.
+- A query takes PATIENCE_SECONDS at most. A call that used most of that up opens the breaker:
+  then queries are refused at once for PAUSE_SECONDS, except one.
 
-Left to others: what of it is served, to whom, and what is in our quarantine (`registry.through`).
+Left to others: what is served, to whom, and what is quarantined (`airside.registry`).
 """
 
 import io
@@ -37,7 +37,7 @@ from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDoc
 PATIENCE_SECONDS = 0.4
 PAUSE_SECONDS = 5.0
 CHUNK_SECONDS = 3.0
-"""A chunk of a transfer over gRPC takes no longer."""
+"""The longest wait for one chunk of a transfer over gRPC."""
 
 _LOG = logging.getLogger("airside.containerd")
 
@@ -45,8 +45,8 @@ _LOG = logging.getLogger("airside.containerd")
 class ContainerdContent:
     """The content of one namespace of one containerd. The caller owns the client.
 
-    `content_root` is what the content plugin exports, a path of containerd's own mount namespace;
-    with None, or where it can't be read here, all goes over gRPC.
+    `content_root` is exported by the content plugin, a path of containerd's own mount namespace. If
+    it is None or cannot be read here, everything is read over gRPC.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ContainerdContent:
 
     @contextmanager
     def _query(self) -> Iterator[BoundedQuery]:
-        """Ask, unless containerd did not answer lately. Raises ContainerdError."""
+        """Yields a query, unless containerd did not answer lately. Raises ContainerdError."""
         socket = self._client.channel.socket
         if not self._breaker.allows():
             raise ContainerdError(f"containerd at {socket} does not answer", status="UNAVAILABLE")
@@ -129,7 +129,7 @@ def _stored(digest: Digest, document: Document) -> StoredDocument:
 
 
 def open_file(path: Path, digest: Digest) -> BinaryIO:
-    """Open a blob's file in the content directory. Raises NotFoundError, ContainerdError."""
+    """Opens a blob's file in the content directory. Raises NotFoundError, ContainerdError."""
     try:
         return path.open("rb")
     except FileNotFoundError as exc:
@@ -139,9 +139,9 @@ def open_file(path: Path, digest: Digest) -> BinaryIO:
 
 
 class StreamedBlob(io.RawIOBase):
-    """A blob of containerd as a file that is read over gRPC, each read one call.
+    """A blob of containerd as a file; each read is one gRPC call.
 
-    Nothing is held between two reads, so that a client may take its time. Used by one thread.
+    Nothing is held between two reads, so that a slow client costs nothing. Used by one thread.
     """
 
     def __init__(self, client: Client, digest: Digest, size_bytes: int) -> None:
@@ -161,7 +161,7 @@ class StreamedBlob(io.RawIOBase):
         return self._offset
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes; fewer at the end only. Raises OSError."""
+        """Reads up to `size` bytes; fewer at the end only. Raises OSError."""
         left = max(0, self._size_bytes - self._offset)
         wanted = left if size is None or size < 0 else min(size, left)
         if not wanted:

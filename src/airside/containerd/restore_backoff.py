@@ -1,16 +1,16 @@
-"""How soon an image is put back that somebody removes or moves again and again."""
+"""The back-off for images that somebody removes or moves again and again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 _AGAIN_SECONDS = 600.0
-"""An image that is removed again within this time is put back ever later."""
+"""An image that is removed again within this time waits longer for its next restore."""
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 3600.0
 
 
 @dataclass(slots=True)
 class _Restored:
-    """How often a tag was put back lately."""
+    """The recent restores of one tag: how many, and when the last was."""
 
     count: int = 0
     at: float = 0.0
@@ -22,21 +22,21 @@ class _Restored:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Seconds after the last time, and those that are left of them."""
+    """The back-off after the last restore, and the part of it that is left."""
 
     seconds: float
     left_seconds: float
 
 
 class RestoreBackoff:
-    """The back-off of the tags of one runtime. One thread at a time."""
+    """The back-off of the tags of one runtime. Used by one thread at a time."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._restored: dict[str, _Restored] = {}
 
     def attempt(self, reference: str) -> Wait | None:
-        """Count that a tag is put back now; or how long it has to wait, and it is not counted."""
+        """Counts a restore that begins now. Returns the wait, uncounted, if it is too soon."""
         now = self._monotonic()
         restored = self._restored.setdefault(reference, _Restored())
         since = now - restored.at

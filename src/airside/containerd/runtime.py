@@ -1,8 +1,8 @@
-"""containerd as a runtime that images are published to. See `airside.ports.content.Runtime`.
+"""Publishes images to containerd. Implements `airside.ports.content.Runtime`.
 
-The order of a publish: lease → content (`adopt`) → unpack → names → what was unpacked is synced →
-end of the lease. What is interrupted leaves only what the lease holds, and what the next
-connection sweeps. An image that does not unpack never gets its name; one that has its name may
+The order of a publish: lease → content (`adopt`) → unpack → names → sync of what was unpacked → end
+of the lease (ADR 0016). An interrupted publish leaves only what the lease holds, and the next
+connection sweeps it. An image that does not unpack never gets its name; one that has its name may
 lose its snapshots in a power cut until the publish has ended (`pending_sync`, ADR 0021).
 """
 
@@ -61,10 +61,10 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """How images are published to one containerd.
+    """The options of publishing to one containerd.
 
-    `identity` tells our leases, ingests and snapshots from those of another agent. `node` is the
-    platform whose images run here. `threads` is how many layers are unpacked at once.
+    `identity` is the prefix of our leases, ingests and snapshots. `node` is the platform whose
+    images run here. `threads` is how many layers are unpacked at once.
     """
 
     identity: str
@@ -78,7 +78,7 @@ class RuntimeOptions:
 
 
 class ContainerdRuntime:
-    """A connected containerd. Thread-safe; close it when calls fail because it is away."""
+    """A connected containerd. Thread-safe. Close it when calls fail because containerd is away."""
 
     def __init__(
         self,
@@ -124,10 +124,10 @@ class ContainerdRuntime:
         open_tar: OpenTar | None = None,
         pending_sync: PendingSync | None = None,
     ) -> Self:
-        """Connect, prove the fast way, and sweep what an earlier publish left.
+        """Connects, sweeps what an earlier publish left, and proves adoption.
 
-        `open_tar` lets containerd have layers that it need not decompress. `pending_sync` outlives
-        the process: without, what a power cut damages of what was just unpacked is not found.
+        `open_tar` lets us decompress layers for containerd. `pending_sync` outlives the process:
+        without it, snapshots that a power cut damaged are not found.
 
         Raises ContainerdError if containerd is away.
         """
@@ -145,7 +145,7 @@ class ContainerdRuntime:
         return runtime
 
     def start(self) -> None:
-        """Sweep and prove."""
+        """Sweeps what an earlier publish left, and proves adoption. Raises ContainerdError."""
         self._adopter.sweep()
         if self._unpacker is not None:
             self._unpacker.sweep()
@@ -253,7 +253,7 @@ class ContainerdRuntime:
     def _unpack_and_name(
         self, publication: Publication, lease: str, stop: Stop, *, again: bool
     ) -> tuple[bool, str]:
-        """Whether the image is unpacked now, durably, and if it can't be: why. It is named."""
+        """Unpacks and names an image. Returns (unpacked durably, why it cannot be unpacked)."""
 
         def name() -> None:
             fault("publish.after_unpack")
@@ -271,7 +271,7 @@ class ContainerdRuntime:
         return True, ""
 
     def _rootfs(self, publication: Publication) -> Rootfs | str:
-        """What is to be unpacked, or why nothing can be."""
+        """Returns what to unpack, or why nothing can be unpacked."""
         if self._unpacker is None:
             return f"the snapshotter {self._facts.snapshotter} unpacks by itself"
         manifest = publication.content.manifest

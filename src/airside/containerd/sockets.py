@@ -1,4 +1,4 @@
-"""Where containerd listens: the sockets of the setting `runtime`."""
+"""Finds the sockets on which containerd listens, by the setting `runtime`."""
 
 import stat
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ _SOCKETS = {
 
 
 def known_sockets() -> dict[str, str]:
-    """The usual socket of each container runtime on this host, by the runtime's name."""
+    """Returns the usual socket of each container runtime on this host, by the runtime's name."""
     return {name: str(on_host(path)) for name, path in _SOCKETS.items()}
 
 
 def find_sockets(settings: Iterable[str]) -> list[str]:
-    """The sockets that the setting `runtime` means; `auto` are those that are there now."""
+    """Returns the sockets of the setting `runtime`; `auto` means the usual ones that exist now."""
     found: list[str] = []
     for text in settings:
         if text == "auto":

@@ -1,4 +1,4 @@
-"""What an interrupted publish leaves in containerd, and how it goes away.
+"""Deletes what an interrupted publish left in containerd.
 
 Our leases and ingest keys begin with the identity of this agent.
 """
@@ -14,12 +14,12 @@ from airside.oci.digest import Digest
 
 
 def ingest_key(identity: str, digest: Digest) -> str:
-    """The key under which we write a blob."""
+    """Returns the key under which we write a blob."""
     return f"{identity}-{digest}"
 
 
 class Sweeper:
-    """Removes what an interrupted publish left in one namespace."""
+    """Sweeps one namespace at the start of a connection."""
 
     def __init__(
         self, client: Client, directory: ContentDirectory | None, intents: Intents, identity: str
@@ -28,7 +28,7 @@ class Sweeper:
         self._intents, self._identity = intents, identity
 
     def sweep(self) -> None:
-        """Remove leases, ingests, private files and links."""
+        """Deletes our leases, ingests, private files, and links that no namespace adopted."""
         for lease in self._client.leases.list():
             if lease.startswith(f"{self._identity}-"):
                 # collected at once: snapshots that only it holds may be half written, after a
@@ -42,7 +42,7 @@ class Sweeper:
         self._sweep_links()
 
     def _sweep_links(self) -> None:
-        """Have intended files removed that no namespace knows."""
+        """Deletes the files of recorded intents that no namespace knows."""
         left = self._intents.left()
         namespaces = self._client.namespaces.list() if left else []
         for text, name in left:
@@ -59,12 +59,12 @@ class Sweeper:
 
 
 def delete_by_gc(client: Client, target: Path, digest: Digest, key: str) -> None:
-    """Have containerd delete a file of its content directory, at its next collection.
+    """Lets containerd's next garbage collection delete a file of its content directory.
 
-    A blob that nothing refers to goes then. To unlink a file there makes a collection that runs
-    at that moment leave its garbage behind, without a word (tried on 1.6, 1.7 and 2.1). So it
-    is done only where containerd does not take the file: it is not in its directory, or it
-    shares nothing.
+    The file is adopted without a lease, so that nothing refers to it. Unlinking the file instead
+    makes a collection that runs at that moment leave its garbage behind, without an error (tried on
+    1.6, 1.7 and 2.1). So the file is unlinked only if containerd does not adopt it: the directory
+    is another one, or containerd shares nothing.
     """
     try:
         client.content.adopt(key, digest, target.stat().st_size, {}, "")

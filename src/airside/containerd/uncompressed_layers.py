@@ -1,20 +1,19 @@
-"""Uncompressed twins of layers, so that containerd need not decompress.
+"""Decompresses layers for containerd: uncompressed copies that it unpacks instead (ADR 0017).
 
-We decompress faster than containerd does (gzip: 0.5 s of processor time for 315 MB of tar, where
-it takes 1.9 with unpigz), and beside what it does. A twin is a plain tar that we write beside
-containerd's blobs, link among them and have adopted (design 4.17), under the caller's lease; it
-goes after its layer was applied.
+We decompress faster than containerd does (gzip: 0.5 s of processor time for 315 MB of tar;
+containerd takes 1.9 s with unpigz), and beside its other work. An uncompressed layer is a plain tar
+that we write beside containerd's blobs, link among them and have adopted under the caller's lease.
+It is deleted after containerd has applied it.
 
 What always holds:
 
-- A twin's name is a random digest: nobody can ask for it, and what a power cut leaves of it is
-  never taken for a layer. What it holds is judged by the digest that containerd tells when it
-  applied it.
-- A twin that was used is emptied at once. Its name among the blobs and its record go with the
-  lease: containerd's garbage collection fails where a name goes while it looks, and each deleted
-  record makes it look through all blobs.
-- A name in the directory of the twins is there until the twin is one that goes with the lease.
-- Where no twin can be made, for whatever reason, there is none: containerd gets the layer itself.
+- Its name is a random digest: nobody can ask for it, and what a power cut leaves of it is never
+  taken for a layer. Its bytes are checked by the digest that containerd reports from Apply.
+- It is truncated at once after use. Its name among the blobs and its record go with the lease:
+  containerd's garbage collection fails if a name disappears while it walks the directory, and
+  each deleted record makes it walk all blobs.
+- A name in our directory stays until the lease is what deletes the blob.
+- If no uncompressed layer can be made, for whatever reason, containerd gets the layer itself.
 """
 
 import contextlib
@@ -35,8 +34,9 @@ from airside.oci.model import OCI_LAYER, Descriptor
 
 Stop = Callable[[], bool]
 OpenTar = Callable[[Descriptor, Stop], Generator[bytes, None, None] | None]
-"""Gives the uncompressed bytes of a layer in chunks, and is closed; None where there is no use in
-it. May raise any AirsideError, at once or between the chunks."""
+"""Returns the uncompressed bytes of a layer in chunks, to be closed; None if that is no use. May
+raise any AirsideError, at once or between the chunks.
+"""
 
 _SPACE_CHECK_BYTES = 64 * MIB
 _KEY = "airside-twin-"
@@ -52,10 +52,10 @@ class UncompressedLayer:
 
 
 class UncompressedLayers:
-    """Makes twins. Thread-safe.
+    """Makes uncompressed layers. Thread-safe.
 
-    `directory` is ours alone and of this process alone, on the file system of `content_root`,
-    which is the content directory of the containerd that `client` is connected to.
+    `directory` belongs to this process alone, on the file system of `content_root`, which is the
+    content directory of the containerd that `client` is connected to.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class UncompressedLayers:
         self.made = 0
         self.failed = 0
         self.why_failed = ""
-        """Why the last twin could not be made."""
+        """Why the last layer could not be decompressed or adopted."""
 
     def disable(self) -> None:
-        """Make none from now on: containerd is known to adopt nothing."""
+        """Makes none from now on: containerd is known to adopt nothing."""
         self._enabled = False
 
     def sweep(self) -> None:
-        """Remove what an earlier process left. Raises ContainerdError if containerd is away."""
+        """Deletes what an earlier process left. Raises ContainerdError if containerd is away."""
         with contextlib.suppress(FileNotFoundError):
             for path in list(self._directory.iterdir()):
                 with self._lock:
@@ -92,7 +92,10 @@ class UncompressedLayers:
                     self._forget_orphan(path)
 
     def _forget_orphan(self, path: Path) -> None:
-        """One that is linked but not adopted is seen by no collection: adopt it, and delete it."""
+        """Deletes a leftover.
+
+        Garbage collection does not see a linked file that is not adopted: it is adopted first.
+        """
         digest = Digest("sha256", path.name)
         if (self._blobs / path.name).exists():
             key = f"{_KEY}{path.name}"
@@ -106,7 +109,10 @@ class UncompressedLayers:
         self._discard(path)
 
     def make(self, layer: Descriptor, lease: str, stop: Stop) -> UncompressedLayer | None:
-        """A twin of a compressed layer, None where there can't be one. Raises StoppedError."""
+        """Decompresses a layer into a blob of the namespace. Raises StoppedError.
+
+        Returns None if the layer is not compressed, or if this fails.
+        """
         if not is_compressed(layer) or not self._enabled:
             return None
         name = secrets.token_hex(32)
@@ -129,7 +135,7 @@ class UncompressedLayers:
         return made
 
     def _failed(self, exc: AirsideError | OSError) -> None:
-        """The first that fails for another reason than its layer is the last that is tried."""
+        """Counts a failure. Makes no more if the first try failed, but not by its layer."""
         self.failed += 1
         self.why_failed = str(exc)
         refused = isinstance(exc, ContainerdError) and not exc.is_away
@@ -153,7 +159,7 @@ class UncompressedLayers:
         return UncompressedLayer(Descriptor(OCI_LAYER, digest, size_bytes), path)
 
     def _adopt(self, digest: Digest, size_bytes: int, path: Path, lease: str) -> None:
-        """Link and adopt: again, where a garbage collection took the link in between."""
+        """Links and adopts; repeats if a garbage collection deleted the link in between."""
         key = f"{_KEY}{path.name}"
         for left in reversed(range(_TRIES)):
             with contextlib.suppress(FileExistsError):
@@ -181,7 +187,7 @@ class UncompressedLayers:
         return written
 
     def drop(self, layer: UncompressedLayer) -> None:
-        """Give the space of a twin back at once."""
+        """Frees the disk space of an uncompressed layer at once."""
         self._discard(layer.path)
 
     def _discard(self, path: Path) -> None:

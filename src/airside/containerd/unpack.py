@@ -1,20 +1,23 @@
-"""Unpacking: the layers of images become snapshots that containers run from (design 4.19).
+"""Unpacks images: their layers become snapshots that containers run from (ADR 0017).
 
-Images side by side on a bounded pool, the layers of each in order, each chain ID once: an image
-that needs a layer which another is unpacking gives its thread back, and goes on after that one.
-While a layer is applied, the next compressed one is decompressed (`uncompressed_layers`).
+Images are unpacked side by side on a bounded pool, the layers of each in order, each chain ID once:
+an image whose next layer is being unpacked by another gives its thread back and continues after
+that one. While a layer is applied, the next compressed one is decompressed (`uncompressed_layers`).
 
-The order, so that "unpacked" is never said of what a power cut can undo: what is to be made is
-recorded (`pending_sync`) → layers are committed → the caller may name the images, for containers
-can run from them → the snapshotter's file system is synced, once for all images of a call → the
-config of each gets `containerd.io/gc.ref.snapshot.<snapshotter>`, and the record ends. Until then
-only the lease holds the snapshots, so that after a power cut deleting the lease is what undoes a
-half-done unpack. What a container uses by then can't be undone: `sweep` removes what it can, and
-the rest is written anew when the image is unpacked again (`LayerUnpacker.mend`).
+The order makes sure that "unpacked" is never said of what a power cut can undo:
+
+1. the chain IDs are recorded (`pending_sync`);
+2. the layers are committed, and the caller may name the images, for containers can run from them;
+3. the snapshotter's file system is synced, once for all images of a call;
+4. the config of each gets `containerd.io/gc.ref.snapshot.<snapshotter>`, and the record ends.
+
+Until step 4 only the lease holds the snapshots, so that deleting the lease after a power cut undoes
+a half-done unpack. A snapshot that a container uses by then cannot be undone: `sweep` removes what
+it can, and the rest is rewritten when the image is unpacked again (`LayerUnpacker.mend`).
 
 A kill of us or of containerd at any point leaves committed snapshots, which the next call finds,
-and at most one prepared one per thread, which `sweep` removes. Blobs are in the content store
-already, under the lease; making and deleting the lease is the caller's.
+and at most one prepared one per thread, which `sweep` removes. The blobs are in the content store
+already, under the lease; the caller makes and deletes the lease.
 """
 
 import contextlib
@@ -44,12 +47,12 @@ Stop = Callable[[], bool]
 GC_SNAPSHOT = "containerd.io/gc.ref.snapshot."
 _TRIES = 3
 _AHEAD_PER_THREAD = 2
-"""So many layers are decompressed before they are needed; it bounds the disk that twins take."""
+"""Layers that are decompressed ahead; it bounds the disk space of uncompressed layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What unpacking an image did: layers unpacked now, layers that were there."""
+    """The result of unpacking an image: layers unpacked now, and layers found unpacked."""
 
     layers: int
     layers_there: int
@@ -58,7 +61,7 @@ class Unpacked:
 
 @dataclass(eq=False, slots=True)
 class _Image:
-    """An image on its way: `position` is the layer that comes next."""
+    """An image being unpacked: `position` is its next layer."""
 
     rootfs: Rootfs
     lease: str
@@ -77,7 +80,7 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    """A twin being made before it is needed."""
+    """A layer that is being decompressed before it is needed."""
 
     image: _Image
     uncompressed: "Future[UncompressedLayer | None]"
@@ -86,9 +89,9 @@ class _Ahead:
 class Unpacker:
     """Unpacks into one snapshotter of one namespace. Thread-safe. Close it, then the client.
 
-    `threads`: how many layers are applied at once, by all calls together. `identity`: tells our
-    snapshots from those of another agent. `root`: where the snapshotter has its files, None if
-    unknown. Without `uncompressed_layers` containerd decompresses.
+    `threads` is how many layers are applied at once, by all calls together. `identity` is the
+    prefix of our snapshots. `root` is the snapshotter's directory, None if unknown. Without
+    `uncompressed_layers` containerd decompresses.
     """
 
     def __init__(
@@ -116,19 +119,19 @@ class Unpacker:
         self._most_ahead = threads * _AHEAD_PER_THREAD
         self._lock = threading.Lock()
         self._waiting: dict[Digest, list[_Image]] = {}
-        """Chain IDs that are being unpacked, and the images that go on after that."""
+        """Chain IDs that are being unpacked, and the images that continue after each."""
         self._ahead: dict[Digest, _Ahead] = {}
 
     def close(self, *, wait: bool = True) -> None:
-        """End what runs. Without `wait` it ends a moment later: closing the client hastens it."""
+        """Ends running work; without `wait` a moment later: closing the client hastens it."""
         self._closed.set()
         self._pool.shutdown(wait=wait)
         self._decompress_pool.shutdown(wait=wait)
 
     def sweep(self) -> int:
-        """Remove what a dead process of ours left; returns how many snapshots.
+        """Removes what a dead process of ours left. Returns how many snapshots.
 
-        At each connect, before the first unpack. Delete our old leases before.
+        Call it at each connect, before the first unpack and after our old leases were deleted.
         """
         if self._uncompressed_layers is not None:
             self._uncompressed_layers.sweep()
@@ -140,7 +143,7 @@ class Unpacker:
         return swept + self._sweep_suspects()
 
     def _sweep_suspects(self) -> int:
-        """Remove what a power cut may have damaged, those that stand on others first."""
+        """Removes the snapshots that a power cut may have damaged, children before parents."""
         left, count = self._pending_sync.suspects(), 0
         while gone := [chain for chain in left if self._layer_unpacker.discard(chain)]:
             self._pending_sync.forget(gone)
@@ -155,7 +158,7 @@ class Unpacker:
         return count
 
     def is_unpacked(self, rootfs: Rootfs) -> bool:
-        """Whether all layers are unpacked, durably, and held for as long as the config is."""
+        """Returns True if all layers are unpacked, durable, and held as long as the config is."""
         top = rootfs.steps[-1].chain
         config = self._client.content.info(rootfs.config)
         said = config.labels.get(self._label) if config else None
@@ -174,7 +177,7 @@ class Unpacker:
         stop: Stop,
         ready: Callable[[], None] = lambda: None,
     ) -> Unpacked:
-        """Unpack one image. Raises what `unpack_all` gives, and what `ready` raises."""
+        """Unpacks one image. Raises the errors of `unpack_all`, and those of `ready`."""
         [found] = self.unpack_all([rootfs], lease=lease, stop=stop, ready=ready)
         if isinstance(found, AirsideError):
             raise found
@@ -188,12 +191,12 @@ class Unpacker:
         stop: Stop,
         ready: Callable[[], None] = lambda: None,
     ) -> list[Unpacked | AirsideError]:
-        """Unpack images side by side; gives for each what was done, or why it failed.
+        """Unpacks images side by side. Returns for each the result, or the error.
 
         `ready` is called when containers can run from all of them, before they are durable.
 
-        DiffIdMismatchError: a layer is not what the config says. NotFoundError: the lease or a
-        blob is gone, begin the publish again. StorageFullError, StoreError, ContainerdError: later.
+        DiffIdMismatchError: a layer is not what the config says. NotFoundError: the lease or a blob
+        is gone; restart the publish. StorageFullError, StoreError, ContainerdError: retry later.
         """
 
         def stopped() -> bool:
@@ -213,7 +216,7 @@ class Unpacker:
         return [failed.get(job) or _result(job) for job in jobs]
 
     def _finish(self, jobs: list[_Image]) -> dict[_Image, AirsideError]:
-        """Sync once, then say of each config what holds its snapshots."""
+        """Syncs once, then labels each config with the snapshot that it holds."""
         fresh = [job for job in jobs if job.made or not self.is_unpacked(job.rootfs)]
         if not fresh:
             return {}
@@ -241,7 +244,7 @@ class Unpacker:
             self._end(image, StoppedError("stopped before an image was unpacked"))
 
     def _unpack_layers(self, image: _Image) -> None:
-        """Unpack the layers that are left; return early where another image has the next one."""
+        """Unpacks the remaining layers; returns early if another image unpacks the next one."""
         try:
             while self._unpack_next(image):
                 if image.position == len(image.steps):
@@ -251,7 +254,7 @@ class Unpacker:
             self._end(image, exc)
 
     def _unpack_next(self, image: _Image) -> bool:
-        """Go one layer further; false if the image waits for another to unpack it."""
+        """Unpacks the next layer. Returns False if another image is unpacking it."""
         if image.stop():
             raise StoppedError("stopped while an image was unpacked")
         if image.position < 0:
@@ -275,7 +278,7 @@ class Unpacker:
         return True
 
     def _first_missing(self, image: _Image) -> int:
-        """The first layer without a snapshot; those below are held by the lease from here on."""
+        """Returns the first layer without a snapshot. The lease holds those below from here on."""
         if self._layer_unpacker.has(image.top) and not self._suspects(image.steps):
             position = len(image.steps)
         else:
@@ -289,7 +292,7 @@ class Unpacker:
         return self._layer_unpacker.has(chain) and not self._pending_sync.is_suspect(chain)
 
     def _claim(self, step: Step, image: _Image) -> bool:
-        """Make the chain ID this thread's, or have the image go on when who has it is done."""
+        """Claims a chain ID for this thread; else queues the image behind the one that has it."""
         self._look_ahead(image)
         with self._lock:
             if step.chain in self._waiting:
@@ -336,7 +339,7 @@ class Unpacker:
                 self._uncompressed_layers.drop(uncompressed)
 
     def _mend_if_suspect(self, step: Step, image: _Image, uncompressed_of: UncompressedOf) -> bool:
-        """Have a snapshot that is there as it should be; true if it was written anew."""
+        """Rewrites an existing snapshot if it is suspect. Returns True if it was rewritten."""
         self._layer_unpacker.hold(step.chain, image.lease)
         if not self._pending_sync.is_suspect(step.chain):
             return False
@@ -356,7 +359,7 @@ class Unpacker:
             return None
 
     def _look_ahead(self, image: _Image) -> None:
-        """Have the layer after the next one decompressed meanwhile."""
+        """Starts to decompress the layer after the next one."""
         following = image.steps[image.position + 1 : image.position + 2]
         if self._uncompressed_layers is None or not following:
             return
@@ -372,7 +375,7 @@ class Unpacker:
                 self._ahead[step.chain] = _Ahead(image, made)
 
     def _drop(self, ahead: _Ahead) -> None:
-        """A twin that nobody needs any more, perhaps not made yet."""
+        """Drops a layer decompressed ahead that nobody needs any more; it may be in progress."""
         if not ahead.uncompressed.cancel():
             ahead.uncompressed.add_done_callback(self._drop_made)
 

@@ -1,16 +1,16 @@
-"""One layer becomes one committed snapshot: Prepare, Apply, Commit, and what else may happen.
+"""Turns one layer into one committed snapshot: Prepare, Apply, Commit, and the races of each.
 
-As containerd's own unpacker does it (`core/unpack/unpacker.go`; in 1.6 `unpacker.go`), with the
+Works as containerd's own unpacker does (`core/unpack/unpacker.go`; in 1.6 `unpacker.go`), with the
 same labels, so that CRI and `ctr` may unpack the same layer at the same moment:
 
-- Prepare answers ALREADY_EXISTS: the snapshot is there, or the key is taken; then another key.
-- Commit answers ALREADY_EXISTS: somebody was first; what we prepared goes.
-- A snapshot that is there joins our lease, and is looked for again after it joined.
+- Prepare answers ALREADY_EXISTS: the snapshot exists, or the key is taken; then another key.
+- Commit answers ALREADY_EXISTS: another unpacker was first; our prepared snapshot is removed.
+- An existing snapshot is added to our lease, and looked up again after that.
 
-Only in this it differs: the layer's `containerd.io/uncompressed` is written *before* the commit,
-for it says what Apply proved, and so a snapshot of ours is never there without it.
+One difference: the layer's `containerd.io/uncompressed` is written *before* the commit, since Apply
+has proved it, so that no snapshot of ours exists without the label.
 
-Our keys begin with our identity; those that this process does not work on are swept.
+Our keys begin with our identity; keys that this process does not work on are swept.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from airside.oci.digest import Digest
 
 Stop = Callable[[], bool]
 UncompressedOf = Callable[[], UncompressedLayer | None]
-"""Gives the layer uncompressed, None where containerd is to decompress it."""
+"""Returns the layer uncompressed, None if containerd shall decompress it."""
 
 log = logging.getLogger("airside.containerd")
 
@@ -55,7 +55,7 @@ _TRIES = 3
 
 
 class LayerUnpacker:
-    """Adds layers to one snapshotter. Thread-safe; each chain ID is one thread's at a time."""
+    """Adds layers to one snapshotter. Thread-safe; one thread at a time per chain ID."""
 
     def __init__(
         self,
@@ -78,13 +78,13 @@ class LayerUnpacker:
         return self._client.snapshots.has(self._snapshotter, str(chain))
 
     def hold(self, chain: Digest, lease: str) -> None:
-        """Have the lease hold a snapshot that was there. Raises NotFoundError if it is gone."""
+        """Adds an existing snapshot to the lease. Raises NotFoundError if it is gone."""
         self._client.leases.add_snapshot(lease, self._snapshotter, str(chain))
         if not self.has(chain):
             raise NotFoundError(f"snapshot {chain} was removed", blob=chain)
 
     def add(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> bool:
-        """Have the layer's snapshot there; true if it was made now, false if it was there.
+        """Makes the layer's snapshot. Returns True if it was made now, False if it existed.
 
         Raises DiffIdMismatchError, StorageFullError, StoppedError, ContainerdError, and
         NotFoundError if the lease, the parent or the layer is gone.
@@ -104,7 +104,7 @@ class LayerUnpacker:
         raise ContainerdError(f"no snapshot can be prepared for {step.chain}", blob=step.chain)
 
     def discard(self, chain: Digest) -> bool:
-        """Remove a committed snapshot; whether it is gone. What stands on it or uses it holds it.
+        """Removes a committed snapshot. Returns False if a child or a container holds it.
 
         Raises ContainerdError if containerd is away.
         """
@@ -117,11 +117,11 @@ class LayerUnpacker:
         return True
 
     def mend(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> None:
-        """Write the files of a committed snapshot anew, which something uses.
+        """Rewrites the files of a committed snapshot that is in use.
 
-        Apply replaces each file by a new one: what runs keeps what it has open, and the next
-        container sees what should be there. Raises what `add` raises, and ContainerdError for a
-        snapshotter whose snapshots hold copies of what is below them.
+        Apply replaces each file by a new one: a running container keeps its open files, and the
+        next container sees the right ones. Raises what `add` raises, and ContainerdError for a
+        snapshotter whose snapshots hold copies of their parents.
         """
         if self._snapshotter != OVERLAYFS:
             raise ContainerdError(
@@ -163,7 +163,7 @@ class LayerUnpacker:
         stop: Stop,
         uncompressed_of: UncompressedOf,
     ) -> bool:
-        """Fill and commit what was prepared; it goes if anything is amiss."""
+        """Fills and commits a prepared snapshot; removes it after any error."""
         try:
             fault("unpack.after_prepare")
             self._fill(mounts, step, lease, stop, uncompressed_of())
@@ -208,7 +208,7 @@ class LayerUnpacker:
         stop: Stop,
         uncompressed: UncompressedLayer | None,
     ) -> Digest:
-        """The digest of the tar that was applied."""
+        """Applies the layer, uncompressed if possible. Returns the digest of its tar."""
         if uncompressed is not None:
             with contextlib.suppress(NotFoundError):  # its lease ended: take the layer itself
                 return self._client.diff.apply(uncompressed.descriptor, mounts, lease, stop=stop)
@@ -228,7 +228,7 @@ class LayerUnpacker:
             self._client.snapshots.remove(self._snapshotter, key)
 
     def sweep(self) -> int:
-        """Remove what earlier processes prepared and did not commit; returns how many."""
+        """Removes what earlier processes prepared and did not commit. Returns how many."""
         active = self._client.snapshots.list_active(self._snapshotter)
         keys = [k for k in active if k.startswith(self._prefix) and " sha256:" in k]
         with self._lock:
@@ -239,7 +239,7 @@ class LayerUnpacker:
 
 
 def writable(shown: Sequence[Mount]) -> Mount:
-    """From the mounts that show a snapshot of overlayfs: one that Apply writes into it by.
+    """Returns the mount by which Apply writes into a snapshot of overlayfs that is shown read-only.
 
     Apply does not mount an overlay but writes into its upper directory.
     """
@@ -255,7 +255,10 @@ def writable(shown: Sequence[Mount]) -> Mount:
 
 
 def _drop_whiteouts(mount: Mount) -> None:
-    """Apply makes them and fails where one is. Only what is ours is looked at, no link followed."""
+    """Deletes whiteouts: Apply fails to make one that exists. Follows no link.
+
+    Only the files of this snapshot are looked at.
+    """
     upper = [o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir=")]
     for directory, _, names in os.walk(upper[0] if upper else mount.source):
         for path in (Path(directory, name) for name in names):
@@ -265,7 +268,7 @@ def _drop_whiteouts(mount: Mount) -> None:
 
 
 def snapshot_labels(step: Step) -> Mapping[str, str]:
-    """What Prepare and Commit get: the chain ID, and the annotations that snapshotters inherit."""
+    """Returns the labels for Prepare and Commit: the chain ID, and inherited annotations."""
     inherited = {
         key: value
         for key, value in step.layer.annotations.items()

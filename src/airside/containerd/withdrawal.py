@@ -1,4 +1,4 @@
-"""Taking images back from containerd: their names, and CRI's own records of them."""
+"""Withdraws images from containerd: their names, and CRI's own records of them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,13 +11,13 @@ from airside.oci.digest import is_digest
 
 
 class Withdrawal:
-    """Takes images of one namespace back. Thread-safe. `cri` is None where containerd has none."""
+    """Withdraws images of one namespace. Thread-safe. `cri` is None if containerd has none."""
 
     def __init__(self, client: Client, cri: Cri | None, manifests: NodeManifests) -> None:
         self._client, self._cri, self._manifests = client, cri, manifests
 
     def run(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
-        """Delete names and images as `airside.ports.content.Runtime.withdraw` says."""
+        """Deletes names and images as `airside.ports.content.Runtime.withdraw` says."""
         gone = list(names)
         for name in gone:
             self._client.images.delete(name)
@@ -28,9 +28,9 @@ class Withdrawal:
         return self._drop_ids(left, frozenset(gone))
 
     def _drop_ids(self, image_ids: set[str], gone: frozenset[str]) -> frozenset[str]:
-        """Delete CRI's own records of images without another name; gives those still in use.
+        """Deletes CRI's own records of images without another name. Returns those still in use.
 
-        Such a record (`sha256:<config digest>`) keeps the content of a deleted image.
+        Such a record (`sha256:<config digest>`) holds the content of a deleted image.
         """
         records = {record.name: record for record in self._client.images.list()}
         present = records.keys() & image_ids
@@ -47,7 +47,7 @@ class Withdrawal:
     def _is_named(
         self, image_id: str, records: Mapping[str, ImageRecord], cri_names: Iterable[str]
     ) -> bool:
-        """Whether an image has a name besides its record. What CRI tells may be of a moment ago."""
+        """Returns True if an image has a name besides its record. CRI's answer may be stale."""
         target = records[image_id].target.digest
         if any(r.target.digest == target and not is_digest(n) for n, r in records.items()):
             return True
@@ -56,7 +56,7 @@ class Withdrawal:
         )
 
     def _used(self, names: frozenset[str]) -> set[str]:
-        """The image IDs that containers were made from; all of `names` if that can't be told."""
+        """Returns the image IDs from which containers were made, and those of `names` in use."""
         found = {c.image for c in self._client.containers.list() if c.image in names}
         if self._cri is not None:
             found |= {c.image_id for c in self._cri.containers()}

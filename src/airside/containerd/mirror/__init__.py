@@ -1,5 +1,5 @@
-"""Mirror settings: what makes a node's containerd ask Airside's registry first.
+"""Mirror settings: they make a node's containerd ask Airside's registry first.
 
-`marks`, `hosts`, `registries` and `criconfig` decide on texts; `nodes` finds what this machine has,
-`edits` plans and writes.
+`managed_block`, `hosts_toml`, `registries_yaml` and `cri_config` decide on texts; `locations` finds
+the settings of this machine, `apply` plans and writes.
 """

@@ -1,7 +1,7 @@
-"""Writing and removing mirror settings: what each file must become, then the change.
+"""Plans and writes mirror settings: what each file must become, then the change.
 
-A file is planned from what others wrote in it, so that a second `write` changes nothing, and one
-with another address moves ours. A file that can't be changed keeps no other from it.
+A plan starts from the text that others wrote. So a second `write` changes nothing, and one with
+another address moves our lines. A file that cannot be changed does not block the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,11 +27,12 @@ _PRIVATE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file, what it is and what it must become (None: not there).
+    """One file: its text, and the text that it must have (None: no file).
 
-    `state`: `written` a new file, `changed` ours are put into it, `unchanged` they are there,
-    `kept` somebody else wrote the same, `removed` the file goes, `restored` it is as without us,
-    `refused` for the `error`. `made`: directories above that go with it.
+    `state` is `written` (a new file), `changed` (our lines are added), `unchanged` (they stand
+    there already), `kept` (somebody else wrote the same), `removed` (the file is deleted),
+    `restored` (our lines are taken out) or `refused` because of `error`. `made` is how many
+    directories above are deleted with the file.
     """
 
     runtime: str
@@ -45,7 +46,7 @@ class Change:
     error: AirsideError | None = None
 
     def diff(self) -> str:
-        """The change as `diff -u` shows it; empty: none."""
+        """Returns the change as `diff -u` shows it; "" if there is none."""
         if self.error is not None or self.before == self.after:
             return ""
         before, after = ((t or "").splitlines(keepends=True) for t in (self.before, self.after))
@@ -54,7 +55,7 @@ class Change:
 
 
 def plan_write(nodes: Iterable[Node], url: str, registries: Sequence[str] | None) -> list[Change]:
-    """What is to be done so that these registries, or all, are asked for at `url` first."""
+    """Plans the files that make `url` the first mirror of these registries; None means all."""
     found: list[Change] = []
     for node in nodes:
         if isinstance(node, RegistriesNode):
@@ -66,7 +67,7 @@ def plan_write(nodes: Iterable[Node], url: str, registries: Sequence[str] | None
 
 
 def plan_remove(nodes: Iterable[Node]) -> list[Change]:
-    """What is to be done so that all files are as without us."""
+    """Plans the removal of our lines from all files."""
     found: list[Change] = []
     for node in nodes:
         paths = [node.path] if isinstance(node, RegistriesNode) else _host_files(node)
@@ -75,7 +76,7 @@ def plan_remove(nodes: Iterable[Node]) -> list[Change]:
 
 
 def apply(changes: Iterable[Change]) -> list[Change]:
-    """Do it; what can't be done is `refused` with the reason."""
+    """Writes the changes. A change that fails is returned as `refused`, with the error."""
     return [_applied(change) for change in changes]
 
 
@@ -91,7 +92,7 @@ def _applied(change: Change) -> Change:
 
 
 def _named(error: AirsideError, path: Path) -> AirsideError:
-    """The error with the file in it."""
+    """Returns the error with the file in its message."""
     if str(path) in error.message:
         return error
     return type(error)(f"{path}: {error.message}", **error.context, path=path)
@@ -101,7 +102,7 @@ def _named(error: AirsideError, path: Path) -> AirsideError:
 
 
 def _planned(change: Change, decide: Callable[[Foreign, int | None], str]) -> Change:
-    """The change with what the file must become: by what others wrote, and the directories made."""
+    """Returns the change with the text that `decide` makes of what others wrote."""
     try:
         before = read_text(change.path)
         foreign = without_ours(before or "")
@@ -116,7 +117,7 @@ def _planned(change: Change, decide: Callable[[Foreign, int | None], str]) -> Ch
 
 
 def _without(runtime: str, path: Path) -> Iterator[Change]:
-    """The removal of ours, if there is any."""
+    """Yields the removal of our lines, if the file has any."""
     change = Change(runtime, path, (), "refused")
     try:
         before = read_text(path)
@@ -151,7 +152,7 @@ def _in_hosts(node: HostsNode, url: str, registry: str) -> Change:
 
 
 def _directory(node: HostsNode, registry: str) -> Path:
-    """Where containerd looks for this registry's file; where it will, if there is none yet."""
+    """Returns the directory of this registry: where containerd finds it, else the one to make."""
     default = _default(node)
     if registry == hosts.DEFAULT:
         return default
@@ -163,12 +164,12 @@ def _directory(node: HostsNode, registry: str) -> Path:
 
 
 def _default(node: HostsNode) -> Path:
-    """The directory for all others: the last in the search, so that it hides none."""
+    """Returns the directory for all other registries: searched last, it hides none."""
     return _searched(node)[-1] / hosts.DEFAULT
 
 
 def _searched(node: HostsNode) -> list[Path]:
-    """The roots up to the first with a `_default`, which ends containerd's search."""
+    """Returns the roots up to the first with a `_default`, which ends containerd's search."""
     found: list[Path] = []
     for root in node.roots:
         found.append(root)
@@ -178,7 +179,7 @@ def _searched(node: HostsNode) -> list[Path]:
 
 
 def _all_of(node: HostsNode) -> list[str]:
-    """The default, and each registry with a directory: containerd takes no default for those."""
+    """Returns the default, and each registry with a directory, which gets no default."""
     own = [
         hosts.registry_of(name)
         for root in _searched(node)
@@ -193,7 +194,10 @@ def _host_files(node: HostsNode) -> list[Path]:
 
 
 def _refuse_to_hide(node: HostsNode) -> None:
-    """A registry with a directory of its own no longer has what others wrote for all."""
+    """Raises ConflictError if a new directory would hide what others wrote for all registries.
+
+    containerd uses no default for a registry that has a directory of its own.
+    """
     default = _default(node)
     try:
         others = without_ours(read_text(default / hosts.FILE) or "").text

@@ -1,9 +1,9 @@
-"""Changing a settings file so that at every moment it is the old or the new one, durably.
+"""Changes a settings file atomically and durably: it is always the old or the new one.
 
-A new directory appears with its file in it, and goes with it: containerd takes an empty one as
-"this registry has no mirrors, not even the default ones". Mode, owner and extended attributes
-(SELinux's label) of a file stay; a symbolic link stays one, its target is changed. What a killed
-command left behind is swept by the next one.
+A new directory appears with its file in it, and is deleted with it: containerd reads an empty
+directory as "this registry has no mirrors, not even the default ones". Mode, owner and extended
+attributes (SELinux's label) of a file stay. A symbolic link stays one; its target is changed. What
+a killed command left is swept by the next one.
 """
 
 import os
@@ -20,7 +20,7 @@ _PREFIX = ".airside-mirror-"
 
 
 def read_text(path: Path) -> str | None:
-    """The file; None: there is none. Raises ConflictError, UnavailableError."""
+    """Returns the text of a file, None if absent. Raises ConflictError, UnavailableError."""
     try:
         return path.read_bytes().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError) as exc:
@@ -38,7 +38,7 @@ def read_text(path: Path) -> str | None:
 
 
 def names_in(directory: Path) -> list[str]:
-    """What is in a directory; nothing, if it is not there. Raises UnavailableError."""
+    """Returns the names in a directory, [] if it is absent. Raises UnavailableError."""
     try:
         return sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted
     except (FileNotFoundError, NotADirectoryError):
@@ -48,7 +48,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything of this name. Raises UnavailableError: that can't be told."""
+    """Returns True if the path exists. Raises UnavailableError if that cannot be determined."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -59,16 +59,16 @@ def is_there(path: Path) -> bool:
 
 
 def missing_directories(path: Path) -> int:
-    """How many directories above the path are not there. Raises UnavailableError."""
+    """Returns how many directories above the path are absent. Raises UnavailableError."""
     return sum(not is_there(parent) for parent in path.parents)
 
 
 def change_file(
     path: Path, before: str | None, after: str | None, *, made: int = 0, mode: int = 0o644
 ) -> None:
-    """Make the file what `after` says; None: no file, nor the `made` directories above it.
+    """Gives the file the text `after`; None deletes it with the `made` directories above it.
 
-    Raises ConflictError where the file is not what it was before, UnavailableError.
+    Raises ConflictError if the file is not as `before` says, UnavailableError.
     """
     try:
         _sweep(path.parent, path.parent.parent)
@@ -128,7 +128,7 @@ def _delete(path: Path, made: int) -> None:
 
 @contextmanager
 def _staging(parent: Path) -> Iterator[Path]:
-    """A directory that nobody looks at, gone at the end unless it was renamed."""
+    """A private directory beside the target, deleted at the end unless it was renamed."""
     staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         yield staging

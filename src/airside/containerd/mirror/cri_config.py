@@ -1,8 +1,8 @@
-"""What containerd's configuration says of where `hosts.toml` files are. Pure.
+"""Reads from containerd's configuration where `hosts.toml` files are searched. Pure.
 
-The CRI plugin reads them from its `config_path`: a list of directories with `:` between, of which
-the first that has one for the registry, or `_default`, counts. containerd 2.2 and later has a
-default; the ones before read no `hosts.toml` where `config_path` is not set.
+The CRI plugin reads them from its `config_path`: a list of directories separated by `:`. The first
+directory with a file for the registry, or with `_default`, counts. containerd 2.2 and later has a
+default; earlier versions read no `hosts.toml` unless `config_path` is set.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLUGINS = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.images"}
-"""The plugin that has the registry's settings, by the version of the file."""
+"""The plugin with the registry settings, by the version of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What the files say together, the later ones over the earlier."""
+    """The registry settings of all files together; later files override earlier ones."""
 
     config_path: str = ""
     mirrors: bool = False
-    """Whether there are mirrors of the old form: containerd refuses them with a config_path."""
+    """True if there are mirrors of the old form, which containerd refuses beside a config_path."""
     cri: bool = True
-    """Whether the plugin is on."""
+    """True if the plugin is on."""
     version: int = 2
 
     def directories(self) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ class Registry:
 
 
 def registry_settings(files: Iterable[Mapping[str, Any]]) -> Registry:
-    """Read parsed configuration files in the order in which containerd merges them."""
+    """Merges parsed configuration files in the order in which containerd merges them."""
     found = Registry()
     for file in files:
         version = file.get("version", 1)
@@ -47,7 +47,7 @@ def registry_settings(files: Iterable[Mapping[str, Any]]) -> Registry:
 
 
 def advice(registry: Registry, file: str, directories: str) -> str:
-    """What is to be added to the configuration; empty: nothing."""
+    """Returns what to add to the configuration; "" if nothing."""
     if registry.config_path or not registry.cri:
         return ""
     text = (

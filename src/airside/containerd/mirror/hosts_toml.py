@@ -1,13 +1,12 @@
-"""What a `hosts.toml` of containerd must become so that it asks us first. Pure.
+"""Puts our host first into the text of a `hosts.toml`. Pure.
 
-containerd tries the `[host."URL"]` tables in the order of the file and then the `server`; where
-that is not set, the registry's own address. So our table goes before the others, and nothing else
-is touched. What is written is parsed again: it must say what it said before, and our table first;
-what can't be written so is refused.
+containerd tries the `[host."URL"]` tables in the order of the file and then the `server` or, if
+that is not set, the registry's own address. So our table is put before the others, and nothing else
+is changed. The new text is parsed again: it must say what the old one said, with our table first;
+else the change is refused.
 
-A directory with certificates (`*.crt`, `*.cert`, `*.key`) and no `hosts.toml` is one that
-containerd reads in Docker's way, and no longer does once there is a `hosts.toml`: then the file
-names them.
+containerd reads a directory with certificates (`*.crt`, `*.cert`, `*.key`) and no `hosts.toml` in
+Docker's way, and no longer does so beside a `hosts.toml`: then our file names the certificates.
 """
 
 import json
@@ -23,19 +22,19 @@ DEFAULT = "_default"
 """containerd's directory for registries without one of their own."""
 FILE = "hosts.toml"
 DIAL_TIMEOUT = "1s"
-"""containerd 2.0.7 and 2.1 know it; the ones before ignore the key. Their own default is 30 s."""
+"""containerd 2.0.7 and 2.1 know this key; earlier versions ignore it. Their own default is 30 s."""
 _OURS = {"capabilities": ["pull", "resolve"], "dial_timeout": DIAL_TIMEOUT}
 _HOST_TABLE = re.compile(r"""\s*\[\s*(?:host|"host"|'host')\s*[.\]]""")
 
 
 def directory_names(registry: str) -> tuple[str, ...]:
-    """Where containerd looks for a registry, in its order; the last is what we make."""
+    """Returns a registry's directory names in containerd's order; we make the last."""
     host, colon, port = registry.rpartition(":")
     return (f"{host}_{port}_", registry) if colon and host else (registry,)
 
 
 def registry_of(directory: str) -> str:
-    """The registry that a directory is for."""
+    """Returns the registry of a directory name."""
     match = re.fullmatch(r"(.+)_(\d+)_", directory)
     return f"{match[1]}:{match[2]}" if match else directory
 
@@ -43,9 +42,9 @@ def registry_of(directory: str) -> str:
 def with_mirror(
     foreign: Foreign, url: str, *, made: int | None = None, files: Iterable[str] = ()
 ) -> str | None:
-    """The file with our host first; None where somebody else wrote that already.
+    """Returns the text with our host first; None if somebody else wrote that already.
 
-    `made` as in `marks`; `files` are the names beside the file. Raises ConflictError.
+    `made` as in `managed_block`; `files` are the names beside the file. Raises ConflictError.
     """
     text = foreign.text
     before = _parsed(text)
@@ -74,7 +73,7 @@ def _table_lines(url: str, *, apart: bool) -> list[str]:
 
 
 def _place(lines: Sequence[str]) -> int:
-    """Before the first host table and the comment right above it; else behind everything."""
+    """Returns the line before the first host table and its comment, else the end of the file."""
     tables = (number for number, line in enumerate(lines) if _HOST_TABLE.match(line))
     place = next(tables, len(lines))
     if place < len(lines):
@@ -84,7 +83,7 @@ def _place(lines: Sequence[str]) -> int:
 
 
 def _is_there(parsed: dict[str, Any], url: str) -> bool:
-    """Whether others wrote our host, as we would have. Raises ConflictError: not so."""
+    """Returns True if others wrote our host as we would. Raises ConflictError if it differs."""
     hosts = list(parsed.get("host", {}).items())
     mine = [number for number, (name, _) in enumerate(hosts) if _same(name, url)]
     if not mine:

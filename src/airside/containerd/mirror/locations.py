@@ -1,8 +1,8 @@
-"""Which mirror settings this machine has: of K3s, RKE2, k0s, MicroK8s and plain containerd.
+"""Finds the mirror settings of this machine: K3s, RKE2, k0s, MicroK8s and plain containerd.
 
-What is installed is told by directories that its installation makes, so that settings can be
-written before the runtime is first started. K3s and RKE2 make containerd's files themselves at each
-start, from a `registries.yaml`; the others read `hosts.toml` files.
+A runtime counts as installed if a directory of its installation exists, so that settings can be
+written before its first start. K3s and RKE2 generate containerd's files from a `registries.yaml` at
+each start; the others read `hosts.toml` files.
 """
 
 import tomllib
@@ -15,7 +15,7 @@ from airside.containerd.mirror.atomic_file import is_there, names_in
 from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
 
 _MOST_FILES = 200
-"""Configuration files that are read of one containerd."""
+"""Configuration files that are read of one containerd, at most."""
 _RANCHER = (
     ("k3s", "etc/rancher/k3s", "var/lib/rancher/k3s"),
     ("rke2", "etc/rancher/rke2", "var/lib/rancher/rke2"),
@@ -46,7 +46,7 @@ Node = HostsNode | RegistriesNode
 
 
 def find_nodes(system: Path) -> list[Node]:
-    """What is on the host of this root directory; plain containerd where nothing is.
+    """Returns the runtimes below this root directory; plain containerd if none is found.
 
     Raises UnavailableError.
     """
@@ -65,7 +65,7 @@ def find_nodes(system: Path) -> list[Node]:
 
 
 def _k0s(system: Path) -> Node:
-    """k0s merges `containerd.d/*.toml` into the configuration that it makes."""
+    """k0s merges `containerd.d/*.toml` into the configuration that it generates."""
     config = system / "etc/k0s/containerd.toml"
     drop_ins = system / "etc/k0s/containerd.d"
     files = [*_read_with_imports(config), *_read(sorted(drop_ins.glob("*.toml")))]
@@ -92,7 +92,7 @@ def _node(runtime: str, registry: Registry, config: Path, usual: tuple[Path, ...
 
 
 def _read_with_imports(config: Path) -> Iterator[Mapping[str, Any]]:
-    """The file and what it imports, in containerd's order."""
+    """Returns a configuration and its imports, in containerd's order."""
     pending, seen = [config], set[Path]()
     while pending and len(seen) < _MOST_FILES:
         path = pending.pop(0)
@@ -114,7 +114,7 @@ def _imported(directory: Path, pattern: str) -> list[Path]:
 
 
 def _read(paths: list[Path]) -> Iterator[Mapping[str, Any]]:
-    """What can be read of these; what can't is as if it were not there: containerd says why."""
+    """Yields the readable files. An unreadable one is skipped: containerd itself reports it."""
     for path in paths[:_MOST_FILES]:
         try:
             yield tomllib.loads(path.read_text(encoding="utf-8"))

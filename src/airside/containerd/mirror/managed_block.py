@@ -1,14 +1,14 @@
-"""Our lines in a file of somebody else: put in between marks, and taken out byte for byte. Pure.
+"""Our lines in a file of somebody else: inserted between marks, and removed byte for byte. Pure.
 
     # >>> airside mirror 3f2a91bc for=docker.io made=1
     …our lines…
-    # | a line of the file that ours stand for
+    # | a line of the file that ours replace
     # <<< airside mirror
 
-Both formats that we write, TOML and YAML, have such comments. The mark carries a checksum of what
-is between: lines that somebody changed are not taken out, since what they mean is not known any
-more. `made=N` says that the file was made by us, with N directories above it. A block put behind a
-last line without a line end says so in its end mark.
+Both formats that we write, TOML and YAML, have such comments. The mark carries a checksum of the
+lines between: lines that somebody changed are not removed, since their meaning is unknown. `made=N`
+says that we made the file, with N directories above it. The end mark says so if the block follows a
+last line without a line end.
 """
 
 import re
@@ -28,7 +28,7 @@ _END_LINE = re.compile(rf"\s*{_END}({_CUT})?\s*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A text without our lines: what others wrote, and what our marks said."""
+    """A text without our lines, and the notes of our marks."""
 
     text: str
     registries: tuple[str, ...] = ()
@@ -45,12 +45,12 @@ class _Block:
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines with their ends; only a line feed ends one."""
+    """Splits a text into lines with their ends; only a line feed ends one."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def without_ours(text: str) -> Foreign:
-    """What others wrote. Raises ConflictError where our lines were changed or a mark is lost."""
+    """Returns what others wrote. Raises ConflictError if our lines or marks were changed."""
     lines = split_lines(text)
     kept: list[str] = []
     registries: list[str] = []
@@ -78,10 +78,10 @@ def with_lines(
     registries: Sequence[str] = (),
     made: int | None = None,
 ) -> str:
-    """Put our lines before line `first`, or in the place of the lines from `first` to `last`.
+    """Inserts our lines before line `first`, or in place of the lines from `first` to `last`.
 
-    The text may have blocks of ours elsewhere. Raises ConflictError where the result could not be
-    taken apart again.
+    The text may have blocks of ours elsewhere. Raises ConflictError if our lines could not be
+    removed from the result again.
     """
     lines = split_lines(text)
     end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"

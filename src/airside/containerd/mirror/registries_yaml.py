@@ -1,10 +1,10 @@
-"""What the `registries.yaml` of K3s and RKE2 must become so that they ask us first. Pure.
+"""Puts our endpoint first into the `registries.yaml` of K3s and RKE2. Pure.
 
-K3s makes containerd's `certs.d` from this file whenever it starts, so `hosts.toml` files of others
-would not last. Our endpoint goes first into the `endpoint` list of each registry. The file is
-*read* by a YAML parser and *written* by lines: added where the YAML is in block style; where it is
-in flow style (JSON) a line is changed, and stays beside as a comment. No value is written anew.
-What comes out is parsed again and must say what was meant; else it is refused.
+K3s generates containerd's `certs.d` from this file at each start, so a `hosts.toml` would not last.
+Our endpoint becomes the first of the `endpoint` list of each registry. The file is *read* by a YAML
+parser and *written* by lines: added where the YAML is in block style; in flow style (JSON) a line
+is changed and the old one stays beside it as a comment. No other value is rewritten. The result is
+parsed again and must say what was meant; else the change is refused.
 """
 
 import json
@@ -27,9 +27,9 @@ _MEND = "mend it, and run the command again"
 def with_mirrors(
     foreign: Foreign, url: str, registries: Iterable[str], *, made: int | None = None
 ) -> str:
-    """The file with our endpoint first for these registries. Raises ConflictError.
+    """Returns the text with our endpoint first for these registries. Raises ConflictError.
 
-    Where somebody else put it first it stays as it is. `made` as in `marks`.
+    A registry for which somebody else put it first stays as it is. `made` as in `managed_block`.
     """
     registries = list(registries)
     data = _data(foreign.text)
@@ -48,19 +48,19 @@ def with_mirrors(
 
 
 def all_registries(text: str) -> list[str]:
-    """What must be named so that every registry is mirrored: what has its own entry, and `*`."""
+    """Returns the names that mirror every registry: those with an entry of their own, and `*`."""
     data = _data(text)
     named = [*data["mirrors"], *data["configs"]]
     return [DEFAULT, *dict.fromkeys(str(name) for name in named if name != DEFAULT)]
 
 
 def rewritten(text: str) -> list[str]:
-    """Registries whose repository names K3s rewrites for all endpoints, ours included."""
+    """Returns registries whose repository names K3s rewrites for all endpoints, ours included."""
     return [str(name) for name, mirror in _data(text)["mirrors"].items() if mirror.get("rewrite")]
 
 
 def is_there(text: str, registry: str, url: str) -> bool:
-    """Whether our endpoint is the registry's first. Raises ConflictError: there, but not first."""
+    """Returns True if our endpoint is the first. Raises ConflictError if it comes later."""
     endpoints = _data(text)["mirrors"].get(registry, {}).get("endpoint") or []
     found = [str(each).rstrip("/").removesuffix("/v2") for each in endpoints]
     if url in found and found[0] != url:
@@ -72,7 +72,10 @@ def is_there(text: str, registry: str, url: str) -> bool:
 
 
 def _refuse_to_hide(mirrors: dict[str, Any], registries: Sequence[str]) -> None:
-    """A registry with its own entry no longer has what others wrote for all."""
+    """Raises ConflictError if a new entry would hide what others wrote for all registries.
+
+    K3s uses no default for a registry that has an entry of its own.
+    """
     hidden = [name for name in registries if name not in mirrors and name != DEFAULT]
     if hidden and mirrors.get(DEFAULT) and DEFAULT not in registries:
         raise ConflictError(
@@ -98,7 +101,7 @@ def _expected(data: dict[str, Any], url: str, registries: Iterable[str]) -> dict
 
 
 def _data(text: str) -> dict[str, Any]:
-    """What the file says, with mirrors and configs. Raises ConflictError."""
+    """Returns the parsed file, with mirrors and configs. Raises ConflictError."""
     try:
         data = dict(yaml.safe_load(_readable(text)) or {})
         data["mirrors"] = {k: dict(v or {}) for k, v in (data.get("mirrors") or {}).items()}
@@ -116,13 +119,13 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def _readable(text: str) -> str:
-    """With spaces for the tabs of a JSON file: K3s's parser takes them there, ours does not."""
+    """Replaces the tabs of a JSON file by spaces: K3s's parser accepts them, ours does not."""
     return text.replace("\t", " ") if _FLOW.match(text) else text
 
 
 @dataclass(slots=True)
 class _Edit:
-    """Lines before `line` or, if it has pieces, `line` with texts put between these columns."""
+    """Lines to insert before `line`, or pieces to insert between these columns of `line`."""
 
     line: int
     registries: list[str] = field(default_factory=list)
@@ -146,7 +149,7 @@ class _Edit:
 
 @dataclass(slots=True)
 class _Addition:
-    """What goes into one node of the file: a tree of mappings, or an endpoint for a list."""
+    """What is added to one node of the file: a tree of mappings, or an endpoint for a list."""
 
     node: Any
     tree: dict[str, Any] = field(default_factory=dict)
@@ -178,7 +181,7 @@ def _edits(text: str, url: str, registries: Iterable[str]) -> list[_Edit]:
 
 
 def _deepest(node: Any, path: Sequence[str]) -> tuple[Any, Sequence[str]]:
-    """The last node on the path that is there, and what is left of the path."""
+    """Returns the last node of the path that exists, and the rest of the path."""
     while path and isinstance(node, yaml.MappingNode):
         found = next((value for key, value in node.value if key.value == path[0]), None)
         if found is None:

@@ -1,4 +1,4 @@
-"""The container service, for reading."""
+"""The container service, read only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Containers:
         self._channel = channel
 
     def list(self) -> Sequence[ContainerRecord]:
-        """All containers of the namespace."""
+        """Returns all containers of the namespace."""
         answer = self._channel.call(
             f"{CONTAINERS}/List",
             containers_pb2.ListContainersRequest(),

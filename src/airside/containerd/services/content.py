@@ -1,4 +1,4 @@
-"""The content service: blobs of a namespace, and the writes (ingests) that make them."""
+"""The content service: the blobs of a namespace, and the ingests that write them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from airside.oci.digest import Digest
 
 CONTENT = "containerd.services.content.v1.Content"
 _CHUNK_BYTES = 2 * MIB
-"""Of a streamed blob: 1-3 MiB are fastest (design 4.17); gRPC's limit at containerd is 16 MiB."""
+"""The size of a streamed chunk: 1-3 MiB are fastest; containerd's gRPC limit is 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Content:
     def info(
         self, digest: Digest, *, namespace: str = "", seconds: float = CALL_SECONDS
     ) -> BlobInfo | None:
-        """What the namespace knows of a blob; None if it does not have it."""
+        """Returns the info of a blob, None if the namespace does not have it."""
         request = content_pb2.InfoRequest(digest=str(digest))
         try:
             answer = self._channel.call(
@@ -51,7 +51,7 @@ class Content:
         return _blob(answer.info)
 
     def list(self, *filters: str) -> Iterator[BlobInfo]:
-        """All blobs of the namespace."""
+        """Yields the blobs of the namespace: all, or those that pass one of the filters."""
         request = content_pb2.ListContentRequest(filters=filters)
         for answer in self._channel.read(
             f"{CONTENT}/List", request, content_pb2.ListContentResponse
@@ -59,7 +59,7 @@ class Content:
             yield from map(_blob, answer.info)
 
     def label(self, digest: Digest, labels: Mapping[str, str]) -> None:
-        """Set these labels and leave the others. Raises NotFoundError."""
+        """Sets these labels and leaves the others. Raises NotFoundError."""
         request = content_pb2.UpdateRequest(
             info=content_pb2.Info(digest=str(digest), labels=labels),
             update_mask=FieldMask(paths=[f"labels.{key}" for key in labels]),
@@ -69,7 +69,7 @@ class Content:
     def adopt(
         self, key: str, digest: Digest, size_bytes: int, labels: Mapping[str, str], lease: str
     ) -> None:
-        """Commit a blob that lies in the content directory already, without sending it.
+        """Commits a blob whose file is in the content directory already, without sending it.
 
         `key` is the ingest key. Raises ConflictError if the namespace has the blob, and
         ContainerdError with the status OUT_OF_RANGE if the backend does not.
@@ -93,7 +93,7 @@ class Content:
         lease: str,
         file: BinaryIO,
     ) -> None:
-        """Send a blob's bytes and commit it. Raises ConflictError if the namespace has it."""
+        """Sends a blob's bytes and commits it. Raises ConflictError if the namespace has it."""
         self._write(_chunks(key, digest, size_bytes, labels, file), lease)
 
     def _write(self, requests: Iterable[content_pb2.WriteContentRequest], lease: str) -> None:
@@ -106,7 +106,7 @@ class Content:
         )
 
     def delete(self, digest: Digest) -> None:
-        """Take a blob out of the namespace; nothing happens if it is gone."""
+        """Deletes a blob from the namespace; does nothing if it is absent."""
         request = content_pb2.DeleteContentRequest(digest=str(digest))
         try:
             self._channel.call(f"{CONTENT}/Delete", request, Empty)
@@ -114,14 +114,14 @@ class Content:
             return
 
     def abort(self, key: str) -> None:
-        """Forget an ingest that was begun; nothing happens where there is none."""
+        """Aborts an ingest; does nothing if there is none."""
         try:
             self._channel.call(f"{CONTENT}/Abort", content_pb2.AbortRequest(ref=key), Empty)
         except NotFoundError:
             return
 
     def ingests(self) -> Sequence[str]:
-        """The ingest keys of the namespace."""
+        """Returns the ingest keys of the namespace."""
         answer = self._channel.call(
             f"{CONTENT}/ListStatuses",
             content_pb2.ListStatusesRequest(),
@@ -137,7 +137,7 @@ class Content:
         size_bytes: int = 0,
         seconds: float = TRANSFER_SECONDS,
     ) -> Iterator[bytes]:
-        """The bytes of a blob from an offset; of `size_bytes` 0 all that follow."""
+        """Yields the bytes of a blob from an offset; `size_bytes` 0 means to the end."""
         request = content_pb2.ReadContentRequest(digest=str(digest), offset=offset, size=size_bytes)
         for answer in self._channel.read(
             f"{CONTENT}/Read", request, content_pb2.ReadContentResponse, seconds=seconds

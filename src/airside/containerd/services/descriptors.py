@@ -1,4 +1,4 @@
-"""A descriptor as containerd's messages carry it."""
+"""Converts descriptors from and to containerd's messages."""
 
 from airside.containerd.proto import types_pb2
 from airside.oci.digest import Digest

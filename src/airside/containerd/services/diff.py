@@ -26,9 +26,9 @@ class Diff:
         *,
         stop: Callable[[], bool] | None = None,
     ) -> Digest:
-        """Unpack a layer of the namespace's content into mounts; gives the digest of its tar.
+        """Unpacks a layer of the namespace's content into mounts. Returns the digest of its tar.
 
-        Raises NotFoundError if the blob is not there, StoppedError.
+        Raises NotFoundError if the blob is absent, StoppedError.
         """
         request = diff_pb2.ApplyRequest(
             diff=message_of(layer),

@@ -1,4 +1,4 @@
-"""The event service: what happens to images while we listen."""
+"""The event service: reports changes of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ EVENTS = "containerd.services.events.v1.Events"
 
 @dataclass(frozen=True, slots=True)
 class ImageEvent:
-    """An image was created, updated or deleted in the namespace (`kind`)."""
+    """An image of the namespace was created, updated or deleted (`kind`)."""
 
     kind: str
     name: str
@@ -24,7 +24,7 @@ class Events:
         self._channel = channel
 
     def subscribe_images(self) -> Iterator[ImageEvent]:
-        """What happens to images of the namespace, from now on, until closed or disconnected."""
+        """Yields the changes of images from now on, until the channel is closed or disconnected."""
         topics = ("create", "update", "delete")
         namespace = self._channel.namespace
         filters = [f'topic=="/images/{kind}",namespace=={namespace}' for kind in topics]

@@ -17,7 +17,7 @@ IMAGES = "containerd.services.images.v1.Images"
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image of containerd: a name, where it points, and its labels."""
+    """An image of containerd: a name, its target, and its labels."""
 
     name: str
     target: Descriptor
@@ -31,7 +31,7 @@ class Images:
         self._channel = channel
 
     def list(self, *filters: str, seconds: float = CALL_SECONDS) -> Sequence[ImageRecord]:
-        """All images, or those that pass one of the filters."""
+        """Returns all images, or those that pass one of the filters."""
         answer = self._channel.call(
             f"{IMAGES}/List",
             images_pb2.ListImagesRequest(filters=filters),
@@ -41,7 +41,7 @@ class Images:
         return [_record_of(image) for image in answer.images]
 
     def get(self, name: str, *, seconds: float = CALL_SECONDS) -> ImageRecord | None:
-        """The image of this name, None if there is none."""
+        """Returns the image of this name, None if absent."""
         request = images_pb2.GetImageRequest(name=name)
         try:
             answer = self._channel.call(
@@ -52,12 +52,12 @@ class Images:
         return _record_of(answer.image)
 
     def create(self, record: ImageRecord, *, lease: str = "") -> None:
-        """Raises ConflictError if the name is taken, NotFoundError if the target is absent."""
+        """Creates a name. Raises ConflictError if taken, NotFoundError without the target."""
         request = images_pb2.CreateImageRequest(image=_image_of(record))
         self._channel.call(f"{IMAGES}/Create", request, images_pb2.CreateImageResponse, lease=lease)
 
     def update(self, record: ImageRecord, *paths: str, lease: str = "") -> None:
-        """Change only what `paths` names: `target`, `labels.<key>` (absent in the record: removed).
+        """Updates only `paths`: `target`, `labels.<key>` (a label absent in the record is removed).
 
         Raises NotFoundError.
         """
@@ -67,7 +67,7 @@ class Images:
         self._channel.call(f"{IMAGES}/Update", request, images_pb2.UpdateImageResponse, lease=lease)
 
     def delete(self, name: str, *, sync: bool = False) -> bool:
-        """Forget a name; `sync` collects garbage before it returns. False if it was absent."""
+        """Deletes a name; `sync` collects garbage first. Returns False if it was absent."""
         request = images_pb2.DeleteImageRequest(name=name, sync=sync)
         try:
             self._channel.call(f"{IMAGES}/Delete", request, Empty)

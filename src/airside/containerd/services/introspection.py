@@ -1,4 +1,4 @@
-"""The introspection service: which containerd it is, and its plugins."""
+"""The introspection service: identifies a containerd, and lists its plugins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ INTROSPECTION = "containerd.services.introspection.v1.Introspection"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """What containerd says of one of its plugins; `error` is why it was not loaded."""
+    """A plugin of containerd; `error` is why it was not loaded."""
 
     type: str
     id: str
@@ -23,20 +23,20 @@ class Plugin:
 
 
 class Introspection:
-    """What a containerd says of itself. Thread-safe."""
+    """The facts that a containerd reports about itself. Thread-safe."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def server_id(self) -> str:
-        """The identity of its root directory: a wiped containerd has another."""
+        """Returns the identity of the root directory; it changes if containerd is wiped."""
         answer = self._channel.call(
             f"{INTROSPECTION}/Server", Empty(), introspection_pb2.ServerResponse
         )
         return answer.uuid
 
     def plugins(self, *filters: str) -> Sequence[Plugin]:
-        """All plugins, or those that pass one of the filters."""
+        """Returns all plugins, or those that pass one of the filters."""
         answer = self._channel.call(
             f"{INTROSPECTION}/Plugins",
             introspection_pb2.PluginsRequest(filters=filters),

@@ -1,4 +1,4 @@
-"""The lease service: what containerd's garbage collection leaves alone for a while."""
+"""The lease service: protects resources from containerd's garbage collection."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,14 +21,14 @@ class Leases:
         self._channel = channel
 
     def create(self, lease: str, *, seconds: float) -> None:
-        """A lease that ends by itself after `seconds`, if it is not deleted before."""
+        """Creates a lease that expires after `seconds` unless it is deleted before."""
         end = datetime.now(UTC) + timedelta(seconds=seconds)
         labels = {EXPIRES: end.strftime("%Y-%m-%dT%H:%M:%SZ")}
         request = leases_pb2.CreateRequest(id=lease, labels=labels)
         self._channel.call(f"{LEASES}/Create", request, leases_pb2.CreateResponse)
 
     def delete(self, lease: str, *, sync: bool = False) -> None:
-        """Nothing happens if it is gone."""
+        """Deletes a lease; `sync` collects garbage first. Does nothing if it is absent."""
         request = leases_pb2.DeleteRequest(id=lease, sync=sync)
         try:
             self._channel.call(f"{LEASES}/Delete", request, Empty)
@@ -36,18 +36,21 @@ class Leases:
             return
 
     def list(self) -> Sequence[str]:
-        """The IDs of all leases."""
+        """Returns the IDs of all leases."""
         answer = self._channel.call(
             f"{LEASES}/List", leases_pb2.ListRequest(), leases_pb2.ListResponse
         )
         return [lease.id for lease in answer.leases]
 
     def add_blob(self, lease: str, digest: Digest) -> None:
-        """Hold a blob of the namespace. Raises NotFoundError if lease or blob is gone."""
+        """Adds a blob to a lease. Raises NotFoundError if lease or blob is absent."""
         self._add(lease, leases_pb2.Resource(id=str(digest), type="content"))
 
     def add_snapshot(self, lease: str, snapshotter: str, key: str) -> None:
-        """Hold a snapshot and its parents, if it is there. Raises NotFoundError without a lease."""
+        """Adds a snapshot and its parents to a lease. Raises NotFoundError if the lease is absent.
+
+        An absent snapshot raises nothing.
+        """
         self._add(lease, leases_pb2.Resource(id=key, type=f"snapshots/{snapshotter}"))
 
     def _add(self, lease: str, resource: leases_pb2.Resource) -> None:

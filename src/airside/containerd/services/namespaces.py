@@ -1,4 +1,4 @@
-"""The namespace service."""
+"""The namespace service: lists namespaces, and creates ours."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class Namespaces:
         self._channel = channel
 
     def list(self) -> Sequence[str]:
-        """The names of all namespaces."""
+        """Returns the names of all namespaces."""
         answer = self._channel.call(
             f"{NAMESPACES}/List",
             namespaces_pb2.ListNamespacesRequest(),
@@ -25,7 +25,7 @@ class Namespaces:
         return [n.name for n in answer.namespaces]
 
     def create(self) -> None:
-        """Make the namespace of the channel, if it is not there."""
+        """Creates the namespace of the channel unless it exists."""
         request = namespaces_pb2.CreateNamespaceRequest(
             namespace=namespaces_pb2.Namespace(name=self._channel.namespace)
         )

@@ -29,7 +29,7 @@ class Snapshots:
         self._channel = channel
 
     def has(self, snapshotter: str, key: str) -> bool:
-        """Whether a committed snapshot of this name (a chain ID) is there."""
+        """Returns True if a committed snapshot of this name (a chain ID) exists."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=key)
         try:
             answer = self._channel.call(
@@ -40,11 +40,11 @@ class Snapshots:
         return answer.info.kind == snapshots_pb2.COMMITTED
 
     def list_committed(self, snapshotter: str) -> Iterator[str]:
-        """The names of the committed snapshots."""
+        """Yields the names of the committed snapshots."""
         return (i.name for i in self._list(snapshotter) if i.kind == snapshots_pb2.COMMITTED)
 
     def list_active(self, snapshotter: str) -> Sequence[str]:
-        """The keys of the snapshots that are being written."""
+        """Returns the keys of the snapshots that are being written."""
         return [i.name for i in self._list(snapshotter) if i.kind == snapshots_pb2.ACTIVE]
 
     def _list(self, snapshotter: str) -> Iterator[snapshots_pb2.Info]:
@@ -57,7 +57,7 @@ class Snapshots:
     def prepare(
         self, snapshotter: str, key: str, parent: str, labels: Mapping[str, str], lease: str
     ) -> Sequence[Mount]:
-        """Begin a snapshot on its parent. Raises ConflictError, NotFoundError."""
+        """Prepares a writable snapshot on its parent. Raises ConflictError, NotFoundError."""
         request = snapshots_pb2.PrepareSnapshotRequest(
             snapshotter=snapshotter, key=key, parent=parent, labels=labels
         )
@@ -67,7 +67,7 @@ class Snapshots:
         return [Mount(m.type, m.source, m.target, tuple(m.options)) for m in answer.mounts]
 
     def view(self, snapshotter: str, key: str, parent: str, lease: str) -> Sequence[Mount]:
-        """Show a committed snapshot read-only. Raises ConflictError, NotFoundError."""
+        """Shows a committed snapshot read-only. Raises ConflictError, NotFoundError."""
         request = snapshots_pb2.ViewSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
         answer = self._channel.call(
             f"{SNAPSHOTS}/View", request, snapshots_pb2.ViewSnapshotResponse, lease=lease
@@ -77,14 +77,14 @@ class Snapshots:
     def commit(
         self, snapshotter: str, name: str, key: str, labels: Mapping[str, str], lease: str
     ) -> None:
-        """Make the snapshot `key` the committed one `name`. Raises ConflictError if that is."""
+        """Commits the snapshot `key` as `name`. Raises ConflictError if `name` exists."""
         request = snapshots_pb2.CommitSnapshotRequest(
             snapshotter=snapshotter, name=name, key=key, labels=labels
         )
         self._channel.call(f"{SNAPSHOTS}/Commit", request, Empty, lease=lease)
 
     def remove(self, snapshotter: str, key: str) -> None:
-        """Nothing happens if it is gone."""
+        """Removes a snapshot; does nothing if it is absent."""
         request = snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
         try:
             self._channel.call(f"{SNAPSHOTS}/Remove", request, Empty)
