@@ -65,7 +65,7 @@ class Adopter:
     ) -> None:
         self._client, self._store, self._intents = client, store, intents
         self._directory, self._identity = directory, identity
-        self.why_streamed = "it is not proved yet that its content directory is ours to use"
+        self.why_streamed = "containerd has not yet been proved to adopt blobs"
 
     @property
     def shares_directory(self) -> bool:
@@ -81,7 +81,11 @@ class Adopter:
         proof = AdoptionProof(self._client, self._directory, self._intents, self._identity)
         self.why_streamed = proof.run()
         if self.why_streamed:
-            log.warning("%s: blobs are sent: %s", self._client.channel.socket, self.why_streamed)
+            log.warning(
+                "%s: blobs are sent over gRPC instead of linked: %s",
+                self._client.channel.socket,
+                self.why_streamed,
+            )
 
     def sweep(self) -> None:
         """Deletes what an interrupted publish left: leases, ingests, private files, links."""
@@ -105,7 +109,7 @@ class Adopter:
         finally:
             if self._shared is not None:
                 self._settle(linked, self._shared)
-                self._shared.drop_private()  # what was collected in between was copied once more
+                self._shared.drop_private()  # a blob linked a second time may have made it
         return +ways
 
     def _settle(self, linked: Mapping[Digest, str], directory: ContentDirectory) -> None:
@@ -132,7 +136,7 @@ class Adopter:
             return self._client.content.info(digest) is not None
         try:
             self._client.content.label(digest, added)
-        except NotFoundError:  # collected just now
+        except NotFoundError:  # GC deleted the blob just now
             return False
         return True
 
@@ -149,7 +153,7 @@ class Adopter:
             except ContainerdError as exc:
                 if exc.context.get("status") != "OUT_OF_RANGE":
                     raise
-                self._client.content.abort(key)  # the link is gone again: collected in between
+                self._client.content.abort(key)  # GC deleted the link in between
                 way = self._shared.link(digest) if self._shared is not None else ""
             else:
                 fault("publish.after_adopt")
@@ -175,14 +179,16 @@ class Adopter:
             fault("publish.after_send")
             return STREAM
         raise ContainerdError(
-            f"containerd takes and loses blob {descriptor.digest} again and again"
+            f"containerd lost blob {descriptor.digest} {_TRIES} times after it was sent"
         )
 
     def _open(self, digest: Digest) -> BinaryIO:
         try:
             return self._store.open(digest)
         except NotFoundError as exc:
-            raise StoreError(f"blob {digest} was collected meanwhile", blob=digest) from exc
+            raise StoreError(
+                f"blob {digest} was deleted from the store during the publish", blob=digest
+            ) from exc
 
     def _link_all(
         self, blobs: Sequence[LabelledBlob], directory: ContentDirectory

@@ -29,9 +29,9 @@ class AdoptionProof:
     def run(self) -> str:
         """Returns why blobs must be sent, "" if containerd adopts them. Raises ContainerdError."""
         if self._directory is None:
-            return "containerd does not tell where its content directory is"
+            return "containerd does not report its content directory"
         root = self._directory.root
-        if not root.parent.is_dir():  # a fresh containerd makes its own at the first blob
+        if not root.parent.is_dir():  # a fresh containerd makes its directory with the first blob
             return f"its content directory {root} is not visible here"
         try:
             return self._try_in(self._directory, f"airside {uuid.uuid4()}\n".encode())
@@ -50,13 +50,13 @@ class AdoptionProof:
             file.rename(target)
             self._client.content.adopt(key, digest, len(raw), {}, lease)
             if b"".join(self._client.content.read(digest)) != raw:
-                return f"{root} is another directory than containerd's"
+                return f"{root} is not the directory that containerd uses"
         except ContainerdError as exc:
             if exc.context.get("status") != "OUT_OF_RANGE":
                 raise
             self._client.content.abort(key)
             return (
-                f"it does not take a blob that lies in {root}: the directory is another one, or "
+                f"it does not adopt a blob in {root}: containerd uses another directory, or "
                 "content_sharing_policy is not shared"
             )
         finally:
@@ -70,7 +70,7 @@ class AdoptionProof:
             file.unlink()
         with contextlib.suppress(AirsideError, OSError):
             delete_by_gc(self._client, target, digest, ingest_key(self._identity, digest))
-            self._client.content.delete(digest)  # nobody else has one like it
+            self._client.content.delete(digest)  # its bytes are random: nobody else uses it
             self._intents.clear([str(target)])
         with contextlib.suppress(AirsideError):
             self._client.leases.delete(lease)

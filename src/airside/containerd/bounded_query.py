@@ -130,10 +130,10 @@ class BoundedQuery:
             return found
         try:
             size = path.stat().st_size
-        except OSError:  # not ours to read, or of another mount namespace
+        except OSError:  # not readable, or in another mount namespace
             return found
         if size != found.size_bytes:
-            _LOG.warning("%s has %d bytes, should have %d", path, size, found.size_bytes)
+            _LOG.warning("%s has %d bytes instead of %d; not served", path, size, found.size_bytes)
             return None
         return found
 
@@ -147,7 +147,7 @@ class BoundedQuery:
             return found
         raw = self._read(digest, info.size_bytes)
         if raw is None or digest_of(raw, digest.algorithm) != digest:
-            _LOG.warning("containerd's blob %s is not what its name says", digest)
+            _LOG.warning("containerd's blob %s does not match its digest; not served", digest)
             return None
         try:
             found = parse_bare_document(raw, str(digest), algorithm=digest.algorithm)
@@ -239,7 +239,10 @@ class BoundedQuery:
     def _call(self, call: Callable[[float], Found], *, is_slow: bool = False) -> Found:
         left = self._deadline - self.clock()
         if left <= 0:
-            raise ContainerdError("containerd took too long", status="DEADLINE_EXCEEDED")
+            raise ContainerdError(
+                f"containerd did not answer within {self.patience_seconds} s",
+                status="DEADLINE_EXCEEDED",
+            )
         try:
             return call(left)
         except ContainerdError as exc:

@@ -175,7 +175,7 @@ def _awaited(call: "grpc.Future[Answer]", stop: Callable[[], bool]) -> Answer:
         except grpc.FutureTimeoutError:
             if stop():
                 call.cancel()
-                raise StoppedError("stopped while containerd worked") from None
+                raise StoppedError("stopped while waiting for containerd") from None
 
 
 def _bytes_of(message: Message) -> bytes:

@@ -59,7 +59,7 @@ class ContentDirectory:
                 self._copy(ours).rename(target)
                 return COPY
         except OSError as exc:
-            log.warning("blob %s is sent: %s: %s", digest, target, exc.strerror)
+            log.warning("cannot link blob %s to %s: %s; it is sent", digest, target, exc.strerror)
             return ""
         return LINK
 
@@ -72,7 +72,7 @@ class ContentDirectory:
             return LINK
         if _hashes_to(target, digest):
             return LINK
-        log.warning("%s is damaged: it is replaced", target)
+        log.warning("%s does not match its digest; replacing it by the store's blob", target)
         fresh = self._fresh(ours)
         way = LINK if fresh.samefile(ours) else COPY
         fresh.replace(target)

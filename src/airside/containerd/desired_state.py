@@ -79,7 +79,7 @@ class DesiredState:
             if isinstance(chosen, Unwanted):
                 unwanted.append((tag, chosen))
             elif not names:
-                reason = "its name has no registry: a runtime can't ask for it"
+                reason = "its name has no registry, so a runtime cannot ask for it"
                 unwanted.append((tag, Unwanted("artifact", reason)))
             else:
                 desired.append(DesiredImage(tag, chosen, names))
@@ -95,10 +95,10 @@ class DesiredState:
         if chosen is not None:
             return chosen
         if tag.artifact_type:
-            return Unwanted("artifact", f"it is no image but an artifact ({tag.artifact_type})")
+            return Unwanted("artifact", f"it is an artifact ({tag.artifact_type}), not an image")
         target = self._load(Descriptor(tag.media_type, parse_digest(tag.digest), 0))
         if target is None:
-            return Unwanted("incomplete", "its manifest is not held")
+            return Unwanted("incomplete", "its manifest is missing")
         found = self._selector.choose(target)
         if isinstance(found, NodeContent):
             if len(self._chosen) >= _CACHED:

@@ -30,7 +30,7 @@ def sync_file_system(path: Path | None) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        os.sync()  # it waits, sync(2), but tells no error
+        os.sync()  # sync(2) waits, but reports no error
         return
     try:
         if _syncfs(descriptor):
@@ -52,7 +52,7 @@ class SharedSync:
     def sync(self) -> None:
         """Returns when everything written before the call is durable. Raises StoreError."""
         with self._changed:
-            mine = self._begun + 1  # the one that runs may have begun too early
+            mine = self._begun + 1  # a running sync may have begun too early
             self._changed.wait_for(lambda: self._ended == self._begun or self._ended >= mine)
             if self._ended < mine:
                 self._begun = mine
@@ -89,7 +89,7 @@ def check_free(path: Path | None, needed_bytes: int, min_free_bytes: int) -> Non
     if short > 0:
         raise StorageFullError(
             f"containerd's file system needs at least {short} more bytes free "
-            f"({free} free, {min_free_bytes} are kept by min_free_bytes)",
+            f"({free} free, min_free_bytes reserves {min_free_bytes})",
             path=path,
             expected=needed_bytes + min_free_bytes,
             found=free,

@@ -29,7 +29,7 @@ class ImageNames:
             else:
                 return
         if found is None:
-            raise NotFoundError(f"{wanted.name} comes and goes")
+            raise NotFoundError(f"{wanted.name} was created and deleted by somebody else meanwhile")
         paths = [
             f"labels.{key}"
             for key in {*wanted.labels, PINNED_LABEL}

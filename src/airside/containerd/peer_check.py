@@ -74,7 +74,9 @@ def _listener(unix_socket: str) -> int:
         found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid: int = _CREDENTIALS.unpack(found)[0]
     if not pid:
-        raise ProcessLookupError(f"who listens on {unix_socket} is in another namespace")
+        raise ProcessLookupError(
+            f"the process that listens on {unix_socket} is in another PID namespace"
+        )
     return pid
 
 

@@ -113,7 +113,9 @@ class Publisher:
                 return
         if state.is_as_wanted(desired, own):
             if row is None or row.state != "published" or row.digest != tag.digest:
-                state.due.append((desired, True))  # it was not ended: not unpacked, or not durable
+                state.due.append(
+                    (desired, True)
+                )  # the publish has not ended: not unpacked, or not durable
             elif not same:
                 state.found.rows.append(self._rows.row(tag, "published", desired, before=row))
         elif same and row is not None and row.state == "conflict" and state.moved(desired):
@@ -145,7 +147,7 @@ class Publisher:
         if not self._settings.respect_rmi and desired.tag.backed:
             self._restore(desired, row, state)
             return
-        why = "(respect_rmi)" if desired.tag.backed else "and no archive brings it any more"
+        why = "(respect_rmi)" if desired.tag.backed else "and no archive has it any more"
         reason = f"it was removed from the runtime {why}"
         state.found.rows.append(
             self._rows.row(desired.tag, "left", desired, reason=reason, before=row)
@@ -155,8 +157,8 @@ class Publisher:
         """Restores what somebody removed or moved, with a growing back-off if that repeats."""
         wait = self._backoff.attempt(desired.tag.reference)
         if wait is not None:
-            reason = f"removed or moved again and again: it is put back {wait.seconds:.0f}"
-            reason += " s after the last time"
+            reason = f"removed or moved again and again: restored {wait.seconds:.0f} s after the"
+            reason += " last time"
             state.found.rows.append(
                 self._rows.row(desired.tag, "published", desired, reason=reason, before=row)
             )
@@ -207,8 +209,8 @@ class Publisher:
             self._failed(desired, exc.message, state)
         except StoppedError:
             raise
-        except Exception as exc:  # a bug that one image meets: the others go on (ADR 0008)
-            log.exception("%s: internal error", tag.reference)
+        except Exception as exc:  # a bug with one image does not stop the others (ADR 0008)
+            log.exception("%s: internal error while publishing to %s", tag.reference, self._name)
             self._failed(desired, f"internal error, please report it: {exc!r}", state)
         else:
             self._failed_at.pop(key, None)
@@ -222,7 +224,13 @@ class Publisher:
     def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
         """Logs, records and retries a failed publish. What was published before stays."""
         tag = desired.tag
-        log.error("%s: not published to %s: %s", tag.reference, self._name, reason)
+        log.error(
+            "%s: not published to %s: %s; retrying in %d s",
+            tag.reference,
+            self._name,
+            reason,
+            _FAILED_AGAIN_SECONDS,
+        )
         self._failed_at[f"{tag.reference} {tag.digest}"] = self._monotonic()
         self._desired.forget(tag.digest)
         with self._lock:

@@ -86,7 +86,7 @@ class ContainerdContent:
             path = blob_path(self._root, digest)
             if path is not None and os.access(path, os.R_OK):
                 return RuntimeBlob(info.size_bytes, partial(open_file, path, digest))
-            # a HEAD promises what a GET will send: the last byte is there
+            # HEAD promises what GET will send: check that the last byte is readable
             if info.size_bytes and not query.stream(digest, info.size_bytes - 1, 1):
                 return None
             streamed = StreamedBlob(self._client, digest, info.size_bytes)
@@ -117,11 +117,11 @@ class ContainerdContent:
             if not query.hung:
                 self._breaker.worked()
             elif self._breaker.failed():
-                message = "containerd at %s does not answer: what only it has is not served for now"
-                _LOG.warning(message, socket)
+                message = "containerd at %s does not answer; its images are not served for %d s"
+                _LOG.warning(message, socket, PAUSE_SECONDS)
             raise
         if self._breaker.worked():
-            _LOG.info("containerd at %s answers again", socket)
+            _LOG.info("containerd at %s answers again; its images are served", socket)
 
 
 def _stored(digest: Digest, document: Document) -> StoredDocument:
@@ -133,7 +133,7 @@ def open_file(path: Path, digest: Digest) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError as exc:
-        raise NotFoundError(f"containerd has no blob {digest} any more", blob=digest) from exc
+        raise NotFoundError(f"containerd deleted blob {digest} meanwhile", blob=digest) from exc
     except OSError as exc:
         raise ContainerdError(f"cannot read {path}: {exc.strerror}", path=path) from exc
 

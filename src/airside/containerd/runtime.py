@@ -222,10 +222,10 @@ class ContainerdRuntime:
                 self._client.leases.create(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
                 return self._publish(publication, lease, stop, again=attempt > 0)
-            except NotFoundError as exc:  # the lease, or what it held, is gone: begin again
+            except NotFoundError as exc:  # the lease, or what it held, is gone: restart
                 if attempt == _TRIES - 1:
-                    raise ContainerdError(f"{exc.message}, again and again") from exc
-                log.info("%s: %s: begun again", publication.target.digest, exc.message)
+                    raise ContainerdError(f"{exc.message} ({_TRIES} tries)") from exc
+                log.info("publish of %s is restarted: %s", publication.target.digest, exc.message)
             finally:
                 with contextlib.suppress(AirsideError):
                     self._client.leases.delete(lease)
@@ -246,7 +246,7 @@ class ContainerdRuntime:
             self._ways.update(ways)
         fault("publish.after_content")
         unpacked, reason = self._unpack_and_name(publication, lease, stop, again=again)
-        # what was placed was there when it was named, if the lease is there still
+        # proves that the lease still held the content when the names were set
         self._client.leases.add_blob(lease, publication.target.digest)
         return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
 
@@ -273,7 +273,7 @@ class ContainerdRuntime:
     def _rootfs(self, publication: Publication) -> Rootfs | str:
         """Returns what to unpack, or why nothing can be unpacked."""
         if self._unpacker is None:
-            return f"the snapshotter {self._facts.snapshotter} unpacks by itself"
+            return f"the snapshotter {self._facts.snapshotter} unpacks layers itself"
         manifest = publication.content.manifest
         assert isinstance(manifest.content, Manifest)
         with self._open(manifest.content.config.digest) as file:

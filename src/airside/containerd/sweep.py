@@ -31,8 +31,8 @@ class Sweeper:
         """Deletes our leases, ingests, private files, and links that no namespace adopted."""
         for lease in self._client.leases.list():
             if lease.startswith(f"{self._identity}-"):
-                # collected at once: snapshots that only it holds may be half written, after a
-                # power cut, and must not be taken for unpacked
+                # GC runs at once: snapshots that only the lease holds may be half written after a
+                # power cut, and must not count as unpacked
                 self._client.leases.delete(lease, sync=True)
         for key in self._client.content.ingests():
             if key.startswith(f"{self._identity}-"):

@@ -192,9 +192,9 @@ class UncompressedLayers:
 
     def _discard(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.truncate(path, 0)  # also what has the other name
+            os.truncate(path, 0)  # also empties the link among the blobs
             path.unlink()
         with self._lock:
             self._live.discard(path.name)
-            with contextlib.suppress(OSError):  # another's is in it, or it was never made
+            with contextlib.suppress(OSError):  # another layer is in it, or it was never made
                 self._directory.rmdir()

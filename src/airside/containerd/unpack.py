@@ -137,7 +137,7 @@ class Unpacker:
             self._uncompressed_layers.sweep()
         swept = self._layer_unpacker.sweep()
         left = self._pending_sync.left()
-        if left:  # somebody may use it by now: then nothing else makes it durable
+        if left:  # a container may use it by now, and nothing else makes it durable
             self._disk.sync()
             self._pending_sync.forget(left)
         return swept + self._sweep_suspects()
@@ -151,8 +151,8 @@ class Unpacker:
             count += len(gone)
         for chain in left:
             log.error(
-                "snapshot %s was not on disk yet when the power went, and is in use: "
-                "it is written anew when its image is published",
+                "snapshot %s was not synced before a power cut and is in use; "
+                "it is rewritten when its image is published",
                 chain,
             )
         return count
@@ -272,7 +272,7 @@ class Unpacker:
             image.tries += 1
             if image.tries == _TRIES:
                 raise
-            image.position = -1  # what lay below was removed: look again
+            image.position = -1  # the parent was removed: look again
         finally:
             self._release(step)
         return True
@@ -355,7 +355,7 @@ class Unpacker:
             return self._uncompressed_layers.make(step.layer, image.lease, image.stop)
         try:
             return ahead.uncompressed.result()
-        except StoppedError:  # the one that asked for it first was stopped
+        except StoppedError:  # the image that asked for it first was stopped
             return None
 
     def _look_ahead(self, image: _Image) -> None:

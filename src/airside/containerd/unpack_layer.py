@@ -101,7 +101,9 @@ class LayerUnpacker:
             finally:
                 with self._lock:
                     self._live.discard(key)
-        raise ContainerdError(f"no snapshot can be prepared for {step.chain}", blob=step.chain)
+        raise ContainerdError(
+            f"containerd prepared no snapshot for {step.chain} in {_TRIES} tries", blob=step.chain
+        )
 
     def discard(self, chain: Digest) -> bool:
         """Removes a committed snapshot. Returns False if a child or a container holds it.
@@ -138,7 +140,7 @@ class LayerUnpacker:
             self._remove(key)
             with self._lock:
                 self._live.discard(key)
-        log.info("snapshot %s was written anew", step.chain)
+        log.info("rewrote snapshot %s, which a power cut may have damaged", step.chain)
 
     def _new_key(self, chain: Digest) -> str:
         key = f"{self._prefix}{self._process}-{next(self._numbers)} {chain}"
@@ -210,7 +212,7 @@ class LayerUnpacker:
     ) -> Digest:
         """Applies the layer, uncompressed if possible. Returns the digest of its tar."""
         if uncompressed is not None:
-            with contextlib.suppress(NotFoundError):  # its lease ended: take the layer itself
+            with contextlib.suppress(NotFoundError):  # its lease ended: apply the layer itself
                 return self._client.diff.apply(uncompressed.descriptor, mounts, lease, stop=stop)
         try:
             return self._client.diff.apply(step.layer, mounts, lease, stop=stop)
@@ -250,7 +252,9 @@ def writable(shown: Sequence[Mount]) -> Mount:
     lower = next((o.removeprefix(prefix) for o in mount.options if o.startswith(prefix)), "")
     upper, _, below = lower.partition(":")
     if not below:
-        raise ContainerdError(f"an overlay without two lower directories: {mount.options}")
+        raise ContainerdError(
+            f"containerd mounts an overlay without two lower directories: {mount.options}"
+        )
     return replace(mount, options=(f"upperdir={upper}", f"{prefix}{below}"))
 
 

@@ -205,7 +205,7 @@ def _refuse_to_hide(node: HostsNode) -> None:
         others = "changed by somebody"
     if others or any(name.endswith((".crt", ".cert")) for name in names_in(default)):
         raise ConflictError(
-            f"it would hide what somebody else wrote for all registries in {default}",
+            f"a new directory would hide what somebody else wrote for all registries in {default}",
             hint="write --all puts Airside first there too",
         )
 

@@ -26,12 +26,12 @@ def read_text(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError) as exc:
         if path.is_symlink():
             raise ConflictError(
-                "it is a link to a file that is not there", hint="mend or remove the link"
+                "it is a symbolic link to a missing file", hint="correct or remove the link"
             ) from exc
         return None
     except UnicodeDecodeError as exc:
         raise ConflictError(
-            "it is not UTF-8 text", hint="mend it, and run the command again"
+            "it is not UTF-8 text", hint="correct it, and run the command again"
         ) from exc
     except OSError as exc:
         raise _unavailable("read", path, exc) from exc
@@ -73,7 +73,9 @@ def change_file(
     try:
         _sweep(path.parent, path.parent.parent)
         if read_text(path) != before:
-            raise ConflictError("somebody changed it meanwhile", hint="run the command again")
+            raise ConflictError(
+                "another program changed it meanwhile", hint="run the command again"
+            )
         if after is None:
             _delete(path, made)
         elif before is None:
@@ -85,7 +87,7 @@ def change_file(
 
 
 def _unavailable(doing: str, path: Path, exc: OSError) -> AirsideError:
-    hint = "run it as root (sudo)" if isinstance(exc, PermissionError) else None
+    hint = "run the command as root (sudo)" if isinstance(exc, PermissionError) else None
     return UnavailableError(f"cannot {doing} {path}: {exc.strerror}", path=path, hint=hint)
 
 
@@ -121,7 +123,7 @@ def _delete(path: Path, made: int) -> None:
         path.unlink()
         sync_directory(directory)
         return
-    with suppress(OSError):  # others put something beside
+    with suppress(OSError):  # others put files beside ours
         for parent in directory.parents[: made - 1]:
             parent.rmdir()
 

@@ -58,7 +58,7 @@ def with_mirror(
     found = _parsed(after)
     if found != expected or next(iter(found["host"])) != url:
         raise ConflictError(
-            "its [host] tables are written in a way that no other can be put before them",
+            "no table can be put before its [host] tables, the way they are written",
             hint=f'put [host."{url}"] with capabilities = ["pull", "resolve"] first by hand',
         )
     return after
@@ -92,9 +92,9 @@ def _is_there(parsed: dict[str, Any], url: str) -> bool:
     if mine[0] == 0 and isinstance(given, list) and all(c in given for c in ("pull", "resolve")):
         return True
     raise ConflictError(
-        f'[host."{hosts[mine[0]][0]}"] is there already, but not first or not with the '
+        f'[host."{hosts[mine[0]][0]}"] exists already, but not first or not with the '
         'capabilities "pull" and "resolve"',
-        hint="take that table out, or make it the first one, and run the command again",
+        hint="remove that table, or make it the first one, and run the command again",
     )
 
 
@@ -107,14 +107,14 @@ def _parsed(text: str) -> dict[str, Any]:
         found = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ConflictError(
-            f"it is not valid TOML, so that containerd ignores it: {exc}",
-            hint="mend it or take it away, and run the command again",
+            f"it is not valid TOML, so containerd ignores it: {exc}",
+            hint="correct or delete it, and run the command again",
         ) from exc
     hosts = found.get("host", {})
     if not isinstance(hosts, dict) or not all(isinstance(v, dict) for v in hosts.values()):
         raise ConflictError(
-            "its `host` is not tables, so that containerd ignores it",
-            hint="mend it or take it away, and run the command again",
+            "its `host` is not a table, so containerd ignores it",
+            hint="correct or delete it, and run the command again",
         )
     return found
 

@@ -100,7 +100,7 @@ def with_lines(
     close = f"{_END}{_CUT if cut else ''}{end}"
     result = "".join([*before, begin, *inside, close, *lines[after:]])
     if without_ours(result).text != without_ours(text).text:
-        raise ConflictError("it has lines that can't be told from ours")
+        raise ConflictError("it has lines that look like our marks")
     return result
 
 
@@ -125,7 +125,7 @@ def _blocks(lines: Sequence[str]) -> Iterable[_Block]:
             yield _block(lines, first, number)
             first = None
     if first is not None:
-        raise _broken(first, "the mark that ends our lines is gone")
+        raise _broken(first, "the mark that ends our lines is missing")
 
 
 def _block(lines: Sequence[str], first: int, last: int) -> _Block:
@@ -142,6 +142,6 @@ def _block(lines: Sequence[str], first: int, last: int) -> _Block:
 def _broken(line: int, what: str) -> ConflictError:
     return ConflictError(
         f"line {line + 1}: {what}",
-        hint=f"take the lines from `{_BEGIN} …` to `{_END}` out by hand; lines that begin with "
-        f"`{_WAS}` are what was there before",
+        hint=f"remove the lines from `{_BEGIN} …` to `{_END}` by hand; lines that begin with "
+        f"`{_WAS}` are the original ones",
     )

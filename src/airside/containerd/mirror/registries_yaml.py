@@ -21,7 +21,7 @@ from airside.core.errors import ConflictError
 DEFAULT = "*"
 """K3s's name for registries that are not listed."""
 _FLOW = re.compile(r"(?:\s*#[^\n]*\n)*\s*\{")
-_MEND = "mend it, and run the command again"
+_CORRECT = "correct it, and run the command again"
 
 
 def with_mirrors(
@@ -41,7 +41,7 @@ def with_mirrors(
         text = edit.applied(text, made if number == len(edits) - 1 else None)
     if not _says(text, _expected(data, url, wanted)):
         raise ConflictError(
-            "it is written in a way that no endpoint can be added to",
+            "no endpoint can be added to it, the way it is written",
             hint=f"put {json.dumps(url)} first under mirrors, the registry, endpoint by hand",
         )
     return text
@@ -66,7 +66,7 @@ def is_there(text: str, registry: str, url: str) -> bool:
     if url in found and found[0] != url:
         raise ConflictError(
             f"{url} is an endpoint of {registry} already, but not the first",
-            hint="take it out, or make it the first one, and run the command again",
+            hint="remove it, or make it the first one, and run the command again",
         )
     return url in found
 
@@ -108,13 +108,13 @@ def _data(text: str) -> dict[str, Any]:
         data["configs"] = dict(data.get("configs") or {})
     except yaml.YAMLError as exc:
         details = " ".join(str(exc).split())
-        raise ConflictError(f"it is not valid YAML: {details}", hint=_MEND) from exc
+        raise ConflictError(f"it is not valid YAML: {details}", hint=_CORRECT) from exc
     except (AttributeError, TypeError, ValueError, RecursionError) as exc:
         raise ConflictError(
-            "it is not what K3s reads: `mirrors` and `configs`, by registries", hint=_MEND
+            "it is not what K3s reads: `mirrors` and `configs`, each by registry", hint=_CORRECT
         ) from exc
     if any(not isinstance(v.get("endpoint") or [], list) for v in data["mirrors"].values()):
-        raise ConflictError("it has an `endpoint` that is no list", hint=_MEND)
+        raise ConflictError("it has an `endpoint` that is not a list", hint=_CORRECT)
     return data
 
 
