@@ -1,5 +1,5 @@
-"""What `airside doctor` checks: whether this host lets images go all the way to containers.
+"""`airside doctor`: checks whether images on this host reach their containers.
 
-`gather` looks, and gives `facts`; `judge` says of facts what is well, what is not, and what to do.
-So every judgement is a pure function that a test can ask about any host.
+`gather` collects `facts`; `judge` turns facts into findings: each with a severity and advice. Every
+judgement is a pure function, so that tests can run it for any host.
 """

@@ -1,7 +1,7 @@
-"""What was seen of a host, as values: what `gather` finds and `judge` reads. Pure.
+"""Facts about a host, as values: `gather` collects them, `judge` reads them. Pure.
 
-None, or an empty text, is what could not be told; why it could not is in a `reason` beside it or in
-`Facts.unseen`. Sizes are in bytes, times in seconds since 1970.
+None or an empty text means unknown; a `reason` beside it or `Facts.unseen` says why. Sizes are in
+bytes, times in seconds since 1970.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Sight = Literal["visible", "absent", "forbidden"]
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """Something that could not be looked at at all, and why."""
+    """A check that failed, and its error."""
 
     what: str
     reason: str
@@ -28,7 +28,7 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The file system that a path lies on. `inodes` are 0 where it does not count them."""
+    """The file system of a path. `inodes` are 0 if it does not count them."""
 
     kind: str
     point: str
@@ -42,7 +42,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the running agent says of one containerd. `streams_because`: why blobs are sent."""
+    """One containerd in the agent's status. `streams_because`: why blobs are streamed, if so."""
 
     socket: str
     connected: bool
@@ -61,35 +61,35 @@ class Agent:
     listen: str = ""
     has_tls: bool = False
     is_open: bool = True
-    """Whether everybody may pull everything."""
+    """True if everybody may pull everything."""
     answer: int | None = None
     answer_reason: str = ""
     archives: Mapping[str, int] = field(default_factory=dict)
     modes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Per watched directory how changes are noticed, and why so."""
+    """For each watched directory, how changes are noticed, and the reason."""
     published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The data directory. `newest_at`: when it last changed, as its files and catalog tell."""
+    """The data directory. `newest_at`: its last change, by its files and catalog."""
 
     path: Path
     exists: bool
     writable: bool
-    """Or, where it does not exist, whether it can be made."""
+    """True if this user can write it or, if it does not exist, create it."""
     reason: str = ""
     mode: int = 0
     format: int | None = None
     newest_format: int = 0
     holder: int | None = None
-    """The process that has the lock."""
+    """The PID of the process that holds the lock."""
     volume: Volume | None = None
     newest_at: float | None = None
     label: str = ""
     quarantined: int = 0
     lost: int = 0
-    """Blobs whose bytes were found wrong, and that are not there, and that are not repaired yet."""
+    """`quarantined` and `lost`: the numbers of damaged and of missing blobs, not repaired yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,16 @@ class Directory:
     volume: Volume | None = None
     is_default: bool = False
     importer: str = ""
-    """Of whom else it is the drop directory: `k3s`, `rke2`, `k0s`."""
+    """The distribution that also imports from it: `K3s`, `RKE2`, `k0s`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A small file of the data directory given to containerd, and taken out again.
+    """The result of linking a small file of the data directory into containerd.
 
-    `way`: `link`, or `copy` where it can't be linked, for the reason `no_link`. `collected`: None
-    if it was not told. `error`: what the operating system refused, so that nothing was tried.
+    `way`: `link`, or `copy` if linking fails for the reason `no_link`. `collected`: True if
+    containerd deleted the file, None if unknown. `error`: the error of the operating system that
+    prevented the trial.
     """
 
     way: Literal["link", "copy", ""] = ""
@@ -125,9 +126,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Cri:
-    """What is behind CRI. `discard`, `sandbox`: of its configuration; None, empty if unknown.
+    """CRI of a containerd. `discard`, `sandbox`: from its configuration; None, '' if unknown.
 
-    `unread`: its configuration file that this user may not read.
+    `unread`: the configuration file that this user may not read.
     """
 
     not_ready: str = ""
@@ -136,45 +137,45 @@ class Cri:
     sandbox_present: bool | None = None
     sandbox_pinned: bool = False
     sandbox_held: bool | None = None
-    """Whether Airside itself has it."""
+    """True if Airside has the sandbox image."""
     unread: str = ""
     hosts: tuple[Path, ...] = ()
-    """Where it looks for `hosts.toml` files, or would if `hosts_warning` were done."""
+    """The directories of `hosts.toml` files, in use now or after `hosts_warning` is resolved."""
     hosts_warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Gunzip:
-    """What containerd decompresses gzip with; a program that it was told not to use is none."""
+    """The program that containerd decompresses gzip with; '' if it has none or all are disabled."""
 
     program: str
     wanted: tuple[str, ...]
-    """The programs that this version would use, the best first."""
+    """The programs that this version uses, the fastest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """The mirror settings of one runtime, by its socket or `registries.yaml`.
 
-    `url`: the registry that it is to ask first. `asked`: the registries for which it does so;
-    `lacking`: those for which it does not. `_default` and `*` are all that have no own settings.
+    `url`: the registry it should ask first. `asked`: the registries for which it does; `lacking`:
+    those for which it does not. `_default` and `*` are all registries without own settings.
     """
 
     subject: str
     url: str
     command: str
-    """What writes them."""
+    """The command that writes the settings."""
     asked: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     warning: str = ""
-    """What keeps containerd from reading the settings."""
+    """The reason containerd does not read the settings."""
     reason: str = ""
-    """Why they could not be read here."""
+    """The reason the doctor could not read the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One containerd. `named`: the settings name its socket; else it was found."""
+    """One containerd. `named`: True if the settings name its socket, else it was found."""
 
     socket: str
     name: str
@@ -187,10 +188,10 @@ class Runtime:
     content_root: str = ""
     root_sight: Sight = "visible"
     other_mounts: bool = False
-    """Whether it has a mount namespace of its own."""
+    """True if it has its own mount namespace."""
     trial: Trial | None = None
     foreign_names: tuple[str, ...] = ()
-    """In its blob directories what is no digest."""
+    """Names in its blob directories that are not digests."""
     snapshotter: str = ""
     snapshotter_error: str = ""
     unpacks_here: bool = True
@@ -201,15 +202,15 @@ class Runtime:
     label: str = ""
 
     def is_since(self, of_1_6: int, of_1_7: int) -> bool:
-        """Whether it has what came with these patch releases of 1.6 and 1.7."""
+        """Returns True for these patch releases of 1.6 and 1.7, and all later ones."""
         return self.numbers >= (1, 7, of_1_7) or (1, 6, of_1_6) <= self.numbers < (1, 7)
 
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """What files say of a kubelet. `policies`, `always_pull`: by file.
+    """A kubelet's settings in files. `policies`, `always_pull`: by file.
 
-    `has_api_server`: whether the API server's arguments were among them.
+    `has_api_server`: True if the files include the API server's arguments.
     """
 
     present: bool = False
@@ -222,7 +223,7 @@ class Kubelet:
 
 @dataclass(frozen=True, slots=True)
 class Inotify:
-    """A limit of the user `uid`, and what that user's processes use of it, as far as seen."""
+    """The inotify limits of the user `uid`, and the visible use by that user's processes."""
 
     uid: int
     max_watches: int
@@ -233,7 +234,7 @@ class Inotify:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`synchronized`: whether the kernel says that something keeps the clock right."""
+    """The host. `synchronized`: True if the kernel reports a synchronised clock."""
 
     uid: int
     now: float
@@ -247,7 +248,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that was seen. A part that is None was not: `unseen` says why."""
+    """All facts. A part that is None was not read; `unseen` has the error."""
 
     settings: Settings
     agent: Agent | None

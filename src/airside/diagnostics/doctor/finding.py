@@ -1,4 +1,4 @@
-"""What the doctor says: one finding for each thing that was looked at. Pure."""
+"""A finding of the doctor: one for each check. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import Literal
 
 Severity = Literal["problem", "warning", "note", "ok"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")
-"""The worst first. `problem`: something that was asked for does not go. `warning`: it goes badly,
-or will not go one day. `note`: worth knowing; also what could not be seen. `ok`: it is well."""
+"""The worst first. `problem`: a configured function fails. `warning`: it works badly, or will fail
+later. `note`: information, or a check that was not possible. `ok`: no fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`id` is stable; `subject` is the socket, directory or address that it is about, or empty.
+    """`id` is stable; `subject` is the socket, directory, file or address, or empty.
 
-    `found` and `advice` are for people; nothing is to be done where `advice` is empty.
+    `found` and `advice` are texts for people; `advice` is empty if there is nothing to do.
     """
 
     id: str
@@ -25,11 +25,11 @@ class Finding:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first, else as they were found."""
+    """Returns the findings, the worst first, else in their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def is_healthy(findings: Iterable[Finding], *, strict: bool) -> bool:
-    """Whether there is no problem and, if strict, no warning."""
+    """Returns True if there is no problem and, if strict, no warning."""
     bad = {"problem", "warning"} if strict else {"problem"}
     return not any(finding.severity in bad for finding in findings)

@@ -212,7 +212,7 @@ CASES = [
         without_agent(directory(sight="absent", is_default=True)),
         "images.directory",
         "note",
-        "the agent makes it",
+        "the agent creates it",
     ),
     (directory(is_directory=False), "images.directory", "problem", "directory"),
     (directory(readable=False), "images.directory", "note", ""),

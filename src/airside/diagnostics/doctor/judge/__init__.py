@@ -1,4 +1,4 @@
-"""What the facts mean for images on this host. Pure: every finding follows from `facts` alone."""
+"""Turns the facts about a host into findings. Pure: findings depend on `facts` only."""
 
 from collections.abc import Iterator
 
@@ -23,12 +23,12 @@ _PARTS = (
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """All findings, the worst first."""
+    """Returns all findings, the worst first."""
     return ordered([*_unseen(facts), *(finding for part in _PARTS for finding in part(facts))])
 
 
 def _unseen(facts: Facts) -> Iterator[Finding]:
     for unseen in facts.unseen:
         yield Finding(
-            "doctor.unseen", "warning", "", f"could not look at {unseen.what}: {unseen.reason}"
+            "doctor.unseen", "warning", "", f"could not check {unseen.what}: {unseen.reason}"
         )

@@ -1,7 +1,7 @@
-"""How blobs enter each containerd: by a link, as a copy, or sent. Pure.
+"""How blobs enter each containerd: by a hard link, a copy or a stream. Pure.
 
-Nothing here keeps an image from coming in: what can't be linked is copied, and what can't be
-copied is sent. It costs time, and the bytes a second time.
+No finding here prevents an import: Airside copies a blob that it cannot link, and streams one that
+it cannot copy. Both cost time and store the bytes twice.
 """
 
 from collections.abc import Iterator
@@ -35,39 +35,39 @@ def _policy(runtime: Runtime) -> Finding:
         identity,
         "warning",
         subject,
-        f"content_sharing_policy is {runtime.policy or 'not known'}: every blob is sent to "
-        "containerd, and takes its bytes a second time",
-        f"set {_SHARED} in its configuration, and restart it",
+        f"content_sharing_policy is {runtime.policy or 'unknown'}: every blob is streamed "
+        "to containerd and stored twice",
+        f"set {_SHARED} in its configuration and restart containerd",
     )
 
 
 def _way(runtime: Runtime, facts: Facts) -> Finding:
     trial, root = runtime.trial, runtime.content_root
     if runtime.root_sight == "forbidden":
-        return _told(
+        return _link_finding(
             runtime,
             "note",
-            f"its content directory {root} may not be seen by this user: whether blobs can be "
-            "linked into it was not tried",
+            f"this user cannot access the content directory {root}: linking blobs into it was not "
+            "tested",
             "run the doctor as root",
         )
     if runtime.root_sight == "absent":
-        where = ", which has mounts of its own" * runtime.other_mounts
-        return _told(
+        where = ", which has its own mount namespace" * runtime.other_mounts
+        return _link_finding(
             runtime,
             "warning",
-            f"its content directory {root or '(not told)'} is not visible here: it is a path of "
-            f"containerd{where}; every blob is sent",
-            "run the agent where that path is containerd's (in a container: mount it at the same "
-            "path)",
+            f"the content directory {root or '(unknown)'} is not visible here: the path is that of "
+            f"containerd{where}; every blob is streamed",
+            "run the agent where that path is the same directory (in a container: mount it at the "
+            "same path)",
         )
     if trial is None:
-        return _told(
+        return _link_finding(
             runtime,
             "note",
-            "no real link was tried: it is made from the data directory, which is not there yet or "
-            "may not be written by this user",
-            "run the doctor again, as root, after the agent has been started",
+            "linking was not tested: the data directory does not exist yet, or this user cannot "
+            "write to it",
+            "run the doctor again, as root, after the agent has started",
         )
     return _tried(runtime, trial, facts)
 
@@ -75,47 +75,49 @@ def _way(runtime: Runtime, facts: Facts) -> Finding:
 def _tried(runtime: Runtime, trial: Trial, facts: Facts) -> Finding:
     data, root = facts.settings.data, runtime.content_root
     if trial.error:
-        return _told(
+        return _link_finding(
             runtime,
             "problem",
-            f"no link could be tried: {trial.error}",
-            "see to what it names (space, a read-only file system, permissions)",
+            f"linking could not be tested: {trial.error}",
+            "check free space, permissions, and for a read-only file system",
         )
     if not trial.adopted:
         if runtime.policy == "isolated":
-            return _told(runtime, "note", "it takes no file, since its policy is isolated")
-        return _told(
+            return _link_finding(
+                runtime, "note", "containerd adopts no file: its policy is isolated"
+            )
+        return _link_finding(
             runtime,
             "warning",
-            f"it does not take a file that lies in {root}: {trial.reason}; every blob is sent",
-            f"see that {root} is containerd's own directory, and {_SHARED}",
+            f"containerd does not adopt a file in {root}: {trial.reason}; every blob is streamed",
+            f"check that {root} is containerd's own directory, and set {_SHARED}",
         )
     if trial.way == "copy":
         near = PurePath(root).parents[1] if len(PurePath(root).parents) > 1 else PurePath(root)
-        return _told(
+        return _link_finding(
             runtime,
             "warning",
-            f"a file of {data} can't be linked into {root} ({trial.no_link}): blobs are copied, "
-            "and take their bytes twice",
-            f"put the data directory on the same mount, for instance --data {near}/airside",
+            f"a file of {data} cannot be linked into {root} ({trial.no_link}): blobs are copied "
+            "and stored twice",
+            f"move the data directory to the same mount, for example --data {near}/airside",
         )
-    return _told(runtime, "ok", f"a file of {data} was linked and taken without being sent")
+    return _link_finding(runtime, "ok", f"a file of {data} was linked and adopted without a copy")
 
 
-def _told(runtime: Runtime, severity: Severity, found: str, advice: str = "") -> Finding:
+def _link_finding(runtime: Runtime, severity: Severity, found: str, advice: str = "") -> Finding:
     return Finding("containerd.link", severity, runtime.socket, found, advice)
 
 
 def _collection(runtime: Runtime) -> Iterator[Finding]:
-    """A name that is no digest makes every collection of content fail."""
+    """A name that is not a digest makes every collection of content fail."""
     trial = runtime.trial
     if runtime.foreign_names:
         yield Finding(
             "containerd.collection",
             "problem",
             runtime.socket,
-            f"its blob directory has names that are no digests: {', '.join(runtime.foreign_names)}"
-            "; its garbage collection fails, and the disk fills",
+            f"its blob directory has names that are not digests: {', '.join(runtime.foreign_names)}"
+            "; its garbage collection fails and the disk fills up",
             f"remove them from {runtime.content_root}/blobs",
         )
     elif trial is not None and trial.adopted and trial.collected is False:
@@ -123,14 +125,12 @@ def _collection(runtime: Runtime) -> Iterator[Finding]:
             "containerd.collection",
             "warning",
             runtime.socket,
-            "it did not delete the file of a blob that was removed (Airside has): its garbage "
+            "it did not delete the file of a removed blob (Airside deleted it): its garbage "
             "collection fails",
-            "look into its log for `garbage collection failed`",
+            "search its log for `garbage collection failed`",
         )
     elif trial is not None and trial.collected:
-        yield Finding(
-            "containerd.collection", "ok", runtime.socket, "its garbage collection deletes"
-        )
+        yield Finding("containerd.collection", "ok", runtime.socket, "its garbage collection works")
 
 
 def _volume(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
@@ -139,24 +139,26 @@ def _volume(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
         return
     store = facts.store.volume if facts.store is not None else None
     if store is not None and store.point == volume.point:
-        return  # told of the data directory
+        return  # reported for the data directory
     free = volume.free_bytes / max(volume.total_bytes, 1)
-    told = f"{volume.free_bytes // 1_000_000} MB of {volume.total_bytes // 1_000_000} MB are free"
+    free_text = (
+        f"{volume.free_bytes // 1_000_000} MB of {volume.total_bytes // 1_000_000} MB are free"
+    )
     if free < _KUBELET_SHARE:
         yield Finding(
             "containerd.space",
             "warning",
             root,
-            f"only {told}: where less than 15 % are, kubelet deletes images that are not pinned",
+            f"only {free_text}: below 15 %, kubelet deletes images that are not pinned",
             "free space",
         )
     else:
-        yield Finding("containerd.space", "ok", root, told)
+        yield Finding("containerd.space", "ok", root, free_text)
     yield from judge_inodes("containerd.inodes", root, volume)
 
 
 def _labels(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
-    """A link has the label of the file: containerd must be allowed to read ours."""
+    """A hard link has the label of our file, which containerd must be allowed to read."""
     host, store = facts.host, facts.store
     if host is None or store is None or host.selinux == "off":
         return
@@ -165,14 +167,16 @@ def _labels(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
     ours, its = _type(store.label), _type(runtime.label)
     subject = runtime.socket
     if ours == its:
-        yield Finding("containerd.selinux", "ok", subject, f"the store has its type, {its}")
+        yield Finding(
+            "containerd.selinux", "ok", subject, f"the data directory has the same type, {its}"
+        )
         return
     yield Finding(
         "containerd.selinux",
         "warning" if host.selinux == "enforcing" else "note",
         subject,
-        f"SELinux is {host.selinux}; files of the data directory are {ours}, those of containerd "
-        f"{its}: it may be kept from reading blobs that are linked",
+        f"SELinux is {host.selinux}; files of the data directory have type {ours}, those of "
+        f"containerd {its}: containerd may be denied reading linked blobs",
         f"semanage fcontext -a -t {its} '{store.path}(/.*)?' && restorecon -R {store.path}",
     )
 

@@ -1,4 +1,4 @@
-"""The agent and its registry. Pure."""
+"""Findings about the agent and its registry. Pure."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def _state(agent: Agent, data: Path) -> Finding:
             "agent",
             "note",
             subject,
-            "no agent runs: nothing is imported or served, and what only it knows was not seen",
+            "no agent runs: nothing is imported or served, and its state could not be checked",
             f"start it: airside run --data {data}",
         )
     if agent.state == "forbidden":
@@ -42,15 +42,15 @@ def _state(agent: Agent, data: Path) -> Finding:
             "agent",
             "note",
             subject,
-            f"the agent could not be asked: {agent.reason}",
-            "run the doctor as root, or as the user that the agent runs as",
+            f"cannot connect to the agent: {agent.reason}",
+            "run the doctor as root or as the user of the agent",
         )
     return Finding(
         "agent",
         "problem",
         subject,
         f"the agent does not answer: {agent.reason}",
-        "look into its log; if it hangs, restart it (nothing is lost)",
+        "check its log; if it hangs, restart it (no data is lost)",
     )
 
 
@@ -62,11 +62,11 @@ def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
             "archives",
             "warning",
             str(data),
-            f"of {total} archives not all are imported whole: {', '.join(bad)}",
-            "airside archives tells the reason of each",
+            f"not all of {total} archives are imported completely: {', '.join(bad)}",
+            "run airside archives for the reason of each",
         )
     elif total:
-        yield Finding("archives", "ok", str(data), f"{total} archives, none in trouble")
+        yield Finding("archives", "ok", str(data), f"{total} archives, none with problems")
 
 
 def _published(published: Published) -> Finding:
@@ -76,18 +76,18 @@ def _published(published: Published) -> Finding:
             identity,
             "problem",
             socket,
-            f"the agent does not publish to it: {published.reason or 'it is not connected yet'}",
-            "it tries again by itself; what is found of the socket here says more",
+            f"the agent does not publish to it: {published.reason or 'not connected yet'}",
+            "see the findings of this socket; the agent retries by itself",
         )
     if published.streams_because:
         return Finding(
             identity,
             "warning",
             socket,
-            f"the agent sends every blob, which takes time: {published.streams_because}",
-            "see what is found of containerd.link and containerd.sharing; then restart the agent",
+            f"the agent streams every blob, which is slow: {published.streams_because}",
+            "fix the findings containerd.link and containerd.sharing, then restart the agent",
         )
-    return Finding(identity, "ok", socket, "the agent publishes to it, by links or copies")
+    return Finding(identity, "ok", socket, "the agent publishes to it by hard links or copies")
 
 
 def _registry(agent: Agent) -> Finding:
@@ -97,17 +97,17 @@ def _registry(agent: Agent) -> Finding:
             "note",
             "",
             "the agent serves no registry (listen is empty): nothing can be pulled from it",
-            "set listen, for instance to 127.0.0.1:5050, if clients are to pull",
+            "set listen, for example to 127.0.0.1:5050, to let clients pull",
         )
     url = f"{'https' if agent.has_tls else 'http'}://{reachable(agent.listen)}/v2/"
     if agent.answer not in _GOOD_ANSWERS:
-        told = f"HTTP status {agent.answer}" if agent.answer else agent.answer_reason
+        answer = f"HTTP status {agent.answer}" if agent.answer else agent.answer_reason
         return Finding(
             "registry",
             "problem",
             url,
-            f"the registry of the running agent does not answer as one: {told}",
-            "see whether another program has the address, or a firewall forbids it; restart the "
+            f"the registry of the running agent does not answer: {answer}",
+            "check whether another program uses the address or a firewall blocks it; restart the "
             "agent",
         )
     if not agent.listen.startswith(_LOOPBACK) and not agent.has_tls:
@@ -115,8 +115,8 @@ def _registry(agent: Agent) -> Finding:
             "registry",
             "warning",
             url,
-            f"the registry answers to other hosts too ({agent.listen}), without TLS: whoever is on "
-            "the way can read passwords, and change what clients get by tag",
+            f"other hosts can reach the registry ({agent.listen}) without TLS: others on the "
+            "network can read passwords, and change what clients pull by tag",
             "set tls_cert and tls_key, or listen on 127.0.0.1",
         )
     if not agent.listen.startswith(_LOOPBACK) and agent.is_open:
@@ -124,7 +124,7 @@ def _registry(agent: Agent) -> Finding:
             "registry",
             "note",
             url,
-            f"the registry answers, to other hosts too ({agent.listen}), and everybody may pull",
-            'set htpasswd or access, and anonymous = "none", if not everybody may',
+            f"other hosts can reach the registry ({agent.listen}) and pull without a login",
+            'to require logins, set htpasswd or access, and anonymous = "none"',
         )
     return Finding("registry", "ok", url, "the registry answers")

@@ -1,4 +1,4 @@
-"""CRI behind a containerd: whether kubelet sees images, keeps them, and can start pods. Pure."""
+"""CRI of a containerd: kubelet sees and preserves images, and can start pods. Pure."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _KUBERNETES = "k8s.io"
 
 
 def judge_cri(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
-    """Nothing, where CRI is there and could not be asked: that is told by the caller."""
+    """Yields nothing if CRI exists and could not be asked: the caller reports that."""
     if not runtime.has_cri:
         yield _no_cri(runtime, facts)
     elif runtime.cri is not None:
@@ -22,9 +22,9 @@ def _no_cri(runtime: Runtime, facts: Facts) -> Finding:
         "containerd.cri",
         "warning" if kubernetes and runtime.name == "containerd" else "note",
         runtime.socket,
-        "its CRI plugin is off or not loaded: kubelet and crictl can't use this containerd; ctr "
-        f"and nerdctl see images with --namespace {facts.settings.namespace}",
-        'for Kubernetes, take "cri" out of disabled_plugins in its configuration',
+        "its CRI plugin is disabled or not loaded: kubelet and crictl cannot use this containerd; "
+        f"ctr and nerdctl see images with --namespace {facts.settings.namespace}",
+        'for Kubernetes, remove "cri" from disabled_plugins in its configuration',
     )
 
 
@@ -32,20 +32,24 @@ def _cri(runtime: Runtime, cri: Cri, facts: Facts) -> Iterator[Finding]:
     subject, namespace = runtime.socket, facts.settings.namespace
     if cri.not_ready:
         yield Finding(
-            "containerd.cri", "warning", subject, f"CRI says: {cri.not_ready}", "look into its log"
+            "containerd.cri",
+            "warning",
+            subject,
+            f"CRI is not ready: {cri.not_ready}",
+            "check its log",
         )
     elif namespace != _KUBERNETES:
         yield Finding(
             "containerd.cri",
             "warning",
             subject,
-            f"images go to the namespace {namespace}, but kubelet and crictl see only "
+            f"images are published to the namespace {namespace}, but kubelet and crictl see only "
             f"{_KUBERNETES}",
             f"set namespace to {_KUBERNETES}",
         )
     else:
         yield Finding(
-            "containerd.cri", "ok", subject, "CRI is there, kubelet and crictl see images"
+            "containerd.cri", "ok", subject, "CRI is ready; kubelet and crictl see images"
         )
     yield _discard(runtime, cri, facts)
     yield _sandbox(runtime, cri, facts)
@@ -59,25 +63,28 @@ def _discard(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
         )
     if not cri.discard:
         return Finding(
-            "containerd.discard", "ok", subject, "layers stay after unpacking: they can be shared"
+            "containerd.discard",
+            "ok",
+            subject,
+            "containerd stores layers after unpacking; they can be shared",
         )
-    lost = "; the registry can't serve such images from containerd" * (
+    lost = "; the registry cannot serve such images from containerd" * (
         facts.settings.read_through != "false"
     )
     return Finding(
         "containerd.discard",
         "warning",
         subject,
-        "discard_unpacked_layers is on: of what kubelet pulls, containerd deletes the layers after "
-        f"unpacking, so that they can't be exported or shared with other nodes{lost}",
-        "set discard_unpacked_layers = false in its configuration, and restart it",
+        "discard_unpacked_layers is on: containerd deletes the layers of pulled images after "
+        f"unpacking, so that they cannot be exported or shared with other nodes{lost}",
+        "set discard_unpacked_layers = false in its configuration and restart containerd",
     )
 
 
 def _unknown(cri: Cri) -> str:
     if cri.unread:
-        return f"not known, this user may not read {cri.unread}"
-    return "not known: neither containerd nor a configuration file tells"
+        return f"unknown: this user may not read {cri.unread}"
+    return "unknown: neither containerd nor a configuration file has it"
 
 
 def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
@@ -89,8 +96,8 @@ def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
             subject,
             f"the name of the sandbox (pause) image is {_unknown(cri)}"
             if not cri.sandbox
-            else f"whether the sandbox image {cri.sandbox} is there could not be told",
-            "see that it is among your archives: no pod starts without it",
+            else f"could not check for the sandbox image {cri.sandbox}",
+            "make sure one of your archives has it: no pod starts without it",
         )
     if not cri.sandbox_present:
         return _no_sandbox(runtime, cri, facts)
@@ -99,29 +106,29 @@ def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
             identity,
             "warning",
             subject,
-            f"the sandbox image {cri.sandbox} is there, but not pinned: kubelet's garbage "
-            "collection may take it",
-            "drop an archive that has it: Airside pins what it publishes",
+            f"the sandbox image {cri.sandbox} exists but is not pinned: kubelet's garbage "
+            "collection may delete it",
+            "drop an archive that has it: Airside pins the images it publishes",
         )
-    return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} is there")
+    return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} exists")
 
 
 def _no_sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
     identity, subject = "containerd.sandbox", runtime.socket
-    found = f"the sandbox image {cri.sandbox} is not in containerd: no pod can start from it"
+    found = f"the sandbox image {cri.sandbox} is not in containerd: no pod can start"
     if cri.sandbox_held:
         return Finding(
             identity,
             "warning",
             subject,
             f"{found}, but Airside has it",
-            "start the agent, which publishes it",
+            "start the agent, which publishes it to containerd",
         )
     kubernetes = facts.kubelet is not None and facts.kubelet.present
     return Finding(
         identity,
         "problem" if kubernetes else "note",
         subject,
-        found if kubernetes else f"{found}; no kubelet was seen here",
+        found if kubernetes else f"{found}; no kubelet was found on this host",
         f"drop an archive that has {cri.sandbox} for this node's platform",
     )

@@ -1,4 +1,4 @@
-"""The host's clock, limits and kernel. Pure."""
+"""Findings about the host's clock, limits and kernel. Pure."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from airside.diagnostics.reports import time_text
 _SANE_SINCE, _SANE_UNTIL = 1_735_689_600, 4_102_444_800
 """The years 2025 to 2099."""
 _LAST = 253_402_300_799
-"""The last second that has a date of four digits."""
+"""The last second of year 9999."""
 _SKEW_SECONDS = 60.0
 _NEARLY = 0.8
 _LEAST_FILES = 1024
@@ -24,8 +24,8 @@ def judge_host(facts: Facts) -> Iterator[Finding]:
             "doctor.user",
             "note",
             "",
-            f"the doctor runs as the user {host.uid}: what only root may see was not looked at",
-            "run it as root",
+            f"the doctor runs as user {host.uid}: checks that need root were skipped",
+            "run the doctor as root",
         )
     newest = facts.store.newest_at if facts.store is not None else None
     yield from _clock(host, newest)
@@ -41,14 +41,14 @@ def judge_host(facts: Facts) -> Iterator[Finding]:
 
 def _clock(host: Host, newest: float | None) -> Iterator[Finding]:
     now = _day(host.now)
-    advice = "set the clock (timedatectl set-time), and keep it by NTP or a real-time clock"
+    advice = "set the clock (timedatectl set-time), and use NTP or a real-time clock"
     if not _SANE_SINCE <= host.now < _SANE_UNTIL:
         yield Finding(
             "host.clock",
             "problem",
             "",
-            f"the clock says {now}: certificates are not valid then, and leases of containerd end "
-            "at wrong times",
+            f"the clock says {now}: certificates are not valid then, and leases of containerd "
+            "expire at wrong times",
             advice,
         )
     elif newest is not None and host.now < newest - _SKEW_SECONDS:
@@ -56,8 +56,8 @@ def _clock(host: Host, newest: float | None) -> Iterator[Finding]:
             "host.clock",
             "warning",
             "",
-            f"the clock says {now}, but the data directory has changed at {_day(newest)}: it was "
-            "set back, or was wrong",
+            f"the clock says {now}, but the data directory changed at {_day(newest)}: the clock "
+            "was set back or was wrong",
             advice,
         )
     elif host.synchronized is False:
@@ -65,8 +65,8 @@ def _clock(host: Host, newest: float | None) -> Iterator[Finding]:
             "host.clock",
             "note",
             "",
-            f"the clock says {now}; nothing keeps it right, as far as the kernel knows",
-            "without a network a local NTP server or a real-time clock does it",
+            f"the clock says {now}; the kernel reports that nothing synchronises it",
+            "without a network, use a local NTP server or a real-time clock",
         )
     else:
         yield Finding("host.clock", "ok", "", f"the clock says {now}")
@@ -82,28 +82,28 @@ def _inotify(inotify: Inotify) -> Iterator[Finding]:
         ("instances", inotify.instances, inotify.max_instances),
     ):
         identity, setting = f"host.inotify-{what}", f"fs.inotify.max_user_{what}"
-        told = f"of {limit} inotify {what} the processes of user {inotify.uid} use {used}"
+        usage = f"the processes of user {inotify.uid} use {used} of {limit} inotify {what}"
         if used < _NEARLY * limit:
-            yield Finding(identity, "ok", "", told)
+            yield Finding(identity, "ok", "", usage)
             continue
         yield Finding(
             identity,
             "warning",
             "",
-            f"{told}: without one, drops are noticed by polling",
-            f"sysctl -w {setting}={max(limit * 4, 1024)}, and put it into /etc/sysctl.d/",
+            f"{usage}: at the limit, new archives are noticed by polling",
+            f"sysctl -w {setting}={max(limit * 4, 1024)}, and add it to /etc/sysctl.d/",
         )
 
 
 def _open_files(limit: int, whose: str) -> Finding:
     if limit >= _LEAST_FILES:
-        return Finding("host.open-files", "ok", "", f"{whose} may have {limit} files open")
+        return Finding("host.open-files", "ok", "", f"{whose} may open {limit} files")
     return Finding(
         "host.open-files",
         "warning",
         "",
-        f"{whose} may have only {limit} files open: many clients at once are refused",
-        "LimitNOFILE=65536 in the unit, or ulimit -n",
+        f"{whose} may open only {limit} files: many clients at once are refused",
+        "set LimitNOFILE=65536 in the systemd unit, or ulimit -n",
     )
 
 
@@ -117,8 +117,8 @@ def _overlay(host: Host) -> Iterator[Finding]:
             "host.overlayfs",
             "warning",
             "",
-            "this kernel has no overlay file system: the snapshotter overlayfs can't be used",
-            "modprobe overlay, or set containerd's snapshotter to native",
+            "this kernel has no overlay file system: the snapshotter overlayfs cannot be used",
+            "run modprobe overlay, or set containerd's snapshotter to native",
         )
     elif host.has_overlay:
         yield Finding("host.overlayfs", "ok", "", "the kernel has the overlay file system")

@@ -1,4 +1,4 @@
-"""What sends kubelet to a registry though the image is here, and whether that is ours. Pure."""
+"""Settings that make kubelet ask a registry for a present image, and mirror settings. Pure."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def _policies(kubelet: Kubelet) -> Iterator[Finding]:
             "warning",
             file,
             f"imagePullCredentialsVerificationPolicy is {policy}: kubelet asks the registry for "
-            "images that are on the node already",
+            "images that the node already has",
             "set it to NeverVerifyPreloadedImages, its default, or let containerd ask Airside "
             f"first ({_MIRROR})",
         )
@@ -39,17 +39,20 @@ def _policies(kubelet: Kubelet) -> Iterator[Finding]:
             identity,
             "note",
             kubelet.unread[0],
-            "this user may not read kubelet's configuration: whether it asks the registry for "
-            "images that are on the node already was not seen",
+            "this user may not read kubelet's configuration: could not check whether kubelet asks "
+            "the registry for images that the node already has",
             "run the doctor as root",
         )
     elif kubelet.present:
-        told = "as it is set" if kubelet.policies else "by default"
+        origin = "by its configuration" if kubelet.policies else "by default"
         yield Finding(
-            identity, "ok", "", f"kubelet takes images that are on the node as they are, {told}"
+            identity,
+            "ok",
+            "",
+            f"kubelet uses images of the node without asking a registry, {origin}",
         )
     else:
-        yield Finding(identity, "note", "", "no kubelet's configuration was found on this host")
+        yield Finding(identity, "note", "", "no configuration of a kubelet was found on this host")
 
 
 def _always(kubelet: Kubelet) -> Finding:
@@ -59,19 +62,19 @@ def _always(kubelet: Kubelet) -> Finding:
             identity,
             "warning",
             kubelet.always_pull[0],
-            "the admission plug-in AlwaysPullImages is on: every pod asks the registry for its "
-            "images, which fails without one",
-            f"take it out, or let containerd ask Airside first ({_MIRROR})",
+            "the admission plugin AlwaysPullImages is on: every pod asks the registry for its "
+            "images, and fails without one",
+            f"disable it, or let containerd ask Airside first ({_MIRROR})",
         )
     if kubelet.has_api_server:
-        return Finding(identity, "ok", "", "the admission plug-in AlwaysPullImages is off")
+        return Finding(identity, "ok", "", "the admission plugin AlwaysPullImages is off")
     return Finding(
         identity,
         "note",
         "",
-        "whether AlwaysPullImages is on can't be seen here: it is a setting of the API server",
-        "look for it in --enable-admission-plugins there; and pods with imagePullPolicy Always ask "
-        f"the registry anyway: {_MIRROR}",
+        "could not check AlwaysPullImages on this host: it is a setting of the API server",
+        "look for it in --enable-admission-plugins there. Pods with imagePullPolicy Always ask the "
+        f"registry in any case: {_MIRROR}",
     )
 
 
@@ -90,7 +93,7 @@ def _mirror(mirror: Mirror) -> Finding:
             identity,
             "warning",
             subject,
-            "its mirror settings name Airside, but it does not read them",
+            "mirror settings name Airside, but containerd does not read them",
             mirror.warning,
         )
     if mirror.lacking or not mirror.asked:
@@ -98,8 +101,8 @@ def _mirror(mirror: Mirror) -> Finding:
             identity,
             "note" if mirror.asked else "warning",
             subject,
-            f"it does not ask {mirror.url} first for {_names(mirror.lacking)}: a pull (pull "
-            "policy Always) goes to the registry itself, which is not there without a network",
+            f"it does not ask {mirror.url} first for {_names(mirror.lacking)}: a pull (pull policy "
+            "Always) asks the original registry and fails without a network",
             "; ".join(filter(None, (mirror.command, mirror.warning))),
         )
     return Finding(

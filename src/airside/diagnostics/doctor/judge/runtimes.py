@@ -1,4 +1,4 @@
-"""What each containerd is, and whether images published to it will run. Pure."""
+"""Findings about each containerd: socket, version, CRI, snapshotter. Pure."""
 
 from collections.abc import Iterator
 
@@ -30,17 +30,17 @@ def _none(facts: Facts, why: str) -> Finding:
             "containerd",
             "warning",
             "",
-            f"{why}, and listen is empty: images go nowhere",
+            f"{why}, and listen is empty: nothing serves the images",
             "set listen or runtime",
         )
     return Finding(
         "containerd",
         "note",
         "",
-        f"{why}: images are served by the registry only",
-        f"pull them from {address}, as docker pull {address}/NAME, podman pull --tls-verify=false "
+        f"{why}: only the registry serves images",
+        f"pull from {address}: docker pull {address}/NAME, podman pull --tls-verify=false "
         f"{address}/NAME, skopeo copy --src-tls-verify=false docker://{address}/NAME …; airside "
-        "explain NAME has the commands for every client",
+        "explain NAME prints the commands of every client",
     )
 
 
@@ -61,28 +61,28 @@ def _socket(runtime: Runtime, facts: Facts) -> Finding:
 
 _SILENT = {
     "absent": (
-        "it is not there",
-        "start containerd, or give the right socket with --runtime (auto finds the usual ones)",
+        "the socket does not exist",
+        "start containerd, or pass the right socket with --runtime (auto finds the usual ones)",
     ),
     "refused": (
         "nothing listens: containerd does not run",
-        "start containerd, and look into its log (journalctl -u containerd, -u k3s, …)",
+        "start containerd, and check its log (journalctl -u containerd, -u k3s, …)",
     ),
     "silent": (
-        "it takes connections and does not answer",
-        "containerd hangs: look into its log, and restart it (containers run on)",
+        "it accepts connections but does not answer",
+        "containerd hangs: check its log, and restart it (containers continue to run)",
     ),
-    "no-socket": ("it is no socket", "give containerd's socket with --runtime"),
+    "no-socket": ("it is not a socket", "pass containerd's socket with --runtime"),
     "not-containerd": (
-        "what answers is not a containerd that we understand",
-        "give containerd's socket with --runtime: not Docker's (docker.sock), not CRI-O's",
+        "the server is not a supported containerd",
+        "pass containerd's socket with --runtime, not that of Docker (docker.sock) or CRI-O",
     ),
 }
 
 
 def _forbidden(runtime: Runtime, agent: Agent | None) -> Finding:
-    """A fault where the agent runs, or would run, as this user."""
-    found = "this user may not connect to it, so that no more was seen of it"
+    """A fault if the agent runs, or would run, as this user."""
+    found = "this user may not connect to it, so nothing else was checked"
     advice = "run the doctor as root"
     other = agent is not None and agent.state in {"running", "forbidden"}
     if other:
@@ -91,12 +91,12 @@ def _forbidden(runtime: Runtime, agent: Agent | None) -> Finding:
         "containerd.socket",
         "problem" if runtime.named else "warning",
         runtime.socket,
-        f"{found}, and an agent of this user could not publish to it",
-        "run the agent and the doctor as root; or set runtime to none and let clients pull",
+        f"{found}; an agent of this user cannot publish to it",
+        "run the agent and the doctor as root, or set runtime to none and let clients pull",
     )
 
 
-# what it is
+# version, CRI, snapshotter, gzip
 
 
 def _answering(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
@@ -106,8 +106,8 @@ def _answering(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
             "containerd.seen",
             "warning",
             runtime.socket,
-            f"not all of it could be looked at: {runtime.reason}",
-            "run the doctor again; if it stays so, look into containerd's log",
+            f"some checks failed: {runtime.reason}",
+            "run the doctor again; if they fail again, check containerd's log",
         )
     yield from judge_cri(runtime, facts)
     yield _snapshotter(runtime, facts)
@@ -122,16 +122,16 @@ def _version(runtime: Runtime) -> Finding:
             "containerd.version",
             "warning",
             runtime.socket,
-            f"containerd {version} is older than the oldest that is tried, 1.6",
-            "upgrade it",
+            f"containerd {version} is older than 1.6, the oldest tested version",
+            "upgrade containerd",
         )
     if not runtime.is_since(22, 3):
         return Finding(
             "containerd.version",
             "warning",
             runtime.socket,
-            f"the CRI of containerd {version} does not know pins: kubelet may collect images that "
-            "Airside pins; they come back with the next pass",
+            f"the CRI of containerd {version} ignores pins: kubelet may delete images that Airside "
+            "pins; Airside publishes them again in its next pass",
             "upgrade to 1.6.22, 1.7.3 or later",
         )
     if not runtime.is_since(25, 10):
@@ -139,10 +139,10 @@ def _version(runtime: Runtime) -> Finding:
             "containerd.version",
             "note",
             runtime.socket,
-            f"the CRI of containerd {version} sees a pin that changes later only when it starts",
+            f"the CRI of containerd {version} reads changed pins only when it starts",
             "upgrade to 1.6.25, 1.7.10 or later",
         )
-    return Finding("containerd.version", "ok", runtime.socket, f"{version} knows pins")
+    return Finding("containerd.version", "ok", runtime.socket, f"{version} supports pins")
 
 
 def _snapshotter(runtime: Runtime, facts: Facts) -> Finding:
@@ -153,18 +153,18 @@ def _snapshotter(runtime: Runtime, facts: Facts) -> Finding:
             identity,
             "problem",
             subject,
-            f"the snapshotter {name} can't be used: {runtime.snapshotter_error}",
+            f"the snapshotter {name} cannot be used: {runtime.snapshotter_error}",
             "correct the setting snapshotter, or leave it empty"
             if chosen
-            else "look into containerd's log for it",
+            else "search containerd's log for it",
         )
     if not runtime.unpacks_here:
         return Finding(
             identity,
             "note",
             subject,
-            f"the snapshotter {name} fetches layers when they are read: images are not unpacked "
-            "at import, whatever the setting unpack says",
+            f"the snapshotter {name} fetches layers on demand: images are not unpacked at import, "
+            "whatever the setting unpack is",
         )
     when = "at import" if facts.settings.unpack != "never" else "by the first container"
     return Finding(identity, "ok", subject, f"{name}: images are unpacked {when}")
@@ -178,14 +178,14 @@ def _gunzip(runtime: Runtime) -> Finding:
             "containerd.gunzip",
             "ok",
             runtime.socket,
-            f"gzip layers are decompressed by {gunzip.program}, if it was there when containerd "
-            "started; unpacking fails if it is removed",
+            f"{gunzip.program} decompresses gzip layers, if it existed when containerd started; "
+            "unpacking fails if it is removed",
         )
     return Finding(
         "containerd.gunzip",
         "note",
         runtime.socket,
-        "gzip layers are decompressed by containerd itself, which is slower",
+        "containerd itself decompresses gzip layers, which is slower",
         f"install {' or '.join(gunzip.wanted)} (Debian: {_PACKAGES[gunzip.wanted[0]]}) on its PATH "
         "and restart containerd, or drop images with zstd layers",
     )

@@ -1,4 +1,4 @@
-"""The data directory and the watched directories. Pure."""
+"""Findings about the data directory and the watched directories. Pure."""
 
 from collections.abc import Iterator
 
@@ -28,15 +28,15 @@ def judge_store(facts: Facts) -> Iterator[Finding]:
 
 
 def _blobs(store: Store) -> Iterator[Finding]:
-    """Only told where something is wrong: that all is right, `airside verify` finds out."""
-    told = [f"{n} {s}" for n, s in ((store.quarantined, "wrong"), (store.lost, "lost")) if n]
-    if told:
+    """Reports damage only: that all blobs are intact, only `airside verify` can tell."""
+    counts = [f"{n} {s}" for n, s in ((store.quarantined, "damaged"), (store.lost, "lost")) if n]
+    if counts:
         yield Finding(
             "data.blobs",
             "warning",
             str(store.path),
-            f"blobs that images need are not right: {', '.join(told)}",
-            "airside verify --repair gets what can be had, and names the images of the rest",
+            f"blobs that images need are unusable: {', '.join(counts)}",
+            "run airside verify --repair; it names the images it cannot repair",
         )
 
 
@@ -45,13 +45,13 @@ def _directory(store: Store, agent: Agent | None) -> Iterator[Finding]:
     runs = agent is not None and agent.state in {"running", "forbidden"}
     if store.reason:
         yield Finding(
-            "data.directory", "note", path, f"it could not be looked at: {store.reason}", _AS_ROOT
+            "data.directory", "note", path, f"it could not be checked: {store.reason}", _AS_ROOT
         )
     elif not store.writable:
-        text = "this user may not write it" if store.exists else "this user cannot make it"
+        text = "this user may not write it" if store.exists else "this user cannot create it"
         advice = "run the agent as its owner, or choose another --data"
         if runs:
-            yield Finding("data.directory", "note", path, f"{text}; the agent runs as another")
+            yield Finding("data.directory", "note", path, f"{text}; the agent runs as another user")
         else:
             yield Finding("data.directory", "problem", path, text, advice)
     elif store.format is not None and store.format > store.newest_format:
@@ -59,7 +59,7 @@ def _directory(store: Store, agent: Agent | None) -> Iterator[Finding]:
             "data.directory",
             "problem",
             path,
-            f"it has the format {store.format}; this version knows {store.newest_format}",
+            f"it has format {store.format}; this version supports up to {store.newest_format}",
             "use the version of Airside that wrote it, or a newer one",
         )
     elif store.mode & _OTHERS_MAY_WRITE:
@@ -67,9 +67,9 @@ def _directory(store: Store, agent: Agent | None) -> Iterator[Finding]:
             "data.directory", "warning", path, "every user may write it", f"chmod o-w {path}"
         )
     elif store.exists:
-        yield Finding("data.directory", "ok", path, "it is there and can be written")
+        yield Finding("data.directory", "ok", path, "it exists and is writable")
     else:
-        yield Finding("data.directory", "note", path, "it is not there yet: the agent makes it")
+        yield Finding("data.directory", "note", path, "it does not exist yet: the agent creates it")
     yield from _lock(store, agent)
 
 
@@ -80,9 +80,9 @@ def _lock(store: Store, agent: Agent | None) -> Iterator[Finding]:
         "data.lock",
         "warning",
         str(store.path),
-        f"the process {store.holder} has it, but no agent answers",
-        "it may be a command (import, gc), or an agent that starts or ends; if it stays, look "
-        f"at the process {store.holder}",
+        f"process {store.holder} holds the lock, but no agent answers",
+        "it may be a command (import, gc), or an agent that is starting or stopping; if it stays, "
+        f"check the process {store.holder}",
     )
 
 
@@ -97,7 +97,7 @@ def _kind(store: Store, volume: Volume) -> Finding:
             "data.file-system",
             "problem",
             path,
-            f"it lies on a network file system ({volume.kind}), where the catalog is not safe",
+            f"it is on a network file system ({volume.kind}), where the catalog is not safe",
             "choose a --data on a local disk",
         )
     if volume.kind in _IN_MEMORY:
@@ -105,7 +105,7 @@ def _kind(store: Store, volume: Volume) -> Finding:
             "data.file-system",
             "warning",
             path,
-            f"it lies in memory ({volume.kind}): all is lost at the next boot",
+            f"it is in memory ({volume.kind}): the next boot deletes all data",
             "choose a --data on a disk",
         )
     if volume.kind in _IN_LAYERS:
@@ -113,8 +113,8 @@ def _kind(store: Store, volume: Volume) -> Finding:
             "data.file-system",
             "warning",
             path,
-            f"it lies on {volume.kind}, a container's own layer: it goes with the container, and "
-            "nothing can be linked from it",
+            f"it is on {volume.kind}, a container's own layer: deleting the container deletes it, "
+            "and no file can be linked from it",
             "mount a directory of the host there, or choose another --data",
         )
     return Finding("data.file-system", "ok", path, f"{volume.kind} at {volume.point}")
@@ -122,49 +122,53 @@ def _kind(store: Store, volume: Volume) -> Finding:
 
 def _space(store: Store, volume: Volume, settings: Settings) -> Finding:
     path, least = str(store.path), settings.min_free_bytes
-    told = f"{volume.free_bytes // _MB} MB of {volume.total_bytes // _MB} MB are free"
+    free = f"{volume.free_bytes // _MB} MB of {volume.total_bytes // _MB} MB are free"
     if volume.free_bytes < least:
         return Finding(
             "data.space",
             "problem",
             path,
-            f"{told}, less than min_free_bytes ({least // _MB} MB): nothing is imported",
-            "free space; airside gc --dry-run tells what Airside could give back",
+            f"{free}, less than min_free_bytes ({least // _MB} MB): nothing is imported",
+            "free space; airside gc --dry-run shows how much Airside could free",
         )
     if volume.free_bytes < least + settings.low_space_bytes:
         return Finding(
             "data.space",
             "warning",
             path,
-            f"only {told}: earlier versions and images without their archive are collected "
-            "before their time (low_space_bytes)",
-            "free space; airside gc --dry-run tells what Airside could give back",
+            f"only {free}: earlier versions and images without an archive are deleted early "
+            "(low_space_bytes)",
+            "free space; airside gc --dry-run shows how much Airside could free",
         )
     if volume.free_bytes < max(2 * least, _LOW_SHARE * volume.total_bytes):
         return Finding(
             "data.space",
             "warning",
             path,
-            f"only {told}",
-            "free space; airside gc --dry-run tells what Airside could give back",
+            f"only {free}",
+            "free space; airside gc --dry-run shows how much Airside could free",
         )
-    return Finding("data.space", "ok", path, told)
+    return Finding("data.space", "ok", path, free)
 
 
 def judge_inodes(identity: str, path: str, volume: Volume) -> Iterator[Finding]:
-    """Each blob is a file, and each file of an unpacked image is one."""
+    """Each blob and each file of an unpacked image needs an inode."""
     if not volume.inodes:
         return
-    told = f"{volume.free_inodes} of {volume.inodes} inodes are free"
+    free = f"{volume.free_inodes} of {volume.inodes} inodes are free"
     if volume.free_inodes < _FEW_INODES:
-        yield Finding(identity, "problem", path, f"only {told}", "delete files, or make it larger")
+        yield Finding(
+            identity, "problem", path, f"only {free}", "delete files, or enlarge the file system"
+        )
     elif volume.free_inodes < _LOW_SHARE * volume.inodes:
-        yield Finding(identity, "warning", path, f"only {told}", "delete files, or make it larger")
+        yield Finding(
+            identity, "warning", path, f"only {free}", "delete files, or enlarge the file system"
+        )
     else:
-        yield Finding(identity, "ok", path, told)
+        yield Finding(identity, "ok", path, free)
 
 
-_AS_ROOT = "run the doctor as root, or as the user that the agent runs as"
+_AS_ROOT = "run the doctor as root or as the user of the agent"
 
 
 # watched directories
@@ -188,14 +192,14 @@ def _watched(directory: Directory, agent: Agent | None) -> Iterator[Finding]:
             "note",
             path,
             "this user may not drop archives into it",
-            f"drop as root, or let a group write: chgrp GROUP {path}; chmod g+w {path}",
+            f"drop archives as root, or allow a group: chgrp GROUP {path}; chmod g+w {path}",
         )
     if directory.importer:
         yield Finding(
             "images.shared",
             "warning",
             path,
-            f"{directory.importer} imports from it too, unverified and with its own names",
+            f"{directory.importer} also imports from it, unverified and with its own names",
             "watch a directory of your own",
         )
 
@@ -208,30 +212,33 @@ def _unusable(directory: Directory, agent: Agent | None) -> Finding | None:
             "images.directory",
             "note" if made else "warning",
             path,
-            "it is not there: nothing can be dropped",
-            "the agent makes it when it starts" if made else f"mkdir -p {path}",
+            "it does not exist: no archive can be dropped",
+            "the agent creates it when it starts" if made else f"mkdir -p {path}",
         )
     if directory.sight == "visible" and not directory.is_directory:
         return Finding(
-            "images.directory", "problem", path, "it is no directory", "name a directory"
+            "images.directory", "problem", path, "it is not a directory", "set a directory"
         )
     if directory.sight == "visible" and directory.readable:
         return None
     if agent is not None and agent.state in {"running", "forbidden"}:
         return Finding(
-            "images.directory", "note", path, "this user may not read it; the agent is another"
+            "images.directory",
+            "note",
+            path,
+            "this user may not read it; the agent runs as another user",
         )
     return Finding(
         "images.directory",
         "problem",
         path,
         "this user may not read it",
-        "make it readable for the user that the agent runs as",
+        "make it readable for the user of the agent",
     )
 
 
 def _noticed(directory: Directory, agent: Agent | None) -> Finding:
-    """How a drop is noticed: as the agent says, else as its file system lets expect."""
+    """How new archives are noticed: by the agent's status, else by the file system's kind."""
     path, volume = str(directory.path), directory.volume
     mode, reason = ("", "")
     if agent is not None:
@@ -241,7 +248,7 @@ def _noticed(directory: Directory, agent: Agent | None) -> Finding:
         mode, reason = ("polling", volume.kind) if slow and volume else ("inotify", "")
     if mode == "inotify":
         kind = f" ({volume.kind})" if volume is not None else ""
-        return Finding("images.directory", "ok", path, f"a drop is noticed at once{kind}")
+        return Finding("images.directory", "ok", path, f"new archives are noticed at once{kind}")
     because = f": {reason}" if reason else ""
     if mode != "polling":
         return Finding(
@@ -249,12 +256,14 @@ def _noticed(directory: Directory, agent: Agent | None) -> Finding:
             "warning",
             path,
             f"the agent does not watch it ({mode}){because}",
-            "see to what it names; the agent looks again by itself",
+            "fix the cause; the agent looks again by itself",
         )
     return Finding(
         "images.directory",
         "note",
         path,
-        f"a drop is noticed with delay, by polling{because}",
-        "a directory on a local disk is noticed at once" if volume and volume.is_remote else "",
+        f"new archives are noticed with a delay, by polling{because}",
+        "use a directory on a local disk to notice them at once"
+        if volume and volume.is_remote
+        else "",
     )
