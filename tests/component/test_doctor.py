@@ -85,7 +85,7 @@ def test_a_look_that_hangs_is_left_after_its_time():
     end = threading.Event()
     look = Look("a dead disk", end.wait, seconds=0.05)
     assert look.wait() is None
-    assert look.unseen[0].reason == "it takes too long"
+    assert look.unseen[0].reason == "timed out"
     end.set()
     look.settle()
 

@@ -1,7 +1,7 @@
-"""Looking at this host: everything at once, each look bounded, whatever fails told beside the rest.
+"""Collects the facts about this host: checks in parallel, each with a time limit. Blocking.
 
-Blocking. Nothing is changed, but that one small file goes through containerd and out again
-(`trial`). `Asked` is the agent, or the catalog where none runs.
+Reports the error of a failed check beside the results of the others. Changes nothing, except that
+one small file is linked into containerd and deleted again (`trial`).
 """
 
 from collections.abc import Iterable
@@ -24,23 +24,23 @@ from airside.diagnostics.pull_commands import reachable
 
 
 class Asked(Protocol):
-    """What only the agent or the catalog tells. Each answer comes within `LOOK_SECONDS`."""
+    """The agent, or the catalog if none runs. Each method returns within `LOOK_SECONDS`."""
 
     def agent(self) -> Agent:
-        """How the agent is, without a look at its registry."""
+        """Returns the state of the agent; its registry is checked separately."""
 
     def newest_at(self) -> float | None:
-        """When the catalog recorded something last; None if it did not, or can't be read."""
+        """Returns the time of the catalog's newest event; None if it has none or cannot be read."""
 
     def bad_blobs(self) -> tuple[int, int]:
-        """How many blobs are quarantined, and lost; 0 where that can't be told."""
+        """Returns the numbers of quarantined and of lost blobs; 0 if unknown."""
 
     def holds(self, reference: str) -> bool | None:
-        """Whether Airside has this image; None if that can't be told."""
+        """Returns True if Airside has this image; None if unknown."""
 
 
 def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
-    """Look at everything. `chosen`: only the containerd of these settings, not the agent's."""
+    """Runs all checks. `chosen`: only the containerd of these settings, not the agent's."""
     agent = Look("the agent", lambda: _agent(asked))
     store = Look("the data directory", lambda: _store(settings, asked))
     kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root()))
@@ -67,7 +67,7 @@ def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
             mirrors=mirrors.wait() or (),
             unseen=_unseen((*looks, *runtimes)),
         )
-    except BaseException:  # interrupted: what lies in containerd's directory is taken out
+    except BaseException:  # interrupted: the trial's file in containerd's directory must be deleted
         for look in runtimes:
             look.settle()
         raise
@@ -78,7 +78,7 @@ def _unseen(looks: Iterable[Look[Any]]) -> tuple[Unseen, ...]:
 
 
 def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
-    """Those of the running agent, which may have been started with other settings."""
+    """The directories of the running agent, whose settings may differ, else of the settings."""
     if agent is not None and agent.modes:
         return tuple(map(Path, agent.modes))
     return tuple(directory.path for directory in settings.images)

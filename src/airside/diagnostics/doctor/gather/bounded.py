@@ -1,6 +1,6 @@
-"""Looking without being held up: each look has a thread and a time, and its errors are its own.
+"""Runs checks with a time limit, each in its own thread. A check's error affects no other check.
 
-A look that does not end (a dead network file system) is left behind in a daemon thread, which ends
+A check that does not end (a dead network file system) stays behind in a daemon thread, which ends
 with the process.
 """
 
@@ -13,17 +13,17 @@ from airside.core.errors import AirsideError
 from airside.diagnostics.doctor.facts import Unseen
 
 LOOK_SECONDS = 3.0
-"""How long a look at the host may take."""
+"""The time limit of a check of the host."""
 ANSWER_SECONDS = 2.5
-"""How long a containerd may take for one answer; after one that does not come none is asked."""
+"""The time limit of one response of containerd. After a timeout, no more is requested."""
 RUNTIME_SECONDS = 25.0
-"""All that is asked of one containerd."""
+"""The time limit of all requests to one containerd."""
 
 Found = TypeVar("Found")
 
 
 class Look(Generic[Found]):
-    """One function that runs from now on. It must not wait for another look."""
+    """Runs a function in a thread from construction on. It must not wait for another Look."""
 
     def __init__(
         self, what: str, function: Callable[[], Found], *, seconds: float = LOOK_SECONDS
@@ -43,22 +43,22 @@ class Look(Generic[Found]):
             self._reason = exc.message
         except OSError as exc:
             self._reason = f"{exc.filename or ''}: {exc.strerror or exc}".removeprefix(": ")
-        except Exception as exc:  # noqa: BLE001 - one look that fails never ends the others
+        except Exception as exc:  # noqa: BLE001 - a failed check must not end the others
             self._reason = f"{type(exc).__name__}: {exc}"
 
     def wait(self) -> Found | None:
-        """What was found; None if nothing was in time, then `unseen` has the reason."""
+        """Returns the result; None after an error or timeout, which `unseen` then has."""
         self._thread.join(max(0.0, self._ends_at - time.monotonic()))
         if self._thread.is_alive():
-            self._reason = self._reason or "it takes too long"
+            self._reason = self._reason or "timed out"
             return None
         return self._found
 
     def settle(self, seconds: float = LOOK_SECONDS) -> None:
-        """Let it end, and tidy up, before the process does."""
+        """Waits until the function has ended and cleaned up, at most so many seconds."""
         self._thread.join(seconds)
 
     @property
     def unseen(self) -> tuple[Unseen, ...]:
-        """After `wait`: what could not be looked at, if so."""
+        """The failed check and its error, after `wait`; empty if it succeeded."""
         return (Unseen(self.what, self._reason),) if self._reason else ()

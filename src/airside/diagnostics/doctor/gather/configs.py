@@ -1,6 +1,6 @@
-"""What containerd's configuration files say of CRI: for versions whose CRI does not tell. Blocking.
+"""CRI settings in containerd's configuration files, for versions whose CRI does not report them.
 
-Files of all three forms are read; what a file imports counts over what it says itself.
+Blocking. Reads all three versions of the format. An imported file overrides its importer.
 """
 
 import tomllib
@@ -28,10 +28,10 @@ _CLASSIC, _MODERN = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"
 
 @dataclass(frozen=True, slots=True)
 class CriFiles:
-    """What the files set; None where they set nothing.
+    """The settings in the files; None if the files do not set them.
 
-    `main`: the file that containerd starts with. `unread`: one that this user may not read, so
-    that nothing is known for certain.
+    `main`: the file that containerd starts with. `unread`: a file that this user may not read; all
+    other settings are then uncertain.
     """
 
     discard: bool | None = None
@@ -42,7 +42,7 @@ class CriFiles:
 
 
 def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
-    """The configuration of a containerd with this command line, else of one of this name."""
+    """Returns the configuration file of this command line, else the usual ones of this runtime."""
     for word, following in zip(words, (*words[1:], ""), strict=False):
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
@@ -52,7 +52,7 @@ def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
 
 
 def read_configs(paths: Iterable[Path]) -> CriFiles:
-    """What the files and those that they import say together."""
+    """Returns the merged settings of the files and of those they import."""
     pending, seen, texts = list(paths), set[Path](), list[Mapping[str, Any]]()
     found = CriFiles(main=str(pending[0]) if pending else "")
     while pending and len(seen) < _MOST_FILES:
@@ -64,7 +64,7 @@ def read_configs(paths: Iterable[Path]) -> CriFiles:
             parsed = tomllib.loads(path.read_text(encoding="utf-8"))
         except PermissionError:
             found = replace(found, unread=str(path))
-        except (OSError, ValueError):  # containerd itself says what is wrong with it
+        except (OSError, ValueError):  # containerd reports its errors itself
             continue
         else:
             found = _merged(found, parsed)

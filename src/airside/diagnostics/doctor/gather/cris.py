@@ -1,4 +1,4 @@
-"""CRI behind a containerd: its configuration, and the sandbox image. Blocking."""
+"""CRI of a containerd: its configuration, and the sandbox image. Blocking."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,20 +15,21 @@ from airside.diagnostics.doctor.facts import Cri
 from airside.diagnostics.doctor.gather.configs import CriFiles
 
 Holds = Callable[[str], bool | None]
+"""Returns True if Airside has the image of this name, None if unknown."""
 
 _DEFAULT_SANDBOX: Mapping[tuple[int, ...], str] = {
     (2, 0): "registry.k8s.io/pause:3.10",
     (2, 1): "registry.k8s.io/pause:3.10",
 }
-"""Of versions whose CRI does not tell; that of 2.1 was read from its program."""
+"""Of versions whose CRI does not report it; that of 2.1 was read from its program."""
 _CERTS = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
 _CERTS_SINCE = (2, 2)
-"""These versions look there without being told."""
+"""From this version on, containerd reads _CERTS by default."""
 _PODS_READY = "RuntimeReady"
 
 
 def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, holds: Holds) -> Cri:
-    """What CRI tells (1.6, 1.7) counts over the files. Raises ContainerdError."""
+    """Returns CRI's facts; its report (1.6, 1.7) overrides the files. Raises ContainerdError."""
     client = CriClient(channel)
     conditions, verbose = client.status()
     config = _parsed(verbose.get("config", ""))
@@ -55,13 +56,13 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
 def _with_hosts(
     cri: Cri, config: Mapping[str, Any], numbers: tuple[int, ...], files: CriFiles
 ) -> Cri:
-    told = config.get("registry")
-    path = told.get("configPath") if isinstance(told, dict) else files.registry.config_path
+    registry = config.get("registry")
+    path = registry.get("configPath") if isinstance(registry, dict) else files.registry.config_path
     if path:
         return replace(cri, hosts=tuple(Path(part) for part in str(path).split(":") if part))
     if numbers >= _CERTS_SINCE:
         return replace(cri, hosts=tuple(map(on_host, _CERTS)))
-    if not isinstance(told, dict) and files.unread:
+    if not isinstance(registry, dict) and files.unread:
         return cri
     certs = on_host(_CERTS[0])
     warning = advice(files.registry, files.main, str(certs))
@@ -69,9 +70,9 @@ def _with_hosts(
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:
-    """Off by default, where all files could be read."""
-    told = config.get("containerd")
-    found = told.get("discardUnpackedLayers") if isinstance(told, dict) else None
+    """Off by default, if all files could be read."""
+    section = config.get("containerd")
+    found = section.get("discardUnpackedLayers") if isinstance(section, dict) else None
     if isinstance(found, bool):
         return found
     if files.discard is not None:

@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def look_at_host(agent: Agent | None) -> Host:
-    """What holds for the user of the running agent, else for this one."""
+    """Returns the host's facts; limits are those of the agent's user, else of this user."""
     uid = os.geteuid()
     theirs = agent.uid if agent is not None and agent.uid is not None else uid
     limit, whose = _open_files(agent)
@@ -42,7 +42,7 @@ def look_at_host(agent: Agent | None) -> Host:
 
 
 def _synchronized() -> bool | None:
-    """Whether the kernel counts the clock as synchronised (adjtimex(2) changes nothing here)."""
+    """True if the kernel reports a synchronised clock (adjtimex(2) changes nothing here)."""
     if ctypes.sizeof(ctypes.c_long) != 8:
         return None
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
@@ -69,7 +69,7 @@ def _inotify(uid: int) -> Inotify | None:
 
 
 def _watches_of(process: Path) -> list[int]:
-    """The number of watches of each inotify instance of a process. Raises OSError."""
+    """Returns the number of watches of each inotify instance of a process. Raises OSError."""
     found = []
     for descriptor in (process / "fd").iterdir():
         with suppress(OSError):
@@ -96,7 +96,7 @@ def _selinux() -> Literal["off", "permissive", "enforcing"]:
 
 
 def _has_overlay() -> bool | None:
-    """Whether the kernel has it, or has a module of it; None if that can't be told."""
+    """Returns True if the kernel has overlayfs or a module of it; None if unknown."""
     try:
         if re.search(r"\boverlay$", _FILE_SYSTEMS.read_text(), re.MULTILINE):
             return True

@@ -1,7 +1,7 @@
-"""What files on this host say of kubelet and of the API server. Blocking; nothing is asked.
+"""Settings of kubelet and of the API server in files on this host. Blocking; asks no server.
 
-The files are searched for two words rather than parsed: they are YAML, JSON, or arguments of a
-command line, and differ from one distribution to the next.
+Files are searched for two words, not parsed: they are YAML, JSON, or arguments of a command line,
+and differ between distributions.
 """
 
 import re
@@ -54,6 +54,8 @@ _CONFIG_FLAG = re.compile(r"--config(?:=|\Z)")
 
 @dataclass(slots=True)
 class _Sought:
+    """The settings found so far, and the files that were read."""
+
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     policies: dict[str, str] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class _Sought:
 
 
 def look_at_kubelet(system: Path) -> Kubelet:
-    """`system` is the host's root directory."""
+    """Returns the kubelet's facts. `system` is the host's root directory."""
     sought = _Sought()
     for patterns, api_server in ((_KUBELET_FILES, False), (_API_SERVER_FILES, True)):
         for pattern in patterns:
@@ -106,7 +108,7 @@ def look_at_kubelet(system: Path) -> Kubelet:
 
 
 def _matching(system: Path, pattern: str) -> Iterator[Path]:
-    """The file of a plain name, there or not; those of a pattern, as far as they may be seen."""
+    """Yields the path of a plain name, even if absent; or the visible paths of a pattern."""
     if "*" not in pattern:
         yield system / pattern
     else:
@@ -114,12 +116,12 @@ def _matching(system: Path, pattern: str) -> Iterator[Path]:
 
 
 def _is_server(file: Path) -> bool:
-    """K3s's and RKE2's servers have a file of this name without `-agent`; k0s's one has both."""
+    """K3s's and RKE2's servers have a file of this name without `-agent`; k0s's file has both."""
     return file.name in {"k3s.service", "k0s.yaml"}
 
 
 def _look_at_processes(sought: _Sought, proc: Path) -> bool:
-    """Arguments of kubelet and the API server; gives whether a kubelet runs."""
+    """Reads the arguments of kubelet and the API server. Returns True if a kubelet runs."""
     running = False
     for process in iter_processes(proc):
         words = command_line(process)

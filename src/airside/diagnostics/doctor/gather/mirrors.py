@@ -1,6 +1,6 @@
-"""Whether each runtime asks Airside's registry before others, by its mirror settings. Blocking.
+"""Checks the mirror settings of each runtime: does it ask Airside's registry first? Blocking.
 
-`airside mirror write` is planned, and what it would not change is there already.
+Plans `airside mirror write`: settings that the plan does not change exist already.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ _WRITE = "airside mirror write --all"
 
 
 def look_at_mirrors(runtimes: Iterable[Runtime], url: str) -> tuple[Mirror, ...]:
-    """Those with CRI: other clients are told their mirrors by themselves."""
+    """Returns the settings of runtimes with CRI; other clients get mirrors by their own options."""
     return tuple(mirror for each in runtimes if each.cri for mirror in _mirrors(each, url))
 
 
@@ -52,7 +52,7 @@ def _mirror(subject: str, url: str, node: Node) -> Mirror:
 
 
 def _command(node: Node) -> str:
-    """What writes the settings where this runtime reads them."""
+    """The command that writes the settings where this runtime reads them."""
     if isinstance(node, RegistriesNode) or node.roots[0] == on_host(_USUAL):
         return _WRITE
     return f"{_WRITE} --certs-dir {node.roots[0]}"

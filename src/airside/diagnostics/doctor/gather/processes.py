@@ -1,4 +1,4 @@
-"""What /proc tells of processes, as far as this user may see. Blocking; never raises OSError."""
+"""Facts about processes in /proc, as far as this user may read. Blocking; never raises OSError."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ PROC = Path("/proc")
 
 
 def iter_processes(proc: Path = PROC) -> Iterator[Path]:
-    """The directory of each process in /proc."""
+    """Yields the directory of each process in /proc."""
     with suppress(OSError):
         for path in proc.iterdir():
             if path.name.isdigit():
@@ -17,12 +17,12 @@ def iter_processes(proc: Path = PROC) -> Iterator[Path]:
 
 
 def command_line(process: Path) -> list[str]:
-    """The words of its command line; none where that can't be read."""
+    """Returns the arguments of a process; empty if unreadable."""
     return _texts(process / "cmdline")
 
 
 def environment(process: Path) -> Mapping[str, str] | None:
-    """Its environment at its start; None where this user may not read it."""
+    """Returns the environment a process started with; None if unreadable."""
     with suppress(OSError):
         raw = (process / "environ").read_bytes()
         pairs = (os.fsdecode(part).partition("=") for part in raw.split(b"\0") if part)
@@ -31,13 +31,14 @@ def environment(process: Path) -> Mapping[str, str] | None:
 
 
 def owner(pid: int) -> int | None:
+    """Returns the UID of a process; None if it does not exist."""
     with suppress(OSError):
         return (PROC / str(pid)).stat().st_uid
     return None
 
 
 def shares_mounts(process: Path) -> bool | None:
-    """Whether it has our mount namespace; None where this user may not see."""
+    """Returns True if the process has our mount namespace; None if unreadable."""
     with suppress(OSError):
         return (process / "ns/mnt").readlink() == (PROC / "self/ns/mnt").readlink()
     return None
@@ -50,7 +51,7 @@ def _texts(path: Path) -> list[str]:
 
 
 def lock_holder(path: Path) -> int | None:
-    """The process that has an flock of this file; it is not tried, only read."""
+    """Returns the PID that holds an flock of this file, without locking it."""
     try:
         found = path.stat()
         lines = (PROC / "locks").read_text(encoding="ascii", errors="replace").splitlines()

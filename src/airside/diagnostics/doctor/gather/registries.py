@@ -1,4 +1,4 @@
-"""Whether the registry of a running agent answers as one. Blocking."""
+"""Checks that the registry of a running agent responds. Blocking."""
 
 import http.client
 import ssl
@@ -9,7 +9,7 @@ from airside.diagnostics.pull_commands import reachable
 
 
 def ask_registry(listen: str, *, has_tls: bool = False) -> tuple[int | None, str]:
-    """(HTTP status of `/v2/`, why there is none). Whose certificate it shows is not looked at."""
+    """Returns (HTTP status of `/v2/`, the error if None). Does not verify the certificate."""
     host, _, port = reachable(listen).rpartition(":")
     try:
         connection = _connection(host.strip("[]"), int(port), has_tls=has_tls)
@@ -17,7 +17,7 @@ def ask_registry(listen: str, *, has_tls: bool = False) -> tuple[int | None, str
             connection.request("GET", "/v2/")
             return connection.getresponse().status, ""
     except TimeoutError:
-        return None, "it takes too long"
+        return None, "timed out"
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return None, str(exc) or type(exc).__name__
 

@@ -1,6 +1,6 @@
-"""Each containerd: its socket, what it says of itself, what its process and directories tell.
+"""Facts about each containerd: its socket, its introspection, its process and directories.
 
-Blocking. A socket that does not answer costs `ANSWER_SECONDS` once: nothing more is asked of it.
+Blocking. A socket that does not respond costs `ANSWER_SECONDS` once: no more is requested.
 """
 
 import os
@@ -40,9 +40,9 @@ _SWITCHES = {"igzip": "CONTAINERD_DISABLE_IGZIP", "unpigz": "CONTAINERD_DISABLE_
 
 
 def sockets_of(settings: Settings, agents: Iterable[str]) -> list[tuple[str, str, bool]]:
-    """(socket, name of the runtime, whether it is named by hand) of each containerd to look at.
+    """Returns (socket, name of the runtime, True if set by hand) of each containerd to check.
 
-    `agents`: those of the running agent, which may have been started with other settings.
+    `agents`: the sockets of the running agent, whose settings may differ.
     """
     names = {path: name for name, path in known_sockets().items()}
     named = {text.removeprefix("unix://") for text in settings.runtime}
@@ -55,7 +55,7 @@ def sockets_of(settings: Settings, agents: Iterable[str]) -> list[tuple[str, str
 def look_at_runtime(
     path: str, name: str, *, named: bool, settings: Settings, holds: Holds
 ) -> Runtime:
-    """`holds` tells whether Airside has an image of this name."""
+    """Returns the facts of one containerd. `holds`: True if Airside has an image of this name."""
     found = Runtime(path, name, named, "answers")
     knocked = knock(path)
     if knocked.state != "answers":
@@ -74,7 +74,7 @@ def look_at_runtime(
 
 
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
-    """What containerd says of itself. Raises ContainerdError."""
+    """Adds containerd's own report. Raises ContainerdError."""
     facts = discover(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
     plugins = {p.id: p for p in client.introspection.plugins(f"type=={SNAPSHOTTER}")}
     plugin = plugins.get(facts.snapshotter)
@@ -94,7 +94,7 @@ def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime
 
 @dataclass(slots=True)
 class _Asking:
-    """One step after the other; a step that fails costs what it would have told."""
+    """Checks one containerd step by step. A step that fails loses only its own facts."""
 
     client: Client
     settings: Settings
@@ -114,7 +114,7 @@ class _Asking:
                 found = step(found)
             except ContainerdError as exc:
                 reasons.append(exc.message)
-                if exc.is_away:  # each more would cost as much
+                if exc.is_away:  # each further step would time out too
                     break
             except AirsideError as exc:
                 reasons.append(exc.message)
@@ -153,14 +153,14 @@ class _Asking:
         if not may(root.parent if fresh else root, os.R_OK | os.W_OK | os.X_OK):
             return replace(found, root_sight="forbidden", volume=volume_of(root))
         names: tuple[str, ...] = ()
-        with suppress(FileNotFoundError):  # no blob yet
+        with suppress(FileNotFoundError):  # no blob was stored yet
             names = foreign_names(root)
         return replace(
             found, foreign_names=names, volume=volume_of(root), label=label_of(root / "blobs")
         )
 
     def _is_fresh(self) -> bool:
-        """Whether its content directory is just not made yet: 1.7 and later wait for a blob."""
+        """True if the content directory is not created yet: 1.7 and later wait for a blob."""
         kind, name = METADATA
         paths = [
             plugin.exports.get("path", "")
@@ -179,7 +179,7 @@ class _Asking:
 
 
 def _gunzip(process: Path, numbers: tuple[int, ...]) -> Gunzip | None:
-    """What it found on its PATH, if it looked at its start; None where that may not be seen."""
+    """The program on its PATH, as at its start; None if the environment is unreadable."""
     variables = environment(process)
     if variables is None:
         return None
@@ -193,7 +193,7 @@ def _gunzip(process: Path, numbers: tuple[int, ...]) -> Gunzip | None:
 
 
 def _candidates(process: Path, path: str, name: str) -> Iterator[Path]:
-    """Programs of this name, by their paths in the mount namespace of the process."""
+    """Yields programs of this name, by their paths in the mount namespace of the process."""
     root = process / "root"
     for directory in filter(None, path.split(os.pathsep)):
         place = Path(directory) / name
@@ -202,5 +202,5 @@ def _candidates(process: Path, path: str, name: str) -> Iterator[Path]:
 
 
 def _is_true(text: str) -> bool:
-    """As Go's strconv.ParseBool."""
+    """Parses a boolean as Go's strconv.ParseBool."""
     return text in {"1", "t", "T", "true", "TRUE", "True"}

@@ -1,4 +1,4 @@
-"""Whether somebody answers at a socket, and who: without a word to containerd. Blocking."""
+"""Checks whether a process listens on a socket, and which. Sends no data. Blocking."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """`pid`: the process that listens, 0 where it is not in our PID namespace."""
+    """`pid`: the process that listens, 0 if it is not in our PID namespace."""
 
     state: SocketState
     reason: str = ""
@@ -23,20 +23,22 @@ class Knock:
 
 
 def knock(path: str) -> Knock:
-    """Connect as this user, and go away again."""
+    """Connects as this user, and disconnects."""
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a text, as gRPC takes it
+        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a str, as gRPC takes it
             return Knock("no-socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
             connection.connect(path)
-            told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            credentials = connection.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+            )
     except (FileNotFoundError, NotADirectoryError):
         return Knock("absent")
     except PermissionError:
         return Knock("forbidden")
     except (TimeoutError, BlockingIOError):
-        return Knock("silent", "its queue of connections is full")
+        return Knock("silent", "its connection queue is full")
     except OSError as exc:
         return Knock("refused", "" if isinstance(exc, ConnectionRefusedError) else str(exc))
-    return Knock("answers", pid=_CREDENTIALS.unpack(told)[0])
+    return Knock("answers", pid=_CREDENTIALS.unpack(credentials)[0])

@@ -1,4 +1,4 @@
-"""The data directory and the watched directories. Blocking; changes nothing."""
+"""Facts about the data directory and the watched directories. Blocking; changes nothing."""
 
 import os
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _IMPORTERS = {
 
 
 def look_at_store(data: Path) -> Store:
-    """`newest_at` is what its files tell; the catalog may tell of something later."""
+    """Returns the store's facts. `newest_at` is by its files; the catalog may have a later time."""
     sight = sight_of(data)
     if sight == "forbidden":
         return Store(data, exists=True, writable=False, reason="permission denied")
@@ -49,7 +49,7 @@ def _format(data: Path) -> int | None:
 
 
 def _newest(data: Path) -> float | None:
-    """When a blob came or went last: that changes its directory."""
+    """The last time a blob was added or deleted, which changes its directory."""
     times = []
     for name in _CHANGING:
         with suppress(OSError):
@@ -77,6 +77,6 @@ def _directory(path: Path) -> Directory:
 
 
 def _importer(path: Path) -> str:
-    """Which distribution of Kubernetes imports what lies in this directory too."""
+    """Returns the Kubernetes distribution that also imports from this directory, or ''."""
     found = Path(os.path.realpath(path))
     return next((name for place, name in _IMPORTERS.items() if on_host(place) == found), "")

@@ -1,10 +1,10 @@
-"""One small file given to containerd as a blob, and taken out again: whether adoption works here.
+"""Tests adoption: gives containerd one small file as a blob, and deletes it again. Blocking.
 
-Tried as a publish does it (design 4.17): from the data directory's file system, into a private
-directory beside containerd's blobs, from there under its digest's name, committed without data
-under a lease, deleted. Nothing is left but empty directories that containerd makes too: its own,
-and `blobs/sha256`. Where the doctor is killed in the middle, a file of some 30 bytes stays, and a
-lease that ends by itself.
+Follows the steps of a publication (ADR 0016): links the file from the data directory's file system
+into a private directory beside containerd's blobs, renames it to its digest, commits it without
+data under a lease, and deletes the lease. Leaves only empty directories that containerd creates
+too: its content directory and `blobs/sha256`. If the doctor is killed meanwhile, a file of some 30
+bytes and a lease that expires stay behind.
 """
 
 import errno
@@ -26,7 +26,10 @@ _MOST_NAMES = 5
 
 
 def try_adoption(client: Client, origin: Path, content_root: Path) -> Trial:
-    """`origin`: a directory of the data directory, which is swept when an agent starts."""
+    """Returns the result of the test.
+
+    `origin`: a directory of the data directory that the agent clears when it starts.
+    """
     made = _Attempt(client, origin, content_root)
     try:
         return made.run()
@@ -48,7 +51,7 @@ class _Attempt:
         self.leased = False
 
     def run(self) -> Trial:
-        """Raises OSError where a directory can't be written; what containerd says is a result."""
+        """Raises OSError if a directory cannot be written; an error of containerd is a result."""
         with self.source.open("xb") as file:
             file.write(self.raw)
             os.fchmod(file.fileno(), 0o444)
@@ -64,7 +67,7 @@ class _Attempt:
         return replace(placed, adopted=True, collected=self._collect())
 
     def _place(self) -> Trial:
-        """Have the file under its digest's name."""
+        """Links or copies the file to its digest's name."""
         inside, found = self.private / self.digest.hex, Trial("link")
         try:
             os.link(self.source, inside)
@@ -78,7 +81,7 @@ class _Attempt:
         return found
 
     def _adopt(self) -> str:
-        """Why containerd does not take it; empty if it does."""
+        """Returns '' if containerd adopts the blob, else its error."""
         self.leased = True
         self.client.leases.create(self.name, seconds=_LEASE_SECONDS)
         reason = ""
@@ -90,14 +93,14 @@ class _Attempt:
                     raise
                 reason = exc.message
                 self.client.content.abort(self.name)
-                if not self.target.exists():  # a collection came in between
+                if not self.target.exists():  # a collection deleted it in between
                     self._place()
             else:
                 return ""
         return reason
 
     def _collect(self) -> bool | None:
-        """Let containerd delete it; gives whether its file went too, None if it does not tell."""
+        """Deletes the lease. Returns True if containerd deleted the file too, None if unknown."""
         try:
             self.client.leases.delete(self.name, sync=True)
         except AirsideError:
@@ -106,7 +109,7 @@ class _Attempt:
         return not self.target.exists()
 
     def tidy(self) -> None:
-        """Leave nothing, whatever happened. What containerd knows it deletes with the lease."""
+        """Deletes files and lease, ignoring errors. containerd deletes a blob that it adopted."""
         known = False
         if self.leased:
             with suppress(AirsideError):
@@ -122,7 +125,7 @@ class _Attempt:
 
 
 def foreign_names(content_root: Path) -> tuple[str, ...]:
-    """The first names in the blob directories that are no digests. Raises OSError."""
+    """Returns the first names in the blob directories that are not digests. Raises OSError."""
     found: list[str] = []
     for algorithm in (content_root / "blobs").iterdir():
         names = os.listdir(algorithm)  # noqa: PTH208 - only names are wanted

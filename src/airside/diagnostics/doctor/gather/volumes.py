@@ -1,4 +1,4 @@
-"""File systems, permissions and labels of paths. Blocking."""
+"""File systems, permissions and SELinux labels of paths. Blocking."""
 
 import os
 from contextlib import suppress
@@ -12,25 +12,25 @@ _LABEL = "security.selinux"
 
 
 def volume_of(path: Path) -> Volume:
-    """The file system that a path lies on, or will once it is made. Raises OSError."""
+    """Returns the file system of a path, which may not exist yet. Raises OSError."""
     there = nearest(path)
     text = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     mount = MountTable.parse(text).covering(os.path.realpath(there))
-    told = os.statvfs(there)
+    status = os.statvfs(there)
     return Volume(
         kind=mount.kind,
         point=mount.point,
         is_remote=mount.is_remote,
-        is_read_only=bool(told.f_flag & os.ST_RDONLY),
-        total_bytes=told.f_blocks * told.f_frsize,
-        free_bytes=told.f_bavail * told.f_frsize,
-        inodes=told.f_files,
-        free_inodes=told.f_favail,
+        is_read_only=bool(status.f_flag & os.ST_RDONLY),
+        total_bytes=status.f_blocks * status.f_frsize,
+        free_bytes=status.f_bavail * status.f_frsize,
+        inodes=status.f_files,
+        free_inodes=status.f_favail,
     )
 
 
 def nearest(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there and may be seen."""
+    """Returns the path, or its nearest visible ancestor."""
     for place in (path, *path.parents):
         with suppress(OSError):
             place.stat()
@@ -39,7 +39,7 @@ def nearest(path: Path) -> Path:
 
 
 def sight_of(path: Path) -> Sight:
-    """Whether this user can see that the path is there."""
+    """Returns the visibility of the path for this user."""
     try:
         path.stat()
     except PermissionError:
@@ -50,12 +50,12 @@ def sight_of(path: Path) -> Sight:
 
 
 def may(path: Path, mode: int) -> bool:
-    """Whether this process may read (R_OK), write (W_OK), search (X_OK) it."""
+    """Returns True if this process may read (R_OK), write (W_OK) or search (X_OK) the path."""
     return os.access(path, mode, effective_ids=True)
 
 
 def label_of(path: Path) -> str:
-    """SELinux's label; empty where there is none, or it may not be read."""
+    """Returns the SELinux label; '' if there is none or it is unreadable."""
     with suppress(OSError):
         return os.getxattr(path, _LABEL).decode("ascii", "replace").rstrip("\0")
     return ""
