@@ -165,7 +165,7 @@ def test_rules_for_anonymous_clients_alone(content, tmp_path):
         hidden = registry.ask("/v2/team/app/manifests/1?ns=registry.example")
         assert (hidden.status, hidden.code) == (403, "DENIED")
         path.write_text(path.read_text() + ACCESS)
-        assert registry.secured.look()
+        assert registry.secured.reload()
         assert registry.ask(PUBLIC_MANIFEST).status == 200
         assert registry.ask("/v2/team/app/manifests/1").challenge.startswith("Bearer ")
         assert registry.ask("/v2/team/app/manifests/1?ns=docker.io").status == 404
@@ -303,7 +303,7 @@ def test_sessions_for_clients_where_anonymous_ones_may_pull(content, files):
         assert ask(TEAM_MANIFEST, headers=changed).status == 401
         # a changed password ends the session at once
         files["htpasswd"].write_text(htpasswd(ann="another", bob="swordfish"))
-        assert registry.secured.look()
+        assert registry.secured.reload()
         assert ask(TEAM_MANIFEST, headers=ann).status == 401
 
 
@@ -313,21 +313,21 @@ def test_sessions_for_clients_where_anonymous_ones_may_pull(content, files):
 def test_passwords_and_rules_are_taken_up_while_running(content, files, caplog):
     with Guarded(*content, settings(**files)) as registry:
         assert registry.ask("/v2/", headers=BOB).status == 200
-        assert not registry.secured.look()
+        assert not registry.secured.reload()
         files["htpasswd"].write_text(htpasswd(ann="hunter2"))
-        assert registry.secured.look()
+        assert registry.secured.reload()
         assert registry.ask("/v2/", headers=BOB).status == 401  # though it was remembered
         files["htpasswd"].write_text("bob:plain\n")
-        assert not registry.secured.look()
+        assert not registry.secured.reload()
         assert "not bcrypt" in caplog.text
         assert "plain" not in caplog.text
         assert registry.ask(TEAM_MANIFEST, headers=ANN).status == 200
         files["htpasswd"].write_text(htpasswd(ann="hunter2"))
         files["access"].write_text(ACCESS.replace("team/**", "none/**"))
-        assert registry.secured.look()
+        assert registry.secured.reload()
         assert registry.ask(TEAM_MANIFEST, headers=ANN).status == 403
         files["access"].unlink()
-        assert not registry.secured.look()
+        assert not registry.secured.reload()
         assert registry.ask(TEAM_MANIFEST, headers=ANN).status == 403
 
 
@@ -344,14 +344,14 @@ def test_a_certificate_is_taken_up_while_running_and_a_broken_one_is_not(
         kept.request("GET", "/v2/")
         assert kept.getresponse().read() == b"{}"
         target[0].write_text("-----BEGIN CERTIFICATE-----\n")
-        assert not registry.secured.look()
+        assert not registry.secured.reload()
         assert "stays in force" in caplog.text
         assert registry.ask("/v2/").status == 200
         shutil.copy(other.server()[0], target[0])  # the key is still the old one
-        assert not registry.secured.look()
+        assert not registry.secured.reload()
         assert registry.ask("/v2/").status == 200
         replace_files(other.server(), target)
-        assert registry.secured.look()
+        assert registry.secured.reload()
         with pytest.raises(ssl.SSLCertVerificationError):
             registry.ask("/v2/")
         assert registry.ask("/v2/", trust=other.trust()).status == 200
@@ -382,7 +382,7 @@ def test_the_common_name_of_a_client_certificate_is_the_user(content, authority,
         with pytest.raises((ssl.SSLError, ConnectionError, HTTPException)):
             ask("/v2/", trust=trust(authority.issue("ann")))  # of an authority for servers
         shutil.copy(authority.cert, tmp_path / "ca.crt")
-        assert registry.secured.look()
+        assert registry.secured.reload()
         with pytest.raises((ssl.SSLError, ConnectionError, HTTPException)):
             ask("/v2/", trust=trust(ann))
 

@@ -53,9 +53,9 @@ def together(node, items):
     arrivals = GroupCommit(node.store, node.catalog, node.guard, node.clock)
     with ThreadPoolExecutor(len(items)) as pool:
         with node.guard.exclusive():
-            futures = [pool.submit(arrivals.take, *items[0])]
+            futures = [pool.submit(arrivals.commit, *items[0])]
             wait_until(lambda: arrivals.waiting == 0 and arrivals.is_working)
-            futures += [pool.submit(arrivals.take, *item) for item in items[1:]]
+            futures += [pool.submit(arrivals.commit, *item) for item in items[1:]]
             wait_until(lambda: arrivals.waiting == len(items) - 1)
         return [future.exception(LIMIT_SECONDS) for future in futures]
 

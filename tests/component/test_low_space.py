@@ -136,7 +136,7 @@ def test_room_is_made_before_an_upload_and_what_is_asked_for_by_head_is_remember
     Disk(node, monkeypatch, 490)
     node.pusher.uploads.cancel(node.pusher.begin(Name("team/app")))
     assert visible(node) == {}
-    assert node.pusher.asked(image("old").digest)
+    assert node.pusher.lease_blob(image("old").digest)
     assert node.garbage.leases.active() == {image("old").digest}
 
 

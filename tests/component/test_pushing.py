@@ -307,7 +307,7 @@ def test_a_blob_is_mounted_from_where_the_client_may_read(node):
 
 
 def uploads(node, **changes):
-    values = {"most": 2, "most_bytes": 10, "idle_seconds": 5.0, **changes}
+    values = {"max_uploads": 2, "max_bytes": 10, "idle_seconds": 5.0, **changes}
     return Uploads(node.store, **values)
 
 

@@ -334,7 +334,7 @@ class _Agent:
         """Take up changed certificates, passwords and rules."""
         while self._secured is not None and self._secured.has_files:
             await asyncio.sleep(_REREAD_SECONDS)
-            await asyncio.to_thread(self._secured.look)
+            await asyncio.to_thread(self._secured.reload)
 
     @asynccontextmanager
     async def _beating(self, sockets: Sequence[socket.socket], *, tls: bool) -> AsyncIterator[None]:

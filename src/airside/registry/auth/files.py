@@ -1,7 +1,7 @@
 """The files that secure the registry: certificate, key, client CA, passwords and rules. Blocking.
 
 They are read at the start, where anything wrong is a ConfigError, and again when they changed
-(`look`). Then a file that is wrong changes nothing: what was read before stays in force, the log
+(`reload`). Then a file that is wrong changes nothing: what was read before stays in force, the log
 says why, and the next change is tried again. A certificate and its key count as one: between the
 two steps of replacing them the old pair stays.
 
@@ -69,7 +69,7 @@ def check_exposure(settings: Settings, host: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Watched(Generic[Loaded]):
+class _WatchedFiles(Generic[Loaded]):
     """What is made of some files, and how they were when it was made."""
 
     what: str
@@ -82,7 +82,7 @@ class _Watched(Generic[Loaded]):
         self.stamps = self._stamps()
         self.value = self.load()
 
-    def look(self) -> bool:
+    def reload(self) -> bool:
         """Read the files again if they changed; tells whether that worked."""
         stamps = self._stamps()
         if stamps == self.stamps:
@@ -109,7 +109,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 class SecurityFiles:
-    """What the files say now. `look` belongs into a thread; the rest is safe from anywhere."""
+    """What the files say now. `reload` belongs into a thread; the rest is safe from anywhere."""
 
     def __init__(self, settings: Settings, *, is_loopback: bool) -> None:
         """Read all files. Raises ConfigError."""
@@ -121,14 +121,14 @@ class SecurityFiles:
                 *(settings.htpasswd, settings.access),
             )
         )
-        self._tls = _Watched(
+        self._tls = _WatchedFiles(
             "the certificate",
-            _given(cert, key, ca),
+            _present(cert, key, ca),
             lambda: None if cert is None else tls_context(cert, key, ca),
         )
-        self._accounts = _Watched(
+        self._accounts = _WatchedFiles(
             "passwords and rules",
-            _given(htpasswd, access),
+            _present(htpasswd, access),
             lambda: self._read_accounts(htpasswd, access),
         )
 
@@ -158,17 +158,17 @@ class SecurityFiles:
             "read_only": self._settings.read_only,
         }
 
-    def look(self) -> bool:
+    def reload(self) -> bool:
         """Read again what changed; tells whether anything did."""
-        return any([self._tls.look(), self._accounts.look()])
+        return any([self._tls.reload(), self._accounts.reload()])
 
     def _read_accounts(self, htpasswd: Path | None, access: Path | None) -> Accounts:
         users: Mapping[str, str] | None = None
         rules: Rules | None = None
         if htpasswd is not None:
-            users = _parsed(htpasswd, parse_htpasswd)
+            users = _parse_file(htpasswd, parse_htpasswd)
         if access is not None:
-            rules = _parsed(access, parse_rules)
+            rules = _parse_file(access, parse_rules)
         return accounts_of(
             users,
             rules,
@@ -187,13 +187,13 @@ def _path(text: str) -> Path | None:
     return Path(text).absolute() if text else None
 
 
-def _given(*paths: Path | None) -> tuple[Path, ...]:
+def _present(*paths: Path | None) -> tuple[Path, ...]:
     return tuple(path for path in paths if path is not None)
 
 
-def _parsed(path: Path, parse: Callable[[str], Loaded]) -> Loaded:
+def _parse_file(path: Path, parse: Callable[[str], Loaded]) -> Loaded:
     try:
-        return parse(_text(path))
+        return parse(_read_text(path))
     except OSError as exc:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
@@ -202,7 +202,7 @@ def _parsed(path: Path, parse: Callable[[str], Loaded]) -> Loaded:
         raise ConfigError(f"{path}: {exc.message}") from exc
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
@@ -215,24 +215,24 @@ def tls_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLContext
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    pair = " and ".join(map(str, _given(cert, key)))
+    pair = " and ".join(map(str, _present(cert, key)))
     try:
         context.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"cannot use {pair}: {_said(exc)}") from exc
+        raise ConfigError(f"cannot use {pair}: {_reason(exc)}") from exc
     if ca is None:
         return context
     try:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"cannot use {ca}: {_said(exc)}") from exc
+        raise ConfigError(f"cannot use {ca}: {_reason(exc)}") from exc
     context.verify_mode = ssl.CERT_OPTIONAL
     context.options |= ssl.OP_NO_TICKET  # a resumed connection would be checked by the old CA
     context.num_tickets = 0
     return context
 
 
-def _said(exc: Exception) -> str:
+def _reason(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLError):
         return f"{exc.reason or exc}: is it PEM, unencrypted, and do they belong together?"
     return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)

@@ -27,8 +27,8 @@ from airside.registry.rules.accounts import Accounts, Token
 from airside.registry.rules.credentials import (
     SESSION_PREFIX,
     SESSION_SECONDS,
+    AuthMethod,
     Bearer,
-    How,
     Password,
     Scope,
     Session,
@@ -38,7 +38,7 @@ from airside.registry.rules.credentials import (
     sign,
     stamp_of,
 )
-from airside.registry.rules.token_bucket import Failures
+from airside.registry.rules.token_bucket import LoginFailures
 
 THREADS = 2
 MAX_REMEMBERED = 1024
@@ -53,7 +53,7 @@ _LOG = logging.getLogger("airside.registry")
 class Identity:
     """Who asks, and what it may do; of a session only within its scopes."""
 
-    how: How
+    how: AuthMethod
     name: str
     rights: Rights
     stamp: str = ""
@@ -90,9 +90,9 @@ class Logins:
         self._clock, self._wall, self._sleep = clock, wall, sleep
         self._key = secrets.token_bytes(32)
         self._pool = ThreadPoolExecutor(THREADS, "passwords")
-        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[bool]] = {}
-        self._failures = Failures()
+        self._failures = LoginFailures()
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -120,38 +120,38 @@ class Logins:
         except ValueError as exc:
             return Refused(401, str(exc), counts=False)
         if isinstance(shown, Password):
-            return await self._by_password(accounts, shown, client)
+            return await self._identify_password(accounts, shown, client)
         if isinstance(shown, Bearer):
             if shown.secret.startswith(SESSION_PREFIX):
-                return self._by_session(accounts, shown.secret)
-            return self._by_token(accounts, shown.secret, client)
-        user = user_of(certificate) if accounts.certificates and certificate else ""
+                return self._identify_session(accounts, shown.secret)
+            return self._identify_token(accounts, shown.secret, client)
+        user = certificate_user(certificate) if accounts.certificates and certificate else ""
         if user:
             return Identity("certificate", user, accounts.rights_of(user))
         return Identity("anonymous", "", accounts.anonymous)
 
     # passwords
 
-    async def _by_password(
+    async def _identify_password(
         self, accounts: Accounts, shown: Password, client: str
     ) -> Identity | Refused:
-        kept = accounts.users.get(shown.user)
-        known = "" if kept is None else shown.user
-        found = await self._fits(shown, kept, accounts.decoy, client)
+        stored = accounts.users.get(shown.user)
+        known = "" if stored is None else shown.user
+        found = await self._check(shown, stored, accounts.decoy, client)
         if isinstance(found, Refused):
             return Refused(found.status, found.message, known, retry_seconds=found.retry_seconds)
-        if not found or kept is None:
+        if not found or stored is None:
             return Refused(401, "the user or the password is wrong", known)
-        stamp = stamp_of(self._key, kept)
+        stamp = stamp_of(self._key, stored)
         return Identity("password", shown.user, accounts.rights_of(shown.user), stamp)
 
-    async def _fits(
-        self, shown: Password, kept: str | None, decoy: str, client: str
+    async def _check(
+        self, shown: Password, stored: str | None, decoy: str, client: str
     ) -> bool | Refused:
-        text = "\0".join((shown.user, shown.secret, kept or ""))
+        text = "\0".join((shown.user, shown.secret, stored or ""))
         proof = hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
-        if proof in self._good:
-            self._good.move_to_end(proof)
+        if proof in self._verified:
+            self._verified.move_to_end(proof)
             return True
         running = self._running.get(proof)
         if running is None:
@@ -160,20 +160,20 @@ class Logins:
             wait = self._failures.begin(client, self._clock())
             if wait:
                 return _too_many(wait)
-            running = self._start(proof, shown.secret, kept, decoy, client)
+            running = self._start(proof, shown.secret, stored, decoy, client)
         return await asyncio.shield(running)
 
     def _start(
-        self, proof: bytes, secret: str, kept: str | None, decoy: str, client: str
+        self, proof: bytes, secret: str, stored: str | None, decoy: str, client: str
     ) -> asyncio.Future[bool]:
-        job = self._pool.submit(check_password, secret, kept or decoy)
+        job = self._pool.submit(check_password, secret, stored or decoy)
         running = self._running[proof] = asyncio.wrap_future(job)
 
         def done(future: asyncio.Future[bool]) -> None:
             del self._running[proof]
             if future.cancelled() or future.exception() is not None:
                 return
-            if future.result() and kept is not None:
+            if future.result() and stored is not None:
                 self._remember(proof)
                 self._failures.succeeded(client, self._clock())
 
@@ -181,15 +181,15 @@ class Logins:
         return running
 
     def _remember(self, proof: bytes) -> None:
-        self._good[proof] = None
-        if len(self._good) > MAX_REMEMBERED:
-            self._good.popitem(last=False)
+        self._verified[proof] = None
+        if len(self._verified) > MAX_REMEMBERED:
+            self._verified.popitem(last=False)
 
     # tokens
 
-    def _by_token(self, accounts: Accounts, secret: str, client: str) -> Identity | Refused:
+    def _identify_token(self, accounts: Accounts, secret: str, client: str) -> Identity | Refused:
         token = accounts.tokens.get(fingerprint(secret))
-        if token is not None and not self._is_over(token):
+        if token is not None and not self._has_expired(token):
             return self._of_token(token)
         wait = self._failures.begin(client, self._clock())
         if wait:
@@ -201,17 +201,17 @@ class Logins:
     def _of_token(self, token: Token) -> Identity:
         return Identity("token", token.name, token.rights, stamp_of(self._key, token.sha256))
 
-    def _is_over(self, token: Token) -> bool:
+    def _has_expired(self, token: Token) -> bool:
         return token.expires is not None and self._wall() >= token.expires
 
-    def _by_session(self, accounts: Accounts, text: str) -> Identity | Refused:
+    def _identify_session(self, accounts: Accounts, text: str) -> Identity | Refused:
         session = open_session(self._key, text, self._wall())
-        who = None if session is None else self._now(accounts, session)
+        who = None if session is None else self._current_identity(accounts, session)
         if session is None or who is None or who.stamp != session.stamp:
             return Refused(401, "the session is over", counts=False)
         return Identity(who.how, who.name, who.rights, who.stamp, session.scopes)
 
-    def _now(self, accounts: Accounts, session: Session) -> Identity | None:
+    def _current_identity(self, accounts: Accounts, session: Session) -> Identity | None:
         """Whom a session was given to, as it is now."""
         name = session.name
         if session.how == "anonymous":
@@ -222,20 +222,20 @@ class Logins:
             stamp = stamp_of(self._key, accounts.users[name])
             return Identity("password", name, accounts.rights_of(name), stamp)
         tokens = accounts.tokens.values() if session.how == "token" else ()
-        token = next((t for t in tokens if t.name == name and not self._is_over(t)), None)
+        token = next((t for t in tokens if t.name == name and not self._has_expired(t)), None)
         return None if token is None else self._of_token(token)
 
 
-def check_password(secret: str, kept: str) -> bool:
+def check_password(secret: str, stored: str) -> bool:
     """Whether a password fits a bcrypt hash; takes its time."""
     data = secret.encode("utf-8", "replace")[:_BCRYPT_BYTES]
     try:
-        return b"\0" not in data and bcrypt.checkpw(data, kept.encode())
+        return b"\0" not in data and bcrypt.checkpw(data, stored.encode())
     except ValueError:
         return False
 
 
-def user_of(certificate: Mapping[str, Any]) -> str:
+def certificate_user(certificate: Mapping[str, Any]) -> str:
     """The user of a client certificate: its common name, else its first alternative name."""
     for part in certificate.get("subject", ()):
         for key, value in part:

@@ -122,7 +122,7 @@ class _Registry:
         try:
             response = await self._respond(request)
         except AirsideError as exc:
-            response = response_of(_failed(request, exc))
+            response = response_of(_error_answer(request, exc))
             level = logging.WARNING if response.status >= 500 else logging.DEBUG
             _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
         except Exception as exc:  # noqa: BLE001 a bug; the client gets an answer, the log all of it
@@ -137,7 +137,7 @@ class _Registry:
             return response_of(await self._receive(self._receiver, request, target))
         upstream, why = self._content.upstream_for(request, target), ""
         if upstream is not None and isinstance(upstream[1], GetManifest):
-            why = await upstream[0].look_for_tag(upstream[1])
+            why = await upstream[0].refresh_tag(upstream[1])
         generation, key = self._content.view.generation, cache_key(request, target)
         found = self._cache.get(key, generation) if request.method in {"GET", "HEAD"} else None
         if found is None:
@@ -154,10 +154,10 @@ class _Registry:
             found = await self._reads.run(self._answer, self._content.view_for(request), intent)
             self._cache.put(key, generation, found)
         if found.status == 404 and self._content.read_through.policy != "false":
-            found = await self._look_through(request, target, found)
+            found = await self._ask_runtimes(request, target, found)
         if found.status == 404 and upstream is not None:
             view = self._content.view_for(request)
-            found = await self._look_upstream(*upstream, view, found, why)
+            found = await self._ask_upstream(*upstream, view, found, why)
         if found.etag and (
             hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MATCH in request.headers
         ):
@@ -176,15 +176,15 @@ class _Registry:
     ) -> Answer:
         return answer_referrers(view, intent, self._content.default_registry, also)
 
-    async def _look_through(self, request: web.Request, target: str, absent: Answer) -> Answer:
+    async def _ask_runtimes(self, request: web.Request, target: str, absent: Answer) -> Answer:
         """What a container runtime has of what the catalog has not."""
         intent = parse_request(request.method, target)
         if not isinstance(intent, GetManifest):
             return absent
-        through, connection = self._content.runtimes_for(request), connection_of(request)
-        return await self._reads.run(through.manifest, intent, connection, absent)
+        runtimes, connection = self._content.runtimes_for(request), connection_of(request)
+        return await self._reads.run(runtimes.manifest, intent, connection, absent)
 
-    async def _look_upstream(
+    async def _ask_upstream(
         self,
         pull_through: PullThrough,
         intent: Intent,
@@ -196,13 +196,13 @@ class _Registry:
         if not isinstance(intent, GetManifest):
             return absent
         if isinstance(intent.reference, Digest):
-            why = await pull_through.look_for_digest(intent)
+            why = await pull_through.fetch_manifest(intent)
             if not why:
                 return await self._reads.run(self._answer, view, intent)
         return with_reason(absent, why)
 
 
-def _failed(request: web.Request, exc: AirsideError) -> Answer:
+def _error_answer(request: web.Request, exc: AirsideError) -> Answer:
     """What is late is a 404 for a container runtime: then it asks the next host."""
     if isinstance(exc, OverdueError):
         intent = parse_request(request.method, target_of(request))

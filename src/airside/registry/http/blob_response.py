@@ -67,7 +67,7 @@ class Transfers:
 class BlobResponse(web.StreamResponse):
     """Sends a part of a blob and closes its file; without a file, the headers alone.
 
-    `coming`: the file is still being written.
+    `fetch`: the file is still being written.
 
     Like aiohttp's own file response it sends from `prepare`, where a ConnectionError means that
     the client is gone and the connection is dropped without a word.
@@ -79,7 +79,7 @@ class BlobResponse(web.StreamResponse):
         file: BinaryIO | None,
         reads: Executor,
         transfers: Transfers,
-        coming: Fetch | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         super().__init__(status=part.status, headers=headers_of(part.headers))
         self.content_length = part.count
@@ -87,7 +87,7 @@ class BlobResponse(web.StreamResponse):
         self._file = file
         self._reads = reads
         self._transfers = transfers
-        self._coming = coming
+        self._fetch = fetch
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         file, self._file = self._file, None
@@ -115,18 +115,18 @@ class BlobResponse(web.StreamResponse):
         offset, end = self._part.start, self._part.start + self._part.count
         transport = request.transport
         native = transport is not None and transport.get_extra_info("sslcontext") is None
-        pace = request.get(OUT)
-        slice_bytes = SLICE_BYTES if pace is None else pace.slice_bytes
+        throttle = request.get(OUT)
+        slice_bytes = SLICE_BYTES if throttle is None else throttle.slice_bytes
         while offset < end:
             transport = request.transport
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client went away")
             count = min(slice_bytes, end - offset)
-            if self._coming is not None:
-                count = min(count, await self._coming.reach(offset) - offset)
+            if self._fetch is not None:
+                count = min(count, await self._fetch.reach(offset) - offset)
             async with self._transfers.slice():
-                if pace is not None:
-                    await pace.take(request.remote, count)
+                if throttle is not None:
+                    await throttle.take(request.remote, count)
                 try:
                     if native:
                         sent = await _sendfile(transport, file, offset, count)

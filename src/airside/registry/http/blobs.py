@@ -36,12 +36,12 @@ class BlobRoute:
 
     async def respond(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, conditions_of(request)
-        through, view = self._content.runtimes_for(request), self._content.view_for(request)
+        runtimes, view = self._content.runtimes_for(request), self._content.view_for(request)
 
         def read() -> Answer | tuple[Part, BinaryIO | None]:
-            if method == "HEAD" and self._receiver and not self._receiver.asked(intent.digest):
+            if method == "HEAD" and self._receiver and not self._receiver.lease_blob(intent.digest):
                 return absent_blob(view, intent, self._content.default_registry)
-            size, open_blob = self._find_blob(view, intent, through)
+            size, open_blob = self._find_blob(view, intent, runtimes)
             if isinstance(size, Answer):
                 return size
             planned = plan_blob(method, intent.digest, size, conditions)
@@ -53,10 +53,10 @@ class BlobRoute:
         found = await self._reads.run(read, close=_close_opened)
         upstream = self._content.upstream_for(request, target_of(request))
         if upstream is not None and isinstance(found, Answer) and found.status == 404:
-            came = await upstream[0].find_blob(intent, whole=method == "GET")
-            if isinstance(came, str):
-                return response_of(with_reason(found, came))
-            planned = await self._plan_fetched(came, intent, method, conditions)
+            fetched = await upstream[0].find_blob(intent, whole=method == "GET")
+            if isinstance(fetched, str):
+                return response_of(with_reason(found, fetched))
+            planned = await self._plan_fetched(fetched, intent, method, conditions)
             if planned is not None:
                 return planned
             found = await self._reads.run(read, close=_close_opened)
@@ -66,32 +66,32 @@ class BlobRoute:
         return BlobResponse(part, file, self._reads.pool, self._transfers)
 
     async def _plan_fetched(
-        self, came: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
+        self, fetched: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
     ) -> web.StreamResponse | None:
         """The response with what comes from upstream; None if it is ours by now."""
-        is_here = came.is_kept if isinstance(came, Fetch) else method == "GET"
-        size = came.size_bytes if isinstance(came, Fetch) else came
+        is_here = fetched.is_stored if isinstance(fetched, Fetch) else method == "GET"
+        size = fetched.size_bytes if isinstance(fetched, Fetch) else fetched
         if is_here or size is None:
             return None
         part = plan_blob(method, intent.digest, size, conditions)
         if isinstance(part, Answer):
             return response_of(part)
-        if not isinstance(came, Fetch) or method == "HEAD" or not part.count:
+        if not isinstance(fetched, Fetch) or method == "HEAD" or not part.count:
             return BlobResponse(part, None, self._reads.pool, self._transfers)
         try:
-            file = await self._reads.run(came.open, close=_close)
+            file = await self._reads.run(fetched.open, close=_close)
         except StoreError:  # it was kept in the meantime, or it failed
-            await came.until_kept()
+            await fetched.until_stored()
             return None
-        return BlobResponse(part, file, self._reads.pool, self._transfers, came)
+        return BlobResponse(part, file, self._reads.pool, self._transfers, fetched)
 
     def _find_blob(
-        self, view: RegistryView, intent: GetBlob, through: RuntimeLookup
+        self, view: RegistryView, intent: GetBlob, runtimes: RuntimeLookup
     ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
         """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
         size = find_blob(view, self._content.store.stat, intent, self._content.default_registry)
         if isinstance(size, Answer):
-            found = through.blob(intent)
+            found = runtimes.blob(intent)
             if found is not None:
                 return found.size_bytes, found.open
         return size, lambda: self._content.store.open(intent.digest)

@@ -44,7 +44,7 @@ class Listener:
         self._clients: Counter[str] = Counter()
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self.refused = 0
         """How many connections were one too many."""
 
@@ -69,7 +69,7 @@ class Listener:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             for family, _, _, _, address in dict.fromkeys(found):
-                self._sockets.append(_bound(family, address))
+                self._sockets.append(_bind(family, address))
         except (OSError, UnicodeError) as exc:
             self._close_sockets()
             raise ConfigError(
@@ -79,7 +79,7 @@ class Listener:
 
     async def close(self) -> None:
         """Take no more connections; those that are there are the server's to end."""
-        tasks = [*self._accepting, *self._greeting]
+        tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -102,14 +102,14 @@ class Listener:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             key = client_key(address[0])
-            if not self._take(key):
+            if not self._admit(key):
                 sock.close()
                 continue
-            task = asyncio.create_task(self._greet(sock, key))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            task = asyncio.create_task(self._hand_over(sock, key))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
-    def _take(self, key: str) -> bool:
+    def _admit(self, key: str) -> bool:
         is_full = self._max and self.connections >= self._max
         if is_full or (self._max_client and self._clients[key] >= self._max_client):
             self.refused += 1
@@ -120,14 +120,14 @@ class Listener:
         self._clients[key] += 1
         return True
 
-    def _give_back(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         self._clients[key] -= 1
         if not self._clients[key]:
             del self._clients[key]
 
-    async def _greet(self, sock: socket.socket, key: str) -> None:
+    async def _hand_over(self, sock: socket.socket, key: str) -> None:
         """Hand a connection to the server, after the handshake where there is TLS."""
-        protocol = _Counted(self._server(), lambda: self._give_back(key))
+        protocol = _CountedProtocol(self._server(), lambda: self._release(key))
         tls = self._tls()
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
@@ -147,7 +147,7 @@ class Listener:
             raise
 
 
-def _bound(family: int, address: object) -> socket.socket:
+def _bind(family: int, address: object) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,7 +162,7 @@ def _bound(family: int, address: object) -> socket.socket:
     return sock
 
 
-class _Counted(asyncio.Protocol):
+class _CountedProtocol(asyncio.Protocol):
     """aiohttp's protocol, and a word when its connection is over."""
 
     def __init__(self, inner: asyncio.Protocol, on_end: Callable[[], None]) -> None:

@@ -13,14 +13,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-_MOST_TOLD = 200
+_MAX_MESSAGE = 200
 
 
 def http_log() -> logging.Logger:
     """The `logger` for aiohttp's runner."""
     log = logging.getLogger("airside.registry.http")
-    if not any(isinstance(each, _OfClients) for each in log.filters):
-        log.addFilter(_OfClients())
+    if not any(isinstance(each, _ClientErrors) for each in log.filters):
+        log.addFilter(_ClientErrors())
     return log
 
 
@@ -37,14 +37,14 @@ def give_targets(server: web.Server | None) -> None:
     server.request_factory = made
 
 
-class _OfClients(logging.Filter):
+class _ClientErrors(logging.Filter):
     """Makes what a client did wrong one line at debug level."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
             return True
-        told = " ".join(str(error).split())[:_MOST_TOLD]
-        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {told}", (), None
+        message = " ".join(str(error).split())[:_MAX_MESSAGE]
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {message}", (), None
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)

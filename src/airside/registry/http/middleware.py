@@ -61,12 +61,12 @@ class _Call:
     """One request, and who makes it."""
 
     request: web.Request
-    asked: Requirement
+    requirement: Requirement
     who: Identity
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return self.asked if isinstance(self.asked, tuple) else ()
+        return self.requirement if isinstance(self.requirement, tuple) else ()
 
     @property
     def writes(self) -> bool:
@@ -87,10 +87,10 @@ class AccessGuard:
     ) -> None:
         self._view, self._accounts, self._settings, self._reads = view, accounts, settings, reads
         self._logins = logins or Logins(accounts)
-        self._paces = [
-            (key, pace)
+        self._throttles = [
+            (key, throttle)
             for key in (OUT, IN)
-            if (pace := throttle_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
+            if (throttle := throttle_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
         ]
 
     def close(self) -> None:
@@ -98,11 +98,11 @@ class AccessGuard:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        for key, pace in self._paces:
-            request[key] = pace
+        for key, throttle in self._throttles:
+            request[key] = throttle
         target = target_of(request)
         path = target.partition("?")[0]
-        if path in OPEN or self._is_for_everybody(request, path):
+        if path in OPEN or self._is_public(request, path):
             return await handler(request)
         who = await self._logins.identify(
             request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), client_of(request)
@@ -110,12 +110,12 @@ class AccessGuard:
         if path == "/token":
             return self._token(request, who)
         if isinstance(who, Refused):
-            return self._not_logged_in(request, parse_needs(request.method, target), who)
+            return self._login_refused(request, parse_needs(request.method, target), who)
         return await self._respond(
             _Call(request, parse_needs(request.method, target), who), handler
         )
 
-    def _is_for_everybody(self, request: web.Request, path: str) -> bool:
+    def _is_public(self, request: web.Request, path: str) -> bool:
         return (
             request.method in READING
             and hdrs.AUTHORIZATION not in request.headers
@@ -128,10 +128,10 @@ class AccessGuard:
 
     async def _respond(self, call: _Call, handler: Handler) -> web.StreamResponse:
         verdicts: list[Verdict] = []
-        if isinstance(call.asked, Answer):
+        if isinstance(call.requirement, Answer):
             everything = call.who.rights.may_everywhere("pull")
             if call.request.method not in READING or not everything:
-                return response_of(call.asked)
+                return response_of(call.requirement)
         else:
             refused = self._refusal(call)
             if refused is not None:
@@ -157,13 +157,13 @@ class AccessGuard:
             audit(call.request, who, "denied", call.needs, 405)
             message = "this registry is read-only: the setting read_only says so"
             return response_of(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET, HEAD")))
-        if isinstance(call.asked, Ping):
-            closed = who.is_anonymous and who.scopes is None and _asks(accounts)
+        if isinstance(call.requirement, Ping):
+            closed = who.is_anonymous and who.scopes is None and _asks_for_login(accounts)
             return self._denied(call) if closed else None
-        if who.scopes is not None and not covers(who.scopes, call.asked):
-            return self._challenged(call.request, call.asked, error="insufficient_scope")
-        if isinstance(call.asked, ListCatalog):
-            return None if _sees_any(who.rights) else self._denied(call)
+        if who.scopes is not None and not covers(who.scopes, call.requirement):
+            return self._challenge(call.request, call.requirement, error="insufficient_scope")
+        if isinstance(call.requirement, ListCatalog):
+            return None if _may_pull_any(who.rights) else self._denied(call)
         return self._too_large(call)
 
     def _too_large(self, call: _Call) -> web.Response | None:
@@ -192,7 +192,7 @@ class AccessGuard:
         """401 for whoever could log in, 403 for others."""
         who = call.who
         if self._could_log_in(call):
-            return self._challenged(call.request, call.asked)
+            return self._challenge(call.request, call.requirement)
         audit(call.request, who, "denied", call.needs, 403)
         hint = (
             "" if not who.is_anonymous else "; nobody can log in: htpasswd and access are not set"
@@ -203,19 +203,19 @@ class AccessGuard:
     def _could_log_in(self, call: _Call) -> bool:
         return call.who.is_anonymous and self._accounts().any_login
 
-    def _not_logged_in(
-        self, request: web.Request, asked: Requirement, why: Refused
+    def _login_refused(
+        self, request: web.Request, requirement: Requirement, why: Refused
     ) -> web.Response:
         self._audit_failure(request, why)
         if why.status == 401:
-            return self._challenged(request, asked, message=why.message, error="invalid_token")
+            return self._challenge(request, requirement, message=why.message, error="invalid_token")
         retry = ("Retry-After", str(why.retry_seconds))
         return response_of(problem(why.status, "TOOMANYREQUESTS", why.message, None, retry))
 
-    def _challenged(
+    def _challenge(
         self,
         request: web.Request,
-        asked: Requirement,
+        requirement: Requirement,
         *,
         message: str = "log in first",
         error: str = "",
@@ -228,7 +228,7 @@ class AccessGuard:
         accounts, url = self._accounts(), self._url(request)
         challenge = basic_challenge()
         if accounts.anonymous.rules and accounts.by_challenge and url:
-            challenge = bearer_challenge(url, scopes_of(asked), error=error)
+            challenge = bearer_challenge(url, scopes_of(requirement), error=error)
         header = ("WWW-Authenticate", challenge)
         return response_of(problem(401, "UNAUTHORIZED", message, None, header))
 
@@ -271,12 +271,12 @@ class AccessGuard:
             audit(request, who, "login failed", (), why.status)
 
 
-def _asks(accounts: Accounts) -> bool:
+def _asks_for_login(accounts: Accounts) -> bool:
     """Whether `/v2/` asks for a login: clients learn from it how, and whether they must."""
     return accounts.by_challenge or not accounts.anonymous.rules
 
 
-def _sees_any(rights: Rights) -> bool:
+def _may_pull_any(rights: Rights) -> bool:
     return any("pull" in rule.actions for rule in rights.rules)
 
 

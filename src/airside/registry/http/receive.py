@@ -37,12 +37,12 @@ from airside.registry.rules.answers import Answer, problem
 from airside.registry.rules.names import Name, any_repository
 from airside.registry.rules.writes import (
     AppendUpload,
-    AskUpload,
     CancelUpload,
     Chunk,
     DeleteBlob,
     DeleteManifest,
     FinishUpload,
+    GetUpload,
     MountBlob,
     PutManifest,
     StartUpload,
@@ -74,7 +74,7 @@ class PushBackend(Protocol):
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
     ) -> bool: ...
-    def asked(self, digest: Digest) -> bool: ...
+    def lease_blob(self, digest: Digest) -> bool: ...
     def push(
         self,
         name: Name,
@@ -102,19 +102,19 @@ class Receiver:
             content_range=request.headers.get(hdrs.CONTENT_RANGE, ""),
         )
 
-    def asked(self, digest: Digest) -> bool:
+    def lease_blob(self, digest: Digest) -> bool:
         """A client asks for this blob; False: it is being collected, and not here any more."""
-        return self._pusher.asked(digest)
+        return self._pusher.lease_blob(digest)
 
     async def respond(self, request: web.Request, intent: Write) -> Answer:
         """Do it. Raises AirsideError."""
         try:
-            return await self._do(request, intent)
+            return await self._dispatch(request, intent)
         except (UploadUnknownError, TooManyError, TooLargeError, DeniedError) as exc:
             status, code = _REFUSALS[type(exc)]
             return problem(status, code, exc.message)
 
-    def _do(self, request: web.Request, intent: Write) -> Awaitable[Answer]:
+    def _dispatch(self, request: web.Request, intent: Write) -> Awaitable[Answer]:
         found: Awaitable[Answer]
         match intent:
             case StartUpload():
@@ -125,8 +125,8 @@ class Receiver:
                 found = self._append(request, intent)
             case FinishUpload():
                 found = self._finish(request, intent)
-            case AskUpload() | CancelUpload():
-                found = self._tell(intent)
+            case GetUpload() | CancelUpload():
+                found = self._answer_upload(intent)
             case PutManifest():
                 found = self._put(request, intent)
             case DeleteManifest() | DeleteBlob():
@@ -180,7 +180,7 @@ class Receiver:
             return range_refusal(intent.name, upload.id, upload.offset, exc.message)
         return None
 
-    async def _tell(self, intent: AskUpload | CancelUpload) -> Answer:
+    async def _answer_upload(self, intent: GetUpload | CancelUpload) -> Answer:
         upload = self._pusher.upload(intent.name, intent.id)
         if isinstance(intent, CancelUpload):
             await self._run(self._pusher.uploads.cancel, upload)

@@ -13,7 +13,7 @@ from airside.registry.auth.login import Identity
 from airside.registry.rules.access import Rights
 from airside.registry.rules.credentials import Scope, reads_from
 from airside.registry.rules.read_through import ReadThrough
-from airside.registry.rules.visibility import visible, visible_through
+from airside.registry.rules.visibility import visible, visible_read_through
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Access:
         return visible(view, self.rights)
 
     def through(self, read_through: ReadThrough) -> ReadThrough:
-        return visible_through(read_through, self.rights)
+        return visible_read_through(read_through, self.rights)
 
 
 ACCESS = web.RequestKey("access", Access)

@@ -20,7 +20,7 @@ from airside.registry.rules.requests import (
     ListReferrers,
     parse_request,
 )
-from airside.registry.rules.upstream import asked_repository
+from airside.registry.rules.upstream import upstream_repository
 
 _NO_RUNTIMES = ReadThrough(policy="false")
 
@@ -57,11 +57,11 @@ class ServedContent:
         if self.pull_through is None or request.method not in {"GET", "HEAD"}:
             return None
         intent = parse_request(request.method, target)
-        if isinstance(intent, Answer) or not self.pull_through.concerns(intent):
+        if isinstance(intent, Answer) or not self.pull_through.serves(intent):
             return None
         assert isinstance(intent, GetManifest | GetBlob | ListReferrers)
         access = request.get(ACCESS)
-        repository = asked_repository(intent.name, self.default_registry)
+        repository = upstream_repository(intent.name, self.default_registry)
         if access is not None and not access.rights.may("pull", repository):
             return None
         return self.pull_through, intent

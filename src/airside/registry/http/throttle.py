@@ -52,7 +52,7 @@ async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[b
     Raises RequestInvalidError where less than a block comes in so many seconds, those not counted
     in which the reader or a cap held it up.
     """
-    pace, got, left = request.get(IN), 0, seconds
+    throttle, got, left = request.get(IN), 0, seconds
     clock = asyncio.get_running_loop().time
     while True:
         begun = clock()
@@ -68,6 +68,6 @@ async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[b
         left, got = left - (clock() - begun), got + len(piece)
         if got >= BLOCK_BYTES:
             got, left = 0, seconds
-        if pace is not None:
-            await pace.take(request.remote, len(piece))
+        if throttle is not None:
+            await throttle.take(request.remote, len(piece))
         yield piece

@@ -84,7 +84,7 @@ class BlobFetches:
         if fetch is not None and fetch.repository != repository:
             async with asyncio.timeout(self._settings.upstream_seconds):
                 with suppress(AirsideError):
-                    await fetch.until_kept()
+                    await fetch.until_stored()
             fetch = None
         if fetch is None:
             held = await self._run_in_pool(self._cache.stat, digest)
@@ -98,8 +98,8 @@ class BlobFetches:
             fetch = self._start(repository, digest)
         async with asyncio.timeout(self._settings.upstream_seconds):
             await fetch.until_answered()
-            if fetch.size_bytes is None or fetch.is_kept:
-                await fetch.until_kept()
+            if fetch.size_bytes is None or fetch.is_stored:
+                await fetch.until_stored()
         return fetch
 
     async def _size(self, repository: Repository, digest: Digest) -> int | None:

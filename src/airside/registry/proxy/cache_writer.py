@@ -23,7 +23,7 @@ class CacheWriter:
 
     def __init__(self, backend: Backend) -> None:
         self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
-        self._arrivals, self._clock = backend.arrivals, backend.clock
+        self._group_commit, self._clock = backend.group_commit, backend.clock
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
 
     def is_pushed(self, path: str) -> bool:
@@ -42,14 +42,14 @@ class CacheWriter:
         self._make_room()
         return self._store.ingest(digest.algorithm)
 
-    def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:
+    def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:
         """The bytes are all written: they are the repository's blob, if they are right.
 
         Raises DigestMismatchError, StoreError; the ingest is then for the caller to discard.
         """
         ingest.finish()
         check_digest(ingest, digest)
-        self._arrivals.take(PushedBlob(repository, digest, ingest.size_bytes), ingest)
+        self._group_commit.commit(PushedBlob(repository, digest, ingest.size_bytes), ingest)
 
     def link_blob(self, repository: Repository, digest: Digest) -> bool:
         """Give the repository a blob that the store has; False if it went meanwhile."""
@@ -60,7 +60,7 @@ class CacheWriter:
                 self._catalog.pushes.record([blob], self._clock())
         return size is not None
 
-    def keep_document(
+    def store_document(
         self, repository: Repository, document: Document, tag: str, origin: str
     ) -> None:
         """Record a manifest or index under a tag, or with "" by its digest. Raises StoreError."""
@@ -73,7 +73,7 @@ class CacheWriter:
             origin=origin,
             kind="peer",
         )
-        self._arrivals.take(push)
+        self._group_commit.commit(push)
         self._index_outdated.notify()
 
     def touch(self, references: Iterable[str]) -> None:

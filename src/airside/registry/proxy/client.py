@@ -58,7 +58,7 @@ class UpstreamClient:
         self._tokens: dict[str, Token] = {}
         self._credentials = _File(upstream.credentials)
         self._ca = _File(upstream.ca)
-        self._known = Credentials()
+        self._credentials_now = Credentials()
         self._tls: ssl.SSLContext | bool = True
         self._session: aiohttp.ClientSession
 
@@ -79,52 +79,52 @@ class UpstreamClient:
 
     async def tag_digest(self, path: str, tag: str) -> str:
         """The digest that a tag has there, by a HEAD; "" where it isn't told."""
-        async with self._asked("HEAD", path, "manifests", tag) as answer:
-            return answer.headers.get("Docker-Content-Digest", "")
+        async with self._responding("HEAD", path, "manifests", tag) as response:
+            return response.headers.get("Docker-Content-Digest", "")
 
     async def manifest(self, path: str, reference: Digest | str) -> Fetched:
         """A manifest or index."""
-        async with self._asked("GET", path, "manifests", str(reference)) as answer:
-            raw = await self._body(answer, self._document_bytes)
-            media_type = answer.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
-            return Fetched(raw, media_type, answer.headers.get("Docker-Content-Digest", ""))
+        async with self._responding("GET", path, "manifests", str(reference)) as response:
+            raw = await self._body(response, self._document_bytes)
+            media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
+            return Fetched(raw, media_type, response.headers.get("Docker-Content-Digest", ""))
 
     async def referrers(self, path: str, digest: Digest) -> bytes:
         """The list of what refers to a manifest, as JSON."""
-        async with self._asked("GET", path, "referrers", str(digest)) as answer:
-            return await self._body(answer, self._document_bytes)
+        async with self._responding("GET", path, "referrers", str(digest)) as response:
+            return await self._body(response, self._document_bytes)
 
     async def blob_size(self, path: str, digest: Digest) -> int | None:
         """How many bytes a blob has, by a HEAD; None where it isn't told."""
-        async with self._asked("HEAD", path, "blobs", str(digest)) as answer:
-            return protocol.parse_length(answer.headers.get(hdrs.CONTENT_LENGTH))
+        async with self._responding("HEAD", path, "blobs", str(digest)) as response:
+            return protocol.parse_length(response.headers.get(hdrs.CONTENT_LENGTH))
 
     async def open_blob(
         self, path: str, digest: Digest, *, offset: int = 0, size: int = 0
     ) -> aiohttp.ClientResponse:
         """A blob, from an offset (of `size` bytes) on; the caller reads and closes the response."""
         ranged: dict[str, str] = {hdrs.RANGE: f"bytes={offset}-"} if offset else {}
-        answer = await self._ask("GET", path, "blobs", str(digest), ranged)
-        span = answer.headers.get(hdrs.CONTENT_RANGE)
-        if answer.status == 206 and offset and protocol.resumes_at(span, offset, size):
-            return answer
-        if answer.status == 200 and not offset:
-            return answer
-        answer.close()
+        response = await self._request("GET", path, "blobs", str(digest), ranged)
+        span = response.headers.get(hdrs.CONTENT_RANGE)
+        if response.status == 206 and offset and protocol.resumes_at(span, offset, size):
+            return response
+        if response.status == 200 and not offset:
+            return response
+        response.close()
         raise UpstreamError(f"{self.upstream} does not go on where it was cut off")
 
     @contextlib.asynccontextmanager
-    async def _asked(
+    async def _responding(
         self, method: str, path: str, kind: str, last: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._bounded():
-            answer = await self._ask(method, path, kind, last, {})
+            response = await self._request(method, path, kind, last, {})
             try:
-                yield answer
+                yield response
             finally:
-                answer.release()
+                response.release()
 
-    async def _ask(
+    async def _request(
         self, method: str, path: str, kind: str, last: str, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Ask, with a token if it takes one; gives what was answered with a 2xx."""
@@ -134,40 +134,40 @@ class UpstreamClient:
             scope = protocol.scope_of(self.upstream.url, path)
             accept = protocol.ACCEPT if kind == "manifests" else "*/*"
             headers = {hdrs.ACCEPT: accept, **headers}
-            answer = await self._follow(method, url, headers, self._authorization(scope))
-            if answer.status == 401:
-                authorization = await self._authorize(answer, scope)
-                answer.release()
+            response = await self._follow(method, url, headers, self._authorization(scope))
+            if response.status == 401:
+                authorization = await self._authorize(response, scope)
+                response.release()
                 if authorization:
-                    answer = await self._follow(method, url, headers, authorization)
-            self._check(answer)
-            return answer
+                    response = await self._follow(method, url, headers, authorization)
+            self._check(response)
+            return response
 
     def _authorization(self, scope: str) -> str:
         """What is known to be taken, without asking for it."""
-        if self._known.token:
-            return f"Bearer {self._known.token}"
+        if self._credentials_now.token:
+            return f"Bearer {self._credentials_now.token}"
         token = self._tokens.get(scope)
         if token is not None and token.is_valid(time.monotonic()):
             return token.authorization
         return ""
 
-    async def _authorize(self, answer: aiohttp.ClientResponse, scope: str) -> str:
+    async def _authorize(self, response: aiohttp.ClientResponse, scope: str) -> str:
         """What a 401 asks for; "" where we have nothing for it."""
-        challenge = protocol.parse_challenge(answer.headers.get(hdrs.WWW_AUTHENTICATE, ""))
+        challenge = protocol.parse_challenge(response.headers.get(hdrs.WWW_AUTHENTICATE, ""))
         self._tokens.pop(scope, None)
-        if challenge is None or self._known.token:
+        if challenge is None or self._credentials_now.token:
             return ""
         if challenge.scheme == "basic":
-            return self._known.basic
+            return self._credentials_now.basic
         url = protocol.token_url(challenge, scope, self.upstream.url)
         headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
-        told = await self._follow("GET", url, headers, self._known.basic)
+        token_response = await self._follow("GET", url, headers, self._credentials_now.basic)
         try:
-            self._check(told, "its token server answers ")
-            raw = await self._body(told, _SMALL_BYTES)
+            self._check(token_response, "its token server answers ")
+            raw = await self._body(token_response, _SMALL_BYTES)
         finally:
-            told.release()
+            token_response.release()
         token = protocol.parse_token(raw, time.monotonic())
         self._tokens[scope] = token
         return token.authorization
@@ -177,40 +177,40 @@ class UpstreamClient:
     ) -> aiohttp.ClientResponse:
         """One request and the redirects after it; to another host nothing secret goes along."""
         first = url
-        for _ in range(protocol.MOST_REDIRECTS + 1):
+        for _ in range(protocol.MAX_REDIRECTS + 1):
             sent = {**headers}
-            if authorization and protocol.is_same(first, url):
+            if authorization and protocol.is_same_origin(first, url):
                 sent[hdrs.AUTHORIZATION] = authorization
             target = URL(url, encoded=True)  # one that is signed must stay as it is
-            answer = await self._session.request(
+            response = await self._session.request(
                 method, target, headers=sent, allow_redirects=False, ssl=self._tls
             )
-            if answer.status not in protocol.REDIRECTS:
-                return answer
-            location = answer.headers.get(hdrs.LOCATION, "")
-            answer.release()
-            url = protocol.redirected(url, location)
+            if response.status not in protocol.REDIRECTS:
+                return response
+            location = response.headers.get(hdrs.LOCATION, "")
+            response.release()
+            url = protocol.redirect_target(url, location)
         raise UpstreamError(f"{self.upstream} redirects in circles")
 
-    def _check(self, answer: aiohttp.ClientResponse, who: str = "it answers ") -> None:
+    def _check(self, response: aiohttp.ClientResponse, who: str = "it answers ") -> None:
         """Whether it gave what was asked for. Raises as the class says, the response closed."""
-        status = answer.status
+        status = response.status
         if status in {200, 206}:
             return
-        answer.release()
-        if status == 404 and answer.url.host == urlsplit(self.upstream.url).hostname:
+        response.release()
+        if status == 404 and response.url.host == urlsplit(self.upstream.url).hostname:
             raise NotFoundError(f"{self.upstream} does not have it")
-        reason = f"{who}{status} {answer.reason or ''}".rstrip()
-        if status in protocol.AWAY:
+        reason = f"{who}{status} {response.reason or ''}".rstrip()
+        if status in protocol.UNAVAILABLE:
             raise UpstreamAwayError(f"{self.upstream}: {reason}")
         raise UpstreamError(f"{self.upstream}: {reason}")
 
-    async def _body(self, answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         raw = bytearray()
-        async for piece in answer.content.iter_any():
+        async for piece in response.content.iter_any():
             raw += piece
             if len(raw) > most_bytes:
-                answer.close()
+                response.close()
                 raise UpstreamError(f"{self.upstream} sends more than {most_bytes} bytes")
         return bytes(raw)
 
@@ -220,7 +220,7 @@ class UpstreamClient:
 
     def _read_changed(self) -> None:
         if (raw := self._credentials.changed()) is not None:
-            self._known = _credentials(raw, str(self._credentials.path))
+            self._credentials_now = _credentials(raw, str(self._credentials.path))
             self._tokens.clear()
         if (raw := self._ca.changed()) is not None:
             try:

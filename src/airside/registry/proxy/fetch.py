@@ -41,7 +41,7 @@ class BlobWriter(Protocol):
     """What takes blobs into store and catalog: `registry.proxy.cache_writer.CacheWriter`."""
 
     def begin(self, digest: Digest) -> UploadIngest: ...
-    def keep_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
+    def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
 
 
 class Fetch:
@@ -52,16 +52,16 @@ class Fetch:
         client: UpstreamClient,
         repository: Repository,
         digest: Digest,
-        keeper: BlobWriter,
+        cache: BlobWriter,
         pool: Executor,
         most_bytes: int,
     ) -> None:
         self.repository, self.digest = repository, digest
         self.size_bytes: int | None = None
-        self._client, self._keeper, self._pool = client, keeper, pool
+        self._client, self._cache, self._pool = client, cache, pool
         self._most_bytes = most_bytes
         self._written = 0
-        self._is_kept = False
+        self._is_stored = False
         self._failure: AirsideError | None = None
         self._ingest: UploadIngest | None = None
         self._changed = asyncio.Event()
@@ -70,21 +70,21 @@ class Fetch:
 
     async def until_answered(self) -> None:
         """Wait until the bytes come, and a small blob is kept. Raises what it failed with."""
-        while not (self._is_kept or (self._ingest is not None and not self._is_small)):
+        while not (self._is_stored or (self._ingest is not None and not self._is_small)):
             if self._failure is not None:
                 raise self._failure
             await self._changed.wait()
 
-    async def until_kept(self) -> None:
+    async def until_stored(self) -> None:
         """Wait until all is there, verified. Raises what it failed with."""
-        while not self._is_kept:
+        while not self._is_stored:
             if self._failure is not None:
                 raise self._failure
             await self._changed.wait()
 
     @property
-    def is_kept(self) -> bool:
-        return self._is_kept
+    def is_stored(self) -> bool:
+        return self._is_stored
 
     @property
     def _is_small(self) -> bool:
@@ -100,7 +100,7 @@ class Fetch:
         """How far the bytes may be sent, past `offset`. Raises OSError where they never will."""
         assert self.size_bytes is not None
         while True:
-            end = self.size_bytes if self._is_kept else min(self._written, self.size_bytes - 1)
+            end = self.size_bytes if self._is_stored else min(self._written, self.size_bytes - 1)
             if end > offset:
                 return end
             if self._failure is not None:
@@ -113,60 +113,62 @@ class Fetch:
         """Fetch, verify, keep; gives what it failed with."""
         try:
             await self._run()
-            self._is_kept = True
+            self._is_stored = True
         except AirsideError as exc:
             self._failure = exc
         except BaseException:
             self._failure = UpstreamError("it was given up: the agent stops")
             raise
         finally:
-            self._tell()
+            self._wake_waiting()
         if isinstance(self._failure, DigestMismatchError):
             _LOG.warning("%s sends wrong bytes: %s", self._client.upstream, self._failure.message)
         return self._failure
 
     async def _run(self) -> None:
         path = self.repository.path
-        answer = await self._client.open_blob(path, self.digest)
+        response = await self._client.open_blob(path, self.digest)
         try:
-            self.size_bytes = protocol.parse_length(answer.headers.get("Content-Length"))
+            self.size_bytes = protocol.parse_length(response.headers.get("Content-Length"))
             self._check_size(self.size_bytes or 0)
-            self._ingest = await self._do(self._keeper.begin, self.digest)
-            self._tell()
-            await self._receive_all(answer)
-            await self._do(self._keeper.keep_blob, self.repository, self._ingest, self.digest)
+            self._ingest = await self._run_in_pool(self._cache.begin, self.digest)
+            self._wake_waiting()
+            await self._receive_all(response)
+            await self._run_in_pool(
+                self._cache.store_blob, self.repository, self._ingest, self.digest
+            )
             self.size_bytes = self._written
         except BaseException:
-            answer.close()
+            response.close()
             if self._ingest is not None:
                 self._ingest.discard()
             raise
-        answer.release()
+        response.release()
 
-    async def _receive_all(self, answer: aiohttp.ClientResponse) -> None:
+    async def _receive_all(self, response: aiohttp.ClientResponse) -> None:
         """Write the body; where it is cut off, ask for the rest."""
         for left in reversed(range(_RESUMPTIONS + 1)):
             try:
-                await self._receive(answer)
+                await self._receive(response)
             except (aiohttp.ClientError, OSError, TimeoutError) as exc:
                 size = self.size_bytes
                 if not left or size is None or not 0 < self._written < size:
                     raise UpstreamAwayError(f"{self._client.upstream} cut it off: {exc!r}") from exc
-                answer.close()
-                answer = await self._client.open_blob(
+                response.close()
+                response = await self._client.open_blob(
                     self.repository.path, self.digest, offset=self._written, size=size
                 )
             else:
-                answer.release()
+                response.release()
                 return
 
-    async def _receive(self, answer: aiohttp.ClientResponse) -> None:
+    async def _receive(self, response: aiohttp.ClientResponse) -> None:
         pieces: list[bytes] = []
         count = 0
         try:
             while True:
                 async with asyncio.timeout(STALL_SECONDS):
-                    piece = await answer.content.readany()
+                    piece = await response.content.readany()
                 pieces.append(piece)
                 count += len(piece)
                 self._check_size(self._written + count)
@@ -189,19 +191,19 @@ class Fetch:
                 ingest.write(piece)
             return ingest.size_bytes
 
-        self._written = await self._do(write)
-        self._tell()
+        self._written = await self._run_in_pool(write)
+        self._wake_waiting()
 
     def _check_size(self, size: int) -> None:
         if size > self._most_bytes:
             raise UpstreamError(f"blob {self.digest} is larger than limits.blob_bytes")
 
-    def _tell(self) -> None:
+    def _wake_waiting(self) -> None:
         """Wake all who wait."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _do(self, job: Callable[..., Result], *args: object) -> Result:
+    async def _run_in_pool(self, job: Callable[..., Result], *args: object) -> Result:
         """Run a job in the pool; if we are cancelled, not before it ended: it has the file."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
         try:

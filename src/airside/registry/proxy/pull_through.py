@@ -37,7 +37,7 @@ from airside.registry.proxy.upstreams import (
 )
 from airside.registry.rules.names import Name
 from airside.registry.rules.requests import GetBlob, GetManifest, Intent, ListReferrers
-from airside.registry.rules.upstream import asked_repository, checked_document, is_short
+from airside.registry.rules.upstream import checked_document, is_short, upstream_repository
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ class UpstreamCache(BlobCache, Protocol):
 
     def is_pushed(self, path: str) -> bool: ...
     def tag(self, repository: Repository, tag: str) -> KeptTag | None: ...
-    def keep_document(
+    def store_document(
         self, repository: Repository, document: Document, tag: str, origin: str
     ) -> None: ...
     def touch(self, references: Iterable[str]) -> None: ...
@@ -65,13 +65,13 @@ class PullThrough:
     def __init__(
         self,
         settings: Settings,
-        keeper: UpstreamCache,
+        cache: UpstreamCache,
         pool: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._keeper, self._pool = settings, keeper, pool
+        self._settings, self._cache, self._pool = settings, cache, pool
         self._upstreams = Upstreams(settings, clock)
-        self._blobs = BlobFetches(settings, self._upstreams, keeper, pool, clock)
+        self._blobs = BlobFetches(settings, self._upstreams, cache, pool, clock)
         self._answers = ExpiringCache(clock)
         self._flights = SingleFlight()
         self._used: dict[str, None] = {}
@@ -95,25 +95,25 @@ class PullThrough:
         used, self._used = list(self._used), {}
         if used:
             try:
-                await self._do(self._keeper.touch, used)
+                await self._run_in_pool(self._cache.touch, used)
             except StoreError as exc:
                 _LOG.warning("what is used of upstreams was not recorded: %s", exc.message)
 
     # what the registry asks
 
-    def concerns(self, intent: Intent | object) -> bool:
+    def serves(self, intent: Intent | object) -> bool:
         """Whether an upstream may have a part in the answer."""
         return (
             isinstance(intent, GetManifest | GetBlob | ListReferrers)
             and self._host(intent.name) in self._upstreams
         )
 
-    async def look_for_tag(self, intent: GetManifest) -> str:
+    async def refresh_tag(self, intent: GetManifest) -> str:
         """Before the catalog answers for a tag: have it what the upstream says now.
 
         Gives why the upstream has no part in the answer; "" if it has, or if that is no news.
         """
-        repository, tag = asked_repository(intent.name, self._default), str(intent.reference)
+        repository, tag = upstream_repository(intent.name, self._default), str(intent.reference)
         if isinstance(intent.reference, Digest):
             self._use(f"{repository}@{tag}")
             return ""
@@ -122,18 +122,16 @@ class PullThrough:
         if await self._is_own(intent.name):
             return ""
         self._use(f"{repository}:{tag}")
-        return await self._remembered(
-            ("tag", repository, tag), partial(self._refresh, repository, tag)
-        )
+        return await self._cached(("tag", repository, tag), partial(self._refresh, repository, tag))
 
-    async def look_for_digest(self, intent: GetManifest) -> str:
+    async def fetch_manifest(self, intent: GetManifest) -> str:
         """Have the catalog have a manifest that it lacks; gives why that can't be, or ""."""
         digest = intent.reference
         assert isinstance(digest, Digest)
         if await self._is_own(intent.name):
             return ""
-        repository = asked_repository(intent.name, self._default)
-        return await self._remembered(
+        repository = upstream_repository(intent.name, self._default)
+        return await self._cached(
             ("manifest", repository, digest), partial(self._fetch_digest, repository, digest)
         )
 
@@ -142,7 +140,7 @@ class PullThrough:
 
         Or why not. After a `Fetch` that is kept the catalog has it.
         """
-        repository, digest = asked_repository(intent.name, self._default), intent.digest
+        repository, digest = upstream_repository(intent.name, self._default), intent.digest
         reason = self._blobs.known_reason(repository, digest)
         if reason is None and await self._is_own(intent.name):
             reason = ""
@@ -152,7 +150,7 @@ class PullThrough:
 
     async def referrers(self, intent: ListReferrers) -> Sequence[Descriptor]:
         """What the upstream knows to refer to a manifest; empty where it can't be asked."""
-        repository = asked_repository(intent.name, self._default)
+        repository = upstream_repository(intent.name, self._default)
         if await self._is_own(intent.name):
             return ()
         key = ("referrers", repository, intent.digest)
@@ -170,11 +168,11 @@ class PullThrough:
         return self._settings.default_registry
 
     def _host(self, name: Name) -> str:
-        return asked_repository(name, self._default).host
+        return upstream_repository(name, self._default).host
 
     async def _is_own(self, name: Name) -> bool:
         """Whether a short name was pushed here: nobody upstream may stand in for it."""
-        return is_short(name) and await self._do(self._keeper.is_pushed, name.text)
+        return is_short(name) and await self._run_in_pool(self._cache.is_pushed, name.text)
 
     def _use(self, reference: str) -> None:
         if len(self._used) < _MAX_USED:
@@ -183,18 +181,20 @@ class PullThrough:
     # manifests
 
     async def _refresh(self, repository: Repository, tag: str) -> tuple[str, float]:
-        kept = await self._do(self._keeper.tag, repository, tag)
-        if kept is not None and kept.is_ours:
+        stored = await self._run_in_pool(self._cache.tag, repository, tag)
+        if stored is not None and stored.is_ours:
             return "", self._settings.tag_seconds
         try:
             async with self._upstreams.asking(repository.host) as client:
-                said = await client.tag_digest(repository.path, tag) if kept is not None else ""
-                if kept is None or said != str(kept.digest):
-                    await self._fetch(client, repository, tag, said)
+                upstream_digest = (
+                    await client.tag_digest(repository.path, tag) if stored is not None else ""
+                )
+                if stored is None or upstream_digest != str(stored.digest):
+                    await self._fetch(client, repository, tag, upstream_digest)
         except AirsideError as exc:
             why = logged_reason(repository, exc)
             seconds = WRONG_SECONDS if isinstance(exc, InputError) else NEGATIVE_SECONDS
-            return ("" if kept is not None else why), seconds
+            return ("" if stored is not None else why), seconds
         return "", self._settings.tag_seconds
 
     async def _fetch_digest(self, repository: Repository, digest: Digest) -> tuple[str, float]:
@@ -216,7 +216,7 @@ class PullThrough:
             digest = parse_digest(fetched.digest)
         document = checked_document(fetched.raw, fetched.media_type, digest)
         origin = client.upstream.url
-        await self._do(self._keeper.keep_document, repository, document, tag, origin)
+        await self._run_in_pool(self._cache.store_document, repository, document, tag, origin)
         _LOG.info("%s: %s from %s", f"{repository}:{tag}" if tag else repository, digest, origin)
 
     async def _referrers(
@@ -238,7 +238,7 @@ class PullThrough:
 
     # how it is asked
 
-    async def _remembered(
+    async def _cached(
         self, key: object, look: Callable[[], Coroutine[Any, Any, tuple[str, float]]]
     ) -> str:
         known = self._answers.get(key)
@@ -252,5 +252,5 @@ class PullThrough:
 
         return await self._flights.run(key, remember)
 
-    async def _do(self, job: Callable[..., Result], *args: object) -> Result:
+    async def _run_in_pool(self, job: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, job, *args)

@@ -17,7 +17,7 @@ class Backend:
     store: LocalStore
     catalog: Catalog
     guard: StoreLock
-    arrivals: GroupCommit
+    group_commit: GroupCommit
     clock: Callable[[], float]
     make_room: Callable[[], object]
     """Collects garbage if the disk is nearly full; called before bytes are received."""

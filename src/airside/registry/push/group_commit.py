@@ -19,7 +19,7 @@ from airside.ports.content import Ingest
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 
-MOST = 64
+MAX_BATCH = 64
 """As many are taken together: each waits for all of them."""
 
 
@@ -27,7 +27,7 @@ MOST = 64
 class _Waiting:
     """One that arrived. `ingest`: the blob's bytes; a manifest brings its own."""
 
-    what: Push | PushedBlob
+    item: Push | PushedBlob
     ingest: Ingest | None
     is_done: bool = False
     error: BaseException | None = None
@@ -53,24 +53,26 @@ class GroupCommit:
     def is_working(self) -> bool:
         return self._turn.locked()
 
-    def take(self, what: Push | PushedBlob, ingest: Ingest | None = None) -> None:
+    def commit(self, item: Push | PushedBlob, ingest: Ingest | None = None) -> None:
         """Make it durable and record it; the ingest is committed or discarded.
 
         Raises MissingBlobError and SizeMismatchError for a manifest, StoreError.
         """
-        waiting = _Waiting(what, ingest)
+        waiting = _Waiting(item, ingest)
         self._queue.append(waiting)
         with self._turn:
             while not waiting.is_done:
-                self._work([self._queue.popleft() for _ in range(min(len(self._queue), MOST))])
+                self._process(
+                    [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+                )
         if waiting.error is not None:
             raise waiting.error
 
-    def _work(self, batch: Sequence[_Waiting]) -> None:
+    def _process(self, batch: Sequence[_Waiting]) -> None:
         try:
             self._check(batch)
             with self.guard.shared():
-                self._commit(batch)
+                self._store(batch)
                 self._record(batch)
         except BaseException as exc:
             for each in batch:
@@ -85,18 +87,18 @@ class GroupCommit:
 
     def _check(self, batch: Sequence[_Waiting]) -> None:
         """No bytes are kept of a manifest that can't be recorded."""
-        manifests = [each for each in batch if isinstance(each.what, Push)]
-        pushes = [each.what for each in manifests if isinstance(each.what, Push)]
+        manifests = [each for each in batch if isinstance(each.item, Push)]
+        pushes = [each.item for each in manifests if isinstance(each.item, Push)]
         found = self.catalog.pushes.check(pushes) if pushes else []
         for each, error in zip(manifests, found, strict=True):
             each.error = error
 
-    def _commit(self, batch: Sequence[_Waiting]) -> None:
+    def _store(self, batch: Sequence[_Waiting]) -> None:
         with contextlib.ExitStack() as stack:
             ingests = [each.ingest for each in batch if each.ingest is not None]
             for each in batch:
-                if isinstance(each.what, Push) and each.error is None:
-                    document = each.what.document
+                if isinstance(each.item, Push) and each.error is None:
+                    document = each.item.document
                     if self.store.stat(document.digest) is None:
                         made = self.store.put(document.raw, document.digest.algorithm)
                         stack.callback(made.discard)
@@ -108,6 +110,6 @@ class GroupCommit:
     def _record(self, batch: Sequence[_Waiting]) -> None:
         wanted = [each for each in batch if each.error is None]
         if wanted:
-            told = self.catalog.pushes.record([each.what for each in wanted], self.clock())
-            for each, error in zip(wanted, told, strict=True):
+            errors = self.catalog.pushes.record([each.item for each in wanted], self.clock())
+            for each, error in zip(wanted, errors, strict=True):
                 each.error = error

@@ -50,13 +50,14 @@ class Pusher:
         read_through: ReadThrough,
     ) -> None:
         self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
-        self._arrivals, self._settings, self._clock = backend.arrivals, settings, backend.clock
+        self._group_commit, self._clock = backend.group_commit, backend.clock
+        self._settings = settings
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
         limits = settings.limits
         self.uploads = Uploads(
             backend.store,
-            most=limits.uploads,
-            most_bytes=limits.upload_bytes,
+            max_uploads=limits.uploads,
+            max_bytes=limits.upload_bytes,
             idle_seconds=settings.upload_seconds,
         )
         self._read_through = read_through
@@ -86,7 +87,7 @@ class Pusher:
         except BaseException:
             ingest.discard()
             raise
-        self._arrivals.take(PushedBlob(upload.repository, digest, ingest.size_bytes), ingest)
+        self._group_commit.commit(PushedBlob(upload.repository, digest, ingest.size_bytes), ingest)
 
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
@@ -107,7 +108,7 @@ class Pusher:
             return found
         return self._copy_through(source, target, digest)
 
-    def asked(self, digest: Digest) -> bool:
+    def lease_blob(self, digest: Digest) -> bool:
         """A client asks for this blob, and will not send it. False: say that it is gone."""
         return self._leases.lease(digest)
 
@@ -135,7 +136,7 @@ class Pusher:
         needed = self._needed(document)
         named = tuple(candidates(self._catalog, name, self._settings.default_registry))
         if all(map(may, named)):
-            self._take_through(name, target, needed)
+            self._copy_missing(name, target, needed)
         push = Push(
             target,
             document,
@@ -145,7 +146,7 @@ class Pusher:
             tuple(each for each in named if each == target or may(each)),
             origin,
         )
-        self._arrivals.take(push)
+        self._group_commit.commit(push)
         self._index_outdated.notify()
         return document
 
@@ -168,7 +169,7 @@ class Pusher:
             return parse_config(file.read(), str(config.digest)).platform
         return None
 
-    def _take_through(self, name: Name, target: Repository, needed: Iterable[Descriptor]) -> None:
+    def _copy_missing(self, name: Name, target: Repository, needed: Iterable[Descriptor]) -> None:
         """Copy what only a container runtime holds: the client was told that it is here."""
         for blob in needed:
             if self._store.stat(blob.digest) is None:
@@ -197,7 +198,7 @@ class Pusher:
         except BaseException:
             ingest.discard()
             raise
-        self._arrivals.take(PushedBlob(target, digest, ingest.size_bytes), ingest)
+        self._group_commit.commit(PushedBlob(target, digest, ingest.size_bytes), ingest)
 
     # deletions
 
@@ -222,8 +223,8 @@ class Pusher:
     def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:
         """The first repository that the name may mean and that has it, if it may be deleted."""
         _check_switch(self._settings.delete, "delete")
-        asked = candidates(self._catalog, name, self._settings.default_registry)
-        found = next((repository for repository in asked if has(repository)), None)
+        named = candidates(self._catalog, name, self._settings.default_registry)
+        found = next((repository for repository in named if has(repository)), None)
         if found is None:
             raise NotFoundError(f"{name} has no such thing")
         _check(self._settings.delete, found, "delete")

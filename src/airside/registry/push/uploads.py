@@ -107,13 +107,14 @@ class Uploads:
         self,
         store: UploadStore,
         *,
-        most: int,
-        most_bytes: int,
+        max_uploads: int,
+        max_bytes: int,
         idle_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._clock = store, clock
-        self._most, self._most_bytes, self._idle_seconds = most, most_bytes, idle_seconds
+        self._max_uploads, self._max_bytes = max_uploads, max_bytes
+        self._idle_seconds = idle_seconds
         self._uploads: dict[str, Upload] = {}
         self._lock = threading.Lock()
 
@@ -124,15 +125,16 @@ class Uploads:
         """Begin one. Raises TooManyError, StoreError."""
         self.sweep()
         with self._lock:
-            if len(self._uploads) >= self._most:
+            if len(self._uploads) >= self._max_uploads:
                 raise TooManyError(
-                    f"{self._most} uploads are under way already (limits.uploads): try again later"
+                    f"{self._max_uploads} uploads are under way already (limits.uploads): "
+                    "try again later"
                 )
             upload = Upload(
                 secrets.token_hex(_ID_BYTES),
                 repository,
                 self._store.ingest(algorithm),
-                self._most_bytes,
+                self._max_bytes,
                 self._clock(),
             )
             self._uploads[upload.id] = upload

@@ -137,13 +137,13 @@ def judge(view: RegistryView, rights: Rights, need: Need, default_registry: str)
     """Whether rights cover a need. May block in the view."""
     if rights.may_everywhere(need.action) or (need.writes and need.action == "pull"):
         return "allowed"  # whoever mounts chooses among what may be pulled
-    found = [rights.may(need.action, each) for each in _concerned(view, need, default_registry)]
+    found = [rights.may(need.action, each) for each in _affected(view, need, default_registry)]
     if all(found):
         return "allowed"
     return "partly" if need.action == "pull" and any(found) else "denied"
 
 
-def _concerned(view: RegistryView, need: Need, default_registry: str) -> Iterable[Repository]:
+def _affected(view: RegistryView, need: Need, default_registry: str) -> Iterable[Repository]:
     if need.action == "push":
         return [push_target(need.name)]
     named = list(candidates(view, need.name, default_registry))

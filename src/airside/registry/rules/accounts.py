@@ -104,12 +104,12 @@ def accounts_of(
         certificates=certificates,
     )
     is_open = htpasswd is None and rules is None and not certificates
-    told = (rules.anonymous if rules else None) or Rights()
-    everybody = told
+    configured = (rules.anonymous if rules else None) or Rights()
+    everybody = configured
     if anonymous == "none":
         everybody = Rights()
     elif anonymous == "pull":
-        everybody = Rights((*rights_to("pull").rules, *told.rules))
+        everybody = Rights((*rights_to("pull").rules, *configured.rules))
     elif is_open:
         everybody = _EVERYTHING if is_loopback else rights_to("pull")
     return Accounts(found.users, found.tokens, found.rules, everybody, certificates)
@@ -121,8 +121,8 @@ def parse_htpasswd(text: str) -> Mapping[str, str]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        user, colon, kept = line.strip().partition(":")
-        match = _BCRYPT.match(kept)
+        user, colon, stored = line.strip().partition(":")
+        match = _BCRYPT.match(stored)
         if not colon or not _NAME.match(user):
             raise ConfigError(f"line {number} is not USER:HASH")
         if match is None:
@@ -134,7 +134,7 @@ def parse_htpasswd(text: str) -> Mapping[str, str]:
             raise ConfigError(f"line {number}: the bcrypt cost of {user} is not 4 to {MAX_COST}")
         if user in found:
             raise ConfigError(f"line {number}: {user} is there twice")
-        found[user] = kept
+        found[user] = stored
     return found
 
 
@@ -165,14 +165,14 @@ def _token(name: str, table: Mapping[str, Any]) -> Token:
     where = f"tokens.{name}"
     if not _TOKEN_NAME.match(name):
         raise ConfigError(f"{where}: a token's name has letters, digits, dots, - and _ only")
-    kept = table.get("sha256")
-    if not isinstance(kept, str) or not _SHA256.match(kept):
+    stored = table.get("sha256")
+    if not isinstance(stored, str) or not _SHA256.match(stored):
         raise ConfigError(f"{where}.sha256 must be 64 hexadecimal digits")
     expires = table.get("expires")
     if expires is not None and getattr(expires, "tzinfo", None) is None:
         raise ConfigError(f"{where}.expires must be a time with a zone: 2030-01-31T00:00:00Z")
     rights = _rights(table, where, {"sha256", "expires"})
-    return Token(name, kept, rights, None if expires is None else float(expires.timestamp()))
+    return Token(name, stored, rights, None if expires is None else float(expires.timestamp()))
 
 
 def _rights(table: Mapping[str, Any], where: str, others: set[str]) -> Rights:

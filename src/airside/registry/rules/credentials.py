@@ -21,7 +21,7 @@ from airside.registry.rules.access import Action, Need, Requirement
 from airside.registry.rules.names import name_in_url
 from airside.registry.rules.requests import ListCatalog
 
-How: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
+AuthMethod: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
 
 TOKEN_PREFIX = "airside_"  # noqa: S105 - the part that is no secret
 """What tokens of the access file begin with, so that scanners for secrets find them."""
@@ -108,13 +108,15 @@ def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
     return tuple(found)
 
 
-def scopes_of(asked: Requirement) -> tuple[Scope, ...]:
+def scopes_of(requirement: Requirement) -> tuple[Scope, ...]:
     """What a session must have for a request."""
-    if isinstance(asked, ListCatalog):
+    if isinstance(requirement, ListCatalog):
         return (CATALOG,)
-    if not isinstance(asked, tuple):
+    if not isinstance(requirement, tuple):
         return ()
-    return tuple(Scope("repository", need.name.text, _with_pull(need.action)) for need in asked)
+    return tuple(
+        Scope("repository", need.name.text, _with_pull(need.action)) for need in requirement
+    )
 
 
 def _with_pull(action: Action) -> tuple[str, ...]:
@@ -122,12 +124,12 @@ def _with_pull(action: Action) -> tuple[str, ...]:
     return ("pull", "push") if action == "push" else (action,)
 
 
-def covers(scopes: Iterable[Scope], asked: Requirement) -> bool:
+def covers(scopes: Iterable[Scope], requirement: Requirement) -> bool:
     """Whether a session with these scopes is good for a request."""
     scopes = tuple(scopes)
-    if isinstance(asked, ListCatalog):
+    if isinstance(requirement, ListCatalog):
         return any((s.kind, s.name) == ("registry", "catalog") for s in scopes)
-    return not isinstance(asked, tuple) or all(_covers(scopes, need) for need in asked)
+    return not isinstance(requirement, tuple) or all(_covers(scopes, need) for need in requirement)
 
 
 def _covers(scopes: tuple[Scope, ...], need: Need) -> bool:
@@ -160,7 +162,7 @@ class Session:
     `stamp` fits as long as what they proved it with is unchanged.
     """
 
-    how: How
+    how: AuthMethod
     name: str
     stamp: str
     until: int
@@ -193,9 +195,9 @@ def _signature(key: bytes, body: bytes) -> str:
     return hmac.new(key, body, hashlib.sha256).hexdigest()
 
 
-def stamp_of(key: bytes, kept: str) -> str:
+def stamp_of(key: bytes, stored: str) -> str:
     """Stands in a session for what is kept of a password or token."""
-    return hmac.new(key, b"stamp " + kept.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, b"stamp " + stored.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 # --- challenges

@@ -64,7 +64,7 @@ class RuntimeLookup:
             return self._by_tag(intent.name, reference, connection, absent)
         if self._sources and self._view.any_quarantined([reference]):
             return absent
-        looked = self._each(intent.name, lambda source, where: source.document(where, reference))
+        looked = self._search(intent.name, lambda source, where: source.document(where, reference))
         document = next((found for _, found in looked), None)
         return absent if document is None else answer_document(document, reference)
 
@@ -73,15 +73,15 @@ class RuntimeLookup:
     ) -> Answer:
         if self._policy == "digests" or not is_tag(tag):
             return absent
-        for source, found in self._each(name, lambda source, where: source.tag(where, tag)):
-            why_not = self._why_not(found) or self._why_not_to(connection, source)
+        for source, found in self._search(name, lambda source, where: source.tag(where, tag)):
+            why_not = self._reason_absent(found) or self._reason_hidden(connection, source)
             if not why_not:
                 return answer_document(found.document, tag)
             message = f"{name} has no manifest {tag!r} here: {why_not}"
             absent = problem(404, "MANIFEST_UNKNOWN", message, {"name": str(name)})
         return absent
 
-    def _why_not(self, found: RuntimeTag) -> str:
+    def _reason_absent(self, found: RuntimeTag) -> str:
         if not found.needs:
             lacks = f"; blob {found.lacks} is not there" if found.lacks else ""
             return f"the container runtime has it, but no whole image of it{lacks}"
@@ -89,7 +89,7 @@ class RuntimeLookup:
             return "bytes of it were found wrong"
         return ""
 
-    def _why_not_to(self, connection: Connection | None, source: RuntimeContent) -> str:
+    def _reason_hidden(self, connection: Connection | None, source: RuntimeContent) -> str:
         if self._policy == "self" or (connection is not None and not source.is_client(connection)):
             return ""
         return "only the container runtime that asks has it, and it may be outdated"
@@ -97,10 +97,10 @@ class RuntimeLookup:
     def blob(self, intent: GetBlob) -> RuntimeBlob | None:
         if not self._sources or self._view.any_quarantined([intent.digest]):
             return None
-        looked = self._each(intent.name, lambda source, where: source.blob(where, intent.digest))
+        looked = self._search(intent.name, lambda source, where: source.blob(where, intent.digest))
         return next((found for _, found in looked), None)
 
-    def _each(
+    def _search(
         self, name: Name, look: Callable[[RuntimeContent, Repository], Found | None]
     ) -> Iterator[tuple[RuntimeContent, Found]]:
         """What each runtime has; of each the first repository that the name may mean."""

@@ -86,7 +86,7 @@ class Shares:
 
 
 @dataclass(slots=True)
-class Failures:
+class LoginFailures:
     """Failed logins by client. Each try counts until it is known to be good."""
 
     limit: int = MAX_CLIENTS

@@ -29,8 +29,8 @@ from airside.registry.rules.names import Name, push_target, repository_at
 
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MOST_REDIRECTS = 5
-AWAY = frozenset({408, 429, 500, 502, 503, 504})
+MAX_REDIRECTS = 5
+UNAVAILABLE = frozenset({408, 429, 500, 502, 503, 504})
 """Answers of a registry that is better left alone for a while."""
 
 _TOKEN_SECONDS = 60.0  # distribution: "expires_in", its default
@@ -77,7 +77,7 @@ class Token:
         return now < self.expires_at
 
 
-def asked_repository(name: Name, default_registry: str) -> Repository:
+def upstream_repository(name: Name, default_registry: str) -> Repository:
     """The one repository that is looked for upstream under a name."""
     target = push_target(name)
     return target if target.host else repository_at(default_registry, name.text)
@@ -131,7 +131,8 @@ def token_url(challenge: Challenge, scope: str, url: str) -> str:
     """Where a token is asked for. Raises UpstreamError for a realm that gets no password."""
     realm = urlsplit(challenge.realm)
     encrypted = realm.scheme == "https" or (
-        realm.scheme == "http" and (realm.hostname in _LOOPBACK or is_same(challenge.realm, url))
+        realm.scheme == "http"
+        and (realm.hostname in _LOOPBACK or is_same_origin(challenge.realm, url))
     )
     if not encrypted or not realm.hostname:
         raise UpstreamError(f"its token server {challenge.realm[:200]!r} is not asked: no https")
@@ -154,7 +155,7 @@ def parse_token(raw: bytes, now: float) -> Token:
     return Token(f"Bearer {text}", now + max(seconds, 0.0) - _TOKEN_MARGIN_SECONDS)
 
 
-def redirected(url: str, location: str) -> str:
+def redirect_target(url: str, location: str) -> str:
     """Where a redirect leads. Raises UpstreamError where nobody should follow."""
     try:
         found = urljoin(url, location)
@@ -169,7 +170,7 @@ def redirected(url: str, location: str) -> str:
     return found
 
 
-def is_same(url: str, other: str) -> bool:
+def is_same_origin(url: str, other: str) -> bool:
     """Whether two URLs are of one origin: what is secret may go to the second, too."""
     one, two = urlsplit(url), urlsplit(other)
     return (one.scheme, one.hostname, _port(one.scheme, one.port)) == (
@@ -196,5 +197,5 @@ def resumes_at(header: str | None, offset: int, size: int) -> bool:
 def checked_document(raw: bytes, media_type: str, digest: Digest | None) -> Document:
     """The document that was fetched. Raises ManifestInvalidError, DigestMismatchError."""
     # some registries send text/plain or what a proxy made of it
-    told = media_type if media_type in DOCUMENT_TYPES else ""
-    return parse_named_document(raw, told, "the manifest", digest)
+    declared = media_type if media_type in DOCUMENT_TYPES else ""
+    return parse_named_document(raw, declared, "the manifest", digest)

@@ -26,7 +26,7 @@ def visible(view: RegistryView, rights: Rights, action: Action = "pull") -> Regi
     return view if rights.may_everywhere(action) else VisibleView(view, rights, action)
 
 
-def visible_through(read_through: ReadThrough, rights: Rights) -> ReadThrough:
+def visible_read_through(read_through: ReadThrough, rights: Rights) -> ReadThrough:
     """What is read through, of the repositories alone that may be pulled."""
     if rights.may_everywhere("pull"):
         return read_through

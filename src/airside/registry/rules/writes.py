@@ -20,7 +20,7 @@ from airside.registry.rules.requests import parse_host, parse_name, parse_query
 
 _UPLOADS = "/blobs/uploads"
 _RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\Z")
-_MOST_TAGS = 100
+_MAX_TAGS = 100
 _KINDS = frozenset({"uploads", "manifests", "blobs"})
 
 
@@ -70,7 +70,7 @@ class FinishUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class AskUpload:
+class GetUpload:
     name: Name
     id: str
 
@@ -110,7 +110,7 @@ Write: TypeAlias = (
     | MountBlob
     | AppendUpload
     | FinishUpload
-    | AskUpload
+    | GetUpload
     | CancelUpload
     | PutManifest
     | DeleteManifest
@@ -171,7 +171,7 @@ def _parse_upload(
     method: str, name: Name, upload_id: str, query: Mapping[str, Sequence[str]], content_range: str
 ) -> Write | Answer:
     if method in {"GET", "HEAD", "DELETE"}:
-        return (CancelUpload if method == "DELETE" else AskUpload)(name, upload_id)
+        return (CancelUpload if method == "DELETE" else GetUpload)(name, upload_id)
     if method not in {"PATCH", "PUT"}:
         return _not_allowed(method, "GET, HEAD, PATCH, PUT, DELETE")
     chunk = _parse_chunk(content_range)
@@ -241,8 +241,8 @@ def _parse_put(
     name: Name, reference: Digest | str, query: Mapping[str, Sequence[str]], content_type: str
 ) -> Write | Answer:
     tags = tuple(dict.fromkeys(query.get("tag", ())))
-    if len(tags) > _MOST_TAGS:
-        return problem(414, "TAG_INVALID", f"{len(tags)} tags at once; {_MOST_TAGS} are taken")
+    if len(tags) > _MAX_TAGS:
+        return problem(414, "TAG_INVALID", f"{len(tags)} tags at once; {_MAX_TAGS} are taken")
     wrong = next((tag for tag in tags if not is_tag(tag)), None)
     if wrong is not None:
         return problem(400, "TAG_INVALID", f"{wrong[:200]!r} is no tag", {"tag": wrong[:200]})
@@ -294,8 +294,8 @@ def upload_answer(status: int, name: Name, upload_id: str, offset: int) -> Answe
 def range_refusal(name: Name, upload_id: str, offset: int, message: str) -> Answer:
     """A chunk that does not begin where the upload ends: it lives on, and this says where."""
     state = upload_answer(416, name, upload_id, offset)
-    told = problem(416, "BLOB_UPLOAD_INVALID", message, {"offset": offset})
-    return Answer(416, told.body, (*told.headers, *state.headers))
+    refusal = problem(416, "BLOB_UPLOAD_INVALID", message, {"offset": offset})
+    return Answer(416, refusal.body, (*refusal.headers, *state.headers))
 
 
 def blob_answer(name: Name, digest: Digest) -> Answer:

@@ -5,7 +5,7 @@ import pytest
 
 from airside.core.errors import ConfigError
 from airside.oci.reference import Repository
-from airside.registry.auth.login import check_password, user_of
+from airside.registry.auth.login import certificate_user, check_password
 from airside.registry.rules.access import ACTIONS, rights_to
 from airside.registry.rules.accounts import Accounts, accounts_of, parse_htpasswd, parse_rules
 
@@ -151,6 +151,9 @@ def test_bcrypt_and_the_decoy_that_never_fits():
 
 def test_the_user_of_a_certificate():
     subject = ((("organizationName", "Team"),), (("commonName", "ann"),))
-    assert user_of({"subject": subject}) == "ann"
-    assert user_of({"subject": (), "subjectAltName": (("DNS", "node-1"), ("DNS", "x"))}) == "node-1"
-    assert user_of({}) == ""
+    assert certificate_user({"subject": subject}) == "ann"
+    assert (
+        certificate_user({"subject": (), "subjectAltName": (("DNS", "node-1"), ("DNS", "x"))})
+        == "node-1"
+    )
+    assert certificate_user({}) == ""

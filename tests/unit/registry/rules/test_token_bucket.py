@@ -6,7 +6,7 @@ from airside.registry.rules.token_bucket import (
     FORGIVEN_SECONDS,
     LAST_DELAY_SECONDS,
     MAX_FAILURES,
-    Failures,
+    LoginFailures,
     Shares,
     TokenBucket,
     client_key,
@@ -51,7 +51,7 @@ def test_slices_are_a_fraction_of_the_smaller_cap():
 
 
 def test_the_memory_of_clients_is_bounded():
-    shares, failures = Shares(0, 100, limit=3), Failures(limit=3)
+    shares, failures = Shares(0, 100, limit=3), LoginFailures(limit=3)
     for n in range(10):
         shares.take(f"10.0.0.{n}", 1, 0)
         failures.begin(f"10.0.0.{n}", 0)
@@ -59,7 +59,7 @@ def test_the_memory_of_clients_is_bounded():
 
 
 def test_failed_logins_wait_longer_and_longer_and_are_then_refused():
-    failures, delays = Failures(), []
+    failures, delays = LoginFailures(), []
     for _ in range(int(MAX_FAILURES)):
         assert failures.begin("10.0.0.1", 0) == 0
         delays.append(failures.delay("10.0.0.1", 0))
@@ -73,7 +73,7 @@ def test_failed_logins_wait_longer_and_longer_and_are_then_refused():
 
 
 def test_good_tries_do_not_count():
-    failures = Failures()
+    failures = LoginFailures()
     for _ in range(100):
         assert failures.begin("10.0.0.1", 0) == 0
         failures.succeeded("10.0.0.1", 0)

@@ -20,19 +20,19 @@ from airside.registry.rules.names import Name
 from airside.registry.rules.upstream import (
     Challenge,
     Credentials,
-    asked_repository,
     checked_document,
-    is_same,
+    is_same_origin,
     is_short,
     parse_challenge,
     parse_credentials,
     parse_length,
     parse_token,
-    redirected,
+    redirect_target,
     resumes_at,
     scope_of,
     target_of,
     token_url,
+    upstream_repository,
 )
 
 URL = "https://registry.example"
@@ -49,7 +49,7 @@ URL = "https://registry.example"
     ],
 )
 def test_a_name_means_one_repository_upstream(name, repository, short):
-    assert asked_repository(name, "docker.io") == repository
+    assert upstream_repository(name, "docker.io") == repository
     assert is_short(name) == short
 
 
@@ -111,17 +111,17 @@ def test_tokens():
 
 
 def test_redirects():
-    assert redirected(f"{URL}/v2/a", "/b?sig=%2F") == f"{URL}/b?sig=%2F"
-    assert redirected(URL, "https://storage.example/b") == "https://storage.example/b"
+    assert redirect_target(f"{URL}/v2/a", "/b?sig=%2F") == f"{URL}/b?sig=%2F"
+    assert redirect_target(URL, "https://storage.example/b") == "https://storage.example/b"
     for location in ("", "http://storage.example/b", "file:///etc/passwd", "https://u:p@h/"):
         with pytest.raises(UpstreamError):
-            redirected(URL, location)
+            redirect_target(URL, location)
 
 
 def test_what_is_of_one_origin():
-    assert is_same(URL, "https://registry.example:443/x")
+    assert is_same_origin(URL, "https://registry.example:443/x")
     for other in ("http://registry.example", "https://registry.example:444", "https://other"):
-        assert not is_same(URL, other)
+        assert not is_same_origin(URL, other)
 
 
 def test_lengths_and_resumptions():

@@ -14,9 +14,9 @@ from airside.registry.rules.answers import Answer
 from airside.registry.rules.names import Name, normal_host, push_target
 from airside.registry.rules.requests import GetBlob, GetManifest, parse_request
 from airside.registry.rules.writes import (
-    AskUpload,
     DeleteBlob,
     DeleteManifest,
+    GetUpload,
     MountBlob,
     PutManifest,
     StartUpload,
@@ -98,7 +98,7 @@ def test_reading_and_writing_mean_the_same_name(path, host, tag):
 def test_an_upload_is_asked_for_by_its_location(path, upload_id):
     location = dict(writes.upload_answer(202, Name(path), upload_id, 0).headers)["Location"]
     assert is_write("GET", location)
-    assert writes.parse_write("GET", location) == AskUpload(Name(path), upload_id)
+    assert writes.parse_write("GET", location) == GetUpload(Name(path), upload_id)
 
 
 @given(TARGETS)
