@@ -213,7 +213,7 @@ def test_an_image_whose_layers_were_discarded_is_not_served_by_tag(
 
         wait_until(is_gone)
         assert registry.ask(TAG, "HEAD").status == 404
-        assert "no whole image" in registry.ask(TAG).body.decode()
+        assert "no complete image" in registry.ask(TAG).body.decode()
         digest = target_of(discarding, SAMPLE_NAME)
         assert registry.ask(f"/v2/airside/hello/manifests/{digest}?ns=docker.io").status == 200
 

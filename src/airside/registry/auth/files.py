@@ -1,12 +1,12 @@
 """The files that secure the registry: certificate, key, client CA, passwords and rules. Blocking.
 
-They are read at the start, where anything wrong is a ConfigError, and again when they changed
-(`reload`). Then a file that is wrong changes nothing: what was read before stays in force, the log
-says why, and the next change is tried again. A certificate and its key count as one: between the
-two steps of replacing them the old pair stays.
+The files are read at the start, where any error in them is a ConfigError, and again by `reload`
+when they have changed. An error in a changed file changes nothing: the previous content stays in
+force, the log gives the reason, and the next change is read. Certificate and key count as one file:
+while they are being replaced one after the other, the old pair stays in force.
 
-Also decides whether an address may be listened on without TLS: only if nobody but this host
-reaches it, or by `insecure = true`.
+Also decides on which addresses the registry may listen without TLS: on those that only this host
+reaches, or on all with `insecure = true`.
 """
 
 import ipaddress
@@ -38,9 +38,9 @@ _LOG = logging.getLogger("airside.registry")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this host reaches the address; a name counts if all that it means do.
+    """Returns True if only this host reaches all addresses of a host name or an address.
 
-    Raises ConfigError where the name means nothing.
+    Raises ConfigError if the name cannot be resolved.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(settings: Settings, host: str) -> bool:
-    """Whether the address is a loopback one. Raises ConfigError where it may not be listened on."""
+    """Returns True for a loopback address. Raises ConfigError if it must not be listened on."""
     if settings.client_ca and not settings.tls_cert:
         raise ConfigError("client_ca needs TLS: set tls_cert and tls_key", key="client_ca")
     if settings.tls_key and not settings.tls_cert:
@@ -63,14 +63,14 @@ def check_exposure(settings: Settings, host: str) -> bool:
             f"{settings.listen} can be reached from other hosts, and TLS is not set up",
             key="listen",
             hint="set tls_cert and tls_key; or listen on 127.0.0.1; or set insecure = true, if "
-            "whoever reaches it may read along",
+            "everybody on the network may read passwords and images in transit",
         )
     return local
 
 
 @dataclass(slots=True)
 class _WatchedFiles(Generic[Loaded]):
-    """What is made of some files, and how they were when it was made."""
+    """A value that is loaded from files, and the state of the files when it was loaded."""
 
     what: str
     paths: tuple[Path, ...]
@@ -83,7 +83,7 @@ class _WatchedFiles(Generic[Loaded]):
         self.value = self.load()
 
     def reload(self) -> bool:
-        """Read the files again if they changed; tells whether that worked."""
+        """Loads the value again if a file has changed. Returns True if that succeeded."""
         stamps = self._stamps()
         if stamps == self.stamps:
             return False
@@ -91,9 +91,13 @@ class _WatchedFiles(Generic[Loaded]):
         try:
             self.value = self.load()
         except ConfigError as exc:
-            _LOG.error("%s: %s; what was read before stays in force", self.what, exc.message)
+            _LOG.error(
+                "cannot reload %s: %s; the previous content stays in force until the next change",
+                self.what,
+                exc.message,
+            )
             return False
-        _LOG.info("%s: read again, it changed", self.what)
+        _LOG.info("reloaded %s after a change", self.what)
         return True
 
     def _stamps(self) -> tuple[Stamp, ...]:
@@ -109,10 +113,13 @@ def _stamp(path: Path) -> Stamp:
 
 
 class SecurityFiles:
-    """What the files say now. `reload` belongs into a thread; the rest is safe from anywhere."""
+    """The current content of the files.
+
+    `reload` blocks and belongs in a worker thread; everything else is safe to use from any thread.
+    """
 
     def __init__(self, settings: Settings, *, is_loopback: bool) -> None:
-        """Read all files. Raises ConfigError."""
+        """Reads all files. Raises ConfigError."""
         self._settings, self._is_loopback = settings, is_loopback
         cert, key, ca, htpasswd, access = (
             _path(text)
@@ -142,11 +149,11 @@ class SecurityFiles:
 
     @property
     def has_files(self) -> bool:
-        """Whether there is anything that could change."""
+        """True if any file is configured, so that `reload` may find a change."""
         return bool(self._tls.paths or self._accounts.paths)
 
     def describe(self) -> dict[str, Any]:
-        """For `status`."""
+        """The `access` object of `airside status`."""
         accounts = self.accounts
         everybody = [action for action in ACTIONS if accounts.anonymous.may_everywhere(action)]
         return {
@@ -159,7 +166,7 @@ class SecurityFiles:
         }
 
     def reload(self) -> bool:
-        """Read again what changed; tells whether anything did."""
+        """Reads changed files again. Returns True if any new content is in force."""
         return any([self._tls.reload(), self._accounts.reload()])
 
     def _read_accounts(self, htpasswd: Path | None, access: Path | None) -> Accounts:
@@ -179,7 +186,7 @@ class SecurityFiles:
 
 
 def open_security_files(settings: Settings, host: str) -> SecurityFiles:
-    """Check the address, and read the files. Raises ConfigError."""
+    """Checks the address, and reads the files. Raises ConfigError."""
     return SecurityFiles(settings, is_loopback=check_exposure(settings, host))
 
 
@@ -206,12 +213,15 @@ def _read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"it is larger than {_MAX_BYTES} bytes")
+        raise ConfigError(f"the file is larger than {_MAX_BYTES} bytes")
     return data.decode()
 
 
 def tls_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLContext:
-    """Make the server's side of TLS: 1.2 or later. With a CA, clients may show a certificate."""
+    """A TLS context for the server: 1.2 or later. With a CA, clients may present a certificate.
+
+    Raises ConfigError if a file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -227,7 +237,7 @@ def tls_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLContext
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot use {ca}: {_reason(exc)}") from exc
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.options |= ssl.OP_NO_TICKET  # a resumed connection would be checked by the old CA
+    context.options |= ssl.OP_NO_TICKET  # a resumed session skips the check by a new CA
     context.num_tickets = 0
     return context
 

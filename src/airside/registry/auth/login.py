@@ -1,12 +1,11 @@
-"""Who a client is: passwords, tokens, sessions and certificates are checked here. Async.
+"""Identifies clients by password, token, session or certificate. Async.
 
-- bcrypt runs in a pool of its own, never on the event loop. What was checked and good is
-  remembered by a keyed hash, so that a pull of many layers costs one check; the same check is not
-  run twice side by side.
-- An unknown user costs a check as well. Failures of a client are counted: the answer is held back
-  for longer each time, then tries are refused for a while without a check. Who showed something
-  good before is not held up by them.
-- Nothing secret is kept or logged; a name of a failed login only if there is such a user.
+- bcrypt runs in a pool of its own, never on the event loop. A successful check is cached under a
+  keyed hash, so that a pull of many layers costs one check. Equal checks do not run concurrently.
+- An unknown user costs a check as well. Failures are counted by client: each further answer is
+  delayed longer, then attempts are refused for a while without a check. Credentials that are in the
+  cache are accepted regardless of failures.
+- No secret is stored or logged. The name of a failed login is logged only if that user exists.
 """
 
 import asyncio
@@ -43,15 +42,15 @@ from airside.registry.rules.token_bucket import LoginFailures
 THREADS = 2
 MAX_REMEMBERED = 1024
 MAX_CHECKS = 64
-"""Checks that run or wait; more are refused at once."""
+"""Limit of checks that run or wait; further ones are refused at once."""
 
-_BCRYPT_BYTES = 72  # bcrypt takes no more, and htpasswd cuts there too
+_BCRYPT_BYTES = 72  # bcrypt ignores the rest, and htpasswd truncates there too
 _LOG = logging.getLogger("airside.registry")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks, and what it may do; of a session only within its scopes."""
+    """A client and its rights; those of a session are limited to its scopes."""
 
     how: AuthMethod
     name: str
@@ -66,7 +65,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A login that failed. `counts`: somebody may be guessing, so it is told in the audit."""
+    """A failed login. `counts`: it may be a guess, so it is delayed and written to the audit."""
 
     status: int
     message: str
@@ -76,7 +75,7 @@ class Refused:
 
 
 class Logins:
-    """Checks what clients show. `accounts` gives those in force now."""
+    """Checks the credentials of clients. `accounts` returns the accounts that are in force now."""
 
     def __init__(
         self,
@@ -100,14 +99,14 @@ class Logins:
     async def identify(
         self, header: str, certificate: Mapping[str, Any] | None, client: str
     ) -> Identity | Refused:
-        """Who shows this. A client whose try failed gets the answer after a while."""
+        """Identifies a client. The answer to a failed attempt is delayed."""
         found = await self._identify(header, certificate, client)
         if isinstance(found, Refused) and found.counts and found.status == 401:
             await self._sleep(self._failures.delay(client, self._clock()))
         return found
 
     def begin_session(self, who: Identity, scopes: tuple[Scope, ...]) -> str:
-        """A token that says for a few minutes what this client has shown."""
+        """Returns a signed session token, valid for `SESSION_SECONDS`."""
         until = int(self._wall()) + SESSION_SECONDS
         return sign(self._key, Session(who.how, who.name, who.stamp, until, scopes))
 
@@ -115,7 +114,7 @@ class Logins:
         self, header: str, certificate: Mapping[str, Any] | None, client: str
     ) -> Identity | Refused:
         accounts = self._accounts()
-        try:  # where there are no logins, a client may show what it likes
+        try:  # without any accounts, credentials are ignored
             shown = parse_authorization(header) if accounts.by_challenge else None
         except ValueError as exc:
             return Refused(401, str(exc), counts=False)
@@ -141,7 +140,7 @@ class Logins:
         if isinstance(found, Refused):
             return Refused(found.status, found.message, known, retry_seconds=found.retry_seconds)
         if not found or stored is None:
-            return Refused(401, "the user or the password is wrong", known)
+            return Refused(401, "wrong user or password", known)
         stamp = stamp_of(self._key, stored)
         return Identity("password", shown.user, accounts.rights_of(shown.user), stamp)
 
@@ -156,7 +155,7 @@ class Logins:
         running = self._running.get(proof)
         if running is None:
             if len(self._running) >= MAX_CHECKS:
-                return Refused(503, "too many logins at once", retry_seconds=1)
+                return Refused(503, "too many concurrent logins; retry in 1 s", retry_seconds=1)
             wait = self._failures.begin(client, self._clock())
             if wait:
                 return _too_many(wait)
@@ -196,7 +195,7 @@ class Logins:
             return _too_many(wait)
         if token is not None:
             return Refused(401, f"the token {token.name} has expired", token.name)
-        return Refused(401, "the token is not known here")
+        return Refused(401, "the token is unknown to this registry")
 
     def _of_token(self, token: Token) -> Identity:
         return Identity("token", token.name, token.rights, stamp_of(self._key, token.sha256))
@@ -208,11 +207,14 @@ class Logins:
         session = open_session(self._key, text, self._wall())
         who = None if session is None else self._current_identity(accounts, session)
         if session is None or who is None or who.stamp != session.stamp:
-            return Refused(401, "the session is over", counts=False)
+            return Refused(401, "the session has expired; log in again", counts=False)
         return Identity(who.how, who.name, who.rights, who.stamp, session.scopes)
 
     def _current_identity(self, accounts: Accounts, session: Session) -> Identity | None:
-        """Whom a session was given to, as it is now."""
+        """The present identity and rights of the client to which the session was issued.
+
+        None if its account no longer exists.
+        """
         name = session.name
         if session.how == "anonymous":
             return Identity("anonymous", "", accounts.anonymous)
@@ -227,7 +229,7 @@ class Logins:
 
 
 def check_password(secret: str, stored: str) -> bool:
-    """Whether a password fits a bcrypt hash; takes its time."""
+    """Returns True if the password matches the bcrypt hash. Slow on purpose."""
     data = secret.encode("utf-8", "replace")[:_BCRYPT_BYTES]
     try:
         return b"\0" not in data and bcrypt.checkpw(data, stored.encode())
@@ -236,7 +238,7 @@ def check_password(secret: str, stored: str) -> bool:
 
 
 def certificate_user(certificate: Mapping[str, Any]) -> str:
-    """The user of a client certificate: its common name, else its first alternative name."""
+    """The user of a client certificate: its common name, else its first alternative name, or ""."""
     for part in certificate.get("subject", ()):
         for key, value in part:
             if key == "commonName" and value:
@@ -245,4 +247,6 @@ def certificate_user(certificate: Mapping[str, Any]) -> str:
 
 
 def _too_many(wait: float) -> Refused:
-    return Refused(429, "too many failed logins from here", retry_seconds=max(1, round(wait)))
+    seconds = max(1, round(wait))
+    message = f"too many failed logins from this address; retry in {seconds} s"
+    return Refused(429, message, retry_seconds=seconds)

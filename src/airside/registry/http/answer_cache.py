@@ -7,16 +7,17 @@ from airside.core.settings import MIB
 from airside.registry.rules.answers import Answer
 
 CACHE_BYTES = 8 * MIB
-"""What cached answers may take, keys and overhead counted."""
+"""Limit of all cached answers, keys and overhead included."""
 
 _ENTRY_BYTES = 1024  # an entry besides its body and key: objects, headers, slots of the map
 
 
 @dataclass(slots=True)
 class AnswerCache:
-    """Answers by request target: bounded in bytes, the least used goes first.
+    """Answers by request target; bounded in bytes, the least recently used is dropped first.
 
-    All are of one generation of the view; asking for another drops them.
+    All answers belong to one generation of the view: `get` for another one drops them. Not
+    thread-safe.
     """
 
     limit_bytes: int = CACHE_BYTES
@@ -35,7 +36,7 @@ class AnswerCache:
         return found
 
     def put(self, target: str, generation: int, found: Answer) -> None:
-        """Keep an answer that was made from this generation, unless it is too large."""
+        """Stores an answer of this generation, unless the answer is too large."""
         size = _entry_bytes(target, found)
         if generation != self.generation or size > self.limit_bytes // 4:
             return

@@ -49,7 +49,7 @@ from airside.registry.rules.requests import (
 from airside.registry.rules.writes import is_write
 
 SLOW_SECONDS = 1.0
-"""An answer that takes longer, its body not counted, is logged."""
+"""A request is logged if the answer takes longer, without sending a blob's body."""
 
 _LOG = logging.getLogger("airside.registry")
 
@@ -61,12 +61,13 @@ def create_app(
     receiver: Receiver | None = None,
     guard: AccessGuard | None = None,
 ) -> web.Application:
-    """Make the application. The caller owns what it gives, and runs the application.
+    """Makes the application. The caller owns and closes the arguments, and runs the application.
 
-    More routes (a page, metrics) may be added before it runs: this one takes the rest. Catalog and
-    store are read in `reads`; a read past its deadline is a 404 for a container runtime that asks
-    its mirror, else a 503. `receiver` answers pushes and deletions; without one they are refused.
-    `guard` checks who may do what; without one everybody sees everything.
+    The caller may add routes (a page, metrics) before it runs the application, whose own route
+    matches every other path. Catalog and store are read in `reads`; a read past its deadline is a
+    404 for a container runtime that uses this registry as a mirror, else a 503. `receiver` answers
+    pushes and deletions; without one they are refused. `guard` checks the rights of clients;
+    without one everybody sees everything.
     """
     registry = _Registry(content, reads, receiver)
     app = web.Application(middlewares=[guard.middleware] if guard else [])
@@ -80,20 +81,20 @@ def create_app(
 
 
 class _CatchAll(web.DynamicResource):
-    """What no other route takes, `OPTIONS *` and `CONNECT` too."""
+    """Matches every request that no other route matches, also `OPTIONS *` and `CONNECT`."""
 
     def _match(self, path: str) -> dict[str, str]:
         return {"target": path}
 
 
 async def _expect(request: web.Request) -> None:
-    """As aiohttp does, whose refusal quotes what may be no text."""
+    """Handles `Expect` as aiohttp does, but does not echo the header, which may be no text."""
     if request.version != HttpVersion11:
         return
     if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
         raise web.HTTPExpectationFailed(text="only 100-continue can be expected\n")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the answer has not begun
+    request.writer.output_size = 0  # only the final response counts
 
 
 async def _say_hello(_request: web.Request) -> web.Response:
@@ -125,7 +126,7 @@ class _Registry:
             response = response_of(_error_answer(request, exc))
             level = logging.WARNING if response.status >= 500 else logging.DEBUG
             _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
-        except Exception as exc:  # noqa: BLE001 a bug; the client gets an answer, the log all of it
+        except Exception as exc:  # noqa: BLE001 a bug: the client gets a 500, the log a traceback
             _LOG.exception("%s %s failed", request.method, request.path)
             response = response_of(failure(exc))
         _log(request, response, time.monotonic() - started)
@@ -177,7 +178,7 @@ class _Registry:
         return answer_referrers(view, intent, self._content.default_registry, also)
 
     async def _ask_runtimes(self, request: web.Request, target: str, absent: Answer) -> Answer:
-        """What a container runtime has of what the catalog has not."""
+        """The manifest from a container runtime, where the catalog's answer is `absent`."""
         intent = parse_request(request.method, target)
         if not isinstance(intent, GetManifest):
             return absent
@@ -192,7 +193,7 @@ class _Registry:
         absent: Answer,
         why: str,
     ) -> Answer:
-        """What a registry upstream has of a manifest that is nowhere here."""
+        """The manifest from an upstream, where catalog and runtimes have none."""
         if not isinstance(intent, GetManifest):
             return absent
         if isinstance(intent.reference, Digest):
@@ -203,7 +204,10 @@ class _Registry:
 
 
 def _error_answer(request: web.Request, exc: AirsideError) -> Answer:
-    """What is late is a 404 for a container runtime: then it asks the next host."""
+    """The answer for an exception.
+
+    A missed deadline is a 404 for a container runtime, which then asks the next host.
+    """
     if isinstance(exc, OverdueError):
         intent = parse_request(request.method, target_of(request))
         if isinstance(intent, GetManifest | GetBlob) and intent.name.host:

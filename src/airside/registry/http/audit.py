@@ -30,7 +30,7 @@ def audit(
 
 
 def audit_write(request: web.Request, who: Identity, needs: tuple[Need, ...], status: int) -> None:
-    """What was written; the steps of an upload before its last are not told."""
+    """Records a successful push or deletion; of an upload, only its last step."""
     method, first = request.method, needs[0]
     if status >= 400:
         return

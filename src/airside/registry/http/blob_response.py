@@ -1,9 +1,9 @@
 """Sends a blob, or a part of it, to a client.
 
-By `sendfile` in slices: between two slices, a client that is gone and the shutdown of the agent are
-noticed. Under TLS, and for files that have no descriptor, chunks are read in the pool.
+Data is sent by `sendfile` in slices: between two slices a disconnected client and the shutdown of
+the agent are noticed. Under TLS, and for files without a descriptor, chunks are read in the pool.
 
-Always holds: a client that goes away is no error, and no file stays open after its response.
+Always holds: a disconnecting client is no error, and no file stays open after its response.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from airside.registry.proxy.fetch import Fetch
 from airside.registry.rules.answers import Part
 
 SLICE_BYTES = 2 * MIB
-"""What one `sendfile` moves before we look around."""
+"""Size of one `sendfile`; a disconnect or shutdown is noticed after it."""
 STALL_SECONDS = 300.0
-"""A client that doesn't take a slice in this time is cut off; this allows 7 kB/s."""
+"""A client that does not receive a slice in this time is disconnected; this allows 7 kB/s."""
 
 _LOG = logging.getLogger("airside.registry")
 
 
 class Transfers:
-    """Bounds the slices of all running transfers, and cuts them off when we stop.
+    """Bounds the time of each slice, and ends all running transfers at shutdown.
 
-    A client that is cut off goes on with a range, here or elsewhere.
+    A disconnected client can resume with a range, here or at another registry.
     """
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ class Transfers:
 
     @asynccontextmanager
     async def slice(self) -> AsyncIterator[None]:
-        """Bound one slice. Raises ConnectionResetError if we stop, OSError if it stalls."""
+        """Bounds one slice. Raises ConnectionResetError at shutdown, OSError on a stall."""
         if self._stopping:
-            raise ConnectionResetError("the registry stops")
+            raise ConnectionResetError("the registry is shutting down")
         limit = asyncio.timeout(STALL_SECONDS)
         self._limits.add(limit)
         try:
@@ -58,19 +58,17 @@ class Transfers:
                 yield
         except TimeoutError as exc:
             if self._stopping:
-                raise ConnectionResetError("the registry stops") from exc
-            raise OSError(f"the client takes less than a slice in {STALL_SECONDS:g} s") from exc
+                raise ConnectionResetError("the registry is shutting down") from exc
+            raise OSError(f"the client received less than a slice in {STALL_SECONDS:g} s") from exc
         finally:
             self._limits.discard(limit)
 
 
 class BlobResponse(web.StreamResponse):
-    """Sends a part of a blob and closes its file; without a file, the headers alone.
+    """Sends a part of a blob and closes its file; without a file, sends the headers alone.
 
-    `fetch`: the file is still being written.
-
-    Like aiohttp's own file response it sends from `prepare`, where a ConnectionError means that
-    the client is gone and the connection is dropped without a word.
+    `fetch`: the fetch that still writes the file, if any. Like aiohttp's own file response, this
+    one sends from `prepare`, where aiohttp drops the connection silently on a ConnectionError.
     """
 
     def __init__(
@@ -98,13 +96,13 @@ class BlobResponse(web.StreamResponse):
             writer = await super().prepare(request)
             await self._send(request, file)
         except ConnectionError as exc:
-            _LOG.debug("%s to %s was given up: %s", request.path, request.remote, exc)
+            _LOG.debug("sending %s to %s ended early: %s", request.path, request.remote, exc)
             _abort(request)
             raise
-        except OSError as exc:  # of the disk, or of a stalled client
-            _LOG.warning("%s to %s was cut off: %r", request.path, request.remote, exc)
+        except OSError as exc:  # from the disk, or a stalled client
+            _LOG.warning("sending %s to %s failed: %r", request.path, request.remote, exc)
             _abort(request)
-            raise ConnectionResetError("the transfer was cut off") from exc
+            raise ConnectionResetError("the transfer failed") from exc
         finally:
             file.close()
         seconds = time.monotonic() - started
@@ -120,7 +118,7 @@ class BlobResponse(web.StreamResponse):
         while offset < end:
             transport = request.transport
             if transport is None or transport.is_closing():
-                raise ConnectionResetError("the client went away")
+                raise ConnectionResetError("the client disconnected")
             count = min(slice_bytes, end - offset)
             if self._fetch is not None:
                 count = min(count, await self._fetch.reach(offset) - offset)
@@ -151,7 +149,7 @@ class BlobResponse(web.StreamResponse):
 
 
 def _abort(request: web.BaseRequest) -> None:
-    """Drop the connection at once: a close would wait for a stalled client to take the rest."""
+    """Drops the connection at once: a close would wait for a stalled client to read the rest."""
     if request.transport is not None:
         request.transport.abort()
 

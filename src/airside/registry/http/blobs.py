@@ -31,7 +31,7 @@ class BlobRoute:
         self._transfers = Transfers()
 
     def stop(self) -> None:
-        """Cut off the running transfers; later ones fail at once."""
+        """Ends all running transfers; later ones fail at once."""
         self._transfers.stop()
 
     async def respond(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
@@ -68,7 +68,7 @@ class BlobRoute:
     async def _plan_fetched(
         self, fetched: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
     ) -> web.StreamResponse | None:
-        """The response with what comes from upstream; None if it is ours by now."""
+        """The response from a fetch or a size; None if the store has the blob by now."""
         is_here = fetched.is_stored if isinstance(fetched, Fetch) else method == "GET"
         size = fetched.size_bytes if isinstance(fetched, Fetch) else fetched
         if is_here or size is None:
@@ -80,7 +80,7 @@ class BlobRoute:
             return BlobResponse(part, None, self._reads.pool, self._transfers)
         try:
             file = await self._reads.run(fetched.open, close=_close)
-        except StoreError:  # it was kept in the meantime, or it failed
+        except StoreError:  # the fetch has ended: stored or failed
             await fetched.until_stored()
             return None
         return BlobResponse(part, file, self._reads.pool, self._transfers, fetched)
@@ -88,7 +88,7 @@ class BlobRoute:
     def _find_blob(
         self, view: RegistryView, intent: GetBlob, runtimes: RuntimeLookup
     ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
-        """The size of a blob or the 404, and how to open it: ours or a container runtime's."""
+        """The size of a blob or the 404, and a function to open it: from store or runtime."""
         size = find_blob(view, self._content.store.stat, intent, self._content.default_registry)
         if isinstance(size, Answer):
             found = runtimes.blob(intent)

@@ -1,7 +1,7 @@
-"""Reads of catalog and store, off the event loop, and not for longer than a client can wait.
+"""Reads of catalog and store, off the event loop and within a deadline.
 
-A disk that hangs keeps the threads that read it. So what takes too long is given up, and while it
-hangs nothing is begun but one attempt now and then: everything else is late at once.
+A hanging disk blocks every thread that reads it. A read past its deadline is abandoned; while the
+disk hangs, only one attempt every `PAUSE_SECONDS` starts, and all other reads fail at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _LOG = logging.getLogger("airside.registry")
 
 
 class DeadlinePool:
-    """A pool of threads; with 0 seconds it may take any time."""
+    """A pool of threads with a deadline in seconds; 0: none. For one event loop."""
 
     def __init__(
         self, pool: Executor, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
@@ -36,12 +36,12 @@ class DeadlinePool:
         *args: object,
         close: Callable[[Result], None] | None = None,
     ) -> Result:
-        """Run a job. If nobody waits for it any more, `close` gets what it still returns.
+        """Runs a job. Passes its result to `close` if the caller no longer waits for it.
 
-        Raises OverdueError.
+        Raises OverdueError past the deadline, and at once while the disk hangs.
         """
         if not self._breaker.allows():
-            raise OverdueError("the disk does not answer")
+            raise OverdueError("the disk of the registry does not respond")
         future = self.pool.submit(job, *args)
         try:
             async with asyncio.timeout(self._seconds):
@@ -49,11 +49,12 @@ class DeadlinePool:
         except TimeoutError as exc:
             if self._breaker.failed():
                 _LOG.warning(
-                    "catalog or store do not answer within %g s (answer_seconds): pulls are sent "
-                    "on to the next host",
+                    "catalog or store did not answer within %g s (answer_seconds): pulls get a 404 "
+                    "and use their next host; retrying every %g s",
                     self._seconds,
+                    PAUSE_SECONDS,
                 )
-            raise OverdueError("the disk does not answer") from exc
+            raise OverdueError("the disk of the registry does not respond") from exc
         except AirsideError:
             self._answered()
             raise
@@ -62,7 +63,7 @@ class DeadlinePool:
 
     def _answered(self) -> None:
         if self._breaker.worked():
-            _LOG.warning("catalog and store answer again")
+            _LOG.warning("catalog and store answer again: pulls are served")
 
 
 async def _result(future: Future[Result], close: Callable[[Result], None] | None) -> Result:

@@ -1,11 +1,11 @@
-"""Takes the registry's connections: how many, from whom, over TLS or not. Async.
+"""Accepts the registry's connections, with limits and TLS. Async.
 
-A connection is counted, and refused, before a byte of it is read or a TLS handshake begins. Each
-handshake uses the certificate that is in force then. Clients count by their address; IPv6 by /64.
+A connection is counted, or refused, before its first byte is read or a TLS handshake begins. Each
+handshake uses the certificate that is in force then. Clients count by address; IPv6 by /64.
 
 Slow clients: a handshake ends after `HANDSHAKE_SECONDS`; the head of a request after the runner's
-keep-alive time (aiohttp); a body by `registry.pace`; whoever takes nothing of what is sent, after
-`UNREAD_SECONDS` by the kernel.
+keep-alive time (aiohttp); a body as `registry.http.throttle` says; the kernel drops a connection
+whose client acknowledges nothing for `UNREAD_SECONDS`.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LOG = logging.getLogger("airside.registry")
 
 
 class Listener:
-    """Hands connections to aiohttp's server. A limit of 0 is none."""
+    """Passes connections to aiohttp's server. A limit of 0 means no limit."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Listener:
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self.refused = 0
-        """How many connections were one too many."""
+        """Number of connections refused because of a limit."""
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """Those that listen."""
+        """The listening sockets."""
         return tuple(self._sockets)
 
     @property
@@ -62,7 +62,7 @@ class Listener:
         return self._clients.total()
 
     async def start(self, host: str, port: int) -> None:
-        """Listen on every address of the host. Raises ConfigError."""
+        """Listens on every address of the host. Raises ConfigError."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
@@ -78,7 +78,7 @@ class Listener:
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in self._sockets]
 
     async def close(self) -> None:
-        """Take no more connections; those that are there are the server's to end."""
+        """Stops accepting connections. The server ends those that exist."""
         tasks = [*self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
@@ -96,9 +96,11 @@ class Listener:
             try:
                 sock, address = await loop.sock_accept(listening)
             except ConnectionError:
-                continue  # it went before we looked
-            except OSError as exc:  # no more descriptors: those in use come back
-                _LOG.warning("cannot take a connection: %s", exc.strerror)
+                continue  # the client disconnected before accept()
+            except OSError as exc:  # out of descriptors: others are closed soon
+                _LOG.warning(
+                    "cannot accept a connection: %s; retrying in %g s", exc.strerror, _PAUSE_SECONDS
+                )
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             key = client_key(address[0])
@@ -113,9 +115,9 @@ class Listener:
         is_full = self._max and self.connections >= self._max
         if is_full or (self._max_client and self._clients[key] >= self._max_client):
             self.refused += 1
-            why = "in all" if is_full else "of this client"
-            _LOG.debug("connection from %s refused: too many %s", key, why)
-            self._clients += Counter()  # without those of no connection
+            why = "max_connections" if is_full else "max_client_connections"
+            _LOG.debug("refused a connection from %s: limit %s is reached", key, why)
+            self._clients += Counter()  # drops the entry that the lookup of a new client made
             return False
         self._clients[key] += 1
         return True
@@ -126,7 +128,7 @@ class Listener:
             del self._clients[key]
 
     async def _hand_over(self, sock: socket.socket, key: str) -> None:
-        """Hand a connection to the server, after the handshake where there is TLS."""
+        """Passes a connection to the server, under TLS after the handshake."""
         protocol = _CountedProtocol(self._server(), lambda: self._release(key))
         tls = self._tls()
         try:
@@ -154,7 +156,7 @@ def _bind(family: int, address: object) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)
-        sock.bind(address)  # type: ignore[arg-type] # as getaddrinfo gave it
+        sock.bind(address)  # type: ignore[arg-type] # from getaddrinfo
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()
@@ -163,12 +165,12 @@ def _bind(family: int, address: object) -> socket.socket:
 
 
 class _CountedProtocol(asyncio.Protocol):
-    """aiohttp's protocol, and a word when its connection is over."""
+    """aiohttp's protocol, with a callback at the end of the connection."""
 
     def __init__(self, inner: asyncio.Protocol, on_end: Callable[[], None]) -> None:
         self._inner = inner
         self._on_end: Callable[[], None] | None = on_end
-        self.data_received = inner.data_received  # type: ignore[method-assign] # one call less
+        self.data_received = inner.data_received  # type: ignore[method-assign] # saves one call
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
         self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
         self.resume_writing = inner.resume_writing  # type: ignore[method-assign]

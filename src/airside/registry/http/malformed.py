@@ -1,8 +1,8 @@
-"""Clients that send what is no HTTP: what aiohttp makes of them, made right.
+"""Corrects how aiohttp treats malformed requests.
 
-- It takes each such request for an error of the server, with a traceback, so that anybody who
-  reaches the port could fill the log. Here it is one line for debugging.
-- Of `CONNECT` without a target it makes a request without a URL, on which it fails itself: the
+- aiohttp logs each malformed request as an error of the server, with a traceback, so that anybody
+  who reaches the port could fill the log. Here it is one line at debug level.
+- For `CONNECT` without a target aiohttp makes a request without a URL and then fails on it: the
   connection would hang. Here the target is `*`.
 """
 
@@ -17,7 +17,7 @@ _MAX_MESSAGE = 200
 
 
 def http_log() -> logging.Logger:
-    """The `logger` for aiohttp's runner."""
+    """The `logger` argument for aiohttp's runner."""
     log = logging.getLogger("airside.registry.http")
     if not any(isinstance(each, _ClientErrors) for each in log.filters):
         log.addFilter(_ClientErrors())
@@ -25,7 +25,7 @@ def http_log() -> logging.Logger:
 
 
 def give_targets(server: web.Server | None) -> None:
-    """From now on each request of this server has a target."""
+    """Gives every future request of this server a target."""
     assert server is not None, "the runner is not set up"
     make = server.request_factory
 
@@ -38,7 +38,7 @@ def give_targets(server: web.Server | None) -> None:
 
 
 class _ClientErrors(logging.Filter):
-    """Makes what a client did wrong one line at debug level."""
+    """Turns errors that a client caused into one line at debug level."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

@@ -1,12 +1,10 @@
-"""Stands before the registry: who asks, whether that is allowed, and the audit. Async.
+"""The middleware that controls access to the registry. Async.
 
-A middleware. What is needed and what rules allow is decided in `registry.access`, who a client is
-in `registry.logins`. Here are the answers to what is refused (401 with a challenge, 403, 405, 413,
-429), the endpoint `/token`, and one line of the log `airside.audit` for each push, deletion, denied
-request and failed login.
+`registry.rules.access` decides which rights a request needs and has, `registry.auth.login` who the
+client is. This module refuses requests (401 with a challenge, 403, 405, 413, 429), answers
+`/token`, writes the audit log, and stores the rights of the client in the request under `ACCESS`.
 
-What the registry behind may show is in the request under `ACCESS`. Where everybody may pull
-everything, reading without credentials goes straight on.
+If everybody may pull everything, reads without credentials skip all checks.
 """
 
 import asyncio
@@ -52,13 +50,13 @@ from airside.registry.rules.requests import ListCatalog, Ping
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 OPEN = frozenset({"/", "/healthz"})
-"""What says nothing of images, and is for everybody."""
+"""Public paths that reveal nothing about images."""
 _PING = frozenset({"/v2", "/v2/"})
 
 
 @dataclass(slots=True)
 class _Call:
-    """One request, and who makes it."""
+    """One request, its requirement and its client."""
 
     request: web.Request
     requirement: Requirement
@@ -74,7 +72,7 @@ class _Call:
 
 
 class AccessGuard:
-    """The middleware. `close` it when no request is left."""
+    """The middleware. Call `close` when no request is left."""
 
     def __init__(
         self,
@@ -151,11 +149,11 @@ class AccessGuard:
         return response
 
     def _refusal(self, call: _Call) -> web.Response | None:
-        """What is refused whatever repository it is."""
+        """The refusal that does not depend on the repository; None if there is none."""
         who, accounts = call.who, self._accounts()
         if call.writes and self._settings.read_only:
             audit(call.request, who, "denied", call.needs, 405)
-            message = "this registry is read-only: the setting read_only says so"
+            message = "this registry is read-only (setting read_only)"
             return response_of(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET, HEAD")))
         if isinstance(call.requirement, Ping):
             closed = who.is_anonymous and who.scopes is None and _asks_for_login(accounts)
@@ -173,7 +171,7 @@ class AccessGuard:
         if not call.writes or (call.request.content_length or 0) <= limit:
             return None
         name = "document_bytes" if is_document else "upload_bytes"
-        message = f"the body is larger than the setting limits.{name} allows: {limit} bytes"
+        message = f"the body is larger than {limit} bytes (setting limits.{name})"
         return response_of(problem(413, "SIZE_INVALID", message))
 
     async def _judge(self, call: _Call) -> list[Verdict]:
@@ -189,7 +187,7 @@ class AccessGuard:
     # refusing
 
     def _denied(self, call: _Call) -> web.Response:
-        """401 for whoever could log in, 403 for others."""
+        """401 for a client that can still log in, else 403."""
         who = call.who
         if self._could_log_in(call):
             return self._challenge(call.request, call.requirement)
@@ -220,10 +218,10 @@ class AccessGuard:
         message: str = "log in first",
         error: str = "",
     ) -> web.Response:
-        """Basic, which every client knows; where anonymous clients may do something, `/token`.
+        """A 401 with a challenge: `/token` if anonymous clients have any rights, else Basic.
 
-        There a client must be told of the login though it could go on without, and only the token
-        flow gives those without credentials something to go on with (ADR 0018).
+        Every client supports Basic. But only the token flow also serves clients without
+        credentials, which get an anonymous token (ADR 0018).
         """
         accounts, url = self._accounts(), self._url(request)
         challenge = basic_challenge()
@@ -242,7 +240,7 @@ class AccessGuard:
 
     def _token(self, request: web.Request, who: Identity | Refused) -> web.Response:
         if request.method != "GET":
-            message = "tokens are given to GET"
+            message = "/token supports GET only"
             return response_of(problem(405, "UNSUPPORTED", message, None, ("Allow", "GET")))
         if isinstance(who, Refused):
             self._audit_failure(request, who)
@@ -256,7 +254,9 @@ class AccessGuard:
         except ValueError as exc:
             return response_of(problem(400, "UNSUPPORTED", str(exc)))
         if who.scopes is not None:
-            return response_of(problem(403, "DENIED", "a session gives no session"))
+            return response_of(
+                problem(403, "DENIED", "a session token cannot be used to get another one")
+            )
         return self._session(who, scopes)
 
     def _session(self, who: Identity, scopes: tuple[Scope, ...]) -> web.Response:
@@ -272,7 +272,7 @@ class AccessGuard:
 
 
 def _asks_for_login(accounts: Accounts) -> bool:
-    """Whether `/v2/` asks for a login: clients learn from it how, and whether they must."""
+    """Returns True if `/v2/` answers 401, from which clients learn whether and how to log in."""
     return accounts.by_challenge or not accounts.anonymous.rules
 
 

@@ -1,9 +1,9 @@
-"""Pushes and deletions over HTTP: receives the bodies; `registry.push.pusher` does the rest.
+"""Answers pushes and deletions: receives bodies and passes them to `registry.push.pusher`. Async.
 
-What a request means is decided in `registry.writes`. A body goes in pieces of a megabyte to a
-worker thread, which hashes and writes one while the next is received; nothing is kept in memory
-besides. A client that goes away in the middle of a chunk leaves what it sent: it may ask how far
-it came, and go on.
+`registry.rules.writes` parses the requests. A worker thread hashes and writes a body in pieces of a
+megabyte, each while the next is received; memory holds no more than these two. If a client
+disconnects in the middle of a chunk, the upload retains the bytes received so far: the client can
+query the offset and resume.
 """
 
 import asyncio
@@ -57,14 +57,14 @@ from airside.registry.rules.writes import (
 Result = TypeVar("Result")
 
 STALL_SECONDS = 60.0
-"""A client of which no 64 KiB come in this time is cut off; this allows 1 kB/s."""
+"""A client that sends less than 64 KiB in this time is disconnected; this allows 1 kB/s."""
 
 _PIECE_BYTES = MIB
 _BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError)
 
 
 class PushBackend(Protocol):
-    """Takes pushes and deletions: `registry.push.pusher.Pusher`, whose methods say more."""
+    """Executes pushes and deletions: `registry.push.pusher.Pusher`, documented there."""
 
     uploads: Uploads
 
@@ -88,13 +88,13 @@ class PushBackend(Protocol):
 
 
 class Receiver:
-    """Answers the requests that write. `pool` runs what blocks."""
+    """Answers the requests that write. Blocking calls run in `pool`."""
 
     def __init__(self, pusher: PushBackend, pool: Executor, document_bytes: int) -> None:
         self._pusher, self._pool, self._document_bytes = pusher, pool, document_bytes
 
     def parse(self, request: web.Request, target: str) -> Write | Answer:
-        """What a request asks for."""
+        """Parses a request; an Answer is a refusal."""
         return parse_write(
             request.method,
             target,
@@ -103,11 +103,14 @@ class Receiver:
         )
 
     def lease_blob(self, digest: Digest) -> bool:
-        """A client asks for this blob; False: it is being collected, and not here any more."""
+        """Protects a blob from collection, as a client relies on it.
+
+        Returns False if the blob is being collected already: answer that it is absent.
+        """
         return self._pusher.lease_blob(digest)
 
     async def respond(self, request: web.Request, intent: Write) -> Answer:
-        """Do it. Raises AirsideError."""
+        """Executes a request. Raises AirsideError."""
         try:
             return await self._dispatch(request, intent)
         except (UploadUnknownError, TooManyError, TooLargeError, DeniedError) as exc:
@@ -143,7 +146,7 @@ class Receiver:
             async with self._writing(upload):
                 await self._receive(request, upload, None)
             await self._run(self._pusher.finish, upload, intent.digest)
-        except BaseException:  # nobody knows the upload's name
+        except BaseException:  # the client does not know the upload's ID, so it cannot resume
             self._pusher.uploads.cancel(upload)
             raise
         return blob_answer(intent.name, intent.digest)
@@ -173,7 +176,10 @@ class Receiver:
     async def _add(
         self, request: web.Request, intent: AppendUpload | FinishUpload, upload: Upload
     ) -> Answer | None:
-        """Append the body; the refusal of one that begins elsewhere, after which it lives on."""
+        """Appends the body. Returns a refusal for a chunk that begins at a wrong offset.
+
+        The upload stays usable after a refusal.
+        """
         try:
             await self._receive(request, upload, intent.chunk)
         except UploadRangeError as exc:
@@ -196,7 +202,7 @@ class Receiver:
             self._pusher.uploads.release(upload)
 
     async def _receive(self, request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
-        """Append the body. Raises UploadRangeError before a byte of it is taken."""
+        """Appends the body. Raises UploadRangeError before any byte of it is written."""
         _check_chunk(request, upload, chunk)
         begun = upload.offset
         pieces: list[bytes] = []
@@ -210,7 +216,7 @@ class Receiver:
                     if writing is not None:
                         await writing
                     writing, pieces, count = self._write(upload, pieces), [], 0
-        finally:  # also what came of a body that was cut off
+        finally:  # also the bytes of a truncated body
             if writing is not None:
                 await writing
             if pieces:
@@ -218,8 +224,8 @@ class Receiver:
         if chunk is not None and upload.offset - begun != chunk.count:
             self._pusher.uploads.cancel(upload)
             raise RequestInvalidError(
-                f"Content-Range says {chunk.count} bytes, {upload.offset - begun} came: "
-                "the upload is given up"
+                f"Content-Range says {chunk.count} bytes, the body has {upload.offset - begun}: "
+                "the upload is cancelled"
             )
 
     def _write(self, upload: Upload, pieces: Iterable[bytes]) -> asyncio.Future[None]:
@@ -235,7 +241,7 @@ class Receiver:
         return manifest_answer(intent.name, document, intent.tags)
 
     async def _read(self, request: web.Request) -> bytes:
-        """A small body. Raises TooLargeError."""
+        """Reads a small body into memory. Raises TooLargeError."""
         raw = bytearray()
         async for piece in _body(request):
             raw += piece
@@ -276,19 +282,22 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 
 
 def _may_pull(request: web.Request) -> Callable[[Repository], bool]:
-    """Which repositories the client may read."""
+    """Returns the predicate of the repositories that the client may pull from."""
     access = request.get(ACCESS)
     return any_repository if access is None else access.may_pull
 
 
 def _origin(request: web.Request) -> str:
-    """Who sends this from where, for the record."""
+    """The user and the address of the client, for the history."""
     who, address = request.get(WHO), request.remote or ""
     return f"{who.name} from {address}" if who is not None and who.name else address
 
 
 def _check_chunk(request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
-    """A chunk begins where the upload ends, and is as long as it says."""
+    """Checks that a chunk begins at the upload's end and has the length that it declares.
+
+    Raises UploadRangeError.
+    """
     if chunk is None:
         return
     if chunk.first != upload.offset:
@@ -305,9 +314,9 @@ def _check_chunk(request: web.Request, upload: Upload, chunk: Chunk | None) -> N
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises RequestInvalidError where it is cut off or badly framed."""
+    """Yields the body. Raises RequestInvalidError if it is truncated or badly framed."""
     try:
         async for piece in iter_body(request, STALL_SECONDS):
             yield piece
     except (*_BROKEN, EOFError) as exc:
-        raise RequestInvalidError(f"the body was cut off: {exc}") from exc
+        raise RequestInvalidError(f"the request body ended early: {exc}") from exc

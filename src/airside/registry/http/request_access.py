@@ -1,6 +1,6 @@
-"""What a request may do, and what of it a client may see: kept in the request itself.
+"""The rights of a request's client, stored in the request.
 
-The middleware sets `ACCESS` and `WHO`; those who answer read them.
+The middleware sets `ACCESS` and `WHO`; the routes read them.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from airside.registry.rules.visibility import visible, visible_read_through
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the client of a request may do, by the rules; of a session within its scopes."""
+    """The rights of a client by the rules, and the scopes that limit them for a session."""
 
     rights: Rights
     scopes: tuple[Scope, ...] | None = None
 
     def may_pull(self, repository: Repository) -> bool:
-        """Whether a blob may be taken from there for another repository."""
+        """Returns True if a blob of the repository may be mounted into another one."""
         return self.rights.may("pull", repository) and (
             self.scopes is None or reads_from(self.scopes, repository)
         )
@@ -37,14 +37,14 @@ class Access:
 
 
 ACCESS = web.RequestKey("access", Access)
-"""Absent where nothing is hidden."""
+"""Absent if the client may see everything."""
 
 
 WHO = web.RequestKey("who", Identity)
-"""There for every request that writes."""
+"""Present in every request that writes."""
 
 
 def cache_key(request: web.BaseRequest, target: str) -> str:
-    """By what an answer may be kept: others may see other repositories."""
+    """The key of an answer in the cache; clients that see different repositories differ in it."""
     access = request.get(ACCESS)
     return target if access is None else access.rights.view_key + target

@@ -7,7 +7,7 @@ from airside.registry.rules.ranges import Conditions
 
 
 def target_of(request: web.BaseRequest) -> str:
-    """The path and query as they were sent."""
+    """The path and query as the client sent them."""
     target = request.raw_path
     return target if target.startswith("/") else request.path_qs  # http://host/v2/...
 

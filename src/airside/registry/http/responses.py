@@ -16,5 +16,5 @@ def headers_of(pairs: tuple[tuple[str, str], ...]) -> CIMultiDict[str]:
 
 
 def response_of(found: Answer) -> web.Response:
-    """Make the response; to a HEAD, aiohttp sends the length without the body."""
+    """Makes the response; to a HEAD, aiohttp sends the length without the body."""
     return web.Response(body=found.body, status=found.status, headers=headers_of(found.headers))

@@ -49,10 +49,10 @@ class ServedContent:
         return RuntimeLookup(self.view_for(request), read, self.default_registry)
 
     def upstream_for(self, request: web.Request, target: str) -> tuple[PullThrough, Intent] | None:
-        """The upstreams and the intent of the request; None if no upstream is to be asked.
+        """The upstreams and the parsed request; None if no upstream must be asked.
 
-        That is so for methods that write, for registries that are not configured as an upstream,
-        and for repositories that the client may not pull.
+        None for requests that write, for registries without an upstream, and for repositories that
+        the client may not pull.
         """
         if self.pull_through is None or request.method not in {"GET", "HEAD"}:
             return None

@@ -1,7 +1,7 @@
-"""Bytes no faster than the caps, and bodies no slower than a client of good will. Async.
+"""Bandwidth limits, and a lower limit for how slowly a client may send a body. Async.
 
-`registry.buckets` says how long to wait; here is the waiting. A request has its `Throttle` only
-where caps are set: without it `sendfile` goes on in whole slices.
+`registry.rules.token_bucket` computes how long to wait; this module waits. A request has a
+`Throttle` only if limits are set: without one, `sendfile` moves whole slices.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from airside.core.errors import RequestInvalidError
 from airside.registry.rules.token_bucket import Shares
 
 BLOCK_BYTES = 64 * 1024
-"""What must come of a body in the time that its reader gives."""
+"""Bytes of a body that a client must send within the time that the reader allows."""
 
 
 class Throttle:
-    """The caps of one direction. `clock` only grows; both are for tests."""
+    """The limits of one direction. `clock` is monotonic; tests replace it and `sleep`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Throttle:
         self.slice_bytes = shares.slice_bytes
 
     async def take(self, client: str | None, count: int) -> None:
-        """Wait until so many bytes may go."""
+        """Waits until `count` bytes may be sent or read."""
         wait = self._shares.take(client or "", count, self._clock())
         if wait:
             await self._sleep(wait)
@@ -42,15 +42,15 @@ IN = web.RequestKey("pace_in", Throttle)
 
 
 def throttle_of(total_rate: int, client_rate: int) -> Throttle | None:
-    """None where neither is capped."""
+    """A throttle for the rates in bytes per second; None if both are 0, unlimited."""
     return Throttle(Shares(total_rate, client_rate)) if total_rate or client_rate else None
 
 
 async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[bytes]:
-    """The body as it comes, within the caps.
+    """Yields the body, within the bandwidth limits.
 
-    Raises RequestInvalidError where less than a block comes in so many seconds, those not counted
-    in which the reader or a cap held it up.
+    Raises RequestInvalidError if the client sends less than a block in `seconds`. Time that the
+    reader or a limit takes does not count.
     """
     throttle, got, left = request.get(IN), 0, seconds
     clock = asyncio.get_running_loop().time
@@ -61,7 +61,7 @@ async def iter_body(request: web.BaseRequest, seconds: float) -> AsyncIterator[b
                 piece = await request.content.readany()
         except TimeoutError as exc:
             raise RequestInvalidError(
-                f"less than {BLOCK_BYTES} bytes of the body came in {seconds:g} s"
+                f"the client sent less than {BLOCK_BYTES} bytes of the body in {seconds:g} s"
             ) from exc
         if not piece:
             return

@@ -1,4 +1,4 @@
-"""Blobs that are fetched from upstreams: one fetch of a blob, however many clients wait for it."""
+"""Fetches blobs from upstreams: one fetch of a blob, however many clients wait for it."""
 
 import asyncio
 import time
@@ -31,14 +31,14 @@ Result = TypeVar("Result")
 
 
 class BlobCache(BlobWriter, Protocol):
-    """The store, as far as fetched blobs go: `registry.proxy.cache_writer.CacheWriter`."""
+    """The store of fetched blobs: `registry.proxy.cache_writer.CacheWriter`, documented there."""
 
     def stat(self, digest: Digest) -> int | None: ...
     def link_blob(self, repository: Repository, digest: Digest) -> bool: ...
 
 
 class BlobFetches:
-    """All fetches of blobs that are under way. For one event loop."""
+    """All running fetches of blobs. For one event loop."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class BlobFetches:
         self._flights = SingleFlight()
 
     async def cancel(self) -> None:
-        """Cancel all fetches, and wait until they have ended."""
+        """Cancels all fetches, and waits until they have ended."""
         await self._flights.cancel()
 
     def known_reason(self, repository: Repository, digest: Digest) -> str | None:
@@ -66,18 +66,19 @@ class BlobFetches:
     async def find(
         self, repository: Repository, digest: Digest, *, whole: bool
     ) -> Fetch | int | str:
-        """A blob that the catalog lacks. Returns its fetch, its size, or why it cannot be had.
+        """Looks for a blob that the catalog lacks. Returns its fetch, its size or a reason.
 
-        With `whole` the fetch is begun; without, the size in bytes is enough if the upstream says
-        it. After a fetch that is stored the catalog has the blob.
+        With `whole` the fetch is started; without, the size in bytes is enough if the upstream
+        declares one. A size with `whole`, and a fetch with `is_stored`, mean that the catalog has
+        the blob now. The reason says why the blob cannot be fetched.
         """
         try:
             return await self._find(repository, digest, whole=whole)
         except AirsideError as exc:
             return self._record_failure(repository, digest, exc)
-        except TimeoutError:  # of a small one, or of one for another name: it goes on
+        except TimeoutError:  # a small blob, or one fetched for another name: the fetch continues
             upstream = self._upstreams.client(repository.host).upstream
-            return f"{upstream} takes longer than upstream_seconds"
+            return f"{upstream} takes longer than upstream_seconds; retry later"
 
     async def _find(self, repository: Repository, digest: Digest, *, whole: bool) -> Fetch | int:
         fetch = self._fetches.get(digest)
@@ -107,14 +108,14 @@ class BlobFetches:
             return await client.blob_size(repository.path, digest)
 
     def _start(self, repository: Repository, digest: Digest) -> Fetch:
-        """Begin to fetch a blob, unless that is under way. Raises UpstreamError."""
+        """Starts a fetch, unless the blob is being fetched already. Raises UpstreamError."""
         under_way = self._fetches.get(digest)
         if under_way is not None:
             return under_way
         limits = self._settings.limits
         if len(self._fetches) >= limits.fetches:
             raise UpstreamError(
-                f"{limits.fetches} blobs are being fetched (limits.fetches): try again later"
+                f"{limits.fetches} blobs are being fetched (limits.fetches): retry later"
             )
         client = self._upstreams.available(repository.host)
         fetch = self._fetches[digest] = Fetch(

@@ -1,9 +1,9 @@
-"""What came from an upstream registry: verified, into store and catalog. Blocking; thread-safe.
+"""Writes content of an upstream registry to store and catalog. Blocking; thread-safe.
 
-The order is that of a push (design 4.4): bytes verified and durable in the store, then one catalog
-transaction, and only then visible. Only what clients asked for is kept, so that an image may lack
-layers for good. It is a cache: no container runtime is told of it, an archive or a push of the
-name takes its place, and what nobody asks for any more goes (`upstream_keep_seconds`).
+The order is that of a push: bytes verified and durable in the store, then one catalog transaction,
+and only then visible. Only requested content is stored, so that an image may lack layers
+permanently. The content is a cache: it is not published to container runtimes, an archive or a push
+of the same name replaces it, and it expires when unused for `upstream_keep_seconds`.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from airside.store.local import LocalIngest
 
 
 class CacheWriter:
-    """Keeps what was fetched, of one data directory."""
+    """Stores fetched content in one data directory."""
 
     def __init__(self, backend: Backend) -> None:
         self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
@@ -27,32 +27,32 @@ class CacheWriter:
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
 
     def is_pushed(self, path: str) -> bool:
-        """Whether a repository without a registry has this path here."""
+        """Returns True if the catalog has a repository of this path without a registry host."""
         return Repository("", path) in self._catalog.repositories_at(path)
 
     def tag(self, repository: Repository, tag: str) -> KeptTag | None:
         return self._catalog.upstream_cache.tag(repository, tag)
 
     def stat(self, digest: Digest) -> int | None:
-        """The size of a blob that the store has, whoever brought it."""
+        """The size in bytes of a stored blob of any origin; None if it is not stored."""
         return self._store.stat(digest)
 
     def begin(self, digest: Digest) -> LocalIngest:
-        """Begin to write a blob. Raises StoreError."""
+        """Starts writing a blob, after collecting garbage on a full disk. Raises StoreError."""
         self._make_room()
         return self._store.ingest(digest.algorithm)
 
     def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:
-        """The bytes are all written: they are the repository's blob, if they are right.
+        """Verifies a completely written ingest, and stores it as a blob of the repository.
 
-        Raises DigestMismatchError, StoreError; the ingest is then for the caller to discard.
+        Raises DigestMismatchError, StoreError; then the caller discards the ingest.
         """
         ingest.finish()
         check_digest(ingest, digest)
         self._group_commit.commit(PushedBlob(repository, digest, ingest.size_bytes), ingest)
 
     def link_blob(self, repository: Repository, digest: Digest) -> bool:
-        """Give the repository a blob that the store has; False if it went meanwhile."""
+        """Adds a stored blob to the repository; False if the blob has been deleted meanwhile."""
         with self._guard.shared():
             size = self._store.stat(digest)
             if size is not None:
@@ -63,7 +63,7 @@ class CacheWriter:
     def store_document(
         self, repository: Repository, document: Document, tag: str, origin: str
     ) -> None:
-        """Record a manifest or index under a tag, or with "" by its digest. Raises StoreError."""
+        """Stores a manifest or index under a tag; "": by digest only. Raises StoreError."""
         push = Push(
             repository,
             document,
@@ -77,5 +77,5 @@ class CacheWriter:
         self._index_outdated.notify()
 
     def touch(self, references: Iterable[str]) -> None:
-        """Clients asked for these names. Raises StoreError."""
+        """Records that clients requested these references now. Raises StoreError."""
         self._catalog.upstream_cache.touch(references, self._clock())

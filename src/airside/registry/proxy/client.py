@@ -1,8 +1,8 @@
-"""One registry upstream over HTTP: manifests, blobs and referrers, with tokens and redirects.
+"""An HTTP client for one upstream registry: manifests, blobs, referrers, tokens, redirects. Async.
 
-Every answer is waited for `seconds` at most, its body bounded in size or left to the caller. The
-files with credentials and certificates are read again when they changed; nothing of them is
-logged. Who may be told what, and what a token's answer means, is decided in `upstream.protocol`.
+Every response is awaited for `seconds` at most; its body is bounded in size or left to the caller.
+The files of credentials and certificates are read again when they have changed, and never logged.
+`registry.rules.upstream` decides which host may receive a secret and parses challenges and tokens.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from airside.registry.rules import upstream as protocol
 from airside.registry.rules.upstream import Credentials, Token
 
 STALL_SECONDS = 30.0
-"""A body of which nothing comes for so long is given up."""
+"""A transfer is abandoned if no byte arrives for so long."""
 
 _CONNECTIONS = 64
 _AGENT = f"airside/{__version__}"
@@ -38,7 +38,7 @@ _SMALL_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A manifest as it came; `digest` is what the registry says of it, "" if nothing."""
+    """A fetched manifest, unverified; `digest` is the one that the registry declares, or ""."""
 
     raw: bytes
     media_type: str
@@ -46,10 +46,10 @@ class Fetched:
 
 
 class UpstreamClient:
-    """Asks one registry. Used with `async with`. Not thread-safe.
+    """Sends requests to one registry. Used with `async with`. For one event loop.
 
-    All raise NotFoundError where the registry has no such thing, UpstreamError where it refuses,
-    UpstreamAwayError where it fails or does not answer in time.
+    All methods raise NotFoundError if the registry lacks the content, UpstreamError if it refuses,
+    UpstreamAwayError if it fails or does not answer in time.
     """
 
     def __init__(self, upstream: Upstream, seconds: float, document_bytes: int) -> None:
@@ -78,7 +78,7 @@ class UpstreamClient:
         await self._session.close()
 
     async def tag_digest(self, path: str, tag: str) -> str:
-        """The digest that a tag has there, by a HEAD; "" where it isn't told."""
+        """The digest of a tag at the registry, by a HEAD; "" if the response has none."""
         async with self._responding("HEAD", path, "manifests", tag) as response:
             return response.headers.get("Docker-Content-Digest", "")
 
@@ -90,19 +90,19 @@ class UpstreamClient:
             return Fetched(raw, media_type, response.headers.get("Docker-Content-Digest", ""))
 
     async def referrers(self, path: str, digest: Digest) -> bytes:
-        """The list of what refers to a manifest, as JSON."""
+        """The list of referrers of a manifest, as JSON."""
         async with self._responding("GET", path, "referrers", str(digest)) as response:
             return await self._body(response, self._document_bytes)
 
     async def blob_size(self, path: str, digest: Digest) -> int | None:
-        """How many bytes a blob has, by a HEAD; None where it isn't told."""
+        """The size of a blob in bytes, by a HEAD; None if the response has none."""
         async with self._responding("HEAD", path, "blobs", str(digest)) as response:
             return protocol.parse_length(response.headers.get(hdrs.CONTENT_LENGTH))
 
     async def open_blob(
         self, path: str, digest: Digest, *, offset: int = 0, size: int = 0
     ) -> aiohttp.ClientResponse:
-        """A blob, from an offset (of `size` bytes) on; the caller reads and closes the response."""
+        """A blob of `size` bytes, from an offset; the caller reads and closes the response."""
         ranged: dict[str, str] = {hdrs.RANGE: f"bytes={offset}-"} if offset else {}
         response = await self._request("GET", path, "blobs", str(digest), ranged)
         span = response.headers.get(hdrs.CONTENT_RANGE)
@@ -111,7 +111,7 @@ class UpstreamClient:
         if response.status == 200 and not offset:
             return response
         response.close()
-        raise UpstreamError(f"{self.upstream} does not go on where it was cut off")
+        raise UpstreamError(f"{self.upstream} cannot resume a blob at byte {offset}")
 
     @contextlib.asynccontextmanager
     async def _responding(
@@ -127,7 +127,7 @@ class UpstreamClient:
     async def _request(
         self, method: str, path: str, kind: str, last: str, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """Ask, with a token if it takes one; gives what was answered with a 2xx."""
+        """Sends a request, and again with a token if the registry asks for one. Returns a 2xx."""
         async with self._bounded():
             await self._read_files()
             url = protocol.target_of(self.upstream.url, path, kind, last)
@@ -144,7 +144,7 @@ class UpstreamClient:
             return response
 
     def _authorization(self, scope: str) -> str:
-        """What is known to be taken, without asking for it."""
+        """The header for a token that is valid still; "" if there is none."""
         if self._credentials_now.token:
             return f"Bearer {self._credentials_now.token}"
         token = self._tokens.get(scope)
@@ -153,7 +153,7 @@ class UpstreamClient:
         return ""
 
     async def _authorize(self, response: aiohttp.ClientResponse, scope: str) -> str:
-        """What a 401 asks for; "" where we have nothing for it."""
+        """The header that a 401 asks for; "" if no credentials fit."""
         challenge = protocol.parse_challenge(response.headers.get(hdrs.WWW_AUTHENTICATE, ""))
         self._tokens.pop(scope, None)
         if challenge is None or self._credentials_now.token:
@@ -175,13 +175,13 @@ class UpstreamClient:
     async def _follow(
         self, method: str, url: str, headers: Mapping[str, str], authorization: str
     ) -> aiohttp.ClientResponse:
-        """One request and the redirects after it; to another host nothing secret goes along."""
+        """Sends a request and follows redirects; other hosts receive no secret."""
         first = url
         for _ in range(protocol.MAX_REDIRECTS + 1):
             sent = {**headers}
             if authorization and protocol.is_same_origin(first, url):
                 sent[hdrs.AUTHORIZATION] = authorization
-            target = URL(url, encoded=True)  # one that is signed must stay as it is
+            target = URL(url, encoded=True)  # a signed URL must not be changed
             response = await self._session.request(
                 method, target, headers=sent, allow_redirects=False, ssl=self._tls
             )
@@ -190,10 +190,10 @@ class UpstreamClient:
             location = response.headers.get(hdrs.LOCATION, "")
             response.release()
             url = protocol.redirect_target(url, location)
-        raise UpstreamError(f"{self.upstream} redirects in circles")
+        raise UpstreamError(f"{self.upstream}: more than {protocol.MAX_REDIRECTS} redirects")
 
     def _check(self, response: aiohttp.ClientResponse, who: str = "it answers ") -> None:
-        """Whether it gave what was asked for. Raises as the class says, the response closed."""
+        """Raises the error of a status other than 200 or 206, with the response released."""
         status = response.status
         if status in {200, 206}:
             return
@@ -230,7 +230,7 @@ class UpstreamClient:
 
     @contextlib.asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
-        """Bound what is waited for, and say who failed."""
+        """Bounds the time of a request, and names the upstream in its errors."""
         try:
             async with asyncio.timeout(self._seconds):
                 yield
@@ -239,7 +239,7 @@ class UpstreamClient:
                 f"{self.upstream} does not answer within {self._seconds:g} s (upstream_seconds)"
             ) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise UpstreamAwayError(f"{self.upstream} can't be asked: {_text(exc)}") from exc
+            raise UpstreamAwayError(f"{self.upstream} cannot be reached: {_text(exc)}") from exc
         except UpstreamError as exc:
             if str(self.upstream) not in exc.message:
                 raise type(exc)(f"{self.upstream}: {exc.message}") from exc
@@ -254,19 +254,21 @@ def _credentials(raw: bytes, where: str) -> Credentials:
     try:
         table = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise UpstreamError(f"{where} is not valid TOML") from exc  # the text may be a password
+        raise UpstreamError(
+            f"{where} is not valid TOML"
+        ) from exc  # its text may contain the password
     return protocol.parse_credentials(table, where)
 
 
 class _File:
-    """A small file that is read again when it changed."""
+    """A small file that is read again after each change."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._seen: tuple[int, int, int] | None = None
 
     def changed(self) -> bytes | None:
-        """Its bytes, if they were not given yet. Raises UpstreamError."""
+        """The content of a new or changed file, else None. Raises UpstreamError."""
         if self.path is None:
             return None
         try:

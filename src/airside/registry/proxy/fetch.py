@@ -1,8 +1,8 @@
-"""A blob on its way from an upstream: written once, sent on to all who wait while it comes.
+"""Fetches one blob from an upstream: written once, and sent to all waiting clients meanwhile.
 
-Clients read the file that is being written, and its last byte only once all bytes were verified
-and the blob is durable in the store. So nobody is told that wrong bytes are whole: a response
-that lacks a byte is cut off, never ended. What is small is sent only when it is verified.
+Clients read the file while it is written, but its last byte only after all bytes were verified and
+the blob is durable in the store. So no client takes wrong bytes for a complete blob: its response
+is aborted before the last byte. A small blob is sent only after verification.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from airside.registry.rules import upstream as protocol
 Result = TypeVar("Result")
 
 SMALL_BYTES = MIB
-"""What is not larger is verified before it is answered for."""
+"""A blob up to this size is verified before clients get an answer."""
 
 _PIECE_BYTES = 256 * KIB
 _RESUMPTIONS = 3
@@ -38,14 +38,14 @@ _LOG = logging.getLogger("airside.upstream")
 
 
 class BlobWriter(Protocol):
-    """What takes blobs into store and catalog: `registry.proxy.cache_writer.CacheWriter`."""
+    """Writes blobs: `registry.proxy.cache_writer.CacheWriter`, documented there."""
 
     def begin(self, digest: Digest) -> UploadIngest: ...
     def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
 
 
 class Fetch:
-    """One blob. `size_bytes` is what the upstream says; `None` until it answered."""
+    """The fetch of one blob. `size_bytes` is declared by the upstream; None until it answers."""
 
     def __init__(
         self,
@@ -66,17 +66,17 @@ class Fetch:
         self._ingest: UploadIngest | None = None
         self._changed = asyncio.Event()
 
-    # for those who wait
+    # for waiting clients
 
     async def until_answered(self) -> None:
-        """Wait until the bytes come, and a small blob is kept. Raises what it failed with."""
+        """Waits for the first bytes, or until a small blob is stored. Raises AirsideError."""
         while not (self._is_stored or (self._ingest is not None and not self._is_small)):
             if self._failure is not None:
                 raise self._failure
             await self._changed.wait()
 
     async def until_stored(self) -> None:
-        """Wait until all is there, verified. Raises what it failed with."""
+        """Waits until the blob is verified and stored. Raises AirsideError."""
         while not self._is_stored:
             if self._failure is not None:
                 raise self._failure
@@ -91,33 +91,38 @@ class Fetch:
         return self.size_bytes is None or self.size_bytes <= SMALL_BYTES
 
     def open(self) -> BinaryIO:
-        """The file of a blob that is being written. Raises StoreError, NotFoundError."""
+        """Opens the file while it is being written. Raises StoreError, NotFoundError."""
         if self._ingest is None:
-            raise NotFoundError(f"blob {self.digest} does not come")
+            raise NotFoundError(f"blob {self.digest} is not being received")
         return self._ingest.open()
 
     async def reach(self, offset: int) -> int:
-        """How far the bytes may be sent, past `offset`. Raises OSError where they never will."""
+        """Waits for bytes past `offset`. Returns the end of those that may be sent.
+
+        Raises OSError if the fetch has failed.
+        """
         assert self.size_bytes is not None
         while True:
             end = self.size_bytes if self._is_stored else min(self._written, self.size_bytes - 1)
             if end > offset:
                 return end
             if self._failure is not None:
-                raise OSError(f"blob {self.digest} did not come whole: {self._failure.message}")
+                raise OSError(
+                    f"blob {self.digest} was not fetched completely: {self._failure.message}"
+                )
             await self._changed.wait()
 
-    # the fetching
+    # fetching
 
     async def run(self) -> AirsideError | None:
-        """Fetch, verify, keep; gives what it failed with."""
+        """Fetches, verifies and stores the blob. Returns the error if that failed."""
         try:
             await self._run()
             self._is_stored = True
         except AirsideError as exc:
             self._failure = exc
         except BaseException:
-            self._failure = UpstreamError("it was given up: the agent stops")
+            self._failure = UpstreamError("the fetch was cancelled: the agent is stopping")
             raise
         finally:
             self._wake_waiting()
@@ -146,14 +151,16 @@ class Fetch:
         response.release()
 
     async def _receive_all(self, response: aiohttp.ClientResponse) -> None:
-        """Write the body; where it is cut off, ask for the rest."""
+        """Writes the body; requests the rest if the connection fails."""
         for left in reversed(range(_RESUMPTIONS + 1)):
             try:
                 await self._receive(response)
             except (aiohttp.ClientError, OSError, TimeoutError) as exc:
                 size = self.size_bytes
                 if not left or size is None or not 0 < self._written < size:
-                    raise UpstreamAwayError(f"{self._client.upstream} cut it off: {exc!r}") from exc
+                    raise UpstreamAwayError(
+                        f"{self._client.upstream} sent an incomplete blob: {exc!r}"
+                    ) from exc
                 response.close()
                 response = await self._client.open_blob(
                     self.repository.path, self.digest, offset=self._written, size=size
@@ -196,15 +203,17 @@ class Fetch:
 
     def _check_size(self, size: int) -> None:
         if size > self._most_bytes:
-            raise UpstreamError(f"blob {self.digest} is larger than limits.blob_bytes")
+            raise UpstreamError(
+                f"blob {self.digest} is larger than {self._most_bytes} bytes (limits.blob_bytes)"
+            )
 
     def _wake_waiting(self) -> None:
-        """Wake all who wait."""
+        """Wakes all waiting clients."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _run_in_pool(self, job: Callable[..., Result], *args: object) -> Result:
-        """Run a job in the pool; if we are cancelled, not before it ended: it has the file."""
+        """Runs a job in the pool. A cancellation waits for its end, as it uses the open file."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
         try:
             return await asyncio.shield(future)

@@ -2,12 +2,12 @@
 
 Always holds:
 
-- One fetch of a thing however many clients wait for it; a client that goes away ends none.
+- Each manifest or blob is fetched once however many clients wait; a disconnect ends no fetch.
 - A tag of an archive, a push or an import is never looked for upstream. Any other is checked again
   after `tag_seconds`, by its digest; while the upstream is away, the stored one is served.
 - An answer takes `upstream_seconds` at most.
 
-Lists (tags, catalog) are of our own; referrers are joined with those of the upstream.
+Lists (tags, catalog) contain our own content; referrers include those of the upstream.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ from airside.registry.rules.upstream import checked_document, is_short, upstream
 Result = TypeVar("Result")
 
 TOUCH_SECONDS = 600.0
-"""The use of names is recorded so often."""
+"""Interval between two records of the references that clients used."""
 
 _MAX_USED = 10_000
 _LOG = logging.getLogger("airside.upstream")
 
 
 class UpstreamCache(BlobCache, Protocol):
-    """Takes what is fetched: `registry.proxy.cache_writer.CacheWriter`, whose methods say more."""
+    """Stores fetched content: `registry.proxy.cache_writer.CacheWriter`, documented there."""
 
     def is_pushed(self, path: str) -> bool: ...
     def tag(self, repository: Repository, tag: str) -> KeptTag | None: ...
@@ -60,7 +60,7 @@ class UpstreamCache(BlobCache, Protocol):
 
 
 class PullThrough:
-    """All upstreams. Used with `async with`, on one event loop."""
+    """Answers from all upstreams. Used with `async with`. For one event loop."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class PullThrough:
         await self._record_use()
 
     async def run(self) -> None:
-        """Record now and then what was asked for."""
+        """Records every `TOUCH_SECONDS` which references clients used."""
         while True:
             await asyncio.sleep(TOUCH_SECONDS)
             await self._record_use()
@@ -97,21 +97,25 @@ class PullThrough:
             try:
                 await self._run_in_pool(self._cache.touch, used)
             except StoreError as exc:
-                _LOG.warning("what is used of upstreams was not recorded: %s", exc.message)
+                _LOG.warning(
+                    "cannot record the use of %d upstream references: %s; they may expire early",
+                    len(used),
+                    exc.message,
+                )
 
-    # what the registry asks
+    # requests of the registry
 
     def serves(self, intent: Intent | object) -> bool:
-        """Whether an upstream may have a part in the answer."""
+        """Returns True if an upstream is configured for the registry of the request."""
         return (
             isinstance(intent, GetManifest | GetBlob | ListReferrers)
             and self._host(intent.name) in self._upstreams
         )
 
     async def refresh_tag(self, intent: GetManifest) -> str:
-        """Before the catalog answers for a tag: have it what the upstream says now.
+        """Updates a tag in the catalog from its upstream, before the catalog answers for it.
 
-        Gives why the upstream has no part in the answer; "" if it has, or if that is no news.
+        Returns why the upstream could not provide the tag; "" if it did, or if the catalog has it.
         """
         repository, tag = upstream_repository(intent.name, self._default), str(intent.reference)
         if isinstance(intent.reference, Digest):
@@ -125,7 +129,7 @@ class PullThrough:
         return await self._cached(("tag", repository, tag), partial(self._refresh, repository, tag))
 
     async def fetch_manifest(self, intent: GetManifest) -> str:
-        """Have the catalog have a manifest that it lacks; gives why that can't be, or ""."""
+        """Fetches a manifest that the catalog lacks. Returns "", or why it failed."""
         digest = intent.reference
         assert isinstance(digest, Digest)
         if await self._is_own(intent.name):
@@ -136,10 +140,7 @@ class PullThrough:
         )
 
     async def find_blob(self, intent: GetBlob, *, whole: bool) -> Fetch | int | str:
-        """A blob that the catalog lacks: one that comes, the size of one that could (not `whole`).
-
-        Or why not. After a `Fetch` that is kept the catalog has it.
-        """
+        """Looks for a blob that the catalog lacks; the results are those of `BlobFetches.find`."""
         repository, digest = upstream_repository(intent.name, self._default), intent.digest
         reason = self._blobs.known_reason(repository, digest)
         if reason is None and await self._is_own(intent.name):
@@ -149,7 +150,7 @@ class PullThrough:
         return await self._blobs.find(repository, digest, whole=whole)
 
     async def referrers(self, intent: ListReferrers) -> Sequence[Descriptor]:
-        """What the upstream knows to refer to a manifest; empty where it can't be asked."""
+        """The referrers of a manifest at the upstream; empty if it cannot be reached."""
         repository = upstream_repository(intent.name, self._default)
         if await self._is_own(intent.name):
             return ()
@@ -171,7 +172,7 @@ class PullThrough:
         return upstream_repository(name, self._default).host
 
     async def _is_own(self, name: Name) -> bool:
-        """Whether a short name was pushed here: nobody upstream may stand in for it."""
+        """Returns True for a short name that was pushed here: an upstream must not replace it."""
         return is_short(name) and await self._run_in_pool(self._cache.is_pushed, name.text)
 
     def _use(self, reference: str) -> None:
@@ -209,7 +210,7 @@ class PullThrough:
     async def _fetch(
         self, client: UpstreamClient, repository: Repository, tag: str, digest_text: str
     ) -> None:
-        """Fetch and keep a manifest: of a tag, by the digest that it has if that is known."""
+        """Fetches and stores a manifest: by its digest if that is known, else by its tag."""
         digest = parse_digest(digest_text) if digest_text else None
         fetched = await client.manifest(repository.path, digest or tag)
         if digest is None and fetched.digest:
@@ -217,7 +218,8 @@ class PullThrough:
         document = checked_document(fetched.raw, fetched.media_type, digest)
         origin = client.upstream.url
         await self._run_in_pool(self._cache.store_document, repository, document, tag, origin)
-        _LOG.info("%s: %s from %s", f"{repository}:{tag}" if tag else repository, digest, origin)
+        name = f"{repository}:{tag}" if tag else repository
+        _LOG.info("fetched %s (%s) from %s", name, digest, origin)
 
     async def _referrers(
         self, key: object, repository: Repository, digest: Digest
@@ -236,7 +238,7 @@ class PullThrough:
         self._answers.put(key, found, seconds)
         return found
 
-    # how it is asked
+    # results that hold for a while
 
     async def _cached(
         self, key: object, look: Callable[[], Coroutine[Any, Any, tuple[str, float]]]

@@ -14,20 +14,20 @@ class SingleFlight:
         self._tasks: dict[object, asyncio.Task[Any]] = {}
 
     async def run(self, key: object, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run the job, or wait for the one that runs under this key already."""
+        """Runs the job, or waits for the one that is running under this key already."""
         task: asyncio.Task[Result] | None = self._tasks.get(key)
         if task is None:
             task = self.start(key, job())
         return await asyncio.shield(task)
 
     def start(self, key: object, job: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Run a job in the background; the key must be unused."""
+        """Runs a job in the background; the key must be unused."""
         task = self._tasks[key] = asyncio.create_task(job)
         task.add_done_callback(lambda _done: self._tasks.pop(key, None))
         return task
 
     async def cancel(self) -> None:
-        """Cancel all jobs, and wait until they have ended."""
+        """Cancels all jobs, and waits until they have ended."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

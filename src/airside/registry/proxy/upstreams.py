@@ -25,9 +25,9 @@ from airside.oci.reference import Repository
 from airside.registry.proxy.client import UpstreamClient
 
 NEGATIVE_SECONDS = 5.0
-"""An upstream is not asked again for so long for what it lacks or refuses."""
+"""An upstream is not asked again within this time for content that it lacks or refuses."""
 WRONG_SECONDS = 60.0
-"""Content with wrong bytes is not fetched again for so long."""
+"""Content with wrong bytes is not fetched again within this time."""
 PAUSE_SECONDS = 5.0
 
 _LOG = logging.getLogger("airside.upstream")
@@ -70,7 +70,10 @@ class Upstreams:
         """
         client = self._clients[host]
         if not self._breakers[host].allows():
-            raise UpstreamError(f"{client.upstream} did not answer lately")
+            raise UpstreamError(
+                f"{client.upstream} did not answer lately; it is tried again within "
+                f"{PAUSE_SECONDS:g} s"
+            )
         return client
 
     def failed(self, host: str) -> bool:
@@ -94,7 +97,9 @@ class Upstreams:
         except (UpstreamAwayError, TimeoutError) as exc:
             message = getattr(exc, "message", f"{client.upstream} does not answer in time")
             if self.failed(host):
-                _LOG.warning("%s; what is kept of it is served", message)
+                _LOG.warning(
+                    "%s; serving its cached content, next try in %g s", message, PAUSE_SECONDS
+                )
             raise UpstreamAwayError(message) from exc
         except (NotFoundError, UpstreamError):
             self._report_answer(host)

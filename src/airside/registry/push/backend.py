@@ -1,4 +1,4 @@
-"""The storage that pushes and pull-through write to: what both need of one data directory."""
+"""The parts of a data directory to which pushes and pull-through write."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

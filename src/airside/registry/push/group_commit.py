@@ -1,8 +1,9 @@
-"""What clients have sent, made durable: those who arrive at once share the syncs and the commit.
+"""Stores pushed blobs and manifests: concurrent pushes share the syncs and the transaction.
 
-One thread at a time works for all who wait: blobs and manifests into the store, then one catalog
-transaction, then each is told. So many small pushes cost few syncs, and none is acknowledged before
-it is on disk. One that may not be recorded fails alone; what the disk refuses fails all.
+One thread at a time works for all waiting ones: it writes their blobs and manifests to the store,
+commits one catalog transaction, then wakes them. So many small pushes cost few syncs, and none is
+acknowledged before it is on disk. A push that must not be recorded fails alone; an error of the
+disk fails the whole batch.
 """
 
 import contextlib
@@ -20,12 +21,12 @@ from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 
 MAX_BATCH = 64
-"""As many are taken together: each waits for all of them."""
+"""Limit of a batch, as each push waits for the whole batch."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """One that arrived. `ingest`: the blob's bytes; a manifest brings its own."""
+    """A waiting push. `ingest` has a blob's bytes; the bytes of a manifest are in its document."""
 
     item: Push | PushedBlob
     ingest: Ingest | None
@@ -35,7 +36,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class GroupCommit:
-    """Takes verified blobs and parsed manifests in. Blocking; safe to call from any thread."""
+    """Stores verified blobs and parsed manifests in batches. Blocking; thread-safe."""
 
     store: LocalStore
     catalog: Catalog
@@ -46,7 +47,7 @@ class GroupCommit:
 
     @property
     def waiting(self) -> int:
-        """How many have to wait for those that are worked for."""
+        """Number of pushes that wait for the next batch."""
         return len(self._queue)
 
     @property
@@ -54,7 +55,7 @@ class GroupCommit:
         return self._turn.locked()
 
     def commit(self, item: Push | PushedBlob, ingest: Ingest | None = None) -> None:
-        """Make it durable and record it; the ingest is committed or discarded.
+        """Makes a push durable and records it; commits or discards the ingest.
 
         Raises MissingBlobError and SizeMismatchError for a manifest, StoreError.
         """
@@ -86,7 +87,7 @@ class GroupCommit:
                 each.is_done = True
 
     def _check(self, batch: Sequence[_Waiting]) -> None:
-        """No bytes are kept of a manifest that can't be recorded."""
+        """Sets the error of each manifest that cannot be recorded, so that it is not stored."""
         manifests = [each for each in batch if isinstance(each.item, Push)]
         pushes = [each.item for each in manifests if isinstance(each.item, Push)]
         found = self.catalog.pushes.check(pushes) if pushes else []

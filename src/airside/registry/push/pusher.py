@@ -1,11 +1,12 @@
-"""What clients push and delete: from a verified upload or a manifest into store and catalog.
+"""Executes pushes and deletions: from a verified upload or a manifest to store and catalog.
 
-The order is that of an import (design 4.4): bytes verified and durable in the store, then one
-catalog transaction, and only then visible. A manifest is taken only if all that it lists is there:
-in its repository, or readable by the client under the same name, or held by a container runtime
-(then it is copied). Blocking; safe to call from any thread.
+The order is that of an import: bytes verified and durable in the store, then one catalog
+transaction, and only then visible. A manifest is accepted only if all content that it lists exists:
+in its repository, or readable by the client under the same name, or in a container runtime (then it
+is copied). Blocking; thread-safe.
 
-Left to others: who may (the registry's access rules), HTTP, `index.json` (its writer is notified).
+Left to others: access rules (`registry.rules.access`), HTTP (`registry.http.receive`), and
+`index.json`, whose writer is notified.
 """
 
 import logging
@@ -66,19 +67,22 @@ class Pusher:
     # blobs
 
     def begin(self, name: Name, algorithm: str = "sha256") -> Upload:
-        """Start an upload. Raises DeniedError, TooManyError, StoreError."""
+        """Starts an upload, after collecting garbage on a full disk.
+
+        Raises DeniedError, TooManyError, StoreError.
+        """
         target = self._target(name)
         self._make_room()
         return self.uploads.start(target, algorithm)
 
     def upload(self, name: Name, upload_id: str) -> Upload:
-        """The upload of this name. Raises UploadUnknownError."""
+        """The running upload of a repository. Raises UploadUnknownError."""
         return self.uploads.get(upload_id, push_target(name))
 
     def finish(self, upload: Upload, digest: Digest) -> None:
-        """End an upload: its bytes are the blob, durable and in the repository.
+        """Ends an upload: verifies its bytes and stores them as a blob of the repository.
 
-        Raises DigestMismatchError (the upload is gone), UploadUnknownError, StoreError.
+        Raises DigestMismatchError (the upload is discarded), UploadUnknownError, StoreError.
         """
         ingest = self.uploads.take(upload)
         try:
@@ -92,9 +96,10 @@ class Pusher:
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
     ) -> bool:
-        """Give the repository a blob that is here already; False if there is none to give.
+        """Adds a stored blob to the repository; False if no readable repository has the blob.
 
-        `source` says where, else every repository counts; `may` says which the client can read.
+        `source` names the repository to mount from, else any counts; `may` returns True for
+        repositories that the client can read.
         """
         target, default = self._target(name), self._settings.default_registry
         named = list(candidates(self._catalog, source, default)) if source is not None else None
@@ -109,7 +114,10 @@ class Pusher:
         return self._copy_through(source, target, digest)
 
     def lease_blob(self, digest: Digest) -> bool:
-        """A client asks for this blob, and will not send it. False: say that it is gone."""
+        """Protects a blob from collection, as a client that sees it does not send it.
+
+        Returns False if the blob is being collected already: answer that it is absent.
+        """
         return self._leases.lease(digest)
 
     # manifests
@@ -121,16 +129,17 @@ class Pusher:
         origin: str,
         may: Callable[[Repository], bool] = any_repository,
     ) -> Document:
-        """Take a manifest or index under its names. `may`: which repositories the client can read.
+        """Stores a manifest or index under its digest and tags.
 
-        Raises DeniedError, ReferenceInvalidError, ManifestInvalidError, DigestMismatchError,
-        MissingBlobError, SizeMismatchError, StoreError.
+        `may` returns True for repositories that the client can read. Raises DeniedError,
+        ReferenceInvalidError, ManifestInvalidError, DigestMismatchError, MissingBlobError,
+        SizeMismatchError, StoreError.
         """
         target = self._target(name)
         tags = manifest.all_tags
         wrong = next((tag for tag in tags if not is_tag(tag)), None)
         if wrong is not None:
-            raise ReferenceInvalidError(f"{wrong[:200]!r} is no tag", found=wrong[:200])
+            raise ReferenceInvalidError(f"{wrong[:200]!r} is not a valid tag", found=wrong[:200])
         expected = manifest.reference if isinstance(manifest.reference, Digest) else None
         document = parse_named_document(manifest.raw, manifest.media_type, "the manifest", expected)
         needed = self._needed(document)
@@ -151,7 +160,7 @@ class Pusher:
         return document
 
     def _needed(self, document: Document) -> tuple[Descriptor, ...]:
-        """What must be held; nothing where sparse images are allowed."""
+        """The content that must exist; none if sparse images are allowed (`push_sparse`)."""
         if self._settings.push_sparse:
             return ()
         if isinstance(document.content, Index):
@@ -159,7 +168,7 @@ class Pusher:
         return tuple(blob for blob in document.children if blob.is_distributable)
 
     def _platform(self, document: Document) -> Platform | None:
-        """What the config says, where it can be read."""
+        """The platform in the image's config; None if the config cannot be read."""
         if not document.is_image:
             return None
         config = document.children[0]
@@ -170,7 +179,7 @@ class Pusher:
         return None
 
     def _copy_missing(self, name: Name, target: Repository, needed: Iterable[Descriptor]) -> None:
-        """Copy what only a container runtime holds: the client was told that it is here."""
+        """Copies blobs that only a container runtime has: a HEAD said that they exist."""
         for blob in needed:
             if self._store.stat(blob.digest) is None:
                 self._copy_through(name, target, blob.digest)
@@ -192,7 +201,9 @@ class Pusher:
                 chunks = iter(partial(file.read, MIB), b"")
                 ingest = self._store.put_all(chunks, digest.algorithm)
         except OSError as exc:
-            raise StoreError(f"cannot read {digest} of the container runtime: {exc}") from exc
+            raise StoreError(
+                f"cannot read blob {digest} from the container runtime: {exc}"
+            ) from exc
         try:
             check_digest(ingest, digest)
         except BaseException:
@@ -203,38 +214,43 @@ class Pusher:
     # deletions
 
     def delete_tag(self, name: Name, tag: str, origin: str) -> None:
-        """Delete a tag. Raises DeniedError, NotFoundError."""
+        """Deletes a tag. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_tag(r, tag))
         self._catalog.deletions.delete_tag(where, tag, self._clock(), origin)
         self._index_outdated.notify()
 
     def delete_manifest(self, name: Name, digest: Digest, origin: str) -> None:
-        """Delete a manifest and the tags on it. Raises DeniedError, NotFoundError."""
+        """Deletes a manifest and its tags. Raises DeniedError, NotFoundError."""
         where = self._where(name, lambda r: self._catalog.document_by_digest(r, digest))
         self._catalog.deletions.delete_manifest(where, digest, self._clock(), origin)
         self._index_outdated.notify()
 
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None:
-        """Delete a blob. Raises DeniedError, NotFoundError, ConflictError if it is needed."""
+        """Deletes a blob. Raises DeniedError, NotFoundError, ConflictError if it is in use."""
         where = self._where(name, lambda r: self._catalog.holds_blob(r, digest))
         self._catalog.deletions.delete_blob(where, digest, self._clock(), origin)
         self._index_outdated.notify()
 
     def _where(self, name: Name, has: Callable[[Repository], object]) -> Repository:
-        """The first repository that the name may mean and that has it, if it may be deleted."""
+        """The first repository under the name for which `has` is true.
+
+        Raises NotFoundError if there is none, DeniedError if deletions from it are not allowed.
+        """
         _check_switch(self._settings.delete, "delete")
         named = candidates(self._catalog, name, self._settings.default_registry)
         found = next((repository for repository in named if has(repository)), None)
         if found is None:
-            raise NotFoundError(f"{name} has no such thing")
+            raise NotFoundError(f"{name} does not have the content to delete")
         _check(self._settings.delete, found, "delete")
         return found
 
     def _target(self, name: Name) -> Repository:
-        """Where a push to this name goes. Raises DeniedError, ReferenceInvalidError."""
+        """The target repository of a push. Raises DeniedError, ReferenceInvalidError."""
         target = push_target(name)
         if len(str(target)) > MAX_REPOSITORY_LENGTH:
-            raise ReferenceInvalidError(f"a name has at most {MAX_REPOSITORY_LENGTH} characters")
+            raise ReferenceInvalidError(
+                f"the repository name is longer than {MAX_REPOSITORY_LENGTH} characters"
+            )
         _check_switch(self._settings.push, "push")
         _check(self._settings.push, target, "push")
         return target
@@ -242,12 +258,12 @@ class Pusher:
 
 def _check_switch(policy: str, setting: str) -> None:
     if policy == "none":
-        raise SwitchedOffError(f"the setting `{setting}` is none: nobody may {setting} here")
+        raise SwitchedOffError(f'{setting} is disabled by the setting `{setting} = "none"`')
 
 
 def _check(policy: str, repository: Repository, setting: str) -> None:
     if policy == "own" and repository.host:
         raise DeniedError(
-            f"{repository} is a name of the registry {repository.host}; the setting `{setting}` "
-            f'is own: only names without a registry. `{setting} = "all"` allows it'
+            f"{repository} is a name of the registry {repository.host}, and the setting "
+            f'`{setting} = "own"` allows names without a registry only; use `{setting} = "all"`'
         )

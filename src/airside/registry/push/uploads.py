@@ -1,7 +1,7 @@
-"""Blobs that clients are sending: in memory, each with one ingest of the store.
+"""Running blob uploads: their state in memory, each with one ingest of the store.
 
-Bounded in number, in size, and in the time without a byte. A restart forgets them, as their bytes
-in `ingest/` are swept; a client then begins anew. Blocking; safe to call from any thread.
+Bounded in number, size and idle time. A restart drops them and deletes their bytes in `ingest/`;
+clients then start again. Blocking; thread-safe.
 """
 
 import secrets
@@ -26,21 +26,21 @@ _ID_BYTES = 16
 
 
 class UploadIngest(Ingest, Protocol):
-    """An ingest of which the algorithm may become known only at its end."""
+    """An ingest whose digest algorithm may become known only at the end."""
 
     def rehash(self, algorithm: str) -> None:
-        """Read what was written again: from now on `digest` is of this algorithm."""
+        """Hashes the written bytes again, so that `digest` uses this algorithm."""
 
 
 class UploadStore(Protocol):
-    """Where uploads are written."""
+    """The store of the uploaded bytes."""
 
     def ingest(self, algorithm: str = "sha256") -> UploadIngest: ...
 
 
 @dataclass(slots=True)
 class Upload:
-    """One blob on its way. One request at a time writes to it (`Uploads.writing`)."""
+    """One upload. One request at a time writes to it (`Uploads.claim`)."""
 
     id: str
     repository: Repository
@@ -53,25 +53,25 @@ class Upload:
 
     @property
     def offset(self) -> int:
-        """How many bytes are there."""
+        """Number of bytes received."""
         return self.ingest.size_bytes
 
     def write(self, chunks: Iterable[BytesLike]) -> None:
-        """Append. Raises UploadUnknownError once it ended, TooLargeError, StoreError."""
+        """Appends bytes. Raises UploadUnknownError after its end, TooLargeError, StoreError."""
         with self.lock:
             if self.ended:
                 raise UploadUnknownError("the upload was cancelled")
             for chunk in chunks:
                 if self.offset + len(chunk) > self.limit_bytes:
                     raise TooLargeError(
-                        f"the blob has more than {self.limit_bytes} bytes (limits.upload_bytes)",
+                        f"the blob is larger than {self.limit_bytes} bytes (limits.upload_bytes)",
                         expected=self.limit_bytes,
                     )
                 self.ingest.hash(chunk)
                 self.ingest.write(chunk)
 
     def end(self) -> UploadIngest:
-        """Nothing is written any more. Raises UploadUnknownError if it ended before."""
+        """Ends writing, and returns the ingest. Raises UploadUnknownError after its end."""
         with self.lock:
             if self.ended:
                 raise UploadUnknownError("the upload was cancelled")
@@ -86,13 +86,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PushedManifest:
-    """A manifest as a client sent it. `reference` is a digest, or the tag."""
+    """A manifest as a client sent it. `reference` is a digest or a tag."""
 
     raw: bytes
     media_type: str
     reference: Digest | str
     tags: tuple[str, ...] = ()
-    """Further ones."""
+    """Additional tags."""
 
     @property
     def all_tags(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class PushedManifest:
 
 
 class Uploads:
-    """All uploads, by their ids, which can't be guessed."""
+    """All running uploads, by unguessable IDs."""
 
     def __init__(
         self,
@@ -122,13 +122,12 @@ class Uploads:
         return len(self._uploads)
 
     def start(self, repository: Repository, algorithm: str = "sha256") -> Upload:
-        """Begin one. Raises TooManyError, StoreError."""
+        """Starts an upload. Raises TooManyError, StoreError."""
         self.sweep()
         with self._lock:
             if len(self._uploads) >= self._max_uploads:
                 raise TooManyError(
-                    f"{self._max_uploads} uploads are under way already (limits.uploads): "
-                    "try again later"
+                    f"{self._max_uploads} uploads are running already (limits.uploads): retry later"
                 )
             upload = Upload(
                 secrets.token_hex(_ID_BYTES),
@@ -141,20 +140,23 @@ class Uploads:
         return upload
 
     def get(self, upload_id: str, repository: Repository) -> Upload:
-        """The upload of this repository. Raises UploadUnknownError."""
+        """The upload, if it is one of this repository. Raises UploadUnknownError."""
         found = self._uploads.get(upload_id)
         if found is None or found.repository != repository:
             raise UploadUnknownError(
-                f"{repository} has no upload {upload_id[:64]!r}: it ended, or it was idle for "
-                f"{self._idle_seconds:g} s; begin anew"
+                f"{repository} has no upload {upload_id[:64]!r}: it has ended, or was idle for "
+                f"{self._idle_seconds:g} s; start a new one"
             )
         return found
 
     def claim(self, upload: Upload) -> None:
-        """One request writes from now on, until `release`. Raises ConflictError for a second."""
+        """Reserves the upload for one request, until `release`.
+
+        Raises ConflictError if another request has reserved it.
+        """
         with self._lock:
             if upload.is_written:
-                raise ConflictError("another request writes to this upload")
+                raise ConflictError("another request is writing to this upload")
             upload.is_written = True
 
     def release(self, upload: Upload) -> None:
@@ -162,18 +164,18 @@ class Uploads:
         upload.touched_at = self._clock()
 
     def take(self, upload: Upload) -> UploadIngest:
-        """End it: the caller commits or discards the ingest. Raises UploadUnknownError."""
+        """Ends an upload: the caller commits or discards the ingest. Raises UploadUnknownError."""
         ingest = upload.end()
         self._uploads.pop(upload.id, None)
         return ingest
 
     def cancel(self, upload: Upload) -> None:
-        """Forget it and its bytes; idempotent."""
+        """Ends an upload and deletes its bytes. Idempotent."""
         self._uploads.pop(upload.id, None)
         upload.discard()
 
     def sweep(self) -> int:
-        """Cancel what nobody wrote to for too long; returns how many."""
+        """Cancels idle uploads. Returns their number."""
         limit = self._clock() - self._idle_seconds
         idle = [u for u in list(self._uploads.values()) if not u.is_written]
         old = [upload for upload in idle if upload.touched_at < limit]
@@ -182,19 +184,19 @@ class Uploads:
         return len(old)
 
     def close(self) -> None:
-        """Cancel all."""
+        """Cancels all uploads."""
         for upload in list(self._uploads.values()):
             self.cancel(upload)
 
 
 def check_digest(ingest: UploadIngest, digest: Digest) -> None:
-    """Whether these are the blob's bytes. Raises DigestMismatchError, StoreError."""
+    """Verifies the digest of the written bytes. Raises DigestMismatchError, StoreError."""
     if ingest.digest.algorithm != digest.algorithm:
         ingest.rehash(digest.algorithm)
     found = ingest.digest
     if found != digest:
         raise DigestMismatchError(
-            f"the bytes hash to {found}, not to {digest}",
+            f"the content hashes to {found}, not to {digest}",
             blob=digest,
             expected=digest,
             found=found,

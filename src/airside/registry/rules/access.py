@@ -1,20 +1,20 @@
-"""Who may do what: what a request needs, and whether rules allow it. Pure.
+"""Access rules: the rights that a request needs, and the decision whether it has them. Pure.
 
 A request needs an action (`pull`, `push`, `delete`) on a repository; mounting a blob also needs
-`pull` on where it comes from. Rules speak of the full name `host/path`, that of the catalog, and so
-does everything here: a short path in a URL is judged by the repositories that it may mean.
+`pull` on its source. Rules match the full name `host/path`, as the catalog has it. A short path in
+a URL is judged by the repositories that it may mean.
 
 Always holds:
 
-- Reading sees only the repositories that may be pulled (`registry.visible`), so that a path which
-  means several never leads around a rule.
-- Writing needs every repository that it may touch: where a push goes to, and for a deletion all
-  that exist under the name. A blob is mounted from what may be pulled alone; else it is uploaded.
-- Requests are read by the parsers of those who answer them, so that nothing means something else
-  here.
+- A read sees only the repositories that the client may pull (`registry.rules.visibility`), so that
+  an ambiguous path never bypasses a rule.
+- A write needs the right to every repository that it may change: the target of a push, and for a
+  deletion all that exist under the name. A blob is mounted only from repositories that the client
+  may pull; else it is uploaded.
+- Requests are parsed here by the parsers of the code that answers them, so that both agree.
 
-A `RegistryView` is asked, which may block. Passwords and tokens are left to `registry.accounts`,
-waiting and answering to `registry.guard`.
+A `RegistryView` is asked, which may block. Passwords and tokens are left to
+`registry.rules.accounts`, waiting and answering to `registry.http.middleware`.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ from airside.registry.rules.writes import (
 
 Action: TypeAlias = Literal["pull", "push", "delete"]
 Verdict: TypeAlias = Literal["allowed", "partly", "denied"]
-"""`partly`: some of the repositories that the name may mean; only these are seen."""
+"""`partly`: for some of the repositories that the name may mean; the client sees only these."""
 
 ACTIONS: tuple[Action, ...] = ("pull", "push", "delete")
 READING = frozenset({"GET", "HEAD"})
@@ -62,7 +62,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the rules together allow; without rules nothing."""
+    """The rights that several rules grant together; none without rules."""
 
     rules: tuple[Rule, ...] = ()
 
@@ -74,7 +74,7 @@ class Rights:
 
     @property
     def view_key(self) -> str:
-        """The same for two that see the same repositories; empty where these are all."""
+        """Equal for clients that see the same repositories; empty if they see all."""
         if self.may_everywhere("pull"):
             return ""
         seen = {p for rule in self.rules if "pull" in rule.actions for p in rule.repositories}
@@ -82,22 +82,25 @@ class Rights:
 
 
 def rights_to(*actions: Action) -> Rights:
-    """These actions on every repository."""
+    """The rights to these actions on every repository."""
     return Rights((Rule(("**",), frozenset(actions)),)) if actions else Rights()
 
 
 @lru_cache(maxsize=4096)
 def _matches(pattern: str, name: str) -> bool:
-    """Whether the full name of a repository fits a pattern: `registry.example/team/**`."""
+    """Returns True if the full name matches the pattern, such as `registry.example/team/**`."""
     return Pattern(pattern).matches(name)
 
 
-# --- what a request needs
+# --- requirements
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """`writes`: for a request that writes, also the `pull` of what is mounted from."""
+    """An action on a repository.
+
+    `writes`: True if it belongs to a request that writes, also for the `pull` of a mount's source.
+    """
 
     action: Action
     name: Name
@@ -105,11 +108,11 @@ class Need:
 
 
 Requirement: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
-"""What is asked for; an Answer is a refusal that holds for everybody."""
+"""The rights that a request needs; an Answer is a refusal for everybody."""
 
 
 def parse_needs(method: str, target: str) -> Requirement:
-    """What a method and a raw request target need."""
+    """Parses the rights that a method and a raw request target need."""
     if is_write(method, target):
         return _needs_of(parse_write(method, target))
     intent = parse_request(method, target)
@@ -130,13 +133,13 @@ def _needs_of(intent: Write | Answer) -> Requirement:
             return (Need("push", intent.name),)
 
 
-# --- whether it is allowed
+# --- decision
 
 
 def judge(view: RegistryView, rights: Rights, need: Need, default_registry: str) -> Verdict:
-    """Whether rights cover a need. May block in the view."""
+    """Decides whether the rights cover a need. May block in the view."""
     if rights.may_everywhere(need.action) or (need.writes and need.action == "pull"):
-        return "allowed"  # whoever mounts chooses among what may be pulled
+        return "allowed"  # a mount considers only repositories that may be pulled
     found = [rights.may(need.action, each) for each in _affected(view, need, default_registry)]
     if all(found):
         return "allowed"

@@ -1,11 +1,11 @@
-"""Who there is: users with passwords, tokens, and their rules, as two files say. Pure.
+"""Accounts: users with passwords, tokens, and their rules, parsed from two files. Pure.
 
-- The htpasswd file: `user:bcrypt` a line. Other hashes are refused: they can be guessed.
+- The htpasswd file: `user:bcrypt` per line. Other hashes are refused: they can be cracked.
 - The access file (TOML): `[users.NAME]`, `[tokens.NAME]` and `[anonymous]`, each with `rules`.
 
 A user has the rules under its name, else those of `[users."*"]`, else none. Without an access file
-a user may do everything. What is wrong with a file is a ConfigError that says where; nothing of a
-file is taken then. No message has a hash or a secret in it.
+users have all rights. Any error in a file is a ConfigError that says where; then nothing of the
+file is used. No message contains a hash or a secret.
 """
 
 import re
@@ -21,7 +21,7 @@ from airside.registry.rules.access import ACTIONS, Action, Rights, Rule, rights_
 Anonymous: TypeAlias = Literal["auto", "pull", "none"]
 
 MAX_COST = 14
-"""Of bcrypt, as a power of two: a check takes a second or so with it."""
+"""Highest bcrypt cost, as a power of two: with it a check takes about a second."""
 
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -34,7 +34,7 @@ _DECOY_HASH = "." * 31
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of the access file. `expires` in seconds since 1970."""
+    """A token of the access file. `expires` in seconds since 1970; None: never."""
 
     name: str
     sha256: str = field(repr=False)
@@ -44,23 +44,23 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Everybody, and what each may do. `users`: name → bcrypt; `tokens` by their SHA-256."""
+    """All accounts and their rights. `users`: name → bcrypt; `tokens` by their SHA-256."""
 
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     tokens: Mapping[str, Token] = field(default_factory=dict, repr=False)
     rules: Mapping[str, Rights] | None = None
     anonymous: Rights = Rights()
     certificates: bool = False
-    """Whether clients may show a certificate."""
+    """True if clients may present a certificate."""
 
     @property
     def any_login(self) -> bool:
-        """Whether there is any way not to be anonymous."""
+        """True if clients can log in in any way."""
         return bool(self.users or self.tokens or self.certificates)
 
     @property
     def by_challenge(self) -> bool:
-        """Whether there is anything that a client could send when it is asked."""
+        """True if a client can answer a challenge: with a password or a token."""
         return bool(self.users or self.tokens)
 
     def rights_of(self, user: str) -> Rights:
@@ -70,14 +70,14 @@ class Accounts:
 
     @property
     def decoy(self) -> str:
-        """What the password of an unknown user is checked against: it costs as much, never fits."""
+        """A hash to check the passwords of unknown users against: as slow, and never matching."""
         costs = [int(line.split("$")[2]) for line in self.users.values()]
         return f"$2b${max(costs, default=10):02d}${_DECOY_SALT}{_DECOY_HASH}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the access file says."""
+    """The content of the access file."""
 
     users: Mapping[str, Rights]
     tokens: Mapping[str, Token]
@@ -92,10 +92,10 @@ def accounts_of(
     certificates: bool,
     is_loopback: bool,
 ) -> Accounts:
-    """Join both files and the settings. None: there is no such file.
+    """Joins both files and the settings. None: the file is not configured.
 
-    `auto` for anonymous clients: what the access file says; where nobody can log in, pulling,
-    and on a loopback address everything.
+    `anonymous`: `auto` is the rights of the access file; if nobody can log in, pulling, or all
+    rights on a loopback address.
     """
     found = Accounts(
         htpasswd or {},
@@ -116,7 +116,7 @@ def accounts_of(
 
 
 def parse_htpasswd(text: str) -> Mapping[str, str]:
-    """User → bcrypt."""
+    """Parses the htpasswd file into user → bcrypt. Raises ConfigError."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -133,17 +133,17 @@ def parse_htpasswd(text: str) -> Mapping[str, str]:
         if not 4 <= int(match[1]) <= MAX_COST:
             raise ConfigError(f"line {number}: the bcrypt cost of {user} is not 4 to {MAX_COST}")
         if user in found:
-            raise ConfigError(f"line {number}: {user} is there twice")
+            raise ConfigError(f"line {number}: {user} appears twice")
         found[user] = stored
     return found
 
 
 def parse_rules(text: str) -> Rules:
-    """Parse the access file."""
+    """Parses the access file. Raises ConfigError."""
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"it is not valid TOML: {exc}") from exc
+        raise ConfigError(f"the file is not valid TOML: {exc}") from exc
     _only(value, {"users", "tokens", "anonymous"}, "the file")
     users = {
         name: _rights(_table(table, f"users.{name}"), f"users.{name}", set())
@@ -164,7 +164,7 @@ def parse_rules(text: str) -> Rules:
 def _token(name: str, table: Mapping[str, Any]) -> Token:
     where = f"tokens.{name}"
     if not _TOKEN_NAME.match(name):
-        raise ConfigError(f"{where}: a token's name has letters, digits, dots, - and _ only")
+        raise ConfigError(f"{where}: a token's name may have letters, digits, dots, - and _ only")
     stored = table.get("sha256")
     if not isinstance(stored, str) or not _SHA256.match(stored):
         raise ConfigError(f"{where}.sha256 must be 64 hexadecimal digits")
@@ -190,11 +190,11 @@ def _rule(value: Any, where: str) -> Rule:
     for pattern in repositories:
         if not is_pattern(pattern):
             raise ConfigError(
-                f"{where}: {pattern!r} is no pattern of full names, like host/team/**"
+                f"{where}: {pattern!r} is not a pattern of full names, such as host/team/**"
             )
     for action in actions:
         if action not in ACTIONS:
-            raise ConfigError(f"{where}: {action!r} is none of {', '.join(ACTIONS)}")
+            raise ConfigError(f"{where}: {action!r} is not one of {', '.join(ACTIONS)}")
     return Rule(repositories, frozenset(cast("tuple[Action, ...]", actions)))
 
 
@@ -203,7 +203,7 @@ _RULE = ("repositories", "actions")
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise ConfigError(f"{where} must be a list of texts")
+        raise ConfigError(f"{where} must be a list of strings")
     return tuple(value)
 
 
@@ -216,4 +216,4 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(set(table) - known)
     if unknown:
-        raise ConfigError(f"{where}: no such key: {', '.join(unknown)}")
+        raise ConfigError(f"{where}: unknown key: {', '.join(unknown)}")

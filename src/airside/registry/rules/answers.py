@@ -36,9 +36,9 @@ IMMUTABLE = ("Cache-Control", "max-age=31536000, immutable")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer whose body is at hand. A HEAD gets the same without the body.
+    """A complete answer. A HEAD gets the same without the body.
 
-    `headers` are those besides the length; `etag` is set where conditions apply.
+    `headers` are all but the length; `etag` is set if conditional requests apply.
     """
 
     status: int
@@ -70,7 +70,7 @@ def problem(
 
 
 def with_reason(absent: Answer, why: str) -> Answer:
-    """A 404 that also says why no upstream registry could help; the same without a reason."""
+    """Adds to a 404 why no upstream could provide the content; unchanged if `why` is empty."""
     if not why:
         return absent
     [error] = json.loads(absent.body)["errors"]
@@ -98,16 +98,16 @@ FAILURES: tuple[tuple[type[AirsideError], int, str], ...] = (
 
 
 def failure(error: Exception) -> Answer:
-    """The answer for an exception. What is not the client's fault is not told to it."""
+    """The answer for an exception. Errors of the registry itself reveal no details."""
     fitting = ((status, code) for kind, status, code in FAILURES if isinstance(error, kind))
     status, code = next(fitting, (500, "UNKNOWN"))
     if isinstance(error, AirsideError) and status < 500:
         return problem(status, code, error.message)
-    return problem(status, code, "the registry failed; its log says why")
+    return problem(status, code, "internal error of the registry; its log has the cause")
 
 
 def answer_document(document: StoredDocument, reference: Digest | str) -> Answer:
-    """The answer with a manifest or index that was asked for by a digest or a tag."""
+    """The answer with a manifest or index, requested by a digest or a tag."""
     headers = [
         ("Content-Type", document.media_type),
         ("Docker-Content-Digest", str(document.digest)),

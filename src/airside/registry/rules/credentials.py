@@ -1,9 +1,9 @@
-"""What a client shows: the Authorization header, scopes, signed sessions, challenges. Pure.
+"""Credentials of clients: the Authorization header, scopes, signed sessions, challenges. Pure.
 
-Three things are shown: a password (`Basic`), a token of the access file (`Bearer`, or as the
-password of `Basic`, which is what `docker login` can send), and a session: a token that `/token`
-signs for a few minutes (distribution spec, "Token Authentication"). A session says who asks and
-for which scopes; what they may do is looked up when it is used, so that a change counts at once.
+A client presents a password (`Basic`), a token of the access file (`Bearer`, or as the password of
+`Basic`, which `docker login` can send), or a session: a token that `/token` signs for a few minutes
+(distribution spec, "Token Authentication"). A session names its client and scopes; the rights are
+looked up at each use, so that a change of rules takes effect at once.
 """
 
 import base64
@@ -24,7 +24,7 @@ from airside.registry.rules.requests import ListCatalog
 AuthMethod: TypeAlias = Literal["anonymous", "password", "token", "certificate"]
 
 TOKEN_PREFIX = "airside_"  # noqa: S105 - the part that is no secret
-"""What tokens of the access file begin with, so that scanners for secrets find them."""
+"""Prefix of tokens of the access file, by which secret scanners find them."""
 SESSION_PREFIX = "airsession."
 SESSION_SECONDS = 300
 REALM = "airside"
@@ -36,7 +36,7 @@ _SCOPE = re.compile(r"([a-z]+):([^\s\"\\]{1,600}):([a-z*]+(?:,[a-z*]+)*)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """`secret` is in no text form: it must not get into a log."""
+    """User and password. `repr` omits the secret, so that it does not get into a log."""
 
     user: str
     secret: str = field(repr=False)
@@ -48,9 +48,9 @@ class Bearer:
 
 
 def parse_authorization(header: str) -> Password | Bearer | None:
-    """What the header shows; None: nothing. Raises ValueError where it can't be read.
+    """Parses the header; None if it has no credentials. Raises ValueError if it is malformed.
 
-    An empty user with an empty password is nobody: skopeo sends that without credentials.
+    An empty user with an empty password counts as none: skopeo sends that without credentials.
     """
     if not header.strip():
         return None
@@ -65,7 +65,9 @@ def parse_authorization(header: str) -> Password | Bearer | None:
     try:
         user, colon, secret = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as exc:
-        raise ValueError("the Authorization header is not what Basic has") from exc
+        raise ValueError(
+            "the Basic credentials of the Authorization header are not base64 of UTF-8"
+        ) from exc
     if not colon:
         raise ValueError("the Authorization header has no password")
     if not user and not secret:
@@ -74,7 +76,7 @@ def parse_authorization(header: str) -> Password | Bearer | None:
 
 
 def fingerprint(secret: str) -> str:
-    """By what a token is kept: it is random and long, so that a plain hash tells nothing of it."""
+    """The SHA-256 under which a token is stored; a plain hash is safe for long random secrets."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -97,19 +99,19 @@ CATALOG = Scope("registry", "catalog", ("*",))
 
 
 def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
-    """The scopes of `scope=` parameters, each with one or several. Raises ValueError."""
+    """Parses `scope=` parameters, each with one or several scopes. Raises ValueError."""
     found: list[Scope] = []
     for text in " ".join(texts).split():
         match = _SCOPE.match(text)
         if match is None or len(found) == _MAX_SCOPES:
-            raise ValueError(f"not a scope, or one too many: {text[:100]!r}")
-        # `repository(plugin):` and the like are of Docker and match no request
+            raise ValueError(f"invalid scope, or more than {_MAX_SCOPES} scopes: {text[:100]!r}")
+        # Docker's `repository(plugin):` and the like match no request
         found.append(Scope(match[1], match[2], tuple(match[3].split(","))))
     return tuple(found)
 
 
 def scopes_of(requirement: Requirement) -> tuple[Scope, ...]:
-    """What a session must have for a request."""
+    """The scopes that a session needs for a request."""
     if isinstance(requirement, ListCatalog):
         return (CATALOG,)
     if not isinstance(requirement, tuple):
@@ -120,12 +122,12 @@ def scopes_of(requirement: Requirement) -> tuple[Scope, ...]:
 
 
 def _with_pull(action: Action) -> tuple[str, ...]:
-    """Whoever pushes also looks what is there: one session for both."""
+    """A client that pushes also checks which blobs exist: one session serves both."""
     return ("pull", "push") if action == "push" else (action,)
 
 
 def covers(scopes: Iterable[Scope], requirement: Requirement) -> bool:
-    """Whether a session with these scopes is good for a request."""
+    """Returns True if the scopes of a session suffice for a request."""
     scopes = tuple(scopes)
     if isinstance(requirement, ListCatalog):
         return any((s.kind, s.name) == ("registry", "catalog") for s in scopes)
@@ -142,7 +144,7 @@ def _covers(scopes: tuple[Scope, ...], need: Need) -> bool:
 
 
 def reads_from(scopes: Iterable[Scope], repository: Repository) -> bool:
-    """Whether a session may read a repository, by one of the names that it has in URLs."""
+    """Returns True if the scopes allow to pull a repository under one of its names in URLs."""
     names = {repository.path, name_in_url(repository)}
     return any(
         scope.kind == "repository"
@@ -157,9 +159,9 @@ def reads_from(scopes: Iterable[Scope], repository: Repository) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who asks, how they proved it, and for what, until when (seconds since 1970).
+    """A client, its method of login, its scopes, and the expiry (seconds since 1970).
 
-    `stamp` fits as long as what they proved it with is unchanged.
+    `stamp` becomes invalid when the password or token of the login changes.
     """
 
     how: AuthMethod
@@ -179,7 +181,7 @@ def sign(key: bytes, session: Session) -> str:
 
 
 def open_session(key: bytes, text: str, now: float) -> Session | None:
-    """The session, unless somebody else signed it or its time is over."""
+    """The session; None if its signature is wrong or it has expired."""
     body, _, signature = text.removeprefix(SESSION_PREFIX).rpartition(".")
     raw = body.encode("utf-8", "replace")
     expected = _signature(key, raw)
@@ -196,7 +198,7 @@ def _signature(key: bytes, body: bytes) -> str:
 
 
 def stamp_of(key: bytes, stored: str) -> str:
-    """Stands in a session for what is kept of a password or token."""
+    """A keyed hash of a stored password or token, for sessions."""
     return hmac.new(key, b"stamp " + stored.encode(), hashlib.sha256).hexdigest()[:32]
 
 
@@ -208,7 +210,7 @@ def basic_challenge() -> str:
 
 
 def bearer_challenge(url: str, scopes: Iterable[Scope] = (), *, error: str = "") -> str:
-    """RFC 6750, 3, with the realm of the distribution spec's token authentication."""
+    """A Bearer challenge (RFC 6750, 3), as the distribution spec's token authentication has it."""
     parts = [f'realm="{url}/token"', f'service="{REALM}"']
     text = " ".join(map(str, scopes))
     parts += [f'scope="{text}"'] if text else []

@@ -36,7 +36,7 @@ from airside.registry.rules.requests import (
 
 
 def answer(view: RegistryView, intent: Intent, default_registry: str = DEFAULT_HOST) -> Answer:
-    """Answer every intent but GetBlob (see `find_blob`). May block in the view."""
+    """Answers every request but GetBlob (see `find_blob`). May block in the view."""
     match intent:
         case Ping():
             headers = (("Content-Type", JSON), ("Docker-Distribution-API-Version", "registry/2.0"))
@@ -50,7 +50,7 @@ def answer(view: RegistryView, intent: Intent, default_registry: str = DEFAULT_H
         case ListReferrers():
             return answer_referrers(view, intent, default_registry)
         case GetBlob():
-            raise TypeError("blobs are answered from the store")
+            raise TypeError("blobs are served from the store")
 
 
 def _answer_manifest(view: RegistryView, intent: GetManifest, default_registry: str) -> Answer:
@@ -59,7 +59,7 @@ def _answer_manifest(view: RegistryView, intent: GetManifest, default_registry: 
     def look(repository: Repository) -> StoredDocument | None:
         if isinstance(reference, Digest):
             return view.document_by_digest(repository, reference)
-        # spec "Pulling manifests": what can't be a tag is a 404 like any other that isn't here
+        # spec "Pulling manifests": an invalid tag is a 404 like any absent one
         return view.document_by_tag(repository, reference) if is_tag(reference) else None
 
     document = first_found(view, intent.name, default_registry, look)
@@ -70,7 +70,7 @@ def _answer_manifest(view: RegistryView, intent: GetManifest, default_registry: 
 
 
 def _answer_tags(view: RegistryView, intent: ListTags, default_registry: str) -> Answer:
-    """The tags that can be pulled under this name: of every repository that it may mean."""
+    """The tags of every repository that the name may mean: all can be pulled under it."""
     found = existing(view, intent.name, default_registry)
     if not found:
         message = f"repository {intent.name} is not here"
@@ -99,9 +99,9 @@ def answer_referrers(
     default_registry: str,
     also: Iterable[Descriptor] = (),
 ) -> Answer:
-    """Never a 404 (spec, "Listing Referrers"): that would mean that there is no such API here.
+    """Lists the referrers of a digest, with those of `also`, which are known elsewhere.
 
-    `also`: what is known elsewhere.
+    Never a 404: that would mean that the registry lacks this API (spec, "Listing Referrers").
     """
     found: dict[Digest, Descriptor] = {}
     for repository in candidates(view, intent.name, default_registry):
@@ -130,14 +130,14 @@ def _descriptor(descriptor: Descriptor) -> dict[str, Any]:
 
 
 def _cut(items: list[str], page: Page) -> tuple[list[str], bool]:
-    """The page of sorted items, and whether more follow it."""
+    """The page of sorted items, and True if more follow."""
     start = bisect_right(items, page.last) if page.last else 0
     stop = len(items) if page.n is None else start + page.n
     return items[start:stop], stop < len(items)
 
 
 def _next_page(path: str, host: str, shown: list[str], page: Page) -> str:
-    """The target of the page after the one shown; "" where nothing was shown (n=0) or follows."""
+    """The target of the page after `shown`; "" if `shown` is empty: n=0, or no page follows."""
     if not shown:
         return ""
     ns = f"&ns={quote(host, safe='')}" if host else ""
@@ -155,7 +155,7 @@ def find_blob(
     intent: GetBlob,
     default_registry: str = DEFAULT_HOST,
 ) -> int | Answer:
-    """The size in bytes of a blob that belongs to the name and is held, or the 404. May block."""
+    """The size in bytes of a stored blob that belongs to the name, or the 404. May block."""
 
     def look(repository: Repository) -> int | None:
         return stat(intent.digest) if view.holds_blob(repository, intent.digest) else None
@@ -167,7 +167,7 @@ def find_blob(
 def absent_blob(
     view: RegistryView, intent: GetBlob, default_registry: str = DEFAULT_HOST
 ) -> Answer:
-    """The 404 of a blob. May block."""
+    """The 404 for a blob. May block."""
     message = f"{intent.name} has no blob {intent.digest}"
     return _absent(view, intent.name, default_registry, "BLOB_UNKNOWN", message)
 
@@ -175,12 +175,12 @@ def absent_blob(
 def _absent(
     view: RegistryView, name: Name, default_registry: str, code: str, message: str
 ) -> Answer:
-    """The 404 that fits: of the thing in a known repository, or of the repository."""
+    """The 404 for content of a known repository, or for an unknown repository."""
     if not existing(view, name, default_registry):
-        code, message = "NAME_UNKNOWN", f"repository {name} is not here"
+        code, message = "NAME_UNKNOWN", f"repository {name} is unknown to this registry"
     others = other_hosts(view, name, default_registry)
     detail: dict[str, object] = {"name": str(name)}
     if len(others) > 1:
         detail["names"] = [name_in_url(other) or str(other) for other in others]
-        message += f"; several registries have this path, ask for one of {detail['names']}"
+        message += f"; several registries have this path: use one of {detail['names']}"
     return problem(404, code, message, detail)

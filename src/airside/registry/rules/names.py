@@ -26,7 +26,7 @@ _PORT = re.compile(r"_(?=[0-9]{1,5}\Z)")
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A repository as a URL names it: the spec's `<name>`, and the host of `?ns=` or ""."""
+    """A repository's name in a URL: the spec's `<name>`, and the host of `?ns=` or ""."""
 
     text: str
     host: str = ""
@@ -40,25 +40,25 @@ def normal_host(host: str) -> str:
 
 
 def repository_at(host: str, path: str) -> Repository:
-    """The repository of a path at a host, as Docker completes it."""
+    """The repository of a path at a host, completed as Docker does (`library/`)."""
     host = normal_host(host)
     return Repository(host, f"library/{path}" if host == DEFAULT_HOST and "/" not in path else path)
 
 
 def any_repository(_repository: Repository) -> bool:
-    """Which repositories a client may read where there are no rules."""
+    """Returns True: the predicate of readable repositories without access rules."""
     return True
 
 
 def push_target(name: Name) -> Repository:
-    """Where a push to a name goes: to the registry that it names, else to that without a host."""
+    """The repository to which a push goes: at the host that the name has, else without a host."""
     if name.host:
         return repository_at(name.host, name.text)
     return _by_full_name(name) or Repository("", name.text)
 
 
 def _by_full_name(name: Name) -> Repository | None:
-    """What a name means whose first part is a host, its port's `:` written `_`."""
+    """The repository of a name whose first part is a host, with `_` before its port."""
     first, _, path = name.text.partition("/")
     host = _PORT.sub(":", first)
     if path and looks_like_host(host) and is_host(host):
@@ -67,7 +67,7 @@ def _by_full_name(name: Name) -> Repository | None:
 
 
 def candidates(view: RegistryView, name: Name, default_registry: str) -> Iterator[Repository]:
-    """The repositories that a name may mean, in order; not all of them need exist."""
+    """Yields the repositories that a name may mean, in order; not all of them need exist."""
     if name.host:
         yield repository_at(name.host, name.text)
         return
@@ -82,6 +82,7 @@ def candidates(view: RegistryView, name: Name, default_registry: str) -> Iterato
 
 
 def other_hosts(view: RegistryView, name: Name, default_registry: str) -> list[Repository]:
+    """The repositories of the same path at hosts other than the default; may block."""
     if name.host:
         return []
     known = {"", normal_host(default_registry)}
@@ -89,7 +90,7 @@ def other_hosts(view: RegistryView, name: Name, default_registry: str) -> list[R
 
 
 def name_in_url(repository: Repository) -> str:
-    """The full name as it can be asked for; "" where a host fits no URL (IPv6, upper case)."""
+    """The full name for URLs; "" if its host is not possible in one (IPv6, upper case)."""
     name = str(repository).replace(":", "_") if repository.host else repository.path
     return name if is_path(name) else ""
 
@@ -100,10 +101,12 @@ def first_found(
     default_registry: str,
     look: Callable[[Repository], Found | None],
 ) -> Found | None:
+    """The first result of `look` over the candidates that is not None; may block."""
     looked = (look(repository) for repository in candidates(view, name, default_registry))
     return next((found for found in looked if found is not None), None)
 
 
 def existing(view: RegistryView, name: Name, default_registry: str) -> list[Repository]:
+    """The candidates that exist in the view; may block."""
     asked = candidates(view, name, default_registry)
     return [found for found in asked if found in view.repositories_at(found.path)]

@@ -1,7 +1,7 @@
 """Conditional requests and ranges of the registry (RFC 9110, sections 13 and 14): pure.
 
-ETags are digests. What is not served as a range (several, other units, malformed) is ignored, as
-the RFC says, and the whole goes out; a range whose end comes before its start is refused.
+ETags are digests. Ranges that are not supported (several, other units, malformed) are ignored, as
+the RFC says, and the whole blob is sent; a range whose end is before its start is refused.
 """
 
 import re
@@ -16,7 +16,7 @@ _RANGE = re.compile(r"[ \t]*bytes=([0-9]*)-([0-9]*)[ \t]*\Z", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditional and range headers of a request; several lines of one joined by commas."""
+    """The conditional and range headers of a request; repeated headers are joined by commas."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -25,13 +25,15 @@ class Conditions:
 
 
 def conditional(found: Answer, conditions: Conditions) -> Answer:
-    """Apply If-Match and If-None-Match, in this order (RFC 9110, 13.2.2)."""
+    """Applies If-Match and If-None-Match, in this order (RFC 9110, 13.2.2)."""
     if not found.etag:
         return found
     if conditions.if_match is not None and not _matches(
         conditions.if_match, found.etag, weak=False
     ):
-        return problem(412, "UNKNOWN", f"this is {found.etag} now, which If-Match does not name")
+        return problem(
+            412, "UNKNOWN", f"the current content is {found.etag}, which If-Match does not list"
+        )
     if conditions.if_none_match is not None and _matches(
         conditions.if_none_match, found.etag, weak=True
     ):
@@ -40,7 +42,7 @@ def conditional(found: Answer, conditions: Conditions) -> Answer:
 
 
 def plan_blob(method: str, digest: Digest, size: int, conditions: Conditions) -> Part | Answer:
-    """Decide what of a held blob goes out: whole, a range, or none of it."""
+    """Decides which bytes of a blob to send: all, a range, or none."""
     headers = (
         ("Content-Type", OCTETS),
         ("Docker-Content-Digest", str(digest)),
@@ -74,10 +76,10 @@ def _ranged(method: str, etag: str, size: int, conditions: Conditions) -> range 
 
 
 def select_range(header: str, size: int) -> range | None:
-    """The bytes that a Range header asks for (RFC 9110, 14): None the whole, empty none of them.
+    """Parses a Range header (RFC 9110, 14). None: the whole blob; empty: not satisfiable.
 
-    What we don't serve as a range (several, other units, malformed) is ignored: the whole. An end
-    before the start has no bytes: 14.2 allows to reject it, and OCI's conformance suite asks so.
+    Unsupported ranges (several, other units, malformed) are ignored. An end before the start is not
+    satisfiable: 14.2 allows to reject it, and OCI's conformance suite requires that.
     """
     match = _RANGE.match(header)
     if match is None:
@@ -93,13 +95,13 @@ def select_range(header: str, size: int) -> range | None:
 
 
 def _position(digits: str) -> int | None:
-    """A number of any length; those past every size are all the same."""
+    """Parses a number of any length; numbers past every possible size become one."""
     significant = digits.lstrip("0")
     return None if not digits else int(significant or "0") if len(significant) < 19 else 10**19
 
 
 def _matches(header: str, etag: str, *, weak: bool) -> bool:
-    """Whether a list of entity tags names this one. A bare digest counts as quoted."""
+    """Returns True if a list of entity tags contains this one. A bare digest counts as quoted."""
     if header.strip() in {"*", etag}:
         return True
     return any(tag == etag and (weak or not mark) for mark, tag in _ETAG.findall(header))

@@ -1,18 +1,21 @@
-"""What only a container runtime holds: which of it the registry serves, and to whom. Pure.
+"""Read-through: serves content that only a container runtime has. Pure.
 
-Asked only where the catalog has no answer, so that a drop is never overruled. Always holds:
+Runtimes are asked only if the catalog has no answer, so that an archive always takes precedence.
+Always holds:
 
-- A blob that is in our quarantine is not served, nor a tag that needs it: the runtime's file may be
-  the same one, by hard link.
-- A tag is served if one image of it is whole. Where layers are gone (`discard_unpacked_layers`,
-  garbage collection) it is a 404, so that whoever pulls asks the next. By digest everything is
-  served that is there: what is not, can be had elsewhere under the same digest.
-- A runtime is not told where a tag points by what it holds itself: with pull policy Always it would
-  never see an update. The policies `self` and `digests` say otherwise.
-- Lists (tags, catalog, referrers) are of our own: what a runtime holds comes and goes with its
-  garbage collection, and a list that is cached or paged must not.
+- A quarantined blob is not served, nor a tag that needs it: the runtime's file may be the same one,
+  by hard link.
+- A tag is served if at least one image of it is complete. If layers are gone
+  (`discard_unpacked_layers`, garbage collection) the answer is a 404, so that the client asks the
+  next host. By digest all existing content is served: the rest can be fetched elsewhere under the
+  same digest.
+- A runtime gets no answer for a tag from its own content: with pull policy Always it would never
+  see an update. The policies `self` and `digests` change this.
+- Lists (tags, catalog, referrers) contain our own content only: a runtime's garbage collection
+  changes its content at any time, but a list that is cached or paged must be stable.
 
-A runtime that is away or slow has nothing. The ports may block: this belongs into a worker thread.
+A runtime that is unavailable or slow counts as empty. The ports may block: call from a worker
+thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +38,10 @@ Policy: TypeAlias = Literal["true", "digests", "self", "false"]
 
 @dataclass(frozen=True, slots=True)
 class ReadThrough:
-    """What is read through. `sources` gives the runtimes that are connected now.
+    """The settings of read-through. `sources` returns the runtimes that are connected now.
 
-    It is called once for each request that asks for them, from any thread.
-    `policy`: `true`; `digests`: nothing by tag; `self`: tags to the runtime itself too; `false`.
+    `sources` is called once per request that needs runtimes, from any thread. `policy`: `true`;
+    `digests`: nothing by tag; `self`: tags also to the runtime itself; `false`: nothing.
     """
 
     sources: Callable[[], Sequence[RuntimeContent]] = tuple
@@ -46,7 +49,7 @@ class ReadThrough:
 
 
 class RuntimeLookup:
-    """Asks the runtimes for one request. Its methods may block."""
+    """Looks up content in the runtimes, for one request. Its methods may block."""
 
     def __init__(
         self, view: RegistryView, read_through: ReadThrough, default_registry: str
@@ -58,7 +61,7 @@ class RuntimeLookup:
     def manifest(
         self, intent: GetManifest, connection: Connection | None, absent: Answer
     ) -> Answer:
-        """The answer, where the catalog's is `absent`. Also a 404 that says why, if we know."""
+        """The manifest of a runtime, else `absent` (the catalog's 404), or a 404 with a reason."""
         reference = intent.reference
         if not isinstance(reference, Digest):
             return self._by_tag(intent.name, reference, connection, absent)
@@ -83,16 +86,16 @@ class RuntimeLookup:
 
     def _reason_absent(self, found: RuntimeTag) -> str:
         if not found.needs:
-            lacks = f"; blob {found.lacks} is not there" if found.lacks else ""
-            return f"the container runtime has it, but no whole image of it{lacks}"
+            lacks = f"; blob {found.lacks} is missing" if found.lacks else ""
+            return f"the container runtime has the tag, but no complete image of it{lacks}"
         if self._view.any_quarantined(found.needs):
-            return "bytes of it were found wrong"
+            return "a blob of it is in quarantine, as its bytes are wrong"
         return ""
 
     def _reason_hidden(self, connection: Connection | None, source: RuntimeContent) -> str:
         if self._policy == "self" or (connection is not None and not source.is_client(connection)):
             return ""
-        return "only the container runtime that asks has it, and it may be outdated"
+        return "only the container runtime that asks has it, and its copy may be outdated"
 
     def blob(self, intent: GetBlob) -> RuntimeBlob | None:
         if not self._sources or self._view.any_quarantined([intent.digest]):
@@ -103,7 +106,7 @@ class RuntimeLookup:
     def _search(
         self, name: Name, look: Callable[[RuntimeContent, Repository], Found | None]
     ) -> Iterator[tuple[RuntimeContent, Found]]:
-        """What each runtime has; of each the first repository that the name may mean."""
+        """Yields each runtime with its result of `look` for the first repository that has one."""
         asked = dict.fromkeys(candidates(self._view, name, self._default_registry))
         for source in self._sources:
             try:

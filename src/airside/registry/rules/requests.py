@@ -1,6 +1,6 @@
-"""What a reading request means (OCI distribution spec, "Pull" and "Content Discovery"). Pure.
+"""Parses reading requests (OCI distribution spec, "Pull" and "Content Discovery"). Pure.
 
-Parses a method and a target into an intent. Requests that write are in `writes`, the names of
+A method and a target become an intent. Requests that write are in `writes`, the names of
 repositories in `names`, the answers in `lookup`, conditional requests and ranges in `ranges`.
 """
 
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`n` entries (None: all) after `last`."""
+    """A page of a list: `n` entries (None: all) after `last`."""
 
     n: int | None = None
     last: str = ""
@@ -41,12 +41,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Whether this is a registry."""
+    """`/v2/`, by which clients check that this is a registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetManifest:
-    """`reference` is a digest, or a tag; one that is no valid tag is simply not here."""
+    """`reference` is a digest or a tag; an invalid tag is treated as absent."""
 
     name: Name
     reference: Digest | str
@@ -66,7 +66,7 @@ class ListTags:
 
 @dataclass(frozen=True, slots=True)
 class ListCatalog:
-    """All names; with a host, the paths there."""
+    """All repositories; with a host, the paths at that host."""
 
     host: str
     page: Page
@@ -86,7 +86,7 @@ Intent: TypeAlias = Ping | GetManifest | GetBlob | ListTags | ListCatalog | List
 
 
 def parse_request(method: str, target: str) -> Intent | Answer:
-    """Parse a method and a raw request target (`/v2/...?...`); an Answer is a refusal."""
+    """Parses a method and a raw request target (`/v2/...?...`); an Answer is a refusal."""
     if method not in METHODS:
         message = f"{method[:20]} is not supported: this registry is read-only"
         return problem(405, "UNSUPPORTED", message, None, ("Allow", ALLOW))
@@ -106,23 +106,23 @@ def parse_request(method: str, target: str) -> Intent | Answer:
 
 
 def parse_host(text: str) -> str | Answer:
-    """The registry that `?ns=` names; none for an empty text."""
+    """Parses the host in `?ns=`; "" for an empty text."""
     if text and not is_host(text):
-        return problem(400, "NAME_INVALID", f"ns is no registry host: {text[:300]!r}")
+        return problem(400, "NAME_INVALID", f"ns is not a registry host: {text[:300]!r}")
     return normal_host(text)
 
 
 def parse_name(text: str, host: str) -> Name | Answer:
-    """The name of a repository at a host."""
+    """Parses the name of a repository at a host."""
     if is_path(text):
         return Name(text, host)
-    hint = "a name is lower case, and has a port's : written _"
-    message = f"{text[:300]!r} is no repository name: {hint}"
+    hint = "names are lower case, with _ instead of : before a port"
+    message = f"{text[:300]!r} is not a repository name: {hint}"
     return problem(400, "NAME_INVALID", message, {"name": text[:300]})
 
 
 def _parse_path(path: str, host: str, query: Mapping[str, str]) -> Intent | Answer:
-    """`<name>/<kind>/<last>`, read from the end: a name may hold the word `manifests`."""
+    """Parses `<name>/<kind>/<last>` from the end, as a name may contain the word `manifests`."""
     head, _, last = path.rpartition("/")
     name_text, _, kind = head.rpartition("/")
     if kind not in KINDS or (kind == "tags" and last != "list"):
@@ -155,7 +155,7 @@ def _no_endpoint(path: str) -> Answer:
 
 
 def parse_query(text: str) -> dict[str, list[str]]:
-    """All values of each key. A `+` stays one: media types have it and clients don't escape it."""
+    """All values of each key. A `+` is not a space: clients do not escape it in media types."""
     query: dict[str, list[str]] = {}
     for part in text.split("&") if text else ():
         key, _, value = part.partition("=")

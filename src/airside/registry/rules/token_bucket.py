@@ -1,8 +1,8 @@
-"""How much, and how often: token buckets for bytes, and the memory of failed logins. Pure.
+"""Rate limits: token buckets for bytes, and counts of failed logins. Pure.
 
-The clock is the caller's: every call is told the time, in seconds that only grow. All that is kept
-by client is bounded; who was not seen for longest goes first. Clients of IPv6 count by their /64:
-one host has that many addresses.
+The caller passes the time to every call, in seconds of a monotonic clock. State per client is
+bounded; the least recently seen client is dropped first. IPv6 clients count by their /64, as one
+host may have that many addresses. Not thread-safe.
 """
 
 import ipaddress
@@ -10,17 +10,17 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 MAX_CLIENTS = 4096
-"""How many clients are remembered."""
+"""Limit of clients with state."""
 MAX_FAILURES = 10.0
-"""So many failed logins at once; then a client waits."""
+"""Failed logins that a client may have at once before it must wait."""
 FORGIVEN_SECONDS = 6.0
-"""One failed login is forgotten after this."""
+"""Time after which one failed login no longer counts."""
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 3.0
 
 
 def client_key(address: str) -> str:
-    """What an address is remembered by."""
+    """The key of a client: its IPv4 address, or the /64 of its IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -33,7 +33,7 @@ def client_key(address: str) -> str:
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`rate` bytes a second, and one second's worth at once. May go into debt."""
+    """`rate` bytes per second, with a burst of one second's bytes. Its level may be negative."""
 
     rate: float
     level: float = field(init=False)
@@ -43,7 +43,7 @@ class TokenBucket:
         self.level = self.rate
 
     def take(self, count: int, now: float) -> float:
-        """Take bytes; gives how many seconds to wait before they may go."""
+        """Takes bytes. Returns the seconds to wait before they may be sent."""
         self.level = min(self.rate, self.level + max(0.0, now - self.at) * self.rate) - count
         self.at = now
         return max(0.0, -self.level / self.rate)
@@ -51,7 +51,7 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class Shares:
-    """The caps of one direction: of all clients together, and of each. 0: no cap."""
+    """The limits of one direction, for all clients together and for each. 0: no limit."""
 
     total_rate: int
     client_rate: int
@@ -64,12 +64,12 @@ class Shares:
 
     @property
     def slice_bytes(self) -> int:
-        """What goes at a time: a fraction of a second's worth, so that clients take turns."""
+        """Bytes to send at a time: a fraction of a second's, so that clients take turns."""
         rate = min(rate for rate in (self.total_rate, self.client_rate) if rate)
         return max(4096, min(1 << 20, rate // 8))
 
     def take(self, client: str, count: int, now: float) -> float:
-        """Take bytes for a client; gives how many seconds to wait before they may go."""
+        """Takes bytes for a client. Returns the seconds to wait before they may be sent."""
         waits = [self._total.take(count, now)] if self.total_rate else [0.0]
         if self.client_rate:
             waits.append(self._bucket(client_key(client)).take(count, now))
@@ -87,13 +87,13 @@ class Shares:
 
 @dataclass(slots=True)
 class LoginFailures:
-    """Failed logins by client. Each try counts until it is known to be good."""
+    """Failed logins by client. Each attempt counts as failed until it succeeds."""
 
     limit: int = MAX_CLIENTS
     _clients: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     def begin(self, client: str, now: float) -> float:
-        """Count a try; or, where it must not be tried, give the seconds to wait before the next."""
+        """Counts an attempt and returns 0, or the seconds to wait if it is not allowed yet."""
         key = client_key(client)
         count = self._count(key, now)
         if count + 1 > MAX_FAILURES:
@@ -102,12 +102,12 @@ class LoginFailures:
         return 0.0
 
     def succeeded(self, client: str, now: float) -> None:
-        """Take back a try that was good."""
+        """Uncounts an attempt that succeeded."""
         key = client_key(client)
         self._keep(key, max(0.0, self._count(key, now) - 1), now)
 
     def delay(self, client: str, now: float) -> float:
-        """How long the answer to a failed try is held back: the longer, the more there were."""
+        """Seconds to delay the answer to a failed attempt; they grow with each failure."""
         count = self._count(client_key(client), now)
         return min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** max(0.0, count - 1))
 

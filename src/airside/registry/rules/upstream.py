@@ -1,9 +1,9 @@
-"""How a registry upstream is asked: names, tokens, redirects, freshness. Pure.
+"""The protocol with an upstream registry: names, credentials, tokens, redirects. Pure.
 
-Always holds: a password goes only to the registry itself and, encrypted, to the token server that
-it names; nothing secret follows a redirect to another host; from https nothing leads to http.
-A short name (without a registry) that was pushed here is never looked for upstream: whoever has
-that name in a public registry must not stand in for it.
+Always holds: a password is sent only to the registry itself and, encrypted, to the token server
+that it names; no secret follows a redirect to another host; no redirect leads from https to http. A
+short name (without a registry) that was pushed here is never looked for upstream: an image of the
+same name in a public registry must not replace it.
 """
 
 import json
@@ -31,7 +31,7 @@ ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 UNAVAILABLE = frozenset({408, 429, 500, 502, 503, 504})
-"""Answers of a registry that is better left alone for a while."""
+"""Statuses of a registry that is not asked again for a while."""
 
 _TOKEN_SECONDS = 60.0  # distribution: "expires_in", its default
 _TOKEN_MARGIN_SECONDS = 5.0
@@ -42,7 +42,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's, or a token that stands for one; all empty: nobody's."""
+    """A user with a password, or a token; all empty: anonymous."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -50,7 +50,7 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The header's value; empty without a user."""
+        """The value of the Authorization header; empty without a user."""
         if not self.username:
             return ""
         return "Basic " + b64encode(f"{self.username}:{self.password}".encode()).decode()
@@ -58,7 +58,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry answers with a 401: `scheme` is `basic` or `bearer`."""
+    """The challenge in a registry's 401; `scheme` is `basic` or `bearer`."""
 
     scheme: str
     realm: str = ""
@@ -68,7 +68,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`authorization` is the header's value."""
+    """A token; `authorization` is the value of the header, `expires_at` on the caller's clock."""
 
     authorization: str = field(repr=False)
     expires_at: float
@@ -78,18 +78,18 @@ class Token:
 
 
 def upstream_repository(name: Name, default_registry: str) -> Repository:
-    """The one repository that is looked for upstream under a name."""
+    """The repository that is looked for upstream under a name."""
     target = push_target(name)
     return target if target.host else repository_at(default_registry, name.text)
 
 
 def is_short(name: Name) -> bool:
-    """Whether the name says no registry."""
+    """Returns True if the name has no registry host."""
     return not push_target(name).host
 
 
 def target_of(url: str, path: str, kind: str, last: str) -> str:
-    """The URL of something in a repository; a path of the registry's URL goes before names."""
+    """The URL of content in a repository; names get the path of the registry's URL as prefix."""
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     name = f"{prefix}/{path}" if prefix else path
@@ -102,11 +102,11 @@ def scope_of(url: str, path: str) -> str:
 
 
 def parse_credentials(table: Mapping[str, object], where: str) -> Credentials:
-    """From a TOML file: `username` and `password`, or `token`. Raises UpstreamError."""
+    """Parses a TOML table: `username` and `password`, or `token`. Raises UpstreamError."""
     known = {"username", "password", "token"}
     texts = {key: value for key, value in table.items() if isinstance(value, str)}
     if set(table) - known or len(texts) != len(table):
-        raise UpstreamError(f"{where} may have the texts username, password and token only")
+        raise UpstreamError(f"{where} may have the strings username, password and token only")
     found = Credentials(**texts)
     if bool(found.token) == bool(found.username):
         raise UpstreamError(f"{where} must have a username with its password, or a token")
@@ -114,7 +114,7 @@ def parse_credentials(table: Mapping[str, object], where: str) -> Credentials:
 
 
 def parse_challenge(header: str) -> Challenge | None:
-    """The first challenge of a `WWW-Authenticate` that we can answer (RFC 6750, section 3)."""
+    """Parses the first supported challenge of a `WWW-Authenticate` (RFC 6750, section 3)."""
     match = _CHALLENGE.match(header)
     if match is None or match[1].lower() not in {"basic", "bearer"}:
         return None
@@ -128,14 +128,16 @@ def parse_challenge(header: str) -> Challenge | None:
 
 
 def token_url(challenge: Challenge, scope: str, url: str) -> str:
-    """Where a token is asked for. Raises UpstreamError for a realm that gets no password."""
+    """The URL to request a token. Raises UpstreamError for a realm that must get no password."""
     realm = urlsplit(challenge.realm)
     encrypted = realm.scheme == "https" or (
         realm.scheme == "http"
         and (realm.hostname in _LOOPBACK or is_same_origin(challenge.realm, url))
     )
     if not encrypted or not realm.hostname:
-        raise UpstreamError(f"its token server {challenge.realm[:200]!r} is not asked: no https")
+        raise UpstreamError(
+            f"its token server {challenge.realm[:200]!r} is not asked, as it has no https"
+        )
     query = {"service": challenge.service} if challenge.service else {}
     query["scope"] = challenge.scope or scope
     joint = "&" if realm.query else "?"
@@ -143,20 +145,20 @@ def token_url(challenge: Challenge, scope: str, url: str) -> str:
 
 
 def parse_token(raw: bytes, now: float) -> Token:
-    """A token server's answer. Raises UpstreamError."""
+    """Parses a token server's response. `now` and the expiry in seconds. Raises UpstreamError."""
     try:
         value = json.loads(raw)
         text = value.get("token") or value["access_token"]
         seconds = float(value.get("expires_in") or _TOKEN_SECONDS)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
-        raise UpstreamError("its token server gives no token") from exc
+        raise UpstreamError("its token server returned no token") from exc
     if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-        raise UpstreamError("its token server gives no token")
+        raise UpstreamError("its token server returned no token")
     return Token(f"Bearer {text}", now + max(seconds, 0.0) - _TOKEN_MARGIN_SECONDS)
 
 
 def redirect_target(url: str, location: str) -> str:
-    """Where a redirect leads. Raises UpstreamError where nobody should follow."""
+    """The target of a redirect. Raises UpstreamError if it must not be followed."""
     try:
         found = urljoin(url, location)
         parts = urlsplit(found)
@@ -164,14 +166,14 @@ def redirect_target(url: str, location: str) -> str:
     except ValueError:
         usable = False
     if not location or not usable or parts.scheme not in {"http", "https"}:
-        raise UpstreamError("it redirects to nowhere")
+        raise UpstreamError("its redirect has no valid target")
     if urlsplit(url).scheme == "https" and parts.scheme != "https":
         raise UpstreamError(f"it redirects from https to http, at {parts.hostname}")
     return found
 
 
 def is_same_origin(url: str, other: str) -> bool:
-    """Whether two URLs are of one origin: what is secret may go to the second, too."""
+    """Returns True if two URLs have the same origin, so that both may receive the same secret."""
     one, two = urlsplit(url), urlsplit(other)
     return (one.scheme, one.hostname, _port(one.scheme, one.port)) == (
         two.scheme,
@@ -185,17 +187,17 @@ def _port(scheme: str, port: int | None) -> int:
 
 
 def parse_length(header: str | None) -> int | None:
-    """A Content-Length; None where it is absent or no number."""
+    """Parses a Content-Length; None if it is absent or not a number."""
     return int(header) if header and header.isascii() and header.isdigit() else None
 
 
 def resumes_at(header: str | None, offset: int, size: int) -> bool:
-    """Whether a `Content-Range` says that the bytes go on where they were cut off."""
+    """Returns True if a `Content-Range` covers the bytes from `offset` to the end."""
     return header == f"bytes {offset}-{size - 1}/{size}"
 
 
 def checked_document(raw: bytes, media_type: str, digest: Digest | None) -> Document:
-    """The document that was fetched. Raises ManifestInvalidError, DigestMismatchError."""
-    # some registries send text/plain or what a proxy made of it
+    """Parses a fetched document. Raises ManifestInvalidError, DigestMismatchError."""
+    # some registries or their proxies send another type, such as text/plain
     declared = media_type if media_type in DOCUMENT_TYPES else ""
     return parse_named_document(raw, declared, "the manifest", digest)

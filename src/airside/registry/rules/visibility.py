@@ -1,6 +1,6 @@
-"""The catalog and the container runtimes as somebody with limited rights sees them. Pure.
+"""The catalog and the container runtimes as a client with limited rights sees them. Pure.
 
-What may not be pulled is not there: the same code answers, over fewer repositories.
+Repositories that the client may not pull are absent: the same code answers over fewer of them.
 """
 
 from collections.abc import Collection
@@ -22,12 +22,12 @@ from airside.registry.rules.read_through import ReadThrough
 
 
 def visible(view: RegistryView, rights: Rights, action: Action = "pull") -> RegistryView:
-    """The view with the repositories alone on which the action is allowed."""
+    """The view, limited to repositories on which the action is allowed."""
     return view if rights.may_everywhere(action) else VisibleView(view, rights, action)
 
 
 def visible_read_through(read_through: ReadThrough, rights: Rights) -> ReadThrough:
-    """What is read through, of the repositories alone that may be pulled."""
+    """Read-through, limited to repositories that may be pulled."""
     if rights.may_everywhere("pull"):
         return read_through
     sources = read_through.sources
@@ -38,7 +38,7 @@ def visible_read_through(read_through: ReadThrough, rights: Rights) -> ReadThrou
 
 @dataclass(frozen=True, slots=True)
 class VisibleView:
-    """A RegistryView over another."""
+    """A RegistryView that hides repositories of another."""
 
     view: RegistryView
     rights: Rights
@@ -78,7 +78,7 @@ class VisibleView:
 
 @dataclass(frozen=True, slots=True)
 class VisibleContent:
-    """A RuntimeContent over another."""
+    """A RuntimeContent that hides repositories of another."""
 
     content: RuntimeContent
     rights: Rights

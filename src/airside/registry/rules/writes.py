@@ -1,7 +1,7 @@
-"""What a pushing or deleting request means, and how it is answered. Pure.
+"""Parses pushing and deleting requests, and makes their answers. Pure.
 
 OCI distribution spec, "Push" and "Content Management": uploads in one request, in two, or in
-chunks; mounts; manifests by tag or digest; deletions. Reading is in `registry.routes`.
+chunks; mounts; manifests by tag or digest; deletions. Reads are in `registry.rules.requests`.
 """
 
 import re
@@ -26,7 +26,7 @@ _KINDS = frozenset({"uploads", "manifests", "blobs"})
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`Content-Range` of an upload: the first and the last byte."""
+    """The `Content-Range` of an upload: its first and last byte."""
 
     first: int
     last: int
@@ -38,7 +38,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StartUpload:
-    """With a digest, the body is the whole blob."""
+    """Starts an upload; with a digest, the body is the whole blob."""
 
     name: Name
     digest: Digest | None
@@ -47,7 +47,7 @@ class StartUpload:
 
 @dataclass(frozen=True, slots=True)
 class MountBlob:
-    """`source`: where the client says that the blob is. Becomes an upload if it isn't there."""
+    """Mounts a blob from `source`, if the client names one. An absent blob starts an upload."""
 
     name: Name
     digest: Digest
@@ -83,7 +83,7 @@ class CancelUpload:
 
 @dataclass(frozen=True, slots=True)
 class PutManifest:
-    """`media_type`: empty if the request tells none. `tags`: besides the reference."""
+    """`media_type` is empty if the request has none; `tags` are additional ones."""
 
     name: Name
     reference: Digest | str
@@ -93,7 +93,7 @@ class PutManifest:
 
 @dataclass(frozen=True, slots=True)
 class DeleteManifest:
-    """By a digest the manifest with all its tags, by a tag that alone."""
+    """Deletes a manifest with all its tags, by a digest, or a single tag."""
 
     name: Name
     reference: Digest | str
@@ -122,7 +122,7 @@ Write: TypeAlias = (
 
 
 def is_write(method: str, target: str) -> bool:
-    """Whether a request is for this module: no reading, or reading of an upload's state."""
+    """Returns True for requests of this module: all that write, and the status of an upload."""
     return method not in {"GET", "HEAD"} or is_upload(target)
 
 
@@ -134,7 +134,7 @@ def is_upload(target: str) -> bool:
 def parse_write(
     method: str, target: str, *, content_type: str = "", content_range: str = ""
 ) -> Write | Answer:
-    """Parse a method, a raw target and two headers; an Answer is a refusal."""
+    """Parses a method, a raw target and two headers; an Answer is a refusal."""
     raw_path, _, raw_query = target.partition("?")
     path, query = unquote(raw_path), parse_query(raw_query)
     text, kind, last = _split(*path.removeprefix("/v2").rpartition("/")[::2])
@@ -158,10 +158,10 @@ def _name(text: str, ns: str) -> Name | Answer:
 
 
 def _split(head: str, last: str) -> tuple[str, str, str]:
-    """Name, kind and what is named of a path, which begins with the slash before the name."""
+    """Splits a path, which begins with `/`, into name, kind and last part."""
     if head.endswith(_UPLOADS):
         return head.removesuffix(_UPLOADS)[1:], "uploads", last
-    if last == "uploads" and head.endswith("/blobs"):  # without the slash that the spec has
+    if last == "uploads" and head.endswith("/blobs"):  # without the trailing slash of the spec
         return head.removesuffix("/blobs")[1:], "uploads", ""
     text, _, kind = head[1:].rpartition("/")
     return text, "" if kind == "uploads" else kind, last
@@ -191,7 +191,7 @@ def _parse_start(name: Name, query: Mapping[str, Sequence[str]]) -> Write | Answ
             return digest
         source = _first(query, "from")
         if source and not is_path(source):
-            return problem(400, "NAME_INVALID", f"from is no repository name: {source[:300]!r}")
+            return problem(400, "NAME_INVALID", f"from is not a repository name: {source[:300]!r}")
         return MountBlob(name, digest, Name(source, name.host) if source else None)
     text = _first(query, "digest")
     whole = _digest(text) if text else None
@@ -206,13 +206,13 @@ def _parse_start(name: Name, query: Mapping[str, Sequence[str]]) -> Write | Answ
 
 
 def _parse_chunk(text: str) -> Chunk | Answer | None:
-    """`<first>-<last>`; the form of HTTP, `bytes 0-9/10`, is taken too."""
+    """Parses `<first>-<last>`; also accepts the form of HTTP, `bytes 0-9/10`."""
     if not text:
         return None
     bare = text.strip().removeprefix("bytes").strip(" =").partition("/")[0]
     found = _RANGE.match(bare)
     if not found or int(found[2]) < int(found[1]):
-        message = f"Content-Range must be FIRST-LAST, found {text[:80]!r}"
+        message = f"Content-Range must be FIRST-LAST, not {text[:80]!r}"
         return problem(416, "BLOB_UPLOAD_INVALID", message)
     return Chunk(int(found[1]), int(found[2]))
 
@@ -231,7 +231,9 @@ def _parse_manifest(
     elif not is_tag(text):
         if method == "DELETE":
             return problem(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {text[:200]!r}")
-        return problem(400, "TAG_INVALID", f"{text[:200]!r} is no tag", {"tag": text[:200]})
+        return problem(
+            400, "TAG_INVALID", f"{text[:200]!r} is not a valid tag", {"tag": text[:200]}
+        )
     if method == "DELETE":
         return DeleteManifest(name, reference)
     return _parse_put(name, reference, query, content_type)
@@ -242,13 +244,17 @@ def _parse_put(
 ) -> Write | Answer:
     tags = tuple(dict.fromkeys(query.get("tag", ())))
     if len(tags) > _MAX_TAGS:
-        return problem(414, "TAG_INVALID", f"{len(tags)} tags at once; {_MAX_TAGS} are taken")
+        return problem(
+            414, "TAG_INVALID", f"{len(tags)} tags in one request; at most {_MAX_TAGS} are allowed"
+        )
     wrong = next((tag for tag in tags if not is_tag(tag)), None)
     if wrong is not None:
-        return problem(400, "TAG_INVALID", f"{wrong[:200]!r} is no tag", {"tag": wrong[:200]})
+        return problem(
+            400, "TAG_INVALID", f"{wrong[:200]!r} is not a valid tag", {"tag": wrong[:200]}
+        )
     media_type = content_type.partition(";")[0].strip()
     if media_type in {"application/json", "application/octet-stream", "text/plain"}:
-        media_type = ""  # says nothing of a manifest: its own mediaType does
+        media_type = ""  # too generic: the manifest's own mediaType decides
     return PutManifest(name, reference, media_type, tags)
 
 
@@ -268,7 +274,7 @@ def _digest(text: str) -> Digest | Answer:
 
 
 def _not_allowed(method: str, allowed: str = "GET, HEAD") -> Answer:
-    message = f"{method[:20]} is not supported here, but {allowed}"
+    message = f"{method[:20]} is not supported here; supported: {allowed}"
     return problem(405, "UNSUPPORTED", message, None, ("Allow", allowed))
 
 
@@ -280,7 +286,7 @@ def _first(query: Mapping[str, Sequence[str]], key: str) -> str:
 
 
 def upload_answer(status: int, name: Name, upload_id: str, offset: int) -> Answer:
-    """Where an upload goes on, and how far it is."""
+    """The state of an upload: its location and the bytes received."""
     return Answer(
         status,
         headers=(
@@ -292,14 +298,14 @@ def upload_answer(status: int, name: Name, upload_id: str, offset: int) -> Answe
 
 
 def range_refusal(name: Name, upload_id: str, offset: int, message: str) -> Answer:
-    """A chunk that does not begin where the upload ends: it lives on, and this says where."""
+    """The refusal of a chunk at a wrong offset; the upload stays usable from `offset`."""
     state = upload_answer(416, name, upload_id, offset)
     refusal = problem(416, "BLOB_UPLOAD_INVALID", message, {"offset": offset})
     return Answer(416, refusal.body, (*refusal.headers, *state.headers))
 
 
 def blob_answer(name: Name, digest: Digest) -> Answer:
-    """The blob is here."""
+    """The answer for a stored blob."""
     return Answer(
         201,
         headers=(
@@ -310,7 +316,7 @@ def blob_answer(name: Name, digest: Digest) -> Answer:
 
 
 def manifest_answer(name: Name, document: Document, tags: Sequence[str]) -> Answer:
-    """The manifest is here; `tags` are those of the query."""
+    """The answer for a stored manifest; `tags` are those of the query."""
     headers = [
         ("Location", _location(name, f"manifests/{document.digest}")),
         ("Docker-Content-Digest", str(document.digest)),

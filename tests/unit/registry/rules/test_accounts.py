@@ -88,7 +88,7 @@ def test_a_user_without_any_rule_may_nothing_and_without_a_file_everything():
     ("text", "said"),
     [
         ("users = 1", "users must be a table"),
-        ("[user.ann]\nrules = []", "no such key: user"),
+        ("[user.ann]\nrules = []", "unknown key: user"),
         ("[users.ann]", "users.ann needs a list"),
         ("[users.ann]\nrules = [1]", "must be a table"),
         ("[users.ann]\nrules = [{repositories = ['**'], actions = ['all']}]", "'all'"),
