@@ -35,6 +35,12 @@ from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
 from airside.registry.rules.answers import Answer, problem
 from airside.registry.rules.names import Name, any_repository
+from airside.registry.rules.write_answers import (
+    blob_answer,
+    manifest_answer,
+    range_refusal,
+    upload_answer,
+)
 from airside.registry.rules.writes import (
     AppendUpload,
     CancelUpload,
@@ -47,11 +53,7 @@ from airside.registry.rules.writes import (
     PutManifest,
     StartUpload,
     Write,
-    blob_answer,
-    manifest_answer,
     parse_write,
-    range_refusal,
-    upload_answer,
 )
 
 Result = TypeVar("Result")

@@ -22,7 +22,7 @@ class CacheWriter:
     """Stores fetched content in one data directory."""
 
     def __init__(self, backend: Backend) -> None:
-        self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
+        self._store, self._catalog, self._lock = backend.store, backend.catalog, backend.lock
         self._group_commit, self._clock = backend.group_commit, backend.clock
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
 
@@ -53,7 +53,7 @@ class CacheWriter:
 
     def link_blob(self, repository: Repository, digest: Digest) -> bool:
         """Adds a stored blob to the repository; False if the blob has been deleted meanwhile."""
-        with self._guard.shared():
+        with self._lock.shared():
             size = self._store.stat(digest)
             if size is not None:
                 blob = PushedBlob(repository, digest, size)

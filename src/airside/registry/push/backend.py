@@ -16,7 +16,7 @@ class Backend:
 
     store: LocalStore
     catalog: Catalog
-    guard: StoreLock
+    lock: StoreLock
     group_commit: GroupCommit
     clock: Callable[[], float]
     make_room: Callable[[], object]

@@ -40,7 +40,7 @@ class GroupCommit:
 
     store: LocalStore
     catalog: Catalog
-    guard: StoreLock
+    lock: StoreLock
     clock: Callable[[], float]
     _queue: deque[_Waiting] = field(default_factory=deque)
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -72,7 +72,7 @@ class GroupCommit:
     def _process(self, batch: Sequence[_Waiting]) -> None:
         try:
             self._check(batch)
-            with self.guard.shared():
+            with self.lock.shared():
                 self._store(batch)
                 self._record(batch)
         except BaseException as exc:

@@ -50,7 +50,7 @@ class Pusher:
         leases: BlobLeases,
         read_through: ReadThrough,
     ) -> None:
-        self._store, self._catalog, self._guard = backend.store, backend.catalog, backend.guard
+        self._store, self._catalog, self._lock = backend.store, backend.catalog, backend.lock
         self._group_commit, self._clock = backend.group_commit, backend.clock
         self._settings = settings
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
@@ -107,7 +107,7 @@ class Pusher:
         def is_readable(repository: Repository) -> bool:
             return (named is None or repository in named) and may(repository)
 
-        with self._guard.shared():
+        with self._lock.shared():
             found = self._catalog.pushes.mount(target, digest, is_readable, self._clock())
         if found or source is None or not all(map(may, named or ())):
             return found

@@ -13,6 +13,7 @@ from airside.registry.rules import writes
 from airside.registry.rules.answers import Answer
 from airside.registry.rules.names import Name, normal_host, push_target
 from airside.registry.rules.requests import GetBlob, GetManifest, parse_request
+from airside.registry.rules.write_answers import upload_answer
 from airside.registry.rules.writes import (
     DeleteBlob,
     DeleteManifest,
@@ -96,7 +97,7 @@ def test_reading_and_writing_mean_the_same_name(path, host, tag):
 
 @given(NAMES, UPLOAD_IDS)
 def test_an_upload_is_asked_for_by_its_location(path, upload_id):
-    location = dict(writes.upload_answer(202, Name(path), upload_id, 0).headers)["Location"]
+    location = dict(upload_answer(202, Name(path), upload_id, 0).headers)["Location"]
     assert is_write("GET", location)
     assert writes.parse_write("GET", location) == GetUpload(Name(path), upload_id)
 
