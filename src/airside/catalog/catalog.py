@@ -1,10 +1,11 @@
-"""The catalog: what is in the store, which archive brought it, where each tag points.
+"""The catalog: which blobs the store has, which archives they came from, where each tag points.
 
-Always true: what one method records becomes visible and durable at once, in one transaction, after
-the blobs it speaks of are durable in the store. `generation` grows with each change.
-Left to others: the blobs themselves, and the decision what a tag should be
-(`airside.catalog.tag_policy`). All methods are safe to call from any thread; the time is given by
-the caller, in seconds.
+What always holds: what one method records becomes visible and durable at once, in one transaction,
+after the blobs that it lists are durable in the store. `generation` grows with each change.
+
+Left to others: the blobs themselves, and the decision which document a tag should be
+(`airside.catalog.tag_policy`). All methods are safe to call from any thread; the caller gives the
+time, in seconds.
 """
 
 import threading
@@ -37,9 +38,11 @@ from airside.oci.digest import Digest
 
 
 class Catalog(CatalogView):
-    """The writing side; `CatalogView` reads. Each attribute records one kind of thing.
+    """The writing side of the catalog; `CatalogView` reads.
 
-    `hold` makes an index that was merged here durable in the store, before it is spoken of.
+    Each attribute records one kind of thing.
+
+    `hold` makes a merged index durable in the store before the transaction that records it ends.
     """
 
     def __init__(self, path: Path, hold: Hold) -> None:
@@ -78,13 +81,16 @@ class Catalog(CatalogView):
                 db.execute("INSERT INTO meta VALUES ('parts', '1')")
 
     def _keep_sequence(self) -> None:
-        """No number may be given twice: not that of a source restored by an earlier version."""
+        """Reserves the numbers in use, also those of sources that an earlier version restored."""
         with self._writer.transaction("look for the highest number") as db:
             highest = db.execute("SELECT max(sequence) FROM source").fetchone()[0] or 0
             reserve_sequence(db, highest)
 
     def index_changes(self, *, everything: bool) -> IndexChanges:
-        """What `index.json` is to say anew since the last call, or all of it; nothing between."""
+        """Returns what changed for `index.json` since the last call, or everything.
+
+        Takes the write lock.
+        """
         with self._writer.lock:
             changed = self._writer.take_changes()
             return IndexChanges(
@@ -96,7 +102,7 @@ class Catalog(CatalogView):
             )
 
     def settle_tags(self, now: float) -> None:
-        """Decide every tag anew, once: a catalog of version 1 let the newest archive have it."""
+        """Decides every tag once: a catalog of version 1 gave each tag to the newest archive."""
         if self.meta("settled") is not None:
             return
         with self._transactions.begin("decide all tags") as db:
@@ -118,11 +124,13 @@ class Catalog(CatalogView):
         condemn: Condemn = lambda _digests: (),
         dry_run: bool = False,
     ) -> CollectionReport:
-        """Drop what nothing holds any more; tells why, and which blobs the store may delete.
+        """Deletes the records that nothing holds.
 
-        What is a root: `catalog.marking`. Tags, versions and parts that retention lets go lose
-        their names first. `recent`: digests that a client asked about stay too. `dry_run`: only
-        tell. One collection at a time.
+        Returns what was deleted, why, and the blobs to delete.
+
+        First the tags, versions and parts that retention no longer holds lose their names.
+        `catalog.marking` says what the roots are; the digests of `recent` are roots too, since
+        clients asked about them. `dry_run`: only reports. One collection runs at a time.
         """
         if dry_run:
             with self._readers.copy() as copy:

@@ -1,7 +1,7 @@
-"""Which repositories changed: `index.json` is made anew for these alone.
+"""Changed repositories: `index.json` is rendered again for these alone.
 
-Temporary triggers on the one connection that writes note each repository of which a row that
-`index.json` speaks of changes. What is rolled back was not noted.
+Temporary triggers on the write connection record each repository of which a row that `index.json`
+contains changes. A rolled-back change leaves no record.
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ _BY_SOURCE = f"{_NOTE} SELECT repository_id FROM claim WHERE source_id = NEW.id;
 
 
 def watch_changes(db: sqlite3.Connection) -> None:
-    """Note changes of this connection from now on."""
+    """Records the changes of this connection from now on."""
     db.execute("CREATE TEMP TABLE changed_repository (repository_id INTEGER NOT NULL) STRICT")
     for table in ("tag", "tag_part", "claim", "rollback"):
         for event, rows in (("INSERT", "N"), ("DELETE", "O"), ("UPDATE", "NO")):
@@ -45,7 +45,7 @@ def _trigger(db: sqlite3.Connection, event: str, notes: str, when: str = "1") ->
 
 
 def take_changes(db: sqlite3.Connection) -> set[int]:
-    """The repositories noted since the last call."""
+    """Returns the ids of the repositories that changed since the last call, and forgets them."""
     rows = db.execute("SELECT DISTINCT repository_id FROM changed_repository").fetchall()
     db.execute("DELETE FROM changed_repository")
     return {int(row["repository_id"]) for row in rows}

@@ -20,7 +20,10 @@ def claims_of(db: sqlite3.Connection, source_id: int) -> list[sqlite3.Row]:
 def record_claims(
     db: sqlite3.Connection, result: Import, numbers: Iterable[tuple[int, int]]
 ) -> set[TagName]:
-    """Record the claims of an import, each at its (position, sequence number)."""
+    """Records the claims of an import, each at its (position, sequence number).
+
+    Skips the names that a client deleted. Returns the names claimed.
+    """
     roots = {claim.digest for claim in result.claims}
     deleted = deleted_names(db, result.source_id)
     documents = {
@@ -46,7 +49,10 @@ def record_claim(
     sequence: int,
     parts: Iterable[Part],
 ) -> int:
-    """Record that a source gives a document a name; the id of the repository, which has it now."""
+    """Records a claim and links the document's blobs to the repository.
+
+    Returns the repository's id.
+    """
     repository_id = insert_claim(db, source_id, position, claim, sequence, parts)
     link_blobs(db, repository_id, str(claim.digest))
     return repository_id
@@ -60,7 +66,7 @@ def insert_claim(
     sequence: int,
     parts: Iterable[Part],
 ) -> int:
-    """Record the claim alone."""
+    """Records a claim and its parts alone. Returns the repository's id."""
     repository_id = repository_id_of(db, claim.repository)
     digest = str(claim.digest)
     db.execute(
@@ -74,7 +80,7 @@ def insert_claim(
 def record_parts(
     db: sqlite3.Connection, source_id: int, position: int, parts: Iterable[Part]
 ) -> None:
-    """Record what the claimed document has for which platforms."""
+    """Records which manifest the claimed document has for which platform."""
     db.executemany(
         "INSERT INTO claim_part VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
@@ -93,7 +99,7 @@ def record_parts(
 
 
 def fill_parts(db: sqlite3.Connection) -> None:
-    """Record the parts of claims that were recorded before there were any (version 1)."""
+    """Records the parts of claims from a catalog of version 1, which had none."""
     documents: dict[Digest, Document] = {}
     platforms: dict[Digest, Platform] = {}
     for row in db.execute("SELECT digest, media_type, raw, platform FROM document").fetchall():

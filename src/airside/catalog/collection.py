@@ -1,12 +1,12 @@
-"""A collection: what nothing holds any more goes from the catalog, while others go on using it.
+"""Garbage collection in the catalog: deletes what nothing holds, while others use the catalog.
 
-Three phases: names expire, in short transactions (`expiry`); what is left is marked in a snapshot,
-which nobody waits for (`marking`); what was not reached is swept, a few rows in a transaction. What
-others reach again since the snapshot stays: it is marked again where they touched anything. What
-goes, goes before what it needs, so that a document which is there is whole at every moment. A kill
-in between leaves only what the next collection takes.
+Three phases: names expire, in short transactions (`expiry`); the rest is marked in a snapshot,
+which blocks nobody (`marking`); what was not reached is swept, a few rows in each transaction. What
+others reach again since the snapshot stays: the repositories that they touched are marked again. A
+document is deleted before the documents and blobs that it needs, so that every document in the
+catalog is complete at each moment. After a kill, the next collection deletes the rest.
 
-A dry run is the same on a copy of the catalog.
+A dry run does the same on a copy of the catalog.
 """
 
 import contextlib
@@ -42,21 +42,23 @@ from airside.oci.digest import Digest, parse_digest
 
 _AT_ONCE = 100
 _SOURCES_AT_ONCE = 5
-"""Archives that are forgotten in one transaction: each may have many names."""
+"""Archives forgotten in one transaction: each may have many names."""
 _GIVE_WAY_SECONDS = 0.001
-"""Between two transactions: a thread that waits for the lock gets it."""
+"""Pause between two transactions, in which a thread that waits for the lock gets it."""
 
 Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
 Condemn = Callable[[Collection[Digest]], Collection[Digest]]
-"""Is told which digests are about to go: from now on nobody is told that they are here. Gives
-those of them that a client was told of lately, which stay."""
+"""Announces the digests that are about to be deleted: clients are told that these are absent.
+
+Returns those leased to a client lately, which stay. An empty collection ends the announcement.
+"""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class GarbageCollection:
-    """One collection. `changed` counts a change of the catalog, within a transaction."""
+    """One garbage collection. `changed` counts a change of the catalog, within a transaction."""
 
     policy: Policy
     transaction: Transaction
@@ -69,7 +71,7 @@ class GarbageCollection:
     _untagged: list[Untagged] = field(default_factory=list)
 
     def run(self) -> CollectionReport:
-        """Collect; gives what went, and why."""
+        """Collects. Returns what was deleted, and why."""
         self._expire()
         with self.transaction() as db:
             marking.watch_touched(db)
@@ -82,7 +84,7 @@ class GarbageCollection:
                 marking.unwatch_touched(db)
         return CollectionReport(tuple(_without(items, kept)))
 
-    # what loses its name
+    # phase 1: names expire
 
     def _expire(self) -> None:
         with self.snapshot() as db:
@@ -104,7 +106,7 @@ class GarbageCollection:
         rows: Sequence[T],
         at_once: int = _AT_ONCE,
     ) -> None:
-        """Let these lose their names, a few in a transaction, which looks at them once more."""
+        """Expires the names of these rows, a few in each transaction, which reads them again."""
         for some in _batches(rows, at_once):
             with self.transaction() as db:
                 found = expire(Tags(db, self.policy.now, self.hold), self.policy, some)
@@ -113,7 +115,7 @@ class GarbageCollection:
             self._expired += found
             time.sleep(_GIVE_WAY_SECONDS)
 
-    # what is reached
+    # phase 2: mark
 
     def _mark(self) -> tuple[list[Collected], Unreached]:
         with self.snapshot() as db:
@@ -129,10 +131,13 @@ class GarbageCollection:
             expired = [*self._expired, *(one.expired for one in self._untagged)]
             return list(explained(db, expired, gone.blobs)), gone
 
-    # what goes
+    # phase 3: sweep
 
     def _sweep(self, gone: Unreached) -> set[str]:
-        """Delete it, but for what is reached again; gives the digests that stay."""
+        """Deletes what was not reached, except what is reached again.
+
+        Returns the digests that stay.
+        """
         late = set(map(str, self.condemn([parse_digest(digest) for digest in gone.digests])))
         with self.transaction() as db:
             asked = {*map(str, self.recent), *late}
@@ -171,14 +176,14 @@ class GarbageCollection:
                 self.changed(db)
 
     def _forget_pushed(self) -> bool:
-        """Forget pushes that are past their grace time; tells whether there may be more."""
+        """Deletes push records past their grace time. Returns True if there may be more."""
         with self._sweeping() as db:
             found = db.execute(_PUSHED, (self.policy.pushed_since, 10 * _AT_ONCE))
             return found.rowcount == 10 * _AT_ONCE
 
     @contextlib.contextmanager
     def _sweeping(self, *, changes: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction in which `reached` has what others reach since the mark."""
+        """Opens a transaction in which `reached` includes what others reached since the mark."""
         with self.transaction() as db:
             touched = marking.take_touched(db)
             if touched:
@@ -192,7 +197,7 @@ class GarbageCollection:
 def collect_copy(
     db: sqlite3.Connection, policy: Policy, recent: Collection[Digest]
 ) -> CollectionReport:
-    """Tell what a collection would take, by making it on a copy of the catalog."""
+    """Reports what a collection would delete, by running it on a copy of the catalog."""
 
     @contextlib.contextmanager
     def transaction() -> Iterator[sqlite3.Connection]:

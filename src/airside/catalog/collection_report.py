@@ -1,4 +1,4 @@
-"""What a collection took out of the catalog, told for people: each blob once, and why."""
+"""The report of a collection, for people: each deleted blob once, and why."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ _NOT_NEEDED = "no image needs it: what held it was replaced or removed"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What goes with one document: its blobs that nothing else holds."""
+    """One deleted document, with the blobs that nothing else held."""
 
     reference: str
     digest: str
@@ -23,7 +23,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class CollectionReport:
-    """What a collection took out of the catalog."""
+    """All that a collection deleted from the catalog."""
 
     items: tuple[Collected, ...]
 
@@ -35,7 +35,7 @@ class CollectionReport:
 def explained(
     db: sqlite3.Connection, expired: Iterable[Expired], freed: Iterable[str]
 ) -> Iterator[Collected]:
-    """Each freed blob once, below the first document that it goes with."""
+    """Yields each freed blob once, with the first deleted document that needed it."""
     left = set(freed)
     for one in (*expired, *_unnamed(db, frozenset(left))):
         below = db.execute(f"{BELOW} SELECT digest FROM below", (one.digest,)) if left else ()  # noqa: S608
@@ -48,7 +48,7 @@ def explained(
 
 
 def _unnamed(db: sqlite3.Connection, freed: frozenset[str]) -> Iterator[Expired]:
-    """Freed documents that are below no other, with the name that they had last."""
+    """Yields the freed documents that no index lists, with the last name of each."""
     roots = db.execute(
         "SELECT d.digest FROM document d WHERE d.digest NOT IN (SELECT digest FROM reached)"
         " AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = d.digest AND e.kind = 'manifest')"

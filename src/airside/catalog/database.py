@@ -1,4 +1,4 @@
-"""Opening the catalog's file: connections, migrations, transactions, translated errors."""
+"""The catalog's database file: connections, migrations, transactions, translated errors."""
 
 import contextlib
 import sqlite3
@@ -13,12 +13,12 @@ from airside.catalog.schema import MIGRATIONS, VERSION
 from airside.core.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
 
 _BUSY_SECONDS = 10.0
-_REBUILD = "stop the agent and move catalog.db away: the next start makes it anew from index.json"
+_REBUILD = "stop the agent and move catalog.db away: the next start rebuilds it from index.json"
 
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn sqlite3.Error into StoreError, StorageFullError or StoreCorruptError."""
+    """Turns sqlite3.Error into StoreError, StorageFullError or StoreCorruptError."""
     try:
         yield
     except sqlite3.Error as exc:
@@ -30,11 +30,11 @@ def translated(doing: str) -> Iterator[None]:
         }
         kind = kinds.get(code, StoreError)
         hint = _REBUILD if kind is StoreCorruptError else None
-        raise kind(f"the catalog: {doing}: {exc}", hint=hint) from exc
+        raise kind(f"the catalog failed: {doing}: {exc}", hint=hint) from exc
 
 
 class Writer:
-    """The one connection that writes, used under its lock by whichever thread needs it."""
+    """The only write connection. Thread-safe: its lock is held for each transaction."""
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
@@ -55,11 +55,11 @@ class Writer:
         self._migrate(path)
 
     def _migrate(self, path: Path) -> None:
-        """Bring the tables to VERSION; an older catalog is copied beside itself before."""
+        """Migrates the tables to VERSION; backs an older catalog up beside itself first."""
         found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if found > VERSION:
             raise StoreError(
-                f"the catalog {path} has version {found}, this Airside knows up to {VERSION}: "
+                f"the catalog {path} has version {found}, this Airside supports up to {VERSION}: "
                 "install a newer Airside",
                 found=found,
                 expected=VERSION,
@@ -75,7 +75,10 @@ class Writer:
 
     @contextlib.contextmanager
     def transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """One write transaction: committed and durable at the end, rolled back by any exception."""
+        """Opens a write transaction.
+
+        It is committed and durable at the end, and rolled back by any exception.
+        """
         with self.lock, translated(doing):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -87,12 +90,12 @@ class Writer:
                 raise
 
     def watch_changes(self) -> None:
-        """From now on, note which repositories change."""
+        """Records which repositories change from now on."""
         with self.lock, translated("watch changes"):
             watch_changes(self._connection)
 
     def take_changes(self) -> set[int]:
-        """The repositories that changed since the last call."""
+        """Returns the ids of the repositories that changed since the last call."""
         with self.lock, translated("look for changes"):
             return take_changes(self._connection)
 
@@ -102,7 +105,7 @@ class Writer:
 
 
 class Readers:
-    """A read connection for each thread that asks."""
+    """The read connections, one for each thread."""
 
     def __init__(self, path: Path, *, writable_directory: bool = True) -> None:
         self._path, self._writable = path, writable_directory
@@ -111,7 +114,7 @@ class Readers:
         self._lock = threading.Lock()
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Run a query in this thread's connection. Raises StoreError."""
+        """Runs a query in this thread's connection. Raises StoreError."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         with translated("read"):
             if connection is None:
@@ -121,7 +124,7 @@ class Readers:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own that sees one moment. Raises StoreError."""
+        """Opens a separate connection that reads one snapshot. Raises StoreError."""
         with translated("read"):
             connection = self._open()
             try:
@@ -132,7 +135,7 @@ class Readers:
 
     @contextlib.contextmanager
     def copy(self) -> Iterator[sqlite3.Connection]:
-        """A copy of the catalog to try things on; it is nowhere else. Raises StoreError."""
+        """Opens a private copy of the catalog, to change at will. Raises StoreError."""
         with translated("copy"):
             copy, connection = sqlite3.connect("", isolation_level=None), self._open()
             try:
@@ -152,7 +155,7 @@ class Readers:
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
             raise NotFoundError(f"there is no catalog at {self._path}: has the agent run yet?")
-        # design 4.3: mode=ro needs the -wal file, immutable ignores it
+        # mode=ro needs the -wal file; immutable=1 ignores it
         wal = self._path.with_name(self._path.name + "-wal").exists()
         mode = "mode=ro" if wal or self._writable else "immutable=1"
         connection = sqlite3.connect(

@@ -21,15 +21,15 @@ from airside.oci.reference import Repository
 
 
 class Deletions:
-    """Records deletions. Thread-safe; raises StoreError besides."""
+    """Records deletions. Thread-safe. All methods raise StoreError too."""
 
     def __init__(self, transactions: Transactions, hold: Hold) -> None:
         self._transactions, self._hold = transactions, hold
 
     def delete_tag(self, repository: Repository, tag: str, now: float, origin: str) -> str:
-        """Delete a tag; gives the digest that it had. Raises NotFoundError.
+        """Deletes a tag. Returns the digest that it had. Raises NotFoundError.
 
-        What archives say of it is forgotten until they are dropped anew.
+        Claims of archives on the tag are ignored until the archives are dropped again.
         """
         with self._transactions.begin("delete a tag") as db:
             repository_id = known_repository_id(db, repository)
@@ -40,13 +40,15 @@ class Deletions:
                 raise NotFoundError(f"{repository} has no tag {tag}")
             self._take_off(tags, name, now)
             digest = str(current["digest"])
-            keep_for_grace(db, name.repository_id, digest, now)  # by its digest, for the grace time
+            keep_for_grace(
+                db, name.repository_id, digest, now
+            )  # it can be pulled by digest meanwhile
             _tell_deleted(db, now, f"{repository}:{tag}", digest, origin)
             self._transactions.count_change(db)
         return digest
 
     def _take_off(self, tags: Tags, name: TagName, now: float) -> None:
-        """Remove a tag that is there, with every word about it."""
+        """Deletes an existing tag with all claims on it."""
         current = tags.current(name)
         for claim in _claims(tags.db, "c.repository_id = ? AND c.tag = ?", name.key):
             _forget_claim(tags.db, claim, now)
@@ -56,9 +58,9 @@ class Deletions:
     def delete_manifest(
         self, repository: Repository, digest: Digest, now: float, origin: str
     ) -> list[str]:
-        """Delete a manifest or index of a repository, and the tags on it; gives those.
+        """Deletes a manifest or index of a repository, and its tags. Returns those tags.
 
-        Raises NotFoundError. Its blobs stay until garbage collection finds them unneeded.
+        Raises NotFoundError. The blobs stay until garbage collection finds that nothing needs them.
         """
         with self._transactions.begin("delete a manifest") as db:
             repository_id = known_repository_id(db, repository) or 0
@@ -78,7 +80,10 @@ class Deletions:
         return gone
 
     def _forget_versions(self, tags: Tags, repository_id: int, digest: str, now: float) -> None:
-        """Nothing brings the document into the repository any more; other tags decide anew."""
+        """Deletes all versions and claims of the document in the repository.
+
+        Decides the other tags of these claims again.
+        """
         db, key = tags.db, (repository_id, digest)
         db.execute("DELETE FROM tag_generation WHERE repository_id = ? AND digest = ?", key)
         db.execute("DELETE FROM rollback WHERE repository_id = ? AND digest = ?", key)
@@ -89,7 +94,10 @@ class Deletions:
             tags.settle(TagName(repository_id, tag), "unpin")
 
     def delete_blob(self, repository: Repository, digest: Digest, now: float, origin: str) -> None:
-        """Take a blob from a repository. Raises NotFoundError, ConflictError if it is needed."""
+        """Unlinks a blob from a repository.
+
+        Raises NotFoundError, or ConflictError if it is in use.
+        """
         with self._transactions.begin("delete a blob") as db:
             repository_id = known_repository_id(db, repository) or 0
             text = str(digest)
@@ -116,7 +124,7 @@ def _forget_claim(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> Non
 
 
 def _release_children(db: sqlite3.Connection, repository_id: int, index: str, now: float) -> None:
-    """What was pushed by digest for this index alone is kept for the grace time only."""
+    """Keeps manifests pushed by digest for this index alone, but for the grace time only."""
     children = db.execute(
         "SELECT e.child FROM edge e WHERE e.parent = ? AND e.kind = 'manifest'"
         " AND NOT EXISTS (SELECT 1 FROM edge o JOIN repository_blob r ON r.digest = o.parent"
@@ -140,7 +148,7 @@ def _tags_on(db: sqlite3.Connection, repository_id: int, digest: str) -> list[st
 
 
 def _user(db: sqlite3.Connection, repository_id: int, digest: str) -> str:
-    """A document of the repository that lists the blob; empty if none does."""
+    """Returns a document of the repository that lists the blob; empty if none does."""
     row = db.execute(
         "SELECT e.parent FROM edge e JOIN repository_blob r ON r.digest = e.parent"
         " WHERE e.child = ? AND e.kind != 'subject' AND r.repository_id = ? LIMIT 1",

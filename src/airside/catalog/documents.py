@@ -1,4 +1,4 @@
-"""Documents, blobs and repositories in the catalog: rows, and what hangs below what."""
+"""Documents, blobs and repositories in the catalog: their rows, and the edges between them."""
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ BELOW = (
     "WITH RECURSIVE below(digest) AS (VALUES (?) UNION"
     " SELECT e.child FROM edge e JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
 )
-"""Everything at or below one document: a `WITH` clause with one parameter."""
+"""A `WITH` clause with one parameter: a document and everything below it."""
 
 _REFERRERS = (
     f"{BELOW}, referrer(digest, subject) AS ("  # noqa: S608
@@ -27,9 +27,9 @@ _REFERRERS = (
     " AND EXISTS (SELECT 1 FROM claim c JOIN source s ON s.id = c.source_id"
     "  WHERE c.digest = d.digest AND c.tag = '' AND s.kind NOT IN ('push', 'peer'))"
 )
-"""The links that are missing to what refers to a document or below it, or that it refers to.
+"""The missing links to the referrers of a document, of those below it, or to the document itself.
 
-What was pushed belongs to the repository that it was pushed to.
+A pushed referrer belongs only to the repository that it was pushed to.
 """
 
 _KNOWN_DOCUMENT = (
@@ -49,7 +49,7 @@ def record_documents(db: sqlite3.Connection, result: Import, now: float) -> None
 
 
 def hold_blob(db: sqlite3.Connection, digest: Digest, size_bytes: int, now: float) -> None:
-    """Record that the store has a blob. Of one that was held only the name was looked at now."""
+    """Records that the store has a blob. The time of verification of a held blob stays."""
     db.execute(
         "INSERT INTO blob VALUES (?, ?, ?, 'held') ON CONFLICT (digest) DO UPDATE"
         " SET state = 'held', verified_at ="
@@ -82,7 +82,7 @@ def record_document(db: sqlite3.Connection, document: Document, platform: str) -
 
 
 def _artifact_type(document: Document) -> str:
-    """What referrers are filtered by: artifactType, else the config's media type."""
+    """Returns what referrers are filtered by: artifactType, else the config's media type."""
     if document.artifact_type or isinstance(document.content, Index):
         return document.artifact_type
     return document.content.config.media_type
@@ -108,7 +108,7 @@ def known_repository_id(db: sqlite3.Connection, repository: Repository) -> int |
 
 
 def repository_id_of(db: sqlite3.Connection, repository: Repository) -> int:
-    """The id of a repository, which is made if there is none."""
+    """Returns the id of a repository, which is inserted if it is absent."""
     key = (repository.host, repository.path)
     db.execute("INSERT OR IGNORE INTO repository (host, path) VALUES (?, ?)", key)
     found = known_repository_id(db, repository)
@@ -116,12 +116,13 @@ def repository_id_of(db: sqlite3.Connection, repository: Repository) -> int:
     return found
 
 
-# The bytes decide all but two things: the platform, if an archive before lacked the config, and the
-# media type, if they don't have it themselves, which only OCI allows (manifest.md, mediaType).
+# A later import may change two columns of a document: the platform, if an earlier archive lacked
+# the config, and the media type, if the bytes do not state it, which only OCI allows
+# (manifest.md, mediaType).
 
 
 def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
-    """Record that the repository has everything held below this document."""
+    """Links every held blob at or below this document to the repository."""
     db.execute(
         f"{BELOW} INSERT OR IGNORE INTO repository_blob SELECT ?, below.digest FROM below"  # noqa: S608
         " JOIN blob ON blob.digest = below.digest",
@@ -130,12 +131,12 @@ def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
 
 
 def link_referrers(db: sqlite3.Connection, roots: Iterable[str]) -> None:
-    """Give each repository the unnamed documents whose subject it has, whichever came first.
+    """Links unnamed documents to each repository that has their subject, in any order of arrival.
 
-    `roots` came now: they may be the subject or have it below them, or refer to one.
+    `roots` are the new documents: they may be the subject, have it below them, or refer to one.
 
-    Layouts list signatures and SBOMs beside their image without a name (distribution-spec,
-    "Listing Referrers": they are looked for in the subject's repository). One that has a name of
+    Layouts list signatures and SBOMs beside their image without a name (distribution-spec, "Listing
+    Referrers": clients look for them in the subject's repository). A referrer that has a name of
     its own belongs to that repository alone.
     """
     waiting = list(dict.fromkeys(roots))

@@ -1,4 +1,4 @@
-"""The log of what happened, in the catalog: a growing number, also the outbox."""
+"""The event log of the catalog, with growing numbers; also the outbox."""
 
 import sqlite3
 

@@ -1,7 +1,7 @@
-"""What loses its name in a collection, and why: tags, versions, claims of absent archives.
+"""Expiry: tags, versions and claims of absent archives that lose their names in a collection.
 
-The first phase of `catalog.collecting`: each function changes rows within one transaction. What
-goes is decided by `airside.catalog.retention`; the rows are read here.
+The first phase of `catalog.collection`: each function changes rows within one transaction.
+`airside.catalog.retention` decides what expires; the rows are read here.
 """
 
 import json
@@ -52,7 +52,7 @@ class Untagged:
 
 
 def unbacked_tags(db: sqlite3.Connection, policy: Policy) -> list[TagName]:
-    """The tags that nothing backs for too long."""
+    """Returns the tags that have been unbacked for too long."""
     rows = db.execute(
         "SELECT repository_id, name FROM tag WHERE unbacked_since <= ?", (policy.unbacked_before,)
     )
@@ -60,7 +60,7 @@ def unbacked_tags(db: sqlite3.Connection, policy: Policy) -> list[TagName]:
 
 
 def expire_unbacked(tags: Tags, policy: Policy, names: Iterable[TagName]) -> list[Expired]:
-    """Drop these tags, if nothing backs them still."""
+    """Deletes those of these tags that are still unbacked."""
     expired = []
     for name in names:
         row = tags.current(name)
@@ -71,7 +71,7 @@ def expire_unbacked(tags: Tags, policy: Policy, names: Iterable[TagName]) -> lis
 
 
 def _drop(tags: Tags, name: TagName, reason: str) -> list[Expired]:
-    """Drop a tag with all its versions."""
+    """Deletes a tag with all its versions."""
     current = tags.current(name)
     assert current is not None
     kept = tags.db.execute(
@@ -83,12 +83,12 @@ def _drop(tags: Tags, name: TagName, reason: str) -> list[Expired]:
 
 
 def removed_sources(db: sqlite3.Connection, policy: Policy) -> list[int]:
-    """The archives that were removed long ago, but for what was to be kept of them."""
+    """Returns the archives removed too long ago, except those whose images are to be kept."""
     return [row["id"] for row in db.execute(_REMOVED, (policy.unbacked_before,))]
 
 
 def forget_sources(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expired]:
-    """Forget these archives, if absent still, and what only they gave to tags or left unnamed."""
+    """Deletes those of these archives that are still absent, and decides their tags again."""
     sources = tags.db.execute(
         f"{_REMOVED} AND s.id IN ({_OF_THESE})", (policy.unbacked_before, json.dumps(list(ids)))
     ).fetchall()
@@ -109,7 +109,7 @@ def forget_sources(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expir
 
 
 def unused_peers(db: sqlite3.Connection, policy: Policy) -> list[int]:
-    """What came from upstream registries and was not asked for lately."""
+    """Returns the sources from upstream registries that no client asked for lately."""
     rows = db.execute(
         "SELECT id FROM source WHERE kind = 'peer' AND changed_at <= ?", (policy.unused_before,)
     )
@@ -117,7 +117,7 @@ def unused_peers(db: sqlite3.Connection, policy: Policy) -> list[int]:
 
 
 def expire_peers(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expired]:
-    """Forget these, if nobody asked for them since, with the tags that follow them."""
+    """Deletes those of these sources that are still unused, with the tags that follow them."""
     expired: list[Expired] = []
     for row in tags.db.execute(
         "SELECT s.id, s.path, s.changed_at, c.repository_id, c.tag, c.digest FROM source s"  # noqa: S608
@@ -137,7 +137,7 @@ def expire_peers(tags: Tags, policy: Policy, ids: Iterable[int]) -> list[Expired
 
 
 def repositories_with_rules(db: sqlite3.Connection, policy: Policy) -> list[int]:
-    """The repositories of which a rule may take tags."""
+    """Returns the repositories whose rule may expire tags."""
     found = []
     for row in db.execute(_NAMED) if policy.rules else ():
         rule = policy.rule_of(str(Repository(row["host"], row["path"])))
@@ -147,7 +147,7 @@ def repositories_with_rules(db: sqlite3.Connection, policy: Policy) -> list[int]
 
 
 def expire_by_rules(tags: Tags, policy: Policy, repositories: Collection[int]) -> list[Expired]:
-    """Drop the tags of these repositories that their rules take."""
+    """Deletes the tags of these repositories that their rules expire."""
     ids = json.dumps(list(repositories))
     ages: dict[int, list[TagAge]] = defaultdict(list)
     for row in tags.db.execute(
@@ -176,7 +176,7 @@ def expire_by_rules(tags: Tags, policy: Policy, repositories: Collection[int]) -
 
 
 def _keep_pushed(db: sqlite3.Connection, name: TagName, gone: Iterable[Expired], at: float) -> None:
-    """Keep what the tag was for its grace time: what was pushed for it by digest goes with it."""
+    """Keeps the tag's documents for the grace time, with what was pushed by digest for them."""
     db.executemany(
         "INSERT INTO pushed VALUES (?, ?, ?) ON CONFLICT (repository_id, digest)"
         " DO UPDATE SET at = max(at, excluded.at)",
@@ -185,7 +185,10 @@ def _keep_pushed(db: sqlite3.Connection, name: TagName, gone: Iterable[Expired],
 
 
 def _release(db: sqlite3.Connection, name: TagName) -> None:
-    """Take the tag from the sources that hold it; what holds nothing any more is forgotten."""
+    """Deletes the claims of present sources on the tag, and sources left without any claim.
+
+    Archives stay: only pushes and imports by hand are deleted.
+    """
     sources = db.execute(
         "DELETE FROM claim WHERE repository_id = ? AND tag = ? AND source_id IN"
         " (SELECT id FROM source WHERE state != 'removed') RETURNING source_id",
@@ -199,7 +202,7 @@ def _release(db: sqlite3.Connection, name: TagName) -> None:
 
 
 def expired_versions(db: sqlite3.Connection, policy: Policy) -> Iterator[tuple[int, Expired]]:
-    """The earlier versions of tags that are not to be kept, with the ids of their rows."""
+    """Yields the earlier versions of tags that are not kept, with the ids of their rows."""
     rows = db.execute(
         "SELECT g.id, g.tag, g.digest, g.source_path, g.age, g.replaced_at, r.host, r.path FROM"
         " (SELECT *, row_number() OVER w - 1 AS age, lag(at) OVER w AS replaced_at"
@@ -216,7 +219,7 @@ def expired_versions(db: sqlite3.Connection, policy: Policy) -> Iterator[tuple[i
 
 
 def untagged_pushes(db: sqlite3.Connection, policy: Policy) -> list[Untagged]:
-    """The pushes by digest that are so old that nothing but a tag or an index may hold them."""
+    """Returns the pushes by digest that are old enough to need a tag or an index to hold them."""
     if not any(rule.said.untagged_seconds is not None for rule in policy.rules):
         return []
     found = []
@@ -235,7 +238,10 @@ def untagged_pushes(db: sqlite3.Connection, policy: Policy) -> list[Untagged]:
 
 
 def ages(db: sqlite3.Connection) -> tuple[list[float], list[float]]:
-    """What may go before its time: when versions were replaced, since when images are unbacked."""
+    """Returns when versions were replaced, and since when images are unbacked.
+
+    For `retention.next_pressure`: what may expire before its time.
+    """
     versions = db.execute(
         "SELECT replaced_at AS at FROM (SELECT row_number() OVER w AS age, lag(at) OVER w AS"
         " replaced_at FROM tag_generation WINDOW w AS (PARTITION BY repository_id, tag"

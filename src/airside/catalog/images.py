@@ -1,4 +1,4 @@
-"""The names in the catalog with all that hangs below them: queries over many rows at once."""
+"""The names in the catalog with all that is below them: queries over many rows at once."""
 
 import json
 import sqlite3
@@ -44,11 +44,11 @@ _UNNAMED = (
     "  WHERE e.child = c.digest))"
     " ORDER BY r.host, r.path"
 )
-"""Documents without a tag; of pushed or fetched ones not those below another one there."""
+"""Documents without a tag; pushed or fetched ones only if no index of the repository lists them."""
 
 
 def list_images(readers: Readers) -> list[ImageRow]:
-    """All names that can be pulled, sorted; unnamed documents at the end."""
+    """Returns all names that can be pulled, sorted; unnamed documents at the end."""
     rows = [*readers.rows(_NAMED), *readers.rows(_UNNAMED)]
     below = _Below.load(readers)
     archives, parts = _archives(readers), _parts(readers)
@@ -86,7 +86,7 @@ def _image(
 
 @dataclass(slots=True)
 class _Below:
-    """What hangs below each document: edges, sizes and platforms of the whole catalog."""
+    """The edges, sizes and platforms of the whole catalog, in memory."""
 
     children: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     size: dict[str, int] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class _Below:
         return below
 
     def of(self, root: str) -> set[str]:
-        """The document and everything below it."""
+        """Returns the document and everything below it."""
         found: set[str] = set()
         waiting = [root]
         while waiting:
@@ -120,7 +120,7 @@ class _Below:
 
 
 def _archives(readers: Readers) -> dict[tuple[Name, str], list[str]]:
-    """The present archives that give a name to a digest."""
+    """Returns the present archives that give a name to a digest."""
     found: dict[tuple[Name, str], list[str]] = defaultdict(list)
     for r in readers.rows(
         "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"
@@ -159,7 +159,7 @@ def _parts(readers: Readers) -> dict[Name, list[TagPart]]:
 
 
 def list_generations(readers: Readers) -> dict[tuple[Repository, str], list[Generation]]:
-    """The versions kept of each tag, the current one first."""
+    """Returns the kept versions of each tag, the current one first."""
     found: dict[tuple[Repository, str], list[Generation]] = defaultdict(list)
     for r in readers.rows(
         "SELECT r.host, r.path, g.tag, g.digest, g.source_path, g.platforms, g.at"
@@ -176,9 +176,9 @@ def list_generations(readers: Readers) -> dict[tuple[Repository, str], list[Gene
 def list_index_entries(
     readers: Readers, repository_ids: Collection[int] | None = None
 ) -> dict[int, tuple[Repository, list[IndexEntry]]]:
-    """Current names and unnamed documents, with the claims that a rebuild needs.
+    """Returns current names and unnamed documents, with the claims that a rebuild needs.
 
-    By repository (of these ids, or all that have any), sorted.
+    Grouped by repository (of these ids, or of all that have any), sorted.
     """
     ids = () if repository_ids is None else (json.dumps(list(repository_ids)),)
     rows = _rows_of(readers, _INDEX_TAGS, "t", ids, " ORDER BY t.repository_id, t.name")
@@ -218,7 +218,7 @@ _INDEX_TAGS = (
     " JOIN repository r ON r.id = t.repository_id JOIN document d ON d.digest = t.digest"
     " LEFT JOIN source s ON s.id = t.source_id WHERE 1"
 )
-"""Tags; `contested` where the claims say something else than the tag itself."""
+"""Tags; `contested` if the claims differ from the tag itself."""
 _INDEX_UNNAMED = (
     "SELECT r.id, r.host, r.path, '' AS name, c.sequence, c.digest, d.media_type,"
     " length(d.raw) AS size, s.kind, s.path AS source, 0 AS rolled_back, 0 AS contested"
@@ -239,13 +239,13 @@ _INDEX_CLAIMS = (
 def _rows_of(
     readers: Readers, sql: str, table: str, ids: tuple[str, ...], order: str = ""
 ) -> list[sqlite3.Row]:
-    """Run a query, where there are ids only for these repositories."""
+    """Runs a query, for these repositories only if there are ids."""
     only = f" AND {table}.repository_id IN (SELECT value FROM json_each(?))" if ids else ""  # noqa: S608
     return readers.rows(f"{sql}{only}{order}", *ids)
 
 
 def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
-    """The claims on a tag, unless the entry itself says the only one."""
+    """Returns the claims on a tag; none if the entry itself says the only one."""
     if not row["name"]:
         return ()
     if not row["rolled_back"] and len(claims) == 1:
@@ -258,7 +258,7 @@ def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
 def _index_claims(
     readers: Readers, ids: tuple[str, ...]
 ) -> dict[tuple[int, str], list[IndexClaim]]:
-    """The claims of present archives, and of absent ones that their tag still follows."""
+    """Returns the claims of present archives, and of absent ones that their tag still follows."""
     found: dict[tuple[int, str], list[IndexClaim]] = defaultdict(list)
     for r in _rows_of(readers, _INDEX_CLAIMS, "c", ids, " ORDER BY c.sequence, s.path"):
         found[r["repository_id"], r["tag"]].append(

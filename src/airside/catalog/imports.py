@@ -1,4 +1,4 @@
-"""The result of reading an archive, as recorded in one transaction."""
+"""Imports: the result of reading one archive, recorded in one transaction."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ class Imports:
         self._transactions, self._hold = transactions, hold
 
     def record(self, result: Import, now: float) -> list[TagMove]:
-        """Record what an archive brought: documents, blobs, names, and where tags point now.
+        """Records the documents, blobs and names of an archive, and where tags point now.
 
-        Raises NotFoundError if the archive was removed meanwhile.
+        Returns the tags that moved. Raises NotFoundError if the archive was removed meanwhile.
         """
         with self._transactions.begin("record an import") as db:
             source = db.execute(
@@ -36,7 +36,9 @@ class Imports:
                 (result.source_id,),
             ).fetchone()
             if source is None or source["state"] == "removed":
-                raise NotFoundError("the archive was removed while it was imported")
+                raise NotFoundError(
+                    "the archive was removed during its import; nothing was recorded"
+                )
             record_documents(db, result, now)
             moves: list[TagMove] = []
             if not result.keeps_claims:
@@ -79,13 +81,13 @@ class Imports:
 
 
 def plan_digest(claims: Iterable[ClaimedName]) -> str:
-    """The digest of what an archive says: sorted names and their root digests."""
+    """Returns the digest of an archive's names and their root digests, sorted."""
     lines = sorted(f"{c.repository}:{c.tag} {c.digest}" for c in claims)
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _renumber(db: sqlite3.Connection, source_id: int) -> int:
-    """Give a source the next sequence number."""
+    """Gives a source the next sequence number, and returns it."""
     number = next_sequence(db)
     db.execute("UPDATE source SET sequence = ? WHERE id = ?", (number, source_id))
     return number

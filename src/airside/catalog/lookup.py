@@ -1,4 +1,4 @@
-"""Looking one thing up in the catalog: what `airside explain` tells is made from these rows."""
+"""Lookups of one thing in the catalog: the rows that `airside explain` reports."""
 
 import json
 import sqlite3
@@ -28,7 +28,7 @@ _SHOWN_DIGESTS = 20
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """Where a tag points, and since when."""
+    """The document that a tag points at, and since when."""
 
     digest: str
     moved_at: float
@@ -38,7 +38,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRow:
-    """What an archive says of a tag; `platforms` are those that it brings."""
+    """An archive's claim on a tag; `platforms` are those that it has."""
 
     path: str
     kind: str
@@ -50,7 +50,7 @@ class ClaimRow:
     imported_at: float | None
     platforms: tuple[str, ...]
     origin: str = ""
-    """Of a push: who sent it."""
+    """The client of a push."""
 
     @property
     def present(self) -> bool:
@@ -59,7 +59,7 @@ class ClaimRow:
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """What a tag has for a platform, from which archive."""
+    """The manifest that a tag has for a platform, and its archive."""
 
     platform: str
     digest: str
@@ -70,7 +70,7 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An archive that is not imported whole."""
+    """An archive that is not imported completely."""
 
     path: str
     state: str
@@ -81,7 +81,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A name of a list: which runtime pulled it, or the reason why it was not pulled."""
+    """A name of a list: the runtime that pulled it, or the reason why it was not pulled."""
 
     path: str
     state: str
@@ -90,7 +90,7 @@ class Listed:
 
 
 class Lookup:
-    """Bounded queries, by index; thread-safe as the readers are. Raises StoreError."""
+    """Bounded queries, by index. As thread-safe as the readers. Raises StoreError."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -112,7 +112,7 @@ class Lookup:
         return TagRow(r["digest"], r["moved_at"], r["unbacked_since"], bool(r["rolled_back"]))
 
     def claims(self, name: Reference) -> list[ClaimRow]:
-        """The claims on a tag, newest first."""
+        """Returns the claims on a tag, newest first."""
         rows = self._rows(
             "SELECT s.path, s.kind, s.state, c.sequence, c.digest, c.alias, s.settled_at,"
             " s.imported_at, s.origin, (SELECT group_concat(p.platform, ' ') FROM claim_part p"
@@ -168,7 +168,7 @@ class Lookup:
         return str(rows[0]["platform"]) if rows else ""
 
     def below(self, digest: str) -> tuple[int, list[tuple[str, str]]]:
-        """(bytes held below a document, blobs that are not held with their state)."""
+        """Returns the bytes of the blobs below a document, and (digest, state) of lost ones."""
         rows = self._rows(
             f"{BELOW} SELECT below.digest, b.size_bytes, b.state FROM below"  # noqa: S608
             " JOIN blob b ON b.digest = below.digest",
@@ -178,7 +178,7 @@ class Lookup:
         return sum(r["size_bytes"] for r in rows), lost
 
     def versions(self, name: Reference) -> list[tuple[str, str, float, tuple[str, ...]]]:
-        """The kept versions (digest, path, since, platforms), the current one first."""
+        """Returns the kept versions (digest, path, since, platforms), the current one first."""
         rows = self._rows(
             "SELECT g.digest, g.source_path, g.at, g.platforms FROM tag_generation g"
             " JOIN repository r ON r.id = g.repository_id"
@@ -191,7 +191,7 @@ class Lookup:
         ]
 
     def same(self, digest: str) -> list[str]:
-        """Every tag that is this document."""
+        """Returns the tags that point at this document, at most 100."""
         rows = self._rows(
             "SELECT r.host, r.path, t.name FROM tag t JOIN repository r ON r.id = t.repository_id"
             " WHERE t.digest = ? ORDER BY r.host, r.path, t.name LIMIT 100",
@@ -200,7 +200,7 @@ class Lookup:
         return [f"{Repository(r['host'], r['path'])}:{r['name']}" for r in rows]
 
     def referrers(self, digest: str) -> list[tuple[str, str]]:
-        """(digest, artifact type) of what refers to a document or to one below it."""
+        """Returns (digest, artifact type) of the referrers of a document or of one below it."""
         rows = self._rows(
             f"{BELOW} SELECT d.digest, d.artifact_type FROM below"  # noqa: S608
             " JOIN document d ON d.subject = below.digest WHERE d.subject != '' ORDER BY d.digest",
@@ -209,7 +209,7 @@ class Lookup:
         return [(r["digest"], r["artifact_type"]) for r in rows]
 
     def tags(self, repository: Repository) -> list[tuple[str, str]]:
-        """(tag, digest) of a repository."""
+        """Returns (tag, digest) of a repository."""
         rows = self._rows(
             "SELECT t.name, t.digest FROM tag t JOIN repository r ON r.id = t.repository_id"
             " WHERE r.path = ? AND r.host = ? ORDER BY t.name",
@@ -219,14 +219,17 @@ class Lookup:
         return [(r["name"], r["digest"]) for r in rows]
 
     def names(self) -> list[Reference]:
-        """Every tag that can be pulled."""
+        """Returns every tag that can be pulled."""
         rows = self._rows(
             "SELECT r.host, r.path, t.name FROM tag t JOIN repository r ON r.id = t.repository_id"
         )
         return [Reference(Repository(r["host"], r["path"]), r["name"]) for r in rows]
 
     def digests(self, prefix: str) -> list[str]:
-        """Known digests that begin so, documents and blobs; `prefix` with its algorithm."""
+        """Returns the known digests of documents and blobs that begin with `prefix`.
+
+        `prefix` includes the algorithm.
+        """
         rows = self._rows(
             "SELECT digest FROM blob WHERE digest >= ? AND digest < ? ORDER BY digest LIMIT ?",
             prefix,
@@ -236,14 +239,14 @@ class Lookup:
         return [r["digest"] for r in rows]
 
     def blob(self, digest: str) -> tuple[int, str, float] | None:
-        """(bytes, state, when verified) of a blob."""
+        """Returns (bytes, state, time of verification) of a blob, or None."""
         rows = self._rows(
             "SELECT size_bytes, state, verified_at FROM blob WHERE digest = ?", digest
         )
         return (rows[0]["size_bytes"], rows[0]["state"], rows[0]["verified_at"]) if rows else None
 
     def users(self, digest: str) -> tuple[list[str], list[str]]:
-        """(tags, paths of archives) at or above a blob."""
+        """Returns the tags and the paths of the archives at or above a blob."""
         above = (
             "WITH RECURSIVE above(digest) AS (VALUES (?) UNION SELECT e.parent FROM edge e"
             " JOIN above ON e.child = above.digest)"
@@ -263,7 +266,7 @@ class Lookup:
         return names, [r["path"] for r in archives]
 
     def paths(self, name: str) -> list[str]:
-        """The archives with this path, or with this file name."""
+        """Returns the archives with this path or file name."""
         rows = self._rows(
             "SELECT path FROM source WHERE kind NOT IN ('push', 'peer')"
             " AND (path = ? OR substr(path, ?) = ?)"
@@ -275,7 +278,7 @@ class Lookup:
         return [r["path"] for r in rows]
 
     def claimed_by(self, path: str) -> list[tuple[Reference, str]]:
-        """(name, digest) of what an archive brings; without a tag for an unnamed document."""
+        """Returns (name, digest) of an archive's documents; without a tag for an unnamed one."""
         rows = self._rows(
             "SELECT r.host, r.path, c.tag, c.digest FROM claim c"
             " JOIN source s ON s.id = c.source_id JOIN repository r ON r.id = c.repository_id"
@@ -285,7 +288,7 @@ class Lookup:
         return [(Reference(Repository(r["host"], r["path"]), r["tag"]), r["digest"]) for r in rows]
 
     def troubles(self) -> list[Trouble]:
-        """Every archive that is not imported whole, with its problems."""
+        """Returns every archive that is not imported completely, with its problems."""
         marks = ", ".join("?" * len(_TROUBLE))
         problems: dict[int, list[Problem]] = defaultdict(list)
         for r in self._rows(
@@ -303,7 +306,7 @@ class Lookup:
         ]
 
     def listed(self, name: str) -> list[Listed]:
-        """What became of a full name in the lists that have it."""
+        """Returns the state of a full name in each list that has it."""
         rows = self._rows(
             "SELECT s.path, s.state, p.blob, p.reason FROM problem p"
             " JOIN source s ON s.id = p.source_id WHERE s.format = 'list' AND p.image = ?"
@@ -313,9 +316,9 @@ class Lookup:
         return [Listed(r["path"], r["state"], r["blob"], r["reason"]) for r in rows]
 
     def last_seen(self, reference: str) -> tuple[str, float, str, str] | None:
-        """The last event about a name that is no tag now: kind, time, path, and which client.
+        """Returns the last event about a name that is not a tag now: kind, time, path, client.
 
-        What became of it in runtimes came of that, and is left out.
+        Events of runtimes are left out: they follow from the others.
         """
         rows = self._rows(
             "SELECT kind, at, path, CASE WHEN kind IN ('pushed', 'deleted') THEN detail ELSE ''"

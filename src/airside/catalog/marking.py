@@ -1,12 +1,12 @@
-"""What each repository reaches from its roots, and what nothing reaches any more.
+"""Marking: what each repository reaches from its roots, and what nothing reaches.
 
-Roots (design 4.3): tags, kept versions, claims of present sources and of absent ones that a tag
-still follows, what a client pushed or asked about lately, and what refers to any of these. A push
-by digest of what an index of the repository lists, or of what refers to something in it, is no
-root of its own: it stays and goes with that index or subject (ADR 0020).
+Roots: tags, kept versions, claims of present sources and of absent ones that a tag still follows,
+what a client pushed or asked about lately, and the referrers of any of these. A push by digest is
+not a root if an index of the repository lists it or if it refers to something there: it stays and
+goes with that index or subject (ADR 0020).
 
-A mark is made in the temporary tables of one connection, in one snapshot. Elsewhere changes go on:
-`watch_touched` notes the repositories that may reach more than before.
+A mark is made in the temporary tables of one connection, in one snapshot. Changes continue
+elsewhere: `watch_touched` records the repositories that may reach more than before.
 """
 
 import json
@@ -53,10 +53,10 @@ _TOUCHES = {
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """What nothing reaches. `digests` in an order in which no document outlives what it needs.
+    """The rows that nothing reaches. `digests` are ordered: no document outlives what it needs.
 
-    `pushes` by digest, with their times, whose manifest goes, or the index or subject of it: it may
-    be reached otherwise still, but is no root of its own any more.
+    `pushes` by digest, with their times, whose manifest is deleted, or its index or subject. It may
+    still be reached otherwise, but is not a root any more.
     """
 
     digests: tuple[str, ...]
@@ -69,7 +69,7 @@ class Unreached:
 def prepare(
     db: sqlite3.Connection, *, untagged: Iterable[Untagged], asked: Collection[str]
 ) -> None:
-    """Make the temporary tables anew, with what is no root and what is one besides."""
+    """Creates or empties the temporary tables; fills in the pushes given up and the extra roots."""
     for table, columns in (
         ("reached", "digest TEXT, repository_id INTEGER, PRIMARY KEY (digest, repository_id)"),
         ("part_left", "digest TEXT PRIMARY KEY"),
@@ -85,15 +85,15 @@ def prepare(
 
 
 def ask(db: sqlite3.Connection, digests: Iterable[str]) -> None:
-    """Take these digests for roots in the repositories that have them."""
+    """Adds these digests as roots, in the repositories that have them."""
     db.executemany("INSERT OR IGNORE INTO asked VALUES (?)", [(digest,) for digest in digests])
 
 
 def mark_all(db: sqlite3.Connection, pushed_since: float) -> None:
-    """Find what each repository reaches.
+    """Marks what each repository reaches.
 
-    A part of an index that only archives had which are gone is not reached below it: a sparse index
-    stays for what others bring. What is below an index that was pushed was pushed beside it.
+    Does not mark below parts of an index that only removed archives had: the index stays as a
+    sparse one for the parts of others. What is below a pushed index was pushed with it.
     """
     db.execute(
         "INSERT INTO part_left SELECT DISTINCT digest FROM claim_part WHERE attested = ''"
@@ -106,7 +106,7 @@ def mark_all(db: sqlite3.Connection, pushed_since: float) -> None:
 
 
 def mark_again(db: sqlite3.Connection, pushed_since: float, repositories: Iterable[int]) -> None:
-    """Find what these repositories reach now; of sparse indexes all that is listed."""
+    """Marks what these repositories reach now; of sparse indexes all that they list."""
     db.execute("DELETE FROM looked_at")
     db.executemany("INSERT INTO looked_at VALUES (?)", [(number,) for number in repositories])
     db.execute(f"DELETE FROM reached WHERE repository_id {_LOOKED_AT}")  # noqa: S608
@@ -146,7 +146,7 @@ def is_reached(db: sqlite3.Connection, repository_id: int, digest: str) -> bool:
 
 
 def reached_of(db: sqlite3.Connection, digests: Iterable[str]) -> set[str]:
-    """Which of these are reached in any repository."""
+    """Returns those of the digests that are reached in any repository."""
     rows = db.execute(
         "SELECT DISTINCT digest FROM reached WHERE digest IN (SELECT value FROM json_each(?))",
         (json.dumps(list(digests)),),
@@ -155,7 +155,7 @@ def reached_of(db: sqlite3.Connection, digests: Iterable[str]) -> set[str]:
 
 
 def unreached(db: sqlite3.Connection, pushed_since: float) -> Unreached:
-    """What the mark of all repositories did not reach."""
+    """Returns what the mark of all repositories did not reach."""
     not_reached = "digest NOT IN (SELECT digest FROM reached)"
     blobs = {r["digest"] for r in db.execute(f"SELECT digest FROM blob WHERE {not_reached}")}  # noqa: S608
     documents = db.execute(f"SELECT digest FROM document WHERE {not_reached}").fetchall()  # noqa: S608
@@ -183,9 +183,9 @@ def unreached(db: sqlite3.Connection, pushed_since: float) -> Unreached:
 
 
 def _ordered(db: sqlite3.Connection, digests: set[str]) -> list[str]:
-    """Indexes before their manifests, subjects before what refers to them, those before blobs.
+    """Orders indexes before their manifests, subjects before their referrers, those before blobs.
 
-    So that at each moment all is there that a document needs which is there.
+    At each moment, all that a remaining document needs is there.
     """
     if not digests:
         return []
@@ -211,7 +211,7 @@ def _ordered(db: sqlite3.Connection, digests: set[str]) -> list[str]:
 
 
 def watch_touched(db: sqlite3.Connection) -> None:
-    """From now on, note on this connection which repositories may reach more."""
+    """Records from now on, on this connection, which repositories may reach more."""
     db.execute("CREATE TEMP TABLE IF NOT EXISTS touched (repository_id INTEGER NOT NULL) STRICT")
     db.execute("DELETE FROM touched")
     for event, rows in _TOUCHES.items():
@@ -222,7 +222,7 @@ def watch_touched(db: sqlite3.Connection) -> None:
 
 
 def take_touched(db: sqlite3.Connection) -> set[int]:
-    """The repositories noted since the last call."""
+    """Returns the ids of the repositories touched since the last call, and forgets them."""
     found = {
         row["repository_id"] for row in db.execute("SELECT DISTINCT repository_id FROM touched")
     }
@@ -231,7 +231,7 @@ def take_touched(db: sqlite3.Connection) -> set[int]:
 
 
 def unwatch_touched(db: sqlite3.Connection) -> None:
-    """Note nothing more."""
+    """Stops recording."""
     for event in _TOUCHES:
         db.execute(f"DROP TRIGGER IF EXISTS {_trigger(event)}")
 

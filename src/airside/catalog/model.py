@@ -1,4 +1,4 @@
-"""Rows of the catalog as values."""
+"""Values of the catalog: its rows, and what is recorded in it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ STATES = (
 )
 KINDS = ("archive", "import", "push", "list", "peer")
 JUDGED = ("imported", "partial", "rejected")
-"""States in which the bytes of an archive were judged: unchanged, it is not read again.
+"""States in which the bytes of an archive were judged: an unchanged one is not imported again.
 
-A list that was pulled in part is.
+A list that was pulled in part is pulled again.
 """
 
 
 def name_of(repository: Repository, tag: str, digest: Digest) -> str:
-    """How a claim or an image is called: by its tag, by its digest where it has none."""
+    """Returns the name of a claim or an image: by tag, or by digest if it has no tag."""
     return str(Reference(repository, tag, None if tag else digest))
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """An archive as the catalog knows it."""
+    """A source: an archive, a list, an import by hand, a push, or a name from upstream."""
 
     id: int
     kind: str
@@ -60,7 +60,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedName:
-    """A name that an archive gives a document; the tag is empty for one without a name."""
+    """A name that a source gives a document; the tag is empty for an unnamed one."""
 
     repository: Repository
     tag: str
@@ -74,7 +74,7 @@ class ClaimedName:
 
 @dataclass(frozen=True, slots=True)
 class RestoredTag:
-    """Where `index.json` says that a tag points, and the source that it follows."""
+    """A tag of `index.json`, and the source that it follows."""
 
     name: ClaimedName
     kind: str
@@ -84,9 +84,9 @@ class RestoredTag:
 
 @dataclass(frozen=True, slots=True)
 class RestoredSource:
-    """A source as `index.json` and the store speak of it: each claim with its sequence number.
+    """A source read from `index.json` and the store: each claim with its sequence number.
 
-    One that is `present` is read again when the watch sees it and keeps its sequence.
+    A `present` one is imported again when the watch sees it, and keeps its sequence number.
     """
 
     kind: str
@@ -114,24 +114,24 @@ class Import:
     documents: tuple[Document, ...]
     platforms: Mapping[Digest, Platform]
     blobs: Mapping[Digest, int]
-    """Every blob below the documents that is held, documents themselves included, with its size."""
+    """Every held blob below the documents and the documents themselves, with its size in bytes."""
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
     on_removal: str = "unpin"
     not_brought: frozenset[Digest] = frozenset()
-    """Documents that the archive only speaks of: the store held them already."""
+    """Documents that the archive only refers to: the store held them already."""
     withheld: frozenset[tuple[Repository, str]] = frozenset()
-    """Names that the archive gives to images that are not whole: what they were before stays."""
+    """Names that the archive gives to incomplete images: the earlier claims on these stay."""
     keeps_claims: bool = False
-    """True: nothing of this archive was taken, what it brought before stays."""
+    """True if nothing of this archive was recorded: its earlier claims stay."""
     pulled: tuple[tuple[str, str], ...] = ()
-    """Of a list: (name, runtime) of each image that was pulled."""
+    """(name, runtime) of each image of a list that was pulled."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """A list of images that is there: what was pulled of it, as (name, runtime)."""
+    """A present list of images: the (name, runtime) pairs that were pulled."""
 
     id: int
     path: str
@@ -139,16 +139,16 @@ class ListRow:
     pulled: frozenset[tuple[str, str]]
 
     def lacks(self, runtimes: Collection[str]) -> bool:
-        """Whether something of it is to be pulled, as far as it can be told without reading it."""
+        """Returns True if an image of the list may have to be pulled, without reading the list."""
         wanted = {(name, runtime) for name, _ in self.pulled for runtime in runtimes}
         return self.state != "imported" or not wanted <= self.pulled
 
 
 @dataclass(frozen=True, slots=True)
 class TagPart:
-    """What a tag has for one platform, and from which archive.
+    """A tag's manifest for one platform, and its archive.
 
-    `behind`: another part of the tag was replaced since by a newer one, this one was not.
+    `behind`: a newer archive replaced another part of the tag since, but not this one.
     """
 
     platform: str
@@ -160,7 +160,7 @@ class TagPart:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A kept version of a tag, and the archive that it came from last."""
+    """A kept version of a tag, and the archive that it last came from."""
 
     digest: str
     source: str
@@ -171,7 +171,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class IndexClaim:
-    """A source's word about a tag, as `index.json` keeps it where the tag alone doesn't tell."""
+    """A claim in `index.json`, written where the tag alone does not imply it."""
 
     kind: str
     path: str
@@ -198,9 +198,9 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True)
 class IndexChanges:
-    """What `index.json` is to say at a generation of the repositories that changed.
+    """The content of `index.json` at a generation, for the repositories that changed.
 
-    A changed repository without entries is gone from it.
+    A changed repository without entries was deleted.
     """
 
     generation: int
@@ -208,7 +208,7 @@ class IndexChanges:
     entries: Mapping[int, tuple[Repository, list[IndexEntry]]]
     archives: dict[str, int]
     deleted: list[tuple[str, str, str]]
-    """What was deleted of archives: repository, tag (or `@digest`), path."""
+    """Deleted names of archives: repository, tag (or `@digest`), path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,16 +223,16 @@ class ImageRow:
     size_bytes: int
     archives: tuple[str, ...]
     source: str
-    """The kind of what the tag follows: archive, import, push."""
+    """The kind of the source that the tag follows: archive, import, push."""
     unbacked_since: float | None
     moved_at: float | None
     artifact_type: str = ""
     """Empty for an image."""
     origin: str = ""
-    """Of a push: who sent it."""
+    """The client of a push."""
     parts: tuple[TagPart, ...] = ()
     merged: bool = False
-    """Whether the document is an index of ours, made of parts from several archives."""
+    """True if the document is an index merged here from parts of several archives."""
     rolled_back: bool = False
 
     @property
@@ -241,7 +241,7 @@ class ImageRow:
 
     @property
     def mixed(self) -> bool:
-        """Whether the tag's platforms are of different versions, as far as it can be told."""
+        """True if the tag's platforms are known to be of different versions."""
         return any(part.behind for part in self.parts)
 
     @property
@@ -262,7 +262,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class TagMove:
-    """A tag that points elsewhere since a transaction; an empty digest means that it is gone."""
+    """A tag that a transaction moved; an empty digest means that it is absent."""
 
     reference: str
     before: str

@@ -1,7 +1,7 @@
-"""What was published to the runtimes, and what is about to be linked into them.
+"""Publications: what the runtimes have, and the links that a publish makes in them.
 
-`publication`: one row for each runtime and tag. `intent`: links that a publish under way makes in
-a content directory; what an interrupted one left is found by them.
+`publication`: one row for each runtime and tag. `intent`: links that a running publish makes in a
+content directory; after an interrupted publish, its leftovers are found by these rows.
 """
 
 import json
@@ -19,7 +19,10 @@ _WANTED = (
     " WHERE s.kind IS NOT 'peer' ORDER BY r.host, r.path, t.name"
 )
 UNSYNCED = "unsynced:"
-"""In `meta`, before the name of a runtime: chain ID → ID of the boot that it was unpacked in."""
+"""The prefix of the keys in `meta` of a runtime's layers that are not synced.
+
+The runtime's name follows; the value is chain ID → ID of the boot that it was unpacked in.
+"""
 _BEHIND = (
     "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
@@ -29,7 +32,7 @@ _BEHIND = (
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """A tag as it is now: what a runtime is to be told."""
+    """The current state of a tag, to be published to a runtime."""
 
     host: str
     path: str
@@ -48,7 +51,7 @@ class TagState:
 
 @dataclass(frozen=True, slots=True)
 class PublicationRow:
-    """What is known of a tag in a runtime. `state`: see `airside.containerd.publisher`."""
+    """The state of a tag in a runtime. `state`: see `airside.containerd.publisher`."""
 
     runtime: str
     reference: str
@@ -59,9 +62,9 @@ class PublicationRow:
 
 
 def list_tags(readers: Readers) -> list[TagState]:
-    """All tags, with the present archives that say something of them.
+    """Returns all tags, with the present archives that claim them.
 
-    Not those that came from an upstream registry: they are a cache, which no runtime is told of.
+    Leaves out tags from an upstream registry: they are a cache and are not published.
     """
     behind: dict[tuple[str, str, str], list[str]] = {}
     for r in readers.rows(_BEHIND):
@@ -83,7 +86,7 @@ def list_tags(readers: Readers) -> list[TagState]:
 
 
 def list_publications(readers: Readers, runtime: str | None = None) -> list[PublicationRow]:
-    """By runtime and reference; of one runtime or of all."""
+    """Returns the publications of one runtime or of all, by runtime and reference."""
     where, values = ("WHERE runtime = ?", (runtime,)) if runtime is not None else ("", ())
     rows = readers.rows(
         f"SELECT * FROM publication {where} ORDER BY runtime, reference",  # noqa: S608
@@ -93,7 +96,7 @@ def list_publications(readers: Readers, runtime: str | None = None) -> list[Publ
 
 
 def list_intents(readers: Readers, runtime: str) -> list[tuple[str, str]]:
-    """(target, digest) of links that may have been left."""
+    """Returns (target, digest) of links that may have been left over."""
     rows = readers.rows("SELECT target, digest FROM intent WHERE runtime = ?", runtime)
     return [(r["target"], r["digest"]) for r in rows]
 
@@ -110,13 +113,13 @@ def _publication(row: sqlite3.Row) -> PublicationRow:
 
 
 class Publications:
-    """The writing side. Does not count as a change of the catalog: the registry serves the same."""
+    """Records publications. They do not change the generation: the registry serves the same."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def record(self, rows: Iterable[PublicationRow], now: float) -> None:
-        """Record what became of tags in a runtime; one whose state changed is an event."""
+        """Records the states of tags in a runtime; a changed state is an event."""
         with self._writer.transaction("record publications") as db:
             for row in rows:
                 before = db.execute(
@@ -138,7 +141,7 @@ class Publications:
         record_event(db, now, row.state, reference=row.reference, digest=row.digest, detail=detail)
 
     def forget(self, runtime: str, references: Iterable[str], now: float) -> None:
-        """Drop the rows of tags that are withdrawn."""
+        """Deletes the rows of tags that were withdrawn."""
         with self._writer.transaction("forget publications") as db:
             for reference in references:
                 row = db.execute(
@@ -158,14 +161,14 @@ class Publications:
                     )
 
     def forget_runtime(self, runtime: str) -> None:
-        """Nothing is published there any more: it was wiped."""
+        """Deletes all rows of a runtime that was wiped."""
         with self._writer.transaction("forget a runtime") as db:
             db.execute("DELETE FROM publication WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM meta WHERE key = ?", (f"{UNSYNCED}{runtime}",))
 
     def intend(self, runtime: str, targets: Mapping[str, str]) -> None:
-        """Record, durably, links that are about to be made: target path → digest."""
+        """Records, durably, the links that are about to be made: target path → digest."""
         with self._writer.transaction("record intents") as db:
             db.executemany(
                 "INSERT OR REPLACE INTO intent VALUES (?, ?, ?)",
@@ -173,7 +176,7 @@ class Publications:
             )
 
     def done(self, runtime: str, targets: Iterable[str]) -> None:
-        """These links were adopted, or are gone again."""
+        """Deletes the records of links that were adopted or deleted."""
         with self._writer.transaction("clear intents") as db:
             db.executemany(
                 "DELETE FROM intent WHERE runtime = ? AND target = ?",

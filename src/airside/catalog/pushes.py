@@ -1,12 +1,12 @@
-"""What clients push and delete, recorded: blobs, manifests with their names, and their going.
+"""Pushes: the blobs and manifests that clients push, with their names.
 
-What is pulled through from an upstream registry is recorded in the same way (`kind`), but says
-nothing of a tag that an archive or a push speaks of, and goes with time (`catalog.upstream_cache`).
+What is pulled through from an upstream registry is recorded in the same way (`kind`), but does not
+affect a tag that an archive or a push claims, and expires (`catalog.upstream_cache`).
 
 A push is a source of kind `push`, one for each name (`host/path:tag`, or `host/path@digest` for a
-manifest without a tag): a later push of the name takes its place with a new number. `origin` says
-who sent it from where. What a repository gets by a push is only what it may have: what was sent to
-it, or what the client could read under the same name.
+manifest without a tag): a later push of the name replaces it, with a new number. `origin` is the
+client and its address. A push links to its repository only what was sent to it, or what the client
+could read under the same name.
 """
 
 import sqlite3
@@ -46,10 +46,10 @@ from airside.oci.reference import Repository
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A manifest or index that is durable in the store, and what it is to be called.
+    """A manifest or index that is durable in the store, with the names it gets.
 
-    `tags`: none means by its digest alone. `also`: repositories whose blobs the client can read by
-    the name that it pushes to. `needed` must be held, or nothing is recorded.
+    No `tags`: it is named by its digest alone. `also`: repositories whose blobs the client can read
+    under the name that it pushes to. All of `needed` must be held, or nothing is recorded.
     """
 
     repository: Repository
@@ -60,12 +60,12 @@ class Push:
     also: tuple[Repository, ...] = ()
     origin: str = ""
     kind: Literal["push", "peer"] = "push"
-    """`peer`: it came from an upstream registry, whose URL is `origin`."""
+    """`peer`: fetched from an upstream registry, whose URL is `origin`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushedBlob:
-    """A blob that is durable in the store, and belongs to the repository."""
+    """A blob that is durable in the store and belongs to the repository."""
 
     repository: Repository
     digest: Digest
@@ -73,17 +73,18 @@ class PushedBlob:
 
 
 class Pushes:
-    """Records pushes. Thread-safe; raises StoreError besides."""
+    """Records pushes. Thread-safe. All methods raise StoreError too."""
 
     def __init__(self, transactions: Transactions, hold: Hold) -> None:
         self._transactions, self._hold = transactions, hold
 
     def record(self, arrived: Sequence[Push | PushedBlob], now: float) -> list[InputError | None]:
-        """Record what is durable in the store, all in one transaction; says why one was refused.
+        """Records all in one transaction and in order.
 
-        A blob is kept for the grace time: no manifest speaks of it yet. A manifest is refused by a
-        MissingBlobError or SizeMismatchError if what it needs is not in the repository. What came
-        first is recorded first.
+        Returns for each None, or why it was refused.
+
+        A blob is kept for the grace time, since no manifest needs it yet. A manifest is refused
+        with MissingBlobError or SizeMismatchError if a blob that it needs is not in the repository.
         """
         with self._transactions.begin("record pushes") as db:
             found = [self._record_alone(db, each, now) for each in arrived]
@@ -99,7 +100,7 @@ class Pushes:
     def _record_alone(
         self, db: sqlite3.Connection, arrived: Push | PushedBlob, now: float
     ) -> InputError | None:
-        """One of several: refused, it leaves nothing."""
+        """Records one of several; if it is refused, nothing of it is recorded."""
         db.execute("SAVEPOINT push")
         refused: InputError | None = None
         try:
@@ -120,7 +121,10 @@ class Pushes:
     def mount(
         self, repository: Repository, digest: Digest, may: Callable[[Repository], bool], now: float
     ) -> bool:
-        """Give the repository a blob of one that the client may read; False if there is none."""
+        """Links a blob of another repository that the client may read.
+
+        Returns False if there is none.
+        """
         with self._transactions.begin("mount a blob") as db:
             rows = db.execute(
                 "SELECT r.host, r.path FROM repository_blob l JOIN repository r"
@@ -134,7 +138,7 @@ class Pushes:
         return True
 
     def check(self, pushes: Sequence[Push]) -> list[InputError | None]:
-        """Whether manifests could be recorded: for each None, or why not, as `record` says."""
+        """Returns for each manifest None if it could be recorded, or else the error of `record`."""
         with self._transactions.begin("check pushes") as db:
             return [_refusal(db, push) for push in pushes]
 
@@ -171,7 +175,7 @@ class Pushes:
 
 
 def _readable(db: sqlite3.Connection, push: Push) -> list[int]:
-    """The repositories whose blobs the client may use."""
+    """Returns the repositories whose blobs the client may use."""
     named = dict.fromkeys((push.repository, *push.also))
     found = (known_repository_id(db, repository) for repository in named)
     return [i for i in found if i is not None]
@@ -205,7 +209,7 @@ def _check_needed(db: sqlite3.Connection, push: Push, readable: Sequence[int]) -
 
 
 def _parts(db: sqlite3.Connection, push: Push, repository_id: int) -> tuple[Part, ...]:
-    """What the document has for which platforms, as far as it is in the repository."""
+    """Returns the document's manifests by platform, as far as they are in the repository."""
     documents = {push.document.digest: push.document}
     platforms: dict[Digest, Platform] = {}
     if push.platform is not None:
@@ -227,7 +231,10 @@ def _parts(db: sqlite3.Connection, push: Push, repository_id: int) -> tuple[Part
 
 
 def _push_source(db: sqlite3.Connection, push: Push, reference: str, now: float) -> tuple[int, int]:
-    """The source of a name's pushes, without claims, with a new number: (id, sequence)."""
+    """Returns (id, sequence) of the source of a name's pushes.
+
+    The source is created if needed, gets a new number and loses its claims.
+    """
     sequence = next_sequence(db)
     reference = reference if push.kind == "push" else UPSTREAM + reference
     found = db.execute(

@@ -1,4 +1,4 @@
-"""Sources and tags, recorded again from `index.json` after the catalog was lost."""
+"""Recovery: records sources and tags from `index.json` after the catalog was lost."""
 
 from collections.abc import Iterable
 
@@ -19,9 +19,9 @@ class Recovery:
         self._transactions, self._hold = transactions, hold
 
     def restore_source(self, found: RestoredSource, now: float) -> None:
-        """Record a source again from `index.json`, after the catalog was lost.
+        """Records a source from `index.json`.
 
-        Where its tags point is restored by `restore_tags`, when all sources are.
+        Restore all sources before their tags: `restore_tags` decides by the claims.
         """
         state = "imported" if found.present else "removed"
         with self._transactions.begin("restore") as db:
@@ -51,7 +51,7 @@ class Recovery:
             self._transactions.count_change(db)
 
     def restore_deleted(self, deleted: Iterable[tuple[Repository, str, str]], now: float) -> None:
-        """Remember again what was deleted of archives: repository, tag (or `@digest`), path."""
+        """Records the deleted names of archives: repository, tag (or `@digest`), path."""
         with self._transactions.begin("restore what was deleted") as db:
             for repository, tag, path in deleted:
                 db.execute(
@@ -60,7 +60,7 @@ class Recovery:
                 )
 
     def restore_tags(self, found: Iterable[RestoredTag], now: float) -> None:
-        """Let tags be what `index.json` said, then what their claims say now."""
+        """Points tags where `index.json` says, then decides each by its claims."""
         with self._transactions.begin("restore tags") as db:
             tags = Tags(db, now, self._hold)
             for tag in found:

@@ -1,4 +1,4 @@
-"""The blobs of each repository: which it has, and which are kept for the grace time."""
+"""The blobs of each repository: those it has, and those kept for the grace time."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ def link_blob(db: sqlite3.Connection, repository_id: int, digest: Digest, now: f
 
 
 def keep_for_grace(db: sqlite3.Connection, repository_id: int, digest: str, now: float) -> None:
-    """From now on, garbage collection leaves it for the grace time."""
+    """Keeps the blob from garbage collection for the grace time from now."""
     db.execute("INSERT OR REPLACE INTO pushed VALUES (?, ?, ?)", (repository_id, digest, now))
 
 
@@ -30,7 +30,7 @@ def unlink_blob(db: sqlite3.Connection, repository_id: int, digest: str) -> None
 def link_below(
     db: sqlite3.Connection, repository_id: int, root: str, readable: Sequence[int]
 ) -> None:
-    """The repository has the document, and of what is below it what the client could read."""
+    """Links the document to the repository, and of what is below it what the client could read."""
     db.execute(
         f"{BELOW} INSERT OR IGNORE INTO repository_blob SELECT ?, digest FROM below"  # noqa: S608
         " WHERE digest = ? OR EXISTS (SELECT 1 FROM repository_blob r WHERE"
@@ -42,7 +42,7 @@ def link_below(
 def held_sizes(
     db: sqlite3.Connection, digests: Iterable[Digest], repository_ids: Sequence[int]
 ) -> dict[str, int]:
-    """Those of the digests that are held and belong to one of the repositories, with sizes."""
+    """Returns the sizes of those digests that are held and belong to one of the repositories."""
     rows = db.execute(
         "SELECT b.digest, b.size_bytes FROM blob b WHERE b.state = 'held'"
         " AND b.digest IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM"

@@ -1,10 +1,10 @@
-"""What retention lets go: tags and versions by the rules of their repository, and why. Pure.
+"""Retention: which tags and versions expire by the rules of their repository, and why. Pure.
 
-A *rule* says for the repositories of its patterns what goes; the first rule that covers a
-repository decides alone, and what no rule covers stays (ADR 0020). What always holds, whatever a
-rule says: a tag that a present archive brings stays, since the archive in its directory says that
-it is here; so does one that is held by another kind of source than the rule's `sources`.
-Under pressure (`Pressure`) earlier versions and what nothing backs go before their time.
+A *rule* says what expires in the repositories of its patterns. The first rule that covers a
+repository decides alone; what no rule covers stays (ADR 0020). What always holds, whatever a rule
+says: a tag that a present archive claims stays, since the archive in its directory says that the
+image is here; so does a tag that a source of another kind than the rule's `sources` claims. Under
+pressure (`Pressure`), earlier versions and unbacked images expire before their time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from airside.core.settings import RetentionRule
 from airside.oci.patterns import Pattern, parse_pattern
 
 LOW_SPACE = "the disk is nearly full (low_space_bytes)"
-_UNUSED = "it came from an upstream registry and nobody asked for it (upstream_keep_seconds)"
-_UNBACKED = "unbacked for longer than unbacked_after_seconds: no archive brings it"
+_UNUSED = "it came from an upstream registry and no client asked for it (upstream_keep_seconds)"
+_UNBACKED = "unbacked for longer than unbacked_after_seconds: no archive has it"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of the settings with its patterns read. `number` counts from 1."""
+    """A rule of the settings, with parsed patterns. `number` counts from 1."""
 
     number: int
     repositories: tuple[Pattern, ...]
@@ -42,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """What goes before its time: versions replaced, and images unbacked, up to these times."""
+    """Expiry before the time: of versions replaced and of images unbacked before these times."""
 
     generations_before: float = float("-inf")
     unbacked_before: float = float("-inf")
@@ -50,7 +50,7 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that a collection goes by, at one time `now`."""
+    """The settings of one collection, at the time `now`."""
 
     now: float
     retention: int
@@ -65,34 +65,34 @@ class Policy:
 
     @property
     def pushed_since(self) -> float:
-        """What a client sent after this stays, whether or not anything speaks of it."""
+        """Blobs and manifests pushed after this time stay, even if nothing needs them."""
         return self.now - self.grace_seconds
 
     @property
     def unbacked_before(self) -> float:
-        """What was unbacked before this goes."""
+        """Images unbacked before this time expire."""
         return max(self.now - self.unbacked_after_seconds, self.pressure.unbacked_before)
 
     @property
     def unused_before(self) -> float:
-        """What came from an upstream registry and was last asked for before this goes."""
+        """Images from an upstream registry that were last asked for before this time expire."""
         return max(self.now - self.upstream_keep_seconds, self.pressure.unbacked_before)
 
     def why_unused(self, since: float) -> str:
-        """Why what came from an upstream registry goes."""
+        """Returns why an image from an upstream registry expires."""
         if since <= self.now - self.upstream_keep_seconds:
             return _UNUSED
-        return f"it can be had from its registry again, and {LOW_SPACE}"
+        return f"it can be pulled from its registry again, and {LOW_SPACE}"
 
     def why_unbacked(self, since: float) -> str:
         if since <= self.now - self.unbacked_after_seconds:
             return _UNBACKED
-        return f"no archive brings it, and {LOW_SPACE}"
+        return f"no archive has it, and {LOW_SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
 class TagAge:
-    """A tag of a repository. `backed_by`: the kinds of the sources that hold it now."""
+    """A tag of a repository. `backed_by`: the kinds of the sources that claim it now."""
 
     tag: str
     moved_at: float
@@ -110,7 +110,7 @@ class VersionAge:
 
 
 def read_rules(said: Iterable[RetentionRule]) -> tuple[Rule, ...]:
-    """Read the patterns of the settings' rules. Raises ConfigError."""
+    """Parses the patterns of the settings' rules. Raises ConfigError."""
     return tuple(_read(number, rule) for number, rule in enumerate(said, 1))
 
 
@@ -124,7 +124,7 @@ def _read(number: int, said: RetentionRule) -> Rule:
 
 
 def expired_tags(rule: Rule, tags: Iterable[TagAge], now: float) -> list[tuple[TagAge, str]]:
-    """The tags of one repository that the rule takes, with the reason, the newest first."""
+    """Returns the tags of one repository that the rule expires, with the reason, newest first."""
     if not rule.takes_tags:
         return []
     others = [tag for tag in tags if not any(p.matches(tag.tag) for p in rule.keep_tags)]
@@ -154,7 +154,10 @@ def _why(rule: Rule) -> str:
 
 
 def why_version_goes(policy: Policy, rule: Rule | None, version: VersionAge) -> str:
-    """Why an earlier version of a tag goes; empty if it stays. One pushed has its grace time."""
+    """Returns why an earlier version expires; empty if it stays.
+
+    A pushed version stays for the grace time after it was replaced.
+    """
     if version.pushed and version.replaced_at > policy.pushed_since:
         return ""
     kept, origin, limit = policy.retention, "retention", None
@@ -170,7 +173,7 @@ def why_version_goes(policy: Policy, rule: Rule | None, version: VersionAge) -> 
 
 
 def why_untagged_goes(policy: Policy, rule: Rule | None, since: float) -> str:
-    """Why a manifest that was pushed by its digest, and that nothing leads to, goes; else empty."""
+    """Returns why a manifest pushed by digest expires if nothing leads to it; empty if not."""
     limit = rule.said.untagged_seconds if rule is not None else None
     if rule is None or limit is None or since > policy.pushed_since:
         return ""
@@ -180,9 +183,9 @@ def why_untagged_goes(policy: Policy, rule: Rule | None, since: float) -> str:
 
 
 def next_pressure(versions: Sequence[float], unbacked: Sequence[float], count: int) -> Pressure:
-    """The pressure that takes the `count` oldest: earlier versions first, then what is unbacked.
+    """Returns the pressure that expires the `count` oldest: versions first, then unbacked images.
 
-    When each version was replaced, and since when each image is unbacked; at least one of either.
+    `versions`: when each was replaced; `unbacked`: since when each is. One of both is not empty.
     """
     versions, unbacked = sorted(versions), sorted(unbacked)
     if versions and (count <= len(versions) or not unbacked):

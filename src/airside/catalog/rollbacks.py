@@ -1,4 +1,4 @@
-"""Tags that an operator points at an earlier generation."""
+"""Rollbacks: tags that an operator points at an earlier generation."""
 
 import sqlite3
 
@@ -24,10 +24,10 @@ class Rollbacks:
     def roll_back(
         self, repository: Repository, tag: str, now: float, *, digest: Digest | None = None
     ) -> TagMove:
-        """Point a tag at a kept generation: the one before, or that of a digest.
+        """Points a tag at a kept generation: the one before, or that of a digest.
 
-        It stays there until an archive that is newer than this brings the tag. Raises
-        NotFoundError where there is no such tag or generation.
+        The rollback lasts until a newer archive claims the tag. Raises NotFoundError if there is no
+        such tag or generation.
         """
         with self._transactions.begin("roll a tag back") as db:
             name = _tag_name(db, repository, tag)
@@ -35,7 +35,7 @@ class Rollbacks:
             current = tags.current(name) if name is not None else None
             reference = f"{repository}:{tag}"
             if name is None or current is None:
-                raise NotFoundError(f"{reference} is not here", reference=reference)
+                raise NotFoundError(f"there is no tag {reference}", reference=reference)
             target = _generation(db, name, current["digest"], digest)
             db.execute(
                 "INSERT OR REPLACE INTO rollback VALUES (?, ?, ?, ?, ?)",
@@ -53,7 +53,7 @@ def _tag_name(db: sqlite3.Connection, repository: Repository, tag: str) -> TagNa
 
 
 def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Digest | None) -> str:
-    """The kept generation to roll back to."""
+    """Returns the digest of the kept generation to roll back to. Raises NotFoundError."""
     kept = earlier_digests(db, name, current)
     reference = reference_text(db, name)
     if digest is None and kept:
@@ -61,7 +61,7 @@ def _generation(db: sqlite3.Connection, name: TagName, current: str, digest: Dig
     if str(digest) in kept:
         return str(digest)
     if str(digest) == current:
-        raise NotFoundError(f"{reference} is {digest} already", reference=reference)
-    shown = ", ".join(dict.fromkeys(kept)) or "none: the setting `retention` says how many"
+        raise NotFoundError(f"{reference} already points at {digest}", reference=reference)
+    shown = ", ".join(dict.fromkeys(kept)) or "none (the setting `retention` limits their number)"
     wanted = f"no version {digest}" if digest is not None else "no earlier version"
-    raise NotFoundError(f"{reference} has {wanted}; kept are: {shown}", reference=reference)
+    raise NotFoundError(f"{reference} has {wanted}; kept versions: {shown}", reference=reference)

@@ -1,4 +1,4 @@
-"""The catalog as one container runtime's memory across restarts."""
+"""Records of one container runtime in the catalog, kept across restarts."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,10 @@ class IntentsOf:
 
 
 class UnsyncedOf:
-    """What one runtime unpacked and did not sync yet (`airside.containerd.pending_sync.Record`)."""
+    """The layers that one runtime unpacked and did not sync yet.
+
+    Implements `airside.containerd.pending_sync.Record`.
+    """
 
     def __init__(self, catalog: "Catalog", runtime: str) -> None:
         self._catalog, self._key = catalog, f"{UNSYNCED}{runtime}"

@@ -1,7 +1,7 @@
 """The catalog's tables, version by version. Times are seconds since 1970, sizes bytes.
 
-`MIGRATIONS[n]` brings version n to n+1; a change of tables is a new entry, never an edit.
-A key's columns come first: SQLite 3.40 tells of NULL values in tables without rowid otherwise.
+`MIGRATIONS[n]` migrates version n to n+1; a change of tables is a new entry, never an edit. A key's
+columns come first: otherwise SQLite 3.40 reports NULL values in tables without rowid.
 """
 
 _VERSION_1 = """
@@ -222,8 +222,11 @@ CREATE INDEX pushed_at ON pushed (at);
 
 ALTER TABLE source ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 """
-"""`pushed`: blobs that a client sent or mounted and no manifest may speak of yet: kept for a grace
-time. `origin`: of a push, who sent it from where. Uploads are in memory."""
+"""`pushed`: blobs that a client sent or mounted, kept for a grace time.
+
+No manifest may need them yet. `origin`: the client of a push and its address. Uploads are in
+memory.
+"""
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 VERSION = len(MIGRATIONS)

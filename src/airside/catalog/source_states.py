@@ -23,10 +23,10 @@ class SourceStates:
     def settle(
         self, files: Sequence[tuple[str, str, int]], now: float, *, kind: str = "archive"
     ) -> dict[str, int]:
-        """Record files that settled, in order: (path, stat key, size). Gives their source ids.
+        """Records settled files, in order: (path, stat key, size). Returns their source ids.
 
-        Each gets the next sequence number. A watched file that did not change since it got its
-        number keeps it, and so does one that a rebuild restored.
+        Each gets the next sequence number. A watched file that is unchanged since it got its number
+        keeps it, and so does one that a rebuild restored.
         """
         ids: dict[str, int] = {}
         fault("catalog.before_settle")
@@ -56,7 +56,7 @@ class SourceStates:
         kind = found["kind"] if found is not None else kind
         if (
             not keeps
-        ):  # another file: what was pulled of the list or deleted of the old one counts no more
+        ):  # another file: images pulled of the old list, and tombstones, no longer count
             db.execute("DELETE FROM problem WHERE source_id = ? AND reason = ''", (source_id,))
             db.execute("DELETE FROM tombstone WHERE source_path = ?", (path,))
         row = db.execute(
@@ -71,7 +71,7 @@ class SourceStates:
         return int(row["id"])
 
     def set_state(self, source_id: int, state: str, now: float, *, reason: str = "") -> None:
-        """Record a passing state (importing, incomplete, failed, unreadable) of a present one."""
+        """Records a transient state of a present source, such as `importing` or `incomplete`."""
         with self._transactions.begin("record a state") as db:
             row = db.execute(
                 "UPDATE source SET state = ?, reason = ?, changed_at = ? WHERE id = ?"
@@ -83,7 +83,7 @@ class SourceStates:
                 self._transactions.count_change(db)
 
     def set_kind(self, source_id: int, kind: str) -> None:
-        """Record what a watched file turned out to be: an `archive` or a `list`."""
+        """Records the kind of a watched file that was read: an `archive` or a `list`."""
         with self._transactions.begin("record what a file is") as db:
             changed = db.execute(
                 "UPDATE source SET kind = ? WHERE id = ? AND kind IN ('archive', 'list')"
@@ -94,7 +94,10 @@ class SourceStates:
                 self._transactions.count_change(db)
 
     def remove(self, removals: Mapping[str, str], now: float) -> list[TagMove]:
-        """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
+        """Records archives that were removed: path → policy (`unpin`, `delete`, `keep`).
+
+        Returns the tags that moved.
+        """
         moves: list[TagMove] = []
         changed = False
         with self._transactions.begin("record removed archives") as db:
@@ -127,9 +130,9 @@ class SourceStates:
         return moves
 
     def queue_again(self, source_ids: Iterable[int], now: float, reason: str) -> None:
-        """Queue these archives with a reason: what they brought is missing from the store.
+        """Queues these archives, with the reason: the store lost blobs of theirs.
 
-        They keep their stat keys and so, if unchanged, their sequence numbers.
+        They keep their stat keys and therefore, if unchanged, their sequence numbers.
         """
         with self._transactions.begin("mark archives to be read again") as db:
             for source_id in source_ids:

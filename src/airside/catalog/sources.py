@@ -12,15 +12,15 @@ from airside.oci.reference import Repository
 
 
 def list_sources(readers: Readers, path: str | None = None) -> list[SourceRow]:
-    """Sources with their images, notes and problems, by path; of one path or of all."""
-    kinds = ", ".join("?" * len(KINDS))  # the key of a source begins with its kind
+    """Returns sources with their images, notes and problems, by path; of one path or of all."""
+    kinds = ", ".join("?" * len(KINDS))  # the key of the table begins with the kind
     values = (*KINDS, path) if path is not None else ()
     where = f"WHERE s.kind IN ({kinds}) AND s.path = ?" if path is not None else ""
     of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
     rows = readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
     images = _claimed_images(readers, of_these, values)
     problems: dict[int, list[Problem]] = defaultdict(list)
-    pulled: dict[int, dict[str, None]] = defaultdict(dict)  # a list's, for each runtime
+    pulled: dict[int, dict[str, None]] = defaultdict(dict)  # images of lists
     for r in readers.rows(
         f"SELECT * FROM problem WHERE {of_these} ORDER BY source_id, position",  # noqa: S608
         *values,

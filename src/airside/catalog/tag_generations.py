@@ -1,4 +1,4 @@
-"""Generations: the versions of a tag that are kept, for rollbacks."""
+"""Generations: the kept versions of a tag, for rollbacks."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from airside.catalog.tag_names import TagName
 
 @dataclass(frozen=True, slots=True)
 class TagTarget:
-    """Where a tag points: the document, the source that it follows, and its parts.
+    """The target of a tag: the document, the source that it follows, and its parts.
 
     `merged`: the document is an index that was merged here.
     """
@@ -23,7 +23,7 @@ class TagTarget:
 
 
 def record_generation(db: sqlite3.Connection, name: TagName, target: TagTarget, now: float) -> str:
-    """Keep what the tag is now as its newest generation; gives the path of its source."""
+    """Records the target as the newest generation. Returns the path of its source."""
     row = db.execute("SELECT path FROM source WHERE id = ?", (target.source_id,)).fetchone()
     path = str(row["path"]) if row is not None else ""
     platforms = sorted({p["platform"] for p in target.parts})
@@ -44,7 +44,7 @@ def record_generation(db: sqlite3.Connection, name: TagName, target: TagTarget, 
 
 
 def earlier_target(db: sqlite3.Connection, name: TagName, digest: str, sequence: int) -> TagTarget:
-    """An earlier generation of the tag as a target with this number."""
+    """Returns an earlier generation of the tag as a target with this sequence number."""
     found = db.execute(
         "SELECT * FROM tag_generation WHERE repository_id = ? AND tag = ? AND digest = ?"
         " ORDER BY id DESC LIMIT 1",
@@ -58,7 +58,7 @@ def earlier_target(db: sqlite3.Connection, name: TagName, digest: str, sequence:
 
 
 def earlier_digests(db: sqlite3.Connection, name: TagName, current: str) -> list[str]:
-    """The digests of the kept generations other than the current one, newest first."""
+    """Returns the digests of the kept generations except the current one, newest first."""
     rows = db.execute(
         "SELECT digest FROM tag_generation WHERE repository_id = ? AND tag = ?"
         " AND digest != ? ORDER BY id DESC",
@@ -68,7 +68,7 @@ def earlier_digests(db: sqlite3.Connection, name: TagName, current: str) -> list
 
 
 def forget_generations(db: sqlite3.Connection, name: TagName, source_id: int, path: str) -> None:
-    """Keep no earlier version of a tag that this source had a part in."""
+    """Deletes the earlier generations of a tag that this source had a part in."""
     rows = db.execute(
         "SELECT id, source_path, parts FROM tag_generation WHERE repository_id = ? AND tag = ?"
         " ORDER BY id DESC",

@@ -1,4 +1,4 @@
-"""A tag by the row of its repository."""
+"""The name of a tag within the catalog."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from airside.oci.reference import Reference, Repository
 
 @dataclass(frozen=True, slots=True, order=True)
 class TagName:
-    """A tag by the row of its repository."""
+    """A tag, with the id of its repository's row."""
 
     repository_id: int
     tag: str

@@ -1,4 +1,4 @@
-"""The parts of a tag: what it has for each platform, and the index that is merged from them."""
+"""The parts of a tag: its manifest for each platform, and the index merged from them."""
 
 import sqlite3
 from typing import Any
@@ -15,7 +15,7 @@ from airside.oci.platform import parse_platform
 def part_rows(
     db: sqlite3.Connection, name: TagName, chosen: tuple[Chosen, ...]
 ) -> list[dict[str, Any]]:
-    """The rows of the tag's parts.
+    """Returns the rows of the tag's parts.
 
     `version` counts replacements: a part that stays while another is replaced falls behind.
     """
@@ -49,7 +49,7 @@ def part_rows(
 
 
 def write_parts(db: sqlite3.Connection, name: TagName, parts: list[dict[str, Any]]) -> None:
-    """Replace the rows of the tag's parts."""
+    """Replaces the rows of the tag's parts."""
     db.execute("DELETE FROM tag_part WHERE repository_id = ? AND tag = ?", name.key)
     db.executemany(
         "INSERT INTO tag_part VALUES (?, ?, ?, ?, (SELECT id FROM source WHERE id = ?), ?, ?)",
@@ -61,7 +61,7 @@ def write_parts(db: sqlite3.Connection, name: TagName, parts: list[dict[str, Any
 
 
 def merged_parts(db: sqlite3.Connection, chosen: tuple[Chosen, ...]) -> Document:
-    """The index that lists these parts."""
+    """Returns the index that lists these parts."""
     return merged_index(
         [
             Entry(
@@ -75,7 +75,7 @@ def merged_parts(db: sqlite3.Connection, chosen: tuple[Chosen, ...]) -> Document
 
 
 def record_merged(db: sqlite3.Connection, name: TagName, document: Document, now: float) -> None:
-    """Record a merged index that is durable in the store, and link it to the tag's repository."""
+    """Records a merged index that is durable in the store; links it to the tag's repository."""
     digest = str(document.digest)
     record_document(db, document, "")
     hold_blob(db, document.digest, document.size_bytes, now)
@@ -84,7 +84,7 @@ def record_merged(db: sqlite3.Connection, name: TagName, document: Document, now
 
 
 def merged_sources(db: sqlite3.Connection, name: TagName) -> tuple[dict[str, str], dict[str, str]]:
-    """Platform → path of the archive: of all parts, and of those that fell behind."""
+    """Returns platform → path of the archive: of all parts, and of those that fell behind."""
     rows = db.execute(
         "SELECT p.platform, p.version, s.path FROM tag_part p"
         " LEFT JOIN source s ON s.id = p.source_id"

@@ -1,20 +1,20 @@
-"""Desired state: which document a tag should be, given who claims it. Pure.
+"""Tag policy: which document a tag should be, given the claims on it. Pure.
 
 A *claim* is "this source says that this tag is this document", with the sequence number that the
-source got when its file settled, and the parts (manifests by platform) that it brought. What holds
-(design 4.14):
+source got when its file settled, and the parts (manifests by platform) that it has. What always
+holds (ADR 0010):
 
-- for each platform the newest claim of a present source wins, whatever came in which order;
-- a claim whose document already says all of that is followed byte for byte; only otherwise the
-  parts are merged into an index of ours;
-- a claim without parts (an artifact, an image of no known platform) is not merged: the newest wins
-  alone, or counts for nothing;
-- a push is followed byte for byte: what is older than it says nothing any more;
-- removing an archive takes nothing from a tag for now: its parts stay until a claim that is newer
-  than the removal decides anew;
+- for each platform the newest claim of a present source wins, in whatever order they came;
+- a claim whose document already lists exactly that is followed byte for byte; only otherwise are
+  the parts merged into an index of ours;
+- a claim without parts (an artifact, an image of no known platform) is not merged: it is followed
+  alone if it is the newest, and ignored otherwise;
+- a push is followed byte for byte: older claims are ignored;
+- removing an archive does not change a tag at first: its parts stay until a claim newer than the
+  removal decides again;
 - a rollback decides alone while it is newer than every claim.
 
-A tag that no present source claims keeps what it has and is *unbacked*.
+A tag that no present source claims keeps its document and is *unbacked*.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 class ClaimedPart:
     """A manifest that the claimed document lists; `platform` is a `Platform.key`.
 
-    `held`: the source brought it. `attested`: it is an attestation about this digest, without a
+    `held`: the source has it. `attested`: it is an attestation about this digest, without a
     platform.
     """
 
@@ -37,9 +37,9 @@ class ClaimedPart:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One source's word about one tag. `removed_at` is the sequence number of its removal.
+    """One source's claim on one tag. `removed_at` is the sequence number of its removal.
 
-    `alone`: it is not joined with older ones (a push).
+    `alone`: it is not merged with older claims (a push).
     """
 
     sequence: int
@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """An operator's word that a tag is what it was before."""
+    """An operator's decision that a tag is an earlier version."""
 
     sequence: int
     digest: str
@@ -61,7 +61,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a tag has for one platform, and whose it is."""
+    """The manifest that a tag gets for one platform, and the claim that it comes from."""
 
     platform: str
     digest: str
@@ -71,10 +71,10 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the tag should be.
+    """The decision on a tag.
 
-    `digest`: an existing document; empty: the index merged of `parts`. `claim` is the newest one
-    followed; None: nothing claims the tag. Not `backed`: leave the tag as it is.
+    `digest`: an existing document; empty: the index merged of `parts`. `claim` is the newest claim
+    followed, None if nothing claims the tag. Not `backed`: leave the tag as it is.
     """
 
     claim: Claim | None
@@ -85,7 +85,7 @@ class Decision:
 
 
 def decide_tag(claims: Iterable[Claim], rollback: Rollback | None = None) -> Decision:
-    """Choose what the tag is; of one source's claims the last given wins."""
+    """Decides what the tag is; of the claims of one source the last given wins."""
     newest_first = sorted(claims, key=lambda claim: (claim.backed, claim.sequence))[::-1]
     if not newest_first or not newest_first[0].backed:
         return Decision(newest_first[0] if newest_first else None, backed=False)
@@ -101,7 +101,7 @@ def decide_tag(claims: Iterable[Claim], rollback: Rollback | None = None) -> Dec
 
 
 def _counted(newest_first: list[Claim]) -> list[Claim]:
-    """The claims that have a say, down to the newest push."""
+    """Returns the claims that count, down to the newest push."""
     newest, counted = newest_first[0], []
     for claim in newest_first:
         if claim.backed or (claim.removed_at > newest.sequence and claim.parts):
@@ -112,7 +112,7 @@ def _counted(newest_first: list[Claim]) -> list[Claim]:
 
 
 def _chosen(newest_first: list[Claim]) -> dict[str, Chosen]:
-    """For each platform what the newest claim has."""
+    """Returns the manifest of the newest claim for each platform."""
     chosen: dict[str, Chosen] = {}
     for claim in newest_first:
         for part in claim.parts:
@@ -126,7 +126,7 @@ def _platforms(claim: Claim) -> bool:
 
 
 def _says_all(claim: Claim, chosen: dict[str, Chosen]) -> bool:
-    """Whether the claimed document lists what was chosen, as the first for each platform."""
+    """Returns True if the claimed document lists each chosen part first for its platform."""
     listed: dict[str, str] = {}
     for part in claim.parts:
         if not part.attested:
@@ -135,7 +135,7 @@ def _says_all(claim: Claim, chosen: dict[str, Chosen]) -> bool:
 
 
 def _attested(chosen: dict[str, Chosen], counted: list[Claim]) -> tuple[Chosen, ...]:
-    """The chosen parts by platform, each with every held attestation about it."""
+    """Returns the chosen parts by platform, each with every held attestation about it."""
     about: dict[str, set[str]] = {}
     for claim in counted:
         for part in claim.parts:

@@ -1,4 +1,4 @@
-"""Where tags point: the claims on them, their parts and generations, and their going."""
+"""Tags: where they point, by the claims on them; their parts, generations and removal."""
 
 import json
 import sqlite3
@@ -21,19 +21,19 @@ from airside.catalog.tag_policy import Chosen, Claim, ClaimedPart, Decision, Rol
 from airside.oci.model import Document
 
 Hold = Callable[[Document], None]
-"""Makes a document durable in the store, before the transaction that speaks of it ends."""
+"""Makes a document durable in the store, before the transaction that records it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Changes of tags within one transaction, at one time."""
+    """Changes tags within one transaction, at one time."""
 
     db: sqlite3.Connection
     now: float
     hold: Hold
 
     def settle(self, name: TagName, on_removal: str) -> list[TagMove]:
-        """Point one tag at what it should be now."""
+        """Points one tag at what its claims say now. Returns its moves."""
         rollback = self._rollback(name)
         decision = decide_tag(self.claims(name), rollback)
         current = self.current(name)
@@ -61,7 +61,7 @@ class Tags:
         return row
 
     def claims(self, name: TagName) -> list[Claim]:
-        """The claims on a tag, with their parts, oldest first."""
+        """Returns the claims on a tag, with their parts, oldest first."""
         rows = self.db.execute(
             "SELECT c.sequence, c.digest, c.source_id, c.position, s.state, s.removed_at, s.kind"
             " FROM claim c JOIN source s ON s.id = c.source_id"
@@ -78,7 +78,7 @@ class Tags:
         ):
             part = ClaimedPart(r["platform"], r["digest"], bool(r["held"]), r["attested"])
             parts[r["source_id"], r["position"]].append(part)
-        if any(r["kind"] != "peer" for r in rows):  # what came from upstream overrules nobody
+        if any(r["kind"] != "peer" for r in rows):  # a cached tag overrules no other source
             rows = [r for r in rows if r["kind"] != "peer"]
         return [
             Claim(
@@ -105,7 +105,7 @@ class Tags:
     def _follow(
         self, name: TagName, current: sqlite3.Row | None, decision: Decision
     ) -> list[TagMove]:
-        """Let the tag be what its claims say; a merged index is made and held."""
+        """Points the tag at the decision; merges and holds an index if needed."""
         claim = decision.claim
         assert claim is not None
         digest = decision.digest or self._merge(name, decision.parts)
@@ -124,7 +124,7 @@ class Tags:
     def _follow_rollback(
         self, name: TagName, current: sqlite3.Row, decision: Decision
     ) -> list[TagMove]:
-        """The tag stays what the operator chose; it is backed again if it was not."""
+        """Keeps the tag at the operator's choice, and records that it is backed."""
         self.db.execute(
             "UPDATE tag SET unbacked_since = NULL WHERE repository_id = ? AND name = ?", name.key
         )
@@ -133,7 +133,7 @@ class Tags:
         return self.point_back(name, current, decision.digest)
 
     def point_back(self, name: TagName, current: sqlite3.Row, digest: str) -> list[TagMove]:
-        """Point the tag at an earlier generation, which gets a new number."""
+        """Points the tag at an earlier generation, recorded as a new one."""
         target = earlier_target(self.db, name, digest, current["sequence"])
         moves = self._point(name, current, target)
         if current["unbacked_since"] is not None:
@@ -146,7 +146,7 @@ class Tags:
     def _point(
         self, name: TagName, current: sqlite3.Row | None, target: TagTarget
     ) -> list[TagMove]:
-        """Record where the tag points; a new digest is a new generation."""
+        """Records where the tag points; a new digest is a new generation."""
         digest, before = target.digest, current["digest"] if current is not None else ""
         moved_at = current["moved_at"] if current is not None and before == digest else self.now
         self.db.execute(
@@ -173,7 +173,7 @@ class Tags:
             self._event("tag-mixed", move.reference, digest=move.after, detail=json.dumps(behind))
 
     def restore(self, name: TagName, digest: str, kind: str, path: str) -> None:
-        """Let a tag point where it did before the catalog was lost."""
+        """Points a tag where it pointed before the catalog was lost."""
         row = self.db.execute(
             "SELECT id, sequence FROM source WHERE kind = ? AND path = ?", (kind, path)
         ).fetchone()
@@ -183,7 +183,7 @@ class Tags:
         self._point(name, None, TagTarget(digest, source_id, sequence, parts))
 
     def drop(self, name: TagName, digest: str, *, reason: str = "") -> TagMove:
-        """Remove a tag with its history and the claims of absent sources on it."""
+        """Deletes a tag with its history and the claims of absent sources on it."""
         move = TagMove(reference_text(self.db, name), digest, "")
         self.db.execute("DELETE FROM tag WHERE repository_id = ? AND name = ?", name.key)
         self.db.execute("DELETE FROM tag_generation WHERE repository_id = ? AND tag = ?", name.key)

@@ -1,4 +1,4 @@
-"""What somebody deleted of an archive that is still there: it comes back only by a new drop."""
+"""Tombstones: names deleted of an archive that is still present, until it is dropped again."""
 
 import sqlite3
 
@@ -10,9 +10,9 @@ Deleted = frozenset[tuple[int, str]]
 
 
 def bury(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> None:
-    """Take a claim off; where its archive is there, remember that it was deleted.
+    """Deletes a claim; if its archive is present, records a tombstone.
 
-    The row has the claim's columns and `state` and `path` of its source.
+    The row has the claim's columns, and `kind`, `state` and `path` of its source.
     """
     db.execute(
         "DELETE FROM claim WHERE source_id = ? AND position = ?",
@@ -28,7 +28,7 @@ def bury(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> None:
 
 
 def deleted_names(db: sqlite3.Connection, source_id: int) -> Deleted:
-    """What was deleted of a source since it was dropped."""
+    """Returns the names that were deleted of a source since it was dropped."""
     rows = db.execute(
         "SELECT t.repository_id, t.tag FROM tombstone t JOIN source s ON s.path = t.source_path"
         " WHERE s.id = ?",
@@ -38,6 +38,6 @@ def deleted_names(db: sqlite3.Connection, source_id: int) -> Deleted:
 
 
 def is_deleted(db: sqlite3.Connection, claim: ClaimedName, deleted: Deleted) -> bool:
-    """Whether this was deleted: its tag, or the document of one without."""
+    """Returns True if the claim's tag was deleted, or the document of one without a tag."""
     key = repository_id_of(db, claim.repository)
     return (key, claim.tag or f"@{claim.digest}") in deleted

@@ -25,7 +25,7 @@ class Transactions:
 
     @contextlib.contextmanager
     def begin(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that may change the generation. Raises StoreError.
+        """Opens a transaction that may change the generation. Raises StoreError.
 
         The new generation is visible only after the commit: before, a reader would cache what it
         read as an answer of the new generation.
@@ -40,6 +40,6 @@ class Transactions:
             self._changes.notify()
 
     def count_change(self, db: sqlite3.Connection) -> None:
-        """Count a change; called once in a transaction."""
+        """Counts a change; call it once in a transaction."""
         number = self._next_generation = self._generation + 1
         db.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (str(number),))

@@ -1,7 +1,7 @@
-"""What is kept of upstream registries: whose a tag is, and when it was last asked for.
+"""The cache of upstream registries: the tags pulled through, and when they were last asked for.
 
-A name that was pulled through is a source of kind `peer`, recorded as a push is
-(`catalog.pushes`). `changed_at` is when a client last asked for it.
+A name that was pulled through is a source of kind `peer`, recorded as a push is (`catalog.pushes`).
+Its `changed_at` is the time when a client last asked for it.
 """
 
 import json
@@ -16,7 +16,7 @@ from airside.ports.content import KeptTag
 
 
 class UpstreamCache:
-    """Thread-safe; raises StoreError."""
+    """Reads and records cached tags. Thread-safe; raises StoreError."""
 
     def __init__(self, transactions: Transactions, readers: Readers) -> None:
         self._transactions, self._readers = transactions, readers
@@ -35,7 +35,7 @@ class UpstreamCache:
         return KeptTag(parse_digest(rows[0]["digest"]), rows[0]["kind"] != "peer")
 
     def touch(self, references: Iterable[str], now: float) -> None:
-        """Clients asked for these names."""
+        """Records that clients asked for these names."""
         with self._transactions.begin("record what is used") as db:
             db.execute(
                 "UPDATE source SET changed_at = ? WHERE kind = 'peer'"

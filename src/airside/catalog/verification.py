@@ -1,4 +1,4 @@
-"""When each blob was verified last, and what of them is wrong: what a scrub reads and records."""
+"""Verification: when each blob was last verified, and which are wrong. For scrub and repair."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ from airside.catalog.transactions import Transactions
 from airside.oci.digest import Digest, parse_digest
 
 LAST_PASS = "scrub"  # noqa: S105 - no password but a key
-"""The key of the catalog's `meta` that has the last pass."""
+"""The key of the last pass in the catalog's `meta`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class BlobSource:
 def list_unverified(
     readers: Readers, since: float, until: float, limit: int
 ) -> list[tuple[Digest, int]]:
-    """(digest, bytes) of held blobs that were not verified between these times, oldest first."""
+    """Returns (digest, bytes) of held blobs not verified between these times, oldest first."""
     rows = readers.rows(
         "SELECT digest, size_bytes FROM blob WHERE state = 'held'"
         " AND verified_at NOT BETWEEN ? AND ? ORDER BY verified_at, digest LIMIT ?",
@@ -47,7 +47,7 @@ def list_unverified(
 
 
 def unverified_bytes(readers: Readers, since: float, until: float) -> int:
-    """How many bytes these are in all."""
+    """Returns the bytes of the held blobs not verified between these times."""
     rows = readers.rows(
         "SELECT coalesce(sum(size_bytes), 0) AS n FROM blob WHERE state = 'held'"
         " AND verified_at NOT BETWEEN ? AND ?",
@@ -58,7 +58,7 @@ def unverified_bytes(readers: Readers, since: float, until: float) -> int:
 
 
 def oldest_verified(readers: Readers) -> float | None:
-    """When the held blob was verified that was so longest ago; None without blobs."""
+    """Returns the time of the least recent verification of a held blob; None without blobs."""
     rows = readers.rows("SELECT min(verified_at) AS at FROM blob WHERE state = 'held'")
     return rows[0]["at"]  # type: ignore[no-any-return]
 
@@ -71,7 +71,7 @@ def list_bad(readers: Readers) -> list[BadBlob]:
 
 
 def list_sources_of(readers: Readers, digest: Digest) -> list[BlobSource]:
-    """The archives that are present, or were imported by hand, whose images need this blob."""
+    """Returns the archives, present or imported by hand, whose images need this blob."""
     rows = readers.rows(
         "WITH RECURSIVE above(digest) AS (VALUES (?) UNION SELECT e.parent FROM edge e"
         " JOIN above ON e.child = above.digest)"
@@ -84,7 +84,7 @@ def list_sources_of(readers: Readers, digest: Digest) -> list[BlobSource]:
 
 
 def count_unread(readers: Readers, source_ids: Collection[int]) -> int:
-    """How many of these archives are still to be read, or are being read."""
+    """Returns the number of these archives that are queued or being imported."""
     rows = readers.rows(
         "SELECT count(*) AS n FROM source WHERE state IN ('queued', 'importing')"
         " AND id IN (SELECT value FROM json_each(?))",
@@ -112,7 +112,7 @@ class Verification:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LAST_PASS, found))
 
     def mark_blob(self, digest: Digest, state: str, now: float) -> None:
-        """Record that a blob was verified (`held`), is quarantined or lost."""
+        """Records that a blob was verified (`held`), is quarantined or lost."""
         with self._transactions.begin("mark a blob") as db:
             db.execute(
                 "UPDATE blob SET state = ?, verified_at = ? WHERE digest = ?",
@@ -123,7 +123,10 @@ class Verification:
             self._transactions.count_change(db)
 
     def record_repair(self, digest: Digest, now: float, origin: str, source: str) -> bool:
-        """Record that a blob that was wrong or lost is held; False if nobody knows it any more."""
+        """Records that a wrong or lost blob is held.
+
+        Returns False if the catalog no longer knows it.
+        """
         with self._transactions.begin("record a repair") as db:
             known = db.execute(
                 "UPDATE blob SET state = 'held', verified_at = ? WHERE digest = ?",
@@ -136,7 +139,7 @@ class Verification:
         return bool(known)
 
     def restore_document(self, digest: Digest, raw: bytes, now: float) -> None:
-        """Give a document of the catalog the bytes of its digest again."""
+        """Replaces the catalog's bytes of a document by those of its digest."""
         with self._transactions.begin("restore a document") as db:
             db.execute("UPDATE document SET raw = ? WHERE digest = ?", (raw, str(digest)))
             detail = json.dumps({"from": "store", "source": ""})

@@ -1,7 +1,7 @@
-"""Reading the catalog: for the registry, the command line and the importer.
+"""Queries of the catalog: for the registry, the command line and the importer.
 
-`open_view` serves another process (the command line without an agent). Reads never wait for
-writers (WAL). Implements `airside.ports.content.RegistryView`.
+`open_view` serves another process (the command line without an agent). Reads never wait for writers
+(WAL). Implements `airside.ports.content.RegistryView`.
 """
 
 import json
@@ -46,7 +46,7 @@ from airside.ports.content import StoredDocument
 
 
 class CatalogView:
-    """The reading side of the catalog. Raises StoreError."""
+    """The reading side of the catalog. Thread-safe; raises StoreError."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -56,7 +56,7 @@ class CatalogView:
 
     @property
     def lookup(self) -> Lookup:
-        """Queries about one thing, for `airside explain`."""
+        """Lookups of one thing, for `airside explain`."""
         return Lookup(self._readers)
 
     @property
@@ -67,7 +67,7 @@ class CatalogView:
         rows = self._readers.rows("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0]["value"]) if rows else None
 
-    # what the registry reads
+    # for the registry
 
     def repositories(self) -> list[Repository]:
         rows = self._readers.rows(
@@ -157,12 +157,12 @@ class CatalogView:
         )
         return bool(rows)
 
-    # what people and the importer read
+    # for people and the importer
 
     def known(self) -> dict[str, str]:
-        """Path → stat key of the archives and lists that are not removed.
+        """Returns path → stat key of the archives and lists that are not removed.
 
-        The key is empty where the bytes were not judged yet: such an archive is read again.
+        The key is empty if the bytes were not judged yet: such an archive is imported again.
         """
         rows = self._readers.rows(
             "SELECT path, CASE WHEN kind = 'list' AND state = 'partial' THEN '' ELSE stat_key END"
@@ -172,7 +172,7 @@ class CatalogView:
         return {r["path"]: r["stat_key"] if r["state"] in JUDGED else "" for r in rows}
 
     def lists(self) -> list[ListRow]:
-        """The watched lists that were read and are not refused, by path."""
+        """Returns the watched lists that were read and not refused, by path."""
         rows = self._readers.rows(
             "SELECT id, path, state FROM source WHERE kind = 'list'"
             " AND state IN ('imported', 'partial', 'waiting', 'failed') ORDER BY path"
@@ -180,7 +180,7 @@ class CatalogView:
         return [ListRow(r["id"], r["path"], r["state"], self.pulled(r["id"])) for r in rows]
 
     def pulled(self, source_id: int) -> frozenset[tuple[str, str]]:
-        """(name, runtime) of what was pulled of a list, since the file is as it is."""
+        """Returns (name, runtime) of the images pulled of a list since its file last changed."""
         rows = self._readers.rows(
             "SELECT image, blob FROM problem WHERE source_id = ? AND reason = ''", source_id
         )
@@ -191,59 +191,59 @@ class CatalogView:
         return rows[0]["raw"] if rows else None
 
     def blobs(self) -> dict[Digest, int]:
-        """Held blobs with their sizes."""
+        """Returns the held blobs with their sizes in bytes."""
         rows = self._readers.rows("SELECT digest, size_bytes FROM blob WHERE state = 'held'")
         return {Digest(*r["digest"].split(":", 1)): r["size_bytes"] for r in rows}
 
     def unverified_blobs(self, since: float, until: float, limit: int) -> list[tuple[Digest, int]]:
-        """(digest, bytes) of held blobs not verified between these times, oldest first."""
+        """Returns (digest, bytes) of held blobs not verified between these times, oldest first."""
         return list_unverified(self._readers, since, until, limit)
 
     def unverified_bytes(self, since: float, until: float) -> int:
-        """How many bytes these are in all."""
+        """Returns the bytes of the held blobs not verified between these times."""
         return unverified_bytes(self._readers, since, until)
 
     def oldest_verified(self) -> float | None:
-        """When the held blob was verified that was so longest ago; None without blobs."""
+        """Returns the time of the least recent verification of a held blob; None without blobs."""
         return oldest_verified(self._readers)
 
     def bad_blobs(self) -> list[BadBlob]:
-        """Those that are quarantined or lost."""
+        """Returns the blobs that are quarantined or lost."""
         return list_bad(self._readers)
 
     def unread_of(self, source_ids: Collection[int]) -> int:
-        """How many of these archives are still to be read, or are being read."""
+        """Returns the number of these archives that are queued or being imported."""
         return count_unread(self._readers, source_ids)
 
     def known_blobs(self, *, among: Collection[Digest] | None = None) -> set[Digest]:
-        """Every blob that the catalog speaks of (of these, if told), whatever its state."""
+        """Returns every blob in the catalog, in any state; with `among`, only those of these."""
         only = " WHERE digest IN (SELECT value FROM json_each(?))" if among is not None else ""
         values = [json.dumps(list(map(str, among)))] if among is not None else []
         rows = self._readers.rows(f"SELECT digest FROM blob{only}", *values)  # noqa: S608
         return {Digest(*r["digest"].split(":", 1)) for r in rows}
 
     def sources_of_blob(self, digest: Digest) -> list[BlobSource]:
-        """The archives that are present, or were imported by hand, whose images need this blob."""
+        """Returns the archives, present or imported by hand, whose images need this blob."""
         return list_sources_of(self._readers, digest)
 
     def sources(self, *, path: str | None = None) -> list[SourceRow]:
-        """Archives with their images, notes and problems, by path."""
+        """Returns sources with their images, notes and problems, by path."""
         return list_sources(self._readers, path)
 
     def ages(self) -> tuple[list[float], list[float]]:
-        """What may go before its time, by how old it is: see `expiry.ages`."""
+        """Returns the ages of what may expire before its time: see `expiry.ages`."""
         with self._readers.snapshot() as db:
             return ages(db)
 
     def unread(self) -> list[tuple[int, str]]:
-        """(id, path) of the sources that are to be read again for what is lost."""
+        """Returns (id, path) of the sources queued because blobs of theirs are lost."""
         rows = self._readers.rows(
             "SELECT id, path FROM source WHERE state = 'queued' AND reason != '' ORDER BY path"
         )
         return [(r["id"], r["path"]) for r in rows]
 
     def counts(self) -> dict[str, int]:
-        """Numbers for `status`."""
+        """Returns the numbers for `status`."""
         rows = self._readers.rows(
             "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
             " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
@@ -255,7 +255,7 @@ class CatalogView:
         return dict(rows[0])
 
     def states(self) -> dict[str, int]:
-        """How many archives are in each state."""
+        """Returns the number of archives in each state."""
         rows = self._readers.rows(
             "SELECT state, count(*) AS n FROM source WHERE kind NOT IN ('push', 'peer')"
             " GROUP BY state"
@@ -263,33 +263,33 @@ class CatalogView:
         return {r["state"]: r["n"] for r in rows}
 
     def images(self) -> list[ImageRow]:
-        """All names that can be pulled, sorted; unnamed documents at the end."""
+        """Returns all names that can be pulled, sorted; unnamed documents at the end."""
         return list_images(self._readers)
 
     def tag_states(self) -> list[TagState]:
-        """All tags as they are now, for publishing."""
+        """Returns all current tags, for publishing."""
         return list_tags(self._readers)
 
     def published(self, runtime: str | None = None) -> list[PublicationRow]:
-        """What is known of the tags in one runtime, or in all."""
+        """Returns the states of the tags in one runtime, or in all."""
         return list_publications(self._readers, runtime)
 
     def intents(self, runtime: str) -> list[tuple[str, str]]:
-        """(target, digest) of links into a runtime that an interrupted publish may have left."""
+        """Returns (target, digest) of links that an interrupted publish may have left."""
         return list_intents(self._readers, runtime)
 
     def generations(self) -> dict[tuple[Repository, str], list[Generation]]:
-        """The versions kept of each tag, the current one first."""
+        """Returns the kept versions of each tag, the current one first."""
         return list_generations(self._readers)
 
     def index_entries(
         self, repository_ids: Collection[int] | None = None
     ) -> dict[int, tuple[Repository, list[IndexEntry]]]:
-        """What `index.json` says of each name, by repository: of these or of all that have any."""
+        """Returns the entries of `index.json` by repository: of these, or of all that have any."""
         return list_index_entries(self._readers, repository_ids)
 
     def index_archives(self) -> dict[str, int]:
-        """Path → sequence of the archives that are present, for `index.json`."""
+        """Returns path → sequence of the present archives, for `index.json`."""
         rows = self._readers.rows(
             "SELECT path, sequence FROM source WHERE kind = 'archive' AND state != 'removed'"
             " ORDER BY path"
@@ -297,7 +297,10 @@ class CatalogView:
         return {r["path"]: r["sequence"] for r in rows}
 
     def index_deleted(self) -> list[tuple[str, str, str]]:
-        """What was deleted of archives, for `index.json`: repository, tag (or `@digest`), path."""
+        """Returns the deleted names of archives, for `index.json`.
+
+        Each is repository, tag (or `@digest`), path.
+        """
         rows = self._readers.rows(
             "SELECT r.host, r.path AS repository, t.tag, t.source_path FROM tombstone t"
             " JOIN repository r ON r.id = t.repository_id ORDER BY 1, 2, 3, 4"
@@ -307,7 +310,7 @@ class CatalogView:
         ]
 
     def events(self, *, after: int = 0, limit: int = 100) -> list[EventRow]:
-        """The newest events with a number above `after`, oldest first."""
+        """Returns the newest events with a number above `after`, oldest first."""
         rows = self._readers.rows(
             "SELECT * FROM (SELECT * FROM event WHERE id > ? ORDER BY id DESC LIMIT ?) ORDER BY id",
             after,
@@ -317,5 +320,5 @@ class CatalogView:
 
 
 def open_view(path: Path) -> CatalogView:
-    """Read the catalog of a data directory without an agent. Raises NotFoundError, StoreError."""
+    """Opens the catalog of a data directory without an agent. Raises NotFoundError, StoreError."""
     return CatalogView(Readers(path, writable_directory=False))
