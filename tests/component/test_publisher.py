@@ -11,7 +11,7 @@ import pytest
 from airside.agent.node import Node
 from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
-from airside.catalog.runtime_records import UnsyncedOf
+from airside.catalog.runtime_records import RuntimePendingSync
 from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import ContainerdError, DigestMismatchError
@@ -133,12 +133,12 @@ def test_a_name_without_a_record_is_not_believed(bench: Bench) -> None:
 
 def test_what_is_not_synced_is_remembered_until_the_runtime_is_another(bench: Bench) -> None:
     catalog = bench.node.catalog
-    UnsyncedOf(catalog, SOCKET).save({"sha256:a": "one"})
-    UnsyncedOf(catalog, "other").save({"sha256:b": "one"})
-    assert UnsyncedOf(catalog, SOCKET).load() == {"sha256:a": "one"}
+    RuntimePendingSync(catalog, SOCKET).save({"sha256:a": "one"})
+    RuntimePendingSync(catalog, "other").save({"sha256:b": "one"})
+    assert RuntimePendingSync(catalog, SOCKET).load() == {"sha256:a": "one"}
     catalog.publications.forget_runtime(SOCKET)
-    assert UnsyncedOf(catalog, SOCKET).load() == {}
-    assert UnsyncedOf(catalog, "other").load() == {"sha256:b": "one"}
+    assert RuntimePendingSync(catalog, SOCKET).load() == {}
+    assert RuntimePendingSync(catalog, "other").load() == {"sha256:b": "one"}
 
 
 def test_a_replaced_tag_takes_its_old_digest_name_along(bench: Bench) -> None:

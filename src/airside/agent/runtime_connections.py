@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from airside.agent.node import Node, boot_id
 from airside.archive.stop import Stop
-from airside.catalog.runtime_records import IntentsOf, UnsyncedOf
+from airside.catalog.runtime_records import RuntimeIntents, RuntimePendingSync
 from airside.containerd.desired_state import naming_of, node_of
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.publisher import Publisher
@@ -46,7 +46,7 @@ def connect(node: Node, socket: str) -> Runtime:
         socket,
         settings.namespace,
         node.store,
-        IntentsOf(node.catalog, socket),
+        RuntimeIntents(node.catalog, socket),
         RuntimeOptions(
             identity=node.identity,
             node=node_of(settings),
@@ -57,7 +57,7 @@ def connect(node: Node, socket: str) -> Runtime:
             pull_seconds=settings.pull_seconds,
         ),
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),
-        pending_sync=PendingSync(UnsyncedOf(node.catalog, socket), boot_id()),
+        pending_sync=PendingSync(RuntimePendingSync(node.catalog, socket), boot_id()),
     )
 
 

@@ -29,7 +29,7 @@ def record_claims(
     documents = {
         document.digest: document
         for document in result.documents
-        if document.digest in roots or document.digest not in result.not_brought
+        if document.digest in roots or document.digest not in result.already_held
     }
     claimed: set[TagName] = set()
     for claim, (position, sequence) in zip(result.claims, numbers, strict=False):

@@ -13,7 +13,7 @@ from airside.catalog.repository_blobs import (
 )
 from airside.catalog.tag_names import TagName
 from airside.catalog.tags import Hold, Tags
-from airside.catalog.tombstones import bury
+from airside.catalog.tombstones import delete_claim
 from airside.catalog.transactions import Transactions
 from airside.core.errors import ConflictError, NotFoundError
 from airside.oci.digest import Digest
@@ -120,7 +120,7 @@ def _forget_claim(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> Non
     if claim["kind"] in {"push", "peer"}:
         db.execute("DELETE FROM source WHERE id = ?", (claim["source_id"],))
     else:
-        bury(db, claim, now)
+        delete_claim(db, claim, now)
 
 
 def _release_children(db: sqlite3.Connection, repository_id: int, index: str, now: float) -> None:

@@ -187,7 +187,7 @@ def list_index_entries(
     claims = _index_claims(readers, (json.dumps(list(contested)),)) if contested else {}
     found: dict[int, tuple[Repository, list[IndexEntry]]] = {}
     for r in rows:
-        told = claims.get((r["id"], r["name"]), []) if r["contested"] else []
+        of_tag = claims.get((r["id"], r["name"]), []) if r["contested"] else []
         repository = Repository(r["host"], r["path"])
         entry = IndexEntry(
             f"{repository}:{r['name']}" if r["name"] else str(repository),
@@ -198,7 +198,7 @@ def list_index_entries(
             r["kind"],
             r["source"],
             bool(r["rolled_back"]),
-            _told(r, told),
+            _claims_to_write(r, of_tag),
         )
         found.setdefault(r["id"], (repository, []))[1].append(entry)
     for _, entries in found.values():
@@ -244,7 +244,7 @@ def _rows_of(
     return readers.rows(f"{sql}{only}{order}", *ids)
 
 
-def _told(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
+def _claims_to_write(row: sqlite3.Row, claims: list[IndexClaim]) -> tuple[IndexClaim, ...]:
     """Returns the claims on a tag; none if the entry itself says the only one."""
     if not row["name"]:
         return ()

@@ -69,7 +69,7 @@ class PartRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class IncompleteImport:
     """An archive that is not imported completely."""
 
     path: str
@@ -80,7 +80,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListEntry:
     """A name of a list: the runtime that pulled it, or the reason why it was not pulled."""
 
     path: str
@@ -287,7 +287,7 @@ class Lookup:
         )
         return [(Reference(Repository(r["host"], r["path"]), r["tag"]), r["digest"]) for r in rows]
 
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[IncompleteImport]:
         """Returns every archive that is not imported completely, with its problems."""
         marks = ", ".join("?" * len(_TROUBLE))
         problems: dict[int, list[Problem]] = defaultdict(list)
@@ -301,11 +301,13 @@ class Lookup:
             *_TROUBLE,
         )
         return [
-            Trouble(r["path"], r["state"], r["reason"], tuple(problems[r["id"]]), r["kind"])
+            IncompleteImport(
+                r["path"], r["state"], r["reason"], tuple(problems[r["id"]]), r["kind"]
+            )
             for r in rows
         ]
 
-    def listed(self, name: str) -> list[Listed]:
+    def listed(self, name: str) -> list[ListEntry]:
         """Returns the state of a full name in each list that has it."""
         rows = self._rows(
             "SELECT s.path, s.state, p.blob, p.reason FROM problem p"
@@ -313,7 +315,7 @@ class Lookup:
             " ORDER BY s.path, p.position",
             name,
         )
-        return [Listed(r["path"], r["state"], r["blob"], r["reason"]) for r in rows]
+        return [ListEntry(r["path"], r["state"], r["blob"], r["reason"]) for r in rows]
 
     def last_seen(self, reference: str) -> tuple[str, float, str, str] | None:
         """Returns the last event about a name that is not a tag now: kind, time, path, client.

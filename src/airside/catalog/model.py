@@ -119,7 +119,7 @@ class Import:
     notes: tuple[str, ...] = ()
     reason: str = ""
     on_removal: str = "unpin"
-    not_brought: frozenset[Digest] = frozenset()
+    already_held: frozenset[Digest] = frozenset()
     """Documents that the archive only refers to: the store held them already."""
     withheld: frozenset[tuple[Repository, str]] = frozenset()
     """Names that the archive gives to incomplete images: the earlier claims on these stay."""

@@ -167,7 +167,7 @@ class Publications:
             db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM meta WHERE key = ?", (f"{UNSYNCED}{runtime}",))
 
-    def intend(self, runtime: str, targets: Mapping[str, str]) -> None:
+    def record_intents(self, runtime: str, targets: Mapping[str, str]) -> None:
         """Records, durably, the links that are about to be made: target path → digest."""
         with self._writer.transaction("record intents") as db:
             db.executemany(
@@ -175,7 +175,7 @@ class Publications:
                 [(runtime, target, digest) for target, digest in targets.items()],
             )
 
-    def done(self, runtime: str, targets: Iterable[str]) -> None:
+    def clear_intents(self, runtime: str, targets: Iterable[str]) -> None:
         """Deletes the records of links that were adopted or deleted."""
         with self._writer.transaction("clear intents") as db:
             db.executemany(

@@ -7,23 +7,23 @@ from airside.catalog.catalog import Catalog
 from airside.catalog.publications import UNSYNCED
 
 
-class IntentsOf:
+class RuntimeIntents:
     """The intents of one runtime (`airside.containerd.intents.Intents`)."""
 
     def __init__(self, catalog: "Catalog", runtime: str) -> None:
         self._catalog, self._runtime = catalog, runtime
 
     def record(self, targets: Mapping[str, str]) -> None:
-        self._catalog.publications.intend(self._runtime, targets)
+        self._catalog.publications.record_intents(self._runtime, targets)
 
     def clear(self, targets: Iterable[str]) -> None:
-        self._catalog.publications.done(self._runtime, targets)
+        self._catalog.publications.clear_intents(self._runtime, targets)
 
     def left(self) -> list[tuple[str, str]]:
         return self._catalog.intents(self._runtime)
 
 
-class UnsyncedOf:
+class RuntimePendingSync:
     """The layers that one runtime unpacked and did not sync yet.
 
     Implements `airside.containerd.pending_sync.Record`.

@@ -9,7 +9,7 @@ Deleted = frozenset[tuple[int, str]]
 """(repository, tag) of names, (repository, `@digest`) of documents."""
 
 
-def bury(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> None:
+def delete_claim(db: sqlite3.Connection, claim: sqlite3.Row, now: float) -> None:
     """Deletes a claim; if its archive is present, records a tombstone.
 
     The row has the claim's columns, and `kind`, `state` and `path` of its source.

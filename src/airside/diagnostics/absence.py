@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airside.archive.directory import is_archive_directory
-from airside.catalog.lookup import Lookup, Trouble
+from airside.catalog.lookup import IncompleteImport, Lookup
 from airside.catalog.view import CatalogView
 from airside.core.errors import ReferenceInvalidError
 from airside.core.settings import Settings
@@ -123,7 +123,7 @@ def _is_at(path: str, wanted: str) -> bool:
     return path == wanted or path.endswith(f"/{wanted}")
 
 
-def _might_hold(troubles: list[Trouble], name: Reference) -> Iterator[Trouble]:
+def _might_hold(troubles: list[IncompleteImport], name: Reference) -> Iterator[IncompleteImport]:
     """Yields the archives that name it, then those whose names are unknown."""
     naming = [t for t in troubles if _names(t, str(name))]
     unread = [t for t in troubles if t not in naming and not any(p.image for p in t.problems)]
@@ -132,20 +132,20 @@ def _might_hold(troubles: list[Trouble], name: Reference) -> Iterator[Trouble]:
     yield from sorted(unread, key=lambda t: not _is_called(t, word))
 
 
-def _names(trouble: Trouble, reference: str) -> bool:
+def _names(trouble: IncompleteImport, reference: str) -> bool:
     return any(p.image and same_name(p.image, reference) for p in trouble.problems)
 
 
-def _is_called(trouble: Trouble, word: str) -> bool:
+def _is_called(trouble: IncompleteImport, word: str) -> bool:
     return word in Path(trouble.path).name.lower()
 
 
-def _reason_for(trouble: Trouble, reference: str) -> str:
+def _reason_for(trouble: IncompleteImport, reference: str) -> str:
     reasons = (p.reason for p in trouble.problems if p.image and same_name(p.image, reference))
     return next(reasons, trouble.reason)
 
 
-def _advice(name: Reference, troubles: list[Trouble], place: Place) -> Iterator[str]:
+def _advice(name: Reference, troubles: list[IncompleteImport], place: Place) -> Iterator[str]:
     word = name.repository.path.rpartition("/")[2].lower()
     for trouble in troubles[:1]:
         if _names(trouble, str(name)) or _is_called(trouble, word):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from airside.catalog.lookup import ClaimRow, PartRow, Trouble
+from airside.catalog.lookup import ClaimRow, IncompleteImport, PartRow
 from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
 from airside.core.errors import ManifestInvalidError, NotFoundError
@@ -249,7 +249,7 @@ def _for_node(platforms: list[dict[str, Any]], place: Place) -> dict[str, Any]:
     }
 
 
-def _problems_of(troubles: list[Trouble], reference: str) -> list[dict[str, str]]:
+def _problems_of(troubles: list[IncompleteImport], reference: str) -> list[dict[str, str]]:
     """Problems that archives reported for this name."""
     return [
         {"archive": t.path, "blob": p.blob, "reason": p.reason}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from airside.catalog.lookup import Listed
+from airside.catalog.lookup import ListEntry
 from airside.catalog.view import CatalogView
 from airside.containerd.mirror import hosts_toml as hosts
 from airside.containerd.mirror.apply import Change, plan_write
@@ -92,7 +92,7 @@ def lists_of(view: CatalogView, name: Reference) -> list[dict[str, Any]]:
     return [_listed(each) for each in view.lookup.listed(str(name))]
 
 
-def _listed(each: Listed) -> dict[str, Any]:
+def _listed(each: ListEntry) -> dict[str, Any]:
     return {
         "path": each.path,
         "state": each.state,

@@ -192,7 +192,7 @@ class Importer:
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes)),
                 on_removal=job.on_removal,
-                not_brought=_not_brought(reading),
+                already_held=_not_brought(reading),
                 withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
