@@ -1,10 +1,10 @@
-"""Many images: what the catalog costs with 10,000 of them, beside 100, beside `docker-registry`.
+"""Measures the catalog with 10,000 images, with 100, and `docker-registry` with the same images.
 
 `docs/scale.md` has the figures of one run.
 
-The images are imported as they would be: archives of 100 images (docker-archives and OCI layouts by
-turns) are dropped into the watched directory of an agent. Each image has a base layer that its
-archive shares, and a small layer, a config and a manifest of its own.
+The images are imported as in production: archives of 100 images (docker-archives and OCI layouts in
+turn) are dropped into the watched directory of an agent. Each image shares a base layer with its
+archive, and has a small layer, a config and a manifest of its own.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from support.images import TestImage, docker_archive, oci_archive, random_image,
 
 PER_ARCHIVE = 100
 PAGE = 1000
-"""Repositories asked for at once: `docker-registry` refuses to give more."""
+"""Repositories per request: `docker-registry` refuses a larger `n`."""
 HOST = "registry.example"
 LOOKUPS = 2000
 _SECONDS = 600.0
@@ -34,7 +34,10 @@ Names = list[tuple[str, str]]
 
 
 def name_of(archive: int, number: int) -> tuple[str, str]:
-    """(repository, tag): 20 repositories of 5 tags an archive, and one tag of a shared one."""
+    """Returns (repository, tag).
+
+    An archive has 20 repositories of 5 tags; its last image is in a shared repository instead.
+    """
     if number == PER_ARCHIVE - 1:
         return "shared/builds", f"build-{archive}"
     return f"team-{archive}/app-{number // 5}", f"1.{number % 5}"
@@ -77,7 +80,7 @@ class CatalogBench:
         shutil.rmtree(many)
 
     def fill(self, node: Agent, count: int) -> None:
-        """Drop the archives one after the other, each when the one before is imported."""
+        """Drop the archives one after the other, each after the import of the one before."""
         times = []
         for number in range(count):
             waiting = node.data / "waiting.tar"
@@ -97,7 +100,7 @@ class CatalogBench:
         self.say("memory after the imports, VmHWM", f"{node.memory_mb('VmHWM'):.0f} MB")
 
     def restarted(self, where: Path, count: int) -> None:
-        """What an agent that finds nothing changed costs, and answers."""
+        """Measure the start of an agent that finds nothing changed, and its answers."""
         with agent(where, fresh=False, seconds=_SECONDS) as node:
             self.say("start, nothing changed", f"{ready(where)}; {read_bytes(node)}")
             self.say("memory after the start, VmRSS", f"{node.memory_mb('VmRSS'):.0f} MB")
@@ -157,7 +160,7 @@ class CatalogBench:
             )
 
     def one_more(self, node: Agent) -> None:
-        """An archive of one image, dropped and by hand."""
+        """Measure an archive of one image, dropped and imported by hand."""
         self.say("one more image, dropped → served", seconds(self.dropped(node) for _ in range(5)))
         self.say("one more image, import by hand", seconds(self.imported(node) for _ in range(5)))
 
@@ -226,7 +229,7 @@ class CatalogBench:
             self.say("  memory, VmHWM", f"{node.memory_mb('VmHWM'):.0f} MB")
 
     def peer(self) -> None:
-        """The same images in `docker-registry`, pushed over HTTP: that takes long."""
+        """Push the same images to `docker-registry` over HTTP, which takes long, and measure it."""
         count, base = self.archives, self.base / "registry"
         with docker_registry(base) as registry, contextlib.closing(connect(registry)) as connection:
             self.say(f"--- docker-registry, {count * PER_ARCHIVE} images", "")
@@ -266,7 +269,10 @@ def ready(where: Path) -> str:
 
 
 def read_bytes(node: Agent) -> str:
-    """What the process read; a bare start (its modules) is told apart by 100 images."""
+    """Returns the bytes that the process read.
+
+    The part for its modules is seen by comparison with the start with 100 images.
+    """
     lines = Path(f"/proc/{node.process.pid}/io").read_text().splitlines()
     return f"rchar {int(lines[0].split()[1]) / 1e6:.1f} MB"
 

@@ -20,7 +20,7 @@ AIRSIDE = (sys.executable, "-m", "airside")
 
 @dataclass
 class Agent:
-    """A running agent on its own directories."""
+    """A running agent with its own directories."""
 
     process: subprocess.Popen[bytes]
     images: Path
@@ -66,7 +66,7 @@ def agent(
     runtime: str = "none",
     **settings: str,
 ) -> Iterator[Agent]:
-    """Run the agent on `base`; gives it when its control socket answers."""
+    """Run the agent on `base`; yields it once its control socket answers, and stops it."""
     images, data = base / "images", base / "data"
     if fresh:
         shutil.rmtree(base, ignore_errors=True)
@@ -94,7 +94,7 @@ def _answers(found: Agent) -> bool:
 
 
 def wait_until(condition, seconds: float, pause: float = 0.005) -> float:  # noqa: ANN001
-    """Wait for a condition; returns when it was met."""
+    """Wait for a condition; returns the time (`perf_counter`) at which it was true."""
     end = time.perf_counter() + seconds
     while not condition():
         if time.perf_counter() > end:
@@ -121,7 +121,7 @@ def head(registry: str, path: str) -> int:
 
 @contextlib.contextmanager
 def docker_registry(base: Path) -> Iterator[str]:
-    """Run Debian's docker-registry on an empty directory; gives host:port."""
+    """Run Debian's docker-registry on an empty directory; yields host:port."""
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
     with socket.socket() as probe:
@@ -151,7 +151,7 @@ def _listens(port: int) -> bool:
 
 
 def shell(command: str) -> float:
-    """Run a shell pipeline; returns its seconds."""
+    """Run a shell pipeline; returns its duration in seconds."""
     started = time.perf_counter()
     subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, capture_output=True)
     return time.perf_counter() - started

@@ -1,6 +1,6 @@
-"""`make bench`: Airside against its peers, in one run, as ratios.
+"""`make bench`: compares Airside with its peers in one run, as ratios.
 
-Each figure is the median of `--runs` pairs; a pair runs both sides one after the other on the same
+Each figure is the median of `--runs` pairs. A pair runs both sides one after the other on the same
 files in the page cache. Absolute times depend on the machine, the ratios much less.
 """
 
@@ -37,11 +37,11 @@ from support.images import (
 
 MIB = 1024 * 1024
 _FILE_KB = 40
-"""The mean size of a file in the trees that are unpacked."""
+"""Mean size of a file in the trees that are unpacked."""
 
 
 def image_set(size_mb: int, compression: str, *, file_kb: int = 0) -> dict[str, TestImage]:
-    """Twelve images on one base that is 40 % of the bytes.
+    """Returns twelve images, by name, on one base layer with 40 % of the bytes.
 
     Each layer is one file, or with `file_kb` a tree of files of that mean size.
     """
@@ -56,7 +56,7 @@ def image_set(size_mb: int, compression: str, *, file_kb: int = 0) -> dict[str, 
 
 
 def _layer_tar(seed: int, size_mb: int, file_kb: int = 0) -> bytes:
-    """A tar of one file or of many, about half compressible."""
+    """Returns a tar of one file or of many, about half compressible."""
     rng = random.Random(seed)
     words = [rng.randbytes(rng.randint(3, 9)).hex().encode() for _ in range(2000)]
     text = b" ".join(rng.choices(words, k=40_000))
@@ -74,7 +74,7 @@ def _layer_tar(seed: int, size_mb: int, file_kb: int = 0) -> bytes:
 
 
 def _cuts(total: int, mean: int, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """(start, size) of files that are as unequal as those of real images: most are small."""
+    """Yields (start, size) of files as unequal as those of real images: most are small."""
     start = 0
     while start < total:
         size = int(rng.lognormvariate(math.log(mean) - _SPREAD**2 / 2, _SPREAD)) if mean else total
@@ -92,6 +92,8 @@ def _rotated(text: bytes, rng: random.Random) -> bytes:
 
 
 class Bench:
+    """The parts of the benchmark, by the names of its methods."""
+
     def __init__(self, base: Path, runs: int, size_mb: int, containerd: str | None) -> None:
         self.base, self.runs, self.size_mb = base, runs, size_mb
         self.containerd = containerd
@@ -102,7 +104,10 @@ class Bench:
         print(f"{what:72} {figure}", flush=True)
 
     def archives(self, *, file_kb: int = 0) -> tuple[dict[str, Path], list[str]]:
-        """The set as docker-archives, and as an OCI archive with gzip layers."""
+        """Write the set as docker-archives, and as an OCI archive with gzip layers.
+
+        Returns the paths by suffix, and the images' names.
+        """
         plain = image_set(self.size_mb, "none", file_kb=file_kb)
         found = {}
         for suffix, compression in (("tar", "none"), ("tar.gz", "gzip"), ("tar.zst", "zstd")):
@@ -113,7 +118,7 @@ class Bench:
         return found, list(plain)
 
     def drop(self, archive: Path, names: list[str]) -> tuple[float, Agent]:
-        """Seconds from a rename into place until every image is served."""
+        """Returns the seconds from a rename into place until every image is served."""
         with agent(self.base / "agent") as node:
             waiting = self.base / "agent" / archive.name
             shutil.copyfile(archive, waiting)
@@ -178,7 +183,7 @@ class Bench:
         _remove(archives.values())
 
     def skopeo(self, source: str, names: list[str]) -> float:
-        """Seconds to copy every image of an archive into an empty docker-registry."""
+        """Returns the seconds to copy every image of an archive into an empty docker-registry."""
         with docker_registry(self.base / "registry") as registry:
             started = time.perf_counter()
             for name in names:
@@ -229,14 +234,14 @@ class Bench:
         self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
 
     def publishing(self) -> None:
-        """Into containerd, not unpacked."""
+        """Publish to containerd, not unpacked."""
         archives, names = self.archives(file_kb=_FILE_KB)
         used = {kind: archives[kind] for kind in ("tar", "tar.zst", "tar.gz")}
         self._containerd().publishing(used, names)
         _remove(archives.values())
 
     def unpacking(self) -> None:
-        """Into containerd, unpacked: layers of one file each, and of many."""
+        """Publish to containerd and unpack: layers of many files, then of one file each."""
         for file_kb in (_FILE_KB, 0):
             what = f"files of {file_kb} KiB" if file_kb else "a file in each layer"
             kinds = {f"docker-archive tar, {what}": "none", f"OCI, gzip layers, {what}": "gzip"}
@@ -251,7 +256,7 @@ class Bench:
                 _remove([archive, *layers])
 
     def _layers(self, images: dict[str, TestImage]) -> list[Path]:
-        """Each layer of the set as a file, the largest first."""
+        """Write each layer of the set to a file; returns the paths, the largest first."""
         every = {layer.digest.hex: layer.raw for image in images.values() for layer in image.layers}
         paths = []
         for name, raw in sorted(every.items(), key=lambda item: -len(item[1])):
@@ -281,8 +286,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size-mb", type=int, default=750)
-    parser.add_argument("--directory", default="/var/tmp", help="where all of it is written")
-    parser.add_argument("--containerd", help="1.6, 1.7 or 2.1; without: the installed one")
+    parser.add_argument("--directory", default="/var/tmp", help="directory for all files")
+    parser.add_argument("--containerd", help="1.6, 1.7 or 2.1; default: the installed version")
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument(
         "parts",

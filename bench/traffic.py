@@ -1,7 +1,7 @@
-"""What goes through the registry, against Debian's docker-registry: same client, same run.
+"""Compares pulls and pushes with Debian's docker-registry: same client, same run.
 
-Both sides serve and take the same bytes. Pulls are from the page cache. docker-registry
-acknowledges what it has not synced; we answer a push when blob and record are durable. So pushes
+Both sides serve and receive the same bytes. Pulls are from the page cache. docker-registry
+acknowledges a push before it is synced; Airside answers when blob and record are durable. So pushes
 are also measured in memory (/dev/shm), where syncing is free for both.
 """
 
@@ -31,7 +31,7 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Sides:
-    """HOST:PORT of ours and of docker-registry."""
+    """HOST:PORT of Airside's registry and of docker-registry."""
 
     ours: str
     peer: str
@@ -62,7 +62,7 @@ class Traffic:
         ):
             yield Sides(node.registry, peer)
 
-    # what is compared
+    # comparisons
 
     def _pulls(self, sides: Sides) -> None:
         files = self._files(AT_ONCE, self.size_mb // AT_ONCE) | self._files(1, self.size_mb)
@@ -89,12 +89,12 @@ class Traffic:
     def _bytes(
         self, what: str, sides: Sides, work: Callable[[str, list[str]], float], blobs: list[str]
     ) -> None:
-        """Both sides in turn, several times; what they did in MB/s."""
+        """Run both sides in turn, several times, and print their MB/s."""
         pairs = [
             tuple(self.size_mb * MIB / 1e6 / work(side, blobs) for side in (sides.ours, sides.peer))
             for _ in range(self.runs)
         ]
-        self._tell(what, pairs, "MB/s")
+        self._print_rates(what, pairs, "MB/s")
 
     def _push(self, what: str, sides: Sides, count: int) -> None:
         pairs = []
@@ -108,7 +108,7 @@ class Traffic:
             )
             for file in files.values():
                 file.unlink()
-        self._tell(what, pairs, "MB/s")
+        self._print_rates(what, pairs, "MB/s")
 
     def _rates(self, what: str, sides: Sides, work: Callable[[str, int], Awaitable[int]]) -> None:
         pairs = []
@@ -119,7 +119,7 @@ class Traffic:
                 count = asyncio.run(_awaited(work(side, run)))
                 rates.append(count / (time.perf_counter() - started))
             pairs.append(tuple(rates))
-        self._tell(what, pairs, "per second")
+        self._print_rates(what, pairs, "per second")
 
     def _skopeo(self, what: str, sides: Sides) -> None:
         pairs = []
@@ -131,17 +131,17 @@ class Traffic:
                 seconds.append(shell(f"{copy} oci:{layout} docker://{side}/{REPOSITORY}:{number}"))
             pairs.append(tuple(self.size_mb * MIB / 1e6 / each for each in seconds))
             shutil.rmtree(layout)
-        self._tell(what, pairs, "MB/s")
+        self._print_rates(what, pairs, "MB/s")
 
-    def _tell(self, what: str, pairs: list[tuple[float, ...]], unit: str) -> None:
+    def _print_rates(self, what: str, pairs: list[tuple[float, ...]], unit: str) -> None:
         mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
         self.say(what, f"{mine:.0f} {unit}  peer {other:.0f}  ours/peer {ratio:.2f}")
 
-    # what is sent
+    # payloads
 
     def _files(self, count: int, size_mb: int) -> dict[str, Path]:
-        """New files of random bytes, by their digests."""
+        """Write new files of random bytes; returns their paths by digest."""
         found = {}
         for _ in range(count):
             path = self.base / f"blob-{self._seeds.getrandbits(64):x}"
@@ -149,7 +149,7 @@ class Traffic:
         return found
 
     def _layout(self, layers: int, size_mb: int) -> Path:
-        """An OCI layout of one new image."""
+        """Write an OCI layout of one new image; returns its directory."""
         layout = self.base / f"layout-{self._seeds.getrandbits(64):x}"
         blobs = layout / "blobs/sha256"
         blobs.mkdir(parents=True)
@@ -178,7 +178,7 @@ class Traffic:
         return layout
 
     def _manifests(self, sides: Sides, count: int) -> list[bytes]:
-        """New manifests of one small image, whose blobs are on both sides."""
+        """Returns new manifests of one small image, and pushes its blobs to both sides."""
         path = self.base / "config"
         path.write_bytes(b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"}}')
         digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
@@ -195,10 +195,10 @@ class Traffic:
 
 
 def _write_random(path: Path, size_mb: int, seeds: random.Random) -> str:
-    """Returns the digest."""
+    """Write a file of random bytes; returns its digest."""
     hasher, piece = hashlib.sha256(), bytearray(seeds.randbytes(MIB))
     with path.open("wb") as file:
-        for n in range(size_mb):  # it begins as gzip does, so that skopeo sends it as it is
+        for n in range(size_mb):  # a gzip magic first, so that skopeo does not compress it
             piece[:8] = n.to_bytes(8, "big") if n else b"\x1f\x8b\x08" + bytes(5)
             file.write(piece)
             hasher.update(piece)
@@ -221,22 +221,25 @@ async def _awaited(work: Awaitable[int]) -> int:
     return await work
 
 
-# the client
+# client
 
 
 def pull_blobs(side: str, digests: list[str]) -> float:
-    """Seconds of one curl for each, at once."""
+    """Returns the seconds of one curl for each blob, all at once."""
     url = f"http://{side}/v2/{REPOSITORY}/blobs"
     return _at_once([["-o", "/dev/null", f"{url}/{digest}"] for digest in digests])
 
 
 def push_blobs(side: str, files: dict[str, Path]) -> float:
-    """Seconds of one curl for each, at once: POST, then PUT with the whole body."""
+    """Returns the seconds of one curl for each blob, all at once.
+
+    A push is a POST, then a PUT with the whole body.
+    """
     started = time.perf_counter()
     url = f"http://{side}/v2/{REPOSITORY}/blobs/uploads/"
     puts = []
     for digest, path in files.items():
-        told = subprocess.run(
+        headers = subprocess.run(
             ["curl", "-sf", "-X", "POST", "-D", "-", "-o", "/dev/null", url],
             check=True,
             capture_output=True,
@@ -244,7 +247,7 @@ def push_blobs(side: str, files: dict[str, Path]) -> float:
         ).stdout
         [location] = [
             line.partition(":")[2].strip()
-            for line in told.splitlines()
+            for line in headers.splitlines()
             if line.lower().startswith("location:")
         ]
         where = location if location.startswith("http") else f"http://{side}{location}"
@@ -264,7 +267,7 @@ def _at_once(words: list[list[str]]) -> float:
 
 
 async def pull_manifest(side: str, raw: bytes, count: int = 6000, clients: int = 16) -> int:
-    """Ask for one manifest again and again over kept connections."""
+    """Request one manifest repeatedly over persistent connections; returns the number."""
     put = _request("PUT", side, "manifests/pulled", raw)
     await _client(side, [put], 201)
     get = _request("GET", side, "manifests/pulled")
@@ -274,7 +277,7 @@ async def pull_manifest(side: str, raw: bytes, count: int = 6000, clients: int =
 
 
 async def push_manifests(side: str, made: list[bytes], clients: int = 16) -> int:
-    """Each under a tag of its own, over kept connections."""
+    """Push each manifest under its own tag, over persistent connections; returns the number."""
     puts = [
         _request("PUT", side, f"manifests/t{hashlib.sha256(raw).hexdigest()[:16]}", raw)
         for raw in made
@@ -293,7 +296,7 @@ def _request(method: str, side: str, what: str, body: bytes = b"") -> bytes:
 
 
 async def _client(side: str, requests: list[bytes], status: int) -> None:
-    """Looks for the status and the length only."""
+    """Send the requests in turn; reads only the status and length of each answer."""
     host, _, port = side.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     for request in requests:

@@ -1,11 +1,11 @@
-"""Into containerd: the agent against `ctr images import --local`, in the same run.
+"""Compares publishing to containerd with `ctr images import --local`, in the same run.
 
-Both begin with an empty containerd and the archive in the page cache. Not unpacked, the peer is
-`--no-unpack`, which gets a compressed archive from `zstd -dc` or `gzip -dc`. Ours ends when the
-last image has its name; theirs when `ctr` ends, and for the figure `durable` when what it wrote is
-synced too. Processor time is of all who took part, and says the most on a machine that does other
-things. GNU tar is what nobody can undercut by much: the archive is copied and synced, then each
-layer is extracted once, one `tar` for each processor.
+Both begin with an empty containerd and the archive in the page cache. Without unpacking, the peer
+is `--no-unpack`, which reads a compressed archive from `zstd -dc` or `gzip -dc`. Ours ends when the
+last image has its name, theirs when `ctr` ends; the figure `durable` also includes the sync of the
+peer's files. Processor time is the sum of all processes, and the best figure on a busy machine. GNU
+tar is the lower bound: the archive is copied and synced, then each layer is extracted once, one
+`tar` for each processor.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ _PIPES = {".gz": "gzip -dc", ".zst": "zstd -dcq"}
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds until it is there, until it is durable too, and of the processors.
+    """Seconds until the images exist, until they are durable too, and of processor time.
 
-    `ways`: how many blobs went which way into containerd.
+    `ways` counts the blobs by their way into containerd.
     """
 
     there: float
@@ -51,14 +51,14 @@ class ContainerdBench:
         self.base, self.say, self.runs, self.version = base, say, runs, version
 
     def publishing(self, archives: dict[str, Path], names: list[str]) -> None:
-        """Not unpacked."""
+        """Compare the import without unpacking."""
         for what, archive in archives.items():
             self._pairs(f"{what}: dropped → named / ctr --no-unpack", archive, names, unpack=False)
 
     def unpacking(
         self, archives: dict[str, Path], names: list[str], layers: dict[str, list[Path]]
     ) -> None:
-        """Unpacked; `layers` of each archive, as files, for GNU tar."""
+        """Compare the import with unpacking; `layers` are the layer files of each archive."""
         for what, archive in archives.items():
             ours = self._pairs(f"{what}: dropped → unpacked / ctr", archive, names, unpack=True)
             tar = [self._tar(archive, layers[what]) for _ in range(self.runs)]
@@ -69,7 +69,7 @@ class ContainerdBench:
             )
 
     def _pairs(self, what: str, archive: Path, names: list[str], *, unpack: bool) -> list[float]:
-        """Both sides, one after the other; gives our seconds."""
+        """Run both sides one after the other, and print them; returns our seconds."""
         pairs = [
             (self._ours(archive, names, unpack=unpack), self._theirs(archive, unpack=unpack))
             for _ in range(self.runs)
@@ -91,7 +91,7 @@ class ContainerdBench:
 
     @contextlib.contextmanager
     def _empty(self) -> Iterator[Containerd]:
-        """A containerd on the file system of the agent's data."""
+        """Run an empty containerd on the file system of the agent's data."""
         home = self.base / "containerd"
         with Containerd(self.version, home) as made:
             self._sync()
@@ -101,10 +101,10 @@ class ContainerdBench:
         shutil.rmtree(home)
 
     def _set_aside(self, root: Path) -> None:
-        """Give the space back, and delete nothing until the end.
+        """Truncate the files to free their space, but delete none until the end.
 
-        ext4 does not give an inode again for minutes after it was deleted, and looks at each of
-        them again and again: who unpacks into a file system where thousands were just deleted
+        ext4 does not reuse an inode for minutes after its deletion, but examines each such inode
+        again and again: unpacking into a file system where thousands of files were just deleted
         takes several times as long.
         """
         for directory, _, files in os.walk(root):
@@ -117,7 +117,7 @@ class ContainerdBench:
         root.rename(aside / str(len(list(aside.iterdir()))))
 
     def _sync(self) -> None:
-        """What was written there; not what others write elsewhere."""
+        """Sync the file system of the benchmark only, not those of other processes."""
         shell(f"sync -f {shlex.quote(str(self.base))}")
 
     def _theirs(self, archive: Path, *, unpack: bool) -> Cost:
@@ -164,7 +164,7 @@ class ContainerdBench:
             return Cost(there - started, durable - started, used, Counter(runtime["blobs"]))
 
     def _tar(self, archive: Path, layers: list[Path]) -> float:
-        """Seconds of copying and syncing the archive, and of extracting each layer once."""
+        """Returns the seconds of copying and syncing the archive and extracting each layer once."""
         out = self.base / "extracted"
         out.mkdir()
         copied = shell(f"cp {archive} {out}/copy; sync {out}/copy")
@@ -183,7 +183,7 @@ def _is_connected(status: dict[str, list[dict[str, bool]]]) -> bool:
 
 
 def _is_recorded(node: Agent, names: set[str], *, unpacked: bool) -> bool:
-    """Whether the agent says so: it does when everything is durable."""
+    """Returns True if the agent reports all names as published, which it does once durable."""
     found = {
         image["reference"]
         for image in node.get("/v1/images")["items"]
@@ -193,7 +193,7 @@ def _is_recorded(node: Agent, names: set[str], *, unpacked: bool) -> bool:
 
 
 def _of_process(pid: int) -> float:
-    """Processor seconds of a process and of its children that ended."""
+    """Returns the processor seconds of a process and of its children that ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICKS
 
@@ -204,7 +204,7 @@ def _of_children() -> float:
 
 
 _TICKS = 100
-"""Of Linux, in what user programs see (USER_HZ)."""
+"""Clock ticks per second in /proc (USER_HZ of Linux)."""
 
 
 if __name__ == "__main__":

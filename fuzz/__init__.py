@@ -1,5 +1,5 @@
 """Coverage-guided fuzzing: `make fuzz`, or `python -m fuzz` (docs/fuzzing.md).
 
-A target is a function that takes any bytes and raises for what must not happen. Targets need no
-fuzzer: the findings that were kept are run by `make test` through the same functions.
+A target is a function of any bytes that raises an error for a finding. Targets need no fuzzer:
+`make test` runs the recorded findings through the same functions.
 """

@@ -1,8 +1,8 @@
-"""Run the fuzz targets for a time, one after another, and say what was found.
+"""Runs the fuzz targets for a time, one after another, and reports findings.
 
 python -m fuzz [--seconds N] [TARGET...]     fuzz; exit status 1 on a finding
 python -m fuzz --replay TARGET FILE...       run inputs through a target, without the fuzzer
-python -m fuzz --keep TARGET FILE            print the line for tests/unit/test_fuzz_findings.py
+python -m fuzz --keep TARGET FILE            print it as a line for test_fuzz_findings.py
 """
 
 import argparse
@@ -37,13 +37,13 @@ def main() -> int:
     if args.replay:
         return _replay(args.targets[0], args.targets[1:])
     if importlib.util.find_spec("atheris") is None:
-        print("fuzz: atheris is not installed; it has wheels for x86-64 alone", file=sys.stderr)
+        print("fuzz: atheris is not installed; it has wheels for x86-64 only", file=sys.stderr)
         return 2
-    from fuzz.targets import TARGETS  # noqa: PLC0415 - not needed to say what is missing
+    from fuzz.targets import TARGETS  # noqa: PLC0415 - not needed for the message above
 
     unknown = set(args.targets) - TARGETS.keys()
     if unknown:
-        print(f"fuzz: no target {min(unknown)!r}; there are {', '.join(TARGETS)}", file=sys.stderr)
+        print(f"fuzz: no target {min(unknown)!r}; known: {', '.join(TARGETS)}", file=sys.stderr)
         return 2
     failed = [name for name in args.targets or TARGETS if not _run(name, args.seconds)]
     if failed:
@@ -53,7 +53,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description="Fuzz Airside's readers.")
-    parser.add_argument("--seconds", type=_seconds, default=60, help="for each target")
+    parser.add_argument("--seconds", type=_seconds, default=60, help="seconds for each target")
     parser.add_argument("--replay", action="store_true", help="TARGET FILE...: run these inputs")
     parser.add_argument("--keep", action="store_true", help="TARGET FILE: print it as a test")
     parser.add_argument("targets", nargs="*", metavar="TARGET")
@@ -85,7 +85,7 @@ def _replay(name: str, files: list[str]) -> int:
 
 
 def _run(name: str, seconds: int) -> bool:
-    """Fuzz one target in a process of its own; False if it found something."""
+    """Fuzz one target in a process of its own. Returns False if it found something."""
     seeds, corpus, found = WORK / "seeds" / name, WORK / "corpus" / name, WORK / "found"
     for path in (seeds, corpus, found):
         path.mkdir(parents=True, exist_ok=True)
@@ -102,17 +102,17 @@ def _run(name: str, seconds: int) -> bool:
     count, took = max(_counts(text), default=0), time.monotonic() - started
     print(f"fuzz: {name}: {count} inputs in {took:.0f} s", flush=True)
     if status:
-        _tell(name, text, status)
+        _report(name, text, status)
     return status == 0
 
 
 def _child(arguments: list[str], seconds: int) -> tuple[int, str]:
-    """(exit status, what it said); it has some time more than it asked for, to start and stop."""
+    """Returns (exit status, output) of the child; GRACE_SECONDS are for its start and end."""
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     log = WORK / f"{arguments[0]}.log"
     with log.open("wb") as out, tempfile.TemporaryDirectory(prefix="airside-fuzz-") as scratch:
-        environment["TMPDIR"] = scratch  # the fuzzer ends without a word to Python
+        environment["TMPDIR"] = scratch  # libFuzzer exits without running Python's cleanup
         try:
             status = subprocess.run(
                 [sys.executable, "-m", "fuzz.child", *arguments],
@@ -144,7 +144,7 @@ def _write_seeds(name: str, directory: Path) -> None:
         (directory / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
-def _tell(name: str, text: str, status: int) -> None:
+def _report(name: str, text: str, status: int) -> None:
     files = [Path(file) for file in re.findall(r"Test unit written to (.+)$", text, re.MULTILINE)]
     lines = text.splitlines()
     start = next(
@@ -159,7 +159,7 @@ def _tell(name: str, text: str, status: int) -> None:
         print(f"  written:    {shown}")
         print(f"  reproduce:  {python} -m fuzz --replay {name} {shown}")
         print(f"  as a test:  {python} -m fuzz --keep {name} {shown}")
-        print("              and put that line into tests/unit/test_fuzz_findings.py")
+        print("              and put that line into tests/unit/archive/test_fuzz_findings.py")
     if not files:
         print(f"  no input was written: see {(WORK / name).relative_to(ROOT)}.log")
 

@@ -1,7 +1,7 @@
-"""A whole archive imported into a store of its own: what becomes visible is whole and true.
+"""Imports an archive into a new store: all that becomes visible is complete and true.
 
 Only documented errors are raised, nothing is written outside the data directory, every blob of the
-store hashes to its name, and every tag leads to a whole image.
+store hashes to its name, and every tag leads to a complete image.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def check(data: bytes) -> None:
 
 
 def check_directory(data: bytes) -> None:
-    """The same for a layout as a directory, which is described as JSON (`fuzz.symbolic`)."""
+    """Check a layout as a directory, which is described as JSON (`fuzz.symbolic`)."""
     members = symbolic.resolve(data)
     if members is None or len(members.files) > 50:
         return
@@ -100,7 +100,7 @@ def _sandbox() -> Iterator[Path]:
 
 
 def _run(node: Node, path: Path, *, only: bool = False) -> Outcome:
-    """Import it as the agent does; `only`: what this node runs, and all of that or nothing."""
+    """Import an archive as the agent does; `only` selects the node's platform, and is strict."""
     key = stat_key(path)
     ids = node.catalog.source_states.settle([(str(path), str(key), key.size_bytes)], node.clock())
     platforms = ("node",) if only else ("all",)
@@ -109,30 +109,33 @@ def _run(node: Node, path: Path, *, only: bool = False) -> Outcome:
 
 
 def _import(node: Node, archive: Path) -> bool:
-    """Import it, every other one for this node alone; whether anything of it was taken."""
+    """Import an archive, every second one strictly for the node's platform.
+
+    Returns True if anything of it was imported.
+    """
     outcome = _run(node, archive, only=stat_key(archive).size_bytes % 2 == 1)
     require(outcome.state in STATES, f"the state {outcome.state}")
-    require(outcome.state == "imported" or outcome.reason or outcome.problems, "no reason is told")
+    require(outcome.state == "imported" or outcome.reason or outcome.problems, "no reason")
     tags = visible(node)
-    require(outcome.images or not tags, "an archive without images brought tags")
+    require(outcome.images or not tags, "an archive without images made tags")
     taken = outcome.state in {"imported", "partial"}
-    require(taken or not list(node.store.digests()), f"{outcome.state}, yet blobs are held")
+    require(taken or not list(node.store.digests()), f"{outcome.state}, but blobs are held")
     _check_store(node)
     if taken:
-        require(node.reconcile() == [], "what was imported is to be read again")
+        require(node.reconcile() == [], "reconciling would read an imported archive again")
         require(visible(node) == tags, "reconciling changed the tags")
     return taken
 
 
 def _import_after(node: Node, archive: Path, good: Path) -> None:
-    """A good archive of the same name comes in, whatever came before; and the first goes."""
+    """Check that a valid archive of the same name is imported, and survives the first's removal."""
     outcome = _run(node, good)
     require(outcome.state == "imported", f"a good archive was {outcome.state}: {outcome.reason}")
-    require(GOOD in visible(node), "a good archive did not bring its tag")
+    require(GOOD in visible(node), "a good archive did not make its tag")
     _check_store(node)
     node.remove({str(archive): "delete"})
     node.reconcile()
-    require(GOOD in visible(node), "a removal took the tag of a good archive")
+    require(GOOD in visible(node), "a removal deleted the tag of a good archive")
     _check_store(node)
 
 
@@ -156,13 +159,16 @@ def _check_store(node: Node) -> None:
 
 
 def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> None:
-    """Everything below a document is there with its size; of an index one manifest is enough."""
+    """Check that all blobs below a document are held with their sizes.
+
+    Of an index, one manifest is enough.
+    """
     require(digest in held, f"{name} leads to {digest}, which is not held")
     require(level < 10, f"{name} has indexes without end")
     value = json.loads(held[digest])
     if "manifests" in value:
         below = [child["digest"] for child in value["manifests"] if _is_whole(child, held)]
-        require(below, f"{name} is an index of which nothing is held")
+        require(below, f"{name} is an index without a held manifest")
         for each in below:
             check_whole(each, held, name, level + 1)
         return
@@ -175,16 +181,16 @@ def check_whole(digest: str, held: dict[str, bytes], name: str, level: int) -> N
 
 
 def _is_whole(child: dict[str, Any], held: dict[str, bytes]) -> bool:
-    """A document with the size that its index says; one with another is told as a problem."""
+    """Returns True if the document has the size in its index; another size is a problem."""
     raw = held.get(child["digest"])
     return raw is not None and len(raw) == child["size"] and child["mediaType"] in DOCUMENT_TYPES
 
 
-# What is written where
+# Files that are written
 
 
 class _Watch:
-    """Sees every file that Python opens for writing, makes, links or moves (PEP 578)."""
+    """Records every file that Python opens for writing, makes, links or moves (PEP 578)."""
 
     def __init__(self) -> None:
         self.allowed: str | None = None
@@ -258,7 +264,7 @@ def tar_of(members: Members) -> bytes:
 
 
 def mutate(data: bytes, rng: Random, blindly: Mutate) -> bytes:
-    """Of what is compressed, mostly what is inside; of a tar, with its checksums."""
+    """Mutate mostly the decompressed tar, with valid checksums."""
     if rng.random() < 0.2:
         return blindly(data)
     try:
@@ -274,7 +280,7 @@ def mutate(data: bytes, rng: Random, blindly: Mutate) -> bytes:
 
 
 def _planned(data: bytes, rng: Random, blindly: Mutate) -> bytes | None:
-    """The same archive with its documents changed, and the digests that name them."""
+    """Returns the archive with changed documents and their new digests; None if it is no tar."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             files = {i.name: archive.extractfile(i).read() for i in archive if i.isreg()}
@@ -288,7 +294,7 @@ def _planned(data: bytes, rng: Random, blindly: Mutate) -> bytes | None:
 
 
 def _with_true_names(data: bytes, rng: Random) -> bytes:
-    """Sometimes with the digest of one changed member put where its old one stood."""
+    """Returns the archive, half the time with the new digest of a changed member in its place."""
     if rng.random() < 0.5:
         return data
     with contextlib.suppress(tarfile.TarError, ValueError, OSError, EOFError, OverflowError):

@@ -1,4 +1,4 @@
-"""One target under atheris: `python -m fuzz.child TARGET CORPUS... -libfuzzer_option=...`."""
+"""Runs one target under atheris: `python -m fuzz.child TARGET CORPUS... -libfuzzer_option=...`."""
 
 import random
 import sys

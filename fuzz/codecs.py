@@ -1,6 +1,6 @@
-"""Each decompression driver against the library's decoder, fed a whole frame at once.
+"""Compares each decompression driver with the library's decoder, which gets a whole frame at once.
 
-The same bytes or both refuse; any chunking gives the same; what headers promise is what comes.
+Both return the same bytes or both refuse. The chunking does not matter. Sizes in headers are true.
 """
 
 import bz2
@@ -58,8 +58,8 @@ def check(kind: Compression, data: bytes) -> None:
     if kind is Compression.ZSTD and _zstd_wavers(data):
         return
     if end in _TAKEN or other_end in _TAKEN:
-        require(end == other_end, f"another chunking gives {other_end}, not {end}")
-        require(plain == other, "another chunking gives other bytes")
+        require(end == other_end, f"another chunking ends with {other_end}, not {end}")
+        require(plain == other, "another chunking decodes other bytes")
     _check_promises(kind, data, plain, end)
     if end == WHOLE:
         _check_cut(kind, data, plain)
@@ -69,14 +69,14 @@ def check(kind: Compression, data: bytes) -> None:
 
 def _compare(expected: bytes | None, plain: bytes, end: str) -> None:
     if end in _TAKEN:
-        require(expected is not None, f"accepted ({end}) what the library refuses")
-        require(plain == expected, "other bytes than the library gives")
+        require(expected is not None, f"accepted ({end}), but the library refuses it")
+        require(plain == expected, "the library decodes other bytes")
     else:
-        require(expected is None, f"refused ({end}) what the library reads")
+        require(expected is None, f"refused ({end}), but the library reads it")
 
 
 def _check_cut(kind: Compression, data: bytes, plain: bytes) -> None:
-    """The beginning of what is good may be incomplete, and is never damaged."""
+    """Check that the beginning of valid data is incomplete at most, never damaged."""
     cut = zlib.crc32(data) % len(data)
     part, end = _ours(kind, data[:cut], 1 + cut % 300)
     require(end in {WHOLE, CUT}, f"cut to {cut} bytes it is {end}")
@@ -93,12 +93,12 @@ def _ours(kind: Compression, data: bytes, size: int) -> tuple[bytes, str]:
             out += part
     except ArchiveError as exc:
         end = _ENDS[type(exc)]
-    require(windows.held_bytes == 0, "the window's memory was not given back")
+    require(windows.held_bytes == 0, "the window's memory was not released")
     return bytes(out), end
 
 
 def _check_promises(kind: Compression, data: bytes, plain: bytes, end: str) -> None:
-    """What is told of the data beforehand."""
+    """Check the compression and size that the first bytes announce."""
     compression_name(data[:4096])
     try:
         found = detect_compression(data[:4096])
@@ -108,7 +108,7 @@ def _check_promises(kind: Compression, data: bytes, plain: bytes, end: str) -> N
     if end != WHOLE:
         return
     shared = {Compression.ZSTD, Compression.LZ4}  # frames without data are the same in both
-    require(found is kind or (kind in shared and found in shared), f"taken for {found}")
+    require(found is kind or (kind in shared and found in shared), f"detected as {found}")
     if kind is Compression.XZ and size is not None:
         require(size == len(plain), f"the index says {size} bytes of {len(plain)}")
     elif size is not None:
@@ -123,18 +123,18 @@ _REFUSALS = (
     OSError,
     EOFError,
     ValueError,
-    MemoryError,  # lz4 makes room for what the header says before it looks further
+    MemoryError,  # lz4 allocates the size in the header before it reads further
     zlib.error,
     lzma.LZMAError,
     zstd.ZstdError,
 )
 
 _Frame = Callable[[bytes], tuple[bytes, int]]
-"""Decode the frame that begins here: its bytes, and its length. Raises what the library raises."""
+"""Decodes the first frame: returns its bytes and its length. Raises the library's errors."""
 
 
 def _reference(kind: Compression, data: bytes) -> bytes | None:
-    """All frames; None if there is none, or one is damaged or cut."""
+    """Returns the bytes of all frames; None if there is none, or one is damaged or truncated."""
     magics, frame, padding = _LIBRARIES[kind]
     out, at = b"", 0
     while any(data.startswith(magic, at) for magic in magics):
@@ -160,7 +160,7 @@ def _by_object(opened: Callable[[], object], data: bytes) -> tuple[bytes, int]:
 
 
 def _skipped(data: bytes) -> int:
-    """The length of a frame without data."""
+    """Returns the length of a frame without data."""
     if len(data) < 8 or len(data) < 8 + struct.unpack("<I", data[4:8])[0]:
         raise EOFError
     return 8 + struct.unpack("<I", data[4:8])[0]
@@ -173,9 +173,9 @@ def _zstd_frame(data: bytes) -> tuple[bytes, int]:
 
 
 def _zstd_wavers(data: bytes) -> bool:
-    """Whether the library itself judges a frame otherwise when it is fed byte by byte.
+    """Returns True if the library decodes the data differently when it is fed byte by byte.
 
-    Fed the whole frame it refuses blocks that say they are compressed and have no bytes.
+    Fed a whole frame it refuses compressed blocks of no bytes; fed byte by byte it accepts them.
     """
     fed: list[bytes | None] = []
     for step in (len(data) or 1, 1):
@@ -313,7 +313,7 @@ def mutate_xz(data: bytes, rng: Random, blindly: Mutate) -> bytes:
 
 
 def _with_sums(data: bytes) -> bytes:
-    """The stream with the sums of its header, first block's header, index and footer made right."""
+    """Returns the stream with valid sums of its header, first block's header, index and footer."""
     out = bytearray(data)
     if len(out) < 32:
         return data

@@ -1,4 +1,4 @@
-"""Bytes on the registry's port: answers that are HTTP, no word in the log, no harm to the store."""
+"""Any bytes on the registry's port: valid HTTP answers, no log line, no harm to the store."""
 
 import atexit
 import contextlib
@@ -15,7 +15,7 @@ from support.malformed import SEEDS, Victim, mutated, victim
 
 @functools.cache
 def _registry() -> Victim:
-    """One for the whole run: what inputs leave behind is a part of what the next one meets."""
+    """Returns one registry for the whole run: inputs also meet what earlier ones left behind."""
     stack = contextlib.ExitStack()
     root = Path(tempfile.mkdtemp(prefix="airside-fuzz-"))
     stack.callback(shutil.rmtree, root, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The planners: any documents give a plan whose parts are true, or one of our errors."""
+"""The planners: any documents result in a plan that is true, or in one of our errors."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def check(data: bytes) -> None:
         plan = members.plan()
     except (ManifestInvalidError, ArchiveFormatError, ArchiveLimitError):
         return
-    require(all(isinstance(digest, Digest) for digest in expected.values()), "no digests")
+    require(all(isinstance(digest, Digest) for digest in expected.values()), "not a digest")
     check_plan(members, plan)
 
 
@@ -39,22 +39,22 @@ def check_plan(members: Members, plan: Plan) -> None:
     sizes = {each.digest: each.size_bytes for each in facts.values()}
     sizes |= {digest: len(raw) for digest, raw in plan.made.items()}
     for digest, name in plan.blobs.items():
-        require(facts[name].digest == digest, f"the plan takes {name} for {digest}")
+        require(facts[name].digest == digest, f"the plan has {name} as {digest}")
     for digest, raw in plan.made.items():
-        require(digest_of(raw) == digest, f"what was made as {digest} is another")
+        require(digest_of(raw) == digest, f"the made blob {digest} has another digest")
     for digest, document in plan.documents.items():
         raw_digest = digest_of(document.raw, digest.algorithm)
-        require(document.digest == digest == raw_digest, f"the document {digest} is another")
+        require(document.digest == digest == raw_digest, f"document {digest} has another digest")
         require(isinstance(document.kind_of_artifact, str), "no kind of artifact")
     for platform in plan.platforms.values():
-        require(parse_platform(platform.key) == platform, f"{platform.key!r} reads otherwise")
+        require(parse_platform(platform.key) == platform, f"{platform.key!r} parses differently")
     _check_judgement(plan, judge(plan, sizes.get), sizes.get)
     for select in (select_all, select_for(NODE), select_listed(["linux/amd64", "linux/arm"])):
         part = restrict(plan, select, "test")
-        require(set(part.documents) <= set(plan.documents), "a part has documents of its own")
+        require(set(part.documents) <= set(plan.documents), "the restricted plan adds documents")
         _check_judgement(part, judge(part, sizes.get), sizes.get)
     strict = judge(plan, sizes.get, strict=True)
-    require(not (strict.images and strict.problems), "strict took a part")
+    require(not (strict.images and strict.problems), "strict imports a part")
 
 
 def _check_judgement(
@@ -62,21 +62,21 @@ def _check_judgement(
 ) -> None:
     held = {document.digest for document in judgement.documents}
     for image in judgement.images:
-        require(image.root in held, f"{image.title} is taken without its document")
+        require(image.root in held, f"{image.title} is imported without its document")
         parts_of(image.root, plan.documents, plan.platforms)
     for document in judgement.documents:
-        require(document.digest not in plan.rejected, "a rejected manifest is taken")
+        require(document.digest not in plan.rejected, "a rejected manifest is imported")
         if isinstance(document.content, Index):
             sizes = {d.digest: d.size_bytes for d in judgement.documents}
             listed = {c.digest for c in document.children if sizes.get(c.digest) == c.size_bytes}
-            require(listed & held, f"the index {document.digest} is taken without a manifest")
+            require(listed & held, f"the index {document.digest} is imported without a manifest")
             continue
         for blob in document.children:
             size = size_of(blob.digest)
             whole = size == blob.size_bytes or (size is None and not blob.is_distributable)
-            require(whole, f"{document.digest} is taken with {blob.digest} of {size} bytes")
+            require(whole, f"{document.digest} is imported with {blob.digest} of {size} bytes")
     lost = len(plan.images) - len(judgement.images)
-    require(not lost or judgement.problems, f"{lost} images are left out without a word")
+    require(not lost or judgement.problems, f"{lost} images are dropped without a problem")
 
 
 # Inputs
@@ -87,7 +87,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def archives() -> Iterator[Members]:
-    """Small ones of every form."""
+    """Yields small archives of every form."""
     plain, packed = layer_of(b"plain layer"), layer_of(b"another", compression="gzip")
     docker = image_of([layer_of(b"x" * 40, media="docker"), packed], media="docker")
     image = image_of([plain, packed], label="a")
@@ -105,7 +105,7 @@ def archives() -> Iterator[Members]:
 
 
 def _nested(images: list[TestImage]) -> Members:
-    """An index within an index, an attestation, and a referrer beside it."""
+    """Returns a layout with an index within an index, an attestation, and a referrer."""
     inner = index_of(images)
     said = image_of([layer_of(b"said")], platform="unknown/unknown")
     attested = {
@@ -129,7 +129,7 @@ def _nested(images: list[TestImage]) -> Members:
 
 
 def _foreign(image: TestImage) -> Members:
-    """Of Windows: the archive lawfully lacks its lowest layer."""
+    """Returns an archive of a Windows image, which lawfully lacks its lowest layer."""
     members = Members.of(docker_members([image.spec(("example.com/w:1",))]))
     entries = json.loads(members.files["manifest.json"])
     diff_id = str(image.layers[0].diff_id)

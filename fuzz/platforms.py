@@ -1,4 +1,4 @@
-"""Platforms from any object: one text each that reads back, and a choice that is always one."""
+"""Platforms from any object: each has a text that parses to the same, and a stable selection."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from fuzz.target import Target, require
 
 
 def check(data: bytes) -> None:
-    """A line is a platform object as JSON, or the text of one."""
+    """Check lines that are platform objects as JSON, or texts of platforms."""
     found: list[Platform] = []
     for line in data.decode("utf-8", "replace").split("\n")[:6]:
         try:
@@ -28,7 +28,9 @@ def check(data: bytes) -> None:
         platform = platform_from(value) if isinstance(value, dict) else _parsed(line)
         if platform is not None:
             found.append(platform)
-            require(parse_platform(platform.key) == platform, f"{platform.key!r} reads otherwise")
+            require(
+                parse_platform(platform.key) == platform, f"{platform.key!r} parses differently"
+            )
     check_choice(found)
 
 
@@ -40,18 +42,18 @@ def _parsed(text: str) -> Platform | None:
 
 
 def check_choice(platforms: list[Platform]) -> None:
-    """Whatever the order, one of them is taken; its own platform before all others."""
-    require(select_all(platforms) == frozenset(platforms), "all are not all")
+    """Check that a node selects the same one in any order, and its own platform before others."""
+    require(select_all(platforms) == frozenset(platforms), "select_all drops a platform")
     for node in platforms:
         best = best_for(node, platforms)
-        require(best is not None, f"{node.key} takes nothing, not even itself")
+        require(best is not None, f"{node.key} selects nothing, not even itself")
         assert best is not None
-        require(_same(best, node), f"{node.key} takes {best.key} before its own")
+        require(_same(best, node), f"{node.key} selects {best.key} before its own")
         for turned in itertools.islice(itertools.permutations(platforms), 6):
-            require(best_for(node, turned) == best, "another order, another choice")
-        require(select_for(node)(platforms) == {best}, "a node takes more than one")
+            require(best_for(node, turned) == best, "another order changes the selection")
+        require(select_for(node)(platforms) == {best}, "a node selects more than one")
         listed = select_listed([str(node)])(platforms) if _is_plain(node) else {node}
-        require(node in listed, f"the list {node} does not take {node.key}")
+        require(node in listed, f"the list {node} does not select {node.key}")
 
 
 def _same(one: Platform, other: Platform) -> bool:

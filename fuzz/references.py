@@ -1,4 +1,4 @@
-"""Image names: refused by our error alone, or in a normal form that the specification allows."""
+"""Image names: refused with our error only, or in a normal form that the specification allows."""
 
 import re
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ def check(data: bytes) -> None:
         reference = parse_reference(text)
     except ReferenceInvalidError:
         return
-    require(NAME.match(reference.repository.path), "a path that the specification refuses")
-    require(not reference.tag or TAG.match(reference.tag), "a tag that the specification refuses")
+    require(NAME.match(reference.repository.path), "the specification refuses the path")
+    require(not reference.tag or TAG.match(reference.tag), "the specification refuses the tag")
     require(reference.tag or reference.digest, "neither a tag nor a digest")
-    require(parse_reference(str(reference)) == reference, "the normal form is another name")
+    require(parse_reference(str(reference)) == reference, "the normal form parses differently")
     require(str(reference).isascii() and "\n" not in str(reference), "not a line of ASCII")
 
 

@@ -1,8 +1,8 @@
-"""Archives as JSON in which members name one another, so that a mutation keeps digests true.
+"""Archives as JSON in which members refer to one another, so that digests stay true in mutations.
 
-`{"files": [[name, kind, value], ...], "links": {name: target}}`. `@3` stands for the sha256 of the
-file at 3 in hexadecimal, `sha512:@3` for the other, `"#3"` for its size. Kind `text` is taken
-as it is, `base64` is packed. Changing a file changes all that name it.
+`{"files": [[name, kind, value], ...], "links": {name: target}}`. `@3` is the sha256 of file 3 in
+hexadecimal, `sha512:@3` its sha512, `"#3"` its size. The value of kind `text` is the content,
+that of `base64` encodes it. A change of a file changes all files that refer to it.
 """
 
 import base64
@@ -22,7 +22,7 @@ _NOT_KNOWN = b"a file that names itself"
 
 
 def resolve(data: bytes) -> Members | None:
-    """The archive that is meant; None for what is none."""
+    """Returns the archive that the JSON describes; None for invalid JSON."""
     try:
         value = json.loads(data)
         files = [(str(n), str(k), str(v)) for n, k, v in value["files"]]
@@ -69,7 +69,7 @@ def _unpacked(value: str) -> bytes:
 
 
 def symbolic(members: Members) -> bytes:
-    """The same archive in this form; its documents are what `json` writes without spaces."""
+    """Returns the archive in this form; its documents are as `json` writes them without spaces."""
     order = list(members.files)
     numbers = {hashlib.sha256(members.files[name]).hexdigest(): n for n, name in enumerate(order)}
     sizes = {f"sha256:@{n}": len(members.files[order[n]]) for n in numbers.values()}
@@ -155,7 +155,7 @@ def _change_archive(value: dict[str, Any], files: list[Any], rng: Random, blindl
 
 
 def _change(root: list[Any], rng: Random) -> None:
-    """One change somewhere in a document, which is the only item of `root`."""
+    """Make one change somewhere in a document, which is the only item of `root`."""
     places = list(_iter_places(root))
     place, key = rng.choice(places)
     chance = rng.random()
@@ -185,7 +185,7 @@ def _change(root: list[Any], rng: Random) -> None:
 
 
 def _iter_places(root: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place of a document as (what it is in, key), without recursion."""
+    """Yields every place of a document as (container, key), without recursion."""
     todo = [root]
     while todo:
         each = todo.pop()

@@ -1,4 +1,4 @@
-"""The tar reader: a stream and a scan say the same, and Python's tarfile agrees."""
+"""The tar reader: a stream and a scan return the same members, and Python's tarfile agrees."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ BLOCK = 512
 
 @dataclass
 class Read:
-    """What a reader made of the bytes: members with the digests of their contents, and its end."""
+    """The result of a reader: members with the digests of their contents, and its error."""
 
     members: list[tuple[Member, str]]
     error: ArchiveError | None = None
@@ -35,11 +35,11 @@ class Read:
 def check(data: bytes) -> None:
     streamed = _stream(data, BLOCK * 20)
     again = _stream(data, 1 + len(data) % 700)
-    require(streamed.members == again.members, "another chunking gives other members")
-    require(type(streamed.error) is type(again.error), "another chunking gives another end")
+    require(streamed.members == again.members, "another chunking reads other members")
+    require(type(streamed.error) is type(again.error), "another chunking ends differently")
     scanned = _scan(data)
     if type(streamed.error) is type(scanned.error):
-        require(streamed.members == scanned.members, "a scan gives other members than a stream")
+        require(streamed.members == scanned.members, "a scan reads other members than a stream")
     else:
         require(False, f"a stream ends with {streamed.error!r}, a scan with {scanned.error!r}")
     if streamed.error is None:
@@ -82,19 +82,19 @@ def _scan(data: bytes) -> Read:
     for member in scan.members:
         require(member.offset is not None, "a scanned member has no offset")
         content = data[member.offset : member.offset + member.size_bytes]
-        require(len(content) == member.size_bytes, "a scanned member is not whole")
+        require(len(content) == member.size_bytes, "a scanned member is not complete")
         found.append((replace(member, offset=None), hashlib.sha256(content).hexdigest()))
     return Read(found, error)
 
 
 def _before(data: bytes, error: ArchiveError) -> list[tuple[Member, str]]:
-    """A scan that fails tells nothing of the members before: those of the stream stand for them."""
+    """Returns the members of a stream, since a scan that fails returns none."""
     del error
     return _stream(data, len(data) or 1).members
 
 
 def _compare(data: bytes, members: list[tuple[Member, str]]) -> None:
-    """`tarfile` reads the same contents of the same sizes, where it reads the archive at all."""
+    """Check that `tarfile` reads the same contents and sizes, if it reads the archive at all."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             theirs = [_theirs(tar, info) for info in tar.getmembers() if info.isreg()]
@@ -154,7 +154,7 @@ def mutate(data: bytes, rng: Random, blindly: Mutate) -> bytes:
 
 
 def _moved(data: bytes, rng: Random) -> bytes:
-    """One block copied to another place, or over another, or left out."""
+    """Returns the archive with one block copied to another place, or over another, or removed."""
     blocks = [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
     taken, place = rng.choice(blocks), rng.randrange(len(blocks))
     blocks[place : place + rng.randrange(2)] = [taken] if rng.random() < 0.8 else []
@@ -162,7 +162,7 @@ def _moved(data: bytes, rng: Random) -> bytes:
 
 
 def with_checksums(data: bytes) -> bytes:
-    """The archive with the checksums of its headers made right, as far as sizes lead to them."""
+    """Returns the archive with valid header checksums, as far as the sizes lead to headers."""
     out = bytearray(data)
     at = 0
     while at + BLOCK <= len(out):

@@ -1,4 +1,4 @@
-"""What a target is."""
+"""The type of a fuzz target."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ Mutate = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Target:
-    """`check` raises for a finding; `seeds` are made by the builders of the tests.
+    """A function `check` that raises FindingError for a finding, and its inputs.
 
-    `mutate` changes an input so that more than its bytes makes sense (checksums, links between
-    documents); without it bytes are changed blindly. Inputs have at most `max_bytes`.
+    `seeds` are made by the builders of the tests. `mutate` changes an input but leaves checksums
+    and digests valid; without it, the fuzzer changes any bytes. Inputs have at most `max_bytes`.
     """
 
     name: str
@@ -24,9 +24,10 @@ class Target:
 
 
 class FindingError(AssertionError):
-    """What must not happen did."""
+    """An input for which a property of the target does not hold."""
 
 
 def require(holds: object, what: str) -> None:
+    """Raise FindingError with the text `what` unless `holds` is true."""
     if not holds:
         raise FindingError(what)

@@ -1,4 +1,4 @@
-"""All targets by name, in the order in which they are run."""
+"""All targets by name, in the order in which they run."""
 
 from fuzz import archives, codecs, http, planners, platforms, references, tar
 
