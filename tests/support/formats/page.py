@@ -10,21 +10,22 @@ PAGE = Path(__file__).parents[3] / "docs/formats.md"
 
 TOP = """# Formats
 
-Which archives Airside reads, by which tool they were made. This page is written by a test, which
-makes each archive with the tool itself, drops it into the watched directory of a running agent,
-pulls everything back from the registry and compares it byte for byte with what the archive held.
+The archives that Airside reads, by the tool that made them. A test writes this page: it makes each
+archive with the tool itself, drops it into the watched directory of a running agent, pulls every
+image from the registry and compares it byte for byte with the archive.
 
-- **imported**: every manifest, config and layer came back the same. Documents of an OCI layout are
-  kept as they are; for a docker-archive the manifest is the one that containerd's own importer
-  builds, so that digests are the same everywhere.
-- **reachable by digest**: the archive gives no full name, or only a tag. `airside archives` shows
-  the name to pull; the setting `repository` of a watched directory turns tags into names.
+- **imported**: every manifest, config and layer is the same as in the archive. The bytes of an OCI
+  layout's documents do not change. The manifest of a docker-archive is the one that containerd's
+  importer builds, so that digests are the same everywhere.
+- **reachable by digest**: the archive has no full name, or only a tag. `airside archives` shows the
+  name to pull; the setting `repository` of a watched directory completes tags to names.
 - **refused**: the file stays where it is, `airside archives` shows the reason, nothing is served.
-  Images come as a docker-archive or an OCI layout: make one with `docker save`, `podman save`,
+  Airside reads docker-archives and OCI layouts: make one with `docker save`, `podman save`,
   `skopeo copy … oci-archive:FILE:NAME`, or pack a layout directory with `tar -C DIR -cf FILE .`.
 
-The kind of a file is told by its first bytes, never by its name. Where a row says *builder*, the
-tool itself is not among the tests' tools, and its archives are made as its source code does.
+The first bytes of a file decide its format, never its name. *builder* in a row means that the tool
+itself is not among the tests' tools; a test's builder makes the archive as the tool's source code
+does.
 """
 
 TABLES = {
@@ -41,8 +42,8 @@ TABLES = {
         ),
     ),
     "directory": ("OCI layout directories", "Dropped as they are, not packed."),
-    "features": ("What else a layout or docker-archive may hold", ""),
-    "tar": ("Who packed the tar", "The same layout, packed by each program."),
+    "features": ("Other contents of layouts and docker-archives", ""),
+    "tar": ("Programs that pack the tar", "The same layout, packed by each program."),
     "compression": ("Compression", ""),
     "refused": ("Refused by name", ""),
 }
