@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
 from airside.archive.directory import stat_key
-from airside.archive.formats.plan import Plan, Unpacked, not_runnable_note
+from airside.archive.formats.plan import PackedLayer, Plan, not_runnable_note
 from airside.archive.formats.platforms import restrict
 from airside.archive.formats.unsupported import TEXT, is_text
 from airside.archive.ingest import ArchiveIngest
@@ -93,7 +93,8 @@ def read_archive(
         read = _read_directory if is_directory else _read_copy if copy else _read_file
         key, compression, plan, cut = read(reader, path, ingest, stop, progress, notes)
         absent = first_absent(plan)
-        plan = _restrict(_check_unvouched(reader, ingest, plan, stop), reader.settings, platforms)
+        plan = _check_packed_layers(reader, ingest, plan, stop)
+        plan = _restrict(plan, reader.settings, platforms)
         judgement = judge(plan, _sizes(plan, ingest, reader.store), strict=strict)
         if compression == DIRECTORY:
             _check_directory(cut, plan, judgement)
@@ -204,14 +205,14 @@ def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Pla
     return restrict(plan, select_listed(platforms), ", ".join(platforms))
 
 
-def _check_unvouched(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: Stop) -> Plan:
+def _check_packed_layers(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: Stop) -> Plan:
     """Decompress the layers that only a diff ID verifies. A wrong one rejects its manifests."""
-    if reader.settings.verify_diff_ids == "never" or not plan.unvouched:
+    if reader.settings.verify_diff_ids == "never" or not plan.packed_layers:
         return plan
     problems: list[Problem] = []
     notes: dict[str, None] = {}
     wrong: set[Digest] = set()
-    for layer in plan.unvouched:
+    for layer in plan.packed_layers:
         reason = _diff_id_problem(reader, ingest, layer, stop, notes)
         if reason:
             wrong.add(layer.layer)
@@ -231,7 +232,7 @@ def _check_unvouched(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: St
 
 
 def _diff_id_problem(
-    reader: Reader, ingest: ArchiveIngest, layer: Unpacked, stop: Stop, notes: dict[str, None]
+    reader: Reader, ingest: ArchiveIngest, layer: PackedLayer, stop: Stop, notes: dict[str, None]
 ) -> str:
     hasher = new_hasher(layer.diff_id.algorithm)
     try:

@@ -91,7 +91,7 @@ def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str
             with read_archive(
                 reader, path, strict=False, stop=stopping, progress=progress
             ) as reading:
-                if reading.plan.unvouched:
+                if reading.plan.packed_layers:
                     reading.notes.append(NOT_DECOMPRESSED)
                 report = inspect_report(reading)
         except StoppedError:

@@ -140,7 +140,7 @@ def select_for(node: Platform) -> Selection:
 
 def best_for(node: Platform, platforms: Iterable[Platform]) -> Platform | None:
     """Returns the platform that a node runs best, in containerd's order (`platforms.Only`)."""
-    order = {wanted: rank for rank, wanted in reversed(list(enumerate(_iter_run_by(node))))}
+    order = {wanted: rank for rank, wanted in reversed(list(enumerate(_iter_runnable(node))))}
     ranked = [
         (order[p.architecture, p.variant], p)
         for p in platforms
@@ -155,7 +155,7 @@ _LEVEL = re.compile(r"v?([0-9])\Z")
 _ARM64_LEVEL = re.compile(r"v?([89])(?:\.([0-9]))?\Z")
 
 
-def _iter_run_by(node: Platform) -> Iterator[tuple[str, str]]:
+def _iter_runnable(node: Platform) -> Iterator[tuple[str, str]]:
     """Yields each (architecture, variant) that a node runs, the best first.
 
     That is its own, then the lower variants; amd64 also runs 386, and arm64 the 32-bit arm.

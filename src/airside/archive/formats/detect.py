@@ -16,7 +16,7 @@ from airside.archive.formats.index_json import INDEX_JSON, parse_index_json
 from airside.archive.formats.layout_walk import draft_layout
 from airside.archive.formats.oci_layout import LAYOUT_FILE, has_disordered_layers
 from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
-from airside.archive.formats.unsupported import single_manifest, what_instead
+from airside.archive.formats.unsupported import describe_single_manifest, guess_contents
 from airside.core.errors import ArchiveFormatError, InputError
 from airside.core.problem import Problem
 from airside.core.settings import Limits
@@ -66,7 +66,7 @@ def make_draft(
         return _draft_docker(files, resolved, read)
     if is_legacy(files):
         return draft_legacy(files=files, links=resolved, read=read, documents_bytes=documents_bytes)
-    raise ArchiveFormatError(_why_no_images(files))
+    raise ArchiveFormatError(_no_images_reason(files))
 
 
 def index_may_follow(files: frozenset[str]) -> bool:
@@ -93,7 +93,7 @@ def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
 def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMember) -> DockerDraft:
     raw = read(MANIFEST_JSON)
     if raw.lstrip()[:1] == b"{":
-        raise ArchiveFormatError(single_manifest(raw, files, read))
+        raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
     wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
@@ -111,11 +111,11 @@ def resolve_link(name: str, links: Mapping[str, str]) -> str:
     return name
 
 
-def _why_no_images(files: frozenset[str]) -> str:
+def _no_images_reason(files: frozenset[str]) -> str:
     text = f"the archive holds no images: there is neither {INDEX_JSON} nor {MANIFEST_JSON}"
     if LAYOUT_FILE in files or any(name.startswith("blobs/") for name in files):
         return f"{text}; it is an OCI layout without its index"
     if REPOSITORIES in files:
         return f"{text}; it has {REPOSITORIES!r}, but lacks what that member names"
-    instead = what_instead(files)
+    instead = guess_contents(files)
     return f"{text}; {instead}" if instead else f"{text} at its top"

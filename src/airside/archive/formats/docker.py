@@ -22,10 +22,10 @@ from airside.archive.formats.manifest import ForeignLayer, build_manifest
 from airside.archive.formats.plan import (
     DOCKER_ARCHIVE,
     Facts,
+    PackedLayer,
     Plan,
     PlannedImage,
     ReadMember,
-    Unpacked,
     drop_ambiguous,
     is_compressed,
 )
@@ -101,7 +101,7 @@ class _PlanBuilder:
         self._blobs: dict[Digest, str] = {}
         self._platforms: dict[Digest, Platform] = {}
         self._problems = list(draft.problems)
-        self._unvouched: dict[tuple[Digest, Digest], Unpacked] = {}
+        self._packed_layers: dict[tuple[Digest, Digest], PackedLayer] = {}
         self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
         self._notes: dict[str, None] = {}
@@ -115,7 +115,7 @@ class _PlanBuilder:
             problems=tuple(self._problems),
             notes=(*self._draft.notes, *self._notes),
             platforms=self._platforms,
-            unvouched=tuple(self._unvouched.values()),
+            packed_layers=tuple(self._packed_layers.values()),
             lacks_members=self._lacks_members,
         )
 
@@ -232,7 +232,7 @@ class _PlanBuilder:
                 "its bytes are damaged",
                 blob=member,
             )
-        self._unvouched[layer.digest, diff_id] = Unpacked(layer.digest, diff_id, member)
+        self._packed_layers[layer.digest, diff_id] = PackedLayer(layer.digest, diff_id, member)
 
     def _name(self, root: Digest, image: SavedImage, shown: str) -> None:
         before = self._images.get(root)

@@ -116,7 +116,7 @@ def draft_legacy(
     room_bytes = documents_bytes
     for v1_id in sorted(match[1] for match in map(_JSON.match, files) if match):
         raw = read(f"{v1_id}/json")
-        room_bytes = _smaller(room_bytes, len(raw), v1_id)
+        room_bytes = _room_left(room_bytes, len(raw), v1_id)
         chains.add(v1_id, raw)
     tops = [Top(v1_id, tuple(refs), tuple(map(str, refs))) for v1_id, refs in listed.items()]
     tops += [Top(v1_id, (), ()) for v1_id in chains.leaves() if v1_id not in listed]
@@ -133,7 +133,7 @@ def draft_legacy(
     )
 
 
-def _smaller(room_bytes: int, used_bytes: int, shown: str) -> int:
+def _room_left(room_bytes: int, used_bytes: int, shown: str) -> int:
     if used_bytes > room_bytes:
         raise ArchiveLimitError(
             "the configs and manifests of the archive have more bytes together than "
@@ -207,7 +207,7 @@ class _PlanBuilder:
         raw = make_config(chain, {v1_id: layer.digest for v1_id, layer in layers.items()})
         config = Facts(digest_of(raw), len(raw), raw[:16])
         document = build_manifest(config, list(layers.values()), top.shown)
-        self.room_bytes = _smaller(self.room_bytes, len(raw) + document.size_bytes, top.shown)
+        self.room_bytes = _room_left(self.room_bytes, len(raw) + document.size_bytes, top.shown)
         self.made[config.digest] = raw
         self.documents[document.digest] = document
         for v1_id, layer in layers.items():

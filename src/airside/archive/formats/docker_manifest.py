@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airside.archive.formats.manifest import ForeignLayer
-from airside.archive.formats.plan import judged_alone
+from airside.archive.formats.plan import parse_each
 from airside.core.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
@@ -43,7 +43,7 @@ def parse_manifest_json(
     value = load_json(raw, MANIFEST_JSON)
     if not isinstance(value, list) or not value:
         raise ManifestInvalidError(f"{MANIFEST_JSON} is not a list of images")
-    return judged_alone(
+    return parse_each(
         value,
         lambda item, n: _saved_image(item, f"{MANIFEST_JSON}[{n}]"),
         _shown_name,
@@ -65,7 +65,7 @@ def _saved_image(item: Any, what: str) -> SavedImage:
     layers = [] if layers is None else layers  # an empty list, as Go writes one
     if not isinstance(config, str) or not config:
         raise ManifestInvalidError(f"{what} names no Config")
-    if not isinstance(layers, list) or not _texts(layers):
+    if not isinstance(layers, list) or not _are_strings(layers):
         raise ManifestInvalidError(f"{what}: Layers is not a list of names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ManifestInvalidError(f"{what}: RepoTags is not a list of names")
@@ -77,7 +77,7 @@ def _saved_image(item: Any, what: str) -> SavedImage:
     )
 
 
-def _texts(value: list[Any]) -> bool:
+def _are_strings(value: list[Any]) -> bool:
     return all(isinstance(v, str) and v for v in value)
 
 
@@ -94,7 +94,7 @@ def _foreign_layers(value: Any, what: str) -> Iterator[tuple[Digest, ForeignLaye
             if descriptor.is_distributable:
                 continue
             urls = source.get("urls")
-            valid_urls = tuple(urls) if isinstance(urls, list) and _texts(urls) else ()
+            valid_urls = tuple(urls) if isinstance(urls, list) and _are_strings(urls) else ()
             yield parse_digest(diff_id), ForeignLayer(descriptor, valid_urls)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airside.archive.formats.plan import PlannedImage, drop_ambiguous, judged_alone
+from airside.archive.formats.plan import PlannedImage, drop_ambiguous, parse_each
 from airside.core.errors import ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
@@ -33,7 +33,7 @@ def parse_index_json(raw: bytes, problems: list[Problem] | None = None) -> tuple
         return ()
     if not isinstance(manifests, list):
         raise ManifestInvalidError(f"{INDEX_JSON}: manifests is not a list")
-    return judged_alone(
+    return parse_each(
         manifests,
         lambda item, n: parse_descriptor(item, f"{INDEX_JSON}: manifests[{n}]"),
         _shown_name,

@@ -48,7 +48,7 @@ class PlannedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class PackedLayer:
     """A layer that no digest in the archive verifies; its diff ID does, once decompressed."""
 
     layer: Digest
@@ -67,7 +67,7 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     platforms: Mapping[Digest, Platform] = field(default_factory=dict)
-    unvouched: tuple[Unpacked, ...] = ()
+    packed_layers: tuple[PackedLayer, ...] = ()
     rejected: frozenset[Digest] = frozenset()
     made: Mapping[Digest, bytes] = field(default_factory=dict)
     """Blobs that no member holds: configs made from the documents of an older form."""
@@ -94,7 +94,7 @@ def drop_ambiguous(
     return unambiguous, [Problem(reason, image=str(name)) for name, n in claims.items() if n > 1]
 
 
-def judged_alone(
+def parse_each(
     items: Iterable[Any],
     parse: Callable[[Any, int], T],
     shown: Callable[[Any], str],

@@ -49,7 +49,7 @@ def media_type_hint(media_type: str) -> str:
     return ""
 
 
-def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
+def describe_single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
     """Returns what an archive is whose `manifest.json` is an object and not a list."""
     version = ""
     if "version" in files:
@@ -66,7 +66,7 @@ def single_manifest(raw: bytes, files: frozenset[str], read: ReadMember) -> str:
     return f"{what}, which has no image name: make an archive of the directory with {_SKOPEO}"
 
 
-def what_instead(files: frozenset[str]) -> str:
+def guess_contents(files: frozenset[str]) -> str:
     """Returns what a tar without the documents of an image archive seems to be; or ""."""
     if ".dockerenv" in files or _looks_like_root(files):
         return FILE_SYSTEM

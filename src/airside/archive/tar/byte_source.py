@@ -41,7 +41,7 @@ class ByteSource:
         self._start = end
         return piece
 
-    def give_back(self, count: int) -> None:
+    def put_back(self, count: int) -> None:
         """Put back the last `count` bytes of the last `take`."""
         self._start -= count
         self.position -= count

@@ -235,7 +235,7 @@ def _skip_zeros(source: ByteSource) -> int:
         left = len(bytes(piece).lstrip(b"\0"))
         count += len(piece) - left
         if left:
-            source.give_back(left)
+            source.put_back(left)
             break
     return count
 
@@ -267,4 +267,4 @@ def _iter_frame(codec: Codec, decoder: Decoder, source: ByteSource) -> Iterator[
         if part:
             yield part
         feed_bytes = min(feed_bytes * 2, _FEED_BYTES)
-    source.give_back(len(decoder.unused_data))
+    source.put_back(len(decoder.unused_data))

@@ -298,7 +298,7 @@ class _Headers:
         if not block and not start:
             return ArchiveTruncatedError("the archive is empty", offset=0)
         if not start and (found := _looks_like(block)):
-            return _no_tar(found)
+            return _not_a_tar(found)
         where = f"in the header after {self._last!r}" if self._last else "in its first header"
         return _cut(where, start + len(block), _BLOCK - len(block))
 
@@ -330,7 +330,7 @@ def _parse_header(block: bytes, start: int) -> tarfile.TarInfo:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as exc:
         if not start and block[257:262] != _USTAR[:5]:
-            raise _no_tar(_looks_like(block) or f"the bytes {block[:8].hex(' ')}") from exc
+            raise _not_a_tar(_looks_like(block) or f"the bytes {block[:8].hex(' ')}") from exc
         raise ArchiveFormatError(
             f"the tar header at byte {start} is damaged: {exc}", offset=start
         ) from exc
@@ -343,7 +343,7 @@ def _parse_header(block: bytes, start: int) -> tarfile.TarInfo:
     return info
 
 
-_NO_TAR = (
+_OTHER_FORMATS = (
     ("an ELF program", re.compile(rb"\x7fELF")),
     ("an HTML page", re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)),
     ("an XML document", re.compile(rb"\s*<\?xml")),
@@ -362,8 +362,8 @@ def _looks_like(head: bytes) -> str | None:
     compression = compression_name(head)
     if compression:
         return f"{compression} data"
-    return next((name for name, pattern in _NO_TAR if pattern.match(head)), None)
+    return next((name for name, pattern in _OTHER_FORMATS if pattern.match(head)), None)
 
 
-def _no_tar(found: str) -> ArchiveFormatError:
+def _not_a_tar(found: str) -> ArchiveFormatError:
     return ArchiveFormatError(f"the file is not a tar archive (found {found})", found=found)

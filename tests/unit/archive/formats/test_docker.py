@@ -1,4 +1,4 @@
-"""What a docker-archive means."""
+"""Plans of docker-archives."""
 
 import json
 
@@ -161,7 +161,7 @@ def test_the_manifest_is_the_one_that_containerd_builds(style):
     assert plan.images[0].root == document.digest
     assert plan.platforms == {document.digest: Platform("linux", "amd64")}
     assert set(plan.blobs) == {blob.digest for blob in image.blobs[1:]}
-    assert not plan.unvouched
+    assert not plan.packed_layers
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_layer_types_are_those_of_containerd(compression, media_type):
     [document] = plan.documents.values()
     assert document.raw == containerd_manifest(image)
     assert [layer.media_type for layer in document.content.layers] == [media_type]
-    assert len(plan.unvouched) == (compression != "none")
+    assert len(plan.packed_layers) == (compression != "none")
 
 
 def test_other_compressions_have_the_plain_type_and_are_vouched_for_by_the_diff_id():
@@ -184,8 +184,8 @@ def test_other_compressions_have_the_plain_type_and_are_vouched_for_by_the_diff_
     plan = archive((image, (NAME,))).plan()
     [document] = plan.documents.values()
     assert document.raw == containerd_manifest(image)
-    [unvouched] = plan.unvouched
-    assert (unvouched.layer, unvouched.diff_id) == (packed.digest, layer.digest)
+    [found] = plan.packed_layers
+    assert (found.layer, found.diff_id) == (packed.digest, layer.digest)
     assert is_compressed(packed.raw[:16])
 
 

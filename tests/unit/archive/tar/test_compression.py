@@ -573,7 +573,7 @@ def test_a_byte_source_reads_the_same_bytes_whatever_the_chunks(
             piece = bytes(source.take(count))
             assert piece == whole[start : start + len(piece)]
             assert piece or start == len(whole)
-            source.give_back(len(piece) // 2)
+            source.put_back(len(piece) // 2)
             start += len(piece) - len(piece) // 2
         assert source.position == start
 
