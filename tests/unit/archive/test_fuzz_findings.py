@@ -1,4 +1,4 @@
-"""What fuzzing found, run again through the same functions; and that the targets work at all.
+"""Findings of fuzzing, run through the same functions; and that the targets work at all.
 
 A finding is kept by `python -m fuzz --keep TARGET FILE`, which prints its line. No fuzzer
 is needed. Those of `http`, which need a server, are in tests/component/test_registry_bytes.py.

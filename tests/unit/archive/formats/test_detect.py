@@ -1,4 +1,4 @@
-"""Which format an archive has, and why there are no images in it."""
+"""Detecting an archive's format, and the reasons why an archive has no images."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the archives of Docker before 1.10 mean."""
+"""Plans of archives of Docker before 1.10."""
 
 import json
 

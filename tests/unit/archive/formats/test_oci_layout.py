@@ -1,4 +1,4 @@
-"""What an OCI image layout in a tar means."""
+"""Plans of OCI image layouts in a tar."""
 
 import json
 from dataclasses import replace

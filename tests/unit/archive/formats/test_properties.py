@@ -1,4 +1,4 @@
-"""What holds of every plan: order and extra members don't matter, and nothing is claimed untrue."""
+"""Properties of every plan: order and extra members do not matter, and its digests are true."""
 
 from dataclasses import replace
 from functools import cache
@@ -120,20 +120,20 @@ def test_a_missing_member_is_named_and_costs_just_what_needs_it(members, data):
     known = plan.documents.get(digest)
     listed = known is None or any(image.root == digest for image in plan.images)
     if listed:  # the document of one platform may be absent
-        told = [problem.blob + problem.reason for problem in judgement.problems]
-        assert any(str(digest) in text or lost in text for text in told) or _linked(members, lost)
+        texts = [problem.blob + problem.reason for problem in judgement.problems]
+        assert any(str(digest) in text or lost in text for text in texts) or _linked(members, lost)
         assert judgement.missing
     assert digest not in {d.digest for d in judgement.documents}
     assert digest not in {b.digest for d in judgement.documents for b in d.children} - _listed(plan)
 
 
 def _linked(members, lost):
-    """A member that is named through a link is told by the link's name."""
+    """Returns True for the target of a link: problems have the name of the link."""
     return lost in members.links.values()
 
 
 def _listed(plan):
-    """What indexes list may be absent."""
+    """Returns the digests that indexes list, which may be absent."""
     return {
         child.digest
         for document in plan.documents.values()
