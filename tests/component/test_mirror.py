@@ -446,7 +446,7 @@ def test_a_refusal_fails_and_says_what_to_do(run, certs):
     code, out, err = run(*args, "--certs-dir", certs)
     assert (code, out) == (1, "")
     assert err.startswith(f"airside: {certs}/docker.io/hosts.toml: it is not valid TOML")
-    assert "  hint: correct it" in err
+    assert "  hint: correct or delete it" in err
     code, out, _ = run(*args, "--certs-dir", certs, "--json")
     [item] = json.loads(out)["items"]
     assert (code, item["state"], item["error"]["code"]) == (1, "refused", "conflict")

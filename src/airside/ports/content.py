@@ -1,11 +1,11 @@
-"""The ports: what the parts of Airside ask of one another.
+"""The ports: Protocols between the rooms, and the values that they exchange.
 
-`ContentStore` keeps blobs, `RegistryView` is what the HTTP registry reads of the catalog,
-`RuntimeContent` what it reads of a container runtime where the catalog has no answer, `Runtime`
-is a container runtime that images are published to, `Puller` has one pull images, `RuntimeCopies`
-are its own files of blobs, for repairs.
-Implementations are elsewhere and never import one another. Each port has one contract test suite
-in `tests/contract` that every implementation passes.
+`ContentStore` holds blobs. `RegistryView` is the registry's view of the catalog. `Runtime` is a
+container runtime that images are published to; its `RuntimeContent` serves blobs that the catalog
+lacks, its `RuntimeCopies` repair damaged ones, its `Puller` pulls images.
+
+Implementations never import one another. `docs/ports.md` lists them; each port has one contract
+test suite in `tests/contract` that every implementation passes.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,72 +19,72 @@ from airside.ports.publication import NamedImage, Publication
 
 
 class Ingest(Protocol):
-    """One blob being written under verification; not visible before `ContentStore.commit`.
+    """A blob being written under verification; not visible before `ContentStore.commit`.
 
-    `hash` and `write` each take every chunk once and in order; they may be called from two
-    different threads. Exactly one of `commit` (of the store) and `discard` ends it.
+    `hash` and `write` each get every chunk once and in order; two different threads may call them.
+    Exactly one of `commit` (of the store) and `discard` ends an ingest.
     """
 
     def hash(self, chunk: BytesLike) -> None:
-        """Take a chunk into the digest."""
+        """Adds a chunk to the digest."""
 
     def write(self, chunk: BytesLike) -> None:
-        """Write a chunk. Raises StoreError, StorageFullError."""
+        """Writes a chunk. Raises StoreError, StorageFullError."""
 
     def finish(self) -> None:
-        """All chunks are written: release the descriptor; start writing back. Idempotent."""
+        """Closes the file after the last chunk and starts its write-back. Idempotent."""
 
     @property
     def digest(self) -> Digest:
-        """The digest of what was hashed so far."""
+        """The digest of the bytes hashed so far."""
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes were hashed so far."""
+        """The number of bytes hashed so far."""
 
     def open(self) -> BinaryIO:
-        """Open what was written, for reading, before it is committed."""
+        """Opens the written bytes for reading, before the commit."""
 
     def discard(self) -> None:
-        """Forget it; idempotent."""
+        """Deletes the written bytes. Idempotent."""
 
 
 class ContentStore(Protocol):
-    """Blobs by digest. All methods are safe to call from any thread.
+    """Blobs by digest. All methods are thread-safe.
 
-    What `stat` knows is verified and durable. Raises StoreError where the disk fails.
+    A blob that `stat` knows is verified and durable. Raises StoreError if the disk fails.
     """
 
     def stat(self, digest: Digest) -> int | None:
-        """The size in bytes of a held blob, None for one that is not held."""
+        """Returns the size of a stored blob in bytes, None if it is not stored."""
 
     def open(self, digest: Digest) -> BinaryIO:
-        """Open a held blob for reading. The caller closes. Raises NotFoundError."""
+        """Opens a stored blob for reading. The caller closes it. Raises NotFoundError."""
 
     def ingest(self, algorithm: str = "sha256") -> Ingest:
-        """Begin to write a blob."""
+        """Begins to write a blob."""
 
     def commit(self, ingests: Sequence[Ingest]) -> int:
-        """Make finished ingests durable, then visible, all of them; returns how many were new.
+        """Makes finished ingests durable, then visible, all of them. Returns how many were new.
 
-        An ingest whose written bytes are not what was hashed raises SizeMismatchError and nothing
-        is committed. Ends every ingest, also when it raises. A blob that is held already is kept
-        as it is.
+        Raises SizeMismatchError, and commits nothing, if the written bytes of an ingest are not
+        those that were hashed. Ends every ingest, also when it raises. A blob that is stored
+        already stays as it is.
         """
 
     def delete(self, digest: Digest) -> int:
-        """Forget a blob; returns the bytes freed on disk, 0 if it was not held."""
+        """Deletes a blob. Returns the bytes freed on disk, 0 if it was not stored."""
 
     def missing(self, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
-        """Those that are not held with the right size, in the order given."""
+        """Returns those whose blobs are not stored with the right size, in the given order."""
 
     def digests(self) -> Iterable[Digest]:
-        """All held blobs, in no order."""
+        """Returns the digests of all stored blobs, in no order."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A manifest or index as it is served: the bytes as they came."""
+    """A manifest or index with its original bytes."""
 
     digest: Digest
     media_type: str
@@ -92,7 +92,7 @@ class StoredDocument:
 
 
 class RegistryView(Protocol):
-    """What the registry reads of the catalog. Thread-safe; never waits for writers.
+    """The registry's view of the catalog. Thread-safe; never waits for writers.
 
     `generation` grows with each committed change, so that answers can be cached.
     """
@@ -101,13 +101,13 @@ class RegistryView(Protocol):
     def generation(self) -> int: ...
 
     def repositories(self) -> list[Repository]:
-        """All repositories that hold anything, sorted."""
+        """Returns all repositories with content, sorted."""
 
     def repositories_at(self, path: str) -> list[Repository]:
-        """The repositories with this path, of whatever host, sorted by host."""
+        """Returns the repositories with this path, of any host, sorted by host."""
 
     def tags(self, repository: Repository) -> list[str]:
-        """The tags of a repository, sorted by bytes."""
+        """Returns the tags of a repository, sorted by bytes."""
 
     def document_by_tag(self, repository: Repository, tag: str) -> StoredDocument | None: ...
 
@@ -116,18 +116,18 @@ class RegistryView(Protocol):
     ) -> StoredDocument | None: ...
 
     def holds_blob(self, repository: Repository, digest: Digest) -> bool:
-        """Whether the blob (layer, config, or document) belongs to the repository."""
+        """Returns True if the blob (layer, config, or document) belongs to the repository."""
 
     def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
-        """Descriptors of manifests with this subject, with artifact type and annotations."""
+        """Returns the manifests with this subject, with artifact type and annotations."""
 
     def any_quarantined(self, digests: Collection[Digest]) -> bool:
-        """Whether the bytes of one of these were found wrong, and are not replaced yet."""
+        """Returns True if one of these blobs is damaged and not yet repaired."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptTag:
-    """Where a tag points; not `is_ours`: as an upstream registry says, of which it is a cache."""
+    """A tag's digest. `is_ours` is false if the tag is only cached from an upstream registry."""
 
     digest: Digest
     is_ours: bool
@@ -135,36 +135,37 @@ class KeptTag:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeFacts:
-    """What a connected runtime is, and how blobs went into it."""
+    """The facts of a connected runtime, and how blobs were placed in it."""
 
     version: str
     server_id: str
-    """Another one is another runtime, or one that was wiped."""
+    """The identity of the runtime; it changes if the runtime is wiped."""
     knows_pins: bool
     has_cri: bool
     snapshotter: str
     unpacks: bool
     content_root: str
     why_streamed: str
-    """Why blobs must be sent; empty where they are linked or copied."""
+    """Why blobs must be sent; empty if they are linked or copied."""
     ways: Mapping[str, int]
-    """How many blobs went which way since it is connected: link, copy, stream, held."""
+    """The number of blobs placed each way since the connection: link, copy, stream, held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish did: blobs by the way that they went, and whether the image is unpacked."""
+    """The result of a publish: the number of blobs placed each way, and the unpacking."""
 
     ways: Mapping[str, int]
     unpacked: bool
     not_unpacked: str = ""
-    """Why it can't be unpacked, where that is so."""
+    """Why the image cannot be unpacked; empty if it can."""
 
 
 class Runtime(Protocol):
     """A container runtime that images are published to. Thread-safe.
 
-    All calls raise ContainerdError where it is away or refuses; then it is connected anew.
+    All calls raise ContainerdError if the runtime is away or refuses; the caller then closes this
+    connection and makes a new one.
     """
 
     @property
@@ -172,43 +173,43 @@ class Runtime(Protocol):
 
     @property
     def content(self) -> "RuntimeContent | None":
-        """What it holds, for the registry; None if it can't be read."""
+        """The content of the runtime, for the registry; None if it cannot be read."""
 
     @property
     def copies(self) -> "RuntimeCopies | None":
-        """Its own files of blobs, for repairs; None if they can't be had."""
+        """The runtime's own files of blobs, for repairs; None if they cannot be reached."""
 
     @property
     def puller(self) -> "Puller | None":
-        """Has it pull images; None where it has no CRI."""
+        """Pulls images with this runtime; None if it has no CRI."""
 
     def images(self) -> dict[str, NamedImage]:
-        """Every name that it has, whoever made it."""
+        """Returns every name in the runtime, whoever made it."""
 
     def blobs(self) -> frozenset[str]:
-        """The digests of all blobs that it holds."""
+        """Returns the digests of all blobs in the runtime."""
 
     def manifest_of(self, name: str) -> Digest | None:
-        """The manifest that the runtime would run under a name, None if it has none."""
+        """Returns the manifest that the runtime would run under a name, None if there is none."""
 
     def publish(self, publication: Publication, *, stop: Callable[[], bool]) -> Published:
-        """Have an image there, whole, under all its names; idempotent.
+        """Publishes an image, whole, under all its names. Idempotent.
 
         Raises VerificationError if a layer is not what the config says, StoreError if the store
         lost a blob, StoppedError.
         """
 
     def relabel(self, names: Mapping[str, Mapping[str, str]], image_id: str) -> None:
-        """Set the labels of names that are there; the pin of the image with this ID follows."""
+        """Sets the labels of existing names; the pin of the image with this ID follows."""
 
     def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
-        """Delete names, and the images of these IDs that have no other and no container.
+        """Deletes names, and the images of these IDs that have no other name and no container.
 
-        Gives the IDs of those that a container still uses.
+        Returns the IDs that a container still uses.
         """
 
     def changes(self) -> Iterable[str]:
-        """The names that are created, updated or deleted from now on, until it is closed."""
+        """Yields each name created, updated or deleted from now on, until the runtime is closed."""
 
     def close(self) -> None: ...
 
@@ -223,10 +224,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeTag:
-    """Where a name of a container runtime points.
+    """The target of a name in a container runtime.
 
-    `needs`: the document and all that is below it of one image that is whole; empty if none is,
-    then `lacks` is a blob of it that is not there (discarded after unpacking, collected), if known.
+    `needs` is the document and everything below it of one whole image. It is empty if no image is
+    whole; then `lacks` is a missing blob (discarded after unpacking, or deleted by GC), if known.
     """
 
     document: StoredDocument
@@ -236,10 +237,11 @@ class RuntimeTag:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeBlob:
-    """A blob of a container runtime. The caller closes what `open` gives.
+    """A blob of a container runtime. The caller closes what `open` returns.
 
-    `open` raises NotFoundError if the blob went meanwhile, else UnavailableError; reading raises
-    OSError. What it gives is a file, or where that can't be had only `seek` and `read` work.
+    `open` raises NotFoundError if the blob was deleted meanwhile, else UnavailableError; reading
+    raises OSError. It returns a file; without access to files, an object with `seek` and `read`
+    only.
     """
 
     size_bytes: int
@@ -247,68 +249,68 @@ class RuntimeBlob:
 
 
 class RuntimeContent(Protocol):
-    """What a container runtime holds, for reading. All methods are safe to call from any thread.
+    """The content of a container runtime, for reading. All methods are thread-safe.
 
-    Only what belongs to the repository is found: by the names of its images and what is below
-    them, or because the runtime has noted that it came from there. Documents are verified and
-    within `limits.document_bytes`, blobs are as the runtime verified them when it took them.
-    Absent is None. UnavailableError, where the runtime is away or takes longer than a fraction of
-    a second; once that happened the following calls raise it at once for a while.
+    Only content that belongs to the repository is found: by the names of its images and what is
+    below them, or by the runtime's record of the repository that a blob came from. Documents are
+    verified and within `limits.document_bytes`; blobs are as the runtime verified them when it
+    received them. None means absent. Raises UnavailableError if the runtime is away or takes longer
+    than a fraction of a second; after that, calls raise it at once for a while.
     """
 
     def tag(self, repository: Repository, tag: str) -> RuntimeTag | None: ...
 
     def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
-        """A manifest or index, whether or not what it lists is there."""
+        """Returns a manifest or index, also if the blobs that it lists are missing."""
 
     def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
-        """A blob (layer, config, or document) that can be read."""
+        """Returns a readable blob (layer, config, or document)."""
 
     def is_client(self, connection: Connection) -> bool:
-        """Whether the runtime itself is the client; True also where that can't be told."""
+        """Returns True if the runtime itself is the client, or if that is unknown."""
 
 
 class RuntimeCopies(Protocol):
-    """A container runtime's own copies of blobs: what ours are repaired from, and they from ours.
+    """A container runtime's own copies of blobs: repairs of our store read them, and repair them.
 
-    Thread-safe; may block. Raises UnavailableError where the runtime is away.
+    Thread-safe; may block. Raises UnavailableError if the runtime is away.
     """
 
     @property
     def runtime(self) -> str:
-        """Names the runtime, for people."""
+        """The name of the runtime in logs and reports."""
 
     def copy(self, digest: Digest) -> RuntimeBlob | None:
-        """Its copy of a blob; the bytes are to be hashed: it may be the same file as ours."""
+        """Returns the runtime's copy of a blob. Hash it: it may be the same file as ours."""
 
     def mend(self, digest: Digest) -> str:
-        """Have its copy be as the store's, which is right; what it has unpacked stays as it is.
+        """Makes the runtime's copy equal the store's, which is right. Snapshots stay as they are.
 
-        Gives `right`, `replaced`, `absent`, or `wrong` for one that can't be replaced.
+        Returns `right`, `replaced`, `absent`, or `wrong` for a copy that cannot be replaced.
         """
 
 
 class Puller(Protocol):
-    """Has one runtime pull images, by its own mirrors and credentials. Thread-safe; may block."""
+    """Pulls images with one runtime, by its own mirrors and credentials. Thread-safe; may block."""
 
     @property
     def runtime(self) -> str:
-        """Which runtime: one that has another text, or was wiped and got another, is another."""
+        """The identity of the runtime: another text is another runtime, or one that was wiped."""
 
     @property
     def is_available(self) -> bool:
-        """Whether it answers now, and can pull. Never raises."""
+        """True if the runtime answers now and can pull. Never raises."""
 
     def has(self, name: str, *, stop: Callable[[], bool]) -> bool:
-        """Whether the runtime has the image of this full name. Raises ContainerdError,
-        StoppedError.
-        """  # noqa: D205 - the errors are the point
+        """Returns True if the runtime has the image of this full name.
+
+        Raises ContainerdError, StoppedError.
+        """
 
     def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
-        """Pull and unpack an image, give its image ID.
+        """Pulls and unpacks an image. Returns its image ID.
 
-        Raises PullRefusedError where a registry answered that it has no such image or gives it to
-        nobody like us, ContainerdError where it could not be asked or its answer not be read (then
-        `is_away` says whether it is the runtime that does not answer), StoppedError soon after
-        `stop` says so.
+        Raises PullRefusedError if a registry answered that it has no such image or refuses us;
+        ContainerdError if the registry could not be reached or its answer not be read (`is_away` is
+        true if the runtime itself does not answer); StoppedError soon after `stop` returns True.
         """

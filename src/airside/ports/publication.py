@@ -1,8 +1,8 @@
-"""What a container runtime is to hold of an image: names, documents, blobs and labels. Pure.
+"""Decides what a container runtime holds of an image: names, documents, blobs and labels. Pure.
 
-Decides which manifest is the node's, under which names an image appears, which labels its blobs
-and names carry (field-notes 5, containerd's `images/handlers.go`: garbage collection follows
-labels). Left to others: whether it is there already, and how it gets there.
+Chooses the node's manifest, the names of an image, and the labels of its blobs and names
+(containerd's `images/handlers.go`: garbage collection follows labels). Left to others: whether the
+runtime has it already, and how it is published.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -16,7 +16,7 @@ from airside.oci.reference import Repository
 PINNED_LABEL = "io.cri-containerd.pinned"
 PINNED = "pinned"
 ARCHIVES_LABEL = "io.airside.archives"
-"""On each name that we publish: the archives behind it. It also says that the name is ours."""
+"""The label of our names: the archives behind each. A name with this label is ours."""
 SOURCE_LABEL = "containerd.io/distribution.source."
 GC_LABEL = "containerd.io/gc.ref.content."
 _LABEL_BYTES = 4096
@@ -27,10 +27,10 @@ _MOST_NESTED = 8
 
 @dataclass(frozen=True, slots=True)
 class NodeContent:
-    """What of an image a node needs: the documents from the target down, and the blobs."""
+    """The part of an image that a node needs: the documents from the target down, and the blobs."""
 
     chain: tuple[Document, ...]
-    """The target first, the manifest of the node's platform last."""
+    """The documents: the target first, the manifest of the node's platform last."""
 
     @property
     def target(self) -> Document:
@@ -42,13 +42,13 @@ class NodeContent:
 
     @property
     def config(self) -> Digest:
-        """Its text is the image ID."""
+        """The digest of the config. Its text is the image ID."""
         assert isinstance(self.manifest.content, Manifest)
         return self.manifest.content.config.digest
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """Everything, each once: layers, config, then the documents from below."""
+        """All blobs, each once: layers, config, then the documents from below."""
         assert isinstance(self.manifest.content, Manifest)
         manifest = self.manifest.content
         documents = [_descriptor(document) for document in reversed(self.chain)]
@@ -56,7 +56,7 @@ class NodeContent:
         return tuple(found.values())
 
     def children(self, digest: Digest) -> Mapping[str, Digest]:
-        """The labels by which garbage collection goes on from a document: key → child."""
+        """Returns the labels by which garbage collection follows a document: key → child."""
         for position, document in enumerate(self.chain):
             if document.digest == digest:
                 if isinstance(document.content, Manifest):
@@ -67,7 +67,7 @@ class NodeContent:
 
 @dataclass(frozen=True, slots=True)
 class Unwanted:
-    """Why a runtime is not told of an image."""
+    """The reason why an image is not published, and the state to record."""
 
     state: str
     reason: str
@@ -83,16 +83,16 @@ def _below_manifest(manifest: Manifest) -> dict[str, Digest]:
 
 
 def _below_index(child: Document) -> dict[str, Digest]:
-    """An index is followed to the chosen child only; containerd counts those that it keeps."""
+    """An index refers to the chosen child only; containerd numbers the children that it keeps."""
     key = "m.0" if isinstance(child.content, Manifest) else "0"
     return {f"{GC_LABEL}{key}": child.digest}
 
 
 def missing_labels(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
-    """The labels to add to a blob that is there with others.
+    """Returns the labels to add to a blob that has others.
 
-    A reference to a child never takes the place of another's: it gets the next free number. The
-    repositories of a registry are joined.
+    A reference to a child never replaces another's: it gets the next free number. The repositories
+    of one registry are joined.
     """
     added: dict[str, str] = {}
     children = {value for key, value in present.items() if key.startswith(GC_LABEL)}
@@ -122,7 +122,7 @@ def _free(key: str, taken: Container[str]) -> str:
 
 
 Load = Callable[[Descriptor], Document | None]
-"""Gives a document that is held, None for one that is not."""
+"""Returns a stored document, None if it is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,15 @@ class Selector:
     node: Platform
     load: Load
     platform_of: Callable[[Document], Platform | None]
-    """The platform that a manifest's config says."""
+    """Returns the platform in a manifest's config."""
     is_whole: Callable[[Document], bool]
-    """Whether config and layers of a manifest are held."""
+    """Returns True if config and layers of a manifest are stored."""
 
     def choose(self, target: Document) -> NodeContent | Unwanted:
-        """The content for the node, or why there is none."""
+        """Returns the content for the node, or why there is none."""
         if target.kind_of_artifact:
             kind = target.kind_of_artifact
-            return Unwanted("artifact", f"it is no image but an artifact ({kind})")
+            return Unwanted("artifact", f"it is an artifact ({kind}), not an image")
         found = [
             (platform, chain)
             for platform, chain in self._chains((target,))
@@ -148,7 +148,7 @@ class Selector:
         ]
         images = [(p, c) for p, c in found if c[-1].is_image and not c[-1].kind_of_artifact]
         if not images:
-            return Unwanted("artifact", "it holds no image that a runtime could run")
+            return Unwanted("artifact", "it has no image that a runtime could run")
         return self._best(images)
 
     def _best(
@@ -156,7 +156,7 @@ class Selector:
     ) -> NodeContent | Unwanted:
         whole = [(p, c) for p, c in images if self.is_whole(c[-1])]
         if not whole:
-            return Unwanted("incomplete", "layers or the config of its manifests are not held")
+            return Unwanted("incomplete", "layers or the config of its manifests are missing")
         best = best_for(self.node, [p for p, _ in whole if p is not None])
         for platform, chain in whole:
             if platform is None or platform == best:
@@ -167,7 +167,7 @@ class Selector:
     def _chains(
         self, chain: tuple[Document, ...]
     ) -> Iterable[tuple[Platform | None, tuple[Document, ...]]]:
-        """Every held manifest at or below a document, in the order listed, with its platform."""
+        """Yields each stored manifest at or below a document, as listed, with its platform."""
         content = chain[-1].content
         if not isinstance(content, Index):
             yield self.platform_of(chain[-1]), chain
@@ -186,18 +186,18 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Under which names an image appears in a runtime."""
+    """The rules by which an image is named in a runtime."""
 
     extra_registries: tuple[str, ...] = ()
     rewrite: tuple[tuple[str, str], ...] = ()
-    """(prefix, what stands in its place); the longest prefix that fits counts."""
+    """Pairs (prefix, replacement); the longest matching prefix counts."""
     own_hosts: tuple[str, ...] = ()
-    """What clients call this registry: the hosts of what was pushed without one."""
+    """The names of this registry for clients: the hosts of images that were pushed without one."""
 
     def names(self, repository: Repository, tag: str, digest: Digest) -> tuple[str, ...]:
-        """`name:tag` and `name@digest`, also in each extra registry.
+        """Returns `name:tag` and `name@digest`, also in each extra registry.
 
-        What was pushed without a host is called by those of this registry.
+        An image that was pushed without a host gets the hosts of this registry.
         """
         hosts = (repository.host,) if repository.host else self.own_hosts
         own = [self._rewritten(f"{host}/{repository.path}") for host in hosts]
@@ -214,7 +214,7 @@ class Naming:
 
 
 def parse_rewrite(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Rules from `FROM=TO`. Raises ValueError naming the one that is none."""
+    """Parses rules `FROM=TO`. Raises ValueError with the malformed one."""
     rules = []
     for text in texts:
         prefix, equals, instead = text.partition("=")
@@ -225,7 +225,7 @@ def parse_rewrite(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def name_labels(*, pinned: bool, archives: Iterable[str]) -> dict[str, str]:
-    """The labels of a name: the pin, and the archives behind it."""
+    """Returns the labels of a name: the pin, and the archives behind it."""
     room = _LABEL_BYTES - len(ARCHIVES_LABEL)
     found = {ARCHIVES_LABEL: _fitting(", ".join(archives), room)}
     return found | ({PINNED_LABEL: PINNED} if pinned else {})
@@ -240,12 +240,12 @@ def _fitting(text: str, room: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An image as a runtime is to have it: content, and names with their labels."""
+    """An image to publish: content, and names with their labels."""
 
     content: NodeContent
     names: Mapping[str, Mapping[str, str]]
     repositories: tuple[Repository, ...] = ()
-    """Where the image comes from: other nodes find blobs by it (Spegel, K3s)."""
+    """The repositories of the image: other nodes find blobs by them (Spegel, K3s)."""
     unpack: bool = True
 
     @property
@@ -253,7 +253,7 @@ class Publication:
         return _descriptor(self.content.target)
 
     def blob_labels(self, digest: Digest) -> dict[str, str]:
-        """All labels of a blob."""
+        """Returns all labels of a blob."""
         children = self.content.children(digest)
         return {key: str(child) for key, child in children.items()} | self._sources()
 
@@ -267,7 +267,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """A name in a runtime: where it points, and its labels."""
+    """A name in a runtime: its target, and its labels."""
 
     name: str
     target: Digest
@@ -282,7 +282,7 @@ class NamedImage:
         return self.labels.get(PINNED_LABEL) == PINNED
 
     def has(self, target: Digest, labels: Mapping[str, str]) -> bool:
-        """Whether it is as it should be; labels of others do not count."""
+        """Returns True if target and labels are as given; labels of others do not count."""
         pin = labels.get(PINNED_LABEL) == self.labels.get(PINNED_LABEL)
         same = all(self.labels.get(key) == value for key, value in labels.items())
         return self.target == target and pin and same

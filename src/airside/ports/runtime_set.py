@@ -1,7 +1,7 @@
 """The container runtimes that are connected at this moment.
 
-Whoever connects a runtime adds it and removes it; readers ask anew for each use, since a runtime
-comes and goes while the agent runs. Always holds: a runtime that was removed is in no later answer.
+Whoever connects a runtime adds and removes it; readers ask the set for each use, since runtimes
+connect and disconnect while the agent runs. Always true: a removed runtime is in no later answer.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from airside.ports.content import Puller, RuntimeContent, RuntimeCopies
 
 
 class Connected(Protocol):
-    """The parts of a `Runtime` that others use; each is None where the runtime lacks it."""
+    """The parts of a `Runtime` that others use; each is None if the runtime lacks it."""
 
     @property
     def content(self) -> RuntimeContent | None: ...
@@ -26,35 +26,35 @@ class Connected(Protocol):
 class RuntimeSet:
     """Connected runtimes by their socket, in the order in which they connected.
 
-    Any thread may read; `add` and `remove` are for one thread only.
+    Any thread may read; only one thread may call `add` and `remove`.
     """
 
     def __init__(self) -> None:
         self._runtimes: Mapping[str, Connected] = {}
 
     def add(self, socket: str, runtime: Connected) -> None:
-        """Add a runtime; it replaces one of the same socket."""
+        """Adds a runtime; it replaces one of the same socket."""
         self._runtimes = {**self._runtimes, socket: runtime}
 
     def remove(self, socket: str) -> None:
-        """Remove the runtime of a socket, if there is one."""
+        """Removes the runtime of a socket, if there is one."""
         self._runtimes = {s: r for s, r in self._runtimes.items() if s != socket}
 
     def contents(self) -> list[RuntimeContent]:
-        """What the runtimes hold, for the registry; only those that can be read."""
+        """Returns the readable contents of the runtimes, for the registry."""
         return [content for _, content in self.contents_by_socket()]
 
     def contents_by_socket(self) -> list[tuple[str, RuntimeContent]]:
-        """The same, each with its socket."""
+        """Returns the same contents, each with its socket."""
         found = [(socket, runtime.content) for socket, runtime in self._runtimes.items()]
         return [(socket, content) for socket, content in found if content is not None]
 
     def copies(self) -> list[RuntimeCopies]:
-        """The runtimes' own files of blobs, for repairs."""
+        """Returns the runtimes' own files of blobs, for repairs."""
         found = [runtime.copies for _, runtime in self._runtimes.items()]
         return [copies for copies in found if copies is not None]
 
     def pullers(self) -> list[Puller]:
-        """The runtimes that can pull images: those with CRI."""
+        """Returns the pullers of the runtimes with CRI."""
         found = [runtime.puller for _, runtime in self._runtimes.items()]
         return [puller for puller in found if puller is not None]
