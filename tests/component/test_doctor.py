@@ -26,7 +26,7 @@ from airside.diagnostics.doctor.gather.hosts import look_at_host
 from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
 from airside.diagnostics.doctor.gather.processes import lock_holder
 from airside.diagnostics.doctor.gather.registries import ask_registry
-from airside.diagnostics.doctor.gather.sockets import knock
+from airside.diagnostics.doctor.gather.sockets import probe
 from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
 from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
 from airside.diagnostics.doctor.gather.volumes import volume_of
@@ -104,12 +104,12 @@ def test_what_is_at_a_socket_is_told_without_a_word(tmp_path):
     stale = tmp_path / "stale"
     with listener(stale):
         pass
-    assert knock(str(tmp_path / "none")).state == "absent"
-    assert knock(str(file / "below")).state == "absent"
-    assert knock(str(file)).state == "no-socket"
-    assert knock(str(stale)).state == "refused"
+    assert probe(str(tmp_path / "none")).state == "absent"
+    assert probe(str(file / "below")).state == "absent"
+    assert probe(str(file)).state == "no-socket"
+    assert probe(str(stale)).state == "refused"
     with listener(tmp_path / "s") as path:
-        assert (knock(str(path)).state, knock(str(path)).pid) == ("answers", os.getpid())
+        assert (probe(str(path)).state, probe(str(path)).pid) == ("answers", os.getpid())
 
 
 def test_a_socket_with_a_full_queue_is_silent(tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_socket_with_a_full_queue_is_silent(tmp_path, monkeypatch):
             client.setblocking(False)
             waiting.append(client)
             client.connect_ex(str(path))
-        assert knock(str(path)).state == "silent"
+        assert probe(str(path)).state == "silent"
         for client in waiting:
             client.close()
 

@@ -54,7 +54,7 @@ def _examine(settings: Settings, *, chosen: bool) -> list[Finding]:
     from airside.diagnostics.doctor.gather import gather  # noqa: PLC0415 - gRPC and the rest: not for --help
     from airside.diagnostics.doctor.judge import judge  # noqa: PLC0415
 
-    return judge(gather(settings, _Asked(settings), chosen=chosen))
+    return judge(gather(settings, _AgentOrCatalog(settings), chosen=chosen))
 
 
 def findings_report(findings: list[Finding]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _summary(findings: list[Finding]) -> str:
     return f"\n{', '.join(counted)}; {counts['ok']} ok"
 
 
-class _Asked:
+class _AgentOrCatalog:
     """Answers of the agent, or of the catalog if none runs. Never raises AirsideError."""
 
     def __init__(self, settings: Settings) -> None:

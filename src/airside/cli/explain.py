@@ -132,7 +132,7 @@ def _mirror_text(item: dict[str, Any]) -> str:
     return f"{item['runtime']}: does not ask Airside; run the `airside mirror write` below"
 
 
-def _elsewhere(report: dict[str, Any]) -> list[str]:
+def _runtime_only(report: dict[str, Any]) -> list[str]:
     """A name that only a container runtime has."""
     digests = dict.fromkeys(item["digest"] for item in report["runtimes"])
     lines = [
@@ -144,11 +144,11 @@ def _elsewhere(report: dict[str, Any]) -> list[str]:
             ]
         ),
     ]
-    lines += _list("container runtimes", [_through_text(item) for item in report["runtimes"]])
+    lines += _list("container runtimes", [_read_through_text(item) for item in report["runtimes"]])
     return lines + _list("lists", [_list_text(item) for item in report["lists"]])
 
 
-def _through_text(item: dict[str, Any]) -> str:
+def _read_through_text(item: dict[str, Any]) -> str:
     served = "served by read-through" if item["served"] else "not served"
     why = f": {item['reason']}" if item["reason"] else ""
     return f"{item['socket']}: only containerd has it; {served}{why}"
@@ -234,7 +234,7 @@ def _archive(report: dict[str, Any]) -> list[str]:
             ]
         ),
     ]
-    lines += _list("images", [_brought_text(item) for item in report["images"]])
+    lines += _list("images", [_archive_image_text(item) for item in report["images"]])
     lines += _list(
         "problems",
         [f"{p['image']}: {p['reason']}".removeprefix(": ") for p in report["problems"]],
@@ -243,7 +243,7 @@ def _archive(report: dict[str, Any]) -> list[str]:
     return lines + _list("what to do", report["advice"])
 
 
-def _brought_text(item: dict[str, Any]) -> str:
+def _archive_image_text(item: dict[str, Any]) -> str:
     role = item["role"]
     if role == "followed":
         role = f"the tag follows it for {', '.join(item['followed_for'])}"
@@ -282,7 +282,7 @@ _TEXTS = {
     "image": _image,
     "artifact": _image,
     "repository": _repository,
-    "runtime": _elsewhere,
+    "runtime": _runtime_only,
     "blob": _blob,
     "archive": _archive,
     "absent": _absent,

@@ -70,17 +70,17 @@ def _import_all(
 ) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yields the result of each import, and True if no publication failed."""
     with ExitStack() as stack:
-        here: _Here | None = None
+        local: _LocalImport | None = None
         for file in files:
             path = file.absolute()
-            if here is None:
+            if local is None:
                 try:
                     item = _ask_agent(settings.data, path, quiet=quiet)
                     yield item, not _refused(item)
                     continue
                 except NoAgentError:
-                    here = _Here(settings, stack)
-            item = here.take(path, quiet=quiet)
+                    local = _LocalImport(settings, stack)
+            item = local.run(path, quiet=quiet)
             yield item, not _refused(item) and all(r["connected"] for r in _runtimes(item))
 
 
@@ -96,7 +96,7 @@ def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:
         return _failed(path, exc)
 
 
-class _Here:
+class _LocalImport:
     """Imports without an agent: locks the data directory and publishes to the host's runtimes."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
@@ -104,7 +104,7 @@ class _Here:
         self._node: Node = open_alone(settings, stack)
         self._runtimes = stack.enter_context(attached(self._node))
 
-    def take(self, path: Path, *, quiet: bool) -> dict[str, Any]:
+    def run(self, path: Path, *, quiet: bool) -> dict[str, Any]:
         """Imports one archive and publishes its images. Raises StoppedError."""
         with (
             shown_progress(path.name, quiet=quiet) as progress,
@@ -114,8 +114,8 @@ class _Here:
                 outcome = self._node.import_file(path, stop=stopping, progress=progress)
                 for runtime in self._runtimes:
                     runtime.publish(stop=stopping)
-                told = [runtime.describe() for runtime in self._runtimes]
-                return outcome_report(outcome, self._node.catalog.published(), told)
+                states = [runtime.describe() for runtime in self._runtimes]
+                return outcome_report(outcome, self._node.catalog.published(), states)
             except StoppedError:
                 raise
             except AirsideError as exc:
@@ -171,12 +171,12 @@ def _runtime_texts(item: dict[str, Any]) -> Iterator[str]:
         if not runtime["connected"]:
             yield f"not in {socket}: {runtime['reason']}"
             continue
-        told = {image["reference"]: image for image in runtime["images"]}
-        there = [image for image in told.values() if image["present"]]
-        unpacked = ", unpacked" if there and all(image["unpacked"] for image in there) else ""
-        yield f"in {socket}: {count_text(len(there), 'image')}{unpacked}"
+        images = {image["reference"]: image for image in runtime["images"]}
+        present = [image for image in images.values() if image["present"]]
+        unpacked = ", unpacked" if present and all(image["unpacked"] for image in present) else ""
+        yield f"in {socket}: {count_text(len(present), 'image')}{unpacked}"
         for reference in item["images"]:
-            image = told.get(reference, {"present": False, "reason": "not yet"})
+            image = images.get(reference, {"present": False, "reason": "not yet"})
             if not image["present"]:
                 yield f"not in {socket}: {reference}: {image['reason'] or image['state']}"
 

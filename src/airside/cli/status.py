@@ -89,8 +89,8 @@ def _scrub_text(report: dict[str, Any]) -> str:
         return f"not yet{now}"
     when = time_text(found["ended_at"])
     when = when or f"running since {time_text(found['started_at'])}"
-    told = [f"{found[key]} {key}" for key in ("wrong", "repaired", "lost") if found[key]]
-    result = ", ".join(told) or "no errors"
+    counts = [f"{found[key]} {key}" for key in ("wrong", "repaired", "lost") if found[key]]
+    result = ", ".join(counts) or "no errors"
     looked = f"{count_text(found['blobs'], 'blob')}, {size_text(found['size_bytes'])}"
     return f"{when}, {looked}: {result}{now}"
 

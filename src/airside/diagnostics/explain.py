@@ -13,7 +13,7 @@ from airside.core.errors import ReferenceInvalidError
 from airside.diagnostics.absence import Place, absent_archive, absent_name
 from airside.diagnostics.explain_archive import archive_answer
 from airside.diagnostics.explain_image import image_answer
-from airside.diagnostics.external_state import only_elsewhere
+from airside.diagnostics.external_state import only_in_runtimes
 from airside.diagnostics.pull_commands import (
     name_in,
     reachable,
@@ -45,7 +45,7 @@ def explain(view: CatalogView, what: str, place: Place) -> dict[str, Any]:
             return head | answer
     if what.lower().endswith(ARCHIVE_SUFFIXES):
         return head | absent_archive(view, what, place)
-    answer = only_elsewhere(view, readings[0], place.contents, place.read_through)
+    answer = only_in_runtimes(view, readings[0], place.contents, place.read_through)
     if answer is not None:
         return head | answer
     absent = absent_name(view, readings[0], place)
@@ -79,7 +79,7 @@ def _readings(what: str, place: Place) -> list[Reference]:
 def _name(view: CatalogView, name: Reference, place: Place) -> dict[str, Any] | None:
     """The answer for a stored name; a name without a tag is `latest`, else its repository."""
     lookup = view.lookup
-    for repository in dict.fromkeys((name.repository, *_elsewhere(view, name))):
+    for repository in dict.fromkeys((name.repository, *_same_path_elsewhere(view, name))):
         if name.digest is not None:
             if view.document_by_digest(repository, name.digest) is not None:
                 exact = Reference(repository, "", name.digest)
@@ -99,7 +99,7 @@ def _name(view: CatalogView, name: Reference, place: Place) -> dict[str, Any] | 
     return None
 
 
-def _elsewhere(view: CatalogView, name: Reference) -> list[Repository]:
+def _same_path_elsewhere(view: CatalogView, name: Reference) -> list[Repository]:
     """The repository of another registry with the same path, if there is exactly one."""
     if name.repository.host not in {"docker.io", ""}:
         return []

@@ -24,7 +24,7 @@ Contents = Callable[[], Sequence[tuple[str, RuntimeContent]]]
 _THERE = {"unchanged", "kept"}
 
 
-def only_elsewhere(
+def only_in_runtimes(
     view: CatalogView, name: Reference, contents: Contents, policy: str
 ) -> dict[str, Any] | None:
     """The answer for a name that a runtime has and our catalog lacks; None if no runtime has it.

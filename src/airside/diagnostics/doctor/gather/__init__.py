@@ -23,7 +23,7 @@ from airside.diagnostics.doctor.gather.stores import look_at_directories, look_a
 from airside.diagnostics.pull_commands import reachable
 
 
-class Asked(Protocol):
+class AgentOrCatalog(Protocol):
     """The agent, or the catalog if none runs. Each method returns within `LOOK_SECONDS`."""
 
     def agent(self) -> Agent:
@@ -39,16 +39,16 @@ class Asked(Protocol):
         """Returns True if Airside has this image; None if unknown."""
 
 
-def gather(settings: Settings, asked: Asked, *, chosen: bool = False) -> Facts:
+def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) -> Facts:
     """Runs all checks. `chosen`: only the containerd of these settings, not the agent's."""
-    agent = Look("the agent", lambda: _agent(asked))
-    store = Look("the data directory", lambda: _store(settings, asked))
+    agent = Look("the agent", lambda: _agent(source))
+    store = Look("the data directory", lambda: _store(settings, source))
     kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root()))
     runtimes: list[Look[Runtime]] = []
     try:
         known = agent.wait()
         published = () if chosen or known is None else known.published
-        runtimes += _runtimes(settings, [each.socket for each in published], asked)
+        runtimes += _runtimes(settings, [each.socket for each in published], source)
         watched = _watched(settings, known)
         directories = Look("the watched directories", lambda: look_at_directories(watched))
         host = Look("the host", lambda: look_at_host(known))
@@ -93,27 +93,29 @@ def _url(settings: Settings, agent: Agent | None) -> str:
     return f"{'https' if has_tls else 'http'}://{reachable(listen)}"
 
 
-def _runtimes(settings: Settings, agents: list[str], asked: Asked) -> list[Look[Runtime]]:
+def _runtimes(settings: Settings, agents: list[str], source: AgentOrCatalog) -> list[Look[Runtime]]:
     return [
         Look(
             f"containerd at {path}",
-            partial(look_at_runtime, path, name, named=named, settings=settings, holds=asked.holds),
+            partial(
+                look_at_runtime, path, name, named=named, settings=settings, holds=source.holds
+            ),
             seconds=RUNTIME_SECONDS,
         )
         for path, name, named in sockets_of(settings, agents)
     ]
 
 
-def _agent(asked: Asked) -> Agent:
-    found = asked.agent()
+def _agent(source: AgentOrCatalog) -> Agent:
+    found = source.agent()
     if found.state != "running" or not found.listen:
         return found
     answer, reason = ask_registry(found.listen, has_tls=found.has_tls)
     return replace(found, answer=answer, answer_reason=reason)
 
 
-def _store(settings: Settings, asked: Asked) -> Store:
+def _store(settings: Settings, source: AgentOrCatalog) -> Store:
     found = look_at_store(settings.data)
-    times = [t for t in (found.newest_at, asked.newest_at()) if t is not None]
-    quarantined, lost = asked.bad_blobs()
+    times = [t for t in (found.newest_at, source.newest_at()) if t is not None]
+    quarantined, lost = source.bad_blobs()
     return replace(found, newest_at=max(times, default=None), quarantined=quarantined, lost=lost)

@@ -53,8 +53,8 @@ _CONFIG_FLAG = re.compile(r"--config(?:=|\Z)")
 
 
 @dataclass(slots=True)
-class _Sought:
-    """The settings found so far, and the files that were read."""
+class _KubeletFiles:
+    """Reads files and process arguments, and collects the settings in them."""
 
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -88,22 +88,22 @@ class _Sought:
 
 def look_at_kubelet(system: Path) -> Kubelet:
     """Returns the kubelet's facts. `system` is the host's root directory."""
-    sought = _Sought()
+    files = _KubeletFiles()
     for patterns, api_server in ((_KUBELET_FILES, False), (_API_SERVER_FILES, True)):
         for pattern in patterns:
             for file in _matching(system, pattern):
-                sought.look(file, api_server=api_server)
+                files.look(file, api_server=api_server)
     for pattern in _BOTH:
         for file in _matching(system, pattern):
-            sought.look(file, api_server=_is_server(file))
-    running = _look_at_processes(sought, system / "proc")
+            files.look(file, api_server=_is_server(file))
+    running = _look_at_processes(files, system / "proc")
     return Kubelet(
         present=running or any(sight_of(system / sign) == "visible" for sign in _SIGNS),
-        read=tuple(sought.read),
-        unread=tuple(sought.unread),
-        policies=sought.policies,
-        always_pull=tuple(sought.always_pull),
-        has_api_server=sought.has_api_server,
+        read=tuple(files.read),
+        unread=tuple(files.unread),
+        policies=files.policies,
+        always_pull=tuple(files.always_pull),
+        has_api_server=files.has_api_server,
     )
 
 
@@ -120,7 +120,7 @@ def _is_server(file: Path) -> bool:
     return file.name in {"k3s.service", "k0s.yaml"}
 
 
-def _look_at_processes(sought: _Sought, proc: Path) -> bool:
+def _look_at_processes(files: _KubeletFiles, proc: Path) -> bool:
     """Reads the arguments of kubelet and the API server. Returns True if a kubelet runs."""
     running = False
     for process in iter_processes(proc):
@@ -129,9 +129,9 @@ def _look_at_processes(sought: _Sought, proc: Path) -> bool:
         if name == "kubelet":
             running = True
             for file in _config_files(words):
-                sought.look(file, api_server=False)
+                files.look(file, api_server=False)
         if name == "kube-apiserver":
-            sought.search(f"process {process.name}", " ".join(words), api_server=True)
+            files.search(f"process {process.name}", " ".join(words), api_server=True)
     return running
 
 

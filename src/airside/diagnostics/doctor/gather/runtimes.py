@@ -30,7 +30,7 @@ from airside.diagnostics.doctor.gather.processes import (
     environment,
     shares_mounts,
 )
-from airside.diagnostics.doctor.gather.sockets import Knock, knock
+from airside.diagnostics.doctor.gather.sockets import Probe, probe
 from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
 from airside.diagnostics.doctor.gather.volumes import label_of, may, sight_of, volume_of
 
@@ -57,9 +57,9 @@ def look_at_runtime(
 ) -> Runtime:
     """Returns the facts of one containerd. `holds`: True if Airside has an image of this name."""
     found = Runtime(path, name, named, "answers")
-    knocked = knock(path)
-    if knocked.state != "answers":
-        return replace(found, state=knocked.state, reason=knocked.reason)
+    probed = probe(path)
+    if probed.state != "answers":
+        return replace(found, state=probed.state, reason=probed.reason)
     with Client.open(path, settings.namespace, patience_seconds=ANSWER_SECONDS) as client:
         try:
             found = _introspected(client, found, settings)
@@ -70,7 +70,7 @@ def look_at_runtime(
             )
         except AirsideError as exc:
             return replace(found, state="not-containerd", reason=exc.message)
-        return _Asking(client, settings, knocked, holds).all_of(found)
+        return _Inspection(client, settings, probed, holds).all_of(found)
 
 
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
@@ -93,12 +93,12 @@ def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime
 
 
 @dataclass(slots=True)
-class _Asking:
+class _Inspection:
     """Checks one containerd step by step. A step that fails loses only its own facts."""
 
     client: Client
     settings: Settings
-    knocked: Knock
+    probed: Probe
     holds: Holds
 
     def all_of(self, found: Runtime) -> Runtime:
@@ -124,7 +124,7 @@ class _Asking:
 
     @property
     def _proc(self) -> Path | None:
-        return PROC / str(self.knocked.pid) if self.knocked.pid else None
+        return PROC / str(self.probed.pid) if self.probed.pid else None
 
     def _process(self, found: Runtime) -> Runtime:
         if self._proc is None:

@@ -14,19 +14,19 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
-    """`pid`: the process that listens, 0 if it is not in our PID namespace."""
+class Probe:
+    """The state of a socket. `pid`: the process that listens, 0 outside our PID namespace."""
 
     state: SocketState
     reason: str = ""
     pid: int = 0
 
 
-def knock(path: str) -> Knock:
+def probe(path: str) -> Probe:
     """Connects as this user, and disconnects."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - a str, as gRPC takes it
-            return Knock("no-socket")
+            return Probe("no-socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_SECONDS)
             connection.connect(path)
@@ -34,11 +34,11 @@ def knock(path: str) -> Knock:
                 socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
             )
     except (FileNotFoundError, NotADirectoryError):
-        return Knock("absent")
+        return Probe("absent")
     except PermissionError:
-        return Knock("forbidden")
+        return Probe("forbidden")
     except (TimeoutError, BlockingIOError):
-        return Knock("silent", "its connection queue is full")
+        return Probe("silent", "its connection queue is full")
     except OSError as exc:
-        return Knock("refused", "" if isinstance(exc, ConnectionRefusedError) else str(exc))
-    return Knock("answers", pid=_CREDENTIALS.unpack(credentials)[0])
+        return Probe("refused", "" if isinstance(exc, ConnectionRefusedError) else str(exc))
+    return Probe("answers", pid=_CREDENTIALS.unpack(credentials)[0])

@@ -1,4 +1,4 @@
-"""How blobs enter each containerd: by a hard link, a copy or a stream. Pure.
+"""The transfer of blobs to each containerd: by hard link, copy or stream. Pure.
 
 No finding here prevents an import: Airside copies a blob that it cannot link, and streams one that
 it cannot copy. Both cost time and store the bytes twice.

@@ -238,7 +238,7 @@ def _unusable(directory: Directory, agent: Agent | None) -> Finding | None:
 
 
 def _noticed(directory: Directory, agent: Agent | None) -> Finding:
-    """How new archives are noticed: by the agent's status, else by the file system's kind."""
+    """The way new archives are noticed: as the agent reports, else by the file system's kind."""
     path, volume = str(directory.path), directory.volume
     mode, reason = ("", "")
     if agent is not None:
