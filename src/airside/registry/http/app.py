@@ -9,8 +9,8 @@ and logging:
 - Answers that fit into memory (manifests, lists, and their 404s) are cached by their target until
   the view's generation changes, so that a hit never leaves the loop. Content of a container runtime
   (`registry.rules.read_through`) is not cached.
-- Upstreams (`registry.proxy.pull_through`) are asked for tags before the catalog answers, and for
-  the rest after catalog and runtimes had no answer.
+- Upstreams (`registry.proxy.pull_through`) are asked for tags and referrers before the catalog
+  answers, and for other content after catalog and runtimes had no answer.
 
 Left to the agent: the runner (address, TLS, time-outs, `access_log=None`) and the pool's size.
 """

@@ -140,7 +140,10 @@ class PullThrough:
         )
 
     async def find_blob(self, intent: GetBlob, *, whole: bool) -> Fetch | int | str:
-        """Looks for a blob that the catalog lacks; the results are those of `BlobFetches.find`."""
+        """Looks for a blob that the catalog lacks; the results are those of `BlobFetches.find`.
+
+        The reason is empty for a short name that was pushed here.
+        """
         repository, digest = upstream_repository(intent.name, self._default), intent.digest
         reason = self._blobs.known_reason(repository, digest)
         if reason is None and await self._is_own(intent.name):

@@ -77,11 +77,11 @@ class Upstreams:
         return client
 
     def failed(self, host: str) -> bool:
-        """Record a failure; returns True if it is the first after a success."""
+        """Records a failure. Returns True if it is the first after a success."""
         return self._breakers[host].failed()
 
     def succeeded(self, host: str) -> bool:
-        """Record an answer; returns True if it is the first after a failure."""
+        """Records an answer. Returns True if it is the first after a failure."""
         return self._breakers[host].worked()
 
     @asynccontextmanager
