@@ -222,7 +222,7 @@ def test_what_nobody_asks_for_any_more_goes(tmp_path, stub):
         assert registry.ask(TAG).status == 200
         assert registry.ask(BLOB).status == 200
         keep = node.settings.upstream_keep_seconds
-        node.keeper.touch([f"{HOME}:1"])
+        node.cache_writer.touch([f"{HOME}:1"])
         now = node.clock()
         found = node.catalog.collect(Policy(now + keep - 60, 1, 0.0, upstream_keep_seconds=keep))
         assert found.items == ()

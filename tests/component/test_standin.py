@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from airside.agent.fallback_server import HEAD_BYTES
-from airside.agent.watchdog import Heartbeat, tell_systemd
+from airside.agent.watchdog import Watchdog, tell_systemd
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
 from airside.registry.rules.read_through import ReadThrough
@@ -33,7 +33,7 @@ class Beating:
         self.port = self.listening.getsockname()[1]
         self.loop = asyncio.new_event_loop()
         self.free = threading.Event()
-        self.heartbeat = Heartbeat([self.listening], SILENCE, tls=tls)
+        self.heartbeat = Watchdog([self.listening], SILENCE, tls=tls)
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -171,5 +171,5 @@ def test_a_disk_that_hangs_is_a_404_for_a_mirror_and_a_503_for_others(hanging, m
         assert registry.ask("/v2/app/manifests/2?ns=docker.io", method).status == 404
         assert registry.ask(MIRROR, method).status == 200  # it is in memory
     store.answers.set()
-    monkeypatch.setattr("airside.core.circuit_breaker.Breaker.allows", lambda _breaker: True)
+    monkeypatch.setattr("airside.core.circuit_breaker.CircuitBreaker.allows", lambda _breaker: True)
     assert registry.ask(blob).body == IMAGE.layers[0].raw

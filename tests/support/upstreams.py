@@ -135,7 +135,9 @@ def pulling_through(
 
     async def main() -> None:
         with ThreadPoolExecutor(4, "reads") as reads, ThreadPoolExecutor(4, "fetches") as fetches:
-            async with PullThrough(node.settings, node.keeper, fetches, clock) as pull_through:
+            async with PullThrough(
+                node.settings, node.cache_writer, fetches, clock
+            ) as pull_through:
                 content = ServedContent(
                     node.catalog, node.store, "docker.io", pull_through=pull_through
                 )

@@ -15,7 +15,7 @@ import pytest
 
 from airside.agent.node import Node
 from airside.agent.runtime_connections import connect
-from airside.agent.runtime_supervisor import Runtimes
+from airside.agent.runtime_supervisor import RuntimeSupervisor
 from airside.archive.directory import stat_key
 from airside.catalog.publications import PublicationRow
 from airside.containerd import adopt
@@ -50,7 +50,7 @@ class Kept:
 
     node: Node
     containerd: Containerd
-    runtimes: Runtimes
+    runtimes: RuntimeSupervisor
     archives: Path
 
     def drop(self, seed: object, name: str = NAME) -> None:
@@ -92,7 +92,7 @@ def kept(containerd: Containerd, directory: Path, **settings: Any) -> Iterator[K
     snapshotter = str(containerd.options.snapshotter)
     changes = {"platform": "linux/amd64", "snapshotter": snapshotter, **settings}
     with node_at(directory / "data", **changes) as node:
-        runtimes = Runtimes(
+        runtimes = RuntimeSupervisor(
             node, node.settings, lambda: [socket], partial(connect, node), nothing_to_do
         )
         ended = threading.Event()

@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
 """Gives the part of the status that only the running agent knows."""
 Verify = Callable[..., Awaitable[ScrubReport]]
-"""`airside.agent.scrub_scheduler.Scrubber.verify`."""
+"""`airside.agent.scrub_scheduler.ScrubScheduler.verify`."""
 Published = Callable[[], Awaitable[object]]
 """Waits until the connected runtimes have what the catalog says."""
 

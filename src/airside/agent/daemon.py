@@ -27,17 +27,17 @@ from airside.agent.import_queue import LISTS_AT_ONCE, ImportQueue
 from airside.agent.memory import give_back, keep_together
 from airside.agent.node import Node, open_node
 from airside.agent.runtime_connections import check_names, connect
-from airside.agent.runtime_supervisor import Runtimes
-from airside.agent.scrub_scheduler import Scrubber
-from airside.agent.watchdog import Heartbeat
+from airside.agent.runtime_supervisor import RuntimeSupervisor
+from airside.agent.scrub_scheduler import ScrubScheduler
+from airside.agent.watchdog import Watchdog
 from airside.archive.stat_key import StatKey
 from airside.containerd.sockets import find_sockets
-from airside.core.config import Effective, default_directories, parse_listen
+from airside.core.config import EffectiveSettings, default_directories, parse_listen
 from airside.core.errors import AirsideError, StoreError
 from airside.core.logs import set_up_logs
 from airside.core.settings import KIB, Settings
 from airside.diagnostics.reports import space_report
-from airside.importer.watch.directories import Places
+from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered, from_text, to_text
 from airside.importer.watch.watcher import Watcher
 from airside.registry.auth.files import SecurityFiles, open_security_files
@@ -70,7 +70,7 @@ _MOUNTS = "mounts"
 _NOT_JUDGED = StatKey(0, 0, 0, 0)
 
 
-def run_agent(effective: Effective) -> int:
+def run_agent(effective: EffectiveSettings) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code. Raises AirsideError at start."""
     settings = effective.settings
     set_up_logs(form=settings.log_format, level=settings.log_level)
@@ -103,7 +103,7 @@ def _make_default_directory(settings: Settings) -> None:
 class _Agent:
     def __init__(self, settings: Settings, node: Node) -> None:
         self._settings, self._node = settings, node
-        self._places = Places(settings.images)
+        self._places = WatchedDirectories(settings.images)
         self._started_at = time.monotonic()
         self._stop = asyncio.Event()
         self._imports = ThreadPoolExecutor(settings.parallel_imports, "imports")
@@ -116,9 +116,9 @@ class _Agent:
         self._listen: str | None = None
         self._secured: SecurityFiles | None = None
         self._queue: ImportQueue
-        self._scrubber: Scrubber
+        self._scrubber: ScrubScheduler
         self._watcher: Watcher
-        self._runtimes: Runtimes
+        self._runtimes: RuntimeSupervisor
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -141,8 +141,8 @@ class _Agent:
             doubtful=await asyncio.to_thread(_doubtful, known, self._places),
         )
         self._node.index_outdated.subscribe(partial(_set_soon, loop, self._pushed))
-        self._scrubber = Scrubber(self._node, self._settings, self._queue)
-        self._runtimes = Runtimes(
+        self._scrubber = ScrubScheduler(self._node, self._settings, self._queue)
+        self._runtimes = RuntimeSupervisor(
             self._node,
             self._settings,
             partial(_sockets, self._settings),
@@ -274,7 +274,7 @@ class _Agent:
         async with AsyncExitStack() as stack:
             pull_through = None
             if self._settings.upstream and not self._settings.offline:
-                pull_through = PullThrough(self._settings, self._node.keeper, self._fetches)
+                pull_through = PullThrough(self._settings, self._node.cache_writer, self._fetches)
                 await stack.enter_async_context(pull_through)
                 using = asyncio.create_task(pull_through.run())
                 stack.callback(using.cancel)
@@ -343,7 +343,7 @@ class _Agent:
         if not seconds:
             yield
             return
-        beating = asyncio.create_task(Heartbeat(sockets, seconds, tls=tls).run())
+        beating = asyncio.create_task(Watchdog(sockets, seconds, tls=tls).run())
         try:
             yield
         finally:
@@ -430,7 +430,7 @@ def _process_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _doubtful(known: Iterable[Path], places: Places) -> frozenset[Path]:
+def _doubtful(known: Iterable[Path], places: WatchedDirectories) -> frozenset[Path]:
     """The known archives of directories that are empty or gone now: perhaps not mounted."""
     empty: dict[Path, bool] = {}
     doubtful = set()

@@ -48,7 +48,7 @@ def reply(head: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if method == b"HEAD" else _BODY)
 
 
-class StandIn:
+class FallbackServer:
     """One of them. `run` ends when the agent is gone."""
 
     def __init__(
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)  # it goes when the agent has gone
     seconds, kind, beats, *numbers = arguments
     listening = [socket.socket(fileno=int(number)) for number in numbers]
-    StandIn(float(seconds), int(beats), listening, tls=kind == "tls").run()
+    FallbackServer(float(seconds), int(beats), listening, tls=kind == "tls").run()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from airside.core.errors import (
 )
 from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome, job_at
-from airside.importer.watch.directories import Places
+from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.settle import Batch
 from airside.oci.reference import parse_repository
 
@@ -102,7 +102,7 @@ class ImportQueue:
         self._node, self._settings = node, settings
         self._pool, self._lists = pool, lists
         self._look_again, self._doubtful = look_again, doubtful
-        self._places = Places(settings.images)
+        self._places = WatchedDirectories(settings.images)
         for directory in filter(lambda d: d.repository, settings.images):
             parse_repository(directory.repository)
         self._pending: OrderedDict[Path, Job] = OrderedDict()

@@ -43,7 +43,7 @@ from airside.core.settings import FORMAT, MIB, Settings
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
 from airside.importer.list_puller import is_list_file
-from airside.importer.watch.directories import Places
+from airside.importer.watch.directories import WatchedDirectories
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
@@ -97,7 +97,7 @@ class Node:
     windows: WindowBudget
     pusher: Pusher
     garbage: GarbageCollector
-    keeper: CacheWriter
+    cache_writer: CacheWriter
     runtimes: RuntimeSet
     read_through: ReadThrough
     clock: Callable[[], float]
@@ -186,7 +186,7 @@ class Node:
 
     def read_now(self, sources: Sequence[tuple[int, Path]], stop: Stop) -> None:
         """Read archives again for what they brought; what becomes of each is recorded."""
-        places = Places(self.settings.images)
+        places = WatchedDirectories(self.settings.images)
         for source_id, path in sources:
             job = job_at(places, source_id, path)
             try:
@@ -312,7 +312,7 @@ def _assemble(
         index_outdated=index_outdated,
     )
     pusher = Pusher(backend, settings, leases, read_through)
-    keeper = CacheWriter(backend)
+    cache_writer = CacheWriter(backend)
     quarantine = Quarantine(settings.data / "quarantine")
     scrub = Scrub(store, catalog, guard, quarantine, runtimes, clock)
     return Node(
@@ -328,7 +328,7 @@ def _assemble(
         windows,
         pusher,
         garbage,
-        keeper,
+        cache_writer,
         runtimes,
         read_through,
         clock,

@@ -70,7 +70,7 @@ def recognise(node: Node, socket: str, server_id: str) -> None:
 
 
 @dataclass(slots=True)
-class Attached:
+class RuntimeConnection:
     """A runtime of the settings: connected, or why not."""
 
     connected: RuntimeSet
@@ -110,7 +110,7 @@ class Attached:
 
 
 @contextmanager
-def attached(node: Node) -> Iterator[list[Attached]]:
+def connected_runtimes(node: Node) -> Iterator[list[RuntimeConnection]]:
     """The runtimes that the settings find, for as long as the context lasts; lists use them too."""
     found = [_attach(node, socket) for socket in find_sockets(node.settings.runtime)]
     try:
@@ -120,9 +120,9 @@ def attached(node: Node) -> Iterator[list[Attached]]:
             each.close()
 
 
-def _attach(node: Node, socket: str) -> Attached:
+def _attach(node: Node, socket: str) -> RuntimeConnection:
     publisher = Publisher(socket, node.catalog, node.store, node.settings, node.clock)
-    each = Attached(node.runtimes, socket, publisher)
+    each = RuntimeConnection(node.runtimes, socket, publisher)
     try:
         each.runtime = connect(node, socket)
         node.runtimes.add(socket, each.runtime)

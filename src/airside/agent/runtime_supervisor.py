@@ -77,7 +77,7 @@ class _Kept:
         }
 
 
-class Runtimes:
+class RuntimeSupervisor:
     """All runtimes of the node. Belongs to the event loop's thread, but for `changed`."""
 
     def __init__(

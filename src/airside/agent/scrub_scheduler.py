@@ -32,7 +32,7 @@ _READ_SECONDS = 6 * 3600.0
 """So long archives may take to be read again for a repair; then the others are looked at."""
 
 
-class Scrubber:
+class ScrubScheduler:
     """Makes passes over the store. Belongs to the event loop's thread, but for what it runs."""
 
     def __init__(self, node: Node, settings: Settings, queue: ImportQueue) -> None:

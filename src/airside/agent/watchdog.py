@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airside.agent import fallback_server as standin
+from airside.agent import fallback_server
 
 SYSTEMD_SECONDS = 60
 _BEATS = 5
@@ -25,7 +25,7 @@ _END_SECONDS = 2.0
 _LOG = logging.getLogger("airside.agent")
 
 
-class Heartbeat:
+class Watchdog:
     """`seconds`: the silence that counts as hanging."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Heartbeat:
         beats, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
         numbers = [beats, *(sock.fileno() for sock in self._listening)]
-        command = [sys.executable, "-I", "-S", str(Path(standin.__file__))]
+        command = [sys.executable, "-I", "-S", str(Path(fallback_server.__file__))]
         command += [str(self._seconds), "tls" if self._tls else "http", *map(str, numbers)]
         try:
             self._process = subprocess.Popen(

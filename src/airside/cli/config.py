@@ -8,7 +8,7 @@ import click
 
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import write_json, write_table
-from airside.core.config import Effective, setting_rows
+from airside.core.config import EffectiveSettings, setting_rows
 from airside.core.settings import RetentionRule, WatchedDirectory
 from airside.core.upstream_config import Upstream
 
@@ -32,7 +32,7 @@ def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     write_table(("SETTING", "VALUE", "UNIT", "FROM"), rows)
 
 
-def setting_items(effective: Effective) -> list[dict[str, Any]]:
+def setting_items(effective: EffectiveSettings) -> list[dict[str, Any]]:
     """Returns one item for each setting; the tables last."""
     rows = [*setting_rows(), ("images", "", "watched directories")]
     rows.append(("upstream", "", "upstream registries to pull absent images from"))
@@ -49,7 +49,7 @@ def setting_items(effective: Effective) -> list[dict[str, Any]]:
     ]
 
 
-def _value(effective: Effective, key: str) -> Any:
+def _value(effective: EffectiveSettings, key: str) -> Any:
     section, _, name = key.rpartition(".")
     holder: Any = effective.settings.limits if section else effective.settings
     return _plain(getattr(holder, name))

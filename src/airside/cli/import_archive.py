@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from airside.agent.node import Node
-from airside.agent.runtime_connections import attached, check_names
+from airside.agent.runtime_connections import check_names, connected_runtimes
 from airside.archive.formats.image_list import is_list_name
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.exclusive import open_alone
@@ -102,7 +102,7 @@ class _LocalImport:
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         check_names(settings)
         self._node: Node = open_alone(settings, stack)
-        self._runtimes = stack.enter_context(attached(self._node))
+        self._runtimes = stack.enter_context(connected_runtimes(self._node))
 
     def run(self, path: Path, *, quiet: bool) -> dict[str, Any]:
         """Imports one archive and publishes its images. Raises StoppedError."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from airside.core.config import Effective, load_settings
+from airside.core.config import EffectiveSettings, load_settings
 
 ANY_PATH = click.Path(path_type=Path, readable=False)
 """Unchecked: the agent may read files that this user may not, and our errors say more."""
@@ -69,6 +69,6 @@ def example(*lines: str) -> str:
     return "\n".join(("\b", "Example:", *(f"  {line}" for line in lines)))
 
 
-def effective_settings(config: Path | None, **flags: object) -> Effective:
+def effective_settings(config: Path | None, **flags: object) -> EffectiveSettings:
     """Loads the settings from file, environment and these flags. Raises ConfigError."""
     return load_settings(file=config, environ=os.environ, flags=flags)

@@ -26,7 +26,7 @@ from typing import BinaryIO, cast
 from airside.containerd.bounded_query import BoundedQuery, DocumentCache, TargetCache, blob_path
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_peer
-from airside.core.circuit_breaker import Breaker
+from airside.core.circuit_breaker import CircuitBreaker
 from airside.core.errors import AirsideError, ContainerdError, NotFoundError
 from airside.core.settings import Limits
 from airside.oci.digest import Digest
@@ -59,7 +59,7 @@ class ContainerdContent:
     ) -> None:
         self._client, self._root, self._limits = client, content_root, limits
         self._clock = clock
-        self._breaker = Breaker(clock, PAUSE_SECONDS)
+        self._breaker = CircuitBreaker(clock, PAUSE_SECONDS)
         self._documents, self._targets = DocumentCache(), TargetCache(clock)
 
     def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:

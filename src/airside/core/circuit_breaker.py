@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed at first. Thread-safe; `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float], pause_seconds: float) -> None:

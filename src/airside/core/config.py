@@ -1,7 +1,7 @@
 """Settings: frozen, read once, each with its default and unit beside it.
 
 Order, later wins: defaults, the TOML file, `AIRSIDE_*` of the environment, flags. An unknown key
-is an error. `Effective.origins` tells where each value came from (`airside config show`).
+is an error. `EffectiveSettings.origins` tells where each value came from (`airside config show`).
 Limits that guard against hostile archives are in `Limits`.
 """
 
@@ -45,7 +45,7 @@ _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveSettings:
     """The settings in force and, by key, where each came from."""
 
     settings: Settings
@@ -66,7 +66,7 @@ def default_directories() -> tuple[Path, Path]:
 
 def load_settings(
     *, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
-) -> Effective:
+) -> EffectiveSettings:
     """Merge defaults, file, environment and flags (None: not given). Raises ConfigError."""
     images, data = default_directories()
     values: dict[str, Any] = {"data": data, "images": (WatchedDirectory(images),)}
@@ -89,7 +89,7 @@ def load_settings(
             origins[key] = origin
     settings = replace(Settings(), **values, limits=Limits(**limits))
     _check(settings)
-    return Effective(settings, origins)
+    return EffectiveSettings(settings, origins)
 
 
 def _read_file(file: Path | None) -> Mapping[str, Any]:

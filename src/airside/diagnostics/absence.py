@@ -20,7 +20,11 @@ from airside.diagnostics.external_state import Contents, lists_of
 from airside.diagnostics.name_suggestions import nearest_names
 from airside.diagnostics.pull_commands import reachable
 from airside.diagnostics.reports import time_text
-from airside.importer.watch.directories import Places, is_candidate, is_candidate_directory
+from airside.importer.watch.directories import (
+    WatchedDirectories,
+    is_candidate,
+    is_candidate_directory,
+)
 from airside.oci.platform import Platform, node_platform, parse_platform
 from airside.oci.reference import Reference, Repository, parse_reference
 
@@ -39,7 +43,7 @@ class Place:
 
     address: str
     node: Platform
-    watched: Places
+    watched: WatchedDirectories
     contents: Contents = tuple
     read_through: str = "false"
 
@@ -54,7 +58,7 @@ def place_of(settings: Settings, address: str | None = None, contents: Contents 
     node = parse_platform(settings.platform) if settings.platform else node_platform()
     listen = settings.listen if address is None else address
     where = reachable(listen) if listen else ""
-    return Place(where, node, Places(settings.images), contents, settings.read_through)
+    return Place(where, node, WatchedDirectories(settings.images), contents, settings.read_through)
 
 
 def same_name(written: str, reference: str) -> bool:

@@ -31,7 +31,7 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem
-from airside.importer.watch.directories import Places
+from airside.importer.watch.directories import WatchedDirectories
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
@@ -64,7 +64,7 @@ class Job:
     stat_key: str = ""
 
 
-def job_at(places: Places, source_id: int, path: Path) -> Job:
+def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
     """The job for an archive, as its watched directory is configured, if it is in one."""
     directory = places.owner(path)
     if directory is None:

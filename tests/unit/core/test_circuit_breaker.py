@@ -1,4 +1,4 @@
-from airside.core.circuit_breaker import Breaker
+from airside.core.circuit_breaker import CircuitBreaker
 
 
 class _Clock:
@@ -10,7 +10,7 @@ class _Clock:
 
 def test_a_breaker_lets_all_pass_until_a_call_takes_too_long():
     clock = _Clock()
-    breaker = Breaker(clock, 5.0)
+    breaker = CircuitBreaker(clock, 5.0)
     assert all(breaker.allows() for _ in range(10))
     assert not breaker.worked()
     assert breaker.failed()
@@ -21,7 +21,7 @@ def test_a_breaker_lets_all_pass_until_a_call_takes_too_long():
 
 def test_after_the_pause_one_may_try_and_the_others_go_on_being_refused():
     clock = _Clock()
-    breaker = Breaker(clock, 5.0)
+    breaker = CircuitBreaker(clock, 5.0)
     breaker.failed()
     clock.now += 5.0
     assert [breaker.allows() for _ in range(3)] == [True, False, False]

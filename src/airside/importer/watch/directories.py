@@ -38,7 +38,7 @@ def is_within(path: Path, directory: Path) -> bool:
     return text == prefix or text.startswith(prefix if prefix == "/" else prefix + "/")
 
 
-class Places:
+class WatchedDirectories:
     """The watched directories, each path with its owner."""
 
     def __init__(self, directories: Iterable[WatchedDirectory]) -> None:

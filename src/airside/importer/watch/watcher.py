@@ -32,7 +32,7 @@ from airside.archive.directory import LAYOUT_MARKS
 from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
-    Places,
+    WatchedDirectories,
     is_candidate,
     is_candidate_directory,
     is_within,
@@ -125,7 +125,7 @@ class Watcher:
         mounted: Remembered | None = None,
         on_mounts: Callable[[Remembered], Awaitable[None]] | None = None,
     ) -> None:
-        self._places = Places(directories)
+        self._places = WatchedDirectories(directories)
         self._directories = {
             d.path: _Directory(d.path, d.recursive, self._places.inside(d.path))
             for d in directories

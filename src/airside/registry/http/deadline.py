@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
-from airside.core.circuit_breaker import Breaker
+from airside.core.circuit_breaker import CircuitBreaker
 from airside.core.errors import AirsideError, OverdueError
 
 Result = TypeVar("Result")
@@ -28,7 +28,7 @@ class DeadlinePool:
     ) -> None:
         self.pool = pool
         self._seconds = seconds or None
-        self._breaker = Breaker(clock, PAUSE_SECONDS)
+        self._breaker = CircuitBreaker(clock, PAUSE_SECONDS)
 
     async def run(
         self,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
-from airside.core.circuit_breaker import Breaker
+from airside.core.circuit_breaker import CircuitBreaker
 from airside.core.errors import (
     AirsideError,
     InputError,
@@ -46,7 +46,7 @@ class Upstreams:
             for table in online
             if not table.offline
         }
-        self._breakers = {host: Breaker(clock, PAUSE_SECONDS) for host in self._clients}
+        self._breakers = {host: CircuitBreaker(clock, PAUSE_SECONDS) for host in self._clients}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -4,7 +4,7 @@ import pytest
 
 from airside.core.settings import WatchedDirectory
 from airside.importer.watch.directories import (
-    Places,
+    WatchedDirectories,
     is_candidate,
     is_candidate_directory,
     is_within,
@@ -15,7 +15,7 @@ OUTER, INNER, FLAT = Path("/images"), Path("/images/a/inner"), Path("/images/fla
 
 @pytest.fixture
 def places():
-    return Places(
+    return WatchedDirectories(
         [WatchedDirectory(OUTER), WatchedDirectory(INNER), WatchedDirectory(FLAT, recursive=False)]
     )
 
@@ -48,7 +48,7 @@ def test_the_directories_inside_another_are_known(places):
 
 
 def test_the_root_directory_may_be_watched():
-    places = Places([WatchedDirectory(Path("/"))])
+    places = WatchedDirectories([WatchedDirectory(Path("/"))])
     assert places.owner(Path("/a/b.tar")).path == Path("/")
     assert is_within(Path("/a"), Path("/"))
     assert not is_within(Path("/ab"), Path("/a"))
