@@ -210,7 +210,7 @@ def test_import_into_a_directory_of_another_user_says_what_to_do(run, data, samp
     def refused(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("airside.agent.node.os.open", refused)
+    monkeypatch.setattr("airside.store.data_directory.os.open", refused)
     code, out, err = run("import", "--data", data, sample)
     assert (code, out) == (1, "")
     assert f"no agent runs, and cannot open {data / 'lock'}: Permission denied" in err

@@ -265,7 +265,7 @@ def test_an_archive_that_changes_while_it_is_read_is_not_kept(node, tmp_path):
         os.utime(path, ns=(1, 1))
 
     with pytest.raises(ArchiveChangedError):
-        node.import_file(path, stop=lambda: False, progress=touched)
+        node.imports.import_file(path, stop=lambda: False, progress=touched)
     assert not visible(node)
     assert not list(node.store.digests())
 
@@ -279,14 +279,14 @@ def test_damage_of_a_changing_archive_rejects_nothing(node, tmp_path):
             file.write(b"x")
 
     with pytest.raises(ArchiveChangedError):
-        node.import_file(path, stop=lambda: False, progress=grown)
+        node.imports.import_file(path, stop=lambda: False, progress=grown)
     assert row_of(node, path).state == "failed"
 
 
 def test_a_stopped_import_leaves_nothing(node, tmp_path):
     oci_archive(tmp_path / "a.tar", {"app:1": random_image("x")})
     with pytest.raises(StoppedError):
-        node.import_file(tmp_path / "a.tar", stop=lambda: True, progress=lambda *_: None)
+        node.imports.import_file(tmp_path / "a.tar", stop=lambda: True, progress=lambda *_: None)
     assert not list(node.store.digests())
     assert not list((node.settings.data / "ingest").iterdir())
 

@@ -316,7 +316,7 @@ def test_a_slow_list_does_not_hold_up_an_archive_or_another_list(tmp_path, image
 def test_progress_is_told_line_by_line(tmp_path, listed, puller):
     told = []
     with node_with(tmp_path, puller) as node:
-        node.import_file(listed, stop=lambda: False, progress=lambda *at: told.append(at))
+        node.imports.import_file(listed, stop=lambda: False, progress=lambda *at: told.append(at))
     assert told == [(4, 8), (8, 8)]
 
 
@@ -532,7 +532,7 @@ def test_an_import_by_hand_without_a_runtime_is_refused(tmp_path, listed):
 def test_an_import_by_hand_can_be_stopped(tmp_path, listed, puller):
     puller.held.add(A)
     with node_with(tmp_path, puller) as node, pytest.raises(StoppedError):
-        node.import_file(listed, stop=lambda: bool(puller.pulls), progress=lambda *_: None)
+        node.imports.import_file(listed, stop=lambda: bool(puller.pulls), progress=lambda *_: None)
 
 
 # What is told
@@ -542,7 +542,9 @@ def test_explain_tells_of_a_list_and_of_a_name_that_it_waits_for(tmp_path, liste
     puller.failures[B] = away()
     with node_with(tmp_path, puller) as node:
         ids = node.catalog.source_states.settle([(str(listed), "", 8)], 1.0)
-        node.run(Job(ids[str(listed)], listed), stop=lambda: False, progress=lambda *_: None)
+        node.imports.run(
+            Job(ids[str(listed)], listed), stop=lambda: False, progress=lambda *_: None
+        )
         place = place_of(node.settings)
         told = explain(node.catalog, str(listed), place)
         assert [(i["reference"], i["role"]) for i in told["images"]] == [

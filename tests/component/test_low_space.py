@@ -60,7 +60,7 @@ def drop(node: Node, path: Path, images: dict[str, TestImage], now: list[float])
     key = str(StatKey.of(path.stat()))
     ids = node.catalog.source_states.settle([(str(path), key, 1)], node.clock())
     job = Job(ids[str(path)], path)
-    assert node.run(job, stop=lambda: False, progress=lambda *_: None).state == "imported"
+    assert node.imports.run(job, stop=lambda: False, progress=lambda *_: None).state == "imported"
 
 
 def test_earlier_versions_go_first_and_then_what_nothing_backs_the_oldest_first(

@@ -101,7 +101,7 @@ def test_an_archive_that_is_removed_leaves_the_push(node, tmp_path):
     path = tmp_path / "dropped.tar"
     oci_archive(path, {"app:1": dropped})
     ids = node.catalog.source_states.settle([(str(path), "1:1:1:1", 1)], node.clock())
-    node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
+    node.imports.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
     assert visible(node) == {HUB_TAG: dropped.digest}
     node.remove({str(path): "unpin"})
     assert visible(node) == {HUB_TAG: pushed.digest}
@@ -448,7 +448,9 @@ def test_what_was_deleted_of_an_archive_comes_back_only_by_a_new_drop(node, tmp_
 
     def drop(stat_key):
         ids = node.catalog.source_states.settle([(str(path), stat_key, 1)], node.clock())
-        node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
+        node.imports.run(
+            Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None
+        )
 
     drop("1:1:1:1")
     node.pusher.delete_tag(HUB, "1", ORIGIN)
@@ -504,7 +506,9 @@ def test_what_was_deleted_stays_deleted_without_the_catalog(tmp_path):
 
     def drop(node):
         ids = node.catalog.source_states.settle([(str(path), str(stat_key(path)), 1)], node.clock())
-        node.run(Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None)
+        node.imports.run(
+            Job(ids[str(path)], path), stop=lambda: False, progress=lambda _d, _a: None
+        )
 
     with node_at(data, delete="all") as node:
         drop(node)

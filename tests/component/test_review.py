@@ -85,7 +85,7 @@ def test_a_lost_blob_is_found_and_its_archive_is_read_again(tmp_path):
         import_now(node, tmp_path / "a.tar")
         node.store.delete(image.layers[0].digest)
         [source] = reconcile.check_present(node.store, node.catalog, node.guard, 1.0)
-        assert node.unread() == [(source, tmp_path / "a.tar")]
+        assert node.imports.unread() == [(source, tmp_path / "a.tar")]
 
 
 def test_a_reason_that_begins_like_json_can_be_shown(tmp_path):
@@ -214,7 +214,7 @@ def test_an_import_by_hand_that_was_stopped_is_not_importing_for_ever(tmp_path):
     docker_archive(path, {"a:1": random_image("a")})
     with node_at(tmp_path / "data") as node:
         with pytest.raises(StoppedError):
-            node.import_file(path, stop=lambda: True, progress=lambda _done, _all: None)
+            node.imports.import_file(path, stop=lambda: True, progress=lambda _done, _all: None)
         [row] = node.catalog.sources()
         assert row.state == "failed"
 

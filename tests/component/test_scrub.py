@@ -81,7 +81,7 @@ class Stocked:
 
     def verify(self, *, repair: bool = True) -> ScrubReport:
         return self.node.scrub.verify(
-            read=self.node.read_now if repair else None,
+            read=self.node.imports.read_now if repair else None,
             stop=lambda: False,
             progress=lambda _done, _all: None,
         )
@@ -114,7 +114,7 @@ def test_a_store_that_is_right_is_verified_and_nothing_changes(stocked: Stocked)
     seen: list[tuple[int, int]] = []
     node, before = stocked.node, stocked.node.catalog.generation
     report = node.scrub.verify(
-        read=node.read_now,
+        read=node.imports.read_now,
         stop=lambda: False,
         progress=lambda done, total: seen.append((done, total)),
     )
@@ -423,12 +423,12 @@ def test_an_interrupted_pass_goes_on_where_it_was(stocked: Stocked) -> None:
         looked.append(count)
 
     with pytest.raises(StoppedError):
-        node.scrub.background(started, read=node.read_now, each=each, stop=lambda: False)
+        node.scrub.background(started, read=node.imports.read_now, each=each, stop=lambda: False)
     due = node.scrub.due(86400.0)
     assert due is not None
     assert (due.started_at, due.ended_at, due.blobs) == (started.started_at, None, 3)
     report = node.scrub.background(
-        due, read=node.read_now, each=lambda _count: None, stop=lambda: False
+        due, read=node.imports.read_now, each=lambda _count: None, stop=lambda: False
     )
     assert report.found.blobs == len(node.catalog.blobs())
     assert node.scrub.due(86400.0) is None
@@ -464,7 +464,7 @@ def test_imports_and_collections_go_on_meanwhile(stocked: Stocked, tmp_path: Pat
             thread.join()
 
     found = ScrubPass(node.clock())
-    report = node.scrub.background(found, read=node.read_now, each=act, stop=lambda: False)
+    report = node.scrub.background(found, read=node.imports.read_now, each=act, stop=lambda: False)
     assert report.items == []
     stocked.names = expected
     stocked.check_sound()

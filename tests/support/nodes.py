@@ -25,7 +25,7 @@ def node_at(data: Path, *, limits: Limits | None = None, **changes: object) -> I
 
 
 def import_now(node: Node, path: Path) -> Outcome:
-    return node.import_file(path, stop=lambda: False, progress=lambda _done, _all: None)
+    return node.imports.import_file(path, stop=lambda: False, progress=lambda _done, _all: None)
 
 
 def not_held(_document: Document) -> None:

@@ -244,7 +244,7 @@ class _Control:
         seen = _Seen()
 
         def work() -> Outcome:
-            return self._node.import_file(
+            return self._node.imports.import_file(
                 path, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=seen
             )
 

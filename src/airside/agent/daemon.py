@@ -228,7 +228,7 @@ class _Agent:
 
     async def _reconcile(self) -> None:
         """Repair what differs, now and then; what is to be read again is queued."""
-        for source_id, path in await asyncio.to_thread(self._node.unread):
+        for source_id, path in await asyncio.to_thread(self._node.imports.unread):
             if self._places.owner(path) is None:
                 await self._queue.submit_path(source_id, path)
         while True:

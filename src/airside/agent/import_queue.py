@@ -31,6 +31,7 @@ from airside.core.errors import (
 )
 from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome, job_at
+from airside.importer.service import is_utf8
 from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.settle import Batch
 from airside.oci.reference import parse_repository
@@ -117,7 +118,7 @@ class ImportQueue:
         """Record a batch and queue its archives."""
         fresh = []
         for settled in batch.settled:
-            if not _is_text(settled.path):
+            if not is_utf8(settled.path):
                 log.error("%r: the name is not UTF-8: rename the file", str(settled.path))
                 continue
             waiting = self._waiting.get(settled.path)
@@ -150,7 +151,7 @@ class ImportQueue:
 
     async def _make_room(self, error: StoreError) -> None:
         if isinstance(error, StorageFullError):
-            await asyncio.to_thread(self._node.make_room, error)
+            await asyncio.to_thread(self._node.imports.make_room, error)
 
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
         """A look again found the same bytes: an incomplete archive goes on waiting."""
@@ -178,7 +179,7 @@ class ImportQueue:
 
     async def _remove(self, paths: tuple[Path, ...]) -> None:
         removals: dict[str, str] = {}
-        for path in filter(_is_text, paths):
+        for path in filter(is_utf8, paths):
             self._waiting.pop(path, None)
             self._pending.pop(path, None)
             if path in self.running:
@@ -325,7 +326,7 @@ class ImportQueue:
         pool = self._lists if is_list_name(running.job.path.name) else self._pool
 
         def work() -> Outcome:
-            return self._node.run(
+            return self._node.imports.run(
                 running.job,
                 stop=lambda: stop.is_set() or self._stopping.is_set(),
                 progress=running.progress,
@@ -355,15 +356,6 @@ def _ended_late(future: asyncio.Future[Outcome]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, AirsideError):
         log.error("an import ended with an internal error", exc_info=error)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether the name is UTF-8: the catalog, JSON and logs hold texts."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def log_outcome(outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airside.agent.node import Node, boot_id
+from airside.agent.node import Node
 from airside.archive.stop import Stop
 from airside.catalog.runtime_records import RuntimeIntents, RuntimePendingSync
 from airside.containerd.desired_state import naming_of, node_of
@@ -24,6 +24,7 @@ from airside.core.errors import AirsideError, ConfigError, StoppedError
 from airside.core.settings import Settings
 from airside.ports.content import Runtime
 from airside.ports.runtime_set import RuntimeSet
+from airside.store.data_directory import boot_id
 
 log = logging.getLogger("airside.publish")
 

@@ -111,7 +111,7 @@ class _LocalImport:
             stopped_by_signals() as stopping,
         ):
             try:
-                outcome = self._node.import_file(path, stop=stopping, progress=progress)
+                outcome = self._node.imports.import_file(path, stop=stopping, progress=progress)
                 for runtime in self._runtimes:
                     runtime.publish(stop=stopping)
                 states = [runtime.describe() for runtime in self._runtimes]

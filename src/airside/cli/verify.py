@@ -52,7 +52,7 @@ def _verify(settings: Settings, *, repair: bool, quiet: bool) -> dict[str, Any]:
             node = open_alone(settings, stack)
             progress = stack.enter_context(shown_progress(_TITLE, quiet=quiet))
             stopping = stack.enter_context(stopped_by_signals())
-            read = node.read_now if repair else None
+            read = node.imports.read_now if repair else None
             found = node.scrub.verify(read=read, stop=stopping, progress=progress)
             return verify_report(found, repair=repair)
 

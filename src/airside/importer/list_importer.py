@@ -54,9 +54,12 @@ class ListImporter:
         rows = self._catalog.lists() if runtimes else []
         return [(row.id, Path(row.path)) for row in rows if row.lacks(runtimes)]
 
-    def run(self, job: Job, *, stop: Stop, progress: Progress, anew: bool = False) -> Outcome:
-        """Pull what the list names and record what became of it. `anew`: whatever was known.
+    def run(
+        self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool = False
+    ) -> Outcome:
+        """Pull the images of a list and record the result.
 
+        `forget_refusals`: pull also images that a registry refused before.
         Never raises for a bad list: that is an outcome. Raises StoppedError, ArchiveChangedError,
         ArchiveUnreadableError, NotFoundError, UnavailableError, StoreError.
         """
@@ -66,12 +69,12 @@ class ListImporter:
         images = listed.images
         if images.problems and (job.strict or not images.entries):
             return self._refuse(job, listed, started)
-        self._remember(job.path, listed, anew=anew)
+        self._remember(job.path, listed, forget_refusals=forget_refusals)
         return self._pull(job, listed, started, stop, progress)
 
-    def _remember(self, path: Path, listed: ListFile, *, anew: bool) -> None:
+    def _remember(self, path: Path, listed: ListFile, *, forget_refusals: bool) -> None:
         """Forget the refusals of a list that is another than at the last time."""
-        if anew or self._seen.get(path) != listed.key:
+        if forget_refusals or self._seen.get(path) != listed.key:
             self._pulling.forget(entry.name for entry in listed.images.entries)
         self._seen[path] = listed.key
 
