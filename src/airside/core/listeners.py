@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 class Listeners:
@@ -13,7 +13,7 @@ class Listeners:
         self._callbacks: tuple[Callback, ...] = ()
         self._lock = threading.Lock()
 
-    def subscribe(self, callback: Callback) -> Callback:
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
         """Call `callback` at each later `notify`. Returns the function that unsubscribes it.
 
         The callback runs in the thread that notifies: it must not block, nor raise.

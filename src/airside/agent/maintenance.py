@@ -1,0 +1,81 @@
+"""Periodic work of the agent: self-repair, `index.json`, idle uploads, unused memory. Async."""
+
+import asyncio
+import logging
+from functools import partial
+
+from airside.agent.import_queue import ImportQueue
+from airside.agent.memory import give_back
+from airside.agent.node import Node
+from airside.agent.runtime_supervisor import RuntimeSupervisor
+from airside.core.errors import StoreError
+from airside.core.settings import Settings
+from airside.importer.watch.directories import WatchedDirectories
+
+log = logging.getLogger("airside.agent")
+
+_INDEX_SECONDS = 1.0
+"""`index.json` is written at most so often for pushes."""
+_SWEEP_SECONDS = 60.0
+_GIVE_BACK_SECONDS = 5.0
+
+
+class Maintenance:
+    """Runs the periodic work of one node. Belongs to the event loop's thread."""
+
+    def __init__(
+        self, node: Node, settings: Settings, queue: ImportQueue, runtimes: RuntimeSupervisor
+    ) -> None:
+        self._node, self._settings = node, settings
+        self._queue, self._runtimes = queue, runtimes
+        self._directories = WatchedDirectories(settings.images)
+        self._index_outdated = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        node.index_outdated.subscribe(partial(loop.call_soon_threadsafe, self._index_outdated.set))
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reconcile())
+            group.create_task(self._write_index())
+            group.create_task(self._sweep_uploads())
+            group.create_task(self._give_memory_back())
+
+    async def _reconcile(self) -> None:
+        """Repair the store periodically; queue the archives that are to be imported again."""
+        for source_id, path in await asyncio.to_thread(self._node.imports.unread):
+            if self._directories.owner(path) is None:
+                await self._queue.submit_path(source_id, path)
+        while True:
+            await asyncio.sleep(self._settings.reconcile_seconds)
+            try:
+                for source_id, path in await asyncio.to_thread(self._node.reconcile):
+                    await self._queue.submit_path(source_id, path)
+            except StoreError as exc:
+                log.warning("self-repair: %s; it is tried again", exc.message)
+
+    async def _write_index(self) -> None:
+        """Write `index.json` after pushes."""
+        while True:
+            await self._index_outdated.wait()
+            self._index_outdated.clear()
+            await asyncio.to_thread(self._node.importer.write_index)
+            await asyncio.sleep(_INDEX_SECONDS)
+
+    async def _sweep_uploads(self) -> None:
+        """Cancel uploads that were idle for too long."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
+            if swept:
+                log.info("%d uploads were idle for too long: given up", swept)
+
+    async def _give_memory_back(self) -> None:
+        """Give memory back a while after something was done, and while no archive is read."""
+        given: tuple[int, int] | None = None
+        while True:
+            await asyncio.sleep(_GIVE_BACK_SECONDS)
+            done = (self._node.catalog.generation, self._runtimes.passes)
+            if done != given and not self._queue.running:
+                given = done
+                await asyncio.to_thread(give_back)

@@ -1,0 +1,160 @@
+"""The registry's HTTP server in the agent: application, listener, watchdog, access files. Async.
+
+Serves nothing when the setting `listen` is empty. Certificates, passwords and rules are read again
+when their files change.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from airside.agent.node import Node
+from airside.agent.watchdog import Watchdog
+from airside.core.config import parse_listen
+from airside.core.settings import KIB, Settings
+from airside.registry.auth.files import SecurityFiles, open_security_files
+from airside.registry.http.app import create_app
+from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.listener import Listener
+from airside.registry.http.malformed import give_targets, http_log
+from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.receive import Receiver
+from airside.registry.http.served_content import ServedContent
+from airside.registry.proxy.pull_through import PullThrough
+
+log = logging.getLogger("airside.agent")
+
+CLEANUP_SECONDS = 1.0
+"""For requests that are answered when the server stops."""
+_BODY_BYTES = 256 * KIB
+"""Bytes of a body that are received ahead of those that are written."""
+_KEEPALIVE_SECONDS = 75.0
+_REREAD_SECONDS = 2.0
+
+
+class RegistryServer:
+    """Serves one node's registry. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        *,
+        reads: Executor,
+        pushes: Executor,
+        fetches: Executor,
+    ) -> None:
+        self._settings, self._node = settings, node
+        self._reads, self._pushes, self._fetches = reads, pushes, fetches
+        self._secured: SecurityFiles | None = None
+        self.address: str | None = None
+        """HOST:PORT while it listens."""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Listen for as long as the context lasts. Raises ConfigError, UnavailableError."""
+        if not self._settings.listen:
+            yield
+            return
+        async with AsyncExitStack() as stack:
+            pull_through = None
+            if self._settings.upstream and not self._settings.offline:
+                pull_through = PullThrough(self._settings, self._node.cache_writer, self._fetches)
+                await stack.enter_async_context(pull_through)
+                using = asyncio.create_task(pull_through.run())
+                stack.callback(using.cancel)
+            await stack.enter_async_context(self._listening(pull_through))
+            yield
+
+    async def run(self) -> None:
+        """Read changed access files again, until cancelled; ends where there are none."""
+        while self._secured is not None and self._secured.has_files:
+            await asyncio.sleep(_REREAD_SECONDS)
+            await asyncio.to_thread(self._secured.reload)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the registry's part of `status`."""
+        return {
+            "listen": self.address,
+            "access": None if self._secured is None else self._secured.describe(),
+        }
+
+    def log_address(self) -> None:
+        """Log where the registry listens, and warn if it is open to the network without TLS."""
+        if self.address is None:
+            return
+        has_tls = self._secured is not None and self._secured.tls is not None
+        log.info("registry at %s://%s", "https" if has_tls else "http", self.address)
+        if not has_tls and not self.address.startswith(("127.", "[::1]")):
+            log.warning("the registry is open to the network without TLS: insecure = true")
+
+    @asynccontextmanager
+    async def _listening(self, pull_through: PullThrough | None) -> AsyncIterator[None]:
+        host, port = parse_listen(self._settings.listen)
+        secured = await asyncio.to_thread(open_security_files, self._settings, host)
+        guard = AccessGuard(
+            self._node.catalog, lambda: secured.accounts, self._settings, self._reads
+        )
+        runner = web.AppRunner(
+            self._app(guard, pull_through),
+            access_log=None,
+            logger=http_log(),
+            shutdown_timeout=CLEANUP_SECONDS,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            read_bufsize=_BODY_BYTES,
+        )
+        await runner.setup()
+        assert runner.server is not None
+        give_targets(runner.server)
+        listener = Listener(
+            runner.server,
+            lambda: secured.tls,
+            max_connections=self._settings.max_connections,
+            max_client_connections=self._settings.max_client_connections,
+        )
+        try:
+            await listener.start(host, port)
+            self.address, self._secured = _address(listener.addresses[0]), secured
+            async with self._watched(listener.sockets, tls=secured.tls is not None):
+                yield
+        finally:
+            await listener.close()
+            await runner.cleanup()
+            await asyncio.to_thread(guard.close)
+
+    def _app(self, guard: AccessGuard, pull_through: PullThrough | None) -> web.Application:
+        node, settings = self._node, self._settings
+        content = ServedContent(
+            node.catalog, node.store, settings.default_registry, node.read_through, pull_through
+        )
+        return create_app(
+            content,
+            DeadlinePool(self._reads, settings.answer_seconds),
+            receiver=Receiver(node.pusher, self._pushes, settings.limits.document_bytes),
+            guard=guard,
+        )
+
+    @asynccontextmanager
+    async def _watched(self, sockets: Sequence[socket.socket], *, tls: bool) -> AsyncIterator[None]:
+        """Run the watchdog, whose fallback server answers if the event loop hangs."""
+        seconds = self._settings.answer_seconds
+        if not seconds:
+            yield
+            return
+        watchdog = asyncio.create_task(Watchdog(sockets, seconds, tls=tls).run())
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+            await asyncio.wait([watchdog])
+
+
+def _address(found: tuple[str, int]) -> str:
+    host, port = found
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

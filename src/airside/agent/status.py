@@ -1,0 +1,59 @@
+"""The part of `airside status` that only the running agent knows."""
+
+import os
+import time
+from typing import Any
+
+from airside.agent.import_queue import ImportQueue, Running
+from airside.agent.node import Node
+from airside.agent.registry_server import RegistryServer
+from airside.agent.runtime_supervisor import RuntimeSupervisor
+from airside.core.settings import Settings
+from airside.diagnostics.reports import space_report
+from airside.importer.watch.watcher import Watcher
+
+
+class LiveStatus:
+    """Reports on the agent's services. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: Node,
+        *,
+        registry: RegistryServer,
+        watcher: Watcher,
+        runtimes: RuntimeSupervisor,
+        queue: ImportQueue,
+    ) -> None:
+        self._settings, self._node, self._registry = settings, node, registry
+        self._watcher, self._runtimes, self._queue = watcher, runtimes, queue
+        self._started_at = time.monotonic()
+
+    def report(self) -> dict[str, Any]:
+        """Returns the report, as docs/cli.md describes it."""
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "data": str(self._settings.data),
+            **self._registry.describe(),
+            "read_through": self._settings.read_through,
+            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "directories": [
+                {"path": str(d.path), "mode": d.mode, "reason": d.reason, "files": d.files}
+                for d in self._watcher.describe()
+            ],
+            "runtimes": self._runtimes.describe(),
+            "imports": [_import(running) for running in self._queue.running.values()],
+            "space": space_report(self._node.garbage.space()),
+        }
+
+
+def _import(running: Running) -> dict[str, Any]:
+    seconds = max(time.monotonic() - running.started_at, 0.001)
+    return {
+        "path": str(running.job.path),
+        "done_bytes": running.done_bytes,
+        "total_bytes": running.total_bytes,
+        "rate_bytes_per_second": round(running.done_bytes / seconds),
+    }
