@@ -21,39 +21,41 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from asyncinotify import Event, Mask
+from asyncinotify import Event
 
-from airside.archive.directory import LAYOUT_MARKS
 from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
     WatchedDirectories,
-    is_candidate,
-    is_candidate_directory,
     is_within,
 )
-from airside.importer.watch.inotify import EVENTS, MountEvents, Notifier
-from airside.importer.watch.mount_table import Mount, Remembered
+from airside.importer.watch.directory_state import (
+    DirectoryState,
+    DirectoryStatus,
+    Mode,
+    is_in_any,
+    mount_points,
+)
+from airside.importer.watch.events import apply_event
+from airside.importer.watch.inotify import MountEvents, Notifier
+from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.scan import (
     MOUNTINFO,
     Survey,
-    Target,
     look_at,
     lost,
     mounts_of,
     survey,
-    unmounted,
 )
 from airside.importer.watch.settle import Batch, Settled, Settler
 
 __all__ = ["Batch", "DirectoryStatus", "Settled", "StatKey", "Watcher"]
 
-Mode = Literal["inotify", "polling", "absent", "unreadable"]
 T = TypeVar("T")
 OnBatch = Callable[[Batch], Awaitable[None]]
 
@@ -69,43 +71,6 @@ MOUNT_SECONDS = 1.0
 _NEVER = float("inf")
 
 log = logging.getLogger("airside.watch")
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryStatus:
-    """A watched directory, for people. `reason` is empty where all is as it should be."""
-
-    path: Path
-    mode: Mode
-    reason: str
-    files: int
-
-
-@dataclass(slots=True)
-class _Directory:
-    """One watched directory: what the last scan found, when the next is, and what is at work.
-
-    `away`: archives in it whose file system was unmounted: they are not removed. `mounts`: where
-    they and all others are known from.
-    """
-
-    path: Path
-    recursive: bool
-    others: frozenset[Path]
-    mode: Mode = "absent"
-    reason: str = "not looked at yet"
-    scan_at: float = 0.0
-    found: Survey = field(default_factory=Survey)
-    watched: Sequence[Path] = ()
-    links: dict[Target, set[Path]] = field(default_factory=dict)
-    away: set[Path] = field(default_factory=set)
-    mounts: Mapping[Path, Mount] = field(default_factory=dict)
-    busy: asyncio.Task[None] | None = None
-    warned: set[str] = field(default_factory=set)
-
-    def hides(self, path: Path) -> bool:
-        """Whether nothing can be told of the path for now."""
-        return path in self.away or _in(path, self.found.unread)
 
 
 class Watcher:
@@ -127,7 +92,7 @@ class Watcher:
     ) -> None:
         self._places = WatchedDirectories(directories)
         self._directories = {
-            d.path: _Directory(d.path, d.recursive, self._places.inside(d.path))
+            d.path: DirectoryState(d.path, d.recursive, self._places.inside(d.path))
             for d in directories
         }
         for path, mounts in (mounted or {}).items():
@@ -135,7 +100,7 @@ class Watcher:
                 self._directories[path].found = Survey(mounts=mounts)
                 self._directories[path].mounts = mounts
         self._on_mounts = on_mounts
-        self._elsewhere = _Directory(Path("/"), recursive=False, others=frozenset())
+        self._elsewhere = DirectoryState(Path("/"), recursive=False, others=frozenset())
         """Archives imported by hand, which are only looked at when that is asked for."""
         self._settings = settings
         self._settler = Settler(
@@ -240,7 +205,7 @@ class Watcher:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def _side_by_side(self, work: Iterable[tuple[_Directory, Awaitable[None]]]) -> None:
+    async def _side_by_side(self, work: Iterable[tuple[DirectoryState, Awaitable[None]]]) -> None:
         """Do something in several directories at once. Who takes long goes on behind."""
         tasks = {}
         for directory, awaitable in work:
@@ -251,7 +216,7 @@ class Watcher:
             return
         _, late = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
         for task in late:
-            self._set_mode(tasks[task], "unreadable", "its file system does not answer")
+            tasks[task].set_mode("unreadable", "its file system does not answer")
         self._raise_failures()
 
     # --- looking
@@ -271,7 +236,7 @@ class Watcher:
                 directory.scan_at = 0.0  # it is looked at whole once it answers
         await self._side_by_side(work)
 
-    async def _look(self, directory: _Directory, paths: list[Path]) -> None:
+    async def _look(self, directory: DirectoryState, paths: list[Path]) -> None:
         found = directory.found
         sights = await self._in_thread(partial(look_at, paths, found.mounts))
         places: frozenset[Path] = frozenset()
@@ -280,11 +245,11 @@ class Watcher:
         if places or any(sight.linked for sight in sights):  # a link may lead elsewhere now
             directory.scan_at = 0.0
         for sight in sights:
-            if not _is_listed(sight.path, found):
+            if not directory.is_listed(sight.path):
                 sight = replace(sight, key=None, absent=True)  # noqa: PLW2901 - as a scan says
             elif sight.absent and sight.path in found.directories:  # it was a layout directory
                 directory.scan_at = 0.0
-            hidden = sight.absent and (directory.hides(sight.path) or _in(sight.path, places))
+            hidden = sight.absent and (directory.hides(sight.path) or is_in_any(sight.path, places))
             self._settler.saw(replace(sight, absent=False) if hidden else sight)
 
     # --- scanning
@@ -294,7 +259,7 @@ class Watcher:
         due = [d for d in self._directories.values() if d.scan_at <= now and d.busy is None]
         await self._side_by_side((directory, self._scan(directory)) for directory in due)
 
-    async def _scan(self, directory: _Directory) -> None:
+    async def _scan(self, directory: DirectoryState) -> None:
         directory.scan_at = _NEVER  # an event that comes while we scan asks for another one
         self._notifier.watch(directory.path, directory.watched or [directory.path])
         found = await self._in_thread(
@@ -307,20 +272,19 @@ class Watcher:
             )
         )
         if found.absence is None:
-            mounts = directory.mounts
+            before = mount_points(directory.mounts)
             self._take(directory, found)
-            if self._on_mounts is not None and _places(mounts) != _places(directory.mounts):
+            if self._on_mounts is not None and before != mount_points(directory.mounts):
                 await self._on_mounts({d.path: d.mounts for d in self._directories.values()})
         else:
             self._lose(directory, found.absence, found.reason)
         directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
 
-    def _take(self, directory: _Directory, found: Survey) -> None:
+    def _take(self, directory: DirectoryState, found: Survey) -> None:
         """Make what was found what is known."""
         there = {sight.path for sight in found.sights}
         missing = [path for path in self._tracked(directory) if path not in there]
-        _keep_away(directory, found, there, missing)
-        directory.found = found
+        directory.replace_found(found, missing)
         for sight in found.sights:
             self._settler.saw(sight)
         for path in missing:
@@ -328,58 +292,40 @@ class Watcher:
                 self._settler.suspend(path)
             else:
                 self._settler.saw_absent(path, found.started_at)
-        reason = self._watch(directory) or _unannounced(found)
+        reason = self._watch(directory) or directory.unannounced_reason()
         unread = [f"{path}: {why}" for path, why in found.unread.items()]
         for text in unread:
-            self._warn_once(directory, text)
-        told = next(filter(None, (reason, found.hint, *unread, _away(directory))), "")
-        self._set_mode(directory, "polling" if reason else "inotify", told)
+            directory.warn_once(text)
+        told = next(filter(None, (reason, found.hint, *unread, directory.away_reason())), "")
+        directory.set_mode("polling" if reason else "inotify", told)
 
-    def _watch(self, directory: _Directory) -> str:
+    def _watch(self, directory: DirectoryState) -> str:
         """Watch all that was found. Gives why inotify is not to be had; empty: it is."""
-        directory.links = _links(directory.found.targets)
-        targets = (where for where, _ in directory.links)
-        directory.watched = list(dict.fromkeys((*directory.found.directories, *targets)))
         reason, is_new = self._notifier.watch(directory.path, directory.watched)
         if is_new:  # something may have happened in it before
             directory.scan_at = 0.0
         return reason
 
-    def _tracked(self, directory: _Directory) -> list[Path]:
+    def _tracked(self, directory: DirectoryState) -> list[Path]:
         """The archives that are remembered and belong to this directory."""
         paths = self._settler.tracked(directory.path)
         if not directory.others:
             return paths
         return [p for p in paths if not any(is_within(p, other) for other in directory.others)]
 
-    def _period(self, directory: _Directory) -> float:
+    def _period(self, directory: DirectoryState) -> float:
         if directory.mode == "absent":
             return ABSENT_SECONDS
         if directory.mode in {"polling", "unreadable"}:
             return self._settings.poll_seconds
         return self._settings.rescan_seconds
 
-    def _lose(self, directory: _Directory, mode: Mode, reason: str) -> None:
+    def _lose(self, directory: DirectoryState, mode: Mode, reason: str) -> None:
         """The directory can't be listed: nothing is known of what is in it."""
         for path in self._tracked(directory):
             self._settler.suspend(path)
         self._notifier.drop(directory.path)
-        self._set_mode(directory, mode, reason)
-
-    def _set_mode(self, directory: _Directory, mode: Mode, reason: str) -> None:
-        """Remember the mode; warn once of each reason."""
-        if reason:
-            self._warn_once(directory, reason, mode)
-        if mode in {"inotify", "polling"} and directory.mode in {"absent", "unreadable"}:
-            log.info("watched directory %s: watched by %s", directory.path, mode)
-        directory.mode, directory.reason = mode, reason
-
-    def _warn_once(self, directory: _Directory, reason: str, mode: str = "") -> None:
-        if reason not in directory.warned:
-            directory.warned.add(reason)
-            level = logging.INFO if mode == "absent" else logging.WARNING
-            text = f"{mode}: {reason}" if mode else reason
-            log.log(level, "watched directory %s: %s", directory.path, text)
+        directory.set_mode(mode, reason)
 
     # --- mounts
 
@@ -412,103 +358,9 @@ class Watcher:
     # --- events
 
     def _saw(self, owner: Path, where: Path, event: Event) -> None:
-        directory = self._directories[owner]
-        if event.name is None:  # the directory itself
-            directory.scan_at = 0.0
-        else:
-            self._saw_name(directory, where, str(event.name), event.mask)
+        apply_event(self._settler, self._directories, owner, where, event)
         self._wake.set()
-
-    def _saw_name(self, directory: _Directory, where: Path, name: str, mask: Mask) -> None:
-        now = time.monotonic()
-        for link in directory.links.get((where, name), ()):
-            _SAW_TARGET.get(mask & EVENTS, Settler.saw_target)(self._settler, link, now)
-        if where not in directory.found.directories and where != directory.path:
-            return  # the directory of a link's target
-        tree = directory.found.directories.get(where)
-        if tree is not None:
-            self._settler.saw_inside(tree, now)
-        if Mask.ISDIR in mask:
-            if where / name in directory.others:
-                self._directories[where / name].scan_at = 0.0
-            elif tree is not None or is_candidate_directory(name):
-                directory.scan_at = 0.0
-                _SAW_DIRECTORY.get(mask & EVENTS, Settler.saw_change)(
-                    self._settler, where / name, now
-                )
-        elif tree is None and name in LAYOUT_MARKS:
-            directory.scan_at = 0.0  # what it is in may be an archive now
-        elif tree is None and is_candidate(name):
-            _SAW.get(mask & EVENTS, Settler.saw_change)(self._settler, where / name, now)
-
-
-_SAW: Mapping[int, Callable[[Settler, Path, float], None]] = {
-    Mask.CLOSE_WRITE: Settler.saw_close,
-    Mask.MOVED_TO: Settler.saw_move,
-    Mask.CREATE: Settler.saw_create,
-}
-_SAW_TARGET: Mapping[int, Callable[[Settler, Path, float], None]] = {
-    Mask.CLOSE_WRITE: Settler.saw_close,
-    Mask.MOVED_TO: Settler.saw_move,
-}
-_SAW_DIRECTORY: Mapping[int, Callable[[Settler, Path, float], None]] = {
-    Mask.MOVED_TO: Settler.saw_move,
-}
 
 
 async def _hand_over(on_batch: OnBatch, batch: Batch) -> None:
     await on_batch(batch)
-
-
-def _is_listed(path: Path, found: Survey) -> bool:
-    """Whether a scan would tell of it: not in a layout directory, nor behind a link to one."""
-    return not found.directories or found.directories.get(path.parent, path) is None
-
-
-def _in(path: Path, places: Iterable[Path]) -> bool:
-    return any(is_within(path, place) for place in places)
-
-
-def _keep_away(
-    directory: _Directory, found: Survey, there: set[Path], missing: Sequence[Path]
-) -> None:
-    """Keep in mind which archives are missing because their file system was unmounted."""
-    before = directory.found.mounts
-    if before:
-        gone, back = unmounted(before, found.mounts), unmounted(found.mounts, before)
-        directory.away = {path for path in directory.away if not _in(path, back)}
-        directory.away |= {path for path in missing if _in(path, gone)}
-    directory.away -= there
-    gone = unmounted(directory.mounts, found.mounts)
-    kept = {p for p in gone if any(is_within(path, p) for path in directory.away)}
-    directory.mounts = {**found.mounts, **{place: directory.mounts[place] for place in kept}}
-
-
-def _away(directory: _Directory) -> str:
-    if not directory.away:
-        return ""
-    return f"{len(directory.away)} known archives lie on a file system that is not mounted now"
-
-
-def _places(mounts: Mapping[Path, Mount]) -> set[tuple[Path, str, str]]:
-    return {(place, mount.point, mount.kind) for place, mount in mounts.items()}
-
-
-def _links(targets: Mapping[Path, Iterable[Target]]) -> dict[Target, set[Path]]:
-    links: dict[Target, set[Path]] = {}
-    for link, names in targets.items():
-        for target in names:
-            links.setdefault(target, set()).add(link)
-    return links
-
-
-def _unannounced(found: Survey) -> str:
-    """Why inotify does not tell of every change in a directory; empty: it does."""
-    for path, mount in found.mounts.items():
-        if path not in found.directories:
-            continue
-        if mount.is_remote:
-            return f"{mount.kind}: changes made on other hosts are not announced"
-        if mount.kind == "overlay":
-            return "overlay: changes made in its lower layers are not announced"
-    return ""

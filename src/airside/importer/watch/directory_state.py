@@ -1,0 +1,128 @@
+"""The state of one watched directory: mode, last scan, mounts, and archives that are away."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from airside.importer.watch.directories import is_within
+from airside.importer.watch.mount_table import Mount
+from airside.importer.watch.scan import Survey, Target, unmounted
+
+log = logging.getLogger("airside.watch")
+
+Mode = Literal["inotify", "polling", "absent", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryStatus:
+    """A watched directory, for people. `reason` is empty where all is as it should be."""
+
+    path: Path
+    mode: Mode
+    reason: str
+    files: int
+
+
+@dataclass(slots=True)
+class DirectoryState:
+    """One watched directory: what the last scan found, when the next is, and what is at work.
+
+    `away`: archives in it whose file system was unmounted: they are not removed. `mounts`: where
+    they and all others are known from.
+    """
+
+    path: Path
+    recursive: bool
+    others: frozenset[Path]
+    mode: Mode = "absent"
+    reason: str = "not looked at yet"
+    scan_at: float = 0.0
+    found: Survey = field(default_factory=Survey)
+    watched: Sequence[Path] = ()
+    links: dict[Target, set[Path]] = field(default_factory=dict)
+    away: set[Path] = field(default_factory=set)
+    mounts: Mapping[Path, Mount] = field(default_factory=dict)
+    busy: asyncio.Task[None] | None = None
+    warned: set[str] = field(default_factory=set)
+
+    def hides(self, path: Path) -> bool:
+        """Returns True if nothing is known of the path for now: it is unmounted or unreadable."""
+        return path in self.away or is_in_any(path, self.found.unread)
+
+    def is_listed(self, path: Path) -> bool:
+        """Returns True if a scan reports the path: it is not part of a layout directory."""
+        directories = self.found.directories
+        return not directories or directories.get(path.parent, path) is None
+
+    def set_mode(self, mode: Mode, reason: str) -> None:
+        """Set mode and reason; log each reason once."""
+        if reason:
+            self.warn_once(reason, mode)
+        if mode in {"inotify", "polling"} and self.mode in {"absent", "unreadable"}:
+            log.info("watched directory %s: watched by %s", self.path, mode)
+        self.mode, self.reason = mode, reason
+
+    def warn_once(self, reason: str, mode: str = "") -> None:
+        """Log a reason unless it was logged before."""
+        if reason not in self.warned:
+            self.warned.add(reason)
+            level = logging.INFO if mode == "absent" else logging.WARNING
+            text = f"{mode}: {reason}" if mode else reason
+            log.log(level, "watched directory %s: %s", self.path, text)
+
+    def replace_found(self, found: Survey, missing: Sequence[Path]) -> None:
+        """Take the result of a scan. `missing`: the known archives that it did not find.
+
+        Those whose file system was unmounted since the last scan are `away`.
+        """
+        before, present = self.found.mounts, {sight.path for sight in found.sights}
+        if before:
+            gone, back = unmounted(before, found.mounts), unmounted(found.mounts, before)
+            self.away = {path for path in self.away if not is_in_any(path, back)}
+            self.away |= {path for path in missing if is_in_any(path, gone)}
+        self.away -= present
+        gone = unmounted(self.mounts, found.mounts)
+        kept = {p for p in gone if any(is_within(path, p) for path in self.away)}
+        self.mounts = {**found.mounts, **{place: self.mounts[place] for place in kept}}
+        self.found = found
+        self.links = _links(found.targets)
+        targets = (where for where, _ in self.links)
+        self.watched = list(dict.fromkeys((*found.directories, *targets)))
+
+    def away_reason(self) -> str:
+        """Returns the reason why known archives are away, or ""."""
+        if not self.away:
+            return ""
+        return f"{len(self.away)} known archives lie on a file system that is not mounted now"
+
+    def unannounced_reason(self) -> str:
+        """Returns the reason why inotify does not report every change, or ""."""
+        for path, mount in self.found.mounts.items():
+            if path not in self.found.directories:
+                continue
+            if mount.is_remote:
+                return f"{mount.kind}: changes made on other hosts are not announced"
+            if mount.kind == "overlay":
+                return "overlay: changes made in its lower layers are not announced"
+        return ""
+
+
+def is_in_any(path: Path, directories: Iterable[Path]) -> bool:
+    """Returns True if the path is, or lies in, one of the directories."""
+    return any(is_within(path, directory) for directory in directories)
+
+
+def mount_points(mounts: Mapping[Path, Mount]) -> set[tuple[Path, str, str]]:
+    """Returns the mounts as values that can be compared between scans."""
+    return {(place, mount.point, mount.kind) for place, mount in mounts.items()}
+
+
+def _links(targets: Mapping[Path, Iterable[Target]]) -> dict[Target, set[Path]]:
+    links: dict[Target, set[Path]] = {}
+    for link, names in targets.items():
+        for target in names:
+            links.setdefault(target, set()).add(link)
+    return links
