@@ -4,7 +4,7 @@ Each is connected once; one that is away is told, and the others go on. A publis
 the publisher that takes back only what this catalog has published: the names of an agent with
 another data directory are not ours to judge.
 
-`connect` and `recognise` are the agent's too.
+`connect` and `forget_wiped` are the agent's too.
 """
 
 import logging
@@ -62,7 +62,7 @@ def connect(node: Node, socket: str) -> Runtime:
     )
 
 
-def recognise(node: Node, socket: str, server_id: str) -> None:
+def forget_wiped(node: Node, socket: str, server_id: str) -> None:
     """Forget what was published to one that was wiped since."""
     key = f"runtime:{socket}"
     if node.catalog.meta(key) != server_id:
@@ -127,7 +127,7 @@ def _attach(node: Node, socket: str) -> RuntimeConnection:
     try:
         each.runtime = connect(node, socket)
         node.runtimes.add(socket, each.runtime)
-        recognise(node, socket, each.runtime.facts.server_id)
+        forget_wiped(node, socket, each.runtime.facts.server_id)
     except AirsideError as exc:
         each.lost(exc)
     return each

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.agent.node import Node
-from airside.agent.runtime_connections import recognise
+from airside.agent.runtime_connections import forget_wiped
 from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
@@ -181,7 +181,7 @@ class RuntimeSupervisor:
         )
         watcher.start()
         try:
-            await self._call(recognise, self._node, kept.socket, facts.server_id)
+            await self._call(forget_wiped, self._node, kept.socket, facts.server_id)
             await self._on_connect()
             await self._serve(kept, runtime)
         finally:

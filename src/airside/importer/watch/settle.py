@@ -181,7 +181,7 @@ class Settler:
                 entry.again, entry.again_at = True, None
             else:
                 self._plan(path, entry.again_at)
-        if key != entry.key or signal in _starts_anew(sight):
+        if key != entry.key or signal in _restarting(sight):
             wall_ns = sight.wall_ns if sight.own_clock else None
             if sight.tree:
                 entry.wait_seconds = self._wait_for_tree(entry, key, signal, wall_ns, now)
@@ -324,7 +324,7 @@ class Settler:
         self._looks[path] = min(at, self._looks.get(path, at))
 
 
-def _starts_anew(sight: Sight) -> frozenset[_Signal]:
+def _restarting(sight: Sight) -> frozenset[_Signal]:
     """The signals after which even an unchanged path waits again."""
     return _OF_TREES if sight.tree else _OF_FILES
 
