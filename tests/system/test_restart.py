@@ -42,7 +42,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
         image = random_image(number, layers=2, layer_bytes=40_000)
         name = f"example.com/stock/{number}:1"
         stocked.expected.update(oci_archive(stocked.images / f"{number:03}.tar", {name: image}))
-    time.sleep(2.1)  # a file changed so lately is looked at once more (design 4.12)
+    time.sleep(2.1)  # a file changed so recently is checked once more
     asyncio.run(_scan(stocked.images, stocked.data))
     return stocked
 

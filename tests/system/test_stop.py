@@ -273,15 +273,15 @@ def _rebuild_in_part(images: Path, data: Path) -> None:
     """Open the node and die after the first archive was restored."""
     program = (
         "import os, sys\n"
-        "from airside.catalog.record import Catalog\n"
+        "from airside.catalog.recovery import Recovery\n"
         "from airside.agent.node import open_node\n"
         "from support.lean import settings_for\n"
         "from pathlib import Path\n"
-        "restore = Catalog.restore\n"
+        "restore = Recovery.restore_source\n"
         "def once(*values, **named):\n"
         "    restore(*values, **named)\n"
         "    os._exit(9)\n"
-        "Catalog.restore = once\n"
+        "Recovery.restore_source = once\n"
         "open_node(settings_for(Path(sys.argv[1]), Path(sys.argv[2]))).__enter__()\n"
     )
     tests = Path(__file__).parents[1]
