@@ -1,6 +1,7 @@
-"""A circuit breaker: after a call that took too long, none is tried for a while.
+"""A circuit breaker: after a call that took too long, calls are refused for a while.
 
-Whoever waits for the one who does not answer, waits once. Afterwards one at a time may try.
+Only the first caller waits for a service that does not answer. Afterwards one call is tried after
+each pause.
 """
 
 import threading
@@ -17,7 +18,7 @@ class CircuitBreaker:
         self._until = 0.0
 
     def allows(self) -> bool:
-        """Whether a call may be tried. While open: one, each time that the pause is over."""
+        """Returns True if a call may be tried. While open: one call after each pause."""
         with self._lock:
             now = self._clock()
             if not self._opened:
@@ -28,14 +29,14 @@ class CircuitBreaker:
             return True
 
     def failed(self) -> bool:
-        """A call took too long; True if that is news."""
+        """Record that a call took too long. Returns True if the breaker was closed."""
         with self._lock:
             news, self._opened = not self._opened, True
             self._until = self._clock() + self._pause
             return news
 
     def worked(self) -> bool:
-        """A call was answered; True if that is news."""
+        """Record that a call was answered. Returns True if the breaker was open."""
         with self._lock:
             news, self._opened = self._opened, False
             return news

@@ -1,7 +1,7 @@
 """Settings: frozen, read once, each with its default and unit beside it.
 
 Order, later wins: defaults, the TOML file, `AIRSIDE_*` of the environment, flags. An unknown key
-is an error. `EffectiveSettings.origins` tells where each value came from (`airside config show`).
+is an error. `EffectiveSettings.origins` has the origin of each value (`airside config show`).
 Limits that guard against hostile archives are in `Limits`.
 """
 
@@ -33,7 +33,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
-"""What a pod gets in its environment for a Service that is named airside: no settings."""
+"""Variables that a pod gets for a Service named airside: they are no settings."""
 _LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream")
 _PERIODS = (
     *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
@@ -46,14 +46,14 @@ _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSettings:
-    """The settings in force and, by key, where each came from."""
+    """The effective settings and, by key, the origin of each."""
 
     settings: Settings
     origins: Mapping[str, str]
 
 
 def default_directories() -> tuple[Path, Path]:
-    """(images, data): under /var/lib/airside for root, else XDG directories."""
+    """Returns (images, data): under /var/lib/airside for root, else XDG directories."""
     if os.geteuid() == 0:
         base = on_host("/var/lib/airside")
     else:
@@ -277,7 +277,7 @@ def _platforms(raw: Any, where: str) -> tuple[str, ...]:
 
 
 def _check(settings: Settings) -> None:
-    """What must hold between settings. A watched directory and the store may not overlap."""
+    """Check settings against each other. A watched directory and the store may not overlap."""
     store = (settings.data / "oci").resolve()
     for watched in settings.images:
         path = watched.path.resolve()
@@ -312,7 +312,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def registry_hosts(settings: Settings) -> tuple[str, ...]:
-    """What clients call this registry: `registry_names`, else `public_url`, else `listen`."""
+    """Returns the registry's hosts: `registry_names`, else of `public_url`, else `listen`."""
     if settings.registry_names or not settings.listen:
         return settings.registry_names
     if settings.public_url:
@@ -326,7 +326,7 @@ def registry_hosts(settings: Settings) -> tuple[str, ...]:
 
 
 def setting_rows() -> list[tuple[str, str, str]]:
-    """(key, unit, help) of every setting, for `config show` and the documentation."""
+    """Returns (key, unit, help) of every setting, for `config show` and the documentation."""
     rows = [
         (f.name, f.metadata["unit"], f.metadata["help"]) for f in fields(Settings) if f.metadata
     ]

@@ -1,6 +1,6 @@
 """Every exception of Airside.
 
-The classes tell *whose fault* it is and so what happens next:
+The class says *whose fault* the error is, and so what happens next:
 
 - `InputError`: the bytes or the request are wrong. Never retried; the archive is rejected, or the
   client gets a 4xx.
@@ -18,8 +18,8 @@ from typing import ClassVar
 class AirsideError(Exception):
     """Base class; never raised itself.
 
-    `code` is stable and safe to match on; `context` names what was concerned (path, image, blob,
-    expected, found, hint) and goes into JSON output and logs.
+    `code` is stable and safe to match on; `context` names the objects concerned (path, image, blob,
+    expected, found, hint) and is part of JSON output and logs.
     """
 
     code: ClassVar[str] = "error"
@@ -32,7 +32,7 @@ class AirsideError(Exception):
         self.add_context(**context)
 
     def add_context(self, **context: object) -> None:
-        """Add what was concerned, where it is not told yet. None tells nothing."""
+        """Add objects to the context, unless they are set. None is skipped."""
         for key, value in context.items():
             if value is not None:
                 self.context.setdefault(key, _storable(str(value)))
@@ -42,7 +42,7 @@ class AirsideError(Exception):
 
 
 def _storable(text: str) -> str:
-    """The text as UTF-8 can have it: names of files and members may have other bytes."""
+    """Returns the text as UTF-8 can encode it: names of files may have any bytes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -51,7 +51,7 @@ def _rebuild(cls: type[AirsideError], message: str, context: dict[str, str]) -> 
 
 
 class InputError(AirsideError):
-    """The bytes or the request are wrong: trying again can't help."""
+    """The bytes or the request are wrong: a retry can't help."""
 
     code = "input"
 
@@ -65,7 +65,7 @@ class DigestInvalidError(InputError):
 
 
 class ManifestInvalidError(InputError):
-    """A document (manifest, index, config, `manifest.json`) is not what the spec says."""
+    """A document (manifest, index, config, `manifest.json`) violates the spec."""
 
     code = "manifest_invalid"
 
@@ -79,7 +79,7 @@ class ArchiveError(InputError):
 
 
 class ArchiveFormatError(ArchiveError):
-    """Not an archive that we read, or damaged."""
+    """The archive has an unknown format or is damaged."""
 
     code = "archive_format"
 
@@ -97,7 +97,7 @@ class ArchiveUnsafeError(ArchiveError):
 
 
 class ArchiveLimitError(ArchiveError):
-    """A limit of the settings was passed; the message names the setting."""
+    """A limit of the settings was exceeded; the message names the setting."""
 
     code = "archive_limit"
 
@@ -117,7 +117,7 @@ class DigestMismatchError(VerificationError):
 
 
 class DiffIdMismatchError(VerificationError):
-    """A layer that was unpacked is not the one that the image's config says."""
+    """An unpacked layer has another diff ID than the image's config says."""
 
     code = "diff_id_mismatch"
 
@@ -131,7 +131,7 @@ class MissingBlobError(VerificationError):
 
 
 class UploadRangeError(InputError):
-    """A chunk that does not begin where the upload ends; `found` is where that is."""
+    """A chunk does not begin at the upload's end; `found` is that offset."""
 
     code = "upload_range"
 
@@ -143,13 +143,13 @@ class TooLargeError(InputError):
 
 
 class DeniedError(AirsideError):
-    """Understood, and not allowed by the settings."""
+    """The settings do not allow the request."""
 
     code = "denied"
 
 
 class SwitchedOffError(DeniedError):
-    """A setting says that nobody may do this here."""
+    """A setting forbids this to everybody."""
 
     code = "switched_off"
 
@@ -159,26 +159,26 @@ class NotFoundError(AirsideError):
 
 
 class UploadUnknownError(NotFoundError):
-    """No such upload: it ended, was cancelled, grew too old, or the agent was restarted."""
+    """No such upload: it ended, was cancelled, expired, or the agent was restarted."""
 
     code = "upload_unknown"
 
 
 class ConflictError(AirsideError):
-    """Somebody else holds or changed what we need, for instance another agent or the writer."""
+    """Another process holds or changed an object, for instance another agent or the writer."""
 
     code = "conflict"
 
 
 class ArchiveChangedError(ConflictError):
-    """The archive changed while it was read: nothing was kept, it is read again when quiet."""
+    """The archive changed while it was read: nothing was stored, it is read again when quiet."""
 
     code = "archive_changed"
     retryable = True
 
 
 class StoppedError(AirsideError):
-    """The work was given up because the agent stops or the archive was replaced."""
+    """The work was stopped because the agent stops or the archive was replaced."""
 
     code = "stopped"
 
@@ -195,7 +195,7 @@ class StorageFullError(StoreError):
 
 
 class BlobCollectedError(StoreError):
-    """A blob that was there, and so was not written, went while it was needed: begin again."""
+    """Garbage collection deleted a blob that an import relied on: retry the import."""
 
     code = "blob_collected"
 
@@ -205,20 +205,20 @@ class StoreCorruptError(StoreError):
 
 
 class UnavailableError(AirsideError):
-    """The outside is away or unreadable for now."""
+    """A service or file outside Airside is unavailable for now."""
 
     code = "unavailable"
     retryable = True
 
 
 class OverdueError(UnavailableError):
-    """Our own disk, or whatever is behind it, does not answer in time."""
+    """Our own disk, or the storage behind it, does not answer in time."""
 
     code = "overdue"
 
 
 class TooManyError(UnavailableError):
-    """A bound on how much goes on at once is reached; it is in the message."""
+    """A limit of concurrent work is reached; the message names it."""
 
     code = "too_many"
 
@@ -230,30 +230,30 @@ class ArchiveUnreadableError(UnavailableError):
 
 
 class ContainerdError(UnavailableError):
-    """containerd is away or refused a call; `status` in the context is gRPC's name for it."""
+    """containerd is unavailable or refused a call; `status` in the context is gRPC's name."""
 
     code = "containerd"
 
     @property
     def is_away(self) -> bool:
-        """Whether the call did not reach it, or not in time."""
+        """True if the call did not reach containerd, or not in time."""
         return self.context.get("status") in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
 
 class PullRefusedError(ContainerdError):
-    """A registry answered that it lacks the image, or does not give it to us."""
+    """A registry answered that it lacks the image or denies access."""
 
     code = "pull_refused"
 
 
 class UpstreamError(UnavailableError):
-    """A registry upstream refuses us, or gives what can't be taken."""
+    """An upstream registry denies access, or sent content that is not accepted."""
 
     code = "upstream"
 
 
 class UpstreamAwayError(UpstreamError):
-    """It does not answer, or fails: it is better left alone for a while."""
+    """An upstream registry does not answer, or fails: it is not asked for a while."""
 
     code = "upstream_away"
 

@@ -86,7 +86,7 @@ _lock = threading.Lock()
 
 
 def arm(spec: str | None) -> None:
-    """Arm one fault from its text, or disarm with None. Raises ValueError for an unknown one."""
+    """Arm one fault from its text; None disarms. Raises ValueError for an unknown one."""
     global _armed  # noqa: PLW0603 - one process, one fault
     if not spec:
         _armed = None
@@ -105,7 +105,7 @@ def arm(spec: str | None) -> None:
 
 
 def fault(point: str) -> None:
-    """Pass a fault point. Free when no fault is armed."""
+    """Pass a fault point. Costs nothing when no fault is armed."""
     if _armed is not None:
         _fire(point)
 

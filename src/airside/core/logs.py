@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: at, level, logger, message, and the traceback if any.
 
-    What a record has in `fields` is added (the audit).
+    A record's `fields` are added (the audit).
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -50,7 +50,7 @@ def set_up_logs(*, form: str, level: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text on one line; what could steer a terminal becomes visible escapes."""
+    """Returns the text on one line; control characters become visible escapes."""
     if text.isprintable():
         return text
     return "".join(
@@ -59,7 +59,7 @@ def printable(text: str) -> str:
 
 
 def human_bytes(count: float) -> str:
-    """A size for people: `12.3 MB` (decimal units)."""
+    """Returns a size for people: `12.3 MB` (decimal units)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

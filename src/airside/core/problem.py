@@ -1,11 +1,11 @@
-"""Why an image was not taken."""
+"""The reason why an image was not imported."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an image, a name or a blob of an archive was not taken."""
+    """The reason why an image, a name or a blob of an archive was not imported."""
 
     reason: str
     image: str = ""

@@ -10,7 +10,7 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 FORMAT = 1
 """Version of the layout of `DATA`, in the file `format`."""
 CHUNK_BYTES = MIB
-"""What byte loops move at a time; between two chunks they look whether to stop."""
+"""The size of a byte loop's chunk; the loop checks for a stop after each."""
 
 
 def _setting(default: Any, unit: str, text: str) -> Any:
@@ -19,7 +19,7 @@ def _setting(default: Any, unit: str, text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may ask of us. Passing one raises ArchiveLimitError that names it."""
+    """The limits of an archive. Exceeding one raises ArchiveLimitError, which names it."""
 
     members: int = _setting(100_000, "members", "members of one archive")
     document_bytes: int = _setting(4 * MIB, "bytes", "one manifest, index, config or manifest.json")
@@ -29,12 +29,14 @@ class Limits:
     ratio: int = _setting(1_000, "times", "decompressed to compressed size, past the first GiB")
     nesting: int = _setting(4, "levels", "indexes within indexes")
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
-    window_bytes: int = _setting(128 * MIB, "bytes", "the window that a compressed file asks for")
+    window_bytes: int = _setting(128 * MIB, "bytes", "decompression window of one file")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
-    uploads: int = _setting(256, "uploads", "pushed blobs that are under way at once")
+    uploads: int = _setting(256, "uploads", "concurrent uploads of pushed blobs")
     upload_bytes: int = _setting(64 * GIB, "bytes", "one pushed blob")
-    fetches: int = _setting(32, "blobs", "fetched from upstream registries at once")
-    list_lines: int = _setting(10_000, "lines", "of one list, without blank ones and comments")
+    fetches: int = _setting(32, "blobs", "concurrent fetches from upstream registries")
+    list_lines: int = _setting(
+        10_000, "lines", "lines of one list, without blank ones and comments"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,153 +47,163 @@ class WatchedDirectory:
     on_removal: Literal["unpin", "delete", "keep"] = "unpin"
     strict: bool = False
     repository: str = ""
-    """Of names that are only a tag, for instance `registry.example/team/app`; empty: no tag."""
+    """The repository of names that are only a tag, for instance `registry.example/team/app`."""
     platforms: tuple[str, ...] = ("all",)
-    """What is taken of each image: `all`, `node` (that of the setting `platform`), or a list."""
+    """The platforms to import: `all`, `node` (that of the setting `platform`), or a list."""
     recursive: bool = True
-    """Whether sub-directories are watched too."""
+    """True if sub-directories are watched too."""
     copy: bool = False
-    """Whether an archive is taken into the data directory before it is read (USB sticks)."""
+    """True if an archive is copied into the data directory before it is read (USB sticks)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """One `[[retention_rules]]` table: what goes of the repositories that its patterns name."""
+    """One `[[retention_rules]]` table: what is deleted in the repositories of its patterns."""
 
     repositories: tuple[str, ...]
     """Patterns over `host/path`: `*` within a segment, `**` over segments (`oci/patterns.py`)."""
     keep_last: int | None = None
-    """The newest tags of each repository that stay."""
+    """The number of newest tags of each repository that are not deleted."""
     keep_tags: tuple[str, ...] = ()
-    """Patterns of tags that stay, and are not counted."""
+    """Patterns of tags that are neither deleted nor counted."""
     older_than_seconds: float | None = None
-    """Only tags that moved longer ago go."""
+    """Only tags that moved before this time are deleted."""
     generations: int | None = None
     """Earlier versions kept of each tag; None: the setting `retention`."""
     untagged_seconds: float | None = None
-    """For so long stay manifests that no tag leads to; None: those pushed by digest for ever."""
+    """The age at which untagged manifests are deleted; None: those pushed by digest stay."""
     sources: tuple[str, ...] = ("push",)
-    """Whose tags may go besides unbacked ones: `push`, `import`."""
+    """The origin of tags that may be deleted besides unbacked ones: `push`, `import`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set. Times in seconds, sizes in bytes."""
+    """All settings. Times in seconds, sizes in bytes."""
 
     data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
     listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
     tls_cert: str = _setting("", "path", "certificate of the registry, with its chain (PEM)")
-    tls_key: str = _setting("", "path", "its key; empty: in tls_cert")
-    insecure: bool = _setting(False, "true|false", "without TLS on other than loopback addresses")
-    client_ca: str = _setting("", "path", "clients may show certificates of these authorities")
-    htpasswd: str = _setting("", "path", "users and their passwords (bcrypt)")
-    access: str = _setting("", "path", "tokens, and who may do what in which repositories (TOML)")
-    anonymous: str = _setting("auto", "auto|pull|none", "what clients may do that do not log in")
-    read_only: bool = _setting(
-        False, "true|false", "whether the registry refuses pushes, deletions"
+    tls_key: str = _setting("", "path", "key of the certificate; empty: in tls_cert")
+    insecure: bool = _setting(
+        False, "true|false", "allow other than loopback addresses without TLS"
     )
-    public_url: str = _setting("", "URL", "of the registry, as clients write it")
-    max_connections: int = _setting(1_000, "connections", "to the registry; 0: any number")
-    max_client_connections: int = _setting(250, "connections", "of one client; 0: any number")
-    bandwidth_bytes: int = _setting(0, "bytes/s", "of all blobs out, and of all in; 0: no cap")
-    client_bandwidth_bytes: int = _setting(0, "bytes/s", "the same of each client; 0: no cap")
+    client_ca: str = _setting("", "path", "authorities of client certificates (PEM)")
+    htpasswd: str = _setting("", "path", "users and their passwords (bcrypt)")
+    access: str = _setting("", "path", "tokens, and access rules by repository (TOML)")
+    anonymous: str = _setting("auto", "auto|pull|none", "access of clients without a login")
+    read_only: bool = _setting(False, "true|false", "refuse pushes and deletions")
+    public_url: str = _setting("", "URL", "address of the registry for clients")
+    max_connections: int = _setting(
+        1_000, "connections", "connections to the registry; 0: any number"
+    )
+    max_client_connections: int = _setting(
+        250, "connections", "connections of one client; 0: any number"
+    )
+    bandwidth_bytes: int = _setting(
+        0, "bytes/s", "bandwidth of all blobs sent, and of all received; 0: no cap"
+    )
+    client_bandwidth_bytes: int = _setting(0, "bytes/s", "bandwidth of each client; 0: no cap")
     runtime: tuple[str, ...] = _setting(
         ("auto",), "", "auto, none, or the sockets of containerd that images are published to"
     )
     namespace: str = _setting("k8s.io", "", "namespace of containerd")
     unpack: str = _setting(
-        "node-platform", "node-platform|never", "whether images are unpacked when published"
+        "node-platform", "node-platform|never", "unpack images when they are published"
     )
-    snapshotter: str = _setting("", "", "unpacks images; empty: the one that CRI uses")
+    snapshotter: str = _setting("", "", "snapshotter for unpacking; empty: the one that CRI uses")
     extra_registries: tuple[str, ...] = _setting(
         (), "hosts", "each image gets its name in these registries too"
     )
     rewrite: tuple[str, ...] = _setting(
-        (), "FROM=TO", "names in containerd: a prefix and what stands in its place"
+        (), "FROM=TO", "names in containerd: replace the prefix FROM by TO"
     )
     conflict: str = _setting(
-        "ours", "ours|theirs", "whose a name is that somebody else points at another image"
+        "ours", "ours|theirs", "whose image wins a name that somebody else set in containerd"
     )
     respect_rmi: bool = _setting(
-        False, "true|false", "what was removed from containerd stays removed"
+        False, "true|false", "do not publish images again that were removed in containerd"
     )
     read_through: str = _setting(
-        "true", "true|digests|self|false", "whether what only containerd holds is served too"
+        "true", "true|digests|self|false", "serve images that only containerd has"
     )
     push: str = _setting(
-        "own", "own|all|none", "what may be pushed: names without a registry, all, nothing"
+        "own", "own|all|none", "repositories that accept pushes: without a registry, all, none"
     )
     delete: str = _setting(
-        "own", "own|all|none", "what may be deleted: names without a registry, all, nothing"
+        "own", "own|all|none", "repositories that allow deletion: without a registry, all, none"
     )
     push_sparse: bool = _setting(
-        False, "true|false", "whether what a manifest or index lists may be absent"
+        False, "true|false", "accept manifests and indexes whose blobs are missing"
     )
     registry_names: tuple[str, ...] = _setting(
         (),
         "hosts",
-        "what clients call this registry, port included; empty: by `public_url`, `listen`",
+        "hosts of this registry, with port; empty: from `public_url`, `listen`",
     )
-    upload_seconds: float = _setting(3600.0, "seconds", "an upload without a byte is given up")
+    upload_seconds: float = _setting(3600.0, "seconds", "an idle upload is cancelled after this")
     answer_seconds: float = _setting(
-        5.0, "seconds", "a mirror request that can't be answered in this time is a 404; 0: it waits"
+        5.0, "seconds", "a mirror request that takes longer is answered with 404; 0: no limit"
     )
-    offline: bool = _setting(False, "true|false", "upstream registries are not asked")
+    offline: bool = _setting(False, "true|false", "never contact upstream registries")
     upstream_seconds: float = _setting(
-        5.0, "seconds", "an upstream registry that takes longer to answer has nothing"
+        5.0, "seconds", "longest wait for the answer of an upstream registry"
     )
     tag_seconds: float = _setting(
-        60.0, "seconds", "before an upstream registry is asked again where a tag points"
+        60.0, "seconds", "a tag of an upstream registry is cached for this time"
     )
     upstream_keep_seconds: float = _setting(
-        30 * 86400.0, "seconds", "what came from an upstream is kept for so long after its last use"
+        30 * 86400.0, "seconds", "content from upstream expires this long after its last use"
     )
     log_format: str = _setting("auto", "auto|text|json", "form of the logs")
-    log_level: str = _setting("info", "debug|info|warning|error", "what is logged")
-    verify: str = _setting("full", "full|names", "hash held blobs again, or trust members' names")
+    log_level: str = _setting("info", "debug|info|warning|error", "least level that is logged")
+    verify: str = _setting("full", "full|names", "hash stored blobs again, or trust members' names")
     verify_diff_ids: str = _setting(
         "auto",
         "auto|always|never",
-        "decompress layers to check diff IDs; auto: where no digest vouches",
+        "decompress layers to check diff IDs; auto: where no digest proves them",
     )
     default_registry: str = _setting("docker.io", "host", "the registry of short repository paths")
-    settle_seconds: float = _setting(0.3, "seconds", "unchanged for so long after close-write")
-    quiet_seconds: float = _setting(5.0, "seconds", "unchanged for so long where no close is seen")
+    settle_seconds: float = _setting(
+        0.3, "seconds", "a closed file is settled when unchanged for this time"
+    )
+    quiet_seconds: float = _setting(5.0, "seconds", "the same where no close was seen")
     rescan_seconds: float = _setting(60.0, "seconds", "between two scans for lost events")
     poll_seconds: float = _setting(
-        2.0, "seconds", "between two scans where inotify is not to be had"
+        2.0, "seconds", "between two scans where inotify is not available"
     )
-    removal_seconds: float = _setting(2.0, "seconds", "absent for so long is removed")
+    removal_seconds: float = _setting(
+        2.0, "seconds", "a file absent for this time counts as removed"
+    )
     reconcile_seconds: float = _setting(300.0, "seconds", "between two passes of self-repair")
     incomplete_seconds: float = _setting(
         3600.0, "seconds", "an incomplete archive fails after this"
     )
     retry_seconds: float = _setting(
-        60.0, "seconds", "longest wait before a failed archive is tried again"
+        60.0, "seconds", "longest delay before a failed archive is retried"
     )
     pull_seconds: float = _setting(3600.0, "seconds", "longest pull of one image of a list")
     refused_seconds: float = _setting(
-        300.0, "seconds", "before an image of a list that its registry refused is asked for again"
+        300.0, "seconds", "delay before a refused image of a list is requested again"
     )
     platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
-    parallel_imports: int = _setting(4, "archives", "imported side by side")
+    parallel_imports: int = _setting(4, "archives", "concurrent imports")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
     min_free_bytes: int = _setting(256 * MIB, "bytes", "left free on the store's file system")
     retention: int = _setting(1, "generations", "earlier versions kept of each tag")
     unbacked_after_seconds: float = _setting(
-        30 * 86400.0, "seconds", "images without an archive are kept for so long"
+        30 * 86400.0, "seconds", "images without an archive expire after this"
     )
     grace_seconds: float = _setting(
-        3600.0, "seconds", "what was pushed and has no manifest yet is kept for so long"
+        3600.0, "seconds", "pushed blobs without a manifest expire after this"
     )
     low_space_bytes: int = _setting(
-        256 * MIB, "bytes", "less than this above min_free_bytes: more is collected than usual"
+        256 * MIB, "bytes", "with less than this above min_free_bytes, collect more garbage"
     )
     scrub_seconds: float = _setting(
         30 * 86400.0, "seconds", "between two passes that re-hash the whole store; 0: none"
     )
     scrub_bytes_per_second: int = _setting(
-        8 * MIB, "bytes/s", "how fast such a pass reads; 0: as fast as it can"
+        8 * MIB, "bytes/s", "read rate of such a pass; 0: no cap"
     )
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()

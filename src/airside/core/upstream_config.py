@@ -1,4 +1,4 @@
-"""One `[[upstream]]` table: a registry that is asked for what is absent here. Pure."""
+"""One `[[upstream]]` table: a registry from which missing content is fetched. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from airside.core.errors import ConfigError
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?\Z|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?\Z")
 _URLS = {"docker.io": "https://registry-1.docker.io"}
-"""Where a registry is not at its own name."""
+"""Registries whose address is not their name."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`url` is that of the registry, or of a mirror of it; what it has as a path goes before names.
+    """`url`: the address of the registry, or of a mirror of it; its path is put before names.
 
     `credentials` and `ca` are files, which are read again when they change.
     """
