@@ -107,5 +107,5 @@ def test_room_is_made_before_an_import_fails(tmp_path, small_disk):
             served = agent.get("/v2/example.com/other/manifests/1")[0]
             assert served == (200 if size == 3_000_000 else 404)
             assert agent.get("/v2/example.com/app/manifests/1")[0] == 200
-        assert "it is tried again" not in agent.log
+        assert "it is retried" not in agent.log
         assert agent.status()["space"]["low_space_bytes"] == 1 << 20

@@ -1,8 +1,7 @@
 """The control socket's service: HTTP/1.1 with JSON under `/v1/`, for the command line.
 
-Reads go to the catalog in the `reads` pool; what only the running agent knows is added by
-`live`. `POST /v1/import` and `/v1/verify` answer with NDJSON: progress, then the result or an
-error.
+Reads use the catalog in the `reads` pool; `live` adds the facts that only the running agent knows.
+`POST /v1/import` and `/v1/verify` answer with NDJSON: progress, then the result or an error.
 """
 
 import asyncio
@@ -46,11 +45,11 @@ _EVENTS_AT_ONCE = 1000
 
 Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
-"""Gives the part of the status that only the running agent knows."""
+"""Returns the part of the status that only the running agent knows."""
 Verify = Callable[..., Awaitable[ScrubReport]]
 """`airside.agent.scrub_scheduler.ScrubScheduler.verify`."""
 Published = Callable[[], Awaitable[object]]
-"""Waits until the connected runtimes have what the catalog says."""
+"""Waits until the connected runtimes have the images of the catalog."""
 
 
 def create_control(
@@ -63,7 +62,7 @@ def create_control(
     verify: Verify,
     contents: Contents,
 ) -> web.Application:
-    """The application for the control socket. `published` waits for the container runtimes."""
+    """Returns the control socket's application. `published` waits for the container runtimes."""
     control = _Control(node, live, reads, imports, published, verify, contents)
     app = web.Application()
     app.add_routes(
@@ -102,7 +101,7 @@ class _Control:
         self._stopping.set()
 
     async def _read(self, report: Callable[..., dict[str, Any]], *values: int) -> web.Response:
-        """Answer with a report of the catalog, which may be long: its text is made in the pool."""
+        """Answer with a report of the catalog. The pool makes its text, which may be long."""
 
         def text() -> bytes:
             return json.dumps(report(self._node.catalog, *values)).encode()
@@ -123,7 +122,7 @@ class _Control:
         return await self._read(archives_report)
 
     async def explain(self, request: web.Request) -> web.Response:
-        """Tell all that is known of one name, digest or archive."""
+        """Answer with all facts about one name, digest or archive."""
         address = self._live()["listen"] or ""
         place = place_of(self._node.settings, address, self._contents)
         try:
@@ -145,7 +144,7 @@ class _Control:
         return await self._read(events_report, after, limit)
 
     async def _follow(self, request: web.Request, after: int) -> web.StreamResponse:
-        """Send events as they come, one a line, until the client goes or the agent stops."""
+        """Send each event as a line until the client disconnects or the agent stops."""
         response = await _ndjson(request)
         loop, catalog = asyncio.get_running_loop(), self._node.catalog
         if "after" not in request.query:
@@ -160,7 +159,7 @@ class _Control:
         return response
 
     async def import_file(self, request: web.Request) -> web.StreamResponse:
-        """Import a file by hand and tell how it goes. A client that goes away stops it."""
+        """Import a file by hand and send its progress. A client that disconnects stops it."""
         try:
             path = Path((await request.json())["path"])
             if not path.is_absolute():
@@ -197,7 +196,7 @@ class _Control:
         return await self._change(request, work)
 
     async def collect(self, request: web.Request) -> web.Response:
-        """Collect garbage now, or tell what would go."""
+        """Collect garbage now, or report what would be deleted."""
 
         def work(body: dict[str, Any]) -> dict[str, Any]:
             dry_run = body.get("dry_run") is True
@@ -208,7 +207,7 @@ class _Control:
     async def _change(
         self, request: web.Request, work: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> web.Response:
-        """Do what a JSON object asks for, in a thread; an error becomes an answer."""
+        """Run `work` in a thread with the request's JSON object; an error becomes an answer."""
         try:
             body = dict(await request.json())
             found = await asyncio.get_running_loop().run_in_executor(self._reads, work, body)
@@ -219,7 +218,7 @@ class _Control:
         return web.json_response(found)
 
     async def verify(self, request: web.Request) -> web.StreamResponse:
-        """Verify the store and tell how it goes. A client that goes away stops it."""
+        """Verify the store and send the progress. A client that disconnects stops it."""
         try:
             repair = dict(await request.json()).get("repair") is True
         except (ValueError, TypeError):
@@ -258,7 +257,7 @@ class _Control:
         seen: "_Seen",
         response: web.StreamResponse,
     ) -> Result:
-        """Tell how it goes until it is done; who no longer listens stops it."""
+        """Send the progress until the work is done; a client that disconnects stops the work."""
         try:
             while not future.done():
                 await asyncio.wait([future], timeout=_PROGRESS_SECONDS)
@@ -272,7 +271,7 @@ class _Control:
 
 @dataclass(slots=True)
 class _Seen:
-    """How far it is; called from the thread that works."""
+    """The progress of a job; called from the thread that works."""
 
     done_bytes: int = 0
     total_bytes: int = 0

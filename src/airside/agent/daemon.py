@@ -45,7 +45,7 @@ _FETCH_THREADS = 8
 
 
 def run_agent(effective: EffectiveSettings) -> int:
-    """Run until SIGTERM or SIGINT; gives the exit code. Raises AirsideError at start."""
+    """Run until SIGTERM or SIGINT. Returns the exit code. Raises AirsideError at start."""
     settings = effective.settings
     set_up_logs(form=settings.log_format, level=settings.log_level)
     check_names(settings)
@@ -67,7 +67,7 @@ def _first(group: BaseExceptionGroup[AirsideError]) -> AirsideError:
 
 
 def _make_default_directory(settings: Settings) -> None:
-    """Make the default watched directory; one that the user named may come later."""
+    """Create the default watched directory; one that the user named may be created later."""
     default = default_directories()[0]
     if any(directory.path == default for directory in settings.images):
         with suppress(OSError):
@@ -197,7 +197,7 @@ class _Agent:
         try:
             await asyncio.to_thread(record_mounts, self._node.catalog, mounts)
         except StoreError as exc:
-            log.warning("where archives are mounted could not be recorded: %s", exc.message)
+            log.warning("the mounts of the archives could not be recorded: %s", exc.message)
 
     def _log_ready(self) -> None:
         where = ", ".join(str(directory.path) for directory in self._settings.images)

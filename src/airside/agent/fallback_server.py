@@ -1,10 +1,10 @@
 """Answers in the agent's place while it hangs: a program of its own, of the standard library only.
 
-It has the agent's listening sockets, and a pipe on which the agent beats from its event loop. While
-it beats nothing happens here. When it falls silent (stopped, or its loop held by a disk that does
-not answer) the connections that wait are taken here and answered at once: 404 for what a container
-runtime asks its mirror (`?ns=`), so that it goes on to the next host, 503 for everything else. When
-it beats again it has its connections again. When it is gone, so is this.
+It inherits the agent's listening sockets, and a pipe on which the agent's event loop beats. While
+the agent beats, it does nothing. When the agent is silent (stopped, or its loop blocked by a disk
+that does not answer), it accepts the waiting connections and answers at once: 404 for a container
+runtime's mirror request (`?ns=`), so that the runtime tries its next host, 503 for everything else.
+When the agent beats again, the agent accepts again. It exits when the agent has exited.
 
 Arguments: seconds of silence, `http` or `tls` (then connections are closed: that is an answer too),
 the pipe's descriptor, those of the sockets.
@@ -32,7 +32,7 @@ class _Client:
 
 
 def reply(head: bytes) -> bytes:
-    """The whole answer to the head of a request."""
+    """Returns the whole answer to the head of a request."""
     method, _, rest = head.partition(b" ")
     target = rest.partition(b"\r\n")[0].partition(b" ")[0]
     query = target.partition(b"?")[2].split(b"&")
@@ -49,7 +49,7 @@ def reply(head: bytes) -> bytes:
 
 
 class FallbackServer:
-    """One of them. `run` ends when the agent is gone."""
+    """Answers on the listening sockets. `run` returns when the agent has exited."""
 
     def __init__(
         self, seconds: float, beats: int, listening: list[socket.socket], *, tls: bool
@@ -70,7 +70,7 @@ class FallbackServer:
             self._drop_slow()
 
     def _open(self) -> list[int]:
-        """What may have something for us; no more is taken while there is much."""
+        """The descriptors to wait for; no connection is accepted while many are open."""
         taking = list(self._listening) if len(self._clients) < _MOST else []
         return [*taking, *self._clients]
 
@@ -82,7 +82,7 @@ class FallbackServer:
         return [number for number, _ in poll.poll(seconds * 1000)]
 
     def _hear(self) -> bool:
-        """Take what the agent said meanwhile; False if it is gone."""
+        """Read the agent's beats. Returns False if the agent has exited."""
         while self._wait([self._beats], 0.0):
             if not os.read(self._beats, 4096):
                 return False

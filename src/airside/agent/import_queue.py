@@ -1,8 +1,8 @@
 """The import queue: settled archives become jobs, a bounded number at once. Async.
 
 What always holds: at most one job per path runs; a newer version of a path stops the running job
-and takes its place; an archive that ends early or can't be done now is looked at again with a
-growing delay, and never holds up another; a bug that one archive meets is logged whole and ends
+and replaces it; an archive that ends early or can't be imported now is retried with a growing
+delay, and never delays another; a bug that one archive meets is logged with its traceback and ends
 that import only. Lists of images have workers of their own, as a registry may be slow to answer.
 The work itself is `airside.importer.importer` and `airside.importer.list_importer`, in the pools.
 """
@@ -40,7 +40,7 @@ log = logging.getLogger("airside.import")
 
 FIRST_RETRY_SECONDS = 1.0
 LISTS_AT_ONCE = 2
-"""Lists that are pulled side by side."""
+"""Number of lists that are pulled at the same time."""
 _RECORD_AGAIN_SECONDS = 2.0
 
 P = ParamSpec("P")
@@ -48,14 +48,14 @@ T = TypeVar("T")
 
 
 class LookAgain(Protocol):
-    """Has the watcher report a path again after some time (`Watcher.look_again`)."""
+    """Makes the watcher report a path again after some time (`Watcher.look_again`)."""
 
     def __call__(self, path: Path, *, after_seconds: float) -> None: ...
 
 
 @dataclass(slots=True)
 class Running:
-    """A job at work, for `status`."""
+    """A running job, for `status`."""
 
     job: Job
     stop: Event = field(default_factory=Event)
@@ -69,10 +69,10 @@ class Running:
 
 @dataclass(slots=True)
 class _Waiting:
-    """An archive to look at again: since when its bytes are as they are, and the next delay.
+    """An archive to retry: when its bytes changed last, and the next delay.
 
-    `key` is the stat key of what was read; what is there since may be something else. `reason` was
-    logged: it is not said again at each try.
+    `key` is the stat key of the file that was read; the path may be another file by now. `reason`
+    was logged, and is not logged again at each retry.
     """
 
     key: str
@@ -112,7 +112,7 @@ class ImportQueue:
         self._work = asyncio.Condition()
         self._stopping = Event()
 
-    # what the watcher tells
+    # batches of the watcher
 
     async def take(self, batch: Batch) -> None:
         """Record a batch and queue its archives."""
@@ -140,12 +140,12 @@ class ImportQueue:
             await self._remove(batch.removed)
 
     async def _record(self, record: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-        """Record in the catalog; while it can't be written the batch waits, nothing is lost."""
+        """Write to the catalog, and retry until it can be written: no batch is lost."""
         while True:
             try:
                 return await asyncio.to_thread(record, *values, **named)
             except StoreError as exc:
-                log.warning("%s; it is tried again", exc.message)
+                log.warning("catalog: %s; retrying in %d s", exc.message, _RECORD_AGAIN_SECONDS)
                 await self._make_room(exc)
                 await asyncio.sleep(_RECORD_AGAIN_SECONDS)
 
@@ -154,7 +154,7 @@ class ImportQueue:
             await asyncio.to_thread(self._node.imports.make_room, error)
 
     async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
-        """A look again found the same bytes: an incomplete archive goes on waiting."""
+        """Retry an archive whose bytes did not change; an incomplete one waits until it fails."""
         if not waiting.incomplete:
             job = job_at(self._places, waiting.source_id, path)
             await self._submit(replace(job, stat_key=waiting.key))
@@ -196,15 +196,15 @@ class ImportQueue:
         await asyncio.to_thread(self._node.importer.write_index)
 
     async def submit_path(self, source_id: int, path: Path) -> None:
-        """Queue an archive to be read again."""
+        """Queue an archive to be imported again."""
         await self._submit(job_at(self._places, source_id, path))
 
     async def runtime_changed(self) -> None:
-        """A runtime is connected: have it pull what it lacks of the lists."""
+        """Queue the lists of which a newly connected runtime lacks images."""
         try:
             behind = await asyncio.to_thread(self._node.lists.behind)
         except StoreError as exc:
-            log.warning("lists are not looked at: %s", exc.message)
+            log.warning("lists of images could not be checked: %s", exc.message)
             return
         for source_id, path in behind:
             waiting = self._waiting.get(path)
@@ -213,7 +213,7 @@ class ImportQueue:
             if waiting is not None:
                 waiting.delay_seconds = FIRST_RETRY_SECONDS
                 self._look_again(path, after_seconds=0.0)
-            elif path not in self._pending:  # one at work is not stopped, but followed
+            elif path not in self._pending:  # a running one is not stopped, but run again
                 await self._add(job_at(self._places, source_id, path))
 
     async def _submit(self, job: Job) -> None:
@@ -227,10 +227,10 @@ class ImportQueue:
             self._pending[job.path] = job
             self._work.notify_all()
 
-    # the work
+    # jobs
 
     async def run(self) -> None:
-        """Run jobs until cancelled; then stop those at work and wait for them."""
+        """Run jobs until cancelled; then stop the running ones and wait for them."""
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._settings.parallel_imports):
@@ -241,7 +241,7 @@ class ImportQueue:
             self.stop()
 
     def stop(self) -> None:
-        """Ask the running jobs to stop; they do after their current chunk."""
+        """Ask the running jobs to stop; each stops after its current chunk."""
         self._stopping.set()
         for running in self.running.values():
             running.stop.set()
@@ -270,7 +270,7 @@ class ImportQueue:
         return (path for path in self._pending if path not in self.running)
 
     async def _run(self, running: Running) -> None:
-        """Do one job and see what it needs next."""
+        """Run one job and schedule a retry if it needs one."""
         job = running.job
         try:
             outcome = await self._call_job(running)
@@ -287,7 +287,7 @@ class ImportQueue:
         except (StoreError, UnavailableError) as exc:
             waiting = self._waiting.get(job.path)
             level = logging.DEBUG if waiting and waiting.reason == exc.message else logging.WARNING
-            log.log(level, "%s: %s; it is tried again", job.path, exc.message)
+            log.log(level, "%s: import failed: %s; it is retried", job.path, exc.message)
             outcome = await self._failed(job, exc)
         except Exception as exc:  # a bug, in one archive: the others go on
             log.exception("%s: internal error", job.path)
@@ -304,20 +304,20 @@ class ImportQueue:
             self._waiting.pop(job.path, None)
 
     async def _gone(self, job: Job, error: NotFoundError) -> None:
-        """Its file is removed, or its directory is away for now: then it comes back unchanged."""
+        """Look for the file again: its directory may be unmounted, and come back unchanged."""
         if job.path in self._pending:
             return
         if self._places.owner(job.path) is not None:
             self._look_again(job.path, after_seconds=self._settings.removal_seconds)
-        else:  # imported by hand: nobody tells when it is there again
+        else:  # imported by hand: no watcher reports the file again
             await self._failed(job, error)
 
     async def _failed(self, job: Job, error: AirsideError) -> Outcome:
-        """Record it if the catalog can be written; the retry comes in any case."""
+        """Record the failure if the catalog can be written. The job is retried in any case."""
         try:
             return await asyncio.to_thread(self._node.importer.failed, job, error)
         except StoreError as exc:
-            log.warning("the failure could not be recorded: %s", exc.message)
+            log.warning("%s: the failure could not be recorded: %s", job.path, exc.message)
             await self._make_room(exc)
             return Outcome(job.path, "failed", reason=error.message, retry=True)
 
@@ -352,14 +352,14 @@ class ImportQueue:
 
 
 def _ended_late(future: asyncio.Future[Outcome]) -> None:
-    """The job of a worker that was cancelled ended: it was asked to stop."""
+    """Log a bug in the job of a cancelled worker, which was asked to stop."""
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, AirsideError):
         log.error("an import ended with an internal error", exc_info=error)
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """One line for each result, and one for each problem."""
+    """Log a line for the result, and one for each of the first problems."""
     path, names = outcome.path, ", ".join(outcome.images[:3])
     more = f" and {len(outcome.images) - 3} more" if len(outcome.images) > 3 else ""
     if outcome.state == "imported":
@@ -373,8 +373,8 @@ def log_outcome(outcome: Outcome) -> None:
     elif outcome.state == "waiting":
         log.info("%s: waiting: %s", path, outcome.reason)
         return
-    elif outcome.state == "failed" and outcome.problems:  # a list; what else fails is told before
-        log.warning("%s: no image of it could be pulled, it is tried again", path)
+    elif outcome.state == "failed" and outcome.problems:  # a list
+        log.warning("%s: no image of the list could be pulled; it is retried", path)
     for problem in outcome.problems[:5]:
         if problem.reason != outcome.reason or outcome.state in {"partial", "failed"}:
             log.warning(

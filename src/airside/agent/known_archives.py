@@ -58,7 +58,7 @@ def _record_unwatched(node: Node, path: str) -> None:
 
 
 def _doubtful(known: Iterable[Path], places: WatchedDirectories) -> frozenset[Path]:
-    """The known archives of directories that are empty or gone now: perhaps not mounted."""
+    """Returns the archives whose directories are empty or absent: perhaps they are not mounted."""
     empty: dict[Path, bool] = {}
     doubtful = set()
     for path in known:
@@ -74,7 +74,7 @@ def _doubtful(known: Iterable[Path], places: WatchedDirectories) -> frozenset[Pa
             doubtful.add(path)
     for directory in sorted(d for d, is_empty in empty.items() if is_empty):
         log.warning(
-            "%s is empty, though archives of it are known: is its file system mounted? "
+            "%s is empty, but the catalog has archives in it: is its file system mounted? "
             "Their images stay for now",
             directory,
         )

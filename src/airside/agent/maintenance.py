@@ -52,7 +52,8 @@ class Maintenance:
                 for source_id, path in await asyncio.to_thread(self._node.reconcile):
                     await self._queue.submit_path(source_id, path)
             except StoreError as exc:
-                log.warning("self-repair: %s; it is tried again", exc.message)
+                seconds = self._settings.reconcile_seconds
+                log.warning("self-repair failed: %s; retrying in %d s", exc.message, seconds)
 
     async def _write_index(self) -> None:
         """Write `index.json` after pushes."""
@@ -68,10 +69,10 @@ class Maintenance:
             await asyncio.sleep(_SWEEP_SECONDS)
             swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
             if swept:
-                log.info("%d uploads were idle for too long: given up", swept)
+                log.info("%d uploads were idle for too long: cancelled", swept)
 
     async def _give_memory_back(self) -> None:
-        """Give memory back a while after something was done, and while no archive is read."""
+        """Return memory to the system some time after work, while no archive is imported."""
         given: tuple[int, int] | None = None
         while True:
             await asyncio.sleep(_GIVE_BACK_SECONDS)

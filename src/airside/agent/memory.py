@@ -1,8 +1,8 @@
-"""Memory that was freed is given back to the system. Blocking, for milliseconds.
+"""Returns freed memory to the system. Blocking, for milliseconds.
 
 glibc gives each thread an arena and keeps what is freed there: after importing and publishing a
-dozen images it held 20 MB that nobody used. One arena for all can be given back. With another C
-library nothing happens.
+dozen images it held 20 MB that were unused. One arena for all threads can be returned. With another
+C library these functions do nothing.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ _libc = ctypes.CDLL(None)
 
 
 def keep_together() -> None:
-    """Have all threads that are made from now on share one arena."""
+    """Make all threads that start later share one arena."""
     with suppress(AttributeError):
         _libc.mallopt(_ARENA_MAX, 1)
 
 
 def give_back() -> None:
-    """Give back what is free."""
+    """Return freed memory to the system."""
     with suppress(AttributeError):
         _libc.malloc_trim(0)

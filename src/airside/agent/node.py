@@ -77,7 +77,7 @@ class Node:
 
     @property
     def identity(self) -> str:
-        """Tells what is this node's in a runtime from what is another's; never changes."""
+        """The ID that marks this node's objects in a runtime; never changes."""
         found = self.catalog.meta("identity")
         if found is None:
             found = f"airside-{uuid.uuid4().hex[:8]}"
@@ -85,7 +85,7 @@ class Node:
         return found
 
     def reconcile(self) -> list[tuple[int, Path]]:
-        """One pass of self-repair; gives the archives (source id, path) to read again."""
+        """Run one pass of self-repair. Returns the archives (source id, path) to import again."""
         with self._repair:
             self.scrub.finish_interrupted()
             self.scrub.repair.mend_all()
@@ -98,11 +98,11 @@ class Node:
             return self.imports.unread()
 
     def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
-        """Delete what retention no longer holds, or only tell what would go; a line for each."""
+        """Delete what retention no longer holds, or only report it. Returns a line for each."""
         return self.garbage.collect(self.clock(), dry_run=dry_run)
 
     def clean(self, *, dry_run: bool) -> list[Freed]:
-        """Collect garbage for a person, who is told each thing that goes and why."""
+        """Collect garbage by hand. Returns each deleted thing and the reason."""
         with self._repair:
             freed = self.collect_garbage(dry_run=dry_run)
         if not dry_run:
@@ -110,7 +110,7 @@ class Node:
         return freed
 
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
-        """Record archives that are gone: path → policy (`unpin`, `delete`, `keep`)."""
+        """Record removed archives: path → policy (`unpin`, `delete`, `keep`)."""
         self.garbage.something_changed()
         with self.guard.shared():  # a merged index may be written
             return self.catalog.source_states.remove(removals, self.clock())
@@ -125,7 +125,7 @@ class Node:
 
 @contextmanager
 def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> Iterator[Node]:
-    """Open the data directory, alone. Raises ConflictError naming the other pid, StoreError."""
+    """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError."""
     data = settings.data
     with open_data_directory(data) as reserve:
         store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)

@@ -1,10 +1,10 @@
-"""The container runtimes of this host, as a command without an agent has them. Blocking.
+"""Connections to this host's container runtimes, for commands without an agent. Blocking.
 
-Each is connected once; one that is away is told, and the others go on. A publish is one pass of
-the publisher that takes back only what this catalog has published: the names of an agent with
-another data directory are not ours to judge.
+Each runtime is connected once; a failure is logged, and the others are used. A publish is one pass
+of the publisher that withdraws only names that this catalog published: an agent with another data
+directory owns its own.
 
-`connect` and `forget_wiped` are the agent's too.
+The agent uses `connect` and `forget_wiped` too.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger("airside.publish")
 
 
 def check_names(settings: Settings) -> None:
-    """Refuse rules of names that can't be read. Raises ConfigError."""
+    """Check the rules of the setting `rewrite`. Raises ConfigError."""
     try:
         naming_of(settings)
     except ValueError as exc:
@@ -38,7 +38,7 @@ def check_names(settings: Settings) -> None:
 
 
 def connect(node: Node, socket: str) -> Runtime:
-    """Connect to a containerd. Raises ContainerdError. grpc is loaded only where there is one."""
+    """Connect to a containerd. Raises ContainerdError. Only here grpc is loaded."""
     from airside.containerd.pending_sync import PendingSync  # noqa: PLC0415
     from airside.containerd.runtime import ContainerdRuntime, RuntimeOptions  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def connect(node: Node, socket: str) -> Runtime:
 
 
 def forget_wiped(node: Node, socket: str, server_id: str) -> None:
-    """Forget what was published to one that was wiped since."""
+    """Forget what was published to a runtime that was wiped since."""
     key = f"runtime:{socket}"
     if node.catalog.meta(key) != server_id:
         node.catalog.publications.forget_runtime(socket)
@@ -72,7 +72,7 @@ def forget_wiped(node: Node, socket: str, server_id: str) -> None:
 
 @dataclass(slots=True)
 class RuntimeConnection:
-    """A runtime of the settings: connected, or why not."""
+    """A runtime of the settings: its connection, or the reason for none."""
 
     connected: RuntimeSet
     socket: str
@@ -94,7 +94,7 @@ class RuntimeConnection:
             self.runtime = None
 
     def publish(self, *, stop: Stop) -> None:
-        """Have there what the catalog says. Raises StoppedError."""
+        """Publish the catalog's images to the runtime. Raises StoppedError."""
         if self.runtime is None:
             return
         try:
@@ -112,7 +112,7 @@ class RuntimeConnection:
 
 @contextmanager
 def connected_runtimes(node: Node) -> Iterator[list[RuntimeConnection]]:
-    """The runtimes that the settings find, for as long as the context lasts; lists use them too."""
+    """Connect to the runtimes of the settings for as long as the context lasts; lists use them."""
     found = [_attach(node, socket) for socket in find_sockets(node.settings.runtime)]
     try:
         yield found

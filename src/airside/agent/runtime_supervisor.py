@@ -1,8 +1,8 @@
-"""The runtimes that images are published to: found, connected, kept as the catalog says. Async.
+"""Finds and connects the container runtimes, and publishes the catalog's images to them. Async.
 
-One task for each socket. It connects with back-off, whatever happens to containerd, and makes a
+One task for each socket. The task connects with back-off, whatever happens to containerd. It runs a
 pass (`airside.containerd.publisher`) at once after each change of the catalog, a moment after
-somebody changed the runtime's images (a burst is one act), and every `reconcile_seconds`.
+somebody changed the runtime's images (one pass for a burst), and every `reconcile_seconds`.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ from airside.ports.content import Runtime
 log = logging.getLogger("airside.runtime")
 
 LOOK_SECONDS = 5.0
-"""Between two looks for sockets that were not there."""
+"""Time between two searches for new sockets."""
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 _QUIET_SECONDS = 0.5
-"""So long nothing more must happen to the runtime's images before it is looked at."""
+"""The time without a change of the runtime's images after which a pass is made."""
 _RESTLESS_SECONDS = 5.0
 SETTLED_SECONDS = 600.0
-"""How long an import by hand waits for its images to be published."""
+"""The longest time that an import by hand waits until its images are published."""
 _THREADS = 4
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ OnConnect = Callable[[], Awaitable[None]]
 
 
 class _Kept:
-    """One runtime: what it is doing, for `status`."""
+    """The state of one runtime."""
 
     def __init__(self, socket: str, publisher: Publisher) -> None:
         self.socket, self.publisher = socket, publisher
@@ -52,7 +52,7 @@ class _Kept:
         self.wake = asyncio.Event()
         self.disturbed_at = 0.0
         self.lost = False
-        """Its events have ended: it went away, and may be another one by now."""
+        """True if its events ended: it disconnected, and may have been replaced."""
         self.seen_generation = -1
         self.last: Pass | None = None
 
@@ -78,7 +78,7 @@ class _Kept:
 
 
 class RuntimeSupervisor:
-    """All runtimes of the node. Belongs to the event loop's thread, but for `changed`."""
+    """Supervises all runtimes of the node. Belongs to the event loop's thread, except `changed`."""
 
     def __init__(
         self, node: Node, settings: Settings, find: Find, connect: Connect, on_connect: OnConnect
@@ -89,7 +89,7 @@ class RuntimeSupervisor:
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
         self.passes = 0
-        """How many looks at a runtime have ended."""
+        """The number of finished passes."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
@@ -115,14 +115,14 @@ class RuntimeSupervisor:
         return _Kept(socket, publisher)
 
     def stop(self) -> None:
-        """End what is under way: calls fail at once, and the next start sweeps."""
+        """Abort running calls; the next start sweeps what they left."""
         self._stopping.set()
         for kept in self._kept.values():
             if kept.runtime is not None:
                 kept.runtime.close()
 
     def changed(self) -> None:
-        """The catalog changed; from any thread."""
+        """Wake the tasks after a change of the catalog; from any thread."""
         loop = self._loop
         if loop is not None and not self._stopping.is_set():
             with suppress(RuntimeError):  # the loop has ended
@@ -133,7 +133,10 @@ class RuntimeSupervisor:
             kept.wake.set()
 
     async def settled(self, seconds: float = SETTLED_SECONDS) -> bool:
-        """Wait until all connected runtimes have what the catalog says now; False if too long."""
+        """Wait until all connected runtimes have the catalog's current images.
+
+        Returns False after `seconds`.
+        """
         wanted, end = self._node.catalog.generation, time.monotonic() + seconds
         self._wake()
         while time.monotonic() < end:
@@ -144,7 +147,7 @@ class RuntimeSupervisor:
         return False
 
     def describe(self) -> list[dict[str, Any]]:
-        """For `status`."""
+        """Returns the runtimes' part of `status`."""
         return [kept.describe() for kept in self._kept.values()]
 
     # one runtime
@@ -159,7 +162,7 @@ class RuntimeSupervisor:
             except AirsideError as exc:
                 kept.reason = exc.message
                 if exc.message != said and not self._stopping.is_set():
-                    log.warning("%s: %s; it is tried again", kept.socket, exc.message)
+                    log.warning("%s: %s; retrying in %.2g s", kept.socket, exc.message, delay)
                     said = exc.message
             if kept.last is not None:
                 delay, kept.last, said = _FIRST_RETRY_SECONDS, None, ""
@@ -167,7 +170,7 @@ class RuntimeSupervisor:
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
     async def _once(self, kept: _Kept) -> None:
-        """Connect, and keep it right until it goes away."""
+        """Connect to the runtime and publish to it until it disconnects."""
         runtime = await self._call(self._connect, kept.socket)
         if self._stopping.is_set():
             runtime.close()
@@ -206,7 +209,7 @@ class RuntimeSupervisor:
                 )
 
     async def _wait(self, kept: _Kept, again_seconds: float | None) -> bool:
-        """Wait for a reason to look; True if it is time to look at everything."""
+        """Wait for a reason for a pass. Returns True to check everything."""
         if self._node.catalog.generation != kept.seen_generation:
             return False
         if kept.lost:
@@ -221,7 +224,7 @@ class RuntimeSupervisor:
         return False
 
     async def _calm(self, kept: _Kept) -> None:
-        """After a change that is not the catalog's, wait until its burst has ended."""
+        """Wait until the burst of changes in the runtime has ended, unless the catalog changed."""
         end = time.monotonic() + _RESTLESS_SECONDS
         while self._node.catalog.generation == kept.seen_generation:
             left = min(kept.disturbed_at + _QUIET_SECONDS, end) - time.monotonic()
@@ -230,7 +233,7 @@ class RuntimeSupervisor:
             await asyncio.sleep(min(left, 0.05))
 
     def _watch(self, kept: _Kept, runtime: Runtime) -> None:
-        """Wake the task when images change; runs in its own thread until disconnected."""
+        """Wake the task when images change. Runs in its own thread until disconnected."""
         loop = self._loop
         assert loop is not None
         with suppress(AirsideError, RuntimeError):
@@ -243,7 +246,7 @@ class RuntimeSupervisor:
             loop.call_soon_threadsafe(kept.wake.set)
 
     async def _call(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-        """Do blocking work in the pool; a cancellation waits for its end."""
+        """Run blocking work in the pool; a cancellation aborts it and waits for its end."""
 
         def run() -> T:
             return work(*values, **named)

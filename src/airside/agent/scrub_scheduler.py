@@ -1,8 +1,8 @@
-"""The store is verified in the background, slowly, and by hand at once. Async.
+"""Schedules the verification of the store: slowly in the background, at once by hand. Async.
 
-One thread makes the passes that are due (`airside.store.scrub`). It is the least urgent one for the
-kernel, reads no faster than `scrub_bytes_per_second`, waits while archives are imported, gives up
-for somebody who verifies by hand, and stops within a chunk.
+One thread makes the passes that are due (`airside.store.scrub`). The thread has the kernel's lowest
+priority, reads no faster than `scrub_bytes_per_second`, waits while archives are imported, aborts
+its pass for a verification by hand, and stops within a chunk.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from airside.store.scrub_results import Pace, ScrubPass
 log = logging.getLogger("airside.scrub")
 
 LOOK_SECONDS = 60.0
-"""Between two looks whether a pass is due."""
+"""Time between two checks whether a pass is due."""
 _BUSY_SECONDS = 0.5
 _READ_POLL_SECONDS = 0.1
 _READ_SECONDS = 6 * 3600.0
-"""So long archives may take to be read again for a repair; then the others are looked at."""
+"""The longest wait until archives are imported again for a repair; then other sources are tried."""
 
 
 class ScrubScheduler:
-    """Makes passes over the store. Belongs to the event loop's thread, but for what it runs."""
+    """Makes passes over the store. Belongs to the event loop's thread."""
 
     def __init__(self, node: Node, settings: Settings, queue: ImportQueue) -> None:
         self._node, self._settings, self._queue = node, settings, queue
@@ -59,7 +59,9 @@ class ScrubScheduler:
             except StoppedError as exc:
                 log.debug("%s", exc.message)
             except StoreError as exc:
-                log.warning("the store is not verified: %s; it is tried again", exc.message)
+                log.warning(
+                    "scrub failed: %s; retrying in %d s", exc.message, min(LOOK_SECONDS, period)
+                )
 
     async def _background(self, found: ScrubPass) -> ScrubReport:
         pace = Pace(self._settings.scrub_bytes_per_second)
@@ -103,26 +105,26 @@ class ScrubScheduler:
         return await self._loop.run_in_executor(self._fast, work)
 
     async def runtime_changed(self) -> None:
-        """A runtime is connected: repair what only it has, and what is wrong there."""
+        """Repair blobs from a newly connected runtime, and its own damaged files."""
         try:
             await self._loop.run_in_executor(
                 self._fast, self._node.scrub.retry, self._stopping.is_set
             )
         except (StoreError, StoppedError) as exc:
-            log.warning("blobs are not repaired: %s", exc.message)
+            log.warning("repair from the runtime failed: %s", exc.message)
 
     def stop(self) -> None:
-        """Stop what runs after its current chunk."""
+        """Stop the running passes after their current chunk."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Wait for the threads; blocking."""
+        """Stop and wait for the threads. Blocking."""
         self.stop()
         for pool in (self._slow, self._fast):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read_archives(self, sources: Sequence[tuple[int, Path]], stop: Stop) -> None:
-        """Queue archives to be read again, and wait until they were; from a thread of ours."""
+        """Queue archives to be imported again and wait for them. Called from a pass's thread."""
         for source_id, path in sources:
             asyncio.run_coroutine_threadsafe(self._queue.submit_path(source_id, path), self._loop)
         ids = [source_id for source_id, _ in sources]

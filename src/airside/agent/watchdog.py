@@ -1,9 +1,9 @@
-"""Says that the event loop runs: to the stand-in that answers when it does not, and to systemd.
+"""Reports that the event loop runs: to the fallback server, and to systemd.
 
-The stand-in (`airside.agent.fallback_server`) is a small process with our listening sockets. It is
-started again if it ends. systemd is told only where it asked for it (`NOTIFY_SOCKET`); it kills an
-agent that says nothing for `SYSTEMD_SECONDS`, and starts another: the stand-in can't free the
-connections that a hanging agent had taken before.
+The fallback server (`airside.agent.fallback_server`) is a small process with the agent's listening
+sockets, which answers when the agent hangs. It is restarted if it ends. systemd gets reports if it
+set `NOTIFY_SOCKET`; it kills an agent that is silent for `SYSTEMD_SECONDS`, and starts another: the
+fallback server can't free the connections that a hanging agent had taken before.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from airside.agent import fallback_server
 
 SYSTEMD_SECONDS = 60
 _BEATS = 5
-"""So many in the time after which the agent counts as hanging."""
+"""Beats in the time after which the agent counts as hanging."""
 _END_SECONDS = 2.0
 _LOG = logging.getLogger("airside.agent")
 
 
 class Watchdog:
-    """`seconds`: the silence that counts as hanging."""
+    """Beats for one set of listening sockets. `seconds`: the silence that counts as hanging."""
 
     def __init__(
         self, listening: Sequence[socket.socket], seconds: float, *, tls: bool = False
@@ -54,9 +54,9 @@ class Watchdog:
         try:
             os.write(self._pipe, b".")
         except BlockingIOError:
-            pass  # it has enough of them to read
+            pass  # the pipe is full of unread beats
         except OSError:
-            _LOG.warning("the process that answers while the agent hangs ended: started anew")
+            _LOG.warning("the fallback server ended; it is restarted")
             self._close()
             self._end()
 
@@ -71,7 +71,7 @@ class Watchdog:
                 command, stdin=subprocess.DEVNULL, pass_fds=numbers, cwd="/"
             )
         except OSError as exc:
-            _LOG.warning("nobody answers if the agent hangs: %s", exc)
+            _LOG.warning("no fallback server answers if the agent hangs: %s", exc)
         finally:
             os.close(beats)
 
@@ -81,7 +81,7 @@ class Watchdog:
             self._pipe = None
 
     def _end(self) -> None:
-        """It ends by itself when the pipe is closed."""
+        """Wait for the process, which exits when the pipe is closed."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(subprocess.TimeoutExpired):
@@ -91,7 +91,7 @@ class Watchdog:
 
 
 def tell_systemd(text: str) -> None:
-    """Tell the service manager, if one listens (sd_notify(3))."""
+    """Notify the service manager, if one listens (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
