@@ -1,8 +1,8 @@
-"""One archive, from its file into the store and the catalog.
+"""Imports one archive from its file into the store and the catalog.
 
-The order is that of design 4.4: every byte read and verified, blobs durable in the store, one
-catalog transaction, then `index.json`. Nothing of an archive is visible before its transaction;
-what was there before a failed import stays. Blocking; one call is one job in one thread.
+The order: every byte is read and verified, blobs are durable in the store, one catalog transaction,
+then `index.json`. Nothing of an archive is visible before its transaction; a failed import leaves
+the earlier state. Blocking; one call is one job in one thread.
 """
 
 import logging
@@ -43,15 +43,15 @@ log = logging.getLogger("airside.import")
 
 UNNAMED = "unnamed"
 _ALIAS_CHARS = 1000
-"""What is kept of the names as they were written: each name of an image has them all beside it."""
+"""The longest text of an image's names as they were written; each of its names records them all."""
 _NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One archive to import: its catalog source and how its directory is configured.
+    """One archive to import: its catalog source and the settings of its directory.
 
-    `stat_key` is that with which it settled, where a watcher saw it.
+    `stat_key`: the stat key with which the watcher reported the file; empty without a watcher.
     """
 
     source_id: int
@@ -65,7 +65,7 @@ class Job:
 
 
 def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
-    """The job for an archive, as its watched directory is configured, if it is in one."""
+    """Returns the job for an archive, with the settings of its watched directory, if any."""
     directory = places.owner(path)
     if directory is None:
         return Job(source_id, path)
@@ -82,10 +82,10 @@ def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job. `state` as in `airside archives`.
+    """The result of a job. `state` as in `airside archives`.
 
-    `stat_key` is the file's before it was read, where it is to be read again; `after_seconds` the
-    least time until then.
+    For a job to retry, `stat_key` is the file's before it was read, and `after_seconds` the least
+    delay.
     """
 
     path: Path
@@ -117,10 +117,10 @@ class Importer:
         self._index, self._guard, self._clock = index, guard, clock
 
     def run(self, job: Job, *, stop: Stop, progress: Progress) -> Outcome:
-        """Import one archive and record what became of it.
+        """Import one archive and record the result.
 
-        Never raises for a bad archive: that is an outcome. Raises StoppedError, and
-        ArchiveChangedError where the file changed while it was read (nothing was kept).
+        A bad archive is a result, not an error. Raises StoppedError, StoreError, and
+        ArchiveChangedError if the file changed while it was read (nothing was stored).
         """
         started = time.monotonic()
         self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
@@ -147,7 +147,7 @@ class Importer:
             return self._reject(job, key, exc, started)
 
     def failed(self, job: Job, error: AirsideError) -> Outcome:
-        """Record that a job could not be done for now (`failed`, `unreadable`)."""
+        """Record that a job failed (`failed`, `unreadable`). Returns an outcome to retry."""
         state = "unreadable" if error.code == "archive_unreadable" else "failed"
         return self._pass(job, state, error)
 
@@ -211,7 +211,7 @@ class Importer:
         )
 
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
-        """Make the needed blobs durable and visible in the store; returns how many were new."""
+        """Make the needed blobs durable and visible in the store. Returns how many were new."""
         members = reading.plan.blobs
         ingests = list(reading.ingest.ingests_of(members[d] for d in blobs if d in members))
         brought = {ingest.digest for ingest in ingests}
@@ -237,7 +237,7 @@ class Importer:
         return {digest: size for digest, size in sizes.items() if size is not None}
 
     def _reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
-        """Record an archive of which nothing can be taken; what it brought before stays."""
+        """Record a rejected archive; its earlier images stay."""
         blob = error.context.get("blob") or error.context.get("member", "")
         problem = Problem(error.message, error.context.get("image", ""), blob)
         seconds = time.monotonic() - started
@@ -263,15 +263,15 @@ class Importer:
         )
 
     def write_index(self) -> None:
-        """Bring `index.json` up to date. A failure is logged: the catalog is the truth."""
+        """Update `index.json`. A failure is logged only: the catalog is the truth."""
         try:
             self._index.write()
         except StoreError as exc:
-            log.warning("index.json could not be written, it is tried again later: %s", exc)
+            log.warning("index.json could not be written: %s; retrying after the next change", exc)
 
 
 def _stat_key(path: Path) -> str:
-    """The stat key of the archive now, empty if it is gone."""
+    """Returns the archive's current stat key, or "" if the file is absent."""
     try:
         return str(stat_key(path))
     except OSError:
@@ -279,7 +279,7 @@ def _stat_key(path: Path) -> str:
 
 
 def _state(reading: Reading) -> str:
-    """An archive with nothing for the wanted platforms is imported: that is no failure."""
+    """Returns the state. An archive without an image for the wanted platforms is imported."""
     problems = reading.judgement.problems
     if not reading.judgement.images and (problems or not reading.plan.unwanted):
         return "rejected"
@@ -287,16 +287,16 @@ def _state(reading: Reading) -> str:
 
 
 def _reason(reading: Reading) -> str:
-    """What to say of the archive in one line: its first problem, or why nothing was taken."""
+    """Returns the first problem, or the reason why no image was imported."""
     if reading.judgement.problems:
         return reading.judgement.problems[0].reason
     return "" if reading.judgement.images else next(iter(reading.plan.unwanted), "")
 
 
 def _claims(reading: Reading, repository: Repository | None) -> Iterable[ClaimedName]:
-    """The names to record. An image without one is kept under `unnamed/<file name>`.
+    """Yields the names to record. An image without a name is recorded under `unnamed/<file name>`.
 
-    `repository` is that of names which are only a tag.
+    `repository`: the repository of names that are only a tag.
     """
     for image in reading.judgement.images:
         alias = " ".join(image.aliases)[:_ALIAS_CHARS]
@@ -311,7 +311,7 @@ def _claims(reading: Reading, repository: Repository | None) -> Iterable[Claimed
 
 
 def _not_brought(reading: Reading) -> frozenset[Digest]:
-    """The documents that were in the store and are not in the archive: a sparse one lacks them."""
+    """Returns the documents that a sparse archive lacks and the store had."""
     if reading.plan.format != OCI_LAYOUT:
         return frozenset()
     documents = (document.digest for document in reading.judgement.documents)
@@ -319,7 +319,7 @@ def _not_brought(reading: Reading) -> frozenset[Digest]:
 
 
 def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:
-    """The names of the images that were not taken."""
+    """Returns the names of the images that were not imported."""
     kept = {image.root for image in reading.judgement.images}
     return frozenset(
         (reference.repository, reference.tag)
@@ -330,7 +330,7 @@ def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:
 
 
 def unnamed_repository(path: Path) -> Repository:
-    """Where the documents of an archive without names are reachable by digest."""
+    """Returns the repository for an archive's images without names, which are pulled by digest."""
     stem = path.name.lower()
     for suffix in (*ARCHIVE_SUFFIXES, ".tar"):  # x.tar.gz has two
         stem = stem.removesuffix(suffix)
@@ -340,9 +340,9 @@ def unnamed_repository(path: Path) -> Repository:
 def _needed(
     documents: Iterable[Document], members: Mapping[Digest, str]
 ) -> dict[Digest, Descriptor]:
-    """Every blob of the documents taken, the documents themselves included.
+    """Returns every blob of the imported documents, and the documents themselves.
 
-    Of what an index lists beside documents, only what is in the archive.
+    Of an index's entries that are no documents, only those in the archive.
     """
     needed: dict[Digest, Descriptor] = {}
     for document in documents:

@@ -1,9 +1,10 @@
-"""One list of images, from its file to what the runtimes pulled of it, and the record of that.
+"""Imports one list: the runtimes pull its images, and the catalog records the result.
 
-A list brings nothing into the store: its images are containerd's, and stay there when it goes. The
-catalog keeps, beside what failed, what each runtime pulled since the file is as it is: that is not
-asked for again, so that neither a restart nor a retry pulls what somebody removed since, kubelet's
-garbage collection for instance. Blocking; one call is one job in one thread.
+Nothing of a list is stored: its images are containerd's, and stay there when the list is removed.
+The catalog records the failures, and the images that each runtime pulled since the file changed
+last. Those are not pulled again, so that neither a restart nor a retry restores an image that was
+removed since, for instance by kubelet's garbage collection. Blocking; one call is one job in one
+thread.
 """
 
 import time
@@ -45,11 +46,11 @@ class ListImporter:
         self._seen: dict[Path, StatKey] = {}
 
     def available(self) -> list[Puller]:
-        """The runtimes that can pull now."""
+        """Returns the runtimes that can pull now."""
         return [puller for puller in self._runtimes.pullers() if puller.is_available]
 
     def behind(self) -> list[tuple[int, Path]]:
-        """(source id, path) of the lists of which a runtime that is there lacks something."""
+        """Returns the lists (source id, path) of which an available runtime lacks an image."""
         runtimes = [puller.runtime for puller in self.available()]
         rows = self._catalog.lists() if runtimes else []
         return [(row.id, Path(row.path)) for row in rows if row.lacks(runtimes)]
@@ -60,7 +61,7 @@ class ListImporter:
         """Pull the images of a list and record the result.
 
         `forget_refusals`: pull also images that a registry refused before.
-        Never raises for a bad list: that is an outcome. Raises StoppedError, ArchiveChangedError,
+        A bad list is a result, not an error. Raises StoppedError, ArchiveChangedError,
         ArchiveUnreadableError, NotFoundError, UnavailableError, StoreError.
         """
         started = time.monotonic()
@@ -73,7 +74,7 @@ class ListImporter:
         return self._pull(job, listed, started, stop, progress)
 
     def _remember(self, path: Path, listed: ListFile, *, forget_refusals: bool) -> None:
-        """Forget the refusals of a list that is another than at the last time."""
+        """Forget the refusals of a list that changed since the last import."""
         if forget_refusals or self._seen.get(path) != listed.key:
             self._pulling.forget(entry.name for entry in listed.images.entries)
         self._seen[path] = listed.key
@@ -156,7 +157,7 @@ class ListImporter:
         )
 
     def _is_known(self, job: Job, result: Import) -> bool:
-        """Whether it waits already, as at the last look: that is no event."""
+        """Returns True if the catalog has this waiting state already: it is no event."""
         rows = self._catalog.sources(path=str(job.path)) if result.state == "waiting" else []
         return any(
             (row.id, row.state, row.stat_key, row.reason, row.problems)
@@ -170,6 +171,6 @@ def _lacking(wanted: set[str], pullers: Sequence[Puller], done: frozenset[tuple[
 
 
 def _in_order(listed: ListFile, pulled: Pulled) -> tuple[tuple[str, str], ...]:
-    """What is there, as the list has it."""
+    """Returns the pulled (name, runtime) pairs in the order of the list."""
     order = {entry.name: number for number, entry in enumerate(listed.images.entries)}
     return tuple(sorted(pulled.done, key=lambda each: (order[each[0]], each[1])))

@@ -1,9 +1,9 @@
-"""Lists of images: told from archives and read, and what they ask for pulled. Blocking.
+"""Detects and reads lists of images, and lets runtimes pull them. Blocking.
 
-A runtime pulls, through the port `Puller`: one image after the other, and what it has is not
-pulled. What fails costs its line only. A registry's refusal is remembered for `refused_seconds`, so
-that what it lacks is not asked for at each try; other failures are left to the caller's back-off.
-What is known of earlier tries is the caller's too.
+A runtime pulls through the port `Puller`, one image after the other, and skips those that it has. A
+failure concerns one line only. A registry's refusal is remembered for `refused_seconds`, so that
+its missing images are not requested at each retry. Left to the caller: back-off after other
+failures, and the record of earlier pulls.
 """
 
 import logging
@@ -43,7 +43,7 @@ log = logging.getLogger("airside.import")
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """A list that was read, and its file's stat key. `error`: why nothing of it can be taken."""
+    """A parsed list and its file's stat key. `error`: the reason why it can't be used."""
 
     key: StatKey
     images: ImageList
@@ -51,9 +51,10 @@ class ListFile:
 
 
 def is_list_file(path: Path) -> bool:
-    """Whether the file is a list, by name and content. Raises ArchiveUnreadableError,
-    NotFoundError, UnavailableError, ArchiveError.
-    """  # noqa: D205 - the errors are the point
+    """Returns True if the file is a list, by name and content.
+
+    Raises ArchiveUnreadableError, NotFoundError, UnavailableError, ArchiveError.
+    """
     if not is_list_name(path.name) or path.is_dir():
         return False
     with open_archive(path) as file, translated_reading(path):
@@ -83,9 +84,9 @@ def _read(file: BinaryIO, count: int) -> bytes:
 
 @dataclass(slots=True)
 class Pulled:
-    """What became of a list. `done`: (name, runtime) of what is there, from before or now.
+    """The result of pulling a list. `done`: (name, runtime) of all pulled images.
 
-    `again_seconds`: after how long at least to try again; None: nothing failed.
+    `again_seconds`: the least delay before a retry; None: nothing failed.
     """
 
     done: set[tuple[str, str]]
@@ -93,7 +94,7 @@ class Pulled:
     again_seconds: float | None = None
 
     def failed(self, entry: Entry, reason: str, again_seconds: float) -> None:
-        """Record it of a line; the earliest time counts."""
+        """Record the failure of a line; the shortest delay counts."""
         self.problems.append(Problem(f"line {entry.line}: {reason}", entry.name))
         before = self.again_seconds
         self.again_seconds = again_seconds if before is None else min(before, again_seconds)
@@ -101,7 +102,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why an image could not be pulled. `is_lost`: nothing else can be, of this runtime."""
+    """The reason why a pull failed. `is_lost`: this runtime can't pull any other image either."""
 
     reason: str
     again_seconds: float = 0.0
@@ -122,7 +123,7 @@ class Pulling:
         self._refusals: dict[tuple[str, str], _Refusal] = {}
 
     def forget(self, names: Iterable[str]) -> None:
-        """Remember no refusal of these images: somebody asks for them anew."""
+        """Forget the refusals of these images, so that they are requested again."""
         wanted = frozenset(names)
         for key in [key for key in tuple(self._refusals) if key[0] in wanted]:
             self._refusals.pop(key, None)
@@ -136,7 +137,7 @@ class Pulling:
         stop: Stop,
         progress: Progress,
     ) -> Pulled:
-        """Have each runtime pull what it lacks, besides what was `done`. Raises StoppedError."""
+        """Let each runtime pull the images that are not `done`. Raises StoppedError."""
         pulled = Pulled(set(done))
         lost: dict[str, _Failure] = {}
         for entry in listed.images.entries:

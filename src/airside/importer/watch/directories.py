@@ -1,8 +1,8 @@
-"""Which watched directory a path belongs to, and which names in it may be archives. Pure.
+"""Decides the watched directory of a path, and which names may be archives. Pure.
 
-Watched directories may lie in one another: a path belongs to the longest one that contains it, and
-to nobody where that one is not recursive and the path lies deeper. So the settings of an inner
-directory hold for everything in it.
+Watched directories may be nested: a path belongs to the innermost one that contains it, and to none
+if that one is not recursive and the path lies deeper. So the settings of an inner directory hold
+for everything in it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,28 +18,28 @@ _NO_DIRECTORY = frozenset({"lost+found"})
 
 
 def is_candidate(name: str) -> bool:
-    """False for names that tools use while writing, and for companions that are no archives.
+    """Returns False for names that tools use while writing, and for companion files.
 
-    Everything else is: the type of a file is told by its content, never by its name alone.
+    Every other file may be an archive: its content decides the type, never its name alone.
     """
     companion = name.lower().endswith(_NO_ARCHIVE) or name in LAYOUT_MARKS
     return not name.startswith(".") and not companion
 
 
 def is_candidate_directory(name: str) -> bool:
-    """False for directories that are not looked into: hidden, being written, `lost+found`."""
+    """Returns False for directories that are not scanned: hidden, being written, `lost+found`."""
     hidden = name.startswith(".") or name in _NO_DIRECTORY
     return not hidden and not name.lower().endswith(_BEING_WRITTEN)
 
 
 def is_within(path: Path, directory: Path) -> bool:
-    """Whether the path is the directory or lies in it, by their texts."""
+    """Returns True if the path is the directory or lies in it, by their texts."""
     text, prefix = str(path), str(directory)
     return text == prefix or text.startswith(prefix if prefix == "/" else prefix + "/")
 
 
 class WatchedDirectories:
-    """The watched directories, each path with its owner."""
+    """The watched directories, and the owner of each path."""
 
     def __init__(self, directories: Iterable[WatchedDirectory]) -> None:
         self._by_path = {directory.path: directory for directory in directories}
@@ -48,7 +48,7 @@ class WatchedDirectories:
         return iter(self._by_path.values())
 
     def owner(self, path: Path) -> WatchedDirectory | None:
-        """The watched directory whose settings hold for the path; None: it is not watched."""
+        """Returns the watched directory whose settings hold for the path; None: unwatched."""
         for parent in path.parents:
             found = self._by_path.get(parent)
             if found is not None:
@@ -56,7 +56,7 @@ class WatchedDirectories:
         return None
 
     def inside(self, directory: Path) -> frozenset[Path]:
-        """The other watched directories that lie in this one."""
+        """Returns the other watched directories that lie in this one."""
         return frozenset(
             path for path in self._by_path if path != directory and is_within(path, directory)
         )

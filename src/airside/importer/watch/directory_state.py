@@ -18,7 +18,7 @@ Mode = Literal["inotify", "polling", "absent", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStatus:
-    """A watched directory, for people. `reason` is empty where all is as it should be."""
+    """The status of a watched directory. `reason` is empty if nothing is wrong."""
 
     path: Path
     mode: Mode
@@ -28,10 +28,10 @@ class DirectoryStatus:
 
 @dataclass(slots=True)
 class DirectoryState:
-    """One watched directory: what the last scan found, when the next is, and what is at work.
+    """One watched directory: the last scan's result, the time of the next scan, the running task.
 
-    `away`: archives in it whose file system was unmounted: they are not removed. `mounts`: where
-    they and all others are known from.
+    `away`: archives whose file system was unmounted: they do not count as removed. `mounts`: the
+    mounts on which all known archives were found.
     """
 
     path: Path

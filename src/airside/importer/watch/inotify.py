@@ -1,7 +1,7 @@
-"""inotify and mount events: which directories are watched, by whom. Async.
+"""inotify watches and mount events. Async.
 
-inotify only makes things faster: whoever uses this scans as well, and is told when it is not to be
-had. A watch follows its directory, not the path: watch the paths anew at each scan.
+inotify only makes things faster: the caller scans as well, and gets the reason when inotify is not
+available. A watch follows its directory, not the path: watch the paths again at each scan.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ _LIMITS = {
     errno.ENFILE: "the host has no open file left: raise sysctl fs.file-max",
 }
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
-"""What the next scan tells of: the directory is gone or may not be read."""
+"""Errors that the next scan reports: the directory is absent or may not be read."""
 
 log = logging.getLogger("airside.watch")
 
 OnEvent = Callable[[Path, Path, Event], None]
-"""Takes the watched directory (owner), the directory in it, and the event."""
+"""Called with the watched directory (owner), the directory in it, and the event."""
 
 
 class Notifier:
@@ -57,10 +57,10 @@ class Notifier:
         self._numbers: dict[Path, dict[Path, int]] = {}
 
     def watch(self, owner: Path, directories: Iterable[Path]) -> tuple[str, bool]:
-        """Watch just these directories for the owner, those that are there now.
+        """Watch exactly these directories for the owner; absent ones are skipped.
 
-        Gives why inotify is not to be had, else an empty text; and whether one was not watched
-        before, so that something may have happened in it unseen.
+        Returns the reason why inotify is not available, or ""; and True if a directory was not
+        watched before, so that an event in it may have been missed.
         """
         before = self._numbers.get(owner, {})
         inotify = self._open()
@@ -107,7 +107,7 @@ class Notifier:
             log.debug("watch of %s is gone already: %s", path, exc)
 
     def reopen(self) -> None:
-        """Try at once to get inotify, where it was not to be had."""
+        """Try at once to open inotify, if it was not available."""
         self._open_at = 0.0
 
     def _open(self) -> Inotify | None:
@@ -127,7 +127,7 @@ class Notifier:
             self.saw(event)
 
     def saw(self, event: Event) -> None:
-        """Pass an event on to whom it concerns."""
+        """Report an event to the owners of its directory."""
         if Mask.Q_OVERFLOW in event.mask:
             log.info("inotify lost events: every watched directory is scanned")
             self._on_lost()
@@ -142,12 +142,12 @@ class Notifier:
             self._watches.pop(number, None)
 
     def check(self) -> None:
-        """Raise what ended the reading of events, if it ended."""
+        """Raise the exception that ended the reading of events, if it ended."""
         if self._reader is not None and self._reader.done():
             self._reader.result()
 
     async def close(self) -> None:
-        """Watch nothing any more."""
+        """Close all watches."""
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -158,8 +158,8 @@ class Notifier:
 class MountEvents:
     """Calls back when something is mounted or unmounted (proc(5): mountinfo can be polled).
 
-    A poll of the file tells of a change once, so it is put behind an epoll of its own: the event
-    loop would ask for readability, which the file always has.
+    A poll of the file reports a change once, so the file has an epoll of its own: the event loop
+    would wait for readability, and the file is always readable.
     """
 
     def __init__(self, path: Path, on_change: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""What is mounted where: pure questions to the text of `/proc/self/mountinfo` (proc(5)).
+"""Parses the mount table `/proc/self/mountinfo` (proc(5)) and finds the mount of a path. Pure.
 
-Paths are absolute and real (no symbolic links). Left to others: reading the file, and what follows.
+Paths are absolute and real (no symbolic links). Left to others: reading the file.
 """
 
 import json
@@ -17,7 +17,7 @@ _ESCAPES = (b"\\040", b"\\011", b"\\012", b"\\134")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system. `id` is another one each time that something is mounted."""
+    """One mounted file system. `id` differs after each mount."""
 
     id: int
     point: str
@@ -25,28 +25,28 @@ class Mount:
 
     @property
     def is_remote(self) -> bool:
-        """Whether other hosts, with their own clocks, may change it; inotify does not tell that."""
+        """True if other hosts, with their own clocks, may change it, unseen by inotify."""
         return self.kind in _REMOTE or self.kind.startswith("fuse.")
 
     @property
     def keeps_inodes(self) -> bool:
-        """Whether a file has the same inode number after the next mount."""
+        """True if a file has the same inode number after the next mount."""
         return self.kind not in _MAKES_UP_INODES and not self.kind.startswith("fuse.")
 
 
 @dataclass(frozen=True, slots=True)
 class MountTable:
-    """The mounts in the order in which they were made: a later one hides an earlier one."""
+    """The mounts in the order of their creation: a later one hides an earlier one."""
 
     mounts: tuple[Mount, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The table of a mountinfo file. A line of another form is passed over."""
+        """Parse a mountinfo file. A line of another form is skipped."""
         return cls(tuple(_mounts(text)))
 
     def covering(self, path: str) -> Mount:
-        """The mount that the path lies on."""
+        """Returns the mount that the path lies on."""
         best = Mount(0, "", "")
         for mount in self.mounts:
             if len(mount.point) >= len(best.point) and _is_at_or_below(path, mount.point):
@@ -54,18 +54,18 @@ class MountTable:
         return best
 
     def below(self, path: str) -> list[Mount]:
-        """The mounts whose points are inside the directory, each point's last."""
+        """Returns the mounts whose points are inside the directory, the last one of each point."""
         points = {m.point: m for m in self.mounts if _is_at_or_below(m.point, path)}
         points.pop(path, None)
         return list(points.values())
 
 
 Remembered = Mapping[Path, Mapping[Path, Mount]]
-"""Per watched directory the mounts that its archives are known from, by where they are in it."""
+"""Per watched directory, the mounts on which its archives were found, by their places in it."""
 
 
 def to_text(remembered: Remembered) -> str:
-    """For the catalog: what is to be known after a restart. Mount ids are not."""
+    """Returns the text for the catalog. Mount ids are left out: they do not outlive a mount."""
     return json.dumps(
         {
             str(root): {str(place): [mount.point, mount.kind] for place, mount in mounts.items()}
@@ -75,7 +75,7 @@ def to_text(remembered: Remembered) -> str:
 
 
 def from_text(text: str) -> dict[Path, dict[Path, Mount]]:
-    """What `to_text` wrote; nothing, if it is not of this form: a scan finds it again."""
+    """Parse the text of `to_text`. Returns {} for another form: a scan finds the mounts."""
     try:
         return {
             Path(root): {Path(p): Mount(0, str(point), str(kind)) for p, (point, kind) in m.items()}

@@ -1,8 +1,8 @@
-"""What is in a watched directory now: listings and stat calls. Blocking; runs in a thread.
+"""Scans a watched directory with listings and stat calls. Blocking; runs in a thread.
 
-A survey of a directory gives every archive in it, what tells of their changes (which directories to
-watch, where symbolic links lead) and what could not be looked at. Of what can't be looked at
-nothing is told, least of all that it is absent. Symbolic links to archives are followed, those to
+A survey returns every archive in the directory, what to watch for their changes (directories,
+targets of symbolic links), and what could not be read. Nothing is reported of unreadable places,
+least of all that an archive is absent. Symbolic links to archives are followed, those to
 directories only where the directory is itself an archive.
 """
 
@@ -23,21 +23,21 @@ from airside.importer.watch.settle import Sight
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 _LINKS = 40
-"""Symbolic links that are followed from one name, as Linux does."""
+"""The most symbolic links that are followed from one name, as in Linux."""
 _UNPACKED = frozenset({"oci-layout", "blobs"})
 
 Absence = Literal["absent", "unreadable"]
 Target = tuple[Path, str]
-"""A directory and a name in it: where a symbolic link leads, or passes."""
+"""A directory and a name in it to which a symbolic link leads, directly or on its way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found in a watched directory. `absence` is None where it can be listed.
+    """The result of a scan. `absence` is None if the directory can be listed.
 
-    `directories`: those that were listed, with the archive directory that each is part of, if it
-    is. `targets`: per link what to watch. `mounts`: the mount of the directory itself and those
-    below it. `unread`: what in it can't be listed, and why. `hint`: what is odd about it.
+    `directories`: the listed ones, with the archive directory that each is part of, or None.
+    `targets`: what to watch for each link. `mounts`: the mount of the directory itself and those
+    below it. `unread`: unreadable directories in it, with the reason. `hint`: a warning.
     """
 
     absence: Absence | None = None
@@ -55,10 +55,10 @@ class Survey:
 def survey(
     path: Path, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
 ) -> Survey:
-    """Look at everything in a watched directory.
+    """Scan a watched directory.
 
-    `others`: watched directories inside this one, which are left out. `before`: the mounts when
-    it was last seen.
+    `others`: watched directories inside this one, which are left out. `before`: the mounts at
+    the last scan.
     """
     started_at = time.monotonic()
     try:
@@ -94,7 +94,7 @@ def _why(exc: OSError) -> tuple[Absence, str]:
 
 
 def mounts_of(path: Path, real: Path) -> dict[Path, Mount]:
-    """The mount that a watched directory lies on, by its path, and those below it by theirs.
+    """Returns the mount of a watched directory by its path, and the mounts below it by theirs.
 
     `real` is the path without symbolic links. Raises OSError.
     """
@@ -104,12 +104,12 @@ def mounts_of(path: Path, real: Path) -> dict[Path, Mount]:
 
 
 def look_at(paths: Iterable[Path], mounts: Mapping[Path, Mount]) -> list[Sight]:
-    """One path after the other. Absent ones are just that: whether they are lost see `lost`."""
+    """Stat one path after the other. `lost` says which absent ones are unmounted."""
     return [_sight(path, mounts) for path in paths]
 
 
 def lost(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path]:
-    """What of a watched directory was there and can't be looked at now: itself, or mounts below."""
+    """Returns the places of a watched directory that can't be read now: itself, or mounts below."""
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
             return frozenset({path})
@@ -120,9 +120,9 @@ def lost(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path
 
 
 def unmounted(before: Mapping[Path, Mount], now: Mapping[Path, Mount]) -> frozenset[Path]:
-    """The places where something was mounted and nothing is any more.
+    """Returns the places where something was mounted and nothing is now.
 
-    The directory's own mount counts where it was just there, or above: both go with it.
+    The directory's own mount counts if its point was the directory or above it.
     """
     gone = {path for path in before if path not in now}
     gone |= {
@@ -134,9 +134,9 @@ def unmounted(before: Mapping[Path, Mount], now: Mapping[Path, Mount]) -> frozen
 
 
 def targets_of(link: Path) -> frozenset[Target]:
-    """Every name that the meaning of a symbolic link hangs on: links on the way, and the file.
+    """Returns every name on which a symbolic link depends: links on the way, and the file.
 
-    Not the link itself, which is in the watched directory. Never raises.
+    The link itself is left out: it is in the watched directory. Never raises.
     """
     found: set[Target] = set()
     start = here = Path(os.path.realpath(link.parent))
@@ -178,7 +178,7 @@ class _Walk:
         self.hint = ""
 
     def run(self) -> None:
-        """Raises OSError for the root; below it such a thing is kept in `unread`."""
+        """Walk. Raises OSError for the root; errors below the root are recorded in `unread`."""
         below = self._list(self.root)
         while below:
             path = below.pop()
@@ -190,7 +190,7 @@ class _Walk:
                 self.unread[path] = _why(exc)[1]
 
     def _list(self, path: Path) -> list[Path]:
-        """Look at what is in a directory; gives the directories to go on with."""
+        """Scan one directory. Returns the sub-directories to scan next."""
         if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
             path.stat()  # gone?
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

@@ -5,14 +5,14 @@ place, it stayed unchanged for `settle_seconds` after its writer closed it, or f
 where no close was seen. A layout directory is when nothing in it changed for `quiet_seconds`, or
 when it was renamed into place. What always holds:
 
-- a path is reported once for each stat key; only `look_again` and `forget` make it known anew;
+- a path is reported once for each stat key; only `look_again` and `forget` report it again;
 - a path is reported as removed only if it was reported before (or is known from the catalog) and
   was absent for `removal_seconds`; a replacement by rename never is a removal;
-- an observation made before the last event of its path is ignored: the path is looked at again.
+- an observation made before the last event of its path is ignored: the path is checked again.
 
 Left to others (`airside.importer.watch.watcher`): events, stat calls, clocks, threads, which paths
-are archives, and to know that a whole directory is absent. `now` is a monotonic clock in seconds,
-`wall_ns` the time of day.
+are archives, and the detection that a whole directory is absent. `now` is a monotonic clock in
+seconds, `wall_ns` the time of day.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from airside.archive.stat_key import StatKey
 from airside.importer.watch.directories import is_within
 
 RECHECK_SECONDS = 2.0
-"""A key whose ctime is younger than this may hide a later change: it is looked at again."""
+"""A key whose ctime is younger than this may hide a later change: the file is checked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step found. `settled` is in the order that the catalog numbers them by."""
+    """The result of one step. `settled` is in the order in which the catalog numbers them."""
 
     settled: tuple[Settled, ...] = ()
     removed: tuple[Path, ...] = ()
@@ -43,12 +43,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One path at one time; `at` and `wall_ns` were read just before its stat.
+    """An observation of one path; `at` and `wall_ns` were read just before its stat.
 
-    Neither `key` nor `absent`: nothing can be told (a dangling link, a read error), wait. `lost`:
-    its directory is not there. `linked`: a symbolic link, or one of several hard links. `tree`: a
-    layout directory. `own_clock`: its times come from this host's clock, so that old ones tell
-    that it is quiet. `keeps_inodes`: its inode number outlives a mount.
+    Neither `key` nor `absent`: unknown (a dangling link, a read error), wait. `lost`: its directory
+    is absent. `linked`: a symbolic link, or one of several hard links. `tree`: a layout directory.
+    `own_clock`: its times come from this host's clock, so that old ones prove that it is quiet.
+    `keeps_inodes`: its inode number outlives a mount.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class _Signal(Enum):
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known about one path."""
+    """The state of one path."""
 
     key: StatKey | None = None
     reported: StatKey | None = None
@@ -88,11 +88,11 @@ class _Entry:
 
 
 class Settler:
-    """Which files are settled, which were removed, and what must be looked at when.
+    """Decides which files are settled, which were removed, and when to check a path.
 
-    Feed it with `saw_*`; look at the paths of `due()` no later than `next_look()`; end each round
-    with `end_step()`; `take()` the result when somebody is ready for it. Not thread-safe. It
-    remembers the files that are there, and forgets a path once its removal was taken.
+    Feed it with `saw_*`; check the paths of `due()` no later than `next_look()`; end each round
+    with `end_step()`; `take()` the result when the consumer is ready. Not thread-safe. It
+    remembers present files, and forgets a path once its removal was taken.
     """
 
     def __init__(
@@ -113,23 +113,23 @@ class Settler:
         self._step = 0
 
     def saw_close(self, path: Path, now: float) -> None:
-        """A writer closed the file."""
+        """Record that a writer closed the file."""
         self._saw_event(path, now, _Signal.CLOSE)
 
     def saw_move(self, path: Path, now: float) -> None:
-        """The file was renamed into place."""
+        """Record that the file was renamed into place."""
         self._saw_event(path, now, _Signal.MOVE)
 
     def saw_create(self, path: Path, now: float) -> None:
-        """A name was made: complete if it is a link, else its writer will close it.
+        """Record a new name: complete if it is a link, else its writer will close it.
 
-        Where the other name of a hard link is gone already (so SFTP servers rename) or never was,
-        nothing tells it from a file being written: it settles when it is quiet.
+        A hard link whose other name is deleted already (so SFTP servers rename) or never existed
+        can't be distinguished from a file being written: it settles when it is quiet.
         """
         self._saw_event(path, now, _Signal.CREATE)
 
     def saw_change(self, path: Path, now: float) -> None:
-        """Attributes changed, or the name went away. A new file is left to its close."""
+        """Record changed attributes or a deleted name. A new file waits for its close."""
         entry = self._entries.get(path)
         if entry is not None:
             self._saw_event(path, now, entry.signal or _Signal.CHANGE)
@@ -141,19 +141,19 @@ class Settler:
         self._plan(path, now)
 
     def saw_target(self, path: Path, now: float) -> None:
-        """What a link points at may be another file now."""
+        """Record that the target of a link may be another file now."""
         entry = self._entries.setdefault(path, _Entry())
         self._saw_event(path, now, entry.signal or _Signal.CHANGE)
 
     def saw_inside(self, path: Path, now: float) -> None:
-        """Something changed in the layout directory: it is looked at when it may be quiet."""
+        """Record a change in the layout directory: it is checked when it may be quiet."""
         entry = self._entries.setdefault(path, _Entry())
         entry.signal, entry.signal_at = _Signal.CHANGE, now
         self._ready.pop(path, None)
         self._plan(path, now + self._quiet_seconds)
 
     def saw(self, sight: Sight) -> None:
-        """A look at a path, or what a scan found."""
+        """Record the observation of a path."""
         if sight.key is not None:
             self._saw_there(sight, sight.key)
         elif sight.absent:
@@ -194,7 +194,7 @@ class Settler:
     def _wait(
         self, entry: _Entry, key: StatKey, signal: _Signal | None, wall_ns: int | None
     ) -> float:
-        """How long the file must stay as it is, in seconds."""
+        """Returns the seconds for which the file must stay unchanged."""
         if signal is _Signal.MOVE:
             return 0.0
         if signal is _Signal.CLOSE:
@@ -208,7 +208,7 @@ class Settler:
     def _wait_for_tree(
         self, entry: _Entry, key: StatKey, signal: _Signal | None, wall_ns: int | None, now: float
     ) -> float:
-        """As `_wait`: no single close tells that a directory is whole."""
+        """As `_wait`: no single close proves that a directory is complete."""
         if signal is _Signal.MOVE:
             return 0.0
         wait_seconds = self._wait_by_age(key, wall_ns)
@@ -220,7 +220,7 @@ class Settler:
         if wall_ns is None:
             return self._quiet_seconds
         age_seconds = (wall_ns - max(key.mtime_ns, key.ctime_ns)) / 1e9
-        if age_seconds < 0:  # a time in the future tells nothing
+        if age_seconds < 0:  # a time in the future proves nothing
             return self._quiet_seconds
         return max(0.0, self._quiet_seconds - age_seconds)
 
@@ -233,7 +233,7 @@ class Settler:
             self._plan(path, entry.stable_at)
 
     def saw_absent(self, path: Path, now: float) -> None:
-        """The path was not there, or is no regular file, while its directory was there."""
+        """Record that the path is absent or no regular file, while its directory is present."""
         entry = self._entries.get(path)
         if entry is None or now < entry.signal_at:
             return
@@ -250,7 +250,7 @@ class Settler:
             self._plan(path, entry.gone_at)
 
     def _saw_nothing(self, path: Path, now: float) -> None:
-        """Nothing could be told of the path: what was heard of it before counts no more."""
+        """Record that the path's state is unknown: its earlier signals no longer count."""
         entry = self._entries.get(path)
         if entry is not None and now >= entry.signal_at:
             entry.signal = entry.gone_at = None
@@ -258,7 +258,7 @@ class Settler:
             self._gone.discard(path)
 
     def suspend(self, path: Path) -> None:
-        """Its directory can't be looked at: it is not removed, looked at or settled for now."""
+        """Record that its directory can't be read: nothing is decided about the path for now."""
         entry = self._entries[path]
         entry.signal = entry.gone_at = None
         self._looks.pop(path, None)
@@ -266,41 +266,41 @@ class Settler:
         self._gone.discard(path)
 
     def look_again(self, path: Path, at: float) -> None:
-        """Report the path at `at` or as soon after as it is quiet, even if it did not change.
+        """Report the path at `at`, or later when it is quiet, even if it did not change.
 
-        Whatever is reported of it before `at` answers this.
+        A report before `at` fulfils the request.
         """
         self._entries.setdefault(path, _Entry()).again_at = at
         self._plan(path, at)
 
     def forget(self, path: Path) -> None:
-        """Know nothing of the path: when next seen it is new, and its removal is not reported."""
+        """Forget the path: the next observation is new, and its removal is not reported."""
         self._entries.pop(path, None)
         self._looks.pop(path, None)
         self._ready.pop(path, None)
         self._gone.discard(path)
 
     def tracked(self, directory: Path) -> list[Path]:
-        """The paths in the directory, at any depth, that are remembered."""
+        """Returns the remembered paths in the directory, at any depth."""
         return [path for path in self._entries if is_within(path, directory)]
 
     def next_look(self) -> float | None:
-        """When the next path is due; None: never."""
+        """Returns the time at which the next path is due; None: never."""
         return min(self._looks.values(), default=None)
 
     def due(self, now: float) -> list[Path]:
-        """The paths to look at now, each given once."""
+        """Returns the paths to check now, each once."""
         paths = [path for path, at in self._looks.items() if at <= now]
         for path in paths:
             del self._looks[path]
         return paths
 
     def end_step(self) -> None:
-        """What settles after this is newer than all that settled before, whatever its times."""
+        """End a step: files that settle later are newer than all before, whatever their times."""
         self._step += 1
 
     def take(self, now: float, *, wall_ns: int) -> Batch | None:
-        """What is to be told, or None; it counts as told. Order: (step, mtime_ns, path)."""
+        """Returns the batch to report, or None. Order: (step, mtime_ns, path)."""
         if not self._ready and not self._gone:
             return None
         steps = dict(self._ready)
@@ -325,7 +325,7 @@ class Settler:
 
 
 def _restarting(sight: Sight) -> frozenset[_Signal]:
-    """The signals after which even an unchanged path waits again."""
+    """Returns the signals after which even an unchanged path waits again."""
     return _OF_TREES if sight.tree else _OF_FILES
 
 
@@ -334,9 +334,9 @@ _OF_TREES = frozenset(_Signal)
 
 
 def _as_known(entry: _Entry, key: StatKey) -> StatKey:
-    """The known key, if the new one may differ from it only by another mount of the same file.
+    """Returns the known key if the new one may differ only by another mount of the same file.
 
-    File systems that make up inode numbers often round times as well, and take ctime from mtime.
+    File systems that invent inode numbers often round times as well, and take ctime from mtime.
     """
     for known in (entry.key, entry.reported):
         if known and (known.size_bytes, known.mtime_ns) == (key.size_bytes, key.mtime_ns):

@@ -1,15 +1,15 @@
-"""Watched directories: from inotify events and scans to batches of settled and removed archives.
+"""Watches directories: turns inotify events and scans into batches of settled and removed archives.
 
-`airside.importer.watch.settle` decides, `airside.importer.watch.scan` looks,
-`airside.importer.watch.inotify` hears; this module waits and hands over. What always holds:
+`airside.importer.watch.settle` decides, `airside.importer.watch.scan` reads directories,
+`airside.importer.watch.inotify` receives events; this module schedules them. What always holds:
 
 - every directory is scanned at the start, every `rescan_seconds`, after lost events and when
   something is mounted or unmounted there, so that inotify only makes things faster;
-- where inotify is not to be had, or does not tell all (network and overlay file systems), the
-  directory is scanned every `poll_seconds` as well;
+- where inotify is not available, or does not report every change (network and overlay file
+  systems), the directory is scanned every `poll_seconds` as well;
 - of a directory that is absent, unreadable or unmounted nothing is reported, least of all removals;
-- each directory has a thread of its own at most, so that one that does not answer holds up no
-  other; `on_batch` is awaited one at a time.
+- each directory uses one thread at most, so that one that does not answer delays no other;
+  `on_batch` is awaited one at a time.
 
 Left to others: what is in the archives, and those known from the catalog that lie in no watched
 directory.
@@ -60,13 +60,13 @@ T = TypeVar("T")
 OnBatch = Callable[[Batch], Awaitable[None]]
 
 ABSENT_SECONDS = 1.0
-"""Between two looks for an absent directory."""
+"""Time between two checks for an absent directory."""
 GATHER_SECONDS = 0.05
-"""What happens within this time is taken in one step: a burst makes few batches."""
+"""Events within this time are handled in one step: a burst makes few batches."""
 PATIENCE_SECONDS = 5.0
-"""How long one directory may take for a scan or a look before the others go on without it."""
+"""The time that one directory may take for a scan or a check before the others continue."""
 MOUNT_SECONDS = 1.0
-"""Between two readings of the mount table: a host that starts containers mounts all the time."""
+"""Time between two readings of the mount table: a host that starts containers mounts often."""
 
 _NEVER = float("inf")
 
@@ -74,10 +74,10 @@ log = logging.getLogger("airside.watch")
 
 
 class Watcher:
-    """Watches the directories and reports what settled or was removed.
+    """Watches directories and reports settled and removed archives.
 
-    `known` are the archives that the catalog has: unchanged ones are not reported. `mounted`:
-    where they were mounted; `on_mounts` is awaited when that changes, to be remembered. All
+    `known`: the catalog's archives; unchanged ones are not reported. `mounted`: their mounts;
+    `on_mounts` is awaited with the new mounts when they change. All
     methods belong to the event loop's thread.
     """
 
@@ -101,7 +101,7 @@ class Watcher:
                 self._directories[path].mounts = mounts
         self._on_mounts = on_mounts
         self._elsewhere = DirectoryState(Path("/"), recursive=False, others=frozenset())
-        """Archives imported by hand, which are only looked at when that is asked for."""
+        """Archives imported by hand, which are checked only on request."""
         self._settings = settings
         self._settler = Settler(
             settle_seconds=settings.settle_seconds,
@@ -116,7 +116,7 @@ class Watcher:
         self._delivery: asyncio.Task[None] | None = None
 
     async def run(self, on_batch: OnBatch) -> None:
-        """Watch until cancelled; await `on_batch` with each batch. An exception of it is raised."""
+        """Watch until cancelled; await `on_batch` with each batch. Raises its exceptions."""
         with ExitStack() as stack:
             self._hear_mounts(stack)
             try:
@@ -138,7 +138,7 @@ class Watcher:
         self._wake.set()
 
     def forget(self, path: Path) -> None:
-        """Know nothing of the file: the next scan reports it anew."""
+        """Forget the file: the next scan reports it again."""
         self._settler.forget(path)
 
     def rescan(self) -> None:
@@ -149,7 +149,7 @@ class Watcher:
         self._wake.set()
 
     def describe(self) -> list[DirectoryStatus]:
-        """The directories in the order given."""
+        """Returns the directories in the order of the settings."""
         return [
             DirectoryStatus(d.path, d.mode, d.reason, len(self._tracked(d)))
             for d in self._directories.values()
@@ -158,7 +158,7 @@ class Watcher:
     # --- the loop
 
     async def _pause(self) -> None:
-        """Sleep until an event or the next time that something is due; then gather a little."""
+        """Sleep until an event or the next due time; then wait a moment for more events."""
         times = [d.scan_at for d in self._directories.values() if d.busy is None]
         times.append(self._mounts_at)
         next_look = self._settler.next_look()
@@ -183,7 +183,7 @@ class Watcher:
             delivery.result()
 
     def _deliver(self, on_batch: OnBatch) -> None:
-        """Hand over what is ready, unless the last batch is still being taken."""
+        """Start to deliver the next batch, unless the last one is still being delivered."""
         if self._delivery is not None:
             return
         batch = self._settler.take(time.monotonic(), wall_ns=time.time_ns())
@@ -206,7 +206,7 @@ class Watcher:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _side_by_side(self, work: Iterable[tuple[DirectoryState, Awaitable[None]]]) -> None:
-        """Do something in several directories at once. Who takes long goes on behind."""
+        """Work in several directories at the same time. Slow ones continue in the background."""
         tasks = {}
         for directory, awaitable in work:
             directory.busy = task = asyncio.ensure_future(awaitable)
@@ -222,7 +222,7 @@ class Watcher:
     # --- looking
 
     async def _look_due(self) -> None:
-        """Look at the paths that are due, those of each watched directory at once."""
+        """Check the paths that are due, in all watched directories at the same time."""
         paths: dict[Path, list[Path]] = {}
         for path in self._settler.due(time.monotonic()):
             owner = self._places.owner(path)
@@ -281,7 +281,7 @@ class Watcher:
         directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
 
     def _take(self, directory: DirectoryState, found: Survey) -> None:
-        """Make what was found what is known."""
+        """Update the state from the result of a scan."""
         there = {sight.path for sight in found.sights}
         missing = [path for path in self._tracked(directory) if path not in there]
         directory.replace_found(found, missing)
@@ -300,14 +300,14 @@ class Watcher:
         directory.set_mode("polling" if reason else "inotify", told)
 
     def _watch(self, directory: DirectoryState) -> str:
-        """Watch all that was found. Gives why inotify is not to be had; empty: it is."""
+        """Watch the found directories. Returns the reason why inotify is not available, or ""."""
         reason, is_new = self._notifier.watch(directory.path, directory.watched)
         if is_new:  # something may have happened in it before
             directory.scan_at = 0.0
         return reason
 
     def _tracked(self, directory: DirectoryState) -> list[Path]:
-        """The archives that are remembered and belong to this directory."""
+        """Returns the remembered archives of this directory."""
         paths = self._settler.tracked(directory.path)
         if not directory.others:
             return paths
@@ -321,7 +321,7 @@ class Watcher:
         return self._settings.rescan_seconds
 
     def _lose(self, directory: DirectoryState, mode: Mode, reason: str) -> None:
-        """The directory can't be listed: nothing is known of what is in it."""
+        """Record that the directory can't be listed: its archives are unknown for now."""
         for path in self._tracked(directory):
             self._settler.suspend(path)
         self._notifier.drop(directory.path)
@@ -333,7 +333,9 @@ class Watcher:
         try:
             stack.enter_context(MountEvents(MOUNTINFO, self._saw_mount))
         except OSError as exc:
-            log.warning("mounts are found by the periodic scan only: %s", exc)
+            log.warning(
+                "mount events are not available: %s; mounts are found by the periodic scan", exc
+            )
 
     def _saw_mount(self) -> None:
         if self._mounts_at == _NEVER:
@@ -341,7 +343,7 @@ class Watcher:
             self._wake.set()
 
     async def _check_mounts(self) -> None:
-        """Scan the directories that something was mounted in or unmounted from."""
+        """Scan the directories whose mounts changed."""
         if time.monotonic() < self._mounts_at:
             return
         self._mounts_at = _NEVER
