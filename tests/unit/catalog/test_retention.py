@@ -141,7 +141,7 @@ def test_pressure_takes_so_many_of_the_oldest_versions_first(versions, unbacked,
 
 
 def test_what_was_pushed_has_its_grace_time_before_a_rule_takes_it():
-    """A child that was pushed by digest just before must be old when its index goes."""
+    """A child that was pushed by digest just before must be old when its index expires."""
     found, graced = (
         rule(untagged_seconds=0.0, generations=0),
         policy(grace_seconds=9.0),

@@ -1,4 +1,4 @@
-"""Which version a tag should point at."""
+"""Tag policy: which version a tag points at."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +53,7 @@ AMD64, ARM64, ARM = "linux/amd64", "linux/arm64", "linux/arm/v7"
 
 
 def claim(number, digest, parts, *, backed=True, removed_at=0, absent=()):
-    """A claim whose parts are given as platform → digest; `absent` ones are listed only."""
+    """Returns a claim with parts given as platform → digest; `absent` ones are listed only."""
     listed = tuple(ClaimedPart(p, d, held=p not in absent) for p, d in parts.items())
     return Claim(number, digest, number, backed, listed, removed_at)
 

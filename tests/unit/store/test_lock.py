@@ -1,4 +1,4 @@
-"""Many committers at once or one that deletes; who deletes does not wait for ever."""
+"""The store's lock: many committers at once or one that deletes, which never waits forever."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +10,7 @@ from support.waiting import LIMIT_SECONDS
 
 
 class _Holder:
-    """Holds one side in a thread of its own until told to let go."""
+    """Holds one side in a separate thread until `let_go`."""
 
     def __init__(self, guard: StoreLock, pool: ThreadPoolExecutor, *, exclusive: bool) -> None:
         self._guard, self._exclusive = guard, exclusive
@@ -26,7 +26,7 @@ class _Holder:
         return self.entered.wait(LIMIT_SECONDS)
 
     def is_out(self) -> bool:
-        """Not in, and waiting: the others had time to let it in."""
+        """Returns True if it still waits after the others had time to let it in."""
         return not self.entered.wait(0.05)
 
     def let_go(self) -> None:

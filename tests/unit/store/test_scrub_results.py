@@ -1,4 +1,4 @@
-"""What is wrong with a blob, what is told of it, and when a pass is due."""
+"""Scrub results: what is wrong with a blob, what is reported, and when a pass is due."""
 
 import errno
 from dataclasses import replace
