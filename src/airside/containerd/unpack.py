@@ -250,7 +250,7 @@ class Unpacker:
                 if image.position == len(image.steps):
                     self._end(image, None)
                     return
-        except BaseException as exc:  # noqa: BLE001 - told to who waits
+        except BaseException as exc:  # noqa: BLE001 - raised in the thread that waits
             self._end(image, exc)
 
     def _unpack_next(self, image: _Image) -> bool:

@@ -45,7 +45,7 @@ def test_remembered_documents_are_bounded_and_the_least_used_goes_first():
 
 
 class _Slow:
-    """A client of which each call takes `seconds`."""
+    """A client whose calls each take `seconds`."""
 
     def __init__(self, seconds):
         self.now, self.seconds, self.calls = 0.0, seconds, 0

@@ -58,7 +58,7 @@ def test_free_space_is_kept(tmp_path):
 
 
 class Disk:
-    """Its syncs wait until they may end; `errors` are of the rounds to come."""
+    """A disk whose syncs wait for permission to end; `errors` are those of the next rounds."""
 
     def __init__(self, monkeypatch, errors=()):
         self.begun, self.errors = [], list(errors)
@@ -76,7 +76,7 @@ class Disk:
 
 
 def asked(shared, pool, count):
-    """So many that wait for the round after the one that runs."""
+    """Waits until this many threads wait for the round after the running one."""
     calls = [pool.submit(shared.sync) for _ in range(count)]
     wait_until(lambda: len(shared._changed._waiters) >= count)
     return calls

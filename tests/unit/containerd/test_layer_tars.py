@@ -1,4 +1,4 @@
-"""The tars of layers that we hold."""
+"""The tars of layers in our store."""
 
 import io
 

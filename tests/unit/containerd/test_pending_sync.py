@@ -1,4 +1,4 @@
-"""What was unpacked and not synced, and in which boot."""
+"""The record of what was unpacked and not synced, by boot."""
 
 import threading
 

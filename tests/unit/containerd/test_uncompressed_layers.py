@@ -1,4 +1,4 @@
-"""Twins: made, adopted, gone; and none where there can be none."""
+"""Uncompressed layers: made, adopted, deleted; and none if that fails."""
 
 import gzip
 

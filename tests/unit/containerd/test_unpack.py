@@ -1,4 +1,4 @@
-"""Images side by side: each chain ID once, synced once, labelled last."""
+"""Several images at once: each chain ID is unpacked once, synced once, labelled last."""
 
 import dataclasses
 import io
@@ -60,7 +60,7 @@ class Bench:
         )
 
     def sync(self, path):
-        """The snapshots are there, and no config says so yet."""
+        """Checks that the snapshots exist and no config is labelled yet."""
         self.synced.append((path, set(self.containerd.snapshots)))
         assert [key for key in self.containerd.active_snapshots("") if key != "pod"] == []
 
@@ -260,7 +260,7 @@ def test_several_calls_at_once_apply_each_layer_once(made):
 
 
 def test_a_thread_is_not_kept_by_an_image_that_waits(made):
-    """Two images share a base that takes long: a third goes on meanwhile."""
+    """Two images share a slow base; a third continues meanwhile."""
     bench = made(threads=2)
     first, second = (bench.containerd.hold(image) for image in family(2))
     third = bench.containerd.hold(random_image("third"))

@@ -1,4 +1,4 @@
-"""One layer, and what others do to it at the same moment."""
+"""One layer, and the races with other unpackers."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ class Bench:
         return self.layer_unpacker.add(step, lease, lambda: False, lambda: None)
 
     def committed(self, step):
-        """As another unpacker would."""
+        """Commits a snapshot as another unpacker would."""
         self.containerd.snapshots[str(step.chain)] = Snapshot(str(step.parent or ""), {}, True)
 
     @property

@@ -1,4 +1,4 @@
-"""Labels, names: what containerd's garbage collection and CRI go by."""
+"""Labels and names, which containerd's garbage collection and CRI follow."""
 
 import pytest
 

@@ -31,7 +31,7 @@ class Change:
 
     `state` is `written` (a new file), `changed` (our lines are added), `unchanged` (they stand
     there already), `kept` (somebody else wrote the same), `removed` (the file is deleted),
-    `restored` (our lines are taken out) or `refused` because of `error`. `made` is how many
+    `restored` (our lines are removed) or `refused` because of `error`. `made` is how many
     directories above are deleted with the file.
     """
 

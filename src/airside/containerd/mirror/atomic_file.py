@@ -66,7 +66,7 @@ def missing_directories(path: Path) -> int:
 def change_file(
     path: Path, before: str | None, after: str | None, *, made: int = 0, mode: int = 0o644
 ) -> None:
-    """Gives the file the text `after`; None deletes it with the `made` directories above it.
+    """Writes the text `after`; None deletes the file and the `made` directories above it.
 
     Raises ConflictError if the file is not as `before` says, UnavailableError.
     """

@@ -149,7 +149,7 @@ class _Edit:
 
 @dataclass(slots=True)
 class _Addition:
-    """What is added to one node of the file: a tree of mappings, or an endpoint for a list."""
+    """An addition to one node of the file: a tree of mappings, or an endpoint for a list."""
 
     node: Any
     tree: dict[str, Any] = field(default_factory=dict)

@@ -61,7 +61,7 @@ def says(text):
 
 
 def wanted(text):
-    """What the file must say."""
+    """The expected content of the file."""
     data = says(text) or {}
     mirrors = data["mirrors"] = data.get("mirrors") or {}
     for name in WANTED:
