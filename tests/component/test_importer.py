@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.agent.import_queue import Running
+from airside.agent.import_queue import RunningJob
 from airside.archive.formats.oci_layout import blob_member
 from airside.archive.stat_key import StatKey
 from airside.archive.writer.member import Member, blob_of
@@ -323,7 +323,7 @@ def test_the_queue_looks_again_at_what_failed_for_want_of_space(tmp_path):
             queue = queue_of(node, pool, watcher.look_again)
             key = str(StatKey.of(path.stat()))
             ids = node.catalog.source_states.settle([(str(path), key, path.stat().st_size)], 1.0)
-            await queue._run(Running(Job(ids[str(path)], path)))
+            await queue._run(RunningJob(Job(ids[str(path)], path)))
 
     with node_at(tmp_path / "data", min_free_bytes=1 << 60) as node:
         asyncio.run(run_job(node))
@@ -348,7 +348,7 @@ def test_the_queue_does_not_look_again_at_what_a_newer_version_replaces(tmp_path
             job = Job(ids[str(path)], path)
             if replaced:
                 await queue._submit(job)
-            await queue._run(Running(job))
+            await queue._run(RunningJob(job))
 
     with node_at(tmp_path / "data") as node:
         asyncio.run(run_job(node, replaced=True))

@@ -54,7 +54,7 @@ class LookAgain(Protocol):
 
 
 @dataclass(slots=True)
-class Running:
+class RunningJob:
     """A running job, for `status`."""
 
     job: Job
@@ -108,7 +108,7 @@ class ImportQueue:
             parse_repository(directory.repository)
         self._pending: OrderedDict[Path, Job] = OrderedDict()
         self._waiting: dict[Path, _Waiting] = {}
-        self.running: dict[Path, Running] = {}
+        self.running: dict[Path, RunningJob] = {}
         self._work = asyncio.Condition()
         self._stopping = Event()
 
@@ -252,7 +252,7 @@ class ImportQueue:
                 await self._work.wait_for(next_path)
                 path = next_path()
                 assert path is not None
-                running = self.running[path] = Running(self._pending.pop(path))
+                running = self.running[path] = RunningJob(self._pending.pop(path))
             try:
                 await self._run(running)
             finally:
@@ -269,7 +269,7 @@ class ImportQueue:
     def _next_paths(self) -> Iterator[Path]:
         return (path for path in self._pending if path not in self.running)
 
-    async def _run(self, running: Running) -> None:
+    async def _run(self, running: RunningJob) -> None:
         """Run one job and schedule a retry if it needs one."""
         job = running.job
         try:
@@ -321,7 +321,7 @@ class ImportQueue:
             await self._make_room(exc)
             return Outcome(job.path, "failed", reason=error.message, retry=True)
 
-    async def _call_job(self, running: Running) -> Outcome:
+    async def _call_job(self, running: RunningJob) -> Outcome:
         stop = running.stop
         pool = self._lists if is_list_name(running.job.path.name) else self._pool
 

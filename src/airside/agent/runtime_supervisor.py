@@ -29,7 +29,8 @@ LOOK_SECONDS = 5.0
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 _QUIET_SECONDS = 0.5
 """The time without a change of the runtime's images after which a pass is made."""
-_RESTLESS_SECONDS = 5.0
+_BURST_SECONDS = 5.0
+"""The longest wait for the end of a burst of changes."""
 SETTLED_SECONDS = 600.0
 """The longest time that an import by hand waits until its images are published."""
 _THREADS = 4
@@ -42,7 +43,7 @@ OnConnect = Callable[[], Awaitable[None]]
 """Awaited when a runtime is connected."""
 
 
-class _Kept:
+class _RuntimeState:
     """The state of one runtime."""
 
     def __init__(self, socket: str, publisher: Publisher) -> None:
@@ -85,7 +86,7 @@ class RuntimeSupervisor:
     ) -> None:
         self._node, self._settings = node, settings
         self._find, self._connect, self._on_connect = find, connect, on_connect
-        self._kept: dict[str, _Kept] = {}
+        self._states: dict[str, _RuntimeState] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
         self.passes = 0
@@ -100,26 +101,26 @@ class RuntimeSupervisor:
             async with asyncio.TaskGroup() as group:
                 while True:
                     for socket in await asyncio.to_thread(self._find):
-                        if socket not in self._kept:
-                            self._kept[socket] = self._new(socket)
-                            group.create_task(self._keep(self._kept[socket]))
+                        if socket not in self._states:
+                            self._states[socket] = self._new(socket)
+                            group.create_task(self._supervise(self._states[socket]))
                     await asyncio.sleep(LOOK_SECONDS)
         finally:
             unsubscribe()
             self.stop()
             await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
-    def _new(self, socket: str) -> _Kept:
+    def _new(self, socket: str) -> _RuntimeState:
         node = self._node
         publisher = Publisher(socket, node.catalog, node.store, self._settings, node.clock)
-        return _Kept(socket, publisher)
+        return _RuntimeState(socket, publisher)
 
     def stop(self) -> None:
         """Abort running calls; the next start sweeps what they left."""
         self._stopping.set()
-        for kept in self._kept.values():
-            if kept.runtime is not None:
-                kept.runtime.close()
+        for state in self._states.values():
+            if state.runtime is not None:
+                state.runtime.close()
 
     def changed(self) -> None:
         """Wake the tasks after a change of the catalog; from any thread."""
@@ -129,8 +130,8 @@ class RuntimeSupervisor:
                 loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for kept in self._kept.values():
-            kept.wake.set()
+        for state in self._states.values():
+            state.wake.set()
 
     async def settled(self, seconds: float = SETTLED_SECONDS) -> bool:
         """Wait until all connected runtimes have the catalog's current images.
@@ -140,110 +141,110 @@ class RuntimeSupervisor:
         wanted, end = self._node.catalog.generation, time.monotonic() + seconds
         self._wake()
         while time.monotonic() < end:
-            connected = [kept for kept in self._kept.values() if kept.runtime is not None]
-            if all(kept.seen_generation >= wanted for kept in connected):
+            connected = [state for state in self._states.values() if state.runtime is not None]
+            if all(state.seen_generation >= wanted for state in connected):
                 return True
             await asyncio.sleep(0.02)
         return False
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns the runtimes' part of `status`."""
-        return [kept.describe() for kept in self._kept.values()]
+        return [state.describe() for state in self._states.values()]
 
     # one runtime
 
-    async def _keep(self, kept: _Kept) -> None:
-        delay, said = _FIRST_RETRY_SECONDS, ""
+    async def _supervise(self, state: _RuntimeState) -> None:
+        delay, logged = _FIRST_RETRY_SECONDS, ""
         while not self._stopping.is_set():
             try:
-                await self._once(kept)
+                await self._connect_and_serve(state)
             except StoppedError:
                 return
             except AirsideError as exc:
-                kept.reason = exc.message
-                if exc.message != said and not self._stopping.is_set():
-                    log.warning("%s: %s; retrying in %.2g s", kept.socket, exc.message, delay)
-                    said = exc.message
-            if kept.last is not None:
-                delay, kept.last, said = _FIRST_RETRY_SECONDS, None, ""
+                state.reason = exc.message
+                if exc.message != logged and not self._stopping.is_set():
+                    log.warning("%s: %s; retrying in %.2g s", state.socket, exc.message, delay)
+                    logged = exc.message
+            if state.last is not None:
+                delay, state.last, logged = _FIRST_RETRY_SECONDS, None, ""
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
-    async def _once(self, kept: _Kept) -> None:
+    async def _connect_and_serve(self, state: _RuntimeState) -> None:
         """Connect to the runtime and publish to it until it disconnects."""
-        runtime = await self._call(self._connect, kept.socket)
+        runtime = await self._call(self._connect, state.socket)
         if self._stopping.is_set():
             runtime.close()
             return
-        kept.runtime, kept.reason, kept.lost = runtime, "", False
-        self._node.runtimes.add(kept.socket, runtime)
+        state.runtime, state.reason, state.lost = runtime, "", False
+        self._node.runtimes.add(state.socket, runtime)
         facts = runtime.facts
-        log.info("%s: containerd %s", kept.socket, facts.version)
+        log.info("%s: containerd %s", state.socket, facts.version)
         watcher = threading.Thread(
-            target=self._watch, args=(kept, runtime), name="runtime-events", daemon=True
+            target=self._watch, args=(state, runtime), name="runtime-events", daemon=True
         )
         watcher.start()
         try:
-            await self._call(forget_wiped, self._node, kept.socket, facts.server_id)
+            await self._call(forget_wiped, self._node, state.socket, facts.server_id)
             await self._on_connect()
-            await self._serve(kept, runtime)
+            await self._serve(state, runtime)
         finally:
-            self._node.runtimes.remove(kept.socket)
-            kept.runtime = None
+            self._node.runtimes.remove(state.socket)
+            state.runtime = None
             runtime.close()
 
-    async def _serve(self, kept: _Kept, runtime: Runtime) -> None:
+    async def _serve(self, state: _RuntimeState, runtime: Runtime) -> None:
         everything = True
         while True:
-            kept.wake.clear()
+            state.wake.clear()
             generation = self._node.catalog.generation
-            kept.last = await self._call(
-                kept.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
+            state.last = await self._call(
+                state.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
             )
             self.passes += 1
-            kept.seen_generation = generation
-            everything = await self._wait(kept, kept.last.again_seconds)
-            if kept.lost:  # gRPC may have connected again already, to one that restarted
+            state.seen_generation = generation
+            everything = await self._wait(state, state.last.again_seconds)
+            if state.lost:  # gRPC may have connected again already, to one that restarted
                 raise ContainerdError(
-                    f"containerd at {kept.socket} went away", status="UNAVAILABLE"
+                    f"containerd at {state.socket} went away", status="UNAVAILABLE"
                 )
 
-    async def _wait(self, kept: _Kept, again_seconds: float | None) -> bool:
+    async def _wait(self, state: _RuntimeState, again_seconds: float | None) -> bool:
         """Wait for a reason for a pass. Returns True to check everything."""
-        if self._node.catalog.generation != kept.seen_generation:
+        if self._node.catalog.generation != state.seen_generation:
             return False
-        if kept.lost:
+        if state.lost:
             return True
         period = self._settings.reconcile_seconds
         timeout = min(period, again_seconds) if again_seconds is not None else period
         try:
-            await asyncio.wait_for(kept.wake.wait(), timeout)
+            await asyncio.wait_for(state.wake.wait(), timeout)
         except TimeoutError:
             return timeout == period
-        await self._calm(kept)
+        await self._wait_until_quiet(state)
         return False
 
-    async def _calm(self, kept: _Kept) -> None:
+    async def _wait_until_quiet(self, state: _RuntimeState) -> None:
         """Wait until the burst of changes in the runtime has ended, unless the catalog changed."""
-        end = time.monotonic() + _RESTLESS_SECONDS
-        while self._node.catalog.generation == kept.seen_generation:
-            left = min(kept.disturbed_at + _QUIET_SECONDS, end) - time.monotonic()
+        end = time.monotonic() + _BURST_SECONDS
+        while self._node.catalog.generation == state.seen_generation:
+            left = min(state.disturbed_at + _QUIET_SECONDS, end) - time.monotonic()
             if left <= 0:
                 return
             await asyncio.sleep(min(left, 0.05))
 
-    def _watch(self, kept: _Kept, runtime: Runtime) -> None:
+    def _watch(self, state: _RuntimeState, runtime: Runtime) -> None:
         """Wake the task when images change. Runs in its own thread until disconnected."""
         loop = self._loop
         assert loop is not None
         with suppress(AirsideError, RuntimeError):
             for _ in runtime.changes():
-                kept.disturbed_at = time.monotonic()
-                loop.call_soon_threadsafe(kept.wake.set)
-        if kept.runtime is runtime:
-            kept.lost = True
+                state.disturbed_at = time.monotonic()
+                loop.call_soon_threadsafe(state.wake.set)
+        if state.runtime is runtime:
+            state.lost = True
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(kept.wake.set)
+            loop.call_soon_threadsafe(state.wake.set)
 
     async def _call(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
         """Run blocking work in the pool; a cancellation aborts it and waits for its end."""

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from airside.agent.import_queue import ImportQueue, Running
+from airside.agent.import_queue import ImportQueue, RunningJob
 from airside.agent.node import Node
 from airside.agent.registry_server import RegistryServer
 from airside.agent.runtime_supervisor import RuntimeSupervisor
@@ -49,7 +49,7 @@ class LiveStatus:
         }
 
 
-def _import(running: Running) -> dict[str, Any]:
+def _import(running: RunningJob) -> dict[str, Any]:
     seconds = max(time.monotonic() - running.started_at, 0.001)
     return {
         "path": str(running.job.path),

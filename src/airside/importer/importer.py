@@ -192,7 +192,7 @@ class Importer:
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes)),
                 on_removal=job.on_removal,
-                already_held=_not_brought(reading),
+                already_held=_absent_documents(reading),
                 withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
@@ -214,13 +214,13 @@ class Importer:
         """Make the needed blobs durable and visible in the store. Returns how many were new."""
         members = reading.plan.blobs
         ingests = list(reading.ingest.ingests_of(members[d] for d in blobs if d in members))
-        brought = {ingest.digest for ingest in ingests}
+        ingested = {ingest.digest for ingest in ingests}
         small = {document.digest: document.raw for document in reading.judgement.documents}
         small |= {d: raw for d, raw in reading.plan.made.items() if d in blobs}
         ingests += [
             self._store.put(raw, digest.algorithm)
             for digest, raw in small.items()
-            if digest not in brought and self._store.stat(digest) is None
+            if digest not in ingested and self._store.stat(digest) is None
         ]
         count = self._store.commit(ingests)
         lost = self._store.missing(d for d in blobs.values() if d.is_distributable)
@@ -310,7 +310,7 @@ def _claims(reading: Reading, repository: Repository | None) -> Iterable[Claimed
             yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
 
 
-def _not_brought(reading: Reading) -> frozenset[Digest]:
+def _absent_documents(reading: Reading) -> frozenset[Digest]:
     """Returns the documents that a sparse archive lacks and the store had."""
     if reading.plan.format != OCI_LAYOUT:
         return frozenset()

@@ -306,7 +306,7 @@ class Settler:
         steps = dict(self._ready)
         self._ready.clear()
         settled = [self._tell(path, now, wall_ns) for path in steps]
-        settled.sort(key=lambda told: (steps[told.path], told.key.mtime_ns, told.path))
+        settled.sort(key=lambda one: (steps[one.path], one.key.mtime_ns, one.path))
         removed = tuple(sorted(self._gone))
         for path in removed:
             self.forget(path)

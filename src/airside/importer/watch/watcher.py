@@ -296,8 +296,8 @@ class Watcher:
         unread = [f"{path}: {why}" for path, why in found.unread.items()]
         for text in unread:
             directory.warn_once(text)
-        told = next(filter(None, (reason, found.hint, *unread, directory.away_reason())), "")
-        directory.set_mode("polling" if reason else "inotify", told)
+        shown = next(filter(None, (reason, found.hint, *unread, directory.away_reason())), "")
+        directory.set_mode("polling" if reason else "inotify", shown)
 
     def _watch(self, directory: DirectoryState) -> str:
         """Watch the found directories. Returns the reason why inotify is not available, or ""."""
