@@ -152,3 +152,19 @@ def test_what_was_pushed_has_its_grace_time_before_a_rule_takes_it():
         pressed = policy(grace_seconds=9.0, pressure=Pressure(generations_before=NOW))
         assert bool(why_version_goes(pressed, None, VersionAge(1, since, pushed=True))) == goes
         assert why_version_goes(graced, found, VersionAge(1, since))
+
+
+def test_what_came_from_upstream_goes_after_its_time_or_for_a_full_disk():
+    calm = policy(upstream_keep_seconds=50.0)
+    assert calm.unused_before == NOW - 50.0
+    full = policy(upstream_keep_seconds=50.0, pressure=Pressure(unbacked_before=NOW - 10.0))
+    assert full.unused_before == NOW - 10.0
+    assert "upstream_keep_seconds" in full.why_unused(NOW - 50.0)
+    assert "low_space_bytes" in full.why_unused(NOW - 49.0)
+
+
+def test_what_no_archive_brings_goes_after_its_time_or_for_a_full_disk():
+    full = policy(pressure=Pressure(unbacked_before=NOW - 10.0))
+    assert full.unbacked_before == NOW - 10.0
+    assert "unbacked_after_seconds" in full.why_unbacked(NOW - 100.0)
+    assert "low_space_bytes" in full.why_unbacked(NOW - 99.0)

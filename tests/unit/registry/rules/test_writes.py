@@ -3,18 +3,20 @@
 import json
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airside.core.errors import ReferenceInvalidError
 from airside.oci.digest import Digest
+from airside.oci.model import OCI_EMPTY, OCI_MANIFEST, parse_document
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, is_path, is_tag, parse_reference
-from airside.registry.rules import writes
+from airside.registry.rules import write_answers, writes
 from airside.registry.rules.answers import Answer
 from airside.registry.rules.names import Name, normal_host, push_target
 from airside.registry.rules.requests import GetBlob, GetManifest, parse_request
-from airside.registry.rules.write_answers import upload_answer
 from airside.registry.rules.writes import (
+    Chunk,
     DeleteBlob,
     DeleteManifest,
     GetUpload,
@@ -25,6 +27,7 @@ from airside.registry.rules.writes import (
 )
 
 DIGEST = "sha256:" + "ab" * 32
+MANY_TAGS = "&".join(f"tag=v{n}" for n in range(101))
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get", ""])
 PIECES = st.sampled_from(
     [
@@ -97,7 +100,7 @@ def test_reading_and_writing_mean_the_same_name(path, host, tag):
 
 @given(NAMES, UPLOAD_IDS)
 def test_an_upload_is_asked_for_by_its_location(path, upload_id):
-    location = dict(upload_answer(202, Name(path), upload_id, 0).headers)["Location"]
+    location = dict(write_answers.upload_answer(202, Name(path), upload_id, 0).headers)["Location"]
     assert is_write("GET", location)
     assert writes.parse_write("GET", location) == GetUpload(Name(path), upload_id)
 
@@ -132,3 +135,99 @@ def test_a_pushed_name_reads_back_as_it_is_recorded(text, host):
         assert parse_reference(f"{target}:tag").repository == target
     except ReferenceInvalidError:
         assert len(str(target)) > MAX_REPOSITORY_LENGTH  # `Pusher` refuses it
+
+
+def refused(method, target, **said):
+    """Status and code of a refusal, and its message."""
+    found = writes.parse_write(method, target, **said)
+    assert isinstance(found, Answer)
+    (error,) = json.loads(found.body)["errors"]
+    return found.status, error["code"], error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "code"),
+    [
+        ("POST", "/v2/a/blobs/uploads/?mount=sha256:no", 400, "DIGEST_INVALID"),
+        ("POST", f"/v2/a/blobs/uploads/?mount={DIGEST}&from=A//b", 400, "NAME_INVALID"),
+        ("POST", "/v2/a/blobs/uploads/?digest=no", 400, "DIGEST_INVALID"),
+        ("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5", 400, "DIGEST_INVALID"),
+        ("PATCH", "/v2/a/manifests/v1", 405, "UNSUPPORTED"),
+        ("PUT", "/v2/a/manifests/sha256:no", 400, "DIGEST_INVALID"),
+        ("PUT", "/v2/a/manifests/-v1", 400, "TAG_INVALID"),
+        ("DELETE", "/v2/a/manifests/-v1", 404, "MANIFEST_UNKNOWN"),
+        ("PUT", "/v2/a/manifests/v1?tag=-v2", 400, "TAG_INVALID"),
+        (
+            "PUT",
+            "/v2/a/manifests/v1?" + "&".join(f"tag=v{n}" for n in range(101)),
+            414,
+            "TAG_INVALID",
+        ),
+        ("PUT", f"/v2/a/blobs/{DIGEST}", 405, "UNSUPPORTED"),
+        ("DELETE", "/v2/a/blobs/no", 400, "DIGEST_INVALID"),
+    ],
+)
+def test_what_a_push_gets_wrong_is_refused_by_its_code(method, target, status, code):
+    assert refused(method, target)[:2] == (status, code)
+
+
+def test_an_upload_may_name_its_algorithm_by_the_digest_or_the_query():
+    digest = "sha512:" + "ab" * 64
+    name = Name("a")
+    start = "/v2/a/blobs/uploads/"
+    whole = writes.parse_write("POST", f"{start}?digest={digest}")
+    assert whole == StartUpload(name, Digest(*digest.split(":")), "sha512")
+    assert writes.parse_write("POST", f"{start}?digest-algorithm=sha512") == StartUpload(
+        name, None, "sha512"
+    )
+
+
+def test_a_mount_without_a_source_is_searched_for_everywhere():
+    found = writes.parse_write("POST", f"/v2/a/blobs/uploads/?mount={DIGEST}")
+    assert found == MountBlob(Name("a"), Digest(*DIGEST.split(":")), None)
+
+
+@pytest.mark.parametrize("text", ["0-9", "bytes 0-9/10", "bytes=0-9"])
+def test_a_chunk_counts_its_bytes_from_the_first_to_the_last(text):
+    found = writes.parse_write("PATCH", "/v2/a/blobs/uploads/x", content_range=text)
+    assert found.chunk == Chunk(0, 9)
+    assert found.chunk.count == 10
+
+
+@pytest.mark.parametrize("text", ["9-0", "x", "0-", "-9"])
+def test_a_range_that_is_none_is_refused(text):
+    found = refused("PATCH", "/v2/a/blobs/uploads/x", content_range=text)
+    assert found[:2] == (416, "BLOB_UPLOAD_INVALID")
+
+
+def test_a_chunk_out_of_order_is_answered_with_where_the_upload_ends():
+    found = write_answers.range_refusal(Name("a", "docker.io"), "x", 10, "not there")
+    headers = dict(found.headers)
+    assert found.status == 416
+    assert headers["Location"] == "/v2/a/blobs/uploads/x?ns=docker.io"
+    assert headers["Range"] == "0-9"
+    assert json.loads(found.body)["errors"][0]["detail"] == {"offset": 10}
+
+
+def test_what_was_pushed_is_answered_with_its_place_and_digest():
+    digest = Digest(*DIGEST.split(":"))
+    blob = dict(write_answers.blob_answer(Name("a"), digest).headers)
+    assert blob == {"Location": f"/v2/a/blobs/{DIGEST}", "Docker-Content-Digest": DIGEST}
+    descriptor = {"mediaType": OCI_EMPTY, "digest": DIGEST, "size": 2}
+    manifest = {"schemaVersion": 2, "config": descriptor, "layers": [], "subject": descriptor}
+    document = parse_document(json.dumps(manifest).encode(), OCI_MANIFEST, "test")
+    found = write_answers.manifest_answer(Name("a"), document, ["v1", "v2"])
+    assert found.status == 201
+    assert found.headers == (
+        ("Location", f"/v2/a/manifests/{document.digest}"),
+        ("Docker-Content-Digest", str(document.digest)),
+        ("OCI-Subject", DIGEST),
+        ("OCI-Tag", "v1"),
+        ("OCI-Tag", "v2"),
+    )
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/plain; charset=utf-8"])
+def test_a_content_type_of_no_manifest_leaves_it_to_the_document(media_type):
+    found = writes.parse_write("PUT", "/v2/a/manifests/v1", content_type=media_type)
+    assert found == PutManifest(Name("a"), "v1", "")
