@@ -2,7 +2,8 @@
 #   make run IMAGES=./images DATA=./data LISTEN=127.0.0.1:5050 ARGS='--log-format json'
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check graph bench stress torture loaded hosted fuzz lock clean setup setup-test setup-fuzz
+.PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
+        fuzz lock clean setup setup-test setup-fuzz
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -39,6 +40,22 @@ check: setup-test ## lint, format, spelling, types, layers, documents, sizes, un
 	$(BIN)/lint-imports
 	PYTHONPATH=scripts $(BIN)/python -m checks
 	$(BIN)/pytest -q -n 2 tests/unit
+
+unit: setup-test ## unit tests alone (T=tests/unit/oci or T='words of -k')
+	$(BIN)/pytest -q $(if $(wildcard $(firstword $(subst ::, ,$(T)))),'$(T)',-n 2 tests/unit $(if $(T),-k '$(T)'))
+
+fix: setup-test ## mend what a tool can: lint, format, spelling
+	$(BIN)/codespell --write-changes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: setup-test ## measure lines and branches: pure rooms by unit tests, all rooms with the others
+	@mkdir -p build
+	$(BIN)/pytest -q -n 2 tests/unit --cov --cov-report= --cov-report=json:build/coverage-unit.json
+	$(BIN)/python scripts/coverage_by_room.py --pure build/coverage-unit.json
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile tests/component tests/contract \
+	    --cov --cov-append --cov-report= --cov-report=json:build/coverage.json
+	$(BIN)/python scripts/coverage_by_room.py build/coverage.json
 
 graph: setup-test ## print the rooms and which imports which (FORMAT=dot: for graphviz)
 	@PYTHONPATH=scripts $(BIN)/python -m checks.rooms --format $(or $(FORMAT),text)

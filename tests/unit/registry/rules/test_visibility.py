@@ -9,7 +9,7 @@ from airside.oci.reference import Repository
 from airside.ports.content import Connection, RuntimeContent
 from airside.registry.rules.access import Rights, Rule, rights_to
 from airside.registry.rules.read_through import ReadThrough
-from airside.registry.rules.visibility import visible, visible_through
+from airside.registry.rules.visibility import visible, visible_read_through
 from support.images import random_image
 from support.memory import MemoryView
 from support.runtimes import Held, MemoryRuntime
@@ -78,7 +78,7 @@ def test_who_may_pull_everything_asks_without_a_detour(view):
     everything = rights_to("pull")
     through = ReadThrough()
     assert visible(view, everything) is view
-    assert visible_through(through, everything) is through
+    assert visible_read_through(through, everything) is through
 
 
 def test_runtimes_answer_for_the_allowed_repositories_alone():
@@ -89,7 +89,7 @@ def test_runtimes_answer_for_the_allowed_repositories_alone():
     runtime = MemoryRuntime(held)
     runtime.asking = True
     runtimes: list[RuntimeContent] = [runtime]
-    (content,) = visible_through(ReadThrough(lambda: runtimes, "self"), RIGHTS).sources()
+    (content,) = visible_read_through(ReadThrough(lambda: runtimes, "self"), RIGHTS).sources()
     for repository, is_shown in [(OPEN, True), (SECRET, False)]:
         assert (content.tag(repository, "v1") is not None) == is_shown
         assert (content.document(repository, IMAGE.digest) is not None) == is_shown
@@ -98,4 +98,4 @@ def test_runtimes_answer_for_the_allowed_repositories_alone():
 
 
 def test_the_policy_of_reading_through_stays():
-    assert visible_through(ReadThrough(policy="self"), RIGHTS).policy == "self"
+    assert visible_read_through(ReadThrough(policy="self"), RIGHTS).policy == "self"
