@@ -60,6 +60,9 @@ coverage: setup-test ## measure lines and branches: pure rooms by unit tests, al
 graph: setup-test ## print the rooms and which imports which (FORMAT=dot: for graphviz)
 	@PYTHONPATH=scripts $(BIN)/python -m checks.rooms --format $(or $(FORMAT),text)
 
+check-commits: ## check the form of the commit messages since BASE=main
+	@scripts/check-commits.py --since '$(or $(BASE),main)'
+
 bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
 
