@@ -23,6 +23,9 @@ OUTSIDE = re.compile(
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _MAKE = re.compile(r"make ([a-z][a-z-]*)(?: .*)?")
 _ADR = re.compile(r"\bADRs? (\d{4})")
+_BARE_PATH = re.compile(
+    r"(?<![\w./-])(?:docs|tests|scripts|bench|fuzz|src|packaging)/[\w./-]+\.(?:md|py|sh|toml)\b"
+)
 _PATH = re.compile(r"[\w.*{},-]+(?:/[\w.*{},-]+)*/?")
 _ALLOWED_OUTSIDE = ("scripts/checks/", "tests/unit/house/")
 
@@ -36,20 +39,24 @@ def problems(root: Path) -> list[str]:
         found += wrong_commands(text)
         found += wrong_adrs(text, root)
     tree = Tree(root)
-    for text in texts:
+    for text in [*texts, *code]:
         found += wrong_paths(text, tree)
-        found += wrong_links(text, root)
         found += wrong_targets(text, root)
+    for text in texts:
+        found += wrong_links(text, root)
     for text in [*texts, *python_files(root, *CODE)]:
         found += outside(text)
     return [*found, *wrong_synopses(root)]
 
 
 def wrong_names(text: Text, names: Names) -> Iterator[str]:
-    """Modules, and what is in them, that do not exist."""
+    """Modules, and what is in them, that do not exist; `room.module` in backticks is one too."""
     for offset, name in dotted_names(text.text):
         if name not in names:
             yield f"{text.where(offset)}: {name} does not exist"
+    for span in inline_code(text):
+        if names.is_of_room(span.code) and f"airside.{span.code}" not in names:
+            yield f"{span.where}: {span.code} does not exist"
 
 
 def wrong_commands(text: Text) -> Iterator[str]:
@@ -141,12 +148,15 @@ def _braces(path: str) -> list[str]:
 
 
 def wrong_paths(text: Text, tree: Tree) -> Iterator[str]:
-    """Paths of this repository in backticks without a file."""
+    """Paths of this repository without a file: in backticks, and plain ones such as docs/x.md."""
     beside = (tree.root / text.file).parent
     for span in inline_code(text):
         for word in span.code.split():
             if _PATH.fullmatch(word) and tree.lacks(word, beside):
                 yield f"{span.where}: no file {word}"
+    for match in _BARE_PATH.finditer(text.text):
+        if not text.text[: match.start()].endswith("`") and tree.lacks(match[0], beside):
+            yield f"{text.where(match.start())}: no file {match[0]}"
 
 
 def wrong_links(text: Text, root: Path) -> Iterator[str]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from checks.source import Module, modules
+from checks.source import PACKAGE, Module, modules
 
 _DOTTED = re.compile(r"(?<![\w./-])airside(?:\.[A-Za-z_]\w*)+")
+_IN_ROOM = re.compile(r"[a-z_]\w*(?:\.\w+)*")
 _GENERATED = "airside.containerd.proto"
-_FILES = (".sock", ".toml", ".service")
-_LOGGER = re.compile(r"getLogger\(\s*\"([\w.]+)\"")
+_FILES = (".db", ".sock", ".toml", ".service")
+_STRING = re.compile(r"\"([a-z_]+(?:\.[a-z_]+)+)\"")
 
 
 def dotted_names(text: str) -> Iterator[tuple[int, str]]:
@@ -26,11 +27,19 @@ class Names:
     """What the package defines."""
 
     modules: dict[str, Module]
-    loggers: frozenset[str]
-    """Loggers have names of their own: operators filter by them."""
+    strings: frozenset[str]
+    """Dotted strings of the code: loggers, checks of the doctor."""
+
+    def is_of_room(self, code: str) -> bool:
+        """True if code in backticks is `room.name`, of a room of this package."""
+        room, _, rest = code.partition(".")
+        is_name = (
+            _IN_ROOM.fullmatch(rest) and not code.endswith(_FILES) and code not in self.strings
+        )
+        return f"{PACKAGE}.{room}" in self.modules and bool(is_name)
 
     def __contains__(self, name: str) -> bool:
-        if name in self.modules or name in self.loggers or name.startswith(_GENERATED):
+        if name in self.modules or name in self.strings or name.startswith(_GENERATED):
             return True
         parts = name.split(".")
         for split in range(len(parts) - 1, 0, -1):
@@ -43,8 +52,8 @@ class Names:
 def names_of(root: Path) -> Names:
     """Reads the modules of `root/src`; what protoc generates is not known."""
     found = modules(root)
-    loggers = {name for module in found for name in _LOGGER.findall(module.text)}
-    return Names({module.name: module for module in found}, frozenset(loggers))
+    strings = {name for module in found for name in _STRING.findall(module.text)}
+    return Names({module.name: module for module in found}, frozenset(strings))
 
 
 def _defines(body: Iterable[ast.stmt], path: list[str]) -> bool:

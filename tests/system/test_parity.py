@@ -1,4 +1,4 @@
-"""Digests are those of containerd's own importer (design 4.10).
+"""Digests are those of containerd's own importer.
 
 `support/parity.json` holds what `ctr images import` made of archives from fixed seeds, in an empty
 namespace. `python tests/system/test_parity.py --record` makes it again.

@@ -1,6 +1,6 @@
 """What an archive holds, read apart from the code under test: tarfile, json and hashlib.
 
-The rules are those of design 4.10 and 4.11: documents of an OCI index are kept byte for byte; for
+Documents of an OCI index are kept byte for byte; for
 a docker-archive the manifest is built as containerd's importer builds it.
 """
 

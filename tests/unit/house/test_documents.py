@@ -21,6 +21,10 @@ def text(content: str) -> Text:
         "airside.audit",  # a logger
         "DATA/airside.sock",
         "/etc/airside.toml",
+        "oci.digest",
+        "catalog.db",
+        "containerd.socket",  # a check of the doctor
+        "settings.data",
     ],
 )
 def test_what_exists_may_be_named(name):
@@ -28,7 +32,13 @@ def test_what_exists_may_be_named(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["airside.web", "airside.oci.digest.Nothing", "airside.core.errors.AirsideError.hue"]
+    "name",
+    [
+        "airside.web",
+        "airside.oci.digest.Nothing",
+        "airside.core.errors.AirsideError.hue",
+        "registry.routes",
+    ],
 )
 def test_a_name_that_is_not_defined_is_a_problem_at_its_line(name):
     found = list(documents.wrong_names(text(f"first\n`{name}` does it."), NAMES))
@@ -138,6 +148,11 @@ def test_paths_that_exist_or_are_not_ours_are_no_problem(path):
 def test_paths_of_no_file_are_problems(path):
     found = list(documents.wrong_paths(text(f"see `{path}`"), TREE))
     assert found == [f"docs/page.md:1: no file {path}"]
+
+
+def test_paths_without_backticks_are_judged_where_they_are_plainly_ours():
+    page = text("see docs/none.md and x/docs/none.md, or docs/cli.md.")
+    assert list(documents.wrong_paths(page, TREE)) == ["docs/page.md:1: no file docs/none.md"]
 
 
 def test_links_need_a_file_and_a_heading():

@@ -167,7 +167,7 @@ def test_a_format_that_is_not_read_is_refused_by_its_name(head: bytes, name: str
     assert compression_name(head) == name
 
 
-# The table at the head of tar/compression.py
+# Each compression that is read
 
 
 @ALL
