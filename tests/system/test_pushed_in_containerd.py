@@ -80,7 +80,7 @@ def test_a_pushed_image_runs_moves_and_goes(
             assert set(names) <= set(image.tags)
             assert f"{name.rpartition(':')[0]}@{first}" in image.digests
             assert kubelet.run(name, policy="Never") == MESSAGE.decode()
-        assert "push by 127.0.0.1" in explained(publishing, "team/app:1")
+        assert "pushed by 127.0.0.1" in explained(publishing, "team/app:1")
         tools.skopeo("copy", "-q", "--all", TO, f"oci-archive:{later}", target)
         second = published(publishing, "team/app:1")["digest"]
         assert second != first

@@ -268,14 +268,14 @@ def test_a_hundred_archives_at_once_are_all_imported(agent, tmp_path):
     for path in made.iterdir():
         path.rename(agent.watched / path.name)
     paths = [agent.watched / f"{number}.tar" for number in range(100)]
-    agent.wait_for(lambda: agent.status()["archives"].get("imported") == 100, 30)
+    agent.wait_for(lambda: agent.status()["archives"].get("imported") == 100)
     assert {name: item["digest"] for name, item in agent.images().items()} == {
         name: str(digest) for name, digest in names.items()
     }
     assert len(agent.events("imported")) == 100
     for path in paths:
         path.unlink()
-    agent.wait_for(lambda: agent.status()["archives"] == {"removed": 100}, 10)
+    agent.wait_for(lambda: agent.status()["archives"] == {"removed": 100})
     assert agent.status()["unbacked"] == 100
     assert agent.complaints() == []
 

@@ -78,7 +78,7 @@ def wait_published(agent: Agent, name: str) -> dict[str, Any]:
         found = runtime_of(agent, name)
         return found if found["state"] == "published" else None
 
-    return dict(agent.wait_for(state, 30.0, what=f"{name} is published"))
+    return dict(agent.wait_for(state, what=f"{name} is published"))
 
 
 def wait_connected(agent: Agent) -> None:

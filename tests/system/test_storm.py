@@ -83,7 +83,7 @@ def test_after_a_storm_of_changes_all_is_as_the_files_say(agent, tmp_path, seed)
         shown = {path: archives[path]["images"] for path in expected if expected[path]}
         return shown == {path: list(names) for path, names in expected.items() if names}
 
-    agent.wait_for(is_calm, 20, what=f"the archives are {expected}")
+    agent.wait_for(is_calm, what=f"the archives are {expected}")
     shown, archives = agent.images(), agent.archives()
     # an incomplete file keeps what its path brought before
     backed = {name for path in expected for name in archives[path]["images"]}
