@@ -132,6 +132,7 @@ class _CompletenessCheck:
         self._reported = {problem.blob for problem in plan.problems}
 
     def is_complete(self, digest: Digest, title: str) -> bool:
+        """Returns True if the document is complete. Judges it once, and adds its problems."""
         known = self._complete.get(digest)
         if known is None:
             document = self._plan.documents.get(digest)

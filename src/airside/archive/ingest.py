@@ -84,6 +84,7 @@ class ArchiveIngest:
                 member.ingest.discard()
 
     def facts(self, names: Iterable[str]) -> dict[str, Facts]:
+        """Returns the facts of the named members that exist."""
         return {name: self.members[name].facts for name in names if name in self.members}
 
     def read(self, name: str) -> bytes:
@@ -124,6 +125,7 @@ class ArchiveIngest:
         return [ingest for ingest in found if ingest is not None]
 
     def add(self, name: str, member: IngestedMember) -> None:
+        """Record a member, and discard an earlier one with its name."""
         self._forget(name)
         self.members[name] = member
 

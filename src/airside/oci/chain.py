@@ -48,6 +48,7 @@ class Rootfs:
 
     @property
     def steps(self) -> tuple[Step, ...]:
+        """The layers as unpack steps, the lowest first."""
         chains = chain_ids(self.diff_ids)
         parents = (None, *chains[:-1])
         rows = zip(self.layers, self.diff_ids, chains, parents, strict=True)

@@ -66,6 +66,7 @@ def is_digest(text: str) -> bool:
 
 
 def new_hasher(algorithm: str = "sha256") -> Hasher:
+    """Returns a hasher for `sha256` or `sha512`."""
     return hashlib.new(algorithm, usedforsecurity=False)
 
 

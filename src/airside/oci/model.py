@@ -201,6 +201,7 @@ def parse_descriptor(value: Any, what: str) -> Descriptor:
 
 
 def parse_annotations(value: Any, what: str) -> Mapping[str, str]:
+    """Returns the annotations, none for null. Raises ManifestInvalidError that names `what`."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):

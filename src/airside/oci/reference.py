@@ -118,6 +118,7 @@ def looks_like_host(component: str) -> bool:
 
 
 def is_host(text: str) -> bool:
+    """Returns True for a valid registry host, with or without a port."""
     return bool(_HOST.match(text))
 
 
@@ -127,6 +128,7 @@ def is_path(text: str) -> bool:
 
 
 def is_tag(text: str) -> bool:
+    """Returns True for a valid tag, the `<reference>` of the distribution spec."""
     return bool(_TAG.match(text))
 
 

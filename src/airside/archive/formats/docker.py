@@ -59,6 +59,7 @@ class DockerDraft:
         return tuple(dict.fromkeys(name for name in found if name not in self.absent))
 
     def resolve(self, name: str) -> str:
+        """Returns the member that has the content of a name, which may be a link."""
         return self.links.get(name, name)
 
     def expected(self, read: ReadMember) -> dict[str, Digest]:
@@ -120,6 +121,7 @@ class _PlanBuilder:
         )
 
     def add(self, image: SavedImage) -> None:
+        """Add one image of `manifest.json`, or a problem if it is invalid or lacks members."""
         shown = image.names[0] if image.names else image.config
         try:
             config = self._config(image.config, shown)

@@ -48,6 +48,7 @@ class Top:
 
     @property
     def shown(self) -> str:
+        """The name of the image in messages."""
         return self.names[0] if self.names else self.id
 
 
@@ -83,6 +84,7 @@ class LegacyDraft:
         return tuple(name for name in layers if name in self.present)
 
     def resolve(self, name: str) -> str:
+        """Returns the member that has the content of a name, which may be a link."""
         return self.links.get(name, name)
 
     def expected(self, read: ReadMember) -> dict[str, Digest]:
@@ -201,6 +203,7 @@ class _PlanBuilder:
         )
 
     def add(self, top: Top, chain: tuple[V1Image, ...]) -> None:
+        """Add the image of one chain, or a problem. Raises ArchiveLimitError."""
         layers = self._layers(top, chain)
         if layers is None:
             return

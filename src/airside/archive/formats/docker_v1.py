@@ -53,6 +53,7 @@ class Chains:
         self._heights: dict[str, int] = {}
 
     def add(self, v1_id: str, raw: bytes) -> None:
+        """Parse the `json` of an image; an invalid one becomes a fault of the chains above it."""
         try:
             self.images[v1_id] = _parse(raw, v1_id)
         except ManifestInvalidError as exc:

@@ -51,6 +51,7 @@ class _DocumentWalk:
     room_bytes: int
 
     def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
+        """Read a document and those below it into the draft. Raises ArchiveLimitError."""
         digest = descriptor.digest
         if digest in self.draft.documents or digest in self.draft.bad:
             return

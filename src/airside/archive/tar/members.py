@@ -204,6 +204,7 @@ def _size_of(info: tarfile.TarInfo, extended: dict[str, str], name: str, limits:
 
 
 def over_limit(what: str, limit: str, limits: Limits) -> ArchiveLimitError:
+    """Returns the error for an exceeded limit; `what` is the beginning of its message."""
     return ArchiveLimitError(
         f"{what} than limits.{limit} allows ({getattr(limits, limit)}); "
         "raise the limit if you trust the archive",

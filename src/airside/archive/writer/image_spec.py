@@ -75,6 +75,7 @@ class IndexSpec:
 
 
 def root_descriptor(root: ImageSpec | IndexSpec) -> dict[str, Any]:
+    """Returns the descriptor of an image or index, with the platform of an image."""
     descriptor = descriptor_json(root.media_type, blob_of(document_of(root)))
     platform = None if isinstance(root, IndexSpec) else root.parsed.platform
     if platform is not None:
@@ -90,6 +91,7 @@ def root_descriptor(root: ImageSpec | IndexSpec) -> dict[str, Any]:
 
 
 def document_of(root: ImageSpec | IndexSpec) -> bytes:
+    """Returns the bytes of the manifest or index."""
     return root.index if isinstance(root, IndexSpec) else root.manifest
 
 
