@@ -240,13 +240,13 @@ def test_a_burst_comes_in_few_batches_while_one_is_being_taken(images, tmp_path)
 def test_a_scan_of_many_files_does_not_hold_up_the_loop(images, monkeypatch):
     scanned_in = []
 
-    walk = watch.survey
+    walk = watch.scan_directory
 
     def survey(*args, **named):
         scanned_in.append(threading.get_ident())
         return walk(*args, **named)
 
-    monkeypatch.setattr(watch, "survey", survey)
+    monkeypatch.setattr(watch, "scan_directory", survey)
 
     async def scenario():
         known = {}

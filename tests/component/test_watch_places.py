@@ -452,7 +452,7 @@ def test_links_that_go_in_circles_are_waited_for(images):
 def test_a_file_system_that_does_not_answer_holds_up_no_other(tmp_path, monkeypatch, caplog):
     good, bad = tmp_path / "good", tmp_path / "bad"
     answers = threading.Event()
-    real = watch.survey
+    real = watch.scan_directory
 
     def hang(path, **named):
         if path == bad:
@@ -464,7 +464,7 @@ def test_a_file_system_that_does_not_answer_holds_up_no_other(tmp_path, monkeypa
             directory.mkdir()
             old(directory / f"{directory.name}.tar")
         await age()
-        monkeypatch.setattr(watch, "survey", hang)
+        monkeypatch.setattr(watch, "scan_directory", hang)
         monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.2)
         async with watching(bad, good) as log:
             await log.has("good.tar")
@@ -488,7 +488,7 @@ def test_stopping_does_not_wait_for_a_file_system_that_does_not_answer(images, m
         answers.wait(LIMIT_SECONDS)
         returned.set()
 
-    monkeypatch.setattr(watch, "survey", survey)
+    monkeypatch.setattr(watch, "scan_directory", survey)
     monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.1)
 
     async def scenario():

@@ -9,7 +9,7 @@ from typing import Literal
 
 from airside.importer.watch.directories import is_within
 from airside.importer.watch.mount_table import Mount
-from airside.importer.watch.scan import Survey, Target, unmounted
+from airside.importer.watch.scan import ScanResult, Target, unmounted
 
 log = logging.getLogger("airside.watch")
 
@@ -40,7 +40,7 @@ class DirectoryState:
     mode: Mode = "absent"
     reason: str = "not looked at yet"
     scan_at: float = 0.0
-    found: Survey = field(default_factory=Survey)
+    found: ScanResult = field(default_factory=ScanResult)
     watched: Sequence[Path] = ()
     links: dict[Target, set[Path]] = field(default_factory=dict)
     away: set[Path] = field(default_factory=set)
@@ -73,12 +73,15 @@ class DirectoryState:
             text = f"{mode}: {reason}" if mode else reason
             log.log(level, "watched directory %s: %s", self.path, text)
 
-    def replace_found(self, found: Survey, missing: Sequence[Path]) -> None:
+    def replace_found(self, found: ScanResult, missing: Sequence[Path]) -> None:
         """Take the result of a scan. `missing`: the known archives that it did not find.
 
         Those whose file system was unmounted since the last scan are `away`.
         """
-        before, present = self.found.mounts, {sight.path for sight in found.sights}
+        before, present = (
+            self.found.mounts,
+            {observation.path for observation in found.observations},
+        )
         if before:
             gone, back = unmounted(before, found.mounts), unmounted(found.mounts, before)
             self.away = {path for path in self.away if not is_in_any(path, back)}

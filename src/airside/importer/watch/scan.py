@@ -1,6 +1,6 @@
 """Scans a watched directory with listings and stat calls. Blocking; runs in a thread.
 
-A survey returns every archive in the directory, what to watch for their changes (directories,
+A scan returns every archive in the directory, what to watch for their changes (directories,
 targets of symbolic links), and what could not be read. Nothing is reported of unreadable places,
 least of all that an archive is absent. Symbolic links to archives are followed, those to
 directories only where the directory is itself an archive.
@@ -19,7 +19,7 @@ from airside.archive.directory import is_archive_directory, iter_directories, st
 from airside.archive.stat_key import StatKey
 from airside.importer.watch.directories import is_candidate, is_candidate_directory, is_within
 from airside.importer.watch.mount_table import Mount, MountTable
-from airside.importer.watch.settle import Sight
+from airside.importer.watch.settle import Observation
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 _LINKS = 40
@@ -32,7 +32,7 @@ Target = tuple[Path, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ScanResult:
     """The result of a scan. `absence` is None if the directory can be listed.
 
     `directories`: the listed ones, with the archive directory that each is part of, or None.
@@ -44,7 +44,7 @@ class Survey:
     reason: str = ""
     started_at: float = 0.0
     real: Path = Path()
-    sights: tuple[Sight, ...] = ()
+    observations: tuple[Observation, ...] = ()
     directories: Mapping[Path, Path | None] = field(default_factory=dict)
     targets: Mapping[Path, frozenset[Target]] = field(default_factory=dict)
     mounts: Mapping[Path, Mount] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class Survey:
     hint: str = ""
 
 
-def survey(
+def scan_directory(
     path: Path, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
-) -> Survey:
+) -> ScanResult:
     """Scan a watched directory.
 
     `others`: watched directories inside this one, which are left out. `before`: the mounts at
@@ -64,19 +64,19 @@ def survey(
     try:
         if not path.is_dir():
             path.stat()  # raises if it is not there
-            return Survey("absent", "is not a directory")
+            return ScanResult("absent", "is not a directory")
         real = Path(os.path.realpath(path))
         mounts = mounts_of(path, real)
         if path in unmounted(before, mounts) and not any(path.iterdir()):
-            return Survey("absent", "is empty, its file system is not mounted any more")
+            return ScanResult("absent", "is empty, its file system is not mounted any more")
         walk = _Walk(path, recursive=recursive, others=others, mounts=mounts)
         walk.run()
     except OSError as exc:
-        return Survey(*_why(exc))
-    return Survey(
+        return ScanResult(*_why(exc))
+    return ScanResult(
         started_at=started_at,
         real=real,
-        sights=tuple(walk.sights),
+        observations=tuple(walk.observations),
         directories=walk.directories,
         targets=walk.targets,
         mounts=walk.mounts,
@@ -103,12 +103,12 @@ def mounts_of(path: Path, real: Path) -> dict[Path, Mount]:
     return {path: table.covering(str(real)), **below}
 
 
-def look_at(paths: Iterable[Path], mounts: Mapping[Path, Mount]) -> list[Sight]:
-    """Stat one path after the other. `lost` says which absent ones are unmounted."""
-    return [_sight(path, mounts) for path in paths]
+def observe(paths: Iterable[Path], mounts: Mapping[Path, Mount]) -> list[Observation]:
+    """Stat one path after the other. `unreadable_places` has the unmounted ones."""
+    return [_observe(path, mounts) for path in paths]
 
 
-def lost(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path]:
+def unreadable_places(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path]:
     """Returns the places of a watched directory that can't be read now: itself, or mounts below."""
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
@@ -133,7 +133,7 @@ def unmounted(before: Mapping[Path, Mount], now: Mapping[Path, Mount]) -> frozen
     return frozenset(gone)
 
 
-def targets_of(link: Path) -> frozenset[Target]:
+def link_targets(link: Path) -> frozenset[Target]:
     """Returns every name on which a symbolic link depends: links on the way, and the file.
 
     The link itself is left out: it is in the watched directory. Never raises.
@@ -171,7 +171,7 @@ class _Walk:
         self, root: Path, *, recursive: bool, others: frozenset[Path], mounts: dict[Path, Mount]
     ) -> None:
         self.root, self.recursive, self.others, self.mounts = root, recursive, others, mounts
-        self.sights: list[Sight] = []
+        self.observations: list[Observation] = []
         self.directories: dict[Path, Path | None] = {}
         self.targets: dict[Path, frozenset[Target]] = {}
         self.unread: dict[Path, str] = {}
@@ -221,50 +221,52 @@ class _Walk:
         return []
 
     def _candidate(self, path: Path) -> None:
-        sight = _sight(path, self.mounts)
-        if sight.linked:
-            targets = targets_of(path) if path.is_symlink() else frozenset()
+        observation = _observe(path, self.mounts)
+        if observation.linked:
+            targets = link_targets(path) if path.is_symlink() else frozenset()
             if targets:
                 self.targets[path] = targets
-        if sight.absent:
+        if observation.absent:
             return
-        self.sights.append(sight)
-        if sight.tree:
+        self.observations.append(observation)
+        if observation.tree:
             try:
                 self.directories |= dict.fromkeys(iter_directories(path), path)
             except OSError as exc:
                 self.unread[path] = _why(exc)[1]
 
 
-def _sight(path: Path, mounts: Mapping[Path, Mount]) -> Sight:
+def _observe(path: Path, mounts: Mapping[Path, Mount]) -> Observation:
     at, wall_ns = time.monotonic(), time.time_ns()
     mount = _mount(path, mounts)
-    sight = Sight(path, at, wall_ns, own_clock=not mount.is_remote, keeps_inodes=mount.keeps_inodes)
+    observation = Observation(
+        path, at, wall_ns, own_clock=not mount.is_remote, keeps_inodes=mount.keeps_inodes
+    )
     try:
         found = path.lstat()
         link = stat.S_ISLNK(found.st_mode)
     except (FileNotFoundError, NotADirectoryError):  # what it was in may be a file now
-        return replace(sight, absent=True)
+        return replace(observation, absent=True)
     except OSError:
-        return sight
+        return observation
     try:
         found = path.stat() if link else found
     except OSError:  # dangling
-        return replace(sight, linked=True)
+        return replace(observation, linked=True)
     if stat.S_ISDIR(found.st_mode):
-        return _tree_sight(sight, link=link)
+        return _observe_tree(observation, link=link)
     if not stat.S_ISREG(found.st_mode):
-        return replace(sight, absent=True)
-    return replace(sight, key=StatKey.of(found), linked=link or found.st_nlink > 1)
+        return replace(observation, absent=True)
+    return replace(observation, key=StatKey.of(found), linked=link or found.st_nlink > 1)
 
 
-def _tree_sight(sight: Sight, *, link: bool) -> Sight:
-    if not is_archive_directory(sight.path):
-        return replace(sight, absent=True)
+def _observe_tree(observation: Observation, *, link: bool) -> Observation:
+    if not is_archive_directory(observation.path):
+        return replace(observation, absent=True)
     try:
-        return replace(sight, key=stat_key(sight.path), linked=link, tree=True)
+        return replace(observation, key=stat_key(observation.path), linked=link, tree=True)
     except OSError:
-        return replace(sight, linked=link, tree=True)
+        return replace(observation, linked=link, tree=True)
 
 
 def _mount(path: Path, mounts: Mapping[Path, Mount]) -> Mount:

@@ -42,7 +42,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """An observation of one path; `at` and `wall_ns` were read just before its stat.
 
     Neither `key` nor `absent`: unknown (a dangling link, a read error), wait. `lost`: its directory
@@ -152,27 +152,27 @@ class Settler:
         self._ready.pop(path, None)
         self._plan(path, now + self._quiet_seconds)
 
-    def saw(self, sight: Sight) -> None:
+    def saw(self, observation: Observation) -> None:
         """Record the observation of a path."""
-        if sight.key is not None:
-            self._saw_there(sight, sight.key)
-        elif sight.absent:
-            self.saw_absent(sight.path, sight.at)
+        if observation.key is not None:
+            self._saw_there(observation, observation.key)
+        elif observation.absent:
+            self.saw_absent(observation.path, observation.at)
         else:
-            self._saw_nothing(sight.path, sight.at)
+            self._saw_nothing(observation.path, observation.at)
 
-    def _saw_there(self, sight: Sight, key: StatKey) -> None:
-        path, now = sight.path, sight.at
+    def _saw_there(self, observation: Observation, key: StatKey) -> None:
+        path, now = observation.path, observation.at
         entry = self._entries.setdefault(path, _Entry())
         if now < entry.signal_at:
             return
         signal, entry.signal = entry.signal, None
         if signal is _Signal.CREATE:
-            if entry.key is None and not sight.linked and not key.size_bytes:
+            if entry.key is None and not observation.linked and not key.size_bytes:
                 self.forget(path)
                 return
-            signal = _Signal.MOVE if sight.linked else None
-        if signal is None and not sight.keeps_inodes:
+            signal = _Signal.MOVE if observation.linked else None
+        if signal is None and not observation.keeps_inodes:
             key = _as_known(entry, key)
         entry.gone_at = None
         self._gone.discard(path)
@@ -181,9 +181,9 @@ class Settler:
                 entry.again, entry.again_at = True, None
             else:
                 self._plan(path, entry.again_at)
-        if key != entry.key or signal in _restarting(sight):
-            wall_ns = sight.wall_ns if sight.own_clock else None
-            if sight.tree:
+        if key != entry.key or signal in _restarting(observation):
+            wall_ns = observation.wall_ns if observation.own_clock else None
+            if observation.tree:
                 entry.wait_seconds = self._wait_for_tree(entry, key, signal, wall_ns, now)
             else:
                 entry.wait_seconds = self._wait(entry, key, signal, wall_ns)
@@ -324,9 +324,9 @@ class Settler:
         self._looks[path] = min(at, self._looks.get(path, at))
 
 
-def _restarting(sight: Sight) -> frozenset[_Signal]:
+def _restarting(observation: Observation) -> frozenset[_Signal]:
     """Returns the signals after which even an unchanged path waits again."""
-    return _OF_TREES if sight.tree else _OF_FILES
+    return _OF_TREES if observation.tree else _OF_FILES
 
 
 _OF_FILES = frozenset({_Signal.CLOSE, _Signal.MOVE})

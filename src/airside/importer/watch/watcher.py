@@ -46,11 +46,11 @@ from airside.importer.watch.inotify import MountEvents, Notifier
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.scan import (
     MOUNTINFO,
-    Survey,
-    look_at,
-    lost,
+    ScanResult,
     mounts_of,
-    survey,
+    observe,
+    scan_directory,
+    unreadable_places,
 )
 from airside.importer.watch.settle import Batch, Settled, Settler
 
@@ -97,7 +97,7 @@ class Watcher:
         }
         for path, mounts in (mounted or {}).items():
             if path in self._directories:
-                self._directories[path].found = Survey(mounts=mounts)
+                self._directories[path].found = ScanResult(mounts=mounts)
                 self._directories[path].mounts = mounts
         self._on_mounts = on_mounts
         self._elsewhere = DirectoryState(Path("/"), recursive=False, others=frozenset())
@@ -233,24 +233,26 @@ class Watcher:
             if directory.busy is None:
                 work.append((directory, self._look(directory, due)))
             else:
-                directory.scan_at = 0.0  # it is looked at whole once it answers
+                directory.scan_at = 0.0  # it is scanned once it answers
         await self._side_by_side(work)
 
     async def _look(self, directory: DirectoryState, paths: list[Path]) -> None:
         found = directory.found
-        sights = await self._in_thread(partial(look_at, paths, found.mounts))
+        observations = await self._in_thread(partial(observe, paths, found.mounts))
         places: frozenset[Path] = frozenset()
-        if found.mounts and any(sight.absent for sight in sights):
-            places = await self._in_thread(partial(lost, directory.path, found.real, found.mounts))
-        if places or any(sight.linked for sight in sights):  # a link may lead elsewhere now
+        if found.mounts and any(each.absent for each in observations):
+            places = await self._in_thread(
+                partial(unreadable_places, directory.path, found.real, found.mounts)
+            )
+        if places or any(each.linked for each in observations):  # a link may lead elsewhere now
             directory.scan_at = 0.0
-        for sight in sights:
-            if not directory.is_listed(sight.path):
-                sight = replace(sight, key=None, absent=True)  # noqa: PLW2901 - as a scan says
-            elif sight.absent and sight.path in found.directories:  # it was a layout directory
+        for each in observations:
+            if not directory.is_listed(each.path):
+                each = replace(each, key=None, absent=True)  # noqa: PLW2901 - as a scan reports it
+            elif each.absent and each.path in found.directories:  # it was a layout directory
                 directory.scan_at = 0.0
-            hidden = sight.absent and (directory.hides(sight.path) or is_in_any(sight.path, places))
-            self._settler.saw(replace(sight, absent=False) if hidden else sight)
+            hidden = each.absent and (directory.hides(each.path) or is_in_any(each.path, places))
+            self._settler.saw(replace(each, absent=False) if hidden else each)
 
     # --- scanning
 
@@ -264,7 +266,7 @@ class Watcher:
         self._notifier.watch(directory.path, directory.watched or [directory.path])
         found = await self._in_thread(
             partial(
-                survey,
+                scan_directory,
                 directory.path,
                 recursive=directory.recursive,
                 others=directory.others,
@@ -280,13 +282,13 @@ class Watcher:
             self._lose(directory, found.absence, found.reason)
         directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
 
-    def _take(self, directory: DirectoryState, found: Survey) -> None:
+    def _take(self, directory: DirectoryState, found: ScanResult) -> None:
         """Update the state from the result of a scan."""
-        there = {sight.path for sight in found.sights}
+        there = {observation.path for observation in found.observations}
         missing = [path for path in self._tracked(directory) if path not in there]
         directory.replace_found(found, missing)
-        for sight in found.sights:
-            self._settler.saw(sight)
+        for observation in found.observations:
+            self._settler.saw(observation)
         for path in missing:
             if directory.hides(path):
                 self._settler.suspend(path)

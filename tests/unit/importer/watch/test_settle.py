@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from airside.archive.stat_key import StatKey
 from airside.core.errors import StoreCorruptError
 from airside.importer.watch.directories import is_candidate
-from airside.importer.watch.settle import Batch, Settler, Sight
+from airside.importer.watch.settle import Batch, Observation, Settler
 
 DIR = Path("/images")
 A, B, C = DIR / "a.tar", DIR / "b.tar", DIR / "c.tar"
@@ -45,7 +45,7 @@ class Bench:
 
     def look(self, path):
         if path in self.files:
-            sight = Sight(
+            observation = Observation(
                 path,
                 self.now,
                 self.wall_ns,
@@ -56,8 +56,8 @@ class Bench:
                 keeps_inodes=self.keeps_inodes,
             )
         else:
-            sight = Sight(path, self.now, self.wall_ns, absent=True)
-        self.settler.saw(sight)
+            observation = Observation(path, self.now, self.wall_ns, absent=True)
+        self.settler.saw(observation)
 
     def scan(self):
         for path in {*self.files, *self.settler.tracked(DIR)}:
@@ -244,7 +244,7 @@ def test_an_event_without_a_stronger_one_keeps_the_stronger(bench):
 
 def test_a_stat_older_than_the_last_event_is_ignored(bench):
     bench.settler.saw_close(A, 1.0)
-    bench.settler.saw(Sight(A, 0.9, bench.wall_ns, key=key(1)))
+    bench.settler.saw(Observation(A, 0.9, bench.wall_ns, key=key(1)))
     bench.settler.saw_absent(A, 0.9)
     bench.files[A] = key(2, mtime=1)
     assert bench.run(60) == [(1 + SETTLE, "settled", A, key(2, mtime=1))]
@@ -509,6 +509,6 @@ def test_a_look_that_tells_nothing_keeps_what_is_known():
     bench = Bench(known={A: key(1)})
     bench.files[A] = key(2)
     bench.settler.saw_move(A, bench.now)
-    bench.settler.saw(Sight(A, bench.now, bench.wall_ns))
+    bench.settler.saw(Observation(A, bench.now, bench.wall_ns))
     assert bench.settler.take(bench.now, wall_ns=bench.wall_ns) is None
     assert bench.settler.tracked(DIR) == [A]
