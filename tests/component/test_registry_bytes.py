@@ -39,14 +39,14 @@ FOUND: tuple[tuple[str, bytes, list[int]], ...] = (
 def test_what_was_found_stays_mended(tmp_path):
     with victim(tmp_path) as registry:
         for what, payload, statuses in FOUND:
-            replies = registry.bear(payload)
+            replies = registry.bear(payload, len(statuses))
             assert [reply.status for reply in replies][: len(statuses)] == statuses, what
 
 
 def test_no_bytes_harm_the_registry(tmp_path):
     with victim(tmp_path) as registry:
         for payload in SEEDS:
-            assert registry.bear(payload)
+            assert registry.bear(payload, 1)
         _try_many(registry)
         gc.collect()  # tasks that failed tell it when they go
         assert registry.log.take() == ""

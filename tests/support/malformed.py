@@ -164,15 +164,18 @@ class Victim:
         self.node, self.address, self.log, self._root = node, address, log, root
         self._numbers = itertools.count()
 
-    def bear(self, payload: bytes) -> list[Reply]:
-        """Send this, and a good request behind it, on one connection; gives the answers."""
+    def bear(self, payload: bytes, answers: int = 0) -> list[Reply]:
+        """Send this, and a good request behind it, on one connection; returns the answers.
+
+        So many of them are waited for.
+        """
         self._push()
         marker = f"after{next(self._numbers)}"
         last = f"\r\nGET /v2/{marker}/tags/list HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
         sent = self.filled(payload)
         with Wire(self.address) as wire:
             wire.send(sent + last.encode().removeprefix(b"\r\n" if sent.endswith(b"\n") else b""))
-            replies = parse_replies(wire.read_all(), may_be_heads=b"HEAD" in sent)
+            replies = parse_replies(wire.read_all(answers), may_be_heads=b"HEAD" in sent)
         self.sent = sent
         for reply in replies:
             check_reply(reply)

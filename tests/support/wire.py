@@ -132,15 +132,20 @@ class Wire:
         except ConnectionError:
             return b""
 
-    def read_all(self) -> bytes:
+    def read_all(self, answers: int = 0) -> bytes:
         """Everything until the other side closes; one that waits for more is told there is none.
 
-        How long it may take decides only how much is seen, never what is right.
+        So many answers are waited for; how long the others may take decides only how much is seen,
+        never what is right.
         """
         found = bytearray()
-        self._socket.settimeout(QUIET_SECONDS)
         try:
-            while data := self._receive():
+            while True:
+                waits = found.count(b"HTTP/1.") < answers
+                self._socket.settimeout(LIMIT_SECONDS if waits else QUIET_SECONDS)
+                data = self._receive()
+                if not data:
+                    return bytes(found)
                 found += data
         except TimeoutError:
             self._socket.settimeout(LIMIT_SECONDS)
