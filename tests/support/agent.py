@@ -274,6 +274,10 @@ class Agent:
 
         return wait_until(predicate, now)
 
+    def wait_idle(self) -> None:
+        """Wait until nothing is under way: what was done before has had all its effects."""
+        self.wait_for(lambda: self.status()["activity"]["idle"], what="it is idle")
+
     def now(self) -> int:
         """The number of the newest event: what comes `after` it is new."""
         events = self.events()

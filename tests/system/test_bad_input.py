@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -307,7 +306,7 @@ def test_what_is_no_regular_file_is_left_alone(agent, tmp_path):
     good = agent.watched / "good.tar"
     docker_archive(good, {"good/app:1": random_image("good", media="docker")})
     agent.wait_imported(good)
-    time.sleep(1.0)
+    agent.wait_idle()
     assert list(agent.archives()) == [good]
     assert agent.complaints() == []
 

@@ -77,7 +77,7 @@ def test_slow_copies_are_imported_once_and_after_their_end(tmp_path, write, resc
             assert a.images().keys() <= at_last
             time.sleep(0.05)
         a.wait_imported(*paths)
-        time.sleep(0.5)  # time for another import, which must not come
+        a.wait_idle()
         for path in paths:
             assert len(a.events("imported", path=path)) == 1
             assert not a.events("rejected", "failed", "partial", path=path)
@@ -100,7 +100,7 @@ def test_a_file_that_ends_early_waits_for_the_rest_and_says_so(agent, tmp_path):
         assert f"docker.io/copied/cut-{packed}:1" in agent.images()
         assert agent.archives()[path]["reason"] == ""
     assert agent.complaints() == []
-    time.sleep(1.5)  # what waited for the rest is not looked at once more
+    agent.wait_idle()
     assert all(len(agent.events("imported", path=path)) == 1 for path in agent.archives())
 
 
@@ -139,7 +139,7 @@ def test_a_name_used_while_writing_is_left_alone_until_its_rename(agent, tmp_pat
         shutil.copy(made, agent.watched / f"{made.name}{ending}")
     hidden = make(tmp_path, "hidden")
     shutil.copy(hidden, agent.watched / f".{hidden.name}.Xy12ab")  # as rsync does
-    time.sleep(1.0)
+    agent.wait_idle()
     assert agent.archives() == {}
     for number, ending in enumerate(endings):
         path = agent.watched / f"part-{number}.tar"
@@ -178,7 +178,7 @@ def test_every_way_of_bringing_a_file_is_imported_once(agent, tmp_path):
         run("sh", "-c", commands(made, target)[name])
         paths.append(target)
     agent.wait_imported(*paths)
-    time.sleep(0.3)
+    agent.wait_idle()
     for path in paths:
         assert len(agent.events("imported", path=path)) == 1, path
     assert agent.complaints() == []

@@ -150,10 +150,10 @@ def test_a_restart_with_archives_at_every_depth_opens_none(tmp_path):
         oci_layout(images / "layout", {"docker.io/deep/layout:1": random_image("deep layout")})
         paths.append(images / "layout")
         agent.wait_imported(*paths)
-        time.sleep(2.5)  # what is younger than 2 s is looked at again
+        agent.wait_idle()
         seen = agent.now()
         agent.restart()
-        time.sleep(2)
+        agent.wait_idle()
         assert agent.events(after=seen) == []
         assert {item["state"] for item in agent.archives().values()} == {"imported"}
 
@@ -213,18 +213,18 @@ def test_a_stick_comes_goes_and_comes_back_with_more(tmp_path, stick):
     with stick.elsewhere(tmp_path) as directory:
         first = archive(directory / "a.tar", name, "stick")
     with start(tmp_path, point) as agent:
-        time.sleep(1)
+        agent.wait_idle()
         stick.mount(point)  # no event in the directory tells of it
         agent.wait_imported(point / "a.tar")
         assert serves(agent, name, first)
         stick.unmount()  # not busy
         agent.wait_for(lambda: state_of(agent, point)["mode"] == "absent")
         seen = agent.now()
-        time.sleep(2)
+        agent.wait_idle()
         assert agent.archives()[point / "a.tar"]["state"] == "imported"
         assert serves(agent, name, first)
         agent.restart()
-        time.sleep(1.5)
+        agent.wait_idle()
         assert agent.archives()[point / "a.tar"]["state"] == "imported"
         assert "not mounted" in state_of(agent, point)["reason"]
         with stick.elsewhere(tmp_path) as directory:
@@ -258,7 +258,7 @@ def test_a_stick_below_a_watched_directory_takes_nothing_with_it(tmp_path, stick
         (media / "here.tar").unlink()  # on the file system that stays: a real removal
         agent.wait_state(media / "here.tar", "removed")
         for _ in range(2):
-            time.sleep(1)
+            agent.wait_idle()
             assert agent.archives()[path]["state"] == "imported"
             assert "not mounted" in state_of(agent, media)["reason"]
             agent.restart()
@@ -267,7 +267,7 @@ def test_a_stick_below_a_watched_directory_takes_nothing_with_it(tmp_path, stick
         seen = agent.now()
         stick.mount(media / "STICK")
         agent.wait_for(lambda: state_of(agent, media)["reason"] == "")
-        time.sleep(1)
+        agent.wait_idle()
         assert agent.events(after=seen) == []
         path.unlink()
         agent.wait_state(path, "removed")
@@ -290,7 +290,7 @@ def test_a_stick_that_breaks_while_it_is_read_makes_no_storm(tmp_path, stick):
         stick.mount(point)
         os.truncate(stick.image, 24 << 20)  # the end of the stick can't be read
         (point / "a.tar.part").rename(point / "a.tar")
-        agent.wait_state(point / "a.tar", "unreadable", "failed", seconds=15)
+        agent.wait_state(point / "a.tar", "unreadable", "failed")
         time.sleep(3)
         assert name not in agent.images()
         assert len(agent.complaints()) == 1, agent.complaints()
@@ -304,7 +304,7 @@ def test_a_stick_that_breaks_while_it_is_read_makes_no_storm(tmp_path, stick):
         shutil.copyfile(whole, stick.image)
         stick.mount(point)
         (point / "a.tar.part").rename(point / "a.tar")
-        agent.wait_imported(point / "a.tar", seconds=20)
+        agent.wait_imported(point / "a.tar")
         assert serves(agent, name, image)
         stick.unmount()
 
@@ -322,11 +322,11 @@ def test_a_lazy_unmount_while_an_archive_is_read_loses_nothing(tmp_path, stick):
             lambda: agent.events("settled", path=point / "a.tar") and True, what="it is read"
         )
         stick.unmount("-l")
-        time.sleep(3)
+        agent.wait_idle()
         state = agent.archives()[point / "a.tar"]["state"]
         assert state in {"imported", "importing", "queued", "failed"}
         stick.mount(point)
-        agent.wait_imported(point / "a.tar", seconds=20)
+        agent.wait_imported(point / "a.tar")
         assert serves(agent, name, image)
         assert len(agent.complaints()) <= 1
         stick.unmount()

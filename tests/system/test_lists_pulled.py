@@ -5,7 +5,6 @@ import http.server
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,7 +172,7 @@ def test_the_agent_has_a_dropped_list_pulled_and_not_again_after_a_restart(
     after = pulling.now()
     pulling.restart()
     pulling.wait_for(lambda: is_connected(pulling))
-    time.sleep(1.0)
+    pulling.wait_idle()
     assert pulling.events(path=path, after=after) == []
     assert SAMPLE_NAME not in containerd.did("images", "ls", "-q").split()
     result = pulling.import_file(path)["result"]  # a person who asks is not put off

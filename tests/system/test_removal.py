@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 
 import pytest
 
@@ -242,7 +241,7 @@ def test_a_directory_may_come_later_go_and_come_again(tmp_path):
 
         shutil.rmtree(tmp_path / "later")
         agent.wait_for(lambda: agent.status()["directories"][0]["mode"] == "absent")
-        time.sleep(1.0)  # longer than a removal takes: an absent directory tells nothing
+        agent.wait_idle()
         assert agent.archives()[path]["state"] == "imported"
         assert agent.images()[APP]["unbacked_since"] is None
 

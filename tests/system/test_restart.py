@@ -58,12 +58,12 @@ async def _scan(images: Path, data: Path) -> None:
 def test_an_unchanged_stock_is_not_read_again(stocked: Stocked, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with Agent(tmp_path / "images", tmp_path / "data") as agent:
-        time.sleep(1)
+        agent.wait_idle()
         program_bytes = _read_bytes(agent.pid)
     before = state_of(stocked.data)
     with Agent(stocked.images, stocked.data) as agent:
         ready = next(line for line in agent.logged("info") if " ready in " in line)
-        time.sleep(1)
+        agent.wait_idle()
         stock_bytes = _read_bytes(agent.pid) - program_bytes
         assert len(agent.images()) == ARCHIVES
         assert agent.status()["archives"] == {"imported": ARCHIVES}
@@ -82,7 +82,7 @@ def test_a_kill_of_an_idle_agent_changes_nothing(stocked: Stocked) -> None:
     with Agent(stocked.images, stocked.data) as agent:
         agent.kill()
     with Agent(stocked.images, stocked.data) as agent:
-        time.sleep(0.5)
+        agent.wait_idle()
         assert agent.complaints() == []
     assert state_of(stocked.data) == before
 
@@ -102,7 +102,7 @@ def test_no_archive_is_opened_again(stocked: Stocked, tmp_path: Path) -> None:
     try:
         pid = agent.status()["pid"]
         agent.wait_for(lambda: agent.status()["directories"][0]["files"] == ARCHIVES)
-        time.sleep(1)
+        agent.wait_idle()
     finally:
         os.kill(pid, 15)
     assert agent.wait_exit() == 0

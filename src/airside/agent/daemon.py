@@ -143,6 +143,7 @@ class _Agent:
             watcher=self._watcher,
             runtimes=self._runtimes,
             queue=self._queue,
+            maintenance=self._maintenance,
         )
         for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop):
             stop.listeners.subscribe(end)

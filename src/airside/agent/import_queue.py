@@ -112,6 +112,16 @@ class ImportQueue:
         self._work = asyncio.Condition()
         self._stopping = Event()
 
+    @property
+    def queued(self) -> int:
+        """The number of archives that are imported as soon as a thread is free."""
+        return len(self._pending)
+
+    @property
+    def waiting(self) -> int:
+        """The number of archives that wait for a retry or for the rest of the file."""
+        return len(self._waiting)
+
     # batches of the watcher
 
     async def take(self, batch: Batch) -> None:

@@ -30,8 +30,14 @@ class Maintenance:
         self._queue, self._runtimes = queue, runtimes
         self._directories = WatchedDirectories(settings.images)
         self._index_outdated = asyncio.Event()
+        self._writes_index = False
         loop = asyncio.get_running_loop()
         node.index_outdated.subscribe(partial(loop.call_soon_threadsafe, self._index_outdated.set))
+
+    @property
+    def is_indexing(self) -> bool:
+        """True while `index.json` lacks a change of the catalog."""
+        return self._index_outdated.is_set() or self._writes_index
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -60,7 +66,9 @@ class Maintenance:
         while True:
             await self._index_outdated.wait()
             self._index_outdated.clear()
+            self._writes_index = True
             await asyncio.to_thread(self._node.importer.write_index)
+            self._writes_index = False
             await asyncio.sleep(_INDEX_SECONDS)
 
     async def _sweep_uploads(self) -> None:

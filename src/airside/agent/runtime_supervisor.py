@@ -141,11 +141,18 @@ class RuntimeSupervisor:
         wanted, end = self._node.catalog.generation, time.monotonic() + seconds
         self._wake()
         while time.monotonic() < end:
-            connected = [state for state in self._states.values() if state.runtime is not None]
-            if all(state.seen_generation >= wanted for state in connected):
+            if not self._behind(wanted):
                 return True
             await asyncio.sleep(0.02)
         return False
+
+    def behind(self) -> int:
+        """The number of connected runtimes that lack the catalog's newest change."""
+        return self._behind(self._node.catalog.generation)
+
+    def _behind(self, generation: int) -> int:
+        connected = [state for state in self._states.values() if state.runtime is not None]
+        return sum(state.seen_generation < generation for state in connected)
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns the runtimes' part of `status`."""

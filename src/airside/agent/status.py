@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from airside.agent.import_queue import ImportQueue, RunningJob
+from airside.agent.maintenance import Maintenance
 from airside.agent.node import Node
 from airside.agent.registry_server import RegistryServer
 from airside.agent.runtime_supervisor import RuntimeSupervisor
@@ -25,9 +26,11 @@ class LiveStatus:
         watcher: Watcher,
         runtimes: RuntimeSupervisor,
         queue: ImportQueue,
+        maintenance: Maintenance,
     ) -> None:
         self._settings, self._node, self._registry = settings, node, registry
         self._watcher, self._runtimes, self._queue = watcher, runtimes, queue
+        self._maintenance = maintenance
         self._started_at = time.monotonic()
 
     def report(self) -> dict[str, Any]:
@@ -45,8 +48,20 @@ class LiveStatus:
             ],
             "runtimes": self._runtimes.describe(),
             "imports": [_import(running) for running in self._queue.running.values()],
+            "activity": self._activity(),
             "space": space_report(self._node.garbage.space()),
         }
+
+    def _activity(self) -> dict[str, Any]:
+        """The work under way. `idle`: nothing changes until something happens outside."""
+        counts = {
+            "settling": self._watcher.unsettled(),
+            "queued": self._queue.queued,
+            "importing": len(self._queue.running),
+            "indexing": int(self._maintenance.is_indexing),
+            "publishing": self._runtimes.behind(),
+        }
+        return {"idle": not any(counts.values()), **counts, "waiting": self._queue.waiting}
 
 
 def _import(running: RunningJob) -> dict[str, Any]:

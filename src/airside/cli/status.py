@@ -60,10 +60,20 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [("access", _access_text(report["access"]))] if report.get("access") else []
         if report.get("read_through") in _THROUGH:
             rows.append(("read-through", _THROUGH[report["read_through"]]))
+    if report.get("activity"):
+        rows.append(("activity", _activity_text(report["activity"])))
     rows += [("runtime", _runtime_text(runtime)) for runtime in report.get("runtimes", ())]
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
     return rows
+
+
+def _activity_text(activity: dict[str, Any]) -> str:
+    """The work under way, and the archives that are tried again later."""
+    keys = ("settling", "queued", "importing", "indexing", "publishing")
+    words = [f"{activity[key]} {key}" for key in keys if activity[key]] or ["idle"]
+    words += [f"{activity['waiting']} waiting for a retry"] if activity["waiting"] else []
+    return ", ".join(words)
 
 
 def _space_text(space: dict[str, Any]) -> str:

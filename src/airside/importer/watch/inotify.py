@@ -6,10 +6,13 @@ available. A watch follows its directory, not the path: watch the paths again at
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 import select
+import termios
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
@@ -140,6 +143,15 @@ class Notifier:
         if Mask.IGNORED in event.mask:
             self._paths.pop(number, None)
             self._watches.pop(number, None)
+
+    @property
+    def has_unread(self) -> bool:
+        """True if the kernel has events that were not read yet."""
+        if self._inotify is None:
+            return False
+        count = array("i", [0])
+        fcntl.ioctl(self._inotify.fd, termios.FIONREAD, count)
+        return count[0] > 0
 
     def check(self) -> None:
         """Raise the exception that ended the reading of events, if it ended."""

@@ -284,6 +284,22 @@ class Settler:
         """Returns the remembered paths in the directory, at any depth."""
         return [path for path in self._entries if is_within(path, directory)]
 
+    def unsettled(self) -> int:
+        """The number of paths that will be reported if nothing more happens to them.
+
+        Not counted: a settled file that is looked at once more, and `look_again`.
+        """
+        return sum(
+            1 for path in self._looks.keys() | self._ready | self._gone if self._is_open(path)
+        )
+
+    def _is_open(self, path: Path) -> bool:
+        entry = self._entries.get(path)
+        if entry is None or path in self._ready or path in self._gone:
+            return True
+        changed = entry.key != entry.reported and entry.again_at is None
+        return changed or entry.signal is not None or entry.gone_at is not None
+
     def next_look(self) -> float | None:
         """Returns the time at which the next path is due; None: never."""
         return min(self._looks.values(), default=None)

@@ -155,6 +155,14 @@ class Watcher:
             for d in self._directories.values()
         ]
 
+    def unsettled(self) -> int:
+        """The number of changes that were noticed and not handed over yet."""
+        now = time.monotonic()
+        busy = sum(d.busy is not None or d.scan_at <= now for d in self._directories.values())
+        busy += self._elsewhere.busy is not None
+        open_ones = (self._notifier.has_unread, self._delivery is not None)
+        return self._settler.unsettled() + busy + sum(open_ones)
+
     # --- the loop
 
     async def _pause(self) -> None:
