@@ -352,6 +352,7 @@ def test_a_stick_may_be_pulled_out_once_its_archive_was_taken_in(tmp_path, stick
         agent.wait_imported(point / "a.tar")
         assert state_of(agent, point)["mode"] == "absent"
         assert serves(agent, name, image)
+        agent.wait_idle()
         assert list((agent.data / "ingest").iterdir()) == []
         assert agent.complaints() == []
 
