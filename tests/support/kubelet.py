@@ -73,7 +73,10 @@ class Kubelet:
             self._channel.close()
 
     def wait_ready(self) -> None:
-        """Wait until CRI answers: after a start it first recovers its state."""
+        """Wait until CRI answers, and knows the sandbox image if containerd has it.
+
+        After a start CRI first recovers its state.
+        """
 
         def answers() -> bool:
             with suppress(ContainerdError):
@@ -82,6 +85,9 @@ class Kubelet:
             return False
 
         wait_until(answers, lambda: self._containerd.log[-3000:])
+        sandbox = self._containerd.options.sandbox_image
+        if sandbox in self._containerd.did("images", "ls", "-q").split():
+            self.wait_image(sandbox)  # CRI learns of an import by an event, a moment later
 
     # images
 
