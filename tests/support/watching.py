@@ -50,10 +50,11 @@ class Log:
         """Exactly these settled, in any order, and nothing comes after."""
         await self.until(lambda: sorted(self.settled) == sorted(names))
 
-    async def stays(self, seconds=0.3):
-        """Nothing more is told."""
+    async def stays(self, seconds=0.0):
+        """Nothing more is reported: nothing is open, after so many seconds of polls and looks."""
         batches = len(self.batches)
         await asyncio.sleep(seconds)
+        await self.until(lambda: not self.watcher.unsettled())
         assert self.batches[batches:] == []
 
     async def mode(self, mode):
