@@ -25,10 +25,7 @@ _EXIT_CODES: tuple[tuple[type[AirsideError], int], ...] = (
     (ConfigError, EXIT_USAGE),
     (RequestInvalidError, EXIT_USAGE),
     (DigestInvalidError, EXIT_USAGE),
-    (
-        ReferenceInvalidError,
-        EXIT_USAGE,
-    ),  # a name on the command line; archives report theirs as problems
+    (ReferenceInvalidError, EXIT_USAGE),  # on the command line; in an archive it is a problem
     (InputError, EXIT_REJECTED),
 )
 _EXIT_OF_STATE = {

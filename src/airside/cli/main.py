@@ -52,7 +52,7 @@ A first try:
   airside run --images ./images --data ./data
 \b
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rejected input.
-Flags override AIRSIDE_* of the environment, which override the file of --config.
+Flags override AIRSIDE_* variables, which override the file of --config.
 """
 
 
