@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from airside.agent.import_queue import log_outcome
 from airside.agent.node import Node
+from airside.agent.outcome_log import log_outcome
 from airside.core.errors import AirsideError, NotFoundError, RequestInvalidError
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain

@@ -19,6 +19,7 @@ from threading import Event
 from typing import ParamSpec, Protocol, TypeVar
 
 from airside.agent.node import Node
+from airside.agent.outcome_log import log_outcome
 from airside.archive.formats.image_list import is_list_name
 from airside.core.errors import (
     AirsideError,
@@ -375,27 +376,3 @@ def _ended_late(future: asyncio.Future[Outcome]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, AirsideError):
         log.error("an import ended with an internal error", exc_info=error)
-
-
-def log_outcome(outcome: Outcome) -> None:
-    """Log a line for the result, and one for each of the first problems."""
-    path, names = outcome.path, ", ".join(outcome.images[:3])
-    more = f" and {len(outcome.images) - 3} more" if len(outcome.images) > 3 else ""
-    if outcome.state == "imported":
-        log.info("%s: imported %s%s in %.2f s", path, names, more, outcome.seconds)
-    elif outcome.state == "partial":
-        log.warning("%s: imported in part: %s%s", path, names, more)
-    elif outcome.state == "incomplete":
-        log.info("%s: incomplete, waiting for the rest: %s", path, outcome.reason)
-    elif outcome.state == "rejected":
-        log.error("%s: rejected: %s", path, outcome.reason)
-    elif outcome.state == "waiting":
-        log.info("%s: waiting: %s", path, outcome.reason)
-        return
-    elif outcome.state == "failed" and outcome.problems:  # a list
-        log.warning("%s: no image of the list could be pulled; it is retried", path)
-    for problem in outcome.problems[:5]:
-        if problem.reason != outcome.reason or outcome.state in {"partial", "failed"}:
-            log.warning(
-                "%s: %s%s", path, f"{problem.image}: " if problem.image else "", problem.reason
-            )
