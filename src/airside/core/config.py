@@ -254,7 +254,7 @@ def _retention_rule(raw: Any, where: str) -> RetentionRule:
     rule = RetentionRule(**table)
     if "archive" in rule.sources:
         raise ConfigError(
-            f"{where}: a rule takes no tag that a present archive brings: remove the archive"
+            f"{where}: a rule deletes no tag of a present archive: remove the archive"
         )
     if not rule.sources or not {"push", "import"}.issuperset(rule.sources):
         raise ConfigError(f"{where}: sources must be of push, import, found {rule.sources!r:.80}")
