@@ -31,7 +31,9 @@ compile() {
 }
 
 group build | compile --output-file requirements.lock
-group dev | compile --constraint requirements.lock --output-file requirements-dev.lock
+# pip counts coverage[toml], which pytest-cov asks for, as pinned only with its extra
+group dev | compile --no-strip-extras --constraint requirements.lock \
+    --output-file requirements-dev.lock
 group fuzz | compile --constraint requirements.lock --output-file requirements-fuzz.lock
 
 if grep -nE '://|^--(index|extra|find|trusted)|(^|[ =])/' requirements*.lock; then
