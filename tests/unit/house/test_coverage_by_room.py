@@ -43,14 +43,14 @@ def test_a_room_is_itself_and_what_is_below_it():
 
 def test_a_room_below_its_threshold_is_named_with_its_worst_files():
     modules = rooms.counts(report({"a/x": entry(10, 9), "a/y": entry(10, 1), "b/z": entry(10, 9)}))
-    text, good = rooms.table(["a", "b"], modules, 90.0)
+    text, good = rooms.table({"a": 90.0, "b": 90.0}, modules)
     assert not good
     assert [line.split()[0] for line in text.splitlines()] == ["a", "10.0", "90.0", "b"]
-    assert rooms.table(["b"], modules, 90.0)[1]
+    assert rooms.table({"b": 90.0}, modules)[1]
 
 
 def test_a_room_that_no_file_belongs_to_is_not_measured():
-    text, good = rooms.table(["a.gone"], {}, 90.0)
+    text, good = rooms.table({"a.gone": 90.0}, {})
     assert not good
     assert text.endswith("not measured")
 
@@ -58,6 +58,7 @@ def test_a_room_that_no_file_belongs_to_is_not_measured():
 def test_the_rooms_are_those_of_the_contracts_and_of_the_code():
     assert "oci" in rooms.pure_rooms(rooms.ROOT)
     assert len(rooms.all_rooms(rooms.ROOT)) == 12
+    assert set(rooms.RUN_AS_A_PROCESS) < set(rooms.all_rooms(rooms.ROOT))
 
 
 @pytest.mark.parametrize(("covered", "code"), [(97, 0), (96, 1)])
