@@ -15,6 +15,12 @@ from airside.core.errors import AirsideError, ContainerdError
 from airside.oci.digest import Digest, digest_of
 
 PROOF_SECONDS = 60.0
+_TRIES = 3
+"""containerd's garbage collection deletes a file that it has not adopted yet."""
+_NOT_ADOPTED = (
+    "it does not adopt a blob in {}: containerd uses another directory, or "
+    "content_sharing_policy is not shared"
+)
 
 
 class AdoptionProof:
@@ -34,11 +40,16 @@ class AdoptionProof:
         if not root.parent.is_dir():  # a fresh containerd makes its directory with the first blob
             return f"its content directory {root} is not visible here"
         try:
-            return self._try_in(self._directory, f"airside {uuid.uuid4()}\n".encode())
+            for _ in range(_TRIES):
+                refusal = self._try_in(self._directory, f"airside {uuid.uuid4()}\n".encode())
+                if refusal is not None:
+                    return refusal
         except OSError as exc:
             return f"{root} cannot be written: {exc.strerror}"
+        return _NOT_ADOPTED.format(root)
 
-    def _try_in(self, directory: ContentDirectory, raw: bytes) -> str:
+    def _try_in(self, directory: ContentDirectory, raw: bytes) -> str | None:
+        """Returns "" or why not; None if a garbage collection deleted the blob meanwhile."""
         digest, root = digest_of(raw), directory.root
         key = ingest_key(self._identity, digest)
         lease = f"{self._identity}-proof-{uuid.uuid4().hex[:8]}"
@@ -55,10 +66,7 @@ class AdoptionProof:
             if exc.context.get("status") != "OUT_OF_RANGE":
                 raise
             self._client.content.abort(key)
-            return (
-                f"it does not adopt a blob in {root}: containerd uses another directory, or "
-                "content_sharing_policy is not shared"
-            )
+            return _NOT_ADOPTED.format(root) if target.exists() else None
         finally:
             self._forget(file, target, lease, digest)
             directory.drop_private()
