@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from support import containerd, host
 from support.debian import UnreachableError
+from support.size import sized
 
 COMPONENT = Path(__file__).parent / "component"
 REQUIRED = os.environ.get("REQUIRE_COMPONENTS") == "1"
@@ -37,11 +38,12 @@ _HOST = tempfile.TemporaryDirectory(prefix="airside-host-", dir="/tmp", ignore_c
 host.reset_process()
 host.own_host(Path(_HOST.name) / "root")
 
-settings.register_profile("local", deadline=None, max_examples=60)
+EXAMPLES = sized(40, 500)
+settings.register_profile("local", deadline=None, max_examples=EXAMPLES)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=60,
+    max_examples=EXAMPLES,
     derandomize=True,
     database=None,
     print_blob=True,
