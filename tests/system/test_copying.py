@@ -79,8 +79,13 @@ def test_slow_copies_are_imported_once_and_after_their_end(tmp_path, write, resc
         a.wait_imported(*paths)
         a.wait_idle()
         for path in paths:
-            assert len(a.events("imported", path=path)) == 1
+            # an import of an earlier part may find the whole file; once it has settled, it is
+            # imported again, for its place in the order of archives
+            imports = len(a.events("imported", path=path))
+            assert imports == 1 or (imports == 2 and write is append_slowly)
             assert not a.events("rejected", "failed", "partial", path=path)
+        assert len(a.events("tag-added")) == len(paths)
+        assert a.events("tag-moved") == []
         assert a.complaints() == []
 
 

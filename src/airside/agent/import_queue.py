@@ -109,8 +109,6 @@ class ImportQueue:
             parse_repository(directory.repository)
         self._pending: OrderedDict[Path, Job] = OrderedDict()
         self._waiting: dict[Path, _Waiting] = {}
-        self._read_ahead: dict[Path, str] = {}
-        """The stat key of a file that was imported whole before it settled."""
         self.running: dict[Path, RunningJob] = {}
         self._work = asyncio.Condition()
         self._stopping = Event()
@@ -134,8 +132,6 @@ class ImportQueue:
             if not is_utf8(settled.path):
                 log.error("%r: the name is not UTF-8: rename the file", str(settled.path))
                 continue
-            if self._read_ahead.pop(settled.path, "") == str(settled.key):
-                continue  # a slow copy: the last import began before the file settled
             waiting = self._waiting.get(settled.path)
             if waiting is not None and waiting.key == str(settled.key):
                 await self._unchanged(settled.path, waiting)
@@ -196,7 +192,6 @@ class ImportQueue:
         removals: dict[str, str] = {}
         for path in filter(is_utf8, paths):
             self._waiting.pop(path, None)
-            self._read_ahead.pop(path, None)
             self._pending.pop(path, None)
             if path in self.running:
                 self.running[path].stop.set()
@@ -312,16 +307,12 @@ class ImportQueue:
         before = self._waiting.get(job.path)
         if before is None or before.reason != outcome.reason or not is_list_name(job.path.name):
             log_outcome(outcome)
-        if job.path not in self._pending:  # else a newer version is read in any case
-            self._ended(job, outcome)
-
-    def _ended(self, job: Job, outcome: Outcome) -> None:
+        if job.path in self._pending:
+            return  # a newer version of it is read in any case
         if outcome.retry:
             self._retry(job, outcome)
-            return
-        self._waiting.pop(job.path, None)
-        if job.stat_key and outcome.stat_key not in {"", job.stat_key}:
-            self._read_ahead[job.path] = outcome.stat_key
+        else:
+            self._waiting.pop(job.path, None)
 
     async def _gone(self, job: Job, error: NotFoundError) -> None:
         """Look for the file again: its directory may be unmounted, and come back unchanged."""

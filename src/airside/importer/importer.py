@@ -84,7 +84,7 @@ def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
 class Outcome:
     """The result of a job. `state` as in `airside archives`.
 
-    `stat_key` is the file's before it was read. For a job to retry, `after_seconds` is the least
+    For a job to retry, `stat_key` is the file's before it was read, and `after_seconds` the least
     delay.
     """
 
@@ -208,7 +208,6 @@ class Importer:
             new_blobs=new_blobs,
             seconds=result.seconds,
             reason=result.reason,
-            stat_key=result.stat_key,
         )
 
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
