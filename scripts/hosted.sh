@@ -67,11 +67,17 @@ code=0
 ) || code=$?
 
 after=$(state)
-if [ "$before" != "$after" ]; then
+if [ "$before" = "$after" ]; then
+    echo "hosted: the directories, names and images of the host are as they were"
+else
     echo "hosted: the tests have changed the host:" >&2
     diff <(echo "$before") <(echo "$after") >&2 || true
     code=1
 fi
 kill -0 "$agent" 2>/dev/null || { echo "hosted: the host's agent has ended" >&2; code=1; }
-echo "hosted: exit code $code; agent, containerd and directories of the host are $([ $code = 0 ] && echo 'as they were' || echo 'see above')"
+if [ "$code" = 0 ]; then
+    echo "hosted: passed; the host's agent, containerd and directories are as they were"
+else
+    echo "hosted: exit code $code, see above"
+fi
 exit $code
