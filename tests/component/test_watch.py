@@ -16,7 +16,8 @@ from airside.importer.watch import scan as survey
 from airside.importer.watch import watcher as watch
 from airside.importer.watch.mount_table import Mount
 from airside.importer.watch.watcher import StatKey, Watcher
-from support.watching import LIMIT_SECONDS, LONG_AGO, SETTINGS, age, old, watching, with_
+from support.waiting import LIMIT_SECONDS
+from support.watching import LONG_AGO, SETTINGS, age, old, watching, with_
 
 pytestmark = pytest.mark.usefixtures("nothing_left_open")
 

@@ -24,7 +24,6 @@ from support.host import without_settings
 from support.waiting import LIMIT_SECONDS, wait_until
 
 SOCKET = "airside.sock"
-POLL_SECONDS = 0.02
 
 QUICK = {
     "AIRSIDE_SETTLE_SECONDS": "0.1",

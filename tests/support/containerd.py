@@ -30,7 +30,6 @@ VERSIONS = tuple(SUITES)
 """What is tested, by the Debian release that has it."""
 
 _RUNS = 4
-POLL_SECONDS = 0.01
 LONGEST_SOCKET = 97
 """containerd takes 104 bytes, and appends `.ttrpc`."""
 

@@ -26,7 +26,6 @@ pods: Any = grpc.protos("support/pods.proto")
 
 Policy = Literal["Never", "IfNotPresent", "Always"]
 
-POLL_SECONDS = 0.02
 LOG = "main.log"
 _NODE, _POD = 2, 0
 _RUNNING, _EXITED = 1, 2

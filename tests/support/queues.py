@@ -11,7 +11,7 @@ from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.catalog.model import SourceRow
 from airside.importer.watch.watcher import Watcher
-from support.waiting import LIMIT_SECONDS
+from support.waiting import wait_until_async
 
 NOT_JUDGED = StatKey(0, 0, 0, 0)
 
@@ -34,9 +34,7 @@ class Running:
         return row
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 - any condition
-                await asyncio.sleep(0.01)
+        await wait_until_async(condition, poll_seconds=0.01)
 
     async def state(self, path: Path, state: str) -> SourceRow:
         """Wait until the path is in this state; gives how it is then."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.watcher import Batch, Watcher
-from support.waiting import LIMIT_SECONDS
+from support.waiting import wait_until_async
 
 SETTINGS = Settings(
     settle_seconds=0.1,
@@ -42,9 +42,7 @@ class Log:
         return [one.key for one in told]
 
     async def until(self, condition):
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 - any condition, also of the system
-                await asyncio.sleep(0.01)
+        await wait_until_async(condition, poll_seconds=0.01)
 
     async def has(self, *names):
         """Exactly these settled, in any order, and nothing comes after."""
