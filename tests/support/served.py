@@ -18,9 +18,11 @@ from airside.registry.http.app import create_app
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.read_through import ReadThrough
+from airside.registry.rules.web_pages import known_names
 from support.waiting import LIMIT_SECONDS
 
 
@@ -56,6 +58,7 @@ def served(
     receiver: Receiver | None = None,
     guard_of: Callable[[Executor], AccessGuard] | None = None,
     answer_seconds: float = 0.0,
+    pages: PageGuard | None = None,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
     ready = threading.Event()
@@ -69,6 +72,7 @@ def served(
                 DeadlinePool(reads, answer_seconds),
                 receiver=receiver,
                 guard=guard,
+                pages=pages,
             )
             runner = web.AppRunner(
                 app,
@@ -104,7 +108,8 @@ def served(
 
 @contextmanager
 def served_node(node: Node) -> Iterator[Served]:
-    """A node with pushes, deletions and access rules, as the agent serves it."""
+    """A node with pushes, deletions and access rules, as the agent serves it on loopback."""
+    names = known_names(node.settings, is_loopback=True)
     secured = open_security_files(node.settings, "127.0.0.1")
 
     def guard_of(reads: Executor) -> AccessGuard:
@@ -114,7 +119,12 @@ def served_node(node: Node) -> Iterator[Served]:
         receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)
         through = ReadThrough(policy="false")
         with served(
-            node.catalog, node.store, through, receiver=receiver, guard_of=guard_of
+            node.catalog,
+            node.store,
+            through,
+            receiver=receiver,
+            guard_of=guard_of,
+            pages=PageGuard(names, is_writable=not node.settings.read_only),
         ) as found:
             yield found
         node.pusher.uploads.close()

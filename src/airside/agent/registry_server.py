@@ -24,9 +24,11 @@ from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.pull_through import PullThrough
+from airside.registry.rules.web_pages import known_names
 
 log = logging.getLogger("airside.agent")
 
@@ -102,7 +104,7 @@ class RegistryServer:
             self._node.catalog, lambda: secured.accounts, self._settings, self._reads
         )
         runner = web.AppRunner(
-            self._app(guard, pull_through),
+            self._app(guard, _page_guard(self._settings, secured), pull_through),
             access_log=None,
             logger=http_log(),
             shutdown_timeout=CLEANUP_SECONDS,
@@ -128,7 +130,9 @@ class RegistryServer:
             await runner.cleanup()
             await asyncio.to_thread(guard.close)
 
-    def _app(self, guard: AccessGuard, pull_through: PullThrough | None) -> web.Application:
+    def _app(
+        self, guard: AccessGuard, pages: PageGuard, pull_through: PullThrough | None
+    ) -> web.Application:
         node, settings = self._node, self._settings
         content = ServedContent(
             node.catalog, node.store, settings.default_registry, node.read_through, pull_through
@@ -138,6 +142,7 @@ class RegistryServer:
             DeadlinePool(self._reads, settings.answer_seconds),
             receiver=Receiver(node.pusher, self._pushes, settings.limits.document_bytes),
             guard=guard,
+            pages=pages,
         )
 
     @asynccontextmanager
@@ -153,6 +158,11 @@ class RegistryServer:
         finally:
             watchdog.cancel()
             await asyncio.wait([watchdog])
+
+
+def _page_guard(settings: Settings, secured: SecurityFiles) -> PageGuard:
+    names = known_names(settings, is_loopback=secured.is_loopback)
+    return PageGuard(names, is_writable=not settings.read_only)
 
 
 def _address(found: tuple[str, int]) -> str:

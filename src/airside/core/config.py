@@ -34,12 +34,18 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """Variables that a pod gets for a Service named airside: they are no settings."""
-_LISTS = ("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream")
+_LISTS = (
+    *("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream"),
+    "allowed_hosts",
+)
 _PERIODS = (
     *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
     *("pull_seconds", "refused_seconds", "upstream_seconds"),
 )
 _PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?\Z", re.IGNORECASE)
+_ALLOWED_HOST = re.compile(
+    r"(\*|([\w.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?)\Z", re.ASCII | re.IGNORECASE
+)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z")
 _SIZE_UNITS = {None: 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 
@@ -297,10 +303,22 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             f"platform must be like linux/arm64, found {settings.platform!r}", key="platform"
         )
-    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
-        raise ConfigError("public_url must begin with https:// or http://", key="public_url")
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
+    _check_names(settings)
+
+
+def _check_names(settings: Settings) -> None:
+    """Check the names of the registry for its clients."""
+    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
+        raise ConfigError("public_url must begin with https:// or http://", key="public_url")
+    for host in settings.allowed_hosts:
+        if not _ALLOWED_HOST.match(host):
+            raise ConfigError(
+                f"allowed_hosts must be names such as registry.site or registry.site:5050, "
+                f"found {host!r:.80}",
+                key="allowed_hosts",
+            )
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -93,6 +93,9 @@ class Settings:
     anonymous: str = _setting("auto", "auto|pull|none", "access of clients without a login")
     read_only: bool = _setting(False, "true|false", "refuse pushes and deletions")
     public_url: str = _setting("", "URL", "address of the registry for clients")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "hosts", "further names of the registry in requests without TLS; `*`: every name"
+    )
     max_connections: int = _setting(
         1_000, "connections", "connections to the registry; 0: any number"
     )

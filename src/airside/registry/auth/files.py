@@ -120,7 +120,7 @@ class SecurityFiles:
 
     def __init__(self, settings: Settings, *, is_loopback: bool) -> None:
         """Reads all files. Raises ConfigError."""
-        self._settings, self._is_loopback = settings, is_loopback
+        self._settings, self.is_loopback = settings, is_loopback
         cert, key, ca, htpasswd, access = (
             _path(text)
             for text in (
@@ -181,7 +181,7 @@ class SecurityFiles:
             rules,
             anonymous=cast("Anonymous", self._settings.anonymous),
             certificates=bool(self._settings.client_ca),
-            is_loopback=self._is_loopback,
+            is_loopback=self.is_loopback,
         )
 
 

@@ -30,6 +30,7 @@ from airside.registry.http.answer_cache import AnswerCache
 from airside.registry.http.blobs import BlobRoute
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
 from airside.registry.http.request_access import cache_key
 from airside.registry.http.requests import conditions_of, connection_of, target_of
@@ -60,6 +61,7 @@ def create_app(
     *,
     receiver: Receiver | None = None,
     guard: AccessGuard | None = None,
+    pages: PageGuard | None = None,
 ) -> web.Application:
     """Makes the application. The caller owns and closes the arguments, and runs the application.
 
@@ -67,10 +69,10 @@ def create_app(
     matches every other path. Catalog and store are read in `reads`; a read past its deadline is a
     404 for a container runtime that uses this registry as a mirror, else a 503. `receiver` answers
     pushes and deletions; without one they are refused. `guard` checks the rights of clients;
-    without one everybody sees everything.
+    without one everybody sees everything. `pages` refuses what web pages may not ask, before that.
     """
     registry = _Registry(content, reads, receiver)
-    app = web.Application(middlewares=[guard.middleware] if guard else [])
+    app = web.Application(middlewares=[each.middleware for each in (pages, guard) if each])
     app.router.add_get("/", _say_hello, expect_handler=_expect)
     app.router.add_get("/healthz", _say_ok, expect_handler=_expect)
     everything = _CatchAll("/{target}")

@@ -46,11 +46,10 @@ from airside.registry.rules.credentials import (
     scopes_of,
 )
 from airside.registry.rules.requests import ListCatalog, Ping
+from airside.registry.rules.web_pages import PUBLIC
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN = frozenset({"/", "/healthz"})
-"""Public paths that reveal nothing about images."""
 _PING = frozenset({"/v2", "/v2/"})
 
 
@@ -100,7 +99,7 @@ class AccessGuard:
             request[key] = throttle
         target = target_of(request)
         path = target.partition("?")[0]
-        if path in OPEN or self._is_public(request, path):
+        if path in PUBLIC or self._is_public(request, path):
             return await handler(request)
         who = await self._logins.identify(
             request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), client_of(request)

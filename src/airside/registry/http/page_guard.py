@@ -1,0 +1,59 @@
+"""The outermost middleware: refuses what web pages may not ask, and answers OPTIONS. Async.
+
+`registry.rules.web_pages` decides. No login is looked at before, and no body is read.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from airside.registry.http.requests import target_of
+from airside.registry.http.responses import response_of
+from airside.registry.rules.answers import Answer
+from airside.registry.rules.methods import allowed_methods
+from airside.registry.rules.web_pages import KnownNames, PageRequest
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_LOG = logging.getLogger("airside.registry")
+
+
+class PageGuard:
+    """The middleware. `is_writable`: the registry accepts pushes and deletions."""
+
+    def __init__(self, names: KnownNames, *, is_writable: bool) -> None:
+        self._names, self._is_writable = names, is_writable
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        refused = self._names.refusal(_page_request(request))
+        if refused is not None:
+            _LOG.debug("%s %s refused: %d", request.method, request.raw_path, refused.status)
+            return response_of(refused)
+        if request.method == "OPTIONS":
+            methods = allowed_methods(request.raw_path, is_writable=self._is_writable)
+            return response_of(Answer(204, headers=(("Allow", ", ".join(methods)),)))
+        return await handler(request)
+
+
+def _page_request(request: web.Request) -> PageRequest:
+    def all_of(name: str) -> tuple[str, ...]:
+        return tuple(request.headers.getall(name, ()))
+
+    raw = request.raw_path
+    authority = None if raw.startswith("/") or raw == "*" else _authority(raw)
+    return PageRequest(
+        request.method,
+        target_of(request).partition("?")[0],
+        all_of(hdrs.HOST),
+        all_of(hdrs.ORIGIN),
+        all_of("Sec-Fetch-Site"),
+        authority,
+        "https" if request.secure else "http",
+    )
+
+
+def _authority(target: str) -> str:
+    """The authority of a target in absolute form, or that of CONNECT."""
+    return target.partition("://")[2].partition("/")[0].partition("?")[0] or target
