@@ -9,6 +9,7 @@ from airside.archive.formats.detect import make_draft
 from airside.archive.formats.plan import Draft, Facts, Plan
 from airside.archive.ingest import HEAD_BYTES, digest_of_member
 from airside.archive.writer.member import Member
+from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
 
 
@@ -55,7 +56,7 @@ class Members:
             links=self.links,
             read=self.read,
             held=self.held.get,
-            nesting=nesting,
+            limits=replace(Limits(), nesting=nesting),
         )
 
     def plan(self, *, nesting: int = 4) -> Plan:

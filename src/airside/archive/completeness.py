@@ -8,19 +8,23 @@ with the first missing ones and never gets a tag.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from airside.archive.formats.plan import Plan, PlannedImage
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.merge import attested_by, parts_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index
+from airside.oci.platform import Platform
 from airside.oci.reference import Reference
 
 SizeOf = Callable[[Digest], int | None]
 """Returns the size in bytes of a blob in this archive or in the store; None for neither."""
 
 _SHOWN_MISSING = 3
+_MOST_PROBLEMS = 1_000
+"""Problems of one archive; each is a row of the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,13 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
     """Decide which images of the plan are complete; with `strict`, any problem rejects all."""
     check = _CompletenessCheck(plan, size_of)
     complete = [image for image in plan.images if check.is_complete(image.root, image.title)]
+    roots = {image.root for image in complete}
     for image in plan.images:
         if image.root not in plan.documents:
             check.absent_root(image)
-        elif image not in complete:
+        elif image.root not in roots:
             check.empty_index(image)
-    problems = (*_problems_by_image(plan), *check.problems)
+    problems = tuple(_few(chain(_problems_by_image(plan), check.problems)))
     if strict and problems:
         complete = []
     documents: dict[Digest, Document] = {}
@@ -54,6 +59,13 @@ def judge(plan: Plan, size_of: SizeOf, *, strict: bool = False) -> Judgement:
         check.collect(image.root, documents)
     missing = check.missing or plan.lacks_members
     return Judgement(tuple(complete), tuple(documents.values()), problems, missing)
+
+
+def _few(problems: Iterator[Problem]) -> Iterator[Problem]:
+    """Yields the first problems, and one that says that there are more."""
+    yield from islice(problems, _MOST_PROBLEMS)
+    if next(problems, None) is not None:
+        yield Problem(f"there are more problems: only {_MOST_PROBLEMS} are recorded")
 
 
 def first_absent(plan: Plan) -> Descriptor | None:
@@ -73,12 +85,26 @@ def name_clashes(plan: Plan) -> list[str]:
         for reference in image.references:
             images.setdefault(reference, []).append(image)
     notes = []
+    platforms = _Platforms(plan)
     for reference, named in images.items():
-        parts = [parts_of(i.root, plan.documents, plan.platforms) for i in named if len(named) > 1]
-        found = Counter(p for each in parts for p in {part.platform for part in each} - {None})
+        found = Counter(p for i in named if len(named) > 1 for p in platforms.of(i.root))
         if found and max(found.values()) > 1:
             notes.append(f"{len(named)} images have the name {reference}: the last one counts")
     return notes
+
+
+@dataclass(slots=True)
+class _Platforms:
+    """The platforms of each root, which may have many names."""
+
+    plan: Plan
+    known: dict[Digest, frozenset[Platform]] = field(default_factory=dict)
+
+    def of(self, root: Digest) -> frozenset[Platform]:
+        if root not in self.known:
+            parts = parts_of(root, self.plan.documents, self.plan.platforms)
+            self.known[root] = frozenset(p.platform for p in parts if p.platform is not None)
+        return self.known[root]
 
 
 def _problems_by_image(plan: Plan) -> Iterator[Problem]:

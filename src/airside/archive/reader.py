@@ -16,6 +16,7 @@ from airside.archive.completeness import Judgement, first_absent, judge, name_cl
 from airside.archive.directory import stat_key
 from airside.archive.formats.plan import PackedLayer, Plan, not_runnable_note
 from airside.archive.formats.platforms import restrict
+from airside.archive.formats.records import check_records
 from airside.archive.formats.unsupported import TEXT, is_text
 from airside.archive.ingest import ArchiveIngest
 from airside.archive.open_file import open_archive, translated_reading
@@ -92,6 +93,7 @@ def read_archive(
         is_directory = path.is_dir()
         read = _read_directory if is_directory else _read_copy if copy else _read_file
         key, compression, plan, cut = read(reader, path, ingest, stop, progress, notes)
+        check_records(plan, reader.settings.limits)
         absent = first_absent(plan)
         plan = _check_packed_layers(reader, ingest, plan, stop)
         plan = _restrict(plan, reader.settings, platforms)

@@ -94,8 +94,7 @@ class _Source:
                 links=self.ingest.links,
                 read=read,
                 held=self.reader.document,
-                nesting=self.limits.nesting,
-                documents_bytes=self.limits.documents_bytes,
+                limits=self.limits,
             )
         except InputError:
             if cut is not None:

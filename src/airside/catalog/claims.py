@@ -32,30 +32,21 @@ def record_claims(
         if document.digest in roots or document.digest not in result.already_held
     }
     claimed: set[TagName] = set()
+    parts: dict[Digest, tuple[Part, ...]] = {}
+    linked: set[tuple[int, Digest]] = set()
     for claim, (position, sequence) in zip(result.claims, numbers, strict=False):
         if deleted and is_deleted(db, claim, deleted):
             continue
-        parts = parts_of(claim.digest, documents, result.platforms)
-        repository_id = record_claim(db, result.source_id, position, claim, sequence, parts)
+        if claim.digest not in parts:
+            parts[claim.digest] = parts_of(claim.digest, documents, result.platforms)
+        repository_id = insert_claim(
+            db, result.source_id, position, claim, sequence, parts[claim.digest]
+        )
+        if (repository_id, claim.digest) not in linked:  # many names of an image share both
+            linked.add((repository_id, claim.digest))
+            link_blobs(db, repository_id, str(claim.digest))
         claimed.add(TagName(repository_id, claim.tag))
     return claimed
-
-
-def record_claim(
-    db: sqlite3.Connection,
-    source_id: int,
-    position: int,
-    claim: ClaimedName,
-    sequence: int,
-    parts: Iterable[Part],
-) -> int:
-    """Records a claim and links the document's blobs to the repository.
-
-    Returns the repository's id.
-    """
-    repository_id = insert_claim(db, source_id, position, claim, sequence, parts)
-    link_blobs(db, repository_id, str(claim.digest))
-    return repository_id
 
 
 def insert_claim(

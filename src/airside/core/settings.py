@@ -28,6 +28,13 @@ class Limits:
     blob_bytes: int = _setting(128 * GIB, "bytes", "one blob")
     ratio: int = _setting(1_000, "times", "decompressed to compressed size, past the first GiB")
     nesting: int = _setting(4, "levels", "indexes within indexes")
+    names: int = _setting(10_000, "names", "image names of one archive")
+    descriptors: int = _setting(
+        100_000, "descriptors", "layers, manifests and diff IDs that all documents list"
+    )
+    records: int = _setting(
+        250_000, "rows", "catalog rows for the names of one archive, their platforms and blobs"
+    )
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
     window_bytes: int = _setting(128 * MIB, "bytes", "decompression window of one file")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")

@@ -8,12 +8,15 @@ whatever order the archives were imported (ADR 0010).
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from airside.oci.digest import Digest
+from airside.oci.digest import Digest, is_digest, parse_digest
 from airside.oci.model import OCI_INDEX, Descriptor, Document, Index, parse_document
 from airside.oci.platform import Platform
 
+MOST_PARTS = 1_000
+"""The parts of one document: hundreds of times the platforms that there are."""
 ATTESTATION_TYPE = "vnd.docker.reference.type"
 ATTESTED = "vnd.docker.reference.digest"
 """Annotations by which BuildKit links an attestation manifest to the attested manifest."""
@@ -40,13 +43,15 @@ def parts_of(
 
     `documents` are the held ones. The platform in an index counts, as clients read that one;
     `platforms`, from the configs, is used if the index has none. Artifacts, and images of no known
-    platform, are no parts.
+    platform, are no parts. A document of more than `MOST_PARTS` has none and is never merged: each
+    of its names would record them all.
     """
     document = documents.get(root)
     if document is None:
         return ()
     if isinstance(document.content, Index):
-        return tuple(_listed(document.content, documents, platforms))
+        parts = tuple(islice(_listed(document.content, documents, platforms), MOST_PARTS + 1))
+        return parts if len(parts) <= MOST_PARTS else ()
     platform = platforms.get(root)
     if not document.is_image or platform is None or platform.is_unknown:
         return ()
@@ -56,25 +61,43 @@ def parts_of(
 def _listed(
     index: Index, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
 ) -> Iterator[Part]:
-    for child in index.manifests:
+    """Yields each part once, in order. Reads each index once, however often others list it."""
+    walks = [iter(index.manifests)]
+    seen: set[Digest] = set()
+    found: set[Part] = set()
+    while walks:
+        child = next(walks[-1], None)
+        if child is None:
+            walks.pop()
+            continue
         document = documents.get(child.digest)
-        attested = attested_by(child)
-        if attested is not None:
-            yield Part(child.digest, None, document is not None, attested)
-        elif document is not None and isinstance(document.content, Index):
-            yield from _listed(document.content, documents, platforms)
-        elif child.is_document:
-            platform = child.platform or platforms.get(child.digest)
-            if platform is not None and not platform.is_unknown:
-                yield Part(child.digest, platform, document is not None)
+        if attested_by(child) is None and document and isinstance(document.content, Index):
+            if child.digest not in seen:
+                seen.add(child.digest)
+                walks.append(iter(document.content.manifests))
+            continue
+        part = _part(child, platforms, held=document is not None)
+        if part is not None and part not in found:
+            found.add(part)
+            yield part
+
+
+def _part(child: Descriptor, platforms: Mapping[Digest, Platform], *, held: bool) -> Part | None:
+    """Returns the part that an entry of an index is; None for an artifact or no known platform."""
+    attested = attested_by(child)
+    if attested is not None:
+        return Part(child.digest, None, held, attested)
+    platform = child.platform or platforms.get(child.digest)
+    if not child.is_document or platform is None or platform.is_unknown:
+        return None
+    return Part(child.digest, platform, held)
 
 
 def attested_by(child: Descriptor) -> Digest | None:
     """Returns the digest of the manifest that an entry of an index attests; None for an image."""
     text = child.annotations.get(ATTESTED, "")
-    algorithm, _, hexadecimal = text.partition(":")
-    if child.annotations.get(ATTESTATION_TYPE) and hexadecimal:
-        return Digest(algorithm, hexadecimal)
+    if child.annotations.get(ATTESTATION_TYPE) and is_digest(text):
+        return parse_digest(text)
     return None
 
 

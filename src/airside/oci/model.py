@@ -5,9 +5,6 @@ serialises a document again. Parsing is strict about media type, digests, sizes 
 ignores everything else.
 """
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 from airside.core.errors import DigestInvalidError, DigestMismatchError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.platform import Platform, platform_from
+from airside.oci.strict_json import load_json
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -34,9 +32,6 @@ IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _NON_DISTRIBUTABLE = ("nondistributable", ".foreign.")
 
 MAX_SIZE = 2**63 - 1
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_MOST_NESTED = 100
-"""Levels in a document. Otherwise the limit would depend on the caller's depth in the stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,56 +119,6 @@ class Document:
         return self.content.blobs
 
 
-def load_json(raw: bytes, what: str) -> Any:
-    """Parse JSON, but refuse input on which parsers disagree.
-
-    That is bad UTF-8, lone surrogates, repeated keys, NaN, numbers beyond a float, and nesting of
-    more than 100 levels. Raises ManifestInvalidError that names `what`.
-    """
-    try:
-        text = raw.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
-        _check_nesting(value)
-        if _SURROGATE.search(text):  # perhaps a lone one, which cannot be encoded
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as exc:
-        raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return result
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text:.40} is too large")
-    return value
-
-
-def _check_nesting(value: Any) -> None:
-    level = [value]
-    for _ in range(_MOST_NESTED + 1):
-        inside = [each for each in level if isinstance(each, dict | list)]
-        level = [v for each in inside for v in (each.values() if isinstance(each, dict) else each)]
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {_MOST_NESTED} deep")
-
-
 def parse_descriptor(value: Any, what: str) -> Descriptor:
     """Parse a descriptor object (descriptor.md). `what` names it in a ManifestInvalidError."""
     if not isinstance(value, dict):
@@ -226,7 +171,10 @@ def parse_document(
     (manifest.md, image-index.md: a document that is both is refused, CVE-2021-41190).
     Raises ManifestInvalidError.
     """
-    value = load_json(raw, what)
+    return _document(load_json(raw, what), raw, media_type, what, algorithm)
+
+
+def _document(value: Any, raw: bytes, media_type: str, what: str, algorithm: str) -> Document:
     if not isinstance(value, dict):
         raise ManifestInvalidError(f"{what} is not a JSON object")
     own_type = value.get("mediaType")
@@ -263,7 +211,7 @@ def parse_bare_document(raw: bytes, what: str, *, algorithm: str = "sha256") -> 
     own_type = value.get("mediaType") if isinstance(value, dict) else None
     if not isinstance(own_type, str):
         own_type = OCI_INDEX if isinstance(value, dict) and "manifests" in value else OCI_MANIFEST
-    return parse_document(raw, own_type, what, algorithm=algorithm)
+    return _document(value, raw, own_type, what, algorithm)
 
 
 def parse_named_document(raw: bytes, media_type: str, what: str, digest: Digest | None) -> Document:

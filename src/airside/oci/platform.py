@@ -19,7 +19,7 @@ _ARCHITECTURES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-_WORD = r"[A-Za-z0-9_.-]+"
+_WORD = r"[A-Za-z0-9_.-]{1,128}"
 """A valid field (containerd's `specifierRe`): other texts could not be parsed again."""
 _FIELD = re.compile(rf"{_WORD}\Z")
 _KEY = re.compile(rf"({_WORD})(?:\(((?:{_WORD})?)((?:\+{_WORD})*)\))?/({_WORD})(?:/({_WORD}))?\Z")

@@ -24,13 +24,13 @@ from airside.oci.model import (
     Descriptor,
     Document,
     Index,
-    load_json,
     parse_config,
     parse_descriptor,
     parse_document,
 )
 from airside.oci.platform import Platform
 from airside.oci.reference import Repository, fits_ref_name, looks_like_host
+from airside.oci.strict_json import load_json
 from airside.store.local import LocalStore
 
 GENERATION = "dev.airside.generation"
@@ -164,7 +164,7 @@ def index_generation(raw: bytes | None) -> int:
     if raw is None:
         return -1
     try:
-        return int(load_json(raw, "index.json")["annotations"][GENERATION])
+        return int(load_json(raw, "index.json", max_tokens=None)["annotations"][GENERATION])
     except (InputError, KeyError, TypeError, ValueError):
         return -1
 
@@ -177,6 +177,7 @@ class _Found:
     documents: dict[Digest, Document] = field(default_factory=dict)
     platforms: dict[Digest, Platform] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
+    complete: dict[Digest, bool] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -206,7 +207,7 @@ def rebuild_catalog(
     raw = store.read_index()
     if raw is None or index_generation(raw) < 0:
         return 0
-    index = load_json(raw, "index.json")
+    index = load_json(raw, "index.json", max_tokens=None)
     entries = [parse_descriptor(item, "index.json") for item in index["manifests"]]
     whole: set[Digest] = set()
     sources = _sources(store, entries, whole)
@@ -303,7 +304,17 @@ def _repository(text: str) -> Repository:
 
 
 def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:
-    """Reads the documents below a root and hashes their blobs. Returns False if one is missing."""
+    """Reads the documents below a root and hashes their blobs. Returns False if one is missing.
+
+    Each document is read once, however often indexes list it.
+    """
+    if root.digest not in found.complete:
+        found.complete[root.digest] = False  # an index cannot list itself, but bytes may be wrong
+        found.complete[root.digest] = _collect_once(held, root, found)
+    return found.complete[root.digest]
+
+
+def _collect_once(held: _Hashed, root: Descriptor, found: _Found) -> bool:
     if not _verified(held, root, found):
         return False
     with held.store.open(root.digest) as file:

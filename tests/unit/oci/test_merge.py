@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airside.oci.digest import Digest
-from airside.oci.merge import Entry, Part, merged_index, parts_of
+from airside.oci.merge import MOST_PARTS, Entry, Part, merged_index, parts_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, Index, parse_document
 from airside.oci.platform import Platform
 from support.images import compact, random_image, random_index, sha256
@@ -111,3 +111,42 @@ def test_the_merged_index_depends_on_its_parts_alone():
 def test_an_index_of_few_is_an_index_too(count):
     entries = [Entry(AMD64, Descriptor(OCI_MANIFEST, Digest("sha256", "0" * 64), 1))] * count
     assert len(merged_index(entries).children) == count
+
+
+class Counted(dict):
+    """Documents that count how often they are asked for."""
+
+    asked = 0
+
+    def get(self, *args):
+        self.asked += 1
+        return super().get(*args)
+
+
+def test_an_index_is_read_once_however_often_others_list_it():
+    about = entry("a", platform={"os": "linux", "architecture": "amd64"})
+    indexes = [index_of(about)]
+    for _ in range(5):
+        inner = indexes[-1]
+        listed = {"mediaType": OCI_INDEX, "digest": str(inner.digest), "size": 1}
+        indexes.append(index_of(*[listed] * 50))
+    held = Counted((each.digest, each) for each in indexes)
+    parts = parts_of(indexes[-1].digest, held, {})
+    assert [str(part.platform) for part in parts] == ["linux/amd64"]
+    assert held.asked <= 5 * 50 + 2
+
+
+def test_a_document_of_more_parts_than_platforms_exist_has_none():
+    amd64 = {"os": "linux", "architecture": "amd64"}
+    parts = [entry(str(number), platform=amd64) for number in range(MOST_PARTS)]
+    most, over = index_of(*parts), index_of(*parts, entry("one more", platform=amd64))
+    assert len(parts_of(most.digest, {most.digest: most}, {})) == MOST_PARTS
+    assert parts_of(over.digest, {over.digest: over}, {}) == ()
+
+
+@pytest.mark.parametrize("text", ["sha256:" + "x" * 1000, "a:b", "sha256:", ""])
+def test_what_is_no_digest_is_not_attested(text):
+    about = {"vnd.docker.reference.type": "attestation-manifest"}
+    said = entry("said", annotations={**about, "vnd.docker.reference.digest": text})
+    root = index_of(said)
+    assert parts_of(root.digest, {root.digest: root}, {}) == ()

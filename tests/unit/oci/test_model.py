@@ -19,12 +19,12 @@ from airside.oci.model import (
     Descriptor,
     Index,
     Manifest,
-    load_json,
     parse_config,
     parse_descriptor,
     parse_document,
 )
 from airside.oci.platform import Platform
+from airside.oci.strict_json import load_json
 from support.images import compact, random_image, random_index
 
 SHA = f"sha256:{'ab' * 32}"

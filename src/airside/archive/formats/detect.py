@@ -1,13 +1,15 @@
 """Detects an archive's format from its members' names, and drafts its plan. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_legacy import draft_legacy, is_legacy
 from airside.archive.formats.docker_manifest import (
     MANIFEST_JSON,
     REPOSITORIES,
+    SavedImage,
     normalised,
     parse_manifest_json,
     parse_repositories,
@@ -26,6 +28,7 @@ DISORDERED = (
     "manifest.json is read instead"
 )
 _LINKS_FOLLOWED = 16
+_DEFAULT = Limits()
 
 
 def make_draft(
@@ -34,8 +37,7 @@ def make_draft(
     links: Mapping[str, str],
     read: ReadMember,
     held: ReadHeld,
-    nesting: int,
-    documents_bytes: int = Limits().documents_bytes,
+    limits: Limits = _DEFAULT,
 ) -> Draft:
     """Detect the format by its documents; an OCI index is preferred over `manifest.json`.
 
@@ -51,21 +53,20 @@ def make_draft(
                 present=files,
                 read=read,
                 held=held,
-                nesting=nesting,
-                documents_bytes=documents_bytes,
-                listed_names=_names_beside(files, read),
+                limits=limits,
+                listed_names=_names_beside(files, read, limits),
             )
             if MANIFEST_JSON not in files or not has_disordered_layers(layout, read):
                 return layout
             resolved = {name: resolve_link(name, links) for name in links}
-            return replace(_draft_docker(files, resolved, read), notes=(DISORDERED,))
+            return replace(_draft_docker(files, resolved, read, limits), notes=(DISORDERED,))
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
     resolved = {name: resolve_link(name, links) for name in links}
     if MANIFEST_JSON in files:
-        return _draft_docker(files, resolved, read)
+        return _draft_docker(files, resolved, read, limits)
     if is_legacy(files):
-        return draft_legacy(files=files, links=resolved, read=read, documents_bytes=documents_bytes)
+        return draft_legacy(files=files, links=resolved, read=read, limits=limits)
     raise ArchiveFormatError(_no_images_reason(files))
 
 
@@ -79,7 +80,7 @@ def index_may_follow(files: frozenset[str]) -> bool:
     return INDEX_JSON not in files and (is_layout or MANIFEST_JSON not in files)
 
 
-def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
+def _names_beside(files: frozenset[str], read: ReadMember, limits: Limits) -> frozenset[str]:
     """Returns the image names of a `manifest.json` beside an index; none if it is invalid."""
     if MANIFEST_JSON not in files:
         return frozenset()
@@ -87,19 +88,32 @@ def _names_beside(files: frozenset[str], read: ReadMember) -> frozenset[str]:
         images = parse_manifest_json(read(MANIFEST_JSON))
     except InputError:
         return frozenset()
+    Allowance(limits).take_names(_count_names(images), "")
     return frozenset(name for image in images for name in normalised(image.names))
 
 
-def _draft_docker(files: frozenset[str], links: Mapping[str, str], read: ReadMember) -> DockerDraft:
+def _count_names(images: Iterable[SavedImage]) -> int:
+    return sum(max(1, len(image.names)) for image in images)
+
+
+def _draft_docker(
+    files: frozenset[str], links: Mapping[str, str], read: ReadMember, limits: Limits
+) -> DockerDraft:
     raw = read(MANIFEST_JSON)
     if raw.lstrip()[:1] == b"{":
         raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
+    allowance = Allowance(limits)
+    allowance.take_names(_count_names(images), "")
+    allowance.take_descriptors(sum(1 + len(image.layers) for image in images), "")
     wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
     listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
+    Allowance(limits).take_names(len(listed or ()), "")
     absent = frozenset(wanted - files)
-    return DockerDraft(images, links, absent, listed or None, problems=tuple(problems))
+    return DockerDraft(
+        images, links, absent, listed or None, problems=tuple(problems), allowance=allowance
+    )
 
 
 def resolve_link(name: str, links: Mapping[str, str]) -> str:

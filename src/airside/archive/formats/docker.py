@@ -10,8 +10,9 @@ others: hashing, decompressing, completeness.
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker_manifest import (
     MANIFEST_JSON,
     REPOSITORIES,
@@ -51,6 +52,7 @@ class DockerDraft:
     listed_in: str = f"the member {REPOSITORIES!r}"
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    allowance: Allowance = field(default_factory=Allowance)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ class DockerDraft:
         """
         found: dict[str, Digest] = {}
         diff_ids: dict[str, tuple[Digest, ...]] = {}  # many images may share one large config
+        room = self.allowance.limits.descriptors
         for image in self.images:
             member = self.resolve(image.config)
             named = _CONFIG_NAME.match(image.config)
@@ -80,6 +83,9 @@ class DockerDraft:
                 diff_ids[member] = ()
                 with contextlib.suppress(ManifestInvalidError):
                     diff_ids[member] = parse_config(read(member), image.config).diff_ids
+            room -= len(diff_ids[member])
+            if room < 0:
+                break  # `assemble` refuses the archive
             layers = map(self.resolve, image.layers)
             found |= dict(zip(layers, diff_ids[member], strict=False))
         return found
@@ -92,12 +98,24 @@ class DockerDraft:
         return builder.plan()
 
 
+@dataclass(slots=True)
+class _Named:
+    """The names of one document, which several entries of `manifest.json` may give it."""
+
+    references: dict[Reference, None] = field(default_factory=dict)
+    shown: str = ""
+    aliases: tuple[str, ...] = ()
+
+    def planned(self, root: Digest) -> PlannedImage:
+        return PlannedImage(root, tuple(self.references), self.shown, self.aliases)
+
+
 class _PlanBuilder:
     """Collects a plan, image after image."""
 
     def __init__(self, *, facts: Mapping[str, Facts], read: ReadMember, draft: DockerDraft) -> None:
         self._facts, self._read, self._draft = facts, read, draft
-        self._images: dict[Digest, PlannedImage] = {}
+        self._images: dict[Digest, _Named] = {}
         self._documents: dict[Digest, Document] = {}
         self._blobs: dict[Digest, str] = {}
         self._platforms: dict[Digest, Platform] = {}
@@ -106,11 +124,16 @@ class _PlanBuilder:
         self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
         self._notes: dict[str, None] = {}
+        self._lost_names = False
 
     def plan(self) -> Plan:
+        images = tuple(named.planned(root) for root, named in self._images.items())
+        if self._lost_names:
+            images, problems = drop_ambiguous(images)
+            self._problems += problems
         return Plan(
             format=DOCKER_ARCHIVE,
-            images=tuple(self._images.values()),
+            images=images,
             documents=self._documents,
             blobs=self._blobs,
             problems=tuple(self._problems),
@@ -142,6 +165,7 @@ class _PlanBuilder:
         for member in map(self._draft.resolve, (image.config, *image.layers)):
             if member in self._facts:
                 self._blobs.setdefault(self._facts[member].digest, member)
+        self._draft.allowance.take_bytes(document.size_bytes, shown)
         self._documents[document.digest] = document
         if config.platform is not None:
             self._platforms[document.digest] = config.platform
@@ -157,10 +181,7 @@ class _PlanBuilder:
                 "one of them is damaged or was edited"
             )
             self._problems.append(Problem(reason, image=name))
-        if lost:
-            images, problems = drop_ambiguous(self._images.values())
-            self._images = {image.root: image for image in images}
-            self._problems += problems
+        self._lost_names = bool(lost)
 
     def _layers(
         self, image: SavedImage, config: ImageConfig | None, shown: str
@@ -199,6 +220,7 @@ class _PlanBuilder:
             except ManifestInvalidError as exc:
                 self._configs[member] = exc
             else:
+                self._draft.allowance.take_descriptors(len(config.diff_ids), shown)
                 self._configs[member] = config
         found = self._configs[member]
         if isinstance(found, ManifestInvalidError):
@@ -237,16 +259,15 @@ class _PlanBuilder:
         self._packed_layers[layer.digest, diff_id] = PackedLayer(layer.digest, diff_id, member)
 
     def _name(self, root: Digest, image: SavedImage, shown: str) -> None:
-        before = self._images.get(root)
-        references = dict.fromkeys(before.references if before else ())
+        named = self._images.setdefault(root, _Named())
         for name in image.names:
             try:
                 reference = self._reference(name)
             except ReferenceInvalidError as exc:
                 self._problems.append(Problem(exc.message, image=name))
                 continue
-            references[reference] = None
-        self._images[root] = PlannedImage(root, tuple(references), shown, image.names)
+            named.references[reference] = None
+        named.shown, named.aliases = shown, image.names
 
     def _reference(self, name: str) -> Reference:
         reference = parse_reference(name)

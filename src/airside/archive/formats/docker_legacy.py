@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker_manifest import REPOSITORIES
 from airside.archive.formats.docker_v1 import Chains, V1Image, make_config
 from airside.archive.formats.manifest import build_manifest
@@ -23,12 +24,14 @@ from airside.archive.formats.plan import (
     ReadMember,
     layer_compression,
 )
-from airside.core.errors import ArchiveLimitError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.errors import ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
+from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
-from airside.oci.model import Document, load_json, parse_config
+from airside.oci.model import Document, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
+from airside.oci.strict_json import load_json, parsed_bytes
 
 NOTE = (
     "the archive is of the form of Docker before 1.10, which has no checksums: "
@@ -70,7 +73,7 @@ class LegacyDraft:
     links: Mapping[str, str]
     problems: tuple[Problem, ...]
     lacks_members: bool
-    room_bytes: int
+    limits: Limits
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -105,20 +108,22 @@ def draft_legacy(
     files: frozenset[str],
     links: Mapping[str, str],
     read: ReadMember,
-    documents_bytes: int,
+    limits: Limits,
 ) -> LegacyDraft:
     """Follow the parents of each tag, and of each image that has neither a tag nor a child.
 
-    `links` are resolved. `documents_bytes` limits the documents that are read, and also those that
-    are made from them. Raises ManifestInvalidError for a bad `repositories`, ArchiveLimitError.
+    `links` are resolved. Both the documents that are read and those that are made from them have an
+    `Allowance`. Raises ManifestInvalidError for a bad `repositories`, ArchiveLimitError.
     """
     problems: list[Problem] = []
     listed = _repositories(read(REPOSITORIES), problems) if REPOSITORIES in files else {}
     chains = Chains()
-    room_bytes = documents_bytes
+    allowance = Allowance(limits)
+    allowance.take_names(sum(map(len, listed.values())), "")
     for v1_id in sorted(match[1] for match in map(_JSON.match, files) if match):
         raw = read(f"{v1_id}/json")
-        room_bytes = _room_left(room_bytes, len(raw), v1_id)
+        allowance.take_bytes(len(raw), v1_id)
+        allowance.take_parsed(parsed_bytes(raw), v1_id)
         chains.add(v1_id, raw)
     tops = [Top(v1_id, tuple(refs), tuple(map(str, refs))) for v1_id, refs in listed.items()]
     tops += [Top(v1_id, (), ()) for v1_id in chains.leaves() if v1_id not in listed]
@@ -131,18 +136,8 @@ def draft_legacy(
         links=links,
         problems=tuple(problems),
         lacks_members=any(fault.missing for _, fault in faults if fault),
-        room_bytes=documents_bytes,
+        limits=limits,
     )
-
-
-def _room_left(room_bytes: int, used_bytes: int, shown: str) -> int:
-    if used_bytes > room_bytes:
-        raise ArchiveLimitError(
-            "the configs and manifests of the archive have more bytes together than "
-            "limits.documents_bytes allows; raise the limit if you trust the archive",
-            image=shown,
-        )
-    return room_bytes - used_bytes
 
 
 def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Reference]]:
@@ -181,12 +176,12 @@ class _PlanBuilder:
     made: dict[Digest, bytes] = field(default_factory=dict)
     platforms: dict[Digest, Platform] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    room_bytes: int = 0
+    allowance: Allowance = field(default_factory=Allowance)
     lacks_members: bool = False
 
     def __post_init__(self) -> None:
         self.problems += self.draft.problems
-        self.room_bytes = self.draft.room_bytes
+        self.allowance = Allowance(self.draft.limits)
         self.lacks_members = self.draft.lacks_members
 
     def plan(self) -> Plan:
@@ -210,7 +205,8 @@ class _PlanBuilder:
         raw = make_config(chain, {v1_id: layer.digest for v1_id, layer in layers.items()})
         config = Facts(digest_of(raw), len(raw), raw[:16])
         document = build_manifest(config, list(layers.values()), top.shown)
-        self.room_bytes = _room_left(self.room_bytes, len(raw) + document.size_bytes, top.shown)
+        self.allowance.take_bytes(len(raw), top.shown)
+        self.allowance.take_document(document, top.shown)
         self.made[config.digest] = raw
         self.documents[document.digest] = document
         for v1_id, layer in layers.items():

@@ -14,8 +14,9 @@ from airside.archive.formats.plan import parse_each
 from airside.core.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
-from airside.oci.model import load_json, parse_descriptor
+from airside.oci.model import parse_descriptor
 from airside.oci.reference import is_image_id, parse_reference
+from airside.oci.strict_json import load_json
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"

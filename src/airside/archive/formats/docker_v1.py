@@ -10,7 +10,7 @@ from typing import Any
 
 from airside.core.errors import ManifestInvalidError
 from airside.oci.digest import Digest
-from airside.oci.model import load_json
+from airside.oci.strict_json import load_json
 
 _DROPPED = frozenset({"id", "parent", "Size", "parent_id", "layer_id", "throwaway"})
 _DEEPEST = 512

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airside.archive.formats.plan import PlannedImage, drop_ambiguous, parse_each
 from airside.core.errors import ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
-from airside.oci.model import Descriptor, load_json, parse_descriptor
+from airside.oci.model import Descriptor, parse_descriptor
 from airside.oci.reference import Reference, is_image_id, parse_reference
+from airside.oci.strict_json import load_json
 
 INDEX_JSON = "index.json"
 IMAGE_NAME = "io.containerd.image.name"
@@ -56,34 +57,45 @@ def name_images(
 
     A name that is only a tag gets a note.
     """
-    images: dict[Digest, PlannedImage] = {}
+    images: dict[Digest, _Named] = {}
     problems: list[Problem] = []
     for root in roots:
         names = [n for n in (root.annotations.get(IMAGE_NAME), root.annotations.get(REF_NAME)) if n]
-        reference: Reference | None = None
-        tags: tuple[str, ...] = ()
+        image = images.setdefault(root.digest, _Named())
+        image.shown = image.shown or (names[0] if names else "")
+        image.aliases += names
         try:
             reference = _reference_to(root)
-            tags = tuple(n for n in names if not is_image_id(n)) if reference is None else ()
         except ReferenceInvalidError as exc:
             problems.append(
                 Problem(exc.message, image=names[0] if names else "", blob=str(root.digest))
             )
+            continue
+        if reference is not None:
+            image.references[reference] = None
+            continue
+        tags = [name for name in names if not is_image_id(name)]
+        image.tags += tags
         if tags:
             notes.append(
-                f"the name {tags[0]!r} is only a tag: unless the setting `repository` of its "
+                f"the name {tags[0]!r:.300} is only a tag: unless the setting `repository` of its "
                 "directory completes it, the image is reachable by digest only"
             )
-        before = images.get(root.digest, PlannedImage(root.digest))
-        new = (reference,) if reference and reference not in before.references else ()
-        images[root.digest] = PlannedImage(
-            root.digest,
-            (*before.references, *new),
-            before.shown or (names[0] if names else ""),
-            (*before.aliases, *names),
-            (*before.tags, *tags),
-        )
-    return tuple(images.values()), problems
+    return tuple(named.planned(root) for root, named in images.items()), problems
+
+
+@dataclass(slots=True)
+class _Named:
+    """The names that the entries of one root give it."""
+
+    references: dict[Reference, None] = field(default_factory=dict)
+    shown: str = ""
+    aliases: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+
+    def planned(self, root: Digest) -> PlannedImage:
+        references, aliases, tags = tuple(self.references), tuple(self.aliases), tuple(self.tags)
+        return PlannedImage(root, references, self.shown, aliases, tags)
 
 
 def _reference_to(root: Descriptor) -> Reference | None:

@@ -6,6 +6,7 @@ as they were read.
 
 from dataclasses import dataclass
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.index_json import IMAGE_NAME, INDEX_JSON, REF_NAME, parse_index_json
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import ReadHeld, ReadMember
@@ -15,6 +16,8 @@ from airside.core.settings import Limits
 from airside.oci.digest import digest_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index, parse_document
 
+_DEFAULT = Limits()
+
 
 def draft_layout(
     index_json: bytes,
@@ -22,21 +25,27 @@ def draft_layout(
     present: frozenset[str],
     read: ReadMember,
     held: ReadHeld,
-    nesting: int,
-    documents_bytes: int = Limits().documents_bytes,
+    limits: Limits = _DEFAULT,
     listed_names: frozenset[str] = frozenset(),
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
 
     `present` are the names of all members, `listed_names` the image names in a `manifest.json`
-    beside the index. `nesting` limits indexes within indexes, `documents_bytes` the sum of all
-    documents, which stay in memory. Raises ManifestInvalidError for `index.json` itself, and
+    beside the index. Raises ManifestInvalidError for `index.json` itself, and
     ArchiveLimitError. An invalid document below it becomes a problem.
     """
     problems: list[Problem] = []
     roots = parse_index_json(index_json, problems)
-    draft = LayoutDraft(roots=roots, problems=problems, present=present, listed_names=listed_names)
-    walk = _DocumentWalk(draft, read, held, nesting, documents_bytes)
+    draft = LayoutDraft(
+        roots=roots,
+        problems=problems,
+        present=present,
+        listed_names=listed_names,
+        allowance=Allowance(limits),
+    )
+    draft.allowance.take_names(len(roots), "")
+    draft.allowance.take_descriptors(len(roots), "")
+    walk = _DocumentWalk(draft, read, held, limits.nesting)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
     return draft
@@ -48,7 +57,6 @@ class _DocumentWalk:
     read: ReadMember
     held: ReadHeld
     nesting: int
-    room_bytes: int
 
     def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
         """Read a document and those below it into the draft. Raises ArchiveLimitError."""
@@ -67,13 +75,7 @@ class _DocumentWalk:
             return
         if document is None:
             return
-        self.room_bytes -= document.size_bytes
-        if self.room_bytes < 0:
-            raise ArchiveLimitError(
-                "the manifests and indexes of the archive have more bytes together than "
-                "limits.documents_bytes allows; raise the limit if you trust the archive",
-                image=shown,
-            )
+        self.draft.allowance.take_document(document, shown)
         self.draft.documents[digest] = document
         if isinstance(document.content, Index):
             for child in document.content.manifests:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.index_json import check_names, name_images
 from airside.archive.formats.plan import (
     OCI_LAYOUT,
@@ -51,6 +52,7 @@ class LayoutDraft:
     present: frozenset[str] = frozenset()
     bad: set[Digest] = field(default_factory=set)
     listed_names: frozenset[str] = frozenset()
+    allowance: Allowance = field(default_factory=Allowance)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class LayoutDraft:
             if member is None:
                 continue
             if member not in configs:
-                configs[member] = _config(read, member, manifest.config.digest)
+                configs[member] = self._config(read, member, manifest.config.digest)
             config = configs[member]
             try:
                 if isinstance(config, InputError):
@@ -121,6 +123,13 @@ class LayoutDraft:
             if config.platform is not None:
                 platforms[digest] = config.platform
         return platforms, rejected
+
+    def _config(self, read: ReadMember, member: str, digest: Digest) -> ImageConfig | InputError:
+        """Returns a config, which stays in memory, or why it is bad. Raises ArchiveLimitError."""
+        config = _config(read, member, digest)
+        if isinstance(config, ImageConfig):
+            self.allowance.take_descriptors(len(config.diff_ids), "")
+        return config
 
 
 def _config(read: ReadMember, member: str, digest: Digest) -> ImageConfig | InputError:
@@ -170,6 +179,8 @@ def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:
 
     Checks images of plain layers only, whose digests are the config's diff IDs.
     """
+    known: dict[str, list[Digest]] = {}  # many manifests may share a large config
+    allowance = Allowance(draft.allowance.limits)
     for document in draft.documents.values():
         manifest = document.content
         if not isinstance(manifest, Manifest) or not document.is_image:
@@ -178,8 +189,11 @@ def has_disordered_layers(draft: LayoutDraft, read: ReadMember) -> bool:
         layers = [layer.digest for layer in manifest.layers if layer.media_type == OCI_LAYER]
         if member not in draft.present or len(layers) != len(manifest.layers):
             continue
-        config = _config(read, member, manifest.config.digest)
-        wanted = [] if isinstance(config, InputError) else list(config.diff_ids)
+        if member not in known:
+            config = _config(read, member, manifest.config.digest)
+            known[member] = [] if isinstance(config, InputError) else list(config.diff_ids)
+            allowance.take_descriptors(len(known[member]), "")
+        wanted = known[member]
         if layers != wanted and not Counter(layers) - Counter(wanted):
             return True
     return False

@@ -8,6 +8,7 @@ from airside.archive.formats.detect import make_draft
 from airside.archive.formats.docker_legacy import NOTE, is_legacy
 from airside.archive.formats.plan import DOCKER_ARCHIVE
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ManifestInvalidError
+from airside.core.settings import Limits
 from airside.oci.model import parse_config
 from airside.oci.platform import Platform
 from support.images import compact, sha256
@@ -203,8 +204,7 @@ def test_what_is_made_is_bounded():
             links={},
             read=members.read,
             held=lambda _digest: None,
-            nesting=4,
-            documents_bytes=documents_bytes,
+            limits=Limits(documents_bytes=documents_bytes),
         )
         facts = members.facts()
         return draft.assemble({name: facts[name] for name in draft.members}, members.read)

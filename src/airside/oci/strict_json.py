@@ -1,0 +1,122 @@
+"""Parses JSON strictly, in time and memory that are known before the parser runs. Pure.
+
+The C parser holds the GIL until a list ends: 4 MB of `[]` stopped every other thread for half a
+second and took 120 MB. So the tokens of a document are counted first. What always holds:
+
+- a document of more than `MAX_TOKENS` strings, commas and brackets is refused unparsed;
+- parsing one of 4 MiB takes at most 40 MiB beside its bytes, which `parsed_bytes` estimates;
+- input on which parsers disagree is refused.
+"""
+
+import json
+import math
+import re
+from itertools import islice
+from typing import Any
+
+from airside.core.errors import ManifestInvalidError
+
+MAX_TOKENS = 250_000
+"""The strings, commas and opening brackets in one document: 10,000 descriptors with annotations."""
+_TOKEN_BYTES = 120
+"""Measured: objects of one member, strings without their text and numbers take less per token."""
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
+"""Possessive, and a string may lack its end: else the search would be quadratic in `\\"`."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_MOST_NESTED = 100
+"""Levels in a document. Otherwise the limit would depend on the caller's depth in the stack."""
+_MOST_DIGITS = 100
+"""Digits of a number: the time to parse an integer is quadratic in them."""
+
+
+def load_json(raw: bytes, what: str, *, max_tokens: int | None = MAX_TOKENS) -> Any:
+    """Parse JSON, but refuse input on which parsers disagree, and too many tokens.
+
+    That is bad UTF-8, lone surrogates, repeated keys, NaN, numbers beyond a float or of more than
+    100 digits, and nesting of more than 100 levels. `max_tokens` is None for our own documents.
+    Raises ManifestInvalidError that names `what`.
+    """
+    if max_tokens is not None and count_tokens(raw, max_tokens) > max_tokens:
+        raise ManifestInvalidError(
+            f"{what} has more than {max_tokens} strings, commas and brackets, whatever "
+            "limits.names and limits.descriptors allow: split it",
+            expected=max_tokens,
+        )
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_short,
+        )
+        _check_nesting(value)
+        if _SURROGATE.search(text):  # perhaps a lone one, which cannot be encoded
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as exc:
+        raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
+    return value
+
+
+def count_tokens(raw: bytes, most: int) -> int:
+    """Returns the number of strings, commas and opening brackets, at least; stops above `most`.
+
+    A count of bytes alone, which is faster, is returned if it is at most `most`: it is never less
+    than the number of tokens.
+    """
+    quick = sum(raw.count(mark) for mark in (b",", b"[", b"{")) + raw.count(b'"') // 2
+    if quick <= most:
+        return quick
+    return sum(1 for _ in islice(_TOKEN.finditer(raw), most + 1))
+
+
+def parsed_bytes(raw: bytes) -> int:
+    """Returns the memory that parsing these bytes takes at most, the bytes themselves excluded.
+
+    One character outside of Latin-1 or the Basic Multilingual Plane makes each character of its
+    string take two or four bytes.
+    """
+    if not raw.isascii():
+        width = 8
+    elif b"\\u" in raw:
+        width = 5
+    else:
+        width = 2
+    return len(raw) * width + count_tokens(raw, MAX_TOKENS) * _TOKEN_BYTES
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return result
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"the number {text:.40}… has more than {_MOST_DIGITS} digits")
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text:.40} is too large")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"the number {text:.40}… has more than {_MOST_DIGITS} digits")
+    return int(text)
+
+
+def _check_nesting(value: Any) -> None:
+    level = [value]
+    for _ in range(_MOST_NESTED + 1):
+        inside = [each for each in level if isinstance(each, dict | list)]
+        level = [v for each in inside for v in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MOST_NESTED} deep")
