@@ -30,7 +30,7 @@ class Disk:
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         self.node, self.size_bytes, self.elsewhere = node, size * KIB, 0
-        for module in ("airside.store.gc", "airside.store.local"):
+        for module in ("airside.store.gc", "airside.core.disk_space"):
             monkeypatch.setattr(f"{module}.free_bytes", self.free)
 
     def free(self, _path: Path) -> int:

@@ -14,6 +14,7 @@ from airside.core.errors import (
     NotFoundError,
     ReferenceInvalidError,
     SizeMismatchError,
+    StorageFullError,
     SwitchedOffError,
     TooLargeError,
     TooManyError,
@@ -307,7 +308,8 @@ def test_a_blob_is_mounted_from_where_the_client_may_read(node):
 
 
 def uploads(node, **changes):
-    values = {"max_uploads": 2, "max_bytes": 10, "idle_seconds": 5.0, **changes}
+    values = {"max_uploads": 2, "max_client_uploads": 1, "max_bytes": 10, "idle_seconds": 5.0}
+    values |= changes
     return Uploads(node.store, **values)
 
 
@@ -316,8 +318,12 @@ def test_uploads_are_bounded_in_number_size_and_age(node):
     found = uploads(node, clock=lambda: now[0])
     where = Repository("", "x")
     first, second = found.start(where), found.start(where)
+    found.claim(first)
+    found.claim(second)
     with pytest.raises(TooManyError):
         found.start(where)
+    found.release(first)
+    found.release(second)
     first.write([b"0123456789"])
     with pytest.raises(TooLargeError):
         first.write([b"a"])
@@ -336,6 +342,81 @@ def test_uploads_are_bounded_in_number_size_and_age(node):
         found.get(second.id, Repository("", "other"))
     found.close()
     assert len(found) == 0
+    assert list((node.settings.data / "ingest").iterdir()) == []
+
+
+def test_an_upload_that_nobody_writes_to_gives_its_place_to_the_next(node):
+    """The least recently used; one with bytes only after a while."""
+    now = [0.0]
+    found = uploads(node, clock=lambda: now[0])
+    where = Repository("", "x")
+    full = found.start(where)
+    full.write([b"0123"])
+    now[0] = 1.0
+    empty = found.start(where)
+    third = found.start(where)
+    with pytest.raises(UploadUnknownError):
+        found.get(empty.id, where)
+    found.claim(third)
+    with pytest.raises(TooManyError):
+        found.start(where)
+    now[0] = 2.0
+    found.start(where)
+    with pytest.raises(UploadUnknownError):
+        found.get(full.id, where)
+    assert found.get(third.id, where) is third
+    found.close()
+
+
+def test_a_client_at_its_share_leaves_places_to_others(node):
+    found = uploads(node)
+    where = Repository("", "x")
+    found.claim(found.start(where, client="192.0.2.1"))
+    with pytest.raises(TooManyError, match="client_uploads"):
+        found.start(where, client="192.0.2.1")
+    found.start(where, client="192.0.2.2")
+    found.close()
+
+
+def test_an_upload_without_room_ends_and_idle_ones_go_before_it(node, monkeypatch):
+    now, size = [0.0], 64 * 4096
+    found = uploads(node, clock=lambda: now[0], max_uploads=9, max_bytes=1 << 30)
+    ingest = node.settings.data / "ingest"
+
+    def free(_path):
+        return size - sum(file.stat().st_blocks * 512 for file in ingest.iterdir())
+
+    monkeypatch.setattr("airside.core.disk_space.free_bytes", free)
+    where, piece = Repository("", "x"), bytes(24 * 4096)
+    oldest, older, new = (found.start(where) for _ in range(3))
+    for upload, at in ((oldest, 1.0), (older, 2.0)):
+        found.claim(upload)
+        found.write(upload, [piece])
+        now[0] = at
+        found.release(upload)
+    now[0] = 10.0
+    found.claim(new)
+    found.write(new, [piece])
+    with pytest.raises(UploadUnknownError):
+        found.get(oldest.id, where)
+    assert found.get(older.id, where) is older
+    found.claim(older)
+    with pytest.raises(StorageFullError):
+        found.write(new, [piece])
+    with pytest.raises(UploadUnknownError):
+        found.get(new.id, where)
+    assert len(list(ingest.iterdir())) == 1
+    found.close()
+
+
+def test_a_declared_length_that_does_not_fit_ends_the_upload_before_its_bytes(node, monkeypatch):
+    monkeypatch.setattr("airside.core.disk_space.free_bytes", lambda _: 1 << 20)
+    upload = node.pusher.begin(OWN)
+    with pytest.raises(StorageFullError):
+        node.pusher.expect(upload, 1 << 21)
+    upload = node.pusher.begin(OWN)
+    with pytest.raises(TooLargeError):
+        node.pusher.expect(upload, 1 << 60)
     assert list((node.settings.data / "ingest").iterdir()) == []
 
 

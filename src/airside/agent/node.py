@@ -20,6 +20,7 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
+from airside.core.disk_space import DiskSpace
 from airside.core.listeners import Listeners
 from airside.core.settings import Settings
 from airside.importer.importer import Importer
@@ -33,6 +34,7 @@ from airside.registry.proxy.cache_writer import CacheWriter
 from airside.registry.push.backend import Backend
 from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.pusher import Pusher
+from airside.registry.push.uploads import Uploads
 from airside.registry.rules.read_through import Policy, ReadThrough
 from airside.store import reconcile
 from airside.store.data_directory import Reserve, open_data_directory
@@ -104,10 +106,20 @@ class Node:
     def clean(self, *, dry_run: bool) -> list[Freed]:
         """Collect garbage by hand. Returns each deleted thing and the reason."""
         with self._repair:
-            freed = self.collect_garbage(dry_run=dry_run)
+            freed = [*self._end_uploads(dry_run=dry_run), *self.collect_garbage(dry_run=dry_run)]
         if not dry_run:
             self.importer.write_index()
         return freed
+
+    def _end_uploads(self, *, dry_run: bool) -> list[Freed]:
+        """Cancel the uploads that nobody writes to. Returns a line for each."""
+        uploads, lines = self.pusher.uploads, []
+        for upload in uploads.idle():
+            size = upload.offset
+            if not dry_run:
+                uploads.cancel(upload)
+            lines.append(Freed(str(upload.repository), "", "an upload that was not ended", 1, size))
+        return lines
 
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
         """Record removed archives: path → policy (`unpin`, `delete`, `keep`)."""
@@ -128,7 +140,8 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
     """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError."""
     data = settings.data
     with open_data_directory(data) as reserve:
-        store = LocalStore(data / "oci", data / "ingest", min_free_bytes=settings.min_free_bytes)
+        space = DiskSpace(settings.min_free_bytes)
+        store = LocalStore(data / "oci", data / "ingest", space)
         store.prepare()
         store.sweep_ingest()
         catalog = Catalog(data / CATALOG, partial(_hold, store))
@@ -163,8 +176,15 @@ def _assemble(
     lists = ListImporter(settings, catalog, runtimes, clock)
     leases = BlobLeases(settings.grace_seconds)
     rules = read_rules(settings.retention_rules)
-    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases)
-    backend = _backend(store, catalog, guard, garbage, clock)
+    uploads = Uploads(
+        store,
+        max_uploads=settings.limits.uploads,
+        max_client_uploads=settings.limits.client_uploads,
+        max_bytes=settings.limits.upload_bytes,
+        idle_seconds=settings.upload_seconds,
+    )
+    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases, uploads.give_way)
+    backend = _backend(store, catalog, guard, garbage, uploads, clock)
     read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
     quarantine = Quarantine(settings.data / "quarantine")
     return Node(
@@ -194,6 +214,7 @@ def _backend(
     catalog: Catalog,
     guard: StoreLock,
     garbage: GarbageCollector,
+    uploads: Uploads,
     clock: Callable[[], float],
 ) -> Backend:
     return Backend(
@@ -202,6 +223,7 @@ def _backend(
         guard,
         GroupCommit(store, catalog, guard, clock),
         clock,
-        make_room=lambda: garbage.keep_room(clock()),
+        uploads,
+        make_room=lambda needed_bytes: garbage.keep_room(clock(), needed_bytes),
         index_outdated=Listeners(),
     )

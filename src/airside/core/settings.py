@@ -39,6 +39,9 @@ class Limits:
     window_bytes: int = _setting(128 * MIB, "bytes", "decompression window of one file")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
     uploads: int = _setting(256, "uploads", "concurrent uploads of pushed blobs")
+    client_uploads: int = _setting(
+        64, "uploads", "concurrent uploads of one account or address, loopback aside"
+    )
     upload_bytes: int = _setting(64 * GIB, "bytes", "one pushed blob")
     fetches: int = _setting(32, "blobs", "concurrent fetches from upstream registries")
     list_lines: int = _setting(
@@ -150,7 +153,7 @@ class Settings:
         "hosts",
         "hosts of this registry, with port; empty: from `public_url`, `listen`",
     )
-    upload_seconds: float = _setting(3600.0, "seconds", "an idle upload is cancelled after this")
+    upload_seconds: float = _setting(1800.0, "seconds", "an idle upload is cancelled after this")
     answer_seconds: float = _setting(
         5.0, "seconds", "a mirror request that takes longer is answered with 404; 0: no limit"
     )
@@ -198,7 +201,9 @@ class Settings:
     platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
     parallel_imports: int = _setting(4, "archives", "concurrent imports")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
-    min_free_bytes: int = _setting(256 * MIB, "bytes", "left free on the store's file system")
+    min_free_bytes: int = _setting(
+        256 * MIB, "bytes", "left free on the file systems of the store and of containerd"
+    )
     retention: int = _setting(1, "generations", "earlier versions kept of each tag")
     unbacked_after_seconds: float = _setting(
         30 * 86400.0, "seconds", "images without an archive expire after this"

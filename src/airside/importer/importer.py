@@ -196,7 +196,9 @@ class Importer:
                 withheld=_withheld(reading),
                 keeps_claims=state == "rejected",
             )
-            moves = self._catalog.imports.record(result, self._clock())
+            size = sum(len(document.raw) for document in judgement.documents)
+            with self._store.recording(size):
+                moves = self._catalog.imports.record(result, self._clock())
         self.write_index()
         fault("import.after_index")
         return Outcome(

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from airside.core.disk_space import free_bytes
 from airside.core.errors import ConfigError, ConflictError
 from airside.core.settings import FORMAT, MIB
-from airside.store.filesystem import free_bytes, translated, write_durably
+from airside.store.filesystem import translated, write_durably
 
 log = logging.getLogger("airside.node")
 

@@ -71,12 +71,6 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def free_bytes(path: Path) -> int:
-    """Returns the bytes that an unprivileged user may still write on this path's file system."""
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
-
-
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
 _IDLE_CLASS = 3 << 13
 

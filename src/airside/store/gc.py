@@ -8,15 +8,16 @@ full, more is collected than usual, the oldest first, before anything fails for 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.retention import Policy, Pressure, Rule, next_pressure
+from airside.core.disk_space import free_bytes
 from airside.core.logs import human_bytes
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
-from airside.store.filesystem import free_bytes, translated
+from airside.store.filesystem import translated
 from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
@@ -109,6 +110,8 @@ class GarbageCollector:
     settings: Settings
     rules: tuple[Rule, ...]
     leases: BlobLeases
+    give_way: Callable[[int], bool]
+    """Cancels idle uploads until so many bytes more fit. Returns True if they fit."""
     _room: threading.Lock = field(default_factory=threading.Lock)
     _in_vain_at: float = float("-inf")
 
@@ -168,25 +171,27 @@ class GarbageCollector:
             free = free_bytes(path)
         return Space(free, self.settings.min_free_bytes, self.settings.low_space_bytes)
 
-    def keep_room(self, now: float) -> bool:
-        """Collects more than usual if the disk is nearly full.
+    def keep_room(self, now: float, needed_bytes: int = 0) -> bool:
+        """Collects more than usual if the disk is nearly full, or if so many bytes do not fit.
 
         Returns True if anything was deleted.
         """
-        return self.space().low and self.make_room(now)
+        space = self.space()
+        short = max(space.min_free_bytes + needed_bytes - space.free_bytes, 0)
+        return (space.low or short > 0) and self.make_room(now, short)
 
     def make_room(self, now: float, short_bytes: int = 0) -> bool:
         """Collects until there is room, or `short_bytes` more. Returns True if that freed space.
 
-        First what expires anyway, then earlier versions, then images that nothing backs or that
-        came from an upstream registry, the oldest first; never what a present archive, a push or an
-        import by hand holds. Bytes that a containerd has too count as freed: it frees them when our
-        name for the image is withdrawn.
+        First idle uploads, then what expires anyway, then earlier versions, then images that
+        nothing backs or that came from an upstream registry, the oldest first; never what a present
+        archive, a push or an import by hand holds. Bytes that a containerd has too count as freed:
+        it frees them when our name for the image is withdrawn.
         """
         with self._room:
             space = self.space()
             wanted = max(space.wanted_bytes, space.free_bytes + short_bytes)
-            if space.free_bytes >= wanted:
+            if self.give_way(wanted - space.min_free_bytes) or space.free_bytes >= wanted:
                 return True  # another thread freed it meanwhile
             if time.monotonic() - self._in_vain_at < _IN_VAIN_SECONDS:
                 return False

@@ -15,17 +15,18 @@ import stat as stat_module
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from airside.core.errors import NotFoundError, SizeMismatchError, StorageFullError, StoreError
+from airside.core.disk_space import DiskSpace
+from airside.core.errors import NotFoundError, SizeMismatchError, StoreError
 from airside.core.failpoints import fault
 from airside.core.settings import MIB
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.content import Ingest
 from airside.store.filesystem import (
-    free_bytes,
     start_writeback,
     sync_directory,
     sync_file,
@@ -34,21 +35,20 @@ from airside.store.filesystem import (
 )
 from airside.store.rehash import check_working
 
-_SPACE_CHECK_BYTES = 64 * MIB
 _WRITEBACK_BYTES = 8 * MIB
 _SYNC_THREADS = 8
+_RECORDED_TIMES = 3
+"""The catalog writes a document to its log, then to its tables, with what it knows of it."""
 
 
 class LocalIngest:
     """A blob being written to `ingest/`. See `airside.ports.content.Ingest`."""
 
-    def __init__(self, path: Path, algorithm: str, min_free_bytes: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, algorithm: str, space: DiskSpace) -> None:
+        self.path, self._space = path, space
         self._algorithm = algorithm
         self._hasher = new_hasher(algorithm)
         self._hashed_bytes = self._written_bytes = 0
-        self._min_free_bytes = min_free_bytes
-        self._space_checked = -_SPACE_CHECK_BYTES
         self._writeback_from = 0
         self._done = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -68,9 +68,10 @@ class LocalIngest:
         descriptor = self._descriptor
         if descriptor is None:
             raise StoreError(f"the ingest {self.path.name} is finished")
-        if self._written_bytes - self._space_checked >= _SPACE_CHECK_BYTES:
-            self._check_space()
-        with translated("cannot write", self.path):
+        with (
+            self._space.writing(self.path.parent, len(chunk)),
+            translated("cannot write", self.path),
+        ):
             view = memoryview(chunk)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -78,10 +79,6 @@ class LocalIngest:
         self._written_bytes += len(chunk)
         if self._written_bytes - self._writeback_from >= _WRITEBACK_BYTES:
             self._start_writeback(descriptor)
-
-    def _check_space(self) -> None:
-        self._space_checked = self._written_bytes
-        check_space(self.path.parent, 0, self._min_free_bytes)
 
     def _start_writeback(self, descriptor: int) -> None:
         start_writeback(
@@ -133,31 +130,16 @@ class LocalIngest:
         self._done = True
 
 
-def check_space(path: Path, needed_bytes: int, min_free_bytes: int) -> None:
-    """Raises StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
-    with translated("cannot read the free space of", path):
-        free = free_bytes(path)
-    short = needed_bytes + min_free_bytes - free
-    if short > 0:
-        raise StorageFullError(
-            f"the store's file system needs at least {short} more bytes free "
-            f"({free} free, {min_free_bytes} are kept by min_free_bytes)",
-            path=path,
-            expected=needed_bytes + min_free_bytes,
-            found=free,
-        )
-
-
 class LocalStore:
     """Blobs under `root/blobs/<alg>/<hex>`. See `airside.ports.content.ContentStore`."""
 
-    def __init__(self, root: Path, ingest: Path, *, min_free_bytes: int = 0) -> None:
+    def __init__(self, root: Path, ingest: Path, space: DiskSpace | None = None) -> None:
         self.root, self._ingest = root, ingest
+        self.space = space or DiskSpace(0)
         self._blobs = root / "blobs"
         self._blobs_text = str(
             self._blobs
         )  # building a Path for each blob is slow, and `stat` runs for all
-        self._min_free_bytes = min_free_bytes
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -202,11 +184,18 @@ class LocalStore:
 
     def check_space(self, needed_bytes: int) -> None:
         """Raises StorageFullError if `needed_bytes` more do not fit."""
-        check_space(self._ingest, needed_bytes, self._min_free_bytes)
+        self.space.check(self._ingest, needed_bytes)
+
+    def recording(self, documents_bytes: int) -> AbstractContextManager[None]:
+        """Grants the space for the catalog's record of documents, which has their bytes too.
+
+        The catalog is on the store's file system. Raises StorageFullError at the begin.
+        """
+        return self.space.writing(self._ingest, _RECORDED_TIMES * documents_bytes)
 
     def ingest(self, algorithm: str = "sha256") -> LocalIngest:
         name = f"{os.getpid()}-{next(self._numbers)}"
-        return LocalIngest(self._ingest / name, algorithm, self._min_free_bytes)
+        return LocalIngest(self._ingest / name, algorithm, self.space)
 
     def commit(self, ingests: Sequence[Ingest]) -> int:
         own = [ingest for ingest in ingests if isinstance(ingest, LocalIngest)]

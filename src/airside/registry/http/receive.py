@@ -8,7 +8,7 @@ query the offset and resume.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
 
@@ -35,6 +35,7 @@ from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
 from airside.registry.rules.answers import Answer, problem
 from airside.registry.rules.names import Name, any_repository
+from airside.registry.rules.token_bucket import client_key, is_loopback
 from airside.registry.rules.write_answers import (
     blob_answer,
     manifest_answer,
@@ -70,7 +71,8 @@ class PushBackend(Protocol):
 
     uploads: Uploads
 
-    def begin(self, name: Name, algorithm: str = "sha256") -> Upload: ...
+    def begin(self, name: Name, algorithm: str = "sha256", client: str = "") -> Upload: ...
+    def expect(self, upload: Upload, count: int) -> None: ...
     def upload(self, name: Name, upload_id: str) -> Upload: ...
     def finish(self, upload: Upload, digest: Digest) -> None: ...
     def mount(
@@ -141,7 +143,7 @@ class Receiver:
     # blobs
 
     async def _start(self, request: web.Request, intent: StartUpload) -> Answer:
-        upload = await self._run(self._pusher.begin, intent.name, intent.algorithm)
+        upload = await self._begin(request, intent.name, intent.algorithm)
         if intent.digest is None:
             return upload_answer(202, intent.name, upload.id, 0)
         try:
@@ -153,12 +155,15 @@ class Receiver:
             raise
         return blob_answer(intent.name, intent.digest)
 
+    async def _begin(self, request: web.Request, name: Name, algorithm: str) -> Upload:
+        return await self._run(self._pusher.begin, name, algorithm, _share_of(request))
+
     async def _mount(self, request: web.Request, intent: MountBlob) -> Answer:
         name, digest = intent.name, intent.digest
         may = _may_pull(request)
         if await self._run(self._pusher.mount, name, digest, intent.source, may):
             return blob_answer(name, digest)
-        upload = await self._run(self._pusher.begin, name, digest.algorithm)
+        upload = await self._begin(request, name, digest.algorithm)
         return upload_answer(202, name, upload.id, 0)
 
     async def _append(self, request: web.Request, intent: AppendUpload) -> Answer:
@@ -206,6 +211,8 @@ class Receiver:
     async def _receive(self, request: web.Request, upload: Upload, chunk: Chunk | None) -> None:
         """Appends the body. Raises UploadRangeError before any byte of it is written."""
         _check_chunk(request, upload, chunk)
+        if request.body_exists:
+            await self._run(self._pusher.expect, upload, request.content_length or 0)
         begun = upload.offset
         pieces: list[bytes] = []
         count = 0
@@ -230,8 +237,9 @@ class Receiver:
                 "the upload is cancelled"
             )
 
-    def _write(self, upload: Upload, pieces: Iterable[bytes]) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, upload.write, pieces)
+    def _write(self, upload: Upload, pieces: Sequence[bytes]) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._pool, self._pusher.uploads.write, upload, pieces)
 
     # manifests
 
@@ -287,6 +295,17 @@ def _may_pull(request: web.Request) -> Callable[[Repository], bool]:
     """Returns the predicate of the repositories that the client may pull from."""
     access = request.get(ACCESS)
     return any_repository if access is None else access.may_pull
+
+
+def _share_of(request: web.Request) -> str:
+    """The client whose share of the uploads counts: its account, its address; "" for loopback.
+
+    All that a host's own programs have in common is the address 127.0.0.1: it has no share.
+    """
+    who, address = request.get(WHO), request.remote or ""
+    if who is not None and who.name:
+        return f"{who.how} {who.name}"
+    return "" if is_loopback(address) else client_key(address)
 
 
 def _origin(request: web.Request) -> str:

@@ -37,9 +37,13 @@ class CacheWriter:
         """The size in bytes of a stored blob of any origin; None if it is not stored."""
         return self._store.stat(digest)
 
-    def begin(self, digest: Digest) -> LocalIngest:
-        """Starts writing a blob, after collecting garbage on a full disk. Raises StoreError."""
-        self._make_room()
+    def begin(self, digest: Digest, size_bytes: int) -> LocalIngest:
+        """Starts writing a blob, after collecting garbage on a full disk.
+
+        `size_bytes` is 0 if it is not known. Raises StorageFullError, StoreError.
+        """
+        self._make_room(size_bytes)
+        self._store.check_space(size_bytes)
         return self._store.ingest(digest.algorithm)
 
     def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None:

@@ -40,7 +40,7 @@ _LOG = logging.getLogger("airside.upstream")
 class BlobWriter(Protocol):
     """Writes blobs: `registry.proxy.cache_writer.CacheWriter`, documented there."""
 
-    def begin(self, digest: Digest) -> UploadIngest: ...
+    def begin(self, digest: Digest, size_bytes: int) -> UploadIngest: ...
     def store_blob(self, repository: Repository, ingest: UploadIngest, digest: Digest) -> None: ...
 
 
@@ -136,7 +136,8 @@ class Fetch:
         try:
             self.size_bytes = protocol.parse_length(response.headers.get("Content-Length"))
             self._check_size(self.size_bytes or 0)
-            self._ingest = await self._run_in_pool(self._cache.begin, self.digest)
+            size = self.size_bytes or 0
+            self._ingest = await self._run_in_pool(self._cache.begin, self.digest, size)
             self._wake_waiting()
             await self._receive_all(response)
             await self._run_in_pool(

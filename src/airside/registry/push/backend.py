@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from airside.catalog.catalog import Catalog
 from airside.core.listeners import Listeners
 from airside.registry.push.group_commit import GroupCommit
+from airside.registry.push.uploads import Uploads
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 
@@ -19,7 +20,10 @@ class Backend:
     lock: StoreLock
     group_commit: GroupCommit
     clock: Callable[[], float]
-    make_room: Callable[[], object]
-    """Collects garbage if the disk is nearly full; called before bytes are received."""
+    uploads: Uploads
+    make_room: Callable[[int], object]
+    """Collects garbage if the disk is nearly full or so many bytes do not fit. Called before bytes
+    are received. Raises StoreError.
+    """
     index_outdated: Listeners
     """Notified after each change of names: `index.json` lags behind the catalog."""

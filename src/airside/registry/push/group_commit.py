@@ -111,6 +111,9 @@ class GroupCommit:
     def _record(self, batch: Sequence[_Waiting]) -> None:
         wanted = [each for each in batch if each.error is None]
         if wanted:
-            errors = self.catalog.pushes.record([each.item for each in wanted], self.clock())
+            items = [each.item for each in wanted]
+            size = sum(len(item.document.raw) for item in items if isinstance(item, Push))
+            with self.store.recording(size):
+                errors = self.catalog.pushes.record(items, self.clock())
             for each, error in zip(wanted, errors, strict=True):
                 each.error = error

@@ -31,7 +31,7 @@ from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
 from airside.registry.push.backend import Backend
-from airside.registry.push.uploads import PushedManifest, Upload, Uploads, check_digest
+from airside.registry.push.uploads import PushedManifest, Upload, check_digest
 from airside.registry.rules.names import Name, any_repository, candidates, push_target
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob
@@ -54,26 +54,25 @@ class Pusher:
         self._group_commit, self._clock = backend.group_commit, backend.clock
         self._settings = settings
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
-        limits = settings.limits
-        self.uploads = Uploads(
-            backend.store,
-            max_uploads=limits.uploads,
-            max_bytes=limits.upload_bytes,
-            idle_seconds=settings.upload_seconds,
-        )
+        self.uploads = backend.uploads
         self._read_through = read_through
         self._leases = leases
 
     # blobs
 
-    def begin(self, name: Name, algorithm: str = "sha256") -> Upload:
-        """Starts an upload, after collecting garbage on a full disk.
-
-        Raises DeniedError, TooManyError, StoreError.
-        """
+    def begin(self, name: Name, algorithm: str = "sha256", client: str = "") -> Upload:
+        """Starts an upload of a client. Raises DeniedError, TooManyError, StoreError."""
         target = self._target(name)
-        self._make_room()
-        return self.uploads.start(target, algorithm)
+        self._make_room(0)
+        return self.uploads.start(target, algorithm, client)
+
+    def expect(self, upload: Upload, count: int) -> None:
+        """Collects garbage if an upload of `count` bytes more needs it; ends one without room.
+
+        Raises TooLargeError, StorageFullError.
+        """
+        self._make_room(count)
+        self.uploads.expect(upload, count)
 
     def upload(self, name: Name, upload_id: str) -> Upload:
         """The running upload of a repository. Raises UploadUnknownError."""

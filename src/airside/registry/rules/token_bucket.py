@@ -31,6 +31,16 @@ def client_key(address: str) -> str:
     return str(mapped) if mapped else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
+def is_loopback(address: str) -> bool:
+    """Returns True for an address of this host alone: all its programs share it."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
+
+
 @dataclass(slots=True)
 class TokenBucket:
     """`rate` bytes per second, with a burst of one second's bytes. Its level may be negative."""
