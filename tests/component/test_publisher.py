@@ -19,9 +19,11 @@ from airside.importer.importer import Job
 from airside.oci.digest import digest_of
 from airside.ports.content import Published
 from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
+from airside.registry.rules.names import Name
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.memory_runtime import MemoryRuntime
 from support.nodes import node_at, settings_at
+from support.pushing import push_image
 
 NAME = "docker.io/library/app:1"
 SOCKET = "/run/test.sock"
@@ -370,6 +372,31 @@ def test_extra_registries_and_rewriting_give_names(node: Node, tmp_path: Path) -
         "extra.example:5000/library/app:1",
         f"extra.example:5000/library/app@{digest}",
     }
+
+
+def test_a_push_gets_no_name_in_a_runtime_that_an_archive_s_image_has(
+    node: Node, tmp_path: Path
+) -> None:
+    """Pushed first, or under another path: `catalog.short_names` refuses other pushes."""
+    rules = ("mine.example/mirror/=docker.io/library/",)
+    bench = Bench(
+        node,
+        tmp_path,
+        extra_registries=("extra.example",),
+        rewrite=rules,
+        registry_names=("mine.example",),
+    )
+    for path in ("library/app", "mirror/app"):
+        push_image(node, Name(path), random_image(f"pushed to {path}"), "1")
+    bench.run()
+    bench.drop(1)
+    for _ in range(2):
+        bench.run(everything=True)
+        dropped = bench.row().digest
+        for name in (NAME, "extra.example/library/app:1"):
+            assert str(bench.runtime.named[name].target) == dropped
+        assert str(bench.runtime.named["mine.example/library/app:1"].target) != dropped
+    assert bench.row("library/app:1").state == "published"
 
 
 def test_two_tags_of_one_image_share_the_digest_name(bench: Bench) -> None:

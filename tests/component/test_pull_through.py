@@ -201,6 +201,21 @@ def test_what_was_dropped_or_pushed_is_never_overruled(tmp_path, stub):
         assert stub.asked("own/app") == 1
 
 
+def test_an_upstream_does_not_take_the_short_name_of_an_image_dropped_for_another(tmp_path, stub):
+    stub.put(IMAGE, "2")
+    with site(tmp_path, stub) as (node, registry):
+        archive = tmp_path / "dropped.tar"
+        oci_archive(archive, {"registry.example/library/app:1": NEWER})
+        import_now(node, archive)
+        for target in (
+            "/v2/library/app/manifests/1",
+            "/v2/registry.example/library/app/manifests/1",
+        ):
+            assert registry.ask(target).body == NEWER.manifest.raw
+        assert stub.asked("manifests/1") == 0
+        assert registry.ask("/v2/library/app/manifests/2").body == IMAGE.manifest.raw
+
+
 def test_referrers_are_joined_with_those_upstream(tmp_path, stub):
     said = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 3}
     said |= {"digest": "sha256:" + "5" * 64, "artifactType": "sbom/x"}

@@ -39,11 +39,13 @@ class Served:
 
     address: str
 
-    def ask(self, target: str, method: str = "GET", **headers: str) -> Reply:
+    def ask(
+        self, target: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Reply:
         """One request on a connection of its own; `If_None_Match` is the header of that name."""
         with closing(http.client.HTTPConnection(self.address, timeout=LIMIT_SECONDS)) as connection:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, target, headers=named)
+            connection.request(method, target, body, headers=named)
             answer = connection.getresponse()
             return Reply(answer.status, dict(answer.getheaders()), answer.read())
 

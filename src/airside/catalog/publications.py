@@ -14,6 +14,7 @@ from airside.catalog.events import record_event
 
 _WANTED = (
     "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
+    " s.kind IS 'push' AS pushed,"
     " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
     " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
     " WHERE s.kind IS NOT 'peer' ORDER BY r.host, r.path, t.name"
@@ -43,6 +44,8 @@ class TagState:
     sequence: int
     backed: bool
     archives: tuple[str, ...]
+    pushed: bool = False
+    """The tag follows a push, not an archive."""
 
     @property
     def reference(self) -> str:
@@ -80,6 +83,7 @@ def list_tags(readers: Readers) -> list[TagState]:
             r["sequence"],
             r["unbacked_since"] is None,
             tuple(behind.get((r["host"], r["path"], r["name"]), ())),
+            bool(r["pushed"]),
         )
         for r in readers.rows(_WANTED)
     ]

@@ -12,7 +12,7 @@ could read under the same name.
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from airside.catalog.claims import insert_claim
 from airside.catalog.documents import (
@@ -27,11 +27,13 @@ from airside.catalog.events import record_event
 from airside.catalog.model import ClaimedName
 from airside.catalog.repository_blobs import held_sizes, link_below, link_blob
 from airside.catalog.sequences import next_sequence, next_source_id
+from airside.catalog.short_names import check_short_name
 from airside.catalog.source_paths import UPSTREAM
 from airside.catalog.tag_names import TagName
 from airside.catalog.tags import Hold, Tags
 from airside.catalog.transactions import Transactions
 from airside.core.errors import (
+    DeniedError,
     InputError,
     MissingBlobError,
     SizeMismatchError,
@@ -42,6 +44,9 @@ from airside.oci.merge import Part, parts_of
 from airside.oci.model import Descriptor, Document, parse_document
 from airside.oci.platform import Platform, parse_platform
 from airside.oci.reference import Repository
+
+Refusal: TypeAlias = InputError | DeniedError
+"""Why a push is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,9 @@ class Push:
     origin: str = ""
     kind: Literal["push", "peer"] = "push"
     """`peer`: fetched from an upstream registry, whose URL is `origin`."""
+    short_for: Repository | None = None
+    """The repository of the path at the default registry; set if short names that archives serve
+    must not be taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +86,14 @@ class Pushes:
     def __init__(self, transactions: Transactions, hold: Hold) -> None:
         self._transactions, self._hold = transactions, hold
 
-    def record(self, arrived: Sequence[Push | PushedBlob], now: float) -> list[InputError | None]:
+    def record(self, arrived: Sequence[Push | PushedBlob], now: float) -> list[Refusal | None]:
         """Records all in one transaction and in order.
 
         Returns for each None, or why it was refused.
 
         A blob is kept for the grace time, since no manifest needs it yet. A manifest is refused
-        with MissingBlobError or SizeMismatchError if a blob that it needs is not in the repository.
+        with MissingBlobError or SizeMismatchError if a blob that it needs is not in the repository,
+        and with DeniedError if it would take over a short name (`catalog.short_names`).
         """
         with self._transactions.begin("record pushes") as db:
             found = [self._record_alone(db, each, now) for each in arrived]
@@ -99,16 +108,16 @@ class Pushes:
 
     def _record_alone(
         self, db: sqlite3.Connection, arrived: Push | PushedBlob, now: float
-    ) -> InputError | None:
+    ) -> Refusal | None:
         """Records one of several; if it is refused, nothing of it is recorded."""
         db.execute("SAVEPOINT push")
-        refused: InputError | None = None
+        refused: Refusal | None = None
         try:
             if isinstance(arrived, Push):
                 self._record_push(db, arrived, now)
             else:
                 self._record_blob(db, arrived, now)
-        except InputError as exc:
+        except (InputError, DeniedError) as exc:
             db.execute("ROLLBACK TO push")
             refused = exc
         db.execute("RELEASE push")
@@ -137,7 +146,7 @@ class Pushes:
             link_blob(db, repository_id_of(db, repository), digest, now)
         return True
 
-    def check(self, pushes: Sequence[Push]) -> list[InputError | None]:
+    def check(self, pushes: Sequence[Push]) -> list[Refusal | None]:
         """Returns for each manifest None if it could be recorded, or else the error of `record`."""
         with self._transactions.begin("check pushes") as db:
             return [_refusal(db, push) for push in pushes]
@@ -146,6 +155,7 @@ class Pushes:
         digest = push.document.digest
         repository_id = repository_id_of(db, push.repository)
         readable = [*_readable(db, push), repository_id]
+        _check_names(db, push)
         _check_needed(db, push, readable)
         hold_blob(db, digest, push.document.size_bytes, now)
         key = push.platform.key if push.platform is not None else ""
@@ -181,12 +191,19 @@ def _readable(db: sqlite3.Connection, push: Push) -> list[int]:
     return [i for i in found if i is not None]
 
 
-def _refusal(db: sqlite3.Connection, push: Push) -> InputError | None:
+def _refusal(db: sqlite3.Connection, push: Push) -> Refusal | None:
     try:
+        _check_names(db, push)
         _check_needed(db, push, _readable(db, push))
-    except InputError as exc:
+    except (InputError, DeniedError) as exc:
         return exc
     return None
+
+
+def _check_names(db: sqlite3.Connection, push: Push) -> None:
+    if push.short_for is not None and not push.repository.host:
+        for tag in push.tags:
+            check_short_name(db, push.repository.path, tag, push.short_for)
 
 
 def _check_needed(db: sqlite3.Connection, push: Push, readable: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 
 from airside.catalog.database import Readers
+from airside.catalog.short_names import DROPPED
 from airside.catalog.source_paths import UPSTREAM
 from airside.catalog.transactions import Transactions
 from airside.oci.digest import parse_digest
@@ -33,6 +34,14 @@ class UpstreamCache:
         if not rows:
             return None
         return KeptTag(parse_digest(rows[0]["digest"]), rows[0]["kind"] != "peer")
+
+    def is_dropped(self, repository: Repository, tag: str) -> bool:
+        """Returns True if an archive has the tag at another host and the repository lacks it.
+
+        Then the short name means what the archive has, and an upstream must not replace it.
+        """
+        key = (tag, repository.path, repository.path, repository.host)
+        return self.tag(repository, tag) is None and bool(self._readers.rows(DROPPED, *key))
 
     def touch(self, references: Iterable[str], now: float) -> None:
         """Records that clients asked for these names."""

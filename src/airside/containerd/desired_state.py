@@ -1,7 +1,7 @@
 """The images that a runtime shall have: the catalog's tags that this node can run."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.publications import TagState
@@ -84,7 +84,7 @@ class DesiredState:
             else:
                 desired.append(DesiredImage(tag, chosen, names))
         self._known = {each.tag.reference: each for each in desired}
-        return desired, unwanted
+        return _without_collisions(desired, unwanted), unwanted
 
     def forget(self, digest: str) -> None:
         """Drops the cached content of a target: the next pass chooses again. Thread-safe."""
@@ -131,6 +131,35 @@ class DesiredState:
         assert isinstance(manifest.content, Manifest)
         needed = [blob for blob in manifest.content.blobs if blob.is_distributable]
         return not self._store.missing(needed)
+
+
+def _without_collisions(
+    desired: list[DesiredImage], unwanted: list[tuple[TagState, Unwanted]]
+) -> list[DesiredImage]:
+    """Gives each name in the runtime to one tag where rules of naming give it to several.
+
+    A push never gets the name of an archive's image; of two of a kind the newer one gets it.
+    """
+    owners: dict[str, DesiredImage] = {}
+    for each in desired:
+        for name in each.names:
+            owner = owners.setdefault(name, each)
+            if owner is not each and _rank(each) > _rank(owner):
+                owners[name] = each
+    found: list[DesiredImage] = []
+    for each in desired:
+        names = tuple(n for n in each.names if owners[n].tag.digest == each.tag.digest)
+        if names:
+            found.append(each if names == each.names else replace(each, names=names))
+        else:
+            other = owners[each.names[0]].tag.reference
+            reason = f"its names belong to {other}, by `extra_registries` or `rewrite`"
+            unwanted.append((each.tag, Unwanted("conflict", reason)))
+    return found
+
+
+def _rank(image: DesiredImage) -> tuple[bool, int]:
+    return not image.tag.pushed, image.tag.sequence
 
 
 def labels_of(desired: Iterable[DesiredImage]) -> dict[str, dict[str, str]]:

@@ -30,6 +30,10 @@ class CacheWriter:
         """Returns True if the catalog has a repository of this path without a registry host."""
         return Repository("", path) in self._catalog.repositories_at(path)
 
+    def is_dropped(self, repository: Repository, tag: str) -> bool:
+        """Returns True if an archive has the tag of this path at another host, and none here."""
+        return self._catalog.upstream_cache.is_dropped(repository, tag)
+
     def tag(self, repository: Repository, tag: str) -> KeptTag | None:
         return self._catalog.upstream_cache.tag(repository, tag)
 

@@ -52,6 +52,8 @@ class UpstreamCache(BlobCache, Protocol):
     """Stores fetched content: `registry.proxy.cache_writer.CacheWriter`, documented there."""
 
     def is_pushed(self, path: str) -> bool: ...
+
+    def is_dropped(self, repository: Repository, tag: str) -> bool: ...
     def tag(self, repository: Repository, tag: str) -> KeptTag | None: ...
     def store_document(
         self, repository: Repository, document: Document, tag: str, origin: str
@@ -124,6 +126,10 @@ class PullThrough:
         if not is_tag(tag):
             return ""
         if await self._is_own(intent.name):
+            return ""
+        if is_short(intent.name) and await self._run_in_pool(
+            self._cache.is_dropped, repository, tag
+        ):
             return ""
         self._use(f"{repository}:{tag}")
         return await self._cached(("tag", repository, tag), partial(self._refresh, repository, tag))

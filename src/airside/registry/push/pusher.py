@@ -32,7 +32,13 @@ from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
 from airside.registry.push.backend import Backend
 from airside.registry.push.uploads import PushedManifest, Upload, check_digest
-from airside.registry.rules.names import Name, any_repository, candidates, push_target
+from airside.registry.rules.names import (
+    Name,
+    any_repository,
+    candidates,
+    push_target,
+    repository_at,
+)
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
 from airside.registry.rules.requests import GetBlob
 from airside.store.leases import BlobLeases
@@ -153,10 +159,17 @@ class Pusher:
             needed,
             tuple(each for each in named if each == target or may(each)),
             origin,
+            short_for=self._short_for(name),
         )
         self._group_commit.commit(push)
         self._index_outdated.notify()
         return document
+
+    def _short_for(self, name: Name) -> Repository | None:
+        """The repository whose short name a push may not take over; None if all may be pushed."""
+        if self._settings.push == "all":
+            return None
+        return repository_at(self._settings.default_registry, name.text)
 
     def _needed(self, document: Document) -> tuple[Descriptor, ...]:
         """The content that must exist; none if sparse images are allowed (`push_sparse`)."""
