@@ -381,14 +381,13 @@ def test_what_was_called_lost_and_is_there_is_taken_back(tmp_path: Path) -> None
 def test_the_catalogs_copy_of_a_document_is_repaired_from_the_store(tmp_path: Path) -> None:
     with node_at(tmp_path / "data") as node:
         stocked = Stocked(node, tmp_path)
-    digest = stocked.blob("manifest")
-    with sqlite3.connect(tmp_path / "data/catalog.db") as db:
-        [raw] = db.execute("SELECT raw FROM document WHERE digest = ?", (str(digest),)).fetchone()
-        values = (raw.replace(b"schemaVersion", b"schemaversion"), str(digest))
-        db.execute("UPDATE document SET raw = ? WHERE digest = ?", values)
-    db.close()
-    with node_at(tmp_path / "data") as node:
-        stocked.node = node
+        digest = stocked.blob("manifest")
+        with sqlite3.connect(tmp_path / "data/catalog.db") as db:
+            query = "SELECT raw FROM document WHERE digest = ?"
+            [raw] = db.execute(query, (str(digest),)).fetchone()
+            values = (raw.replace(b"schemaVersion", b"schemaversion"), str(digest))
+            db.execute("UPDATE document SET raw = ? WHERE digest = ?", values)
+        db.close()
         [item] = stocked.verify(repair=False).items
         assert (item.problem, item.result) == ("wrong-record", "wrong")
         [item] = stocked.verify().items

@@ -18,8 +18,9 @@ from airside.oci.model import DOCUMENT_TYPES
 from support.waiting import wait_until
 
 ACCEPT = ", ".join(sorted(DOCUMENT_TYPES))
-OF_AN_AGENT = {"catalog.db", "format", "ingest", "lock", "oci"}
-"""What `DATA` holds after a clean stop."""
+OF_AN_AGENT = {"backup", "catalog.commits", "catalog.db", "format", "ingest", "lock", "oci"}
+"""What `DATA` always holds."""
+SOMETIMES = {"catalog.clean", "quarantine", "reserve"}
 WHILE_RUNNING = {"airside.sock", "catalog.db-shm", "catalog.db-wal"}
 
 
@@ -148,7 +149,7 @@ BEING_WRITTEN = {".index.json.tmp"}
 
 def check_sound(data: Path, expected: dict[str, Digest], *, running: bool = False) -> None:
     """All that must hold when nothing is being done; `expected` are the tags."""
-    found = {path.name for path in data.iterdir()} - {"quarantine", "reserve"}
+    found = {path.name for path in data.iterdir()} - SOMETIMES
     assert found - (WHILE_RUNNING if running else set()) == OF_AN_AGENT, found
     if running:  # what an import did not need is deleted after the import is recorded
         wait_until(lambda: not any((data / "ingest").iterdir()))

@@ -23,6 +23,7 @@ from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
 from airside.diagnostics.external_state import Contents
 from airside.diagnostics.reports import (
+    acknowledgement_report,
     archives_report,
     collection_report,
     event_report,
@@ -76,6 +77,7 @@ def create_control(
             web.post("/v1/rollback", control.roll_back),
             web.post("/v1/gc", control.collect),
             web.post("/v1/verify", control.verify),
+            web.post("/v1/acknowledge", control.acknowledge),
         ]
     )
     app.on_shutdown.append(control.stop)
@@ -200,7 +202,16 @@ class _Control:
 
         def work(body: dict[str, Any]) -> dict[str, Any]:
             dry_run = body.get("dry_run") is True
-            return collection_report(self._node.clean(dry_run=dry_run), dry_run=dry_run)
+            freed = self._node.clean(dry_run=dry_run, unknown=body.get("unknown") is True)
+            return collection_report(freed, dry_run=dry_run)
+
+        return await self._change(request, work)
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        """End the report of lost records."""
+
+        def work(_body: dict[str, Any]) -> dict[str, Any]:
+            return acknowledgement_report(was_lost=self._node.acknowledge_loss())
 
         return await self._change(request, work)
 

@@ -1,4 +1,4 @@
-"""Periodic work of the agent: self-repair, `index.json`, idle uploads, unused memory. Async."""
+"""Periodic work of the agent: self-repair, `index.json`, backups, idle uploads, memory. Async."""
 
 import asyncio
 import logging
@@ -16,6 +16,8 @@ log = logging.getLogger("airside.agent")
 
 _INDEX_SECONDS = 1.0
 """`index.json` is written at most so often for pushes."""
+_COPY_SECONDS = 10.0
+"""A change of `index.json` is copied to the backup within this time, and at a clean stop."""
 _SWEEP_SECONDS = 60.0
 _GIVE_BACK_SECONDS = 5.0
 
@@ -44,6 +46,8 @@ class Maintenance:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reconcile())
             group.create_task(self._write_index())
+            group.create_task(self._back_index_up())
+            group.create_task(self._back_catalog_up())
             group.create_task(self._sweep_uploads())
             group.create_task(self._give_memory_back())
 
@@ -70,6 +74,29 @@ class Maintenance:
             await asyncio.to_thread(self._node.importer.write_index)
             self._writes_index = False
             await asyncio.sleep(_INDEX_SECONDS)
+
+    async def _back_index_up(self) -> None:
+        """Copy a changed `index.json`, so that names outlive catalog and file."""
+        copied = ""
+        while True:
+            await asyncio.sleep(_COPY_SECONDS)
+            if self._node.index.state != copied:
+                copied = self._node.index.state
+                await asyncio.to_thread(self._node.save_index)
+
+    async def _back_catalog_up(self) -> None:
+        """Copy a changed catalog every `backup_seconds`."""
+        period, copied = self._settings.backup_seconds, -1
+        while period:
+            await asyncio.sleep(period)
+            generation = self._node.catalog.generation
+            if generation == copied or self._node.garbage.space().low:
+                continue
+            try:
+                await asyncio.to_thread(self._node.save_catalog)
+                copied = generation
+            except StoreError as exc:
+                log.warning("backup failed: %s; retrying in %d s", exc.message, period)
 
     async def _sweep_uploads(self) -> None:
         """Cancel uploads that were idle for too long."""

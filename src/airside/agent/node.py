@@ -21,6 +21,7 @@ from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
 from airside.core.disk_space import DiskSpace
+from airside.core.errors import StoreError
 from airside.core.listeners import Listeners
 from airside.core.settings import Settings
 from airside.importer.importer import Importer
@@ -37,19 +38,20 @@ from airside.registry.push.pusher import Pusher
 from airside.registry.push.uploads import Uploads
 from airside.registry.rules.read_through import Policy, ReadThrough
 from airside.store import reconcile
+from airside.store.backups import Backups
+from airside.store.catalog_file import CatalogFile
 from airside.store.data_directory import Reserve, open_data_directory
 from airside.store.gc import Freed, GarbageCollector
 from airside.store.index_json import IndexJsonWriter
 from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
+from airside.store.lost_records import LOST_RECORDS
 from airside.store.quarantine import Quarantine
-from airside.store.recovery import note_clean_stop, recover
+from airside.store.recovery import Recovery, note_clean_stop
 from airside.store.scrub import Scrub
 
 log = logging.getLogger("airside.node")
-
-CATALOG = "catalog.db"
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Node:
     runtimes: RuntimeSet
     read_through: ReadThrough
     reserve: Reserve
+    backups: Backups
     clock: Callable[[], float]
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,10 +106,15 @@ class Node:
         """Delete what retention no longer holds, or only report it. Returns a line for each."""
         return self.garbage.collect(self.clock(), dry_run=dry_run)
 
-    def clean(self, *, dry_run: bool) -> list[Freed]:
-        """Collect garbage by hand. Returns each deleted thing and the reason."""
+    def clean(self, *, dry_run: bool, unknown: bool = False) -> list[Freed]:
+        """Collect garbage by hand. Returns each deleted thing and the reason.
+
+        `unknown`: also the blobs without a record that are kept since records were lost.
+        """
         with self._repair:
             freed = [*self._end_uploads(dry_run=dry_run), *self.collect_garbage(dry_run=dry_run)]
+            if unknown:
+                freed += self.garbage.delete_kept(dry_run=dry_run)
         if not dry_run:
             self.importer.write_index()
         return freed
@@ -120,6 +128,24 @@ class Node:
                 uploads.cancel(upload)
             lines.append(Freed(str(upload.repository), "", "an upload that was not ended", 1, size))
         return lines
+
+    def acknowledge_loss(self) -> bool:
+        """Ends the report of lost records in `status`. Returns False if there was none."""
+        found = bool(self.catalog.meta(LOST_RECORDS))
+        if found:
+            self.catalog.set_meta({LOST_RECORDS: ""})
+        return found
+
+    def save_index(self) -> None:
+        """Back `index.json` up. A failure is logged only: the next change tries again."""
+        try:
+            self.backups.save_index(self.store.read_index())
+        except StoreError as exc:
+            log.warning("index.json is not backed up: %s", exc.message)
+
+    def save_catalog(self) -> None:
+        """Back the catalog up. Raises StoreError."""
+        self.backups.save_catalog(self.catalog)
 
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
         """Record removed archives: path → policy (`unpin`, `delete`, `keep`)."""
@@ -144,16 +170,35 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
         store = LocalStore(data / "oci", data / "ingest", space)
         store.prepare()
         store.sweep_ingest()
-        catalog = Catalog(data / CATALOG, partial(_hold, store))
+        backups = Backups(data)
+        file = CatalogFile(data, store, backups)
+        lost = file.prepare(clock())
+        catalog = Catalog(file.path, partial(_hold, store))
         try:
-            node = _assemble(settings, store, catalog, reserve, clock)
-            recover(store, catalog, node.guard, node.index, node.scrub, clock())
+            node = _assemble(settings, store, catalog, reserve, clock, backups)
+            _recovery(node, file).run(lost, clock())
             node.importer.write_index()
+            node.save_index()
             reserve.restore()
             yield node
+            node.save_index()
             note_clean_stop(catalog, node.index, reserve)
         finally:
             catalog.close()
+        file.note_clean()
+
+
+def _recovery(node: Node, file: CatalogFile) -> Recovery:
+    return Recovery(
+        node.store,
+        node.catalog,
+        node.guard,
+        node.index,
+        node.scrub,
+        node.backups,
+        file,
+        node.settings.limits.document_bytes,
+    )
 
 
 def _hold(store: LocalStore, document: Document) -> None:
@@ -168,6 +213,7 @@ def _assemble(
     catalog: Catalog,
     reserve: Reserve,
     clock: Callable[[], float],
+    backups: Backups,
 ) -> Node:
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
     reader = Reader(store, settings, windows, catalog.document)
@@ -205,6 +251,7 @@ def _assemble(
         runtimes=runtimes,
         read_through=read_through,
         reserve=reserve,
+        backups=backups,
         clock=clock,
     )
 

@@ -30,6 +30,7 @@ from airside.catalog.source_states import SourceStates
 from airside.catalog.tag_names import TagName
 from airside.catalog.tags import Hold, Tags
 from airside.catalog.transactions import Transactions
+from airside.catalog.unknown_blobs import UnknownBlobs
 from airside.catalog.upstream_cache import UpstreamCache
 from airside.catalog.verification import Verification
 from airside.catalog.view import CatalogView
@@ -65,10 +66,20 @@ class Catalog(CatalogView):
         self.verification = Verification(self._writer, self._transactions)
         self.upstream_cache = UpstreamCache(self._transactions, self._readers)
         self.publications = Publications(self._writer)
+        self.unknown = UnknownBlobs(self._transactions)
 
     @property
     def generation(self) -> int:
         return self._transactions.generation
+
+    @property
+    def lost_commits(self) -> int:
+        """Transactions that an earlier process committed and that the file lacks."""
+        return self._writer.lost_commits
+
+    def copy_to(self, path: Path) -> None:
+        """Writes a copy of the catalog to a new file. Others go on. Raises StoreError."""
+        self._readers.copy_to(path)
 
     def close(self) -> None:
         super().close()

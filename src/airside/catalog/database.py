@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from airside.catalog.changes import take_changes, watch_changes
+from airside.catalog.commit_mark import CommitMark
 from airside.catalog.schema import MIGRATIONS, VERSION
 from airside.core.errors import NotFoundError, StorageFullError, StoreCorruptError, StoreError
 
 _BUSY_SECONDS = 10.0
-_REBUILD = "stop the agent and move catalog.db away: the next start rebuilds it from index.json"
+_REBUILD = "restart the agent: it sets a damaged catalog aside and rebuilds it (airside status)"
 
 
 @contextlib.contextmanager
@@ -48,6 +49,17 @@ class Writer:
             except BaseException:
                 self._connection.close()
                 raise
+        self._mark = CommitMark(path)
+        self._commits = self._recorded_commits()
+        self.lost_commits = max(0, self._mark.read() - self._commits)
+        """Transactions that an earlier process committed and that the file lacks."""
+
+    def _recorded_commits(self) -> int:
+        with translated("read"):
+            row = self._connection.execute(
+                "SELECT value FROM meta WHERE key = 'commits'"
+            ).fetchone()
+        return int(row["value"]) if row is not None else 0
 
     def _prepare(self, path: Path) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -81,13 +93,22 @@ class Writer:
         """
         with self.lock, translated(doing):
             self._connection.execute("BEGIN IMMEDIATE")
+            number, before = self._commits, self._connection.total_changes
             try:
                 yield self._connection
+                if self._connection.total_changes != before:
+                    number += 1
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO meta VALUES ('commits', ?)", (str(number),)
+                    )
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            if number != self._commits:
+                self._commits = number
+                self._mark.write(number)
 
     def watch_changes(self) -> None:
         """Records which repositories change from now on."""
@@ -102,6 +123,7 @@ class Writer:
     def close(self) -> None:
         with self.lock, translated("close"):
             self._connection.close()
+        self._mark.close()
 
 
 class Readers:
@@ -146,6 +168,15 @@ class Readers:
             finally:
                 self._forget(connection)
                 copy.close()
+
+    def copy_to(self, path: Path) -> None:
+        """Writes a compact copy of the catalog to a new file. Not synced. Raises StoreError."""
+        with translated(f"copy the catalog to {path}"):
+            connection = self._open()
+            try:
+                connection.execute("VACUUM INTO ?", (str(path),))
+            finally:
+                self._forget(connection)
 
     def _forget(self, connection: sqlite3.Connection) -> None:
         with self._lock:

@@ -33,7 +33,7 @@ A pushed referrer belongs only to the repository that it was pushed to.
 """
 
 _KNOWN_DOCUMENT = (
-    "ON CONFLICT (digest) DO UPDATE SET"
+    "ON CONFLICT (digest) DO UPDATE SET raw = excluded.raw,"
     " platform = CASE platform WHEN '' THEN excluded.platform ELSE platform END,"
     " media_type = CASE WHEN excluded.media_type LIKE 'application/vnd.oci.%'"
     " THEN excluded.media_type ELSE media_type END"
@@ -56,6 +56,7 @@ def hold_blob(db: sqlite3.Connection, digest: Digest, size_bytes: int, now: floa
         " CASE state WHEN 'held' THEN verified_at ELSE excluded.verified_at END",
         (str(digest), size_bytes, now),
     )
+    db.execute("DELETE FROM unknown_blob WHERE digest = ?", (str(digest),))
 
 
 def record_document(db: sqlite3.Connection, document: Document, platform: str) -> None:

@@ -228,5 +228,21 @@ No manifest may need them yet. `origin`: the client of a push and its address. U
 memory.
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6 = """
+CREATE TABLE unknown_blob (
+    digest TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    found_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""`unknown_blob`: blobs without a record since records were lost; `gc --unknown` deletes them."""
+
+MIGRATIONS: tuple[str, ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+)
 VERSION = len(MIGRATIONS)

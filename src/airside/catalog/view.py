@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from airside.catalog.database import Readers
@@ -29,6 +29,7 @@ from airside.catalog.publications import (
     list_tags,
 )
 from airside.catalog.sources import list_sources
+from airside.catalog.unknown_blobs import list_explained, list_unknown
 from airside.catalog.verification import (
     BadBlob,
     BlobSource,
@@ -216,11 +217,25 @@ class CatalogView:
         return count_unread(self._readers, source_ids)
 
     def known_blobs(self, *, among: Collection[Digest] | None = None) -> set[Digest]:
-        """Returns every blob in the catalog, in any state; with `among`, only those of these."""
-        only = " WHERE digest IN (SELECT value FROM json_each(?))" if among is not None else ""
+        """Returns every blob in the catalog, in any state; with `among`, only those of these.
+
+        Unknown blobs, which are kept, are among them.
+        """
+        only = " WHERE digest IN (SELECT value FROM json_each(?1))" if among is not None else ""
         values = [json.dumps(list(map(str, among)))] if among is not None else []
-        rows = self._readers.rows(f"SELECT digest FROM blob{only}", *values)  # noqa: S608
+        rows = self._readers.rows(
+            f"SELECT digest FROM blob{only} UNION ALL SELECT digest FROM unknown_blob{only}",  # noqa: S608
+            *values,
+        )
         return {Digest(*r["digest"].split(":", 1)) for r in rows}
+
+    def unknown_blobs(self) -> dict[Digest, int]:
+        """Returns the blobs without a record that are kept, with their bytes."""
+        return list_unknown(self._readers)
+
+    def explained_blobs(self, digests: Iterable[str]) -> list[str]:
+        """Returns those of the digests that a document in the catalog is, or lists."""
+        return list_explained(self._readers, digests)
 
     def sources_of_blob(self, digest: Digest) -> list[BlobSource]:
         """Returns the archives, present or imported by hand, whose images need this blob."""
@@ -249,6 +264,8 @@ class CatalogView:
             " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
             " (SELECT count(*) FROM blob WHERE state = 'quarantined') AS blobs_quarantined,"
             " (SELECT count(*) FROM blob WHERE state = 'lost') AS blobs_lost,"
+            " (SELECT count(*) FROM unknown_blob) AS blobs_unknown,"
+            " (SELECT coalesce(sum(size_bytes), 0) FROM unknown_blob) AS unknown_bytes,"
             " (SELECT count(*) FROM repository) AS repositories,"
             " (SELECT count(*) FROM tag WHERE unbacked_since IS NOT NULL) AS unbacked"
         )

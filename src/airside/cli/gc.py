@@ -20,32 +20,41 @@ _SECONDS = 600.0
 @click.option(
     "--dry-run", "-n", is_flag=True, help="Show what would be deleted and why; delete nothing."
 )
+@click.option(
+    "--unknown",
+    is_flag=True,
+    help="Also delete the blobs without a record that are kept since records were lost.",
+)
 @data_option
 @config_option
 @json_option
-def gc(data: Path | None, config: Path | None, *, dry_run: bool, as_json: bool) -> None:
+def gc(
+    data: Path | None, config: Path | None, *, dry_run: bool, unknown: bool, as_json: bool
+) -> None:
     """Delete expired tags, old versions and unused blobs now.
 
-    The agent does the same every reconcile_seconds. Each line has the reason. FREED is the space
-    that the disk regains: deleting a blob that has another hard link frees nothing.
+    The agent does the same every reconcile_seconds, without --unknown. Each line has the reason.
+    FREED is the space that the disk regains: deleting a blob that has another hard link frees
+    nothing.
     """
     settings = effective_settings(config, data=data).settings
-    report = _collect(settings, dry_run=dry_run)
+    report = _collect(settings, dry_run=dry_run, unknown=unknown)
     if as_json:
         write_json(report)
     else:
         _show(report)
 
 
-def _collect(settings: Settings, *, dry_run: bool) -> dict[str, Any]:
+def _collect(settings: Settings, *, dry_run: bool, unknown: bool) -> dict[str, Any]:
     client = ControlClient(settings.data)
     try:
-        return client.post("/v1/gc", {"dry_run": dry_run}, timeout_seconds=_SECONDS)
+        body = {"dry_run": dry_run, "unknown": unknown}
+        return client.post("/v1/gc", body, timeout_seconds=_SECONDS)
     except NoAgentError:
         from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
 
         with ExitStack() as stack:
-            freed = open_alone(settings, stack).clean(dry_run=dry_run)
+            freed = open_alone(settings, stack).clean(dry_run=dry_run, unknown=unknown)
             return collection_report(freed, dry_run=dry_run)
 
 

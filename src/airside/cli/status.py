@@ -1,12 +1,14 @@
 """`airside status`: the state of the agent and of its store."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.fetch_report import data_directory, fetch_report, print_report
-from airside.cli.options import config_option, data_option, example, json_option
+from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import (
     aligned,
     clean,
@@ -15,19 +17,45 @@ from airside.cli.output import (
     size_text,
     time_text,
     write,
+    write_json,
 )
+from airside.core.settings import Settings
+from airside.diagnostics.reports import acknowledgement_report
+
+_SHOWN_NAMES = 5
 
 
 @click.command(epilog=example("airside status", "airside status --json | jq .archives"))
+@click.option(
+    "--acknowledge",
+    is_flag=True,
+    help="End the report of lost records, after you read it; nothing is deleted.",
+)
 @data_option
 @config_option
 @json_option
-def status(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+def status(data: Path | None, config: Path | None, *, acknowledge: bool, as_json: bool) -> None:
     """Show the state of the agent and of its store.
 
     Without an agent, show the state that the catalog recorded last.
     """
+    if acknowledge:
+        report = _acknowledge(effective_settings(config, data=data).settings)
+        text = "acknowledged" if report["acknowledged"] else "no loss of records is reported"
+        write_json(report) if as_json else write(text)
+        return
     print_report(fetch_report(data_directory(config, data), "status"), _show, as_json=as_json)
+
+
+def _acknowledge(settings: Settings) -> dict[str, Any]:
+    try:
+        return ControlClient(settings.data).post("/v1/acknowledge", {})
+    except NoAgentError:
+        from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
+
+        with ExitStack() as stack:
+            found = open_alone(settings, stack).acknowledge_loss()
+            return acknowledgement_report(was_lost=found)
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -53,6 +81,10 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("archives", ", ".join(states) or "none"),
         ("verified", _scrub_text(report)),
     ]
+    if report.get("lost_records"):
+        rows.append(("RECORDS LOST", _lost_text(report["lost_records"])))
+    if report.get("blobs_unknown"):
+        rows.append(("unknown", _unknown_text(report)))
     if report.get("space"):
         rows.append(("disk", _space_text(report["space"])))
     if report["running"]:
@@ -66,6 +98,28 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
     return rows
+
+
+def _lost_text(lost: dict[str, Any]) -> str:
+    """The loss of records, what was restored, and how to end this line."""
+    origin = lost["restored_from"] or "nothing"
+    words = [f"{time_text(lost['at'])}: {lost['reason']}"]
+    words += [f"{count_text(lost['names'], 'name')} restored from {origin}"]
+    if lost["incomplete"]:
+        names = ", ".join(lost["incomplete_names"][:_SHOWN_NAMES])
+        more = ", …" if lost["incomplete"] > _SHOWN_NAMES else ""
+        words += [f"left out, as blobs are lost or damaged: {names}{more}"]
+    if lost["documents"]:
+        found = count_text(lost["documents"], "manifest")
+        words += [f"{found} found without a name, under recovered@sha256:…"]
+    words += [f"set aside: {', '.join(lost['set_aside'])}"] if lost["set_aside"] else []
+    return "; ".join([*words, "end this report with airside status --acknowledge"])
+
+
+def _unknown_text(report: dict[str, Any]) -> str:
+    blobs = count_text(report["blobs_unknown"], "blob")
+    size = size_text(report["unknown_bytes"])
+    return f"{blobs}, {size}, without a record: kept until airside gc --unknown"
 
 
 def _activity_text(activity: dict[str, Any]) -> str:

@@ -220,6 +220,9 @@ class Settings:
     scrub_bytes_per_second: int = _setting(
         8 * MIB, "bytes/s", "read rate of such a pass; 0: no cap"
     )
+    backup_seconds: float = _setting(
+        3600.0, "seconds", "between two copies of the catalog in DATA/backup; 0: none"
+    )
     stop_seconds: float = _setting(4.0, "seconds", "a stop that takes longer is forced")
     images: tuple[WatchedDirectory, ...] = ()
     retention_rules: tuple[RetentionRule, ...] = ()

@@ -15,6 +15,7 @@ from airside.archive.formats.image_list import LIST
 from airside.catalog.source_paths import shown_source
 from airside.catalog.verification import LAST_PASS
 from airside.oci.model import Manifest
+from airside.store.lost_records import LOST_RECORDS, LostRecords, parse_lost
 from airside.store.scrub_results import ScrubPass, parse_pass
 
 if TYPE_CHECKING:  # reading the catalog must not import the readers of archives
@@ -217,6 +218,7 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         **view.counts(),
         "archives": view.states(),
         "scrub": scrub_report(parse_pass(view.meta(LAST_PASS))),
+        "lost_records": lost_report(parse_lost(view.meta(LOST_RECORDS))),
         "directories": [],
         "listen": None,
         "access": None,
@@ -226,6 +228,27 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "imports": [],
         "space": None,
     }
+
+
+def lost_report(lost: LostRecords | None) -> dict[str, Any] | None:
+    """Returns the loss of records that nobody acknowledged yet."""
+    if lost is None:
+        return None
+    return {
+        "at": time_text(lost.at),
+        "reason": lost.reason,
+        "set_aside": list(lost.set_aside),
+        "restored_from": lost.restored_from,
+        "names": lost.names,
+        "incomplete": lost.incomplete,
+        "incomplete_names": list(lost.incomplete_names),
+        "documents": lost.documents,
+    }
+
+
+def acknowledgement_report(*, was_lost: bool) -> dict[str, Any]:
+    """Returns whether a loss of records was acknowledged."""
+    return {"schema": SCHEMA, "acknowledged": was_lost}
 
 
 def space_report(space: Space) -> dict[str, Any]:

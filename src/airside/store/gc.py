@@ -25,6 +25,7 @@ from airside.store.lock import StoreLock
 log = logging.getLogger("airside.gc")
 
 _AT_ONCE = 200
+_UNKNOWN = "unknown: nothing has recorded it since records were lost"
 _IN_VAIN_SECONDS = 30.0
 """The wait after a collection for space that freed nothing, before the next one."""
 
@@ -143,6 +144,22 @@ class GarbageCollector:
             blobs, size = sum(line.blobs for line in freed), sum(f.freed_bytes for f in freed)
             log.info("collected %d blobs: %s freed", blobs, human_bytes(size))
         return freed
+
+    def delete_kept(self, *, dry_run: bool) -> list[Freed]:
+        """Deletes the blobs without a record that are kept since records were lost.
+
+        Returns a line for each.
+        """
+        blobs = list(self.catalog.unknown_blobs())
+        if dry_run:
+            sizes = self._sizes(blobs)
+        else:
+            self.catalog.unknown.forget(blobs)
+            sizes = delete_unknown(self.store, self.catalog, self.guard, blobs)
+        return [
+            Freed("", str(blob), _UNKNOWN, 1, size.freed_bytes, size.linked_bytes)
+            for blob, size in sizes.items()
+        ]
 
     def _policy(self, now: float, pressure: Pressure) -> Policy:
         return Policy(

@@ -9,31 +9,21 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import ClaimedName, IndexClaim, IndexEntry, RestoredSource, RestoredTag
-from airside.core.errors import InputError, NotFoundError
 from airside.oci.digest import Digest, parse_digest
-from airside.oci.model import (
-    DOCUMENT_TYPES,
-    OCI_INDEX,
-    Descriptor,
-    Document,
-    Index,
-    parse_config,
-    parse_descriptor,
-    parse_document,
-)
-from airside.oci.platform import Platform
+from airside.oci.model import OCI_INDEX, Descriptor, parse_descriptor
 from airside.oci.reference import Repository, fits_ref_name, looks_like_host
 from airside.oci.strict_json import load_json
+from airside.store.index_seal import GENERATION, sealed
 from airside.store.local import LocalStore
+from airside.store.whole_images import FoundImages, VerifiedBlobs, collect_image
 
-GENERATION = "dev.airside.generation"
 SEQUENCE = "dev.airside.sequence"
 ARCHIVE = "dev.airside.archive"
 KIND = "dev.airside.kind"
@@ -125,9 +115,8 @@ def _joined(
         annotations[DELETED] = json.dumps(deleted)
     head = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[\n'
     lines = b",\n".join(text for _, _, text in sorted(rendered))
-    return b"".join(
-        (head.encode(), lines, f'\n],"annotations":{json.dumps(annotations)}}}\n'.encode())
-    )
+    tail = f'\n],"annotations":{json.dumps(annotations)}'.removesuffix("}")
+    return sealed(b"".join((head.encode(), lines, tail.encode())))
 
 
 def _rendered(entries: Iterable[IndexEntry]) -> bytes:
@@ -159,54 +148,18 @@ def _descriptor(entry: IndexEntry) -> dict[str, Any]:
     }
 
 
-def index_generation(raw: bytes | None) -> int:
-    """Returns the catalog generation in an `index.json`; -1 if there is none or it is another's."""
-    if raw is None:
-        return -1
-    try:
-        return int(load_json(raw, "index.json", max_tokens=None)["annotations"][GENERATION])
-    except (InputError, KeyError, TypeError, ValueError):
-        return -1
-
-
-@dataclass(slots=True)
-class _Found:
-    """The part of one archive that is restored."""
-
-    claims: list[tuple[ClaimedName, int]] = field(default_factory=list)
-    documents: dict[Digest, Document] = field(default_factory=dict)
-    platforms: dict[Digest, Platform] = field(default_factory=dict)
-    blobs: dict[Digest, int] = field(default_factory=dict)
-    complete: dict[Digest, bool] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Hashed:
-    """Hashes each blob once: many images may share a large layer, and many names an image."""
-
-    store: LocalStore
-    _true: dict[Digest, bool] = field(default_factory=dict)
-
-    def is_true(self, digest: Digest) -> bool:
-        """Returns True if the store holds the blob and its bytes hash to its digest."""
-        if digest not in self._true:
-            try:
-                self._true[digest] = self.store.hash_blob(digest) == digest
-            except NotFoundError:
-                self._true[digest] = False
-        return self._true[digest]
-
-
 def rebuild_catalog(
-    store: LocalStore, catalog: Catalog, now: float, is_present: Callable[[Path], bool]
-) -> int:
-    """Fills an empty catalog from `index.json`. Returns the number of names restored.
+    store: LocalStore,
+    catalog: Catalog,
+    raw: bytes,
+    now: float,
+    is_present: Callable[[Path], bool],
+) -> tuple[int, list[str]]:
+    """Fills an empty catalog from the bytes of an `index.json` that `index_generation` accepts.
 
-    Hashes every blob again. Leaves out names whose image is not complete any more.
+    Returns the number of names restored, and the names whose image is not complete any more, which
+    are left out. Hashes every blob again.
     """
-    raw = store.read_index()
-    if raw is None or index_generation(raw) < 0:
-        return 0
     index = load_json(raw, "index.json", max_tokens=None)
     entries = [parse_descriptor(item, "index.json") for item in index["manifests"]]
     whole: set[Digest] = set()
@@ -235,14 +188,15 @@ def rebuild_catalog(
             found.blobs,
         )
         catalog.recovery.restore_source(restored, now)
-    return _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
+    count = _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
+    return count, [e.annotations[IMAGE_NAME] for e in entries if e.digest not in whole]
 
 
 def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> int:
     """Restores the tags in batches: one transaction for each would cost one disk sync for each."""
     tags = [
         RestoredTag(claim, notes.get(KIND, "archive"), notes.get(ARCHIVE, ""), ROLLED_BACK in notes)
-        for claim, notes in ((_claim(entry), entry.annotations) for entry in entries)
+        for claim, notes in ((name_of_entry(entry), entry.annotations) for entry in entries)
         if claim.tag
     ]
     for start in range(0, len(tags), _AT_ONCE):
@@ -252,28 +206,24 @@ def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> in
 
 def _sources(
     store: LocalStore, entries: list[Descriptor], whole: set[Digest]
-) -> dict[tuple[str, str], _Found]:
+) -> dict[tuple[str, str], FoundImages]:
     """Returns what the entries say of each source, by kind and path, as far as it is complete."""
-    sources: dict[tuple[str, str], _Found] = defaultdict(_Found)
-    held = _Hashed(store)
+    sources: dict[tuple[str, str], FoundImages] = defaultdict(FoundImages)
+    held = VerifiedBlobs(store)
     for root in entries:
         for kind, path, sequence, claimed in _claimed(root):
-            found = _Found()
-            if _collect(held, claimed, found):
+            found = FoundImages()
+            if collect_image(held, claimed, found):
                 into = sources[kind, path]
-                name = replace(_claim(root), digest=claimed.digest)
+                name = replace(name_of_entry(root), digest=claimed.digest)
                 into.claims.append((name, sequence))
-                into.documents |= found.documents
-                into.platforms |= found.platforms
-                into.blobs |= found.blobs
-        found = _Found()
-        if _collect(held, root, found):
+                into.add(found)
+        found = FoundImages()
+        if collect_image(held, root, found):
             whole.add(root.digest)
             if root.annotations.get(CLAIMS):  # a merged index, or an earlier version
                 kept = sources[root.annotations.get(KIND, "archive"), root.annotations[ARCHIVE]]
-                kept.documents |= found.documents
-                kept.platforms |= found.platforms
-                kept.blobs |= found.blobs
+                kept.add(found)
     return sources
 
 
@@ -290,7 +240,7 @@ def _claimed(root: Descriptor) -> Iterator[tuple[str, str, int, Descriptor]]:
         yield claim.kind, claim.path, claim.sequence, descriptor
 
 
-def _claim(root: Descriptor) -> ClaimedName:
+def name_of_entry(root: Descriptor) -> ClaimedName:
     """Parses the name that we wrote: `host/path:tag`, without a tag for an unnamed image."""
     name = root.annotations[IMAGE_NAME]
     slash, colon = name.rfind("/"), name.rfind(":")
@@ -301,52 +251,3 @@ def _claim(root: Descriptor) -> ClaimedName:
 def _repository(text: str) -> Repository:
     host, _, path = text.partition("/")
     return Repository(host, path) if looks_like_host(host) else Repository("", text)
-
-
-def _collect(held: _Hashed, root: Descriptor, found: _Found) -> bool:
-    """Reads the documents below a root and hashes their blobs. Returns False if one is missing.
-
-    Each document is read once, however often indexes list it.
-    """
-    if root.digest not in found.complete:
-        found.complete[root.digest] = False  # an index cannot list itself, but bytes may be wrong
-        found.complete[root.digest] = _collect_once(held, root, found)
-    return found.complete[root.digest]
-
-
-def _collect_once(held: _Hashed, root: Descriptor, found: _Found) -> bool:
-    if not _verified(held, root, found):
-        return False
-    with held.store.open(root.digest) as file:
-        named = str(root.digest)
-        document = parse_document(
-            file.read(), root.media_type, named, algorithm=root.digest.algorithm
-        )
-    if isinstance(document.content, Index):
-        nested = [c for c in document.content.manifests if c.media_type in DOCUMENT_TYPES]
-        whole = [_collect(held, child, found) for child in nested]
-        if not any(whole):
-            return False
-    else:
-        needed = [blob for blob in document.children if blob.is_distributable]
-        if not all(_verified(held, blob, found) for blob in needed):
-            return False
-        if document.is_image:
-            _platform(held.store, document, found)
-    found.documents[root.digest] = document
-    return True
-
-
-def _platform(store: LocalStore, document: Document, found: _Found) -> None:
-    config = document.children[0].digest
-    with store.open(config) as file:
-        platform = parse_config(file.read(), str(config)).platform
-    if platform is not None:
-        found.platforms[document.digest] = platform
-
-
-def _verified(held: _Hashed, blob: Descriptor, found: _Found) -> bool:
-    if not held.is_true(blob.digest):
-        return False
-    found.blobs[blob.digest] = blob.size_bytes
-    return True

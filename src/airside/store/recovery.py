@@ -1,54 +1,145 @@
 """A start's recovery: store, catalog and index.json agree again, however the last process ended.
 
 After an unclean stop, what was written last is hashed again and blobs that no document needs are
-deleted. A lost catalog is rebuilt from index.json. Blocking; runs before anything is served.
+deleted. Where records were lost (`store.catalog_file`), names come from index.json or its copies,
+documents from the blobs, and blobs that nothing explains are kept as unknown. Blocking; runs before
+anything is served.
 """
 
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airside.archive.directory import is_archive_directory
 from airside.catalog.catalog import Catalog
-from airside.core.errors import StorageFullError
+from airside.core.errors import InputError, StorageFullError
+from airside.oci.digest import Digest
 from airside.store import reconcile
+from airside.store.backups import Backups
+from airside.store.catalog_file import CatalogFile
 from airside.store.data_directory import Reserve, boot_id
+from airside.store.found_documents import recover_documents
+from airside.store.gc import unknown_blobs
 from airside.store.index_json import IndexJsonWriter, rebuild_catalog
+from airside.store.index_merge import merge_index
+from airside.store.index_seal import index_generation
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
+from airside.store.lost_records import LOST_RECORDS, LostRecords
 from airside.store.scrub import Scrub
 
 log = logging.getLogger("airside.node")
 
 
-def recover(
-    store: LocalStore,
-    catalog: Catalog,
-    guard: StoreLock,
-    index: IndexJsonWriter,
-    scrub: Scrub,
-    now: float,
-) -> None:
-    """Repair the data directory for a start; the caller then writes index.json. Raises StoreError.
+@dataclass(slots=True)
+class Recovery:
+    """Recovers one data directory for a start; the caller then writes index.json.
 
-    Marks the catalog as in use: it counts as unclean until `note_clean_stop`.
+    Raises StoreError.
     """
-    restored = 0
-    if catalog.meta("clean") is None:  # new, or created again and not rebuilt completely
-        restored = rebuild_catalog(store, catalog, now, _is_present)
-        if restored:
-            log.warning("the catalog was lost: %d names restored from index.json", restored)
-    catalog.settle_tags(now)
-    booted = boot_id()
-    clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == booted
-    catalog.set_meta({"clean": "0", "boot_id": booted})
-    scrub.finish_interrupted()
-    reconcile.check_present(store, catalog, guard, now)
-    if clean:
-        index.resume(catalog.meta("index") or "")
-        return
-    if not restored:  # else every blob was hashed just now
-        scrub.check_recent()
-    reconcile.sweep_orphans(store, catalog, guard)
+
+    store: LocalStore
+    catalog: Catalog
+    guard: StoreLock
+    index: IndexJsonWriter
+    scrub: Scrub
+    backups: Backups
+    file: CatalogFile
+    document_bytes: int
+    """`limits.document_bytes`: a larger blob is no document."""
+
+    def run(self, lost: LostRecords | None, now: float) -> None:
+        """Recovers. `lost`: the loss of records that opening the catalog found.
+
+        Marks the catalog as in use: it counts as unclean until `note_clean_stop`.
+        """
+        catalog = self.catalog
+        is_new = catalog.meta("clean") is None  # or was created again and not rebuilt completely
+        if lost is None:
+            lost = self._noticed(now, is_new=is_new)
+        if lost is not None:
+            lost = self._restore_names(lost, now, is_new=is_new)
+        catalog.settle_tags(now)
+        booted = boot_id()
+        clean = catalog.meta("clean") == "1" and catalog.meta("boot_id") == booted
+        catalog.set_meta({"clean": "0", "boot_id": booted})
+        self.scrub.finish_interrupted()
+        reconcile.check_present(self.store, catalog, self.guard, now)
+        if lost is not None:
+            self._keep_unknown(lost, now)
+            return
+        if clean:
+            self.index.resume(catalog.meta("index") or "")
+            return
+        self.scrub.check_recent()
+        self._hold_explained(now)
+        reconcile.sweep_orphans(self.store, catalog, self.guard)
+
+    # lost records
+
+    def _noticed(self, now: float, *, is_new: bool) -> LostRecords | None:
+        """Returns a loss that the records themselves show."""
+        if is_new:
+            has_blobs = next(iter(self.store.digests()), None) is not None
+            return LostRecords(now, "the catalog is empty, the store is not") if has_blobs else None
+        if self.catalog.lost_commits:
+            count = self.catalog.lost_commits
+            return LostRecords(now, f"the last {count} changes of catalog.db are missing")
+        if index_generation(self.store.read_index()) > self.catalog.generation:
+            return LostRecords(now, "catalog.db is older than index.json")
+        return None
+
+    def _restore_names(self, lost: LostRecords, now: float, *, is_new: bool) -> LostRecords:
+        raw, origin = self.store.read_index(), "index.json"
+        copy = self.backups.newest()
+        if copy is not None and not copy.is_catalog and copy.generation > index_generation(raw):
+            raw, origin = self.backups.read_index(copy), str(copy)
+        if raw is None or index_generation(raw) < 0:
+            return lost
+        try:
+            if is_new:
+                names, left_out = rebuild_catalog(self.store, self.catalog, raw, now, _is_present)
+                return lost.named(origin, names, left_out)
+            if index_generation(raw) > self.catalog.generation:
+                names, left_out = merge_index(self.store, self.catalog, raw, now)
+                return lost.named(lost.restored_from or origin, names, left_out)
+        except (InputError, KeyError, TypeError, ValueError) as exc:
+            log.warning("%s cannot be read: %s; its names are not restored", origin, exc)
+        return lost
+
+    def _keep_unknown(self, lost: LostRecords, now: float) -> None:
+        """Records what the blobs tell, and keeps those that nothing explains."""
+        self._hold_explained(now)
+        blobs = self._sizes(unknown_blobs(self.store, self.catalog))
+        found = recover_documents(self.store, self.catalog, blobs, now, self.document_bytes)
+        blobs = self._sizes(unknown_blobs(self.store, self.catalog))
+        self.catalog.unknown.record(blobs, now)
+        lost = replace(lost, documents=found)
+        self.catalog.set_meta({LOST_RECORDS: lost.to_text()})
+        self.file.done()
+        log.warning(
+            "records were lost (%s): %d names restored from %s, %d left out as incomplete, "
+            "%d documents found without a name, %d unknown blobs kept: see airside status",
+            lost.reason,
+            lost.names,
+            lost.restored_from or "nothing",
+            lost.incomplete,
+            found,
+            len(blobs),
+        )
+
+    def _hold_explained(self, now: float) -> None:
+        """Records the blobs again that a document explains though their own row is gone."""
+        orphans = self._sizes(unknown_blobs(self.store, self.catalog))
+        explained = self.catalog.explained_blobs(map(str, orphans)) if orphans else []
+        held = {d: size for d, size in orphans.items() if str(d) in set(explained)}
+        if held:
+            self.catalog.unknown.hold(held, now)
+            for digest, size in held.items():
+                self.scrub.look(digest, size, lambda _count: None)
+
+    def _sizes(self, digests: list[Digest]) -> dict[Digest, int]:
+        return {digest: self.store.stat(digest) or 0 for digest in digests}
 
 
 def note_clean_stop(catalog: Catalog, index: IndexJsonWriter, reserve: Reserve) -> None:

@@ -1,0 +1,83 @@
+"""Manifests and indexes that no record names, found by reading blobs. Blocking.
+
+A pushed document is only in the catalog and in its blob. Where the catalog was lost, each unknown
+blob that may be a document is read: manifests and indexes tell themselves. A whole image is
+recorded under `recovered`, by its digest, so that it can be pulled and is not deleted.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from airside.catalog.catalog import Catalog
+from airside.catalog.model import ClaimedName, RestoredSource
+from airside.core.errors import InputError, NotFoundError, StoreError
+from airside.oci.digest import Digest, digest_of
+from airside.oci.model import Descriptor, Document, parse_bare_document
+from airside.oci.reference import Repository
+from airside.store.local import LocalStore
+from airside.store.whole_images import FoundImages, VerifiedBlobs, collect_image
+
+log = logging.getLogger("airside.node")
+
+RECOVERED = Repository("", "recovered")
+_BEGINS = b"{ \t\r\n"
+
+
+def recover_documents(
+    store: LocalStore,
+    catalog: Catalog,
+    blobs: Mapping[Digest, int],
+    now: float,
+    document_bytes: int,
+) -> int:
+    """Records the whole images among these blobs. Returns the number of documents with a digest.
+
+    A document below another found one is recorded with that one.
+    """
+    documents = {d.digest: d for d in _documents(store, blobs, document_bytes)}
+    below = {child.digest for each in documents.values() for child in each.children}
+    held, count = VerifiedBlobs(store), 0
+    done = {row.path for row in catalog.sources() if row.kind == "push"}
+    for document in documents.values():
+        path = f"{RECOVERED}@{document.digest}"
+        if document.digest in below or path in done:
+            continue
+        found = FoundImages()
+        root = Descriptor(document.media_type, document.digest, document.size_bytes)
+        if not collect_image(held, root, found):
+            continue
+        claim = (ClaimedName(RECOVERED, "", document.digest), 0)
+        catalog.recovery.restore_source(
+            RestoredSource(
+                "push",
+                path,
+                0,
+                True,
+                (claim,),
+                tuple(found.documents.values()),
+                found.platforms,
+                found.blobs,
+            ),
+            now,
+        )
+        log.warning("found %s %s, which no record names", document.media_type, document.digest)
+        count += 1
+    return count
+
+
+def _documents(
+    store: LocalStore, blobs: Mapping[Digest, int], document_bytes: int
+) -> Iterable[Document]:
+    for digest, size in blobs.items():
+        if not 0 < size <= document_bytes:
+            continue
+        try:
+            with store.open(digest) as file:
+                if file.read(1) not in _BEGINS:
+                    continue
+                file.seek(0)
+                raw = file.read()
+            if digest_of(raw, digest.algorithm) == digest:
+                yield parse_bare_document(raw, str(digest), algorithm=digest.algorithm)
+        except (InputError, NotFoundError, StoreError, OSError):
+            continue

@@ -1,0 +1,42 @@
+"""The checksum in `index.json`, by which a flipped or cut file is told from a good one. Pure.
+
+The last annotation of the document is the sha256 of all bytes before it.
+"""
+
+import hashlib
+
+from airside.core.errors import InputError
+from airside.oci.strict_json import load_json
+
+GENERATION = "dev.airside.generation"
+_MARK = b',"dev.airside.checksum":"'
+_END = b'"}}\n'
+
+
+def sealed(text: bytes) -> bytes:
+    """Completes a document whose object of annotations is not yet closed."""
+    return b"".join((text, _MARK, hashlib.sha256(text).hexdigest().encode(), _END))
+
+
+def is_intact(raw: bytes) -> bool:
+    """Returns True if the bytes are those that were written. A file without a checksum passes."""
+    text, mark, rest = raw.rpartition(_MARK)
+    if not mark:
+        return True
+    return rest == hashlib.sha256(text).hexdigest().encode() + _END
+
+
+def index_generation(raw: bytes | None) -> int:
+    """Returns the catalog's generation in an `index.json`.
+
+    -1 if there is no file, if it is not ours, or if it is damaged.
+    """
+    if raw is None or not is_intact(raw):
+        return -1
+    try:
+        index = load_json(raw, "index.json", max_tokens=None)
+        if not isinstance(index["manifests"], list):
+            return -1
+        return int(index["annotations"][GENERATION])
+    except (InputError, KeyError, TypeError, ValueError):
+        return -1
