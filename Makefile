@@ -24,7 +24,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
 
 run: setup ## set up and run the agent in the foreground (IMAGES=, DATA=, LISTEN=, ARGS=)
-	@mkdir -p '$(or $(IMAGES),$(DEFAULT_IMAGES))'
+	@umask 022 && mkdir -p '$(or $(IMAGES),$(DEFAULT_IMAGES))'
 	@echo "airside: drop image archives into $(or $(IMAGES),$(DEFAULT_IMAGES)) (Ctrl-C stops)"
 	@$(BIN)/python -m compileall -q src  # nobody else does it where Python may not write there
 	@exec $(BIN)/airside run $(RUN_FLAGS)

@@ -731,10 +731,13 @@ def test_a_user_who_cannot_write_reads_the_catalog(state: str, open_directory: P
         catalog.source_states.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
         if state == "stopped":
             catalog.close()
-    before = {p.name: stat.S_IMODE(p.stat().st_mode) for p in open_directory.iterdir()}
+    for file in open_directory.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.chmod(0o644)  # by an administrator, or an earlier version
+    before = {p.name for p in open_directory.iterdir()}
     found = _python(_READER, path, NOBODY)
     assert json.loads(found.stdout) == ["/images/left-in-the-wal"], found
-    assert {p.name for p in open_directory.iterdir()} == before.keys()
+    assert {p.name for p in open_directory.iterdir()} == before
     if state == "running":
         catalog.close()
 
@@ -743,7 +746,6 @@ def test_a_user_who_cannot_write_reads_the_catalog(state: str, open_directory: P
 def test_a_user_who_may_not_read_is_told(open_directory: Path) -> None:
     path = open_directory / "catalog.db"
     Catalog(path, not_held).close()
-    path.chmod(0o600)
     found = json.loads(_python(_READER, path, NOBODY).stdout)
     assert found["error"] == "StoreError"
 

@@ -24,12 +24,12 @@ from airside.diagnostics.doctor.gather.bounded import Look
 from airside.diagnostics.doctor.gather.configs import config_paths, read_configs
 from airside.diagnostics.doctor.gather.hosts import look_at_host
 from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
-from airside.diagnostics.doctor.gather.processes import lock_holder
 from airside.diagnostics.doctor.gather.registries import ask_registry
 from airside.diagnostics.doctor.gather.sockets import probe
 from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
 from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
 from airside.diagnostics.doctor.gather.volumes import volume_of
+from airside.store.data_lock import lock_holder
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 HUNG_SECONDS = 3.0

@@ -8,15 +8,20 @@ from pathlib import Path
 from aiohttp import web
 
 SOCKET_NAME = "airside.sock"
-_SOCKET_MODE = 0o660
+_PRIVATE_MODE, _GROUP_MODE = 0o600, 0o660
 _CLEANUP_SECONDS = 1.0
 _MAX_ADDRESS_BYTES = 107
 """The longest path that fits into a socket address (unix(7))."""
 
 
 @asynccontextmanager
-async def serving_control(app: web.Application, data: Path) -> AsyncIterator[None]:
-    """Serve the application on the control socket for as long as the context lasts."""
+async def serving_control(
+    app: web.Application, data: Path, *, group: int | None = None
+) -> AsyncIterator[None]:
+    """Serve the application on the control socket for as long as the context lasts.
+
+    Only this user may connect, and members of the group with this GID.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()
     path = data / SOCKET_NAME
@@ -24,7 +29,9 @@ async def serving_control(app: web.Application, data: Path) -> AsyncIterator[Non
         with _short_path(path) as short:
             short.unlink(missing_ok=True)
             await web.UnixSite(runner, str(short)).start()
-            short.chmod(_SOCKET_MODE)
+            if group is not None:
+                os.chown(short, -1, group)
+            short.chmod(_PRIVATE_MODE if group is None else _GROUP_MODE)
         yield
     finally:
         await runner.cleanup()

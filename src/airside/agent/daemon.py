@@ -36,6 +36,8 @@ from airside.core.settings import Settings
 from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.watcher import Watcher
+from airside.store.access_modes import PRIVATE_UMASK, group_id
+from airside.store.filesystem import make_directories
 
 log = logging.getLogger("airside.agent")
 
@@ -47,6 +49,7 @@ _FETCH_THREADS = 8
 def run_agent(effective: EffectiveSettings) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code. Raises AirsideError at start."""
     settings = effective.settings
+    os.umask(PRIVATE_UMASK)
     set_up_logs(form=settings.log_format, level=settings.log_level)
     check_names(settings)
     keep_together()
@@ -71,7 +74,7 @@ def _make_default_directory(settings: Settings) -> None:
     default = default_directories()[0]
     if any(directory.path == default for directory in settings.images):
         with suppress(OSError):
-            default.mkdir(parents=True, exist_ok=True)
+            make_directories(default)
 
 
 async def _run(settings: Settings, node: Node) -> int:
@@ -162,7 +165,9 @@ class _Agent:
         try:
             async with (
                 self._registry.serving(),
-                serving_control(control, self._settings.data),
+                serving_control(
+                    control, self._settings.data, group=group_id(self._settings.data_group)
+                ),
             ):
                 self._log_ready()
                 await self._serve()

@@ -165,7 +165,7 @@ class Node:
 def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> Iterator[Node]:
     """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError."""
     data = settings.data
-    with open_data_directory(data) as reserve:
+    with open_data_directory(data, group=settings.data_group) as reserve:
         space = DiskSpace(settings.min_free_bytes)
         store = LocalStore(data / "oci", data / "ingest", space)
         store.prepare()

@@ -1,6 +1,7 @@
 """The catalog's database file: connections, migrations, transactions, translated errors."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -34,11 +35,18 @@ def translated(doing: str) -> Iterator[None]:
         raise kind(f"the catalog failed: {doing}: {exc}", hint=hint) from exc
 
 
+def _create_private(path: Path) -> None:
+    """Creates an empty database that only this user reads; SQLite gives its WAL the same mode."""
+    with contextlib.suppress(OSError):  # SQLite reports it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 class Writer:
     """The only write connection. Thread-safe: its lock is held for each transaction."""
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
+        _create_private(path)
         with translated(f"cannot open {path}"):
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -77,7 +85,9 @@ class Writer:
                 expected=VERSION,
             )
         if 0 < found < VERSION:
-            with sqlite3.connect(path.with_name(f"catalog-v{found}.db")) as copy:
+            backup = path.with_name(f"catalog-v{found}.db")
+            _create_private(backup)
+            with sqlite3.connect(backup) as copy:
                 self._connection.backup(copy)
         for number in range(found, VERSION):
             script = (

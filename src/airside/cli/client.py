@@ -197,8 +197,16 @@ def _translated(exc: OSError, data: Path) -> AirsideError:
 
 
 def _who_may(path: Path) -> str:
-    with suppress(OSError, KeyError):
-        group = grp.getgrgid(path.stat().st_gid).gr_name
-        if group != "root":
+    with suppress(OSError):  # the socket itself cannot be seen from outside
+        found = path.parent.stat()
+        if found.st_mode & 0o010 and found.st_gid:
+            group = _group_name(found.st_gid)
             return f"run the command as root (sudo) or as a member of the group {group}"
     return "run the command as root (sudo) or as the user of the agent"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -13,6 +13,7 @@ from airside.containerd.intents import Intents
 from airside.containerd.sweep import delete_by_gc, ingest_key
 from airside.core.errors import AirsideError, ContainerdError
 from airside.oci.digest import Digest, digest_of
+from airside.store.filesystem import make_directories
 
 PROOF_SECONDS = 60.0
 _TRIES = 3
@@ -55,7 +56,7 @@ class AdoptionProof:
         lease = f"{self._identity}-proof-{uuid.uuid4().hex[:8]}"
         file, target = directory.write_private(raw), directory.path(digest)
         try:
-            target.parent.mkdir(mode=0o755, exist_ok=True, parents=True)
+            make_directories(target.parent)
             self._client.leases.create(lease, seconds=PROOF_SECONDS)
             self._intents.record({str(target): str(digest)})
             file.rename(target)

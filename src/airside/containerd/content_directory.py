@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 from airside.core.errors import StoreError
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, new_hasher
+from airside.store.filesystem import PRIVATE_DIRECTORY, make_directories
 
 log = logging.getLogger("airside.containerd")
 
@@ -48,7 +49,7 @@ class ContentDirectory:
         """Links or copies a blob of ours. Returns "link", "copy", or "" on failure."""
         ours, target = self._store.path(digest), self.path(digest)
         try:
-            target.parent.mkdir(mode=0o755, exist_ok=True, parents=True)
+            make_directories(target.parent)
             try:
                 os.link(ours, target)
             except FileExistsError:
@@ -129,7 +130,7 @@ class ContentDirectory:
         return name
 
     def _private_name(self) -> Path:
-        self._private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directories(self._private, PRIVATE_DIRECTORY)
         return self._private / uuid.uuid4().hex
 
     def drop_private(self) -> None:

@@ -150,7 +150,7 @@ class UncompressedLayers:
             return None
         with self._lock:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            path.touch(exist_ok=False)
+            path.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(chunks):
             size_bytes = self._write(chunks, path, stop)
         digest = Digest("sha256", path.name)

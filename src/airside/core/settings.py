@@ -91,6 +91,9 @@ class Settings:
     """All settings. Times in seconds, sizes in bytes."""
 
     data: Path = _setting(Path("/var/lib/airside/data"), "path", "store and catalog")
+    data_group: str = _setting(
+        "", "group", "may use the control socket; empty: only the agent's user"
+    )
     listen: str = _setting("127.0.0.1:5050", "host:port", "address of the registry; empty: none")
     tls_cert: str = _setting("", "path", "certificate of the registry, with its chain (PEM)")
     tls_key: str = _setting("", "path", "key of the certificate; empty: in tls_cert")

@@ -52,7 +52,7 @@ class Backups:
             return False
         with translated("cannot back up index.json to", self._directory):
             self._prepare()
-            write_durably(_older(paths), raw, mode=0o600)
+            write_durably(_older(paths), raw)
         return True
 
     def save_catalog(self, catalog: Catalog) -> None:
@@ -67,7 +67,7 @@ class Backups:
             text = f"{_sha256(temporary)}\n".encode()
             _digest_file(target).unlink(missing_ok=True)
             temporary.replace(target)
-            write_durably(_digest_file(target), text, mode=0o600)
+            write_durably(_digest_file(target), text)
 
     def _prepare(self) -> None:
         if not self._directory.is_dir():

@@ -61,7 +61,7 @@ class CatalogFile:
         with suppress(OSError):
             if not self._log_bytes():
                 text = json.dumps({"sha256": _sha256(self.path)})
-                write_durably(self._data / _NOTE, text.encode(), mode=0o600)
+                write_durably(self._data / _NOTE, text.encode())
 
     def _damage(self) -> str:
         """Returns why the file must be set aside; empty if it need not."""
@@ -133,7 +133,7 @@ class CatalogFile:
         return moved
 
     def _write_pending(self, lost: LostRecords) -> None:
-        write_durably(self._data / _PENDING, lost.to_text().encode(), mode=0o600)
+        write_durably(self._data / _PENDING, lost.to_text().encode())
 
 
 def _text(path: Path) -> str | None:

@@ -1,10 +1,9 @@
 """The data directory of one Airside: its lock, its format, and space reserved for a full disk.
 
 What always holds: one agent, or one command without an agent, works on a data directory at a time;
-a directory of a newer format is refused. Blocking.
+no other user reads it; a directory of a newer format is refused. Blocking.
 """
 
-import fcntl
 import logging
 import os
 import threading
@@ -13,9 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airside.core.disk_space import free_bytes
-from airside.core.errors import ConfigError, ConflictError
+from airside.core.errors import ConfigError
 from airside.core.settings import FORMAT, MIB
-from airside.store.filesystem import translated, write_durably
+from airside.store.access_modes import check_owner, restrict_data_directory
+from airside.store.data_lock import locked
+from airside.store.filesystem import (
+    PRIVATE_DIRECTORY,
+    make_directories,
+    open_private,
+    translated,
+    write_durably,
+)
 
 log = logging.getLogger("airside.node")
 
@@ -65,47 +72,31 @@ class Reserve:
             size = self._path.stat().st_size if self._path.exists() else 0
             if size == RESERVE_BYTES or free_bytes(self._data) < 2 * RESERVE_BYTES:
                 return
-            with suppress(OSError), self._path.open("ab") as file:
+            with (
+                suppress(OSError),
+                open(self._path, "ab", opener=open_private) as file,
+            ):
                 os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 @contextmanager
-def open_data_directory(data: Path) -> Iterator[Reserve]:
+def open_data_directory(data: Path, *, group: str = "") -> Iterator[Reserve]:
     """Create the directory if it is absent and hold its lock for as long as the context lasts.
 
-    Raises ConflictError naming the process that holds the lock, ConfigError for a newer format,
-    StoreError.
+    Only this user may open it, and members of `group` (`airside.store.access_modes`). Raises
+    ConflictError naming the process that holds the lock, ConfigError for a newer format or an
+    unknown group, StoreError.
     """
     reserve = Reserve(data)
     with translated("cannot make the data directory", data):
-        data.mkdir(parents=True, exist_ok=True)
+        make_directories(data, PRIVATE_DIRECTORY)
+        check_owner(data)
         reserve.release()
-    with _locked(data):
+    with locked(data):
+        with translated("cannot close to other users", data):
+            restrict_data_directory(data, group)
         _check_format(data)
         yield reserve
-
-
-@contextmanager
-def _locked(data: Path) -> Iterator[None]:
-    """Hold the lock file, which names our process."""
-    path = data / "lock"
-    with translated("cannot open", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise ConflictError(
-                f"{data} is in use by the process {pid}: stop it, or choose another --data",
-                path=data,
-                pid=pid,
-            ) from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _check_format(data: Path) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from airside.core.errors import StorageFullError, StoreError
 
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+_OPEN_DIRECTORY = 0o755
+
 _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 _sync_file_range = getattr(_libc, "sync_file_range", None)
@@ -54,13 +58,35 @@ def sync_directory(path: Path) -> None:
     sync_file(path)
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replaces a small file: temporary file, fsync, rename, fsync of the directory.
+def make_directories(path: Path, mode: int = _OPEN_DIRECTORY) -> None:
+    """Creates a directory with this mode, its absent parents with 0755, whatever the umask.
+
+    An existing one stays as it is. Raises OSError.
+    """
+    try:
+        path.mkdir(mode & PRIVATE_DIRECTORY)
+    except FileNotFoundError:
+        make_directories(path.parent)
+        make_directories(path, mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(mode)
+
+
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open`: a new file is readable by this user only."""
+    return os.open(path, flags | os.O_CLOEXEC, PRIVATE_FILE)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces a small private file: temporary file, fsync, rename, fsync of the directory.
 
     Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = open_private(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)

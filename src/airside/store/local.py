@@ -27,6 +27,9 @@ from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.content import Ingest
 from airside.store.filesystem import (
+    PRIVATE_DIRECTORY,
+    make_directories,
+    open_private,
     start_writeback,
     sync_directory,
     sync_file,
@@ -35,6 +38,7 @@ from airside.store.filesystem import (
 )
 from airside.store.rehash import check_working
 
+_BLOB_MODE = 0o444
 _WRITEBACK_BYTES = 8 * MIB
 _SYNC_THREADS = 8
 _RECORDED_TIMES = 3
@@ -53,8 +57,9 @@ class LocalIngest:
         self._done = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with translated("cannot create", path):
-            self._descriptor: int | None = os.open(path, flags, 0o444)
+            self._descriptor: int | None = os.open(path, flags, 0o400)
             try:
+                os.fchmod(self._descriptor, _BLOB_MODE)  # whatever the umask
                 fault("ingest.after_create")
             except BaseException:
                 self.discard()
@@ -146,8 +151,9 @@ class LocalStore:
     def prepare(self) -> None:
         """Creates the directories and `oci-layout`. Raises StoreError."""
         with translated("cannot prepare", self.root):
-            for directory in (*(self._blobs / alg for alg in HEX_LENGTHS), self._ingest):
-                directory.mkdir(parents=True, exist_ok=True)
+            algorithms = (self._blobs / algorithm for algorithm in HEX_LENGTHS)
+            for directory in (self.root, self._blobs, *algorithms, self._ingest):
+                make_directories(directory, PRIVATE_DIRECTORY)
             layout = self.root / "oci-layout"
             if not layout.exists():
                 write_durably(layout, json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
@@ -327,7 +333,7 @@ class LocalStore:
         target = self.root / "index.json"
         temporary = self.root / ".index.json.tmp"
         with translated("cannot write", target):
-            with temporary.open("wb") as file:
+            with open(temporary, "wb", opener=open_private) as file:
                 file.write(index_json)
                 file.flush()
                 os.fsync(file.fileno())

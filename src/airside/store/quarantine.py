@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airside.oci.digest import Digest, is_digest, parse_digest
-from airside.store.filesystem import sync_directory, translated
+from airside.store.filesystem import (
+    PRIVATE_DIRECTORY,
+    make_directories,
+    sync_directory,
+    translated,
+)
 
 _UNREADABLE = ".unreadable"
 
@@ -36,7 +41,7 @@ class Quarantine:
         """Moves a blob's file to quarantine, durably."""
         suffix = _UNREADABLE if unreadable else ""
         with translated("cannot quarantine", blob):
-            self.directory.mkdir(exist_ok=True)
+            make_directories(self.directory, PRIVATE_DIRECTORY)
             blob.replace(self.directory / f"{digest.algorithm}-{digest.hex}{suffix}")
             sync_directory(self.directory)
             sync_directory(blob.parent)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airside.core.errors import AirsideError, ConflictError, UnavailableError
-from airside.store.filesystem import sync_directory
+from airside.store.filesystem import make_directories, sync_directory
 
 _PREFIX = ".airside-mirror-"
 
@@ -96,7 +96,7 @@ def _create(path: Path, data: bytes, mode: int) -> None:
     if is_there(directory):
         _replace(path, data, mode)
         return
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(directory.parent)
     with _staging(directory.parent) as staging:
         _write(staging / path.name, data, mode, None)
         staging.chmod(0o755)

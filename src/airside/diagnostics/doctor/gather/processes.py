@@ -48,18 +48,3 @@ def _texts(path: Path) -> list[str]:
     with suppress(OSError):
         return [os.fsdecode(part) for part in path.read_bytes().split(b"\0") if part]
     return []
-
-
-def lock_holder(path: Path) -> int | None:
-    """Returns the PID that holds an flock of this file, without locking it."""
-    try:
-        found = path.stat()
-        lines = (PROC / "locks").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    for line in lines:
-        words = line.split()
-        if len(words) > 5 and words[1] == "FLOCK" and words[5] == device:
-            return int(words[4])
-    return None

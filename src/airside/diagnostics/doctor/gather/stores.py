@@ -9,8 +9,8 @@ from airside.core.config import default_directories
 from airside.core.host_root import on_host
 from airside.core.settings import FORMAT
 from airside.diagnostics.doctor.facts import Directory, Store
-from airside.diagnostics.doctor.gather.processes import lock_holder
 from airside.diagnostics.doctor.gather.volumes import label_of, may, nearest, sight_of, volume_of
+from airside.store.data_lock import LOCK, lock_holder
 
 _WRITE = os.W_OK | os.X_OK
 _READ = os.R_OK | os.X_OK
@@ -35,7 +35,7 @@ def look_at_store(data: Path) -> Store:
         mode=data.stat().st_mode if exists else 0,
         format=_format(data),
         newest_format=FORMAT,
-        holder=lock_holder(data / "lock"),
+        holder=lock_holder(data / LOCK) or lock_holder(data),
         volume=volume_of(data),
         newest_at=_newest(data),
         label=label_of(data / "oci/blobs"),

@@ -18,6 +18,7 @@ from airside.containerd.client import Client
 from airside.core.errors import AirsideError, ContainerdError
 from airside.diagnostics.doctor.facts import Trial
 from airside.oci.digest import Digest, digest_of, is_digest
+from airside.store.filesystem import PRIVATE_DIRECTORY, make_directories
 
 _LEASE_SECONDS = 60.0
 _TRIES = 3
@@ -55,8 +56,7 @@ class _Attempt:
         with self.source.open("xb") as file:
             file.write(self.raw)
             os.fchmod(file.fileno(), 0o444)
-        self.private.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.private.mkdir(mode=0o700)
+        make_directories(self.private, PRIVATE_DIRECTORY)
         placed = self._place()
         try:
             reason = self._adopt()
@@ -76,7 +76,7 @@ class _Attempt:
                 raise
             found = Trial("copy", exc.strerror or "")
             inside.write_bytes(self.raw)
-        self.target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directories(self.target.parent)
         inside.rename(self.target)
         return found
 

@@ -11,7 +11,7 @@ _FEW_INODES = 2_000
 _MB = 1_000_000
 _IN_MEMORY = {"tmpfs", "ramfs"}
 _IN_LAYERS = {"overlay", "aufs"}
-_OTHERS_MAY_WRITE = 0o002
+_OTHERS, _OTHERS_MAY_WRITE = 0o007, 0o002
 
 
 def judge_store(facts: Facts) -> Iterator[Finding]:
@@ -62,10 +62,10 @@ def _directory(store: Store, agent: Agent | None) -> Iterator[Finding]:
             f"it has format {store.format}; this version supports up to {store.newest_format}",
             "use the version of Airside that wrote it, or a newer one",
         )
-    elif store.mode & _OTHERS_MAY_WRITE:
-        yield Finding(
-            "data.directory", "warning", path, "every user may write it", f"chmod o-w {path}"
-        )
+    elif store.mode & _OTHERS:
+        may = "write" if store.mode & _OTHERS_MAY_WRITE else "read"
+        text = f"every user of this host may {may} it, past the rules of the registry"
+        yield Finding("data.directory", "warning", path, text, f"chmod o-rwx {path}")
     elif store.exists:
         yield Finding("data.directory", "ok", path, "it exists and is writable")
     else:

@@ -1,0 +1,127 @@
+"""The data directory and the control socket of a running agent, as other users see them."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airside.archive.sample import write_sample
+from support.agent import Agent
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user"),
+]
+
+MEMBER, STRANGER, GROUP = 54_321, 54_322, 54_323
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that everybody can enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def agent(place: Path) -> Iterator[Agent]:
+    """An agent that was started with umask 0 on a data directory of before, open to all."""
+    images, data = place / "images", place / "data"
+    images.mkdir()
+    images.chmod(0o755)
+    data.mkdir()
+    data.chmod(0o777)
+    write_sample(images / "hello.tar")
+    running = Agent(
+        images,
+        data,
+        environ={"AIRSIDE_DATA_GROUP": str(GROUP)},
+        before=["sh", "-c", 'umask 0; exec "$@"', "sh"],
+    )
+    with running:
+        running.wait_imported(images / "hello.tar")
+        yield running
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+_COMMAND = """
+import importlib, os, pkgutil, sys
+import airside.cli
+user, groups, *words = sys.argv[1:]
+for module in pkgutil.iter_modules(airside.cli.__path__, "airside.cli."):
+    importlib.import_module(module.name)
+os.setgroups([int(group) for group in groups.split(",") if group])
+os.setresgid(int(user), int(user), int(user))
+os.setresuid(int(user), int(user), int(user))
+sys.exit(airside.cli.main.main(words))
+"""
+"""Runs a command as another user, who may not read this Python's own files."""
+
+
+def _airside(
+    agent: Agent, user: int, command: str, *words: object, groups: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    numbers = ",".join(map(str, groups))
+    program = [sys.executable, "-c", _COMMAND, str(user), numbers, command, "--data", agent.data]
+    return subprocess.run(
+        list(map(str, [*program, *words])), capture_output=True, text=True, check=False
+    )
+
+
+def _can_read(user: int, path: Path, groups: tuple[int, ...] = ()) -> bool:
+    found = subprocess.run(
+        ["cat", str(path)],
+        user=user,
+        group=user,
+        extra_groups=groups,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return found.returncode == 0
+
+
+def test_an_agent_with_umask_0_makes_nothing_that_others_read(agent: Agent) -> None:
+    data = agent.data
+    blobs = list((data / "oci/blobs/sha256").iterdir())
+    assert blobs
+    assert {_mode(blob) for blob in blobs} == {0o444}
+    others = {path: _mode(path) for path in data.rglob("*") if path not in blobs}
+    socket = data / "airside.sock"
+    assert others.pop(socket) == 0o660
+    assert {path for path, mode in others.items() if mode & 0o077} == set()
+    assert (_mode(data), data.stat().st_gid, socket.stat().st_gid) == (0o750, GROUP, GROUP)
+    assert [text for text in agent.complaints() if "was open to other users" in text]
+
+
+def test_neither_strangers_nor_the_group_read_a_blob(agent: Agent) -> None:
+    blob = next((agent.data / "oci/blobs/sha256").iterdir())
+    for name in (blob, agent.data / "catalog.db", agent.data / "oci/index.json"):
+        assert not _can_read(STRANGER, name)
+        assert not _can_read(MEMBER, name, (GROUP,))
+
+
+def test_members_of_the_group_use_the_socket_and_strangers_do_not(agent: Agent) -> None:
+    found = _airside(agent, MEMBER, "images", "--json", groups=(GROUP,))
+    assert json.loads(found.stdout)["items"], found
+    refused = _airside(agent, STRANGER, "images")
+    assert refused.returncode == 1
+    assert "permission denied" in refused.stderr
+    assert str(GROUP) in refused.stderr
+
+
+def test_a_second_agent_does_not_start_after_the_lock_file_was_deleted(agent: Agent) -> None:
+    (agent.data / "lock").unlink()
+    found = subprocess.run(agent.command(), capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert f"in use by the process {agent.pid}" in found.stderr + found.stdout
