@@ -14,6 +14,9 @@ endif
 RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)') \
              $(if $(LISTEN),--listen '$(LISTEN)') $(ARGS)
 
+# Where it is set, each of the hundreds of agents that the tests start would compile its source.
+export PYTHONDONTWRITEBYTECODE :=
+
 SECONDS := 60
 OPS := 20000
 SEED := 0

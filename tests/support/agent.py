@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
+from support import warm
 from support.host import without_settings
 from support.waiting import LIMIT_SECONDS, wait_until
 
@@ -44,8 +45,8 @@ class Agent:
     `environ`: `AIRSIDE_*` settings besides `QUICK`, by their whole names; None takes one out.
     `tables`: what the `[[images]]` tables say besides the path, for instance `strict = true`.
     `config`: TOML that stands before them. `fault`: the value of `AIRSIDE_FAULT`. `before`: a
-    command that runs the agent's, such as `["setpriv", …]`. Started by `with` or `start()`; may be
-    started again after it ended.
+    command that runs the agent's, such as `["setpriv", …]`; `["env"]` for a fresh interpreter.
+    Started by `with` or `start()`; may be started again after it ended.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Agent:
         self.flags, self.before, self.listen = list(flags), list(before), listen
         self.log_path = data.with_name(data.name + ".log")
         self.ready_seconds = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | warm.WarmProcess | None = None
         self._log_start = 0
 
     # its life
@@ -105,17 +106,25 @@ class Agent:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(  # closed by kill() and stop()
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
-            )
+            self._process = self._cold(log) if self.before else self._warm(log)
 
-    def command(self) -> list[str]:
-        words = [*self.before, sys.executable, "-m", "airside", "run"]
+    def _warm(self, log: BinaryIO) -> warm.WarmProcess:
+        return warm.start(
+            "airside", self.arguments(), environ=self._environment(), output=log.fileno()
+        )
+
+    def _cold(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # closed by kill() and stop()
+            [*self.before, sys.executable, "-m", "airside", *self.arguments()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=self._environment(),
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+        )
+
+    def arguments(self) -> list[str]:
+        words = ["run"]
         if self.tables or self.config:
             words += ["--config", str(self._write_config())]
         else:

@@ -5,10 +5,7 @@ comes, and removes two. It runs with a lean agent (`support.lean`); a sample wit
 """
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -25,11 +22,10 @@ from support.agent import Agent
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_index
 from support.lean import Lean, lean, settings_for
 from support.sound import check_sound, pull_all, pull_at_once, state_of
-from support.waiting import LIMIT_SECONDS
+from support.warm import run_until_killed
 
 pytestmark = pytest.mark.system
 
-TESTS = Path(__file__).parents[1]
 STEPS = ("drop", "update", "remove")
 
 IMPORTING = tuple(
@@ -215,16 +211,8 @@ def test_the_scenario_passes_every_point(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_kill_leaves_nothing_half_done(case: tuple[str, str, int], tmp_path: Path) -> None:
     step, point, number = case
     scenario, before = _prepared(tmp_path, step)
-    words = [sys.executable, "-m", "support.lean", scenario.images, scenario.data]
-    died = subprocess.run(
-        [*map(str, words), scenario.on_removal],
-        cwd=TESTS,
-        env=os.environ | {"AIRSIDE_FAULT": f"{point}=kill@{number}"},
-        capture_output=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert died.returncode == -9, died.stderr.decode()[-2000:]
+    places = (scenario.images, scenario.data, scenario.on_removal)
+    run_until_killed("support.lean", *places, fault=f"{point}=kill@{number}")
 
     def look(address: str) -> None:
         _each_archive_is_old_or_new(pull_all(address), before, scenario.archives)

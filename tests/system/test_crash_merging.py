@@ -1,9 +1,6 @@
 """Death and failure while a tag is merged: it is what it was, or merged; and comes right after."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +13,10 @@ from airside.oci.digest import Digest
 from support.images import oci_archive, random_image
 from support.lean import lean, settings_for
 from support.sound import check_sound, pull_all
+from support.warm import run_until_killed
 
 pytestmark = pytest.mark.system
 
-TESTS = Path(__file__).parents[1]
 NAME = "example.com/app:1"
 
 
@@ -85,16 +82,8 @@ def test_a_kill_leaves_the_tag_as_it_was_or_merged(
     assert passed["store.after_directory_sync"] > 1, "the index is committed by itself"
     for point, number in _last_visits(passed):
         merging = Merging(tmp_path / f"{point}-{number}")
-        words = ["-m", "support.lean", str(merging.images), str(merging.data), "unpin"]
-        died = subprocess.run(
-            [sys.executable, *words],
-            cwd=TESTS,
-            env=os.environ | {"AIRSIDE_FAULT": f"{point}=kill@{number}"},
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        assert died.returncode == -9, (point, number, died.stderr[-1000:])
+        places = (merging.images, merging.data, "unpin")
+        run_until_killed("support.lean", *places, fault=f"{point}=kill@{number}")
         assert merging.seen()[NAME] in {merging.before, digest}, (point, number)
         assert asyncio.run(merging.run()) == {NAME: digest}, (point, number)
         check_sound(merging.data, {NAME: digest})

@@ -1,9 +1,5 @@
 """Death and failure in the middle of a push: nothing half done is seen, and again is all right."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from airside.core import failpoints as faults
@@ -11,11 +7,10 @@ from airside.core.errors import AirsideError
 from support.nodes import node_at, visible
 from support.pushing import push_versions, versions
 from support.sound import check_sound, state_of
-from support.waiting import LIMIT_SECONDS
+from support.warm import run_until_killed
 
 pytestmark = pytest.mark.system
 
-TESTS = Path(__file__).parents[1]
 STORE = ("ingest.after_create", "ingest.after_write", "store.after_sync", "store.after_rename")
 CASES = [(point, number) for point in (*faults.PUSHING, *STORE) for number in (1, 4)] + [
     ("push.in_manifest", 5),
@@ -24,18 +19,11 @@ CASES = [(point, number) for point in (*faults.PUSHING, *STORE) for number in (1
 TAG = "team/app:1"
 
 
-def push_until(data: Path, point: str, number: int) -> int:
-    """Push both versions in a process that dies at the Nth pass of a point; its exit status."""
-    environ = {"PYTHONPATH": str(TESTS), "AIRSIDE_FAULT": f"{point}=kill@{number}"}
-    command = [sys.executable, "-m", "support.pushing", str(data)]
-    return subprocess.run(command, env=environ, timeout=LIMIT_SECONDS, check=False).returncode
-
-
 @pytest.mark.parametrize(("point", "number"), CASES, ids=str)
 def test_a_push_that_dies_leaves_what_was_there_and_can_be_done_again(tmp_path, point, number):
     data = tmp_path / "data"
     one, two = versions()
-    assert push_until(data, point, number) == -9
+    run_until_killed("support.pushing", data, fault=f"{point}=kill@{number}")
     with node_at(data) as node:
         assert visible(node).get(TAG) in {None, one.digest, two.digest}
         for row in node.catalog.images():  # whatever can be pulled is whole
