@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 
@@ -27,7 +28,7 @@ from support.guarded import Authority, Guarded, basic, htpasswd, replace_files, 
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.skopeo import digests_of, skopeo
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 TEAM = Repository("registry.example", "team/app")
 PUBLIC = Repository("docker.io", "library/public")
@@ -225,9 +226,9 @@ def test_what_a_container_runtime_holds_is_hidden_by_the_same_rules():
 def test_one_bcrypt_for_many_layers_and_none_for_the_next_pull(content, files, monkeypatch):
     checks = []
 
-    def counted(secret, kept):
+    def counted(secret, kept, cost):
         checks.append(kept)
-        return check(secret, kept)
+        return check(secret, kept, cost)
 
     check = logins.check_password
     monkeypatch.setattr(logins, "check_password", counted)
@@ -249,23 +250,71 @@ def test_failed_logins_are_held_back_then_refused_and_told(content, files, caplo
         assert registry.ask("/v2/", headers=ANN).status == 200
         statuses = [
             registry.ask("/v2/", headers=basic(user, f"wrong{n}")).status
-            for n, user in enumerate(["ann", "nobody"] * 8)
+            for n, user in enumerate(["ann", "nobody"] * 13)
         ]
-        assert statuses[:10] == [401] * 10
-        assert statuses[10:] == [429] * 6
-        assert len(registry.slept) == 10
+        assert statuses[:20] == [401] * 20
+        assert statuses[20:] == [429] * 6  # an unknown user is refused as a known one is
+        assert len(registry.slept) == 20
         assert registry.slept[:5] == sorted(registry.slept[:5])
         assert registry.ask("/v2/", headers=ANN).status == 200  # known to be good
-        refused = registry.ask("/v2/", headers=basic("bob", "wrong"))
+        refused = registry.ask("/v2/", headers=basic("ann", "wrong"))
         assert (refused.status, refused.code) == (429, "TOOMANYREQUESTS")
         assert int(refused.headers["Retry-After"]) > 0
-        assert registry.ask("/v2/", headers={"Authorization": "Bearer airside_no"}).status == 429
+        assert registry.ask("/v2/", headers=basic("bob", "wrong")).status == 401
+        unknown = [
+            registry.ask("/v2/", headers={"Authorization": f"Bearer airside_{n}"}).status
+            for n in range(11)
+        ]
+        assert unknown == [401] * 10 + [429]
         assert registry.ask("/v2/", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
     told = audits(caplog)
     assert {entry["event"] for entry in told} == {"login failed"}
     assert {entry["user"] for entry in told} == {"ann", "bob", ""}  # nothing of unknown users
     assert "wrong" not in caplog.text
     assert "nobody" not in caplog.text
+
+
+def test_failed_logins_of_strangers_do_not_crowd_out_a_first_login(content, files, monkeypatch):
+    """From the same address: as many as may have a connection, more than can be checked soon."""
+    gate, check = threading.Event(), logins.check_password
+
+    def slow(secret, kept, cost):
+        assert gate.wait(LIMIT_SECONDS)
+        return secret == "hunter2" and check(secret, kept, cost)
+
+    monkeypatch.setattr(logins, "check_password", slow)
+    with Guarded(*content, settings(**files)) as registry, ThreadPoolExecutor(101) as clients:
+        strangers = [
+            clients.submit(registry.ask, "/v2/", headers=basic(f"stranger{n}", f"wrong{n}"))
+            for n in range(100)
+        ]
+        wait_until(lambda: len(registry.logins._running) == 100, "all are checked or wait")
+        first = clients.submit(registry.ask, "/v2/", headers=ANN)
+        wait_until(lambda: len(registry.logins._running) == 101, "the first login waits too")
+        gate.set()
+        assert first.result(LIMIT_SECONDS).status == 200
+        assert {stranger.result(LIMIT_SECONDS).status for stranger in strangers} == {401}
+
+
+def test_the_password_of_a_client_that_is_gone_is_not_checked(content, files, monkeypatch):
+    gate, checked = threading.Event(), []
+
+    def slow(secret, _kept, _cost):
+        checked.append(secret)
+        return not gate.wait(LIMIT_SECONDS)
+
+    monkeypatch.setattr(logins, "check_password", slow)
+    with Guarded(*content, settings(**files)) as registry:
+        connections = [registry.connect() for _ in range(12)]
+        for n, connection in enumerate(connections):
+            connection.request("GET", "/v2/", headers=basic("stranger", f"wrong{n}"))
+            wait_until(lambda n=n: len(registry.logins._running) == min(n + 1, 10))
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: registry.listener.connections == 0, "the registry has noticed it")
+        gate.set()
+        wait_until(lambda: not registry.logins._running, "nothing waits")
+    assert sorted(checked) == ["wrong0", "wrong1"]
 
 
 def test_sessions_for_clients_where_anonymous_ones_may_pull(content, files):

@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from airside.core.settings import Settings
 from airside.oci.reference import is_host
 from airside.ports.content import RegistryView
-from airside.registry.auth.login import Identity, Logins, Refused
+from airside.registry.auth.login import Client, Identity, Logins, Refused
 from airside.registry.http.audit import audit, audit_write
 from airside.registry.http.request_access import ACCESS, WHO, Access
 from airside.registry.http.requests import client_of, target_of
@@ -102,7 +102,9 @@ class AccessGuard:
         if path in PUBLIC or self._is_public(request, path):
             return await handler(request)
         who = await self._logins.identify(
-            request.headers.get(hdrs.AUTHORIZATION, ""), _certificate(request), client_of(request)
+            request.headers.get(hdrs.AUTHORIZATION, ""),
+            _certificate(request),
+            Client(client_of(request), lambda: request.transport is None),
         )
         if path == "/token":
             return self._token(request, who)

@@ -28,8 +28,19 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,128}\Z")
 _TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _EVERYTHING = rights_to(*ACTIONS)
+_NO_USERS_COST = 10
 _DECOY_SALT = "A" * 21 + "."
 _DECOY_HASH = "." * 31
+
+
+def cost_of(stored: str) -> int:
+    """The bcrypt cost of a hash, as a power of two."""
+    return int(stored.split("$")[2])
+
+
+def decoy_of(cost: int) -> str:
+    """A hash of this cost that no password matches."""
+    return f"$2b${cost:02d}${_DECOY_SALT}{_DECOY_HASH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +80,9 @@ class Accounts:
         return self.rules.get(user, self.rules.get("*", Rights()))
 
     @property
-    def decoy(self) -> str:
-        """A hash to check the passwords of unknown users against: as slow, and never matching."""
-        costs = [int(line.split("$")[2]) for line in self.users.values()]
-        return f"$2b${max(costs, default=10):02d}${_DECOY_SALT}{_DECOY_HASH}"
+    def cost(self) -> int:
+        """The highest bcrypt cost of a user, which every failed login takes."""
+        return max(map(cost_of, self.users.values()), default=_NO_USERS_COST)
 
 
 @dataclass(frozen=True, slots=True)

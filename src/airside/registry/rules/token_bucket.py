@@ -8,15 +8,19 @@ host may have that many addresses. Not thread-safe.
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 MAX_CLIENTS = 4096
 """Limit of clients with state."""
 MAX_FAILURES = 10.0
-"""Failed logins that a client may have at once before it must wait."""
+"""Failed logins of one user that a client may have at once before it must wait."""
 FORGIVEN_SECONDS = 6.0
 """Time after which one failed login no longer counts."""
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 3.0
+
+
+Key = TypeVar("Key")
 
 
 def client_key(address: str) -> str:
@@ -39,6 +43,11 @@ def is_loopback(address: str) -> bool:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
+
+
+def login_key(address: str) -> str:
+    """The key of a client that logs in: all addresses of loopback are one client."""
+    return "loopback" if is_loopback(address) else client_key(address)
 
 
 @dataclass(slots=True)
@@ -96,41 +105,63 @@ class Shares:
 
 
 @dataclass(slots=True)
+class LeakyCounters(Generic[Key]):
+    """Counts by key; one expires every FORGIVEN_SECONDS. The longest unchanged keys are dropped."""
+
+    limit: int
+    _counts: OrderedDict[Key, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def get(self, key: Key, now: float) -> float:
+        count, at = self._counts.get(key, (0.0, now))
+        return max(0.0, count - max(0.0, now - at) / FORGIVEN_SECONDS)
+
+    def put(self, key: Key, count: float, now: float) -> None:
+        self._counts.pop(key, None)
+        if count > 0:
+            self._counts[key] = (count, now)
+            if len(self._counts) > self.limit:
+                self._counts.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
 class LoginFailures:
-    """Failed logins by client. Each attempt counts as failed until it succeeds."""
+    """Failed logins by client, and by client and user. Each attempt counts until it succeeds.
 
-    limit: int = MAX_CLIENTS
-    _clients: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+    The count of a client and a user refuses, that of the client delays: so failures for other
+    users do not keep a user out who logs in from the same address.
+    """
 
-    def begin(self, client: str, now: float) -> float:
-        """Counts an attempt and returns 0, or the seconds to wait if it is not allowed yet."""
-        key = client_key(client)
-        count = self._count(key, now)
+    def __init__(self, limit: int = MAX_CLIENTS) -> None:
+        self._clients: LeakyCounters[str] = LeakyCounters(limit)
+        self._users: LeakyCounters[tuple[str, int]] = LeakyCounters(limit)
+
+    def begin(self, client: str, now: float, user: str = "") -> float:
+        """Counts an attempt and returns 0, or the seconds to wait if it is not allowed yet.
+
+        `user` is empty for a token.
+        """
+        address = login_key(client)
+        key = (address, hash(user))  # a name may be as long as a header
+        count = self._users.get(key, now)
         if count + 1 > MAX_FAILURES:
             return (count + 1 - MAX_FAILURES) * FORGIVEN_SECONDS
-        self._keep(key, count + 1, now)
+        self._users.put(key, count + 1, now)
+        self._clients.put(address, min(self._clients.get(address, now) + 1, MAX_FAILURES), now)
         return 0.0
 
-    def succeeded(self, client: str, now: float) -> None:
+    def succeeded(self, client: str, now: float, user: str = "") -> None:
         """Uncounts an attempt that succeeded."""
-        key = client_key(client)
-        self._keep(key, max(0.0, self._count(key, now) - 1), now)
+        address = login_key(client)
+        key = (address, hash(user))
+        self._users.put(key, self._users.get(key, now) - 1, now)
+        self._clients.put(address, self._clients.get(address, now) - 1, now)
 
     def delay(self, client: str, now: float) -> float:
         """Seconds to delay the answer to a failed attempt; they grow with each failure."""
-        count = self._count(client_key(client), now)
+        count = self._clients.get(login_key(client), now)
         return min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** max(0.0, count - 1))
 
-    def _count(self, key: str, now: float) -> float:
-        count, at = self._clients.get(key, (0.0, now))
-        return max(0.0, count - max(0.0, now - at) / FORGIVEN_SECONDS)
-
-    def _keep(self, key: str, count: float, now: float) -> None:
-        self._clients.pop(key, None)
-        if count:
-            self._clients[key] = (count, now)
-            if len(self._clients) > self.limit:
-                self._clients.popitem(last=False)
-
     def __len__(self) -> int:
-        return len(self._clients)
+        return max(len(self._clients), len(self._users))

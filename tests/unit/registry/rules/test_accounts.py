@@ -7,7 +7,13 @@ from airside.core.errors import ConfigError
 from airside.oci.reference import Repository
 from airside.registry.auth.login import certificate_user, check_password
 from airside.registry.rules.access import ACTIONS, rights_to
-from airside.registry.rules.accounts import Accounts, accounts_of, parse_htpasswd, parse_rules
+from airside.registry.rules.accounts import (
+    Accounts,
+    accounts_of,
+    decoy_of,
+    parse_htpasswd,
+    parse_rules,
+)
 
 HASH = "$2b$04$uCYTZoIzLn8yHUuQJ6hgF.FbLT8qkKGC3DhuCjKGDmCKtFyrAVOKC"
 SHA256 = "0" * 63 + "a"
@@ -143,7 +149,8 @@ def test_bcrypt_and_the_decoy_that_never_fits():
     assert check_password("p" * 80, kept)  # as htpasswd cuts it
     assert not check_password("q" * 72, kept)
     assert not check_password("p\0", kept)
-    decoy = Accounts(users={"ann": HASH}).decoy
+    assert Accounts(users={"ann": HASH, "bob": HASH.replace("$04$", "$06$")}).cost == 6
+    decoy = decoy_of(Accounts(users={"ann": HASH}).cost)
     assert decoy.startswith("$2b$04$")
     assert not check_password("p", decoy)
     assert bcrypt.hashpw(b"p", decoy.encode()) != decoy.encode()  # it is computed, not refused
@@ -157,3 +164,23 @@ def test_the_user_of_a_certificate():
         == "node-1"
     )
     assert certificate_user({}) == ""
+
+
+def test_a_wrong_password_takes_as_long_for_every_user_and_for_none(monkeypatch):
+    """bcrypt's work doubles with each cost: it is counted here, not timed."""
+    work = []
+    real = bcrypt.checkpw
+
+    def counted(data, stored):
+        work.append(2 ** int(stored.split(b"$")[2]))
+        return real(data, stored)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    low, middle = HASH, bcrypt.hashpw(b"p", bcrypt.gensalt(6)).decode()
+    no_salt = f"$2b$05${'A' * 21}z{'.' * 31}"
+    for stored in (low, middle, decoy_of(7), no_salt):
+        for secret in ("wrong", "", "with\0nul", "\udcff"):
+            work.clear()
+            assert not check_password(secret, stored, 7)
+            assert sum(work) in {2**7, 2**7 + 2**5}, (stored, secret)
+    assert check_password("p", middle, 7)

@@ -72,6 +72,26 @@ def test_failed_logins_wait_longer_and_longer_and_are_then_refused():
     assert failures.begin("10.0.0.1", 1000) == 0
 
 
+def test_failures_for_other_users_and_elsewhere_refuse_nobody():
+    failures = LoginFailures()
+    for n in range(100):
+        failures.begin("10.0.0.1", 0, "ann")
+        failures.begin("10.0.0.1", 0, f"nobody-{n}")
+    assert failures.begin("10.0.0.1", 0, "ann") > 0
+    assert failures.begin("10.0.0.1", 0, "bob") == 0
+    assert failures.begin("10.0.0.2", 0, "ann") == 0
+    assert failures.delay("10.0.0.1", 0) == LAST_DELAY_SECONDS
+    assert failures.delay("10.0.0.1", 60) < LAST_DELAY_SECONDS  # soon forgiven
+
+
+def test_all_addresses_of_loopback_are_one_client():
+    failures = LoginFailures()
+    for n in range(10):
+        assert failures.begin(f"127.0.0.{n + 1}", 0, "ann") == 0
+    assert failures.begin("127.9.9.9", 0, "ann") > 0
+    assert failures.begin("::1", 0, "ann") > 0
+
+
 def test_good_tries_do_not_count():
     failures = LoginFailures()
     for _ in range(100):
