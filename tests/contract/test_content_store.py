@@ -75,6 +75,11 @@ def test_a_committed_blob_is_held_under_its_digest(
     assert list(store.digests()) == [digest]
 
 
+def test_only_what_is_held_is_right(store: ContentStore) -> None:
+    assert store.is_right(_put(store, b"held"))
+    assert not store.is_right(digest_of(b"absent"))
+
+
 def test_nothing_is_visible_before_the_commit(store: ContentStore) -> None:
     ingest = _written(store, b"blob")
     assert store.stat(ingest.digest) is None

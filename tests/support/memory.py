@@ -91,6 +91,10 @@ class MemoryStore:
         data = self._blobs.get(digest)
         return None if data is None else len(data)
 
+    def is_right(self, digest: Digest) -> bool:
+        data = self._blobs.get(digest)
+        return data is not None and digest_of(data, digest.algorithm) == digest
+
     def open(self, digest: Digest) -> BinaryIO:
         data = self._blobs.get(digest)
         if data is None:

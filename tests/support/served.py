@@ -12,9 +12,11 @@ from aiohttp import web
 
 from airside.agent.node import Node
 from airside.core.settings import KIB
+from airside.oci.digest import Digest
 from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import open_security_files
 from airside.registry.http.app import create_app
+from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
@@ -61,6 +63,7 @@ def served(
     guard_of: Callable[[Executor], AccessGuard] | None = None,
     answer_seconds: float = 0.0,
     pages: PageGuard | None = None,
+    blobs_of: Callable[[Executor], BlobGuard] | None = None,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
     ready = threading.Event()
@@ -69,8 +72,9 @@ def served(
         nonlocal address
         with ThreadPoolExecutor(threads, "reads") as reads:
             guard = guard_of(reads) if guard_of else None
+            blobs = blobs_of(reads) if blobs_of else None
             app = create_app(
-                ServedContent(view, store, "docker.io", read_through),
+                ServedContent(view, store, "docker.io", read_through, guard=blobs),
                 DeadlinePool(reads, answer_seconds),
                 receiver=receiver,
                 guard=guard,
@@ -109,13 +113,21 @@ def served(
 
 
 @contextmanager
-def served_node(node: Node) -> Iterator[Served]:
-    """A node with pushes, deletions and access rules, as the agent serves it on loopback."""
+def served_node(
+    node: Node, suspect: Callable[[Digest], object] = lambda _digest: None
+) -> Iterator[Served]:
+    """A node with pushes, deletions and access rules, as the agent serves it on loopback.
+
+    `suspect` gets each wrong blob that was to be sent.
+    """
     names = known_names(node.settings, is_loopback=True)
     secured = open_security_files(node.settings, "127.0.0.1")
 
     def guard_of(reads: Executor) -> AccessGuard:
         return AccessGuard(node.catalog, lambda: secured.accounts, node.settings, reads)
+
+    def blobs_of(reads: Executor) -> BlobGuard:
+        return BlobGuard(node.store, node.catalog.blob_size, suspect, reads)
 
     with ThreadPoolExecutor(4, "pushes") as pool:
         receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)
@@ -126,6 +138,7 @@ def served_node(node: Node) -> Iterator[Served]:
             through,
             receiver=receiver,
             guard_of=guard_of,
+            blobs_of=blobs_of,
             pages=PageGuard(names, is_writable=not node.settings.read_only),
         ) as found:
             yield found

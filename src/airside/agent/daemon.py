@@ -44,6 +44,7 @@ log = logging.getLogger("airside.agent")
 _READ_THREADS = 4
 _PUSH_THREADS = 32
 _FETCH_THREADS = 8
+_CHECK_THREADS = 2
 
 
 def run_agent(effective: EffectiveSettings) -> int:
@@ -96,11 +97,12 @@ class _Pools:
         self.by_hand = ThreadPoolExecutor(1, "imports-by-hand")
         self.pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
         self.fetches = ThreadPoolExecutor(_FETCH_THREADS, "fetches")
+        self.checks = ThreadPoolExecutor(_CHECK_THREADS, "checks")
 
     def close(self) -> None:
         """Wait for what runs and drop what waits. Blocking."""
         first = (self.imports, self.lists, self.by_hand, self.reads, self.pushes)
-        for pool in (*first, self.fetches):
+        for pool in (*first, self.fetches, self.checks):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -137,7 +139,13 @@ class _Agent:
         )
         self._maintenance = Maintenance(node, settings, self._queue, self._runtimes)
         self._registry = RegistryServer(
-            settings, node, reads=pools.reads, pushes=pools.pushes, fetches=pools.fetches
+            settings,
+            node,
+            reads=pools.reads,
+            pushes=pools.pushes,
+            fetches=pools.fetches,
+            checks=pools.checks,
+            suspect=self._scrubs.suspect,
         )
         self._status = LiveStatus(
             settings,

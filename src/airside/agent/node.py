@@ -50,6 +50,7 @@ from airside.store.lost_records import LOST_RECORDS
 from airside.store.quarantine import Quarantine
 from airside.store.recovery import Recovery, note_clean_stop
 from airside.store.scrub import Scrub
+from airside.store.verified import DAY_SECONDS, VerifiedFiles
 
 log = logging.getLogger("airside.node")
 
@@ -167,7 +168,8 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
     data = settings.data
     with open_data_directory(data, group=settings.data_group) as reserve:
         space = DiskSpace(settings.min_free_bytes)
-        store = LocalStore(data / "oci", data / "ingest", space)
+        verified = VerifiedFiles(settings.verify_reads_after_seconds or DAY_SECONDS)
+        store = LocalStore(data / "oci", data / "ingest", space, verified)
         store.prepare()
         store.sweep_ingest()
         backups = Backups(data)
@@ -203,7 +205,7 @@ def _recovery(node: Node, file: CatalogFile) -> Recovery:
 
 def _hold(store: LocalStore, document: Document) -> None:
     """Make a document durable in the store."""
-    if store.stat(document.digest) is None:
+    if not store.is_right(document.digest):
         store.commit([store.put(document.raw, document.digest.algorithm)])
 
 

@@ -7,7 +7,7 @@ when their files change.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,8 +18,10 @@ from airside.agent.node import Node
 from airside.agent.watchdog import Watchdog
 from airside.core.config import parse_listen
 from airside.core.settings import KIB, Settings
+from airside.oci.digest import Digest
 from airside.registry.auth.files import SecurityFiles, open_security_files
 from airside.registry.http.app import create_app
+from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
@@ -51,7 +53,11 @@ class RegistryServer:
         reads: Executor,
         pushes: Executor,
         fetches: Executor,
+        checks: Executor,
+        suspect: Callable[[Digest], None],
     ) -> None:
+        """`checks`: hashes blobs while they are sent. `suspect`: told of each wrong one."""
+        self._checks, self._suspect = checks, suspect
         self._settings, self._node = settings, node
         self._reads, self._pushes, self._fetches = reads, pushes, fetches
         self._secured: SecurityFiles | None = None
@@ -135,7 +141,18 @@ class RegistryServer:
     ) -> web.Application:
         node, settings = self._node, self._settings
         content = ServedContent(
-            node.catalog, node.store, settings.default_registry, node.read_through, pull_through
+            node.catalog,
+            node.store,
+            settings.default_registry,
+            node.read_through,
+            pull_through,
+            BlobGuard(
+                node.store,
+                node.catalog.blob_size,
+                self._suspect,
+                self._checks,
+                hashes=settings.verify_reads_after_seconds > 0,
+            ),
         )
         return create_app(
             content,

@@ -11,12 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node
 from airside.core.errors import StoppedError, StoreError
 from airside.core.settings import Settings
+from airside.oci.digest import Digest
 from airside.store.filesystem import be_least_urgent
 from airside.store.repair import Stop
 from airside.store.scrub import ScrubReport
@@ -41,7 +45,10 @@ class ScrubScheduler:
         self._fast = ThreadPoolExecutor(1, "verify")
         self._stopping = threading.Event()
         self._by_hand = threading.Event()
+        self._lock = threading.Lock()
+        self._suspects: set[Digest] = set()
         self._loop = asyncio.get_running_loop()
+        node.store.replaced.subscribe(self._blobs_replaced)
 
     async def run(self) -> None:
         """Make the passes that are due, until cancelled."""
@@ -112,6 +119,41 @@ class ScrubScheduler:
             )
         except (StoreError, StoppedError) as exc:
             log.warning("repair from the runtime failed: %s", exc.message)
+
+    def suspect(self, digest: Digest) -> None:
+        """Examine a blob that was found wrong, and repair it. Thread-safe; returns at once."""
+        with self._lock:
+            if digest in self._suspects or self._stopping.is_set():
+                return
+            self._suspects.add(digest)
+        self._submit(self._examine, digest)
+
+    def _submit(self, job: Callable[..., None], *args: object) -> None:
+        with suppress(RuntimeError):  # the pool was closed just now: the next start looks again
+            self._fast.submit(self._logged, job, *args)
+
+    def _logged(self, job: Callable[..., None], *args: object) -> None:
+        try:
+            job(*args)
+        except (StoreError, StoppedError) as exc:
+            log.warning("repair failed: %s; the next scrub tries again", exc.message)
+
+    def _examine(self, digest: Digest) -> None:
+        try:
+            scrub, size = self._node.scrub, self._node.catalog.blob_size(digest)
+            if size is None:
+                return
+            items = scrub.look(digest, size, lambda _count: None, repair=True)
+            wrong = [item for item in items if item.problem != "wrong-record" and not item.is_fine]
+            lost = [replace(item, result="lost") for item in wrong]
+            scrub.repair.run(lost, self._stopping.is_set, self._read_archives)
+        finally:
+            with self._lock:
+                self._suspects.discard(digest)
+
+    def _blobs_replaced(self) -> None:
+        """Replace containerd's hard links to wrong files that the store replaced."""
+        self._submit(partial(self._node.scrub.repair.mend_all, everything=True))
 
     def stop(self) -> None:
         """Stop the running passes after their current chunk."""

@@ -230,9 +230,13 @@ class ArchiveIngest:
         return self._held(digest_of_member(member.name) or expected, member.size_bytes) is not None
 
     def _held(self, digest: Digest | None, size_bytes: int) -> Digest | None:
+        """Returns the digest if the store holds the blob, and not with wrong bytes.
+
+        Where names are trusted the stored bytes are too.
+        """
         if digest is None or self.store.stat(digest) != size_bytes:
             return None
-        return digest
+        return digest if self.trust_names or self.store.is_right(digest) else None
 
     def _ingest(
         self, pieces: Iterable[BytesLike], algorithm: str, writer: WriteBehind

@@ -40,7 +40,8 @@ from airside.catalog.verification import (
     oldest_verified,
     unverified_bytes,
 )
-from airside.oci.digest import Digest, parse_digest
+from airside.core.errors import StoreCorruptError
+from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
 from airside.ports.content import StoredDocument
@@ -114,9 +115,20 @@ class CatalogView:
         rows = self._readers.rows(sql, *values)
         if not rows:
             return None
-        return StoredDocument(
-            parse_digest(rows[0]["digest"]), rows[0]["media_type"], rows[0]["raw"]
+        digest, raw = parse_digest(rows[0]["digest"]), rows[0]["raw"]
+        if digest_of(raw, digest.algorithm) != digest:
+            raise StoreCorruptError(
+                f"the catalog's copy of document {digest} is damaged: not served, repairing it",
+                blob=digest,
+            )
+        return StoredDocument(digest, rows[0]["media_type"], raw)
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """Returns the bytes that a held blob has by its record; None if none is held."""
+        rows = self._readers.rows(
+            "SELECT size_bytes FROM blob WHERE digest = ? AND state = 'held'", str(digest)
         )
+        return rows[0]["size_bytes"] if rows else None
 
     def holds_blob(self, repository: Repository, digest: Digest) -> bool:
         return bool(

@@ -223,6 +223,9 @@ class Settings:
     scrub_bytes_per_second: int = _setting(
         8 * MIB, "bytes/s", "read rate of such a pass; 0: no cap"
     )
+    verify_reads_after_seconds: float = _setting(
+        86400.0, "seconds", "a blob not hashed for this time is hashed as it is sent; 0: never"
+    )
     backup_seconds: float = _setting(
         3600.0, "seconds", "between two copies of the catalog in DATA/backup; 0: none"
     )

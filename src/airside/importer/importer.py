@@ -222,7 +222,7 @@ class Importer:
         ingests += [
             self._store.put(raw, digest.algorithm)
             for digest, raw in small.items()
-            if digest not in ingested and self._store.stat(digest) is None
+            if digest not in ingested and not self._store.is_right(digest)
         ]
         count = self._store.commit(ingests)
         lost = self._store.missing(d for d in blobs.values() if d.is_distributable)

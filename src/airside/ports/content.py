@@ -58,6 +58,9 @@ class ContentStore(Protocol):
     def stat(self, digest: Digest) -> int | None:
         """Returns the size of a stored blob in bytes, None if it is not stored."""
 
+    def is_right(self, digest: Digest) -> bool:
+        """Returns True if the stored bytes hash to the digest: hashes them unless it was lately."""
+
     def open(self, digest: Digest) -> BinaryIO:
         """Opens a stored blob for reading. The caller closes it. Raises NotFoundError."""
 
@@ -69,7 +72,7 @@ class ContentStore(Protocol):
 
         Raises SizeMismatchError, and commits nothing, if the written bytes of an ingest are not
         those that were hashed. Ends every ingest, also when it raises. A blob that is stored
-        already stays as it is.
+        already stays as it is if its bytes are right, and is replaced if they are not.
         """
 
     def delete(self, digest: Digest) -> int:

@@ -37,6 +37,10 @@ class HashOnlyStore:
         del digest
         return None
 
+    def is_right(self, digest: Digest) -> bool:
+        del digest
+        return False
+
     def open(self, digest: Digest) -> BinaryIO:
         raise NotFoundError(f"blob {digest} is not held", blob=digest)
 

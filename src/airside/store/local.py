@@ -10,6 +10,7 @@ Left to others: what a blob means, who may see it, when it may be deleted.
 import contextlib
 import itertools
 import json
+import logging
 import os
 import stat as stat_module
 import threading
@@ -22,6 +23,7 @@ from typing import BinaryIO
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import NotFoundError, SizeMismatchError, StoreError
 from airside.core.failpoints import fault
+from airside.core.listeners import Listeners
 from airside.core.settings import MIB
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
@@ -36,7 +38,11 @@ from airside.store.filesystem import (
     translated,
     write_durably,
 )
-from airside.store.rehash import check_working
+from airside.store.quarantine import Quarantine
+from airside.store.rehash import check_working, file_key, open_file_key
+from airside.store.verified import VerifiedFiles
+
+log = logging.getLogger("airside.store")
 
 _BLOB_MODE = 0o444
 _WRITEBACK_BYTES = 8 * MIB
@@ -138,8 +144,18 @@ class LocalIngest:
 class LocalStore:
     """Blobs under `root/blobs/<alg>/<hex>`. See `airside.ports.content.ContentStore`."""
 
-    def __init__(self, root: Path, ingest: Path, space: DiskSpace | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        ingest: Path,
+        space: DiskSpace | None = None,
+        verified: VerifiedFiles | None = None,
+    ) -> None:
         self.root, self._ingest = root, ingest
+        self.verified = verified or VerifiedFiles()
+        self.replaced = Listeners()
+        """Notified after a wrong file was replaced: it may have another hard link elsewhere."""
+        self._quarantine = Quarantine(root.parent / "quarantine")
         self.space = space or DiskSpace(0)
         self._blobs = root / "blobs"
         self._blobs_text = str(
@@ -179,6 +195,14 @@ class LocalStore:
         except OSError as exc:
             raise StoreError(f"cannot stat blob {digest}: {exc.strerror}", blob=digest) from exc
         return found.st_size if stat_module.S_ISREG(found.st_mode) else None
+
+    def is_right(self, digest: Digest) -> bool:
+        return self.verified.is_right(digest, self.path(digest))
+
+    def is_fresh(self, digest: Digest, file: BinaryIO | None = None) -> bool:
+        """Returns True if the blob's file, or this open one, was verified lately."""
+        key = file_key(self.path(digest)) if file is None else open_file_key(file.fileno())
+        return self.verified.is_fresh(digest, key)
 
     def open(self, digest: Digest) -> BinaryIO:
         try:
@@ -222,14 +246,16 @@ class LocalStore:
                     "not committed",
                     blob=ingest.digest,
                 )
-            if self.stat(ingest.digest) is None:
+            if not self.is_right(ingest.digest):
                 fresh.setdefault(ingest.digest, ingest)
         with translated("cannot make blobs durable in", self._ingest):
             fault("store.before_sync")
             self._sync([ingest.path for ingest in fresh.values()])
             fault("store.after_sync")
         with translated("cannot commit blobs to", self._blobs):
-            self._rename(fresh)
+            replaced = self._rename(fresh)
+        if replaced:
+            self.replaced.notify()
         return len(fresh)
 
     def _sync(self, paths: list[Path]) -> None:
@@ -242,17 +268,26 @@ class LocalStore:
             for _ in pool.map(sync_file, paths):
                 pass
 
-    def _rename(self, fresh: dict[Digest, LocalIngest]) -> None:
+    def _rename(self, fresh: dict[Digest, LocalIngest]) -> int:
+        """Returns how many wrong files were replaced."""
+        replaced = 0
         with self._lock:
             for digest, ingest in fresh.items():
-                if self.stat(digest) is not None:  # another import committed it first
-                    continue
-                ingest.path.rename(self.path(digest))
+                path = self.path(digest)
+                if file_key(path):
+                    if self.is_right(digest):  # another import committed it first
+                        continue
+                    log.warning("blob %s: replacing its wrong file by the bytes that came", digest)
+                    self._quarantine.keep(path, digest)
+                    replaced += 1
+                ingest.path.rename(path)
                 ingest.moved()
+                self.verified.note(digest, file_key(path))
                 fault("store.after_rename")
             for algorithm in {digest.algorithm for digest in fresh}:
                 sync_directory(self._blobs / algorithm)
             fault("store.after_directory_sync")
+        return replaced
 
     def put(self, data: bytes, algorithm: str = "sha256") -> LocalIngest:
         """Ingests a small blob from memory. The caller commits it."""

@@ -46,6 +46,17 @@ class Quarantine:
             sync_directory(self.directory)
             sync_directory(blob.parent)
 
+    def keep(self, blob: Path, digest: Digest) -> None:
+        """Links a wrong file here too, durably: its own name is about to get another file."""
+        target = self.directory / f"{digest.algorithm}-{digest.hex}"
+        temporary = target.with_suffix(".tmp")
+        with translated("cannot quarantine", blob):
+            self.directory.mkdir(exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            temporary.hardlink_to(blob)
+            temporary.replace(target)
+            sync_directory(self.directory)
+
     def files(self) -> Iterator[Quarantined]:
         """Yields the quarantined files; ignores files with other names."""
         with translated("cannot list", self.directory):

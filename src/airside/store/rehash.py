@@ -17,11 +17,16 @@ _DROP_BYTES = 8 * MIB
 
 
 def examine(
-    path: Path, digest: Digest, size_bytes: int, each: Callable[[int], None] = lambda _count: None
+    path: Path,
+    digest: Digest,
+    size_bytes: int | None,
+    each: Callable[[int], None] = lambda _count: None,
+    *,
+    keep_cached: bool = False,
 ) -> BlobFile:
-    """Hashes a blob's file; a file of another size is not read.
+    """Hashes a blob's file; a file of another size is not read, if a size is given.
 
-    Calls `each` with each chunk's size.
+    Calls `each` with each chunk's size. `keep_cached`: the file is read again soon.
 
     Returns an empty `BlobFile` if there is no file. A read that the disk fails is part of the
     result. Raises StoreError if the file system fails, and not this file alone.
@@ -33,7 +38,7 @@ def examine(
     except OSError as exc:
         return _failed(path, exc)
     try:
-        return _hashed(descriptor, path, digest, size_bytes, each)
+        return _hashed(descriptor, path, digest, size_bytes, each, keep_cached=keep_cached)
     finally:
         os.close(descriptor)
 
@@ -46,6 +51,11 @@ def file_key(path: Path) -> str:
         return ""
     except OSError as exc:
         raise StoreError(f"cannot stat {path}: {exc.strerror}", path=path) from exc
+
+
+def open_file_key(descriptor: int) -> str:
+    """Returns the `key` of an open file. Raises OSError."""
+    return _key(os.fstat(descriptor))
 
 
 def check_working(root: Path, ingest: Path) -> None:
@@ -77,12 +87,18 @@ def check_working(root: Path, ingest: Path) -> None:
 
 
 def _hashed(
-    descriptor: int, path: Path, digest: Digest, size_bytes: int, each: Callable[[int], None]
+    descriptor: int,
+    path: Path,
+    digest: Digest,
+    size_bytes: int | None,
+    each: Callable[[int], None],
+    *,
+    keep_cached: bool,
 ) -> BlobFile:
     try:
         found = os.fstat(descriptor)
         key = _key(found)
-        if not stat_module.S_ISREG(found.st_mode) or found.st_size != size_bytes:
+        if not stat_module.S_ISREG(found.st_mode) or size_bytes not in {None, found.st_size}:
             return BlobFile(key, found.st_size)
         hasher, done, dropped = new_hasher(digest.algorithm), 0, 0
         buffer = bytearray(_CHUNK_BYTES)
@@ -91,11 +107,12 @@ def _hashed(
             fault("scrub.in_read")
             hasher.update(view[:count])
             done += count
-            if done - dropped >= _DROP_BYTES:
+            if not keep_cached and done - dropped >= _DROP_BYTES:
                 _drop(descriptor, dropped, done)
                 dropped = done
             each(count)
-        _drop(descriptor, 0, 0)
+        if not keep_cached:
+            _drop(descriptor, 0, 0)
     except OSError as exc:
         return _failed(path, exc)
     return BlobFile(key, done, Digest(digest.algorithm, hasher.hexdigest()))

@@ -234,6 +234,8 @@ class Scrub:
         seen = examine(path, digest, size, each)
         if judge(digest, size, seen):
             seen = examine(path, digest, size, each)
+        if seen.digest == digest:
+            self._store.verified.note(digest, seen.key)
         return seen
 
     def _quarantine_blob(self, digest: Digest, problem: Problem, seen: BlobFile) -> bool:

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from aiohttp import HttpVersion11, hdrs, web
 
 from airside import __version__
-from airside.core.errors import AirsideError, OverdueError
-from airside.oci.digest import Digest
+from airside.core.errors import AirsideError, OverdueError, StoreCorruptError
+from airside.oci.digest import Digest, is_digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.ports.content import RegistryView
 from airside.registry.http.answer_cache import AnswerCache
@@ -125,6 +125,7 @@ class _Registry:
         try:
             response = await self._respond(request)
         except AirsideError as exc:
+            self._report_damage(exc)
             response = response_of(_error_answer(request, exc))
             level = logging.WARNING if response.status >= 500 else logging.DEBUG
             _LOG.log(level, "%s %s: %s", request.method, request.path, exc.message)
@@ -133,6 +134,12 @@ class _Registry:
             response = response_of(failure(exc))
         _log(request, response, time.monotonic() - started)
         return response
+
+    def _report_damage(self, exc: AirsideError) -> None:
+        """Has the catalog's damaged copy of a document repaired."""
+        text, guard = exc.context.get("blob", ""), self._content.guard
+        if isinstance(exc, StoreCorruptError) and is_digest(text) and guard is not None:
+            guard.report(parse_digest(text))
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         target = target_of(request)

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -20,7 +20,6 @@ from aiohttp.abc import AbstractStreamWriter
 from airside.core.settings import CHUNK_BYTES, MIB
 from airside.registry.http.responses import headers_of
 from airside.registry.http.throttle import OUT
-from airside.registry.proxy.fetch import Fetch
 from airside.registry.rules.answers import Part
 
 SLICE_BYTES = 2 * MIB
@@ -64,11 +63,17 @@ class Transfers:
             self._limits.discard(limit)
 
 
+class Gate(Protocol):
+    """Says how far a file may be sent: a running fetch, or a file that is being hashed."""
+
+    async def reach(self, offset: int) -> int: ...
+
+
 class BlobResponse(web.StreamResponse):
     """Sends a part of a blob and closes its file; without a file, sends the headers alone.
 
-    `fetch`: the fetch that still writes the file, if any. Like aiohttp's own file response, this
-    one sends from `prepare`, where aiohttp drops the connection silently on a ConnectionError.
+    `gate`: says how far the file may be sent, if not all of it. Like aiohttp's own file response,
+    this one sends from `prepare`, where aiohttp drops the connection silently on a ConnectionError.
     """
 
     def __init__(
@@ -77,7 +82,7 @@ class BlobResponse(web.StreamResponse):
         file: BinaryIO | None,
         reads: Executor,
         transfers: Transfers,
-        fetch: Fetch | None = None,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__(status=part.status, headers=headers_of(part.headers))
         self.content_length = part.count
@@ -85,7 +90,7 @@ class BlobResponse(web.StreamResponse):
         self._file = file
         self._reads = reads
         self._transfers = transfers
-        self._fetch = fetch
+        self._gate = gate
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         file, self._file = self._file, None
@@ -120,8 +125,8 @@ class BlobResponse(web.StreamResponse):
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client disconnected")
             count = min(slice_bytes, end - offset)
-            if self._fetch is not None:
-                count = min(count, await self._fetch.reach(offset) - offset)
+            if self._gate is not None:
+                count = min(count, await self._gate.reach(offset) - offset)
             async with self._transfers.slice():
                 if throttle is not None:
                     await throttle.take(request.remote, count)

@@ -1,13 +1,15 @@
 """Answers requests for blobs: from the store, a container runtime or an upstream."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from aiohttp import web
 
 from airside.core.errors import StoreError
 from airside.ports.content import RegistryView
-from airside.registry.http.blob_response import BlobResponse, Transfers
+from airside.registry.http.blob_guard import Trust
+from airside.registry.http.blob_response import BlobResponse, Gate, Transfers
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.receive import Receiver
 from airside.registry.http.requests import conditions_of, target_of
@@ -15,7 +17,7 @@ from airside.registry.http.responses import response_of
 from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.fetch import Fetch
 from airside.registry.rules.answers import Answer, Part, with_reason
-from airside.registry.rules.lookup import absent_blob, find_blob
+from airside.registry.rules.lookup import absent_blob, damaged_blob, find_blob
 from airside.registry.rules.ranges import Conditions, plan_blob
 from airside.registry.rules.read_through import RuntimeLookup
 from airside.registry.rules.requests import GetBlob
@@ -38,17 +40,20 @@ class BlobRoute:
         method, conditions = request.method, conditions_of(request)
         runtimes, view = self._content.runtimes_for(request), self._content.view_for(request)
 
-        def read() -> Answer | tuple[Part, BinaryIO | None]:
+        def read() -> Answer | _Opened:
             if method == "HEAD" and self._receiver and not self._receiver.lease_blob(intent.digest):
                 return absent_blob(view, intent, self._content.default_registry)
-            size, open_blob = self._find_blob(view, intent, runtimes)
+            size, open_blob, trust = self._find_blob(view, intent, runtimes)
             if isinstance(size, Answer):
                 return size
+            if trust is Trust.WRONG:
+                absent = absent_blob(view, intent, self._content.default_registry)
+                return damaged_blob(absent, intent, conditions)
             planned = plan_blob(method, intent.digest, size, conditions)
             if isinstance(planned, Answer):
                 return planned
             wanted = method == "GET" and planned.count > 0
-            return planned, open_blob() if wanted else None
+            return _Opened(planned, open_blob() if wanted else None, trust)
 
         found = await self._reads.run(read, close=_close_opened)
         upstream = self._content.upstream_for(request, target_of(request))
@@ -62,8 +67,16 @@ class BlobRoute:
             found = await self._reads.run(read, close=_close_opened)
         if isinstance(found, Answer):
             return response_of(found)
-        part, file = found
-        return BlobResponse(part, file, self._reads.pool, self._transfers)
+        return BlobResponse(
+            found.part, found.file, self._reads.pool, self._transfers, self._gate(intent, found)
+        )
+
+    def _gate(self, intent: GetBlob, found: "_Opened") -> Gate | None:
+        """Starts to hash a file that was not verified lately."""
+        guard = self._content.guard
+        if guard is None or found.file is None or found.trust is not Trust.UNVERIFIED:
+            return None
+        return guard.watch(intent.digest, found.file, found.part.start + found.part.count)
 
     async def _plan_fetched(
         self, fetched: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
@@ -87,19 +100,31 @@ class BlobRoute:
 
     def _find_blob(
         self, view: RegistryView, intent: GetBlob, runtimes: RuntimeLookup
-    ) -> tuple[int | Answer, Callable[[], BinaryIO]]:
+    ) -> tuple[int | Answer, Callable[[], BinaryIO], Trust]:
         """The size of a blob or the 404, and a function to open it: from store or runtime."""
         size = find_blob(view, self._content.store.stat, intent, self._content.default_registry)
+        trust, guard = Trust.VERIFIED, self._content.guard
         if isinstance(size, Answer):
             found = runtimes.blob(intent)
             if found is not None:
-                return found.size_bytes, found.open
-        return size, lambda: self._content.store.open(intent.digest)
+                return found.size_bytes, found.open, trust
+        elif guard is not None:
+            trust = guard.look(intent.digest, size)
+        return size, lambda: self._content.store.open(intent.digest), trust
 
 
-def _close_opened(found: Answer | tuple[Part, BinaryIO | None]) -> None:
-    if not isinstance(found, Answer) and found[1] is not None:
-        found[1].close()
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is sent of a blob; no file for the headers alone."""
+
+    part: Part
+    file: BinaryIO | None
+    trust: Trust
+
+
+def _close_opened(found: Answer | _Opened) -> None:
+    if not isinstance(found, Answer) and found.file is not None:
+        found.file.close()
 
 
 def _close(file: BinaryIO) -> None:

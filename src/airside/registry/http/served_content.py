@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from airside.ports.content import ContentStore, RegistryView
+from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.http.request_access import ACCESS
 from airside.registry.proxy.pull_through import PullThrough
 from airside.registry.rules.answers import Answer
@@ -36,6 +37,8 @@ class ServedContent:
     """Container runtimes that are asked for content that the view lacks."""
     pull_through: PullThrough | None = None
     """Registries upstream that are asked last."""
+    guard: BlobGuard | None = None
+    """Verifies blobs of the store as they are sent; None: they are trusted."""
 
     def view_for(self, request: web.Request) -> RegistryView:
         """The view as the client may see it."""

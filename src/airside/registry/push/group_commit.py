@@ -100,7 +100,7 @@ class GroupCommit:
             for each in batch:
                 if isinstance(each.item, Push) and each.error is None:
                     document = each.item.document
-                    if self.store.stat(document.digest) is None:
+                    if not self.store.is_right(document.digest):
                         made = self.store.put(document.raw, document.digest.algorithm)
                         stack.callback(made.discard)
                         ingests.append(made)

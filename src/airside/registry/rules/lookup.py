@@ -14,7 +14,14 @@ from airside.oci.digest import Digest
 from airside.oci.model import OCI_INDEX, Descriptor
 from airside.oci.reference import DEFAULT_HOST, Repository, is_tag
 from airside.ports.content import RegistryView, StoredDocument
-from airside.registry.rules.answers import JSON, Answer, answer_document, json_bytes, problem
+from airside.registry.rules.answers import (
+    JSON,
+    Answer,
+    answer_document,
+    json_bytes,
+    problem,
+    with_reason,
+)
 from airside.registry.rules.names import (
     Name,
     candidates,
@@ -23,6 +30,7 @@ from airside.registry.rules.names import (
     name_in_url,
     other_hosts,
 )
+from airside.registry.rules.ranges import Conditions
 from airside.registry.rules.requests import (
     GetBlob,
     GetManifest,
@@ -170,6 +178,17 @@ def absent_blob(
     """The 404 for a blob. May block."""
     message = f"{intent.name} has no blob {intent.digest}"
     return _absent(view, intent.name, default_registry, "BLOB_UNKNOWN", message)
+
+
+def damaged_blob(absent: Answer, intent: GetBlob, conditions: Conditions) -> Answer:
+    """The answer for a blob that is damaged here.
+
+    A client without a range asks elsewhere after a 404; one that continues a blob waits (503).
+    """
+    why = f"the stored blob {intent.digest} is damaged; it is being repaired"
+    if conditions.range:
+        return problem(503, "UNKNOWN", why)
+    return with_reason(absent, why)
 
 
 def _absent(

@@ -1,0 +1,65 @@
+"""Which files of blobs were hashed lately, with the right result. In memory only. Thread-safe.
+
+After a start nothing is verified: a flipped bit of an earlier time is then seen at the first read.
+A file is told by its device, inode, size and time of change, so that a written file does not count.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from airside.oci.digest import Digest
+from airside.store.rehash import examine, file_key
+
+_MOST = 16_384
+"""Files that are remembered: about 6 MB. Beyond, the one verified longest ago is forgotten."""
+DAY_SECONDS = 86_400.0
+
+
+class VerifiedFiles:
+    """The files verified within the last `seconds`."""
+
+    def __init__(
+        self,
+        seconds: float = DAY_SECONDS,
+        *,
+        most: int = _MOST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds, self._most, self._clock = seconds, most, clock
+        self._found: OrderedDict[Digest, tuple[str, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, digest: Digest, key: str) -> None:
+        """Notes that the file of this key (`rehash.file_key`) has the bytes of the digest."""
+        with self._lock:
+            self._found[digest] = (key, self._clock())
+            self._found.move_to_end(digest)
+            if len(self._found) > self._most:
+                self._found.popitem(last=False)
+
+    def is_fresh(self, digest: Digest, key: str) -> bool:
+        """Returns True if this very file was verified lately."""
+        with self._lock:
+            noted, at = self._found.get(digest, ("", 0.0))
+            return bool(key) and noted == key and self._clock() - at < self._seconds
+
+    def is_right(self, digest: Digest, path: Path) -> bool:
+        """Returns True if the file has the bytes of the digest: hashes it unless it is fresh.
+
+        A wrong file is read twice, the second time past the page cache. False also for an absent or
+        unreadable one. Raises StoreError if the file system fails as a whole.
+        """
+        key = file_key(path)
+        if not key:
+            return False
+        if self.is_fresh(digest, key):
+            return True
+        for keep_cached in (True, False):
+            seen = examine(path, digest, None, keep_cached=keep_cached)
+            if seen.digest == digest:
+                self.note(digest, seen.key)
+                return True
+        return False
