@@ -454,10 +454,10 @@ def test_a_file_system_that_does_not_answer_holds_up_no_other(tmp_path, monkeypa
     answers = threading.Event()
     real = watch.scan_directory
 
-    def hang(path, **named):
-        if path == bad:
+    def hang(beneath, **named):
+        if beneath.root == bad:
             assert answers.wait(30)
-        return real(path, **named)
+        return real(beneath, **named)
 
     async def scenario():
         for directory in (good, bad):

@@ -65,11 +65,11 @@ def _doubtful(known: Iterable[Path], places: WatchedDirectories) -> frozenset[Pa
         owner = places.owner(path)
         if owner is None:
             continue
-        here = path.parent
-        while here != owner.path and not here.is_dir():
+        beneath, here = places.beneath(path), path.parent
+        while here != owner.path and not beneath.is_directory(here):
             here = here.parent
         if here not in empty:
-            empty[here] = _is_empty(here)
+            empty[here] = beneath.is_empty(here)
         if empty[here] or here != path.parent:
             doubtful.add(path)
     for directory in sorted(d for d, is_empty in empty.items() if is_empty):
@@ -79,10 +79,3 @@ def _doubtful(known: Iterable[Path], places: WatchedDirectories) -> frozenset[Pa
             directory,
         )
     return frozenset(doubtful)
-
-
-def _is_empty(directory: Path) -> bool:
-    try:
-        return not any(directory.iterdir())
-    except OSError:
-        return False

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.core.errors import (
     ArchiveError,
     ArchiveUnreadableError,
@@ -20,23 +21,20 @@ from airside.core.errors import (
 
 
 @contextlib.contextmanager
-def open_archive(path: Path) -> Iterator[BinaryIO]:
+def open_archive(path: Path, beneath: Beneath = ANYWHERE) -> Iterator[BinaryIO]:
     """Open a regular file for reading; the context closes it.
 
-    Raises ArchiveError for another kind of file, ArchiveUnreadableError, NotFoundError,
-    UnavailableError.
+    Raises ArchiveError for another kind of file, LinkRefusedError, ArchiveUnreadableError,
+    NotFoundError, UnavailableError.
     """
-    with translated_reading(path):
-        file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - closed below
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ArchiveError(f"{path} is not a regular file", path=path)
+    with contextlib.ExitStack() as stack:
+        with translated_reading(path):
+            opened = stack.enter_context(beneath.open(path))
+            if not stat.S_ISREG(opened.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            file = open(opened.descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115
+            stack.enter_context(file)  # the context above closes the descriptor
         yield file
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without blocking: a named pipe would block until it has a writer."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
 from airside.archive.directory import stat_key
 from airside.archive.formats.plan import PackedLayer, Plan, not_runnable_note
@@ -54,6 +55,7 @@ class Reading:
     ingest: ArchiveIngest
     notes: list[str] = field(default_factory=list)
     copied: bool = False
+    beneath: Beneath = ANYWHERE
 
     def close(self) -> None:
         self.ingest.close()
@@ -74,10 +76,12 @@ def read_archive(
     progress: Progress,
     platforms: tuple[str, ...] = ("all",),
     copy: bool = False,
+    beneath: Beneath = ANYWHERE,
 ) -> Reading:
     """Read and judge an archive; with `copy`, from a staged copy of its file.
 
-    Raises ArchiveTruncatedError (incomplete), other InputError (rejected), ArchiveUnreadableError,
+    `beneath`: where its path, and the links of a layout directory, may lead. Raises
+    ArchiveTruncatedError (incomplete), other InputError (rejected), ArchiveUnreadableError,
     UnavailableError, NotFoundError, StoreError, StoppedError.
     """
     with ExitStack() as stack:
@@ -90,9 +94,10 @@ def read_archive(
             )
         )
         notes: list[str] = []
-        is_directory = path.is_dir()
+        is_directory = beneath.is_directory(path)
         read = _read_directory if is_directory else _read_copy if copy else _read_file
-        key, compression, plan, cut = read(reader, path, ingest, stop, progress, notes)
+        place = _Place(path, beneath)
+        key, compression, plan, cut = read(reader, place, ingest, stop, progress, notes)
         check_records(plan, reader.settings.limits)
         absent = first_absent(plan)
         plan = _check_packed_layers(reader, ingest, plan, stop)
@@ -111,9 +116,18 @@ def read_archive(
             ingest=ingest,
             notes=[*notes, *plan.notes, *name_clashes(plan)],
             copied=copy and not is_directory,
+            beneath=beneath,
         )
         stack.pop_all()  # from here on, the reading closes the ingest
         return reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An archive's path, and where it may lead."""
+
+    path: Path
+    beneath: Beneath
 
 
 _Read = tuple[StatKey, str, Plan, ArchiveTruncatedError | None]
@@ -122,26 +136,28 @@ _Read = tuple[StatKey, str, Plan, ArchiveTruncatedError | None]
 
 def _read_file(
     reader: Reader,
-    path: Path,
+    place: _Place,
     ingest: ArchiveIngest,
     stop: Stop,
     progress: Progress,
     notes: list[str],
 ) -> _Read:
-    with open_archive(path) as file, translated_reading(path):
+    path = place.path
+    with open_archive(path, place.beneath) as file, translated_reading(path):
         key = StatKey.of(os.fstat(file.fileno()))
         return key, *_read_open(reader, path, file, ingest, stop, progress, notes)
 
 
 def _read_copy(
     reader: Reader,
-    path: Path,
+    place: _Place,
     ingest: ArchiveIngest,
     stop: Stop,
     progress: Progress,
     notes: list[str],
 ) -> _Read:
-    with open_archive(path) as original, translated_reading(path):
+    path = place.path
+    with open_archive(path, place.beneath) as original, translated_reading(path):
         key = StatKey.of(os.fstat(original.fileno()))
         copy = stage(original, reader.store, stop, progress)
     try:
@@ -183,15 +199,18 @@ def _read_open(
 
 def _read_directory(
     reader: Reader,
-    path: Path,
+    place: _Place,
     ingest: ArchiveIngest,
     stop: Stop,
     progress: Progress,
     notes: list[str],
 ) -> _Read:
+    path, beneath = place.path, place.beneath
     with translated_reading(path):
-        key = stat_key(path)
-        source = DirectorySource(reader, key.size_bytes, ingest, stop, progress, notes, root=path)
+        key = stat_key(path, beneath)
+        source = DirectorySource(
+            reader, key.size_bytes, ingest, stop, progress, notes, root=path, beneath=beneath
+        )
         plan, cut = source.scan()
         return key, DIRECTORY, plan, cut
 

@@ -7,12 +7,14 @@ once. Of a plain tar and of a directory only needed members are read, several at
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import iter_files
 from airside.archive.formats.detect import index_may_follow, make_draft
+from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
 from airside.archive.formats.index_json import INDEX_JSON
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
@@ -31,6 +33,7 @@ from airside.core.errors import (
     ManifestInvalidError,
     StoppedError,
 )
+from airside.core.problem import Problem
 from airside.core.settings import CHUNK_BYTES, Limits, Settings
 from airside.oci.digest import Digest
 from airside.ports.content import ContentStore
@@ -219,6 +222,9 @@ class DirectorySource(_Source):
     """
 
     root: Path
+    beneath: Beneath = ANYWHERE
+    refused: set[str] = field(default_factory=set, init=False)
+    """Names from which a link may not be followed."""
 
     def scan(self) -> tuple[Plan, ArchiveTruncatedError | None]:
         """List the files, plan, then read the needed ones.
@@ -226,6 +232,9 @@ class DirectorySource(_Source):
         Returns also the error to raise if no image is complete.
         """
         files = self._files()
+        for name in (INDEX_JSON, MANIFEST_JSON):
+            if name in self.refused:
+                raise self.beneath.refusal(self.root / name)
         if not {INDEX_JSON, MANIFEST_JSON} & files.keys():
             raise ArchiveTruncatedError(f"the directory {self.root.name} has no {INDEX_JSON} yet")
         try:
@@ -242,11 +251,20 @@ class DirectorySource(_Source):
         wanted = [files[name] for name in draft.members if name in files]
         self._read_members(self._open_member, wanted, draft.expected(read))
         cut = ArchiveTruncatedError(f"the directory {self.root.name} is not complete yet")
-        return draft.assemble(self.ingest.facts(draft.members), self.ingest.read), cut
+        plan = draft.assemble(self.ingest.facts(draft.members), self.ingest.read)
+        return replace(plan, problems=(*plan.problems, *self._refusals(draft))), cut
+
+    def _refusals(self, draft: Draft) -> Iterator[Problem]:
+        """Yields a problem for each needed file from which a link may not be followed."""
+        for name in _needed_members(draft) if self.refused else ():
+            parts = name.split("/")
+            if any("/".join(parts[: n + 1]) in self.refused for n in range(len(parts))):
+                blob = name.removeprefix("blobs/").replace("/", ":")
+                yield Problem(self.beneath.refusal(self.root / name).message, blob=blob)
 
     def _files(self) -> dict[str, Member]:
         files: dict[str, Member] = {}
-        for name, found in iter_files(self.root):
+        for name, found in iter_files(self.root, self.beneath, self.refused):
             files[name] = Member(name, MemberKind.FILE, found.st_size, offset=0)
             if len(files) > self.limits.members:
                 raise ArchiveLimitError(
@@ -266,8 +284,20 @@ class DirectorySource(_Source):
     @contextmanager
     def _open_member(self, member: Member) -> Iterator[Callable[[int, int], bytes]]:
         path = self.root / member.name
-        with open_archive(path) as file, translated_reading(path):
+        with open_archive(path, self.beneath) as file, translated_reading(path):
             yield lambda count, offset: os.pread(file.fileno(), count, offset)
+
+
+def _needed_members(draft: Draft) -> tuple[str, ...]:
+    """Returns the names of the members that the images need, present or absent."""
+    if isinstance(draft, DockerDraft):
+        return (*draft.members, *sorted(draft.absent))
+    if not isinstance(draft, LayoutDraft):
+        return draft.members
+    digests = dict.fromkeys(root.digest for root in draft.roots)
+    for document in draft.documents.values():
+        digests |= dict.fromkeys(child.digest for child in document.children)
+    return tuple(blob_member(digest) for digest in digests)
 
 
 def _too_short(draft: Draft, files: Mapping[str, Member]) -> set[str]:

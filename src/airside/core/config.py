@@ -24,6 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "verify": ("full", "names"),
     "verify_diff_ids": ("auto", "always", "never"),
     "on_removal": ("unpin", "delete", "keep"),
+    "links": ("inside", "owner", "any"),
     "unpack": ("node-platform", "never"),
     "conflict": ("ours", "theirs"),
     "push": ("own", "all", "none"),
@@ -233,12 +234,11 @@ def _watched(raw: Any, where: str) -> WatchedDirectory:
     if unknown:
         raise ConfigError(f"{where}: no such setting: {', '.join(sorted(unknown))}")
     table["path"] = Path(_text(table["path"], where)).absolute()
-    table["on_removal"] = _choice(
-        "on_removal", _text(table.get("on_removal", "unpin"), where), where
-    )
+    for name, default in (("on_removal", "unpin"), ("links", "owner")):
+        table[name] = _choice(name, _text(table.get(name, default), where), where)
     table["repository"] = _text(table.get("repository", ""), where)
-    for name, default in (("strict", False), ("recursive", True), ("copy", False)):
-        if not isinstance(table.setdefault(name, default), bool):
+    for name, is_on in (("strict", False), ("recursive", True), ("copy", False)):
+        if not isinstance(table.setdefault(name, is_on), bool):
             raise ConfigError(f"{where}: {name} must be true or false")
     table["platforms"] = _platforms(table.get("platforms", "all"), where)
     return WatchedDirectory(**table)

@@ -96,6 +96,12 @@ class ArchiveUnsafeError(ArchiveError):
     code = "archive_unsafe"
 
 
+class LinkRefusedError(ArchiveUnsafeError):
+    """A link leads out of the watched directory, to what its setting `links` does not allow."""
+
+    code = "link_refused"
+
+
 class ArchiveLimitError(ArchiveError):
     """A limit of the settings was exceeded; the message names the setting."""
 

@@ -64,6 +64,8 @@ class WatchedDirectory:
     """True if sub-directories are watched too."""
     copy: bool = False
     """True if an archive is copied into the data directory before it is read (USB sticks)."""
+    links: Literal["inside", "owner", "any"] = "owner"
+    """Where links may lead; `owner`: out of the directory, to what their owner may read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ catalog lacks: the registry's address, the node's platform, the watched director
 
 import difflib
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airside.archive.beneath import Beneath
 from airside.archive.directory import is_archive_directory
 from airside.catalog.lookup import IncompleteImport, Lookup
 from airside.catalog.view import CatalogView
-from airside.core.errors import ReferenceInvalidError
+from airside.core.errors import LinkRefusedError, ReferenceInvalidError
 from airside.core.settings import Settings
 from airside.diagnostics.external_state import Contents, lists_of
 from airside.diagnostics.name_suggestions import nearest_names
@@ -232,23 +234,37 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _why_unknown(path: Path, place: Place) -> Iterator[str]:
+    """The reason; of a path outside the watched directories nothing is said, not that it exists."""
     watched = ", ".join(map(str, place.directories)) or "none"
-    if not path.exists():
-        link = f"it is a link to {path.readlink()}, which is absent" if path.is_symlink() else ""
-        yield link or "the file does not exist"
-    elif path in place.directories:
+    if path in place.directories:
         yield "it is a watched directory; `airside archives` lists its archives"
     elif (owner := place.watched.owner(path)) is None:
         yield f"it is not in a watched directory (watched: {watched})"
         yield f"import it now with `airside import {path}`, or move it there"
     else:
-        yield _why_not_seen(path, owner.path)
+        beneath = place.watched.beneath(path)
+        try:
+            found = beneath.stat(path)
+        except LinkRefusedError as exc:
+            yield exc.message
+        except OSError:
+            yield _why_not_there(path, beneath)
+        else:
+            yield _why_not_seen(path, owner.path, beneath, found.st_mode)
 
 
-def _why_not_seen(path: Path, root: Path) -> str:
+def _why_not_there(path: Path, beneath: Beneath) -> str:
+    try:
+        target = beneath.read_link(path)
+    except (OSError, LinkRefusedError):
+        target = ""
+    return f"it is a link to {target}, which is absent" if target else "the file does not exist"
+
+
+def _why_not_seen(path: Path, root: Path, beneath: Beneath, mode: int) -> str:
     """The reason the agent has no archive of a path in a watched directory."""
     for parent in [p for p in path.parents if root in p.parents]:
-        if is_archive_directory(parent):
+        if is_archive_directory(parent, beneath):
             return f"it is part of the archive {parent}: explain that path instead"
         if not is_candidate_directory(parent.name):
             return f"it is in {parent}, which is skipped because of its name"
@@ -257,8 +273,8 @@ def _why_not_seen(path: Path, root: Path) -> str:
             "its name is that of a temporary file or not of an archive: rename it, for example to "
             "end in .tar, .tar.gz or .tar.zst"
         )
-    if path.is_dir() and not is_archive_directory(path):
+    if stat.S_ISDIR(mode) and not is_archive_directory(path, beneath):
         return "it is a directory but not an image layout; `airside archives` lists its archives"
-    if not path.is_file() and not path.is_dir():
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         return "it is neither a file nor a directory"
     return "the agent has not seen it yet: it is still being written, or no agent runs"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import stat_key
 from airside.archive.formats.plan import OCI_LAYOUT
 from airside.archive.reader import ARCHIVE_SUFFIXES, Reading, read_archive
@@ -26,12 +27,13 @@ from airside.core.errors import (
     ArchiveTruncatedError,
     BlobCollectedError,
     InputError,
+    LinkRefusedError,
     StoppedError,
     StoreError,
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem
-from airside.importer.watch.directories import WatchedDirectories
+from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
@@ -52,6 +54,7 @@ class Job:
     """One archive to import: its catalog source and the settings of its directory.
 
     `stat_key`: the stat key with which the watcher reported the file; empty without a watcher.
+    `beneath`: where the path may lead.
     """
 
     source_id: int
@@ -62,6 +65,7 @@ class Job:
     platforms: tuple[str, ...] = ("all",)
     copy: bool = False
     stat_key: str = ""
+    beneath: Beneath = ANYWHERE
 
 
 def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
@@ -77,6 +81,7 @@ def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
         on_removal=directory.on_removal,
         platforms=directory.platforms,
         copy=directory.copy,
+        beneath=beneath(directory),
     )
 
 
@@ -124,7 +129,7 @@ class Importer:
         """
         started = time.monotonic()
         self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
-        key = _stat_key(job.path)
+        key = _stat_key(job)
         try:
             with read_archive(
                 self._reader,
@@ -134,6 +139,7 @@ class Importer:
                 progress=progress,
                 platforms=job.platforms,
                 copy=job.copy,
+                beneath=job.beneath,
             ) as reading:
                 self._check_unchanged(reading)
                 return self._take(job, reading, started, stop)
@@ -142,7 +148,7 @@ class Importer:
         except ArchiveChangedError:
             raise
         except InputError as exc:
-            if _stat_key(job.path) != key:
+            if _stat_key(job) != key:
                 raise ArchiveChangedError(f"{job.path} changed while it was read") from exc
             return self._reject(job, key, exc, started)
 
@@ -158,7 +164,7 @@ class Importer:
         return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
 
     def _check_unchanged(self, reading: Reading) -> None:
-        if not reading.copied and _stat_key(reading.path) != str(reading.key):
+        if not reading.copied and _stat_key(reading) != str(reading.key):
             raise ArchiveChangedError(
                 f"{reading.path} changed while it was read: it is read again when it is quiet",
                 path=reading.path,
@@ -272,11 +278,11 @@ class Importer:
             log.warning("index.json could not be written: %s; retrying after the next change", exc)
 
 
-def _stat_key(path: Path) -> str:
+def _stat_key(archive: Job | Reading) -> str:
     """Returns the archive's current stat key, or "" if the file is absent."""
     try:
-        return str(stat_key(path))
-    except OSError:
+        return str(stat_key(archive.path, archive.beneath))
+    except (OSError, LinkRefusedError):
         return ""
 
 

@@ -17,6 +17,7 @@ from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import Import
+from airside.core.errors import ArchiveChangedError, ArchiveError
 from airside.core.problem import Problem
 from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome
@@ -66,12 +67,20 @@ class ListImporter:
         """
         started = time.monotonic()
         self._catalog.source_states.set_kind(job.source_id, "list")
-        listed = load_list(job.path, self._settings.limits)
+        listed = self._load(job)
         images = listed.images
         if images.problems and (job.strict or not images.entries):
             return self._refuse(job, listed, started)
         self._remember(job.path, listed, forget_refusals=forget_refusals)
         return self._pull(job, listed, started, stop, progress)
+
+    def _load(self, job: Job) -> ListFile:
+        try:
+            return load_list(job.path, self._settings.limits, job.beneath)
+        except ArchiveError as exc:  # it was a list a moment ago
+            raise ArchiveChangedError(
+                f"{job.path} changed while it was read: {exc.message}", path=job.path
+            ) from exc
 
     def _remember(self, path: Path, listed: ListFile, *, forget_refusals: bool) -> None:
         """Forget the refusals of a list that changed since the last import."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.formats.image_list import (
     HEAD_BYTES,
     Entry,
@@ -50,21 +51,21 @@ class ListFile:
     error: InputError | None = None
 
 
-def is_list_file(path: Path) -> bool:
+def is_list_file(path: Path, beneath: Beneath = ANYWHERE) -> bool:
     """Returns True if the file is a list, by name and content.
 
-    Raises ArchiveUnreadableError, NotFoundError, UnavailableError, ArchiveError.
+    Raises LinkRefusedError, ArchiveUnreadableError, NotFoundError, UnavailableError, ArchiveError.
     """
-    if not is_list_name(path.name) or path.is_dir():
+    if not is_list_name(path.name) or beneath.is_directory(path):
         return False
-    with open_archive(path) as file, translated_reading(path):
+    with open_archive(path, beneath) as file, translated_reading(path):
         head = os.pread(file.fileno(), HEAD_BYTES, 0)
     return detect_compression(head) is Compression.NONE and not is_tar(head)
 
 
-def load_list(path: Path, limits: Limits) -> ListFile:
+def load_list(path: Path, limits: Limits, beneath: Beneath = ANYWHERE) -> ListFile:
     """Read a list. Raises ArchiveChangedError, and as `is_list_file`."""
-    with open_archive(path) as file, translated_reading(path):
+    with open_archive(path, beneath) as file, translated_reading(path):
         key = StatKey.of(os.fstat(file.fileno()))
         data = _read(file, limits.list_bytes + 1)
         if StatKey.of(os.fstat(file.fileno())) != key:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from airside.archive.beneath import Beneath
 from airside.archive.directory import is_archive_directory, stat_key
 from airside.archive.formats.image_list import is_list_name
 from airside.archive.open_file import open_archive, translated_reading
@@ -90,7 +91,7 @@ class ImportService:
     ) -> Outcome:
         if not is_list_name(job.path.name):
             return self._importer.run(job, stop=stop, progress=progress)
-        if is_list_file(job.path):
+        if _is_list(job):
             return self._lists.run(
                 job, stop=stop, progress=progress, forget_refusals=forget_refusals
             )
@@ -104,32 +105,33 @@ class ImportService:
         UnavailableError, StoppedError, StoreError.
         """
         path = path.absolute()
-        key = self._check(path)
+        beneath = self._directories.beneath(path)
+        key = self._check(path, beneath)
         files = [(str(path), str(key), key.size_bytes)]
         ids = self._catalog.source_states.settle(files, self._clock(), kind="import")
-        job = Job(ids[str(path)], path)
+        job = Job(ids[str(path)], path, beneath=beneath)
         try:
             return self.run(job, stop=stop, progress=progress, forget_refusals=True)
         except AirsideError as exc:  # only the person retries: no passing state may remain
             self._importer.failed(job, exc)
             raise
 
-    def _check(self, path: Path) -> StatKey:
+    def _check(self, path: Path, beneath: Beneath) -> StatKey:
         """Returns the stat key of a file that can be imported. Raises as `import_file`."""
         if not is_utf8(path):
             raise ArchiveError(f"{str(path)!r}: the name is not UTF-8: rename the file")
         with translated_reading(path):
-            key = stat_key(path)
-        if not path.is_dir():
-            with open_archive(path):
+            key = stat_key(path, beneath)
+        if not beneath.is_directory(path):
+            with open_archive(path, beneath):
                 pass
-        elif not is_archive_directory(path):
+        elif not is_archive_directory(path, beneath):
             raise ArchiveError(
                 f"{path} is a directory without an image layout (index.json, blobs): name the "
                 "archives in it",
                 path=path,
             )
-        if is_list_file(path) and not self._lists.available():
+        if is_list_file(path, beneath) and not self._lists.available():
             raise UnavailableError(_NO_RUNTIME.format(path), path=path)
         return key
 
@@ -167,6 +169,14 @@ class ImportService:
             return False
         self._importer.write_index()
         return helped
+
+
+def _is_list(job: Job) -> bool:
+    """Returns True for a list; the importer of archives reports what can't be opened."""
+    try:
+        return is_list_file(job.path, job.beneath)
+    except ArchiveError:
+        return False
 
 
 def is_utf8(path: Path) -> bool:

@@ -103,6 +103,7 @@ def test_bad_times_are_refused(load, text):
         "[[images]]\npath = '/x'\nstrict = 'yes'",
         "[[images]]\npath = '/x'\non_removal = 'forget'",
         "[[images]]\npath = '/x'\non_removal = 3",
+        "[[images]]\npath = '/x'\nlinks = 'all'",
         "runtime = 'auto'",
         "runtime = [3]",
         "listen = 5050",
@@ -135,10 +136,13 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
 
 
 def test_watched_directories_are_tables_or_paths(load):
-    text = "[[images]]\npath = '/a'\nstrict = true\non_removal = 'delete'\n[[images]]\npath = '/b'"
+    text = (
+        "[[images]]\npath = '/a'\nstrict = true\non_removal = 'delete'\n"
+        "[[images]]\npath = '/b'\nlinks = 'inside'"
+    )
     assert load(text).settings.images == (
         WatchedDirectory(Path("/a"), "delete", strict=True),
-        WatchedDirectory(Path("/b")),
+        WatchedDirectory(Path("/b"), links="inside"),
     )
     assert load("images = ['/a', 'b']").settings.images == (
         WatchedDirectory(Path("/a")),

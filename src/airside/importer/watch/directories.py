@@ -8,6 +8,7 @@ for everything in it.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import LAYOUT_MARKS
 from airside.core.settings import WatchedDirectory
 
@@ -38,6 +39,11 @@ def is_within(path: Path, directory: Path) -> bool:
     return text == prefix or text.startswith(prefix if prefix == "/" else prefix + "/")
 
 
+def beneath(directory: WatchedDirectory) -> Beneath:
+    """Returns where the paths in a watched directory may lead."""
+    return Beneath(directory.path, directory.links)
+
+
 class WatchedDirectories:
     """The watched directories, and the owner of each path."""
 
@@ -54,6 +60,11 @@ class WatchedDirectories:
             if found is not None:
                 return found if found.recursive or parent == path.parent else None
         return None
+
+    def beneath(self, path: Path) -> Beneath:
+        """Returns where the path may lead: outside watched directories, anywhere."""
+        directory = self.owner(path)
+        return ANYWHERE if directory is None else beneath(directory)
 
     def inside(self, directory: Path) -> frozenset[Path]:
         """Returns the other watched directories that lie in this one."""

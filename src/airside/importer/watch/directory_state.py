@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from airside.archive.beneath import Beneath
 from airside.importer.watch.directories import is_within
 from airside.importer.watch.mount_table import Mount
 from airside.importer.watch.scan import ScanResult, Target, unmounted
@@ -30,13 +31,14 @@ class DirectoryStatus:
 class DirectoryState:
     """One watched directory: the last scan's result, the time of the next scan, the running task.
 
-    `away`: archives whose file system was unmounted: they do not count as removed. `mounts`: the
-    mounts on which all known archives were found.
+    `beneath`: where its paths may lead. `away`: archives whose file system was unmounted: they do
+    not count as removed. `mounts`: the mounts on which all known archives were found.
     """
 
     path: Path
     recursive: bool
     others: frozenset[Path]
+    beneath: Beneath
     mode: Mode = "absent"
     reason: str = "not looked at yet"
     scan_at: float = 0.0

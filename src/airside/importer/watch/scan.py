@@ -2,11 +2,12 @@
 
 A scan returns every archive in the directory, what to watch for their changes (directories,
 targets of symbolic links), and what could not be read. Nothing is reported of unreadable places,
-least of all that an archive is absent. Symbolic links to archives are followed, those to
-directories only where the directory is itself an archive.
+least of all that an archive is absent. Symbolic links to archives are followed as
+`airside.archive.beneath` allows, those to directories only where the directory is itself an
+archive. A link that may not be followed is an archive with the stat key of the link, which the
+import then rejects.
 """
 
-import errno
 import os
 import stat
 import time
@@ -15,8 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from airside.archive.beneath import Beneath, Opened
 from airside.archive.directory import is_archive_directory, iter_directories, stat_key
 from airside.archive.stat_key import StatKey
+from airside.core.errors import ArchiveError, LinkRefusedError
 from airside.importer.watch.directories import is_candidate, is_candidate_directory, is_within
 from airside.importer.watch.mount_table import Mount, MountTable
 from airside.importer.watch.settle import Observation
@@ -53,26 +56,33 @@ class ScanResult:
 
 
 def scan_directory(
-    path: Path, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
+    beneath: Beneath, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
 ) -> ScanResult:
-    """Scan a watched directory.
+    """Scan a watched directory, the root of `beneath`.
 
     `others`: watched directories inside this one, which are left out. `before`: the mounts at
     the last scan.
     """
+    path = beneath.root
+    assert path is not None
     started_at = time.monotonic()
     try:
-        if not path.is_dir():
-            path.stat()  # raises if it is not there
-            return ScanResult("absent", "is not a directory")
-        real = Path(os.path.realpath(path))
-        mounts = mounts_of(path, real)
-        if path in unmounted(before, mounts) and not any(path.iterdir()):
-            return ScanResult("absent", "is empty, its file system is not mounted any more")
-        walk = _Walk(path, recursive=recursive, others=others, mounts=mounts)
+        with beneath.open(path) as opened:
+            if not stat.S_ISDIR(opened.stat().st_mode):
+                return ScanResult("absent", "is not a directory")
+            real = Path(os.path.realpath(path))
+            mounts = mounts_of(path, real)
+            is_empty = not os.listdir(opened.descriptor)  # noqa: PTH208 - a descriptor
+            if is_empty and path in unmounted(before, mounts):
+                return ScanResult("absent", "is empty, its file system is not mounted any more")
+        walk = _Walk(beneath, path, recursive=recursive, others=others, mounts=mounts)
         walk.run()
     except OSError as exc:
         return ScanResult(*_why(exc))
+    except LinkRefusedError as exc:
+        return ScanResult("unreadable", exc.message)
+    except ArchiveError:
+        return ScanResult("absent", "is not a directory")
     return ScanResult(
         started_at=started_at,
         real=real,
@@ -103,9 +113,11 @@ def mounts_of(path: Path, real: Path) -> dict[Path, Mount]:
     return {path: table.covering(str(real)), **below}
 
 
-def observe(paths: Iterable[Path], mounts: Mapping[Path, Mount]) -> list[Observation]:
+def observe(
+    paths: Iterable[Path], mounts: Mapping[Path, Mount], beneath: Beneath
+) -> list[Observation]:
     """Stat one path after the other. `unreadable_places` has the unmounted ones."""
-    return [_observe(path, mounts) for path in paths]
+    return [_observe(path, mounts, beneath) for path in paths]
 
 
 def unreadable_places(path: Path, real: Path, before: Mapping[Path, Mount]) -> frozenset[Path]:
@@ -168,9 +180,16 @@ class _Walk:
     """One walk through a watched directory; the results are its attributes."""
 
     def __init__(
-        self, root: Path, *, recursive: bool, others: frozenset[Path], mounts: dict[Path, Mount]
+        self,
+        beneath: Beneath,
+        root: Path,
+        *,
+        recursive: bool,
+        others: frozenset[Path],
+        mounts: dict[Path, Mount],
     ) -> None:
-        self.root, self.recursive, self.others, self.mounts = root, recursive, others, mounts
+        self.beneath, self.root = beneath, root
+        self.recursive, self.others, self.mounts = recursive, others, mounts
         self.observations: list[Observation] = []
         self.directories: dict[Path, Path | None] = {}
         self.targets: dict[Path, frozenset[Target]] = {}
@@ -184,30 +203,29 @@ class _Walk:
             path = below.pop()
             try:
                 below += self._list(path)
-            except FileNotFoundError:  # gone meanwhile
+            except (FileNotFoundError, NotADirectoryError, ArchiveError):  # gone or a link now
                 continue
             except OSError as exc:
                 self.unread[path] = _why(exc)[1]
 
     def _list(self, path: Path) -> list[Path]:
         """Scan one directory. Returns the sub-directories to scan next."""
-        if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
-            path.stat()  # gone?
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        with os.scandir(path) as entries:
-            found = list(entries)
-        self.directories[path] = None
-        if path == self.root and any(entry.name in _UNPACKED for entry in found):
-            self.hint = (
-                "an image layout was unpacked right into it: move the layout into a directory of "
-                "its own here"
-            )
-        below: list[Path] = []
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                below += self._directory(Path(entry.path))
-            elif is_candidate(entry.name):
-                self._candidate(Path(entry.path))
+        with self.beneath.open(path) as opened:
+            with os.scandir(opened.descriptor) as entries:
+                found = list(entries)
+            os.stat(".", dir_fd=opened.descriptor)  # raises if it may be listed but not entered
+            self.directories[path] = None
+            if path == self.root and any(entry.name in _UNPACKED for entry in found):
+                self.hint = (
+                    "an image layout was unpacked right into it: move the layout into a directory "
+                    "of its own here"
+                )
+            below: list[Path] = []
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    below += self._directory(path / entry.name)
+                elif is_candidate(entry.name):
+                    self._candidate(path / entry.name, opened)
         return below
 
     def _directory(self, path: Path) -> list[Path]:
@@ -215,14 +233,14 @@ class _Walk:
         blobs = path.parent == self.root and name in _UNPACKED
         if path in self.others or blobs or not is_candidate_directory(name):
             return []
-        if not is_archive_directory(path):
+        if not is_archive_directory(path, self.beneath):
             return [path] if self.recursive else []
         self._candidate(path)
         return []
 
-    def _candidate(self, path: Path) -> None:
-        observation = _observe(path, self.mounts)
-        if observation.linked:
+    def _candidate(self, path: Path, directory: Opened | None = None) -> None:
+        observation = _observe(path, self.mounts, self.beneath, directory)
+        if observation.linked and not observation.refused:
             targets = link_targets(path) if path.is_symlink() else frozenset()
             if targets:
                 self.targets[path] = targets
@@ -231,41 +249,62 @@ class _Walk:
         self.observations.append(observation)
         if observation.tree:
             try:
-                self.directories |= dict.fromkeys(iter_directories(path), path)
+                self.directories |= dict.fromkeys(iter_directories(path, self.beneath), path)
             except OSError as exc:
                 self.unread[path] = _why(exc)[1]
+            except ArchiveError:  # it is another file now
+                return
 
 
-def _observe(path: Path, mounts: Mapping[Path, Mount]) -> Observation:
+def _observe(
+    path: Path,
+    mounts: Mapping[Path, Mount],
+    beneath: Beneath,
+    directory: Opened | None = None,
+) -> Observation:
+    """Stat a path. `directory`: the open directory that it is in, if that is open."""
     at, wall_ns = time.monotonic(), time.time_ns()
     mount = _mount(path, mounts)
     observation = Observation(
         path, at, wall_ns, own_clock=not mount.is_remote, keeps_inodes=mount.keeps_inodes
     )
     try:
-        found = path.lstat()
-        link = stat.S_ISLNK(found.st_mode)
-    except (FileNotFoundError, NotADirectoryError):  # what it was in may be a file now
-        return replace(observation, absent=True)
+        entry = _entry_in(directory, path) if directory else beneath.stat_entry(path)
+    except (FileNotFoundError, NotADirectoryError, LinkRefusedError):
+        return replace(observation, absent=True)  # what it was in may be a file or a link now
     except OSError:
         return observation
+    if not stat.S_ISLNK(entry.st_mode) and (directory is None or directory.is_inside):
+        return _observe_found(observation, beneath, entry, link=False)
     try:
-        found = path.stat() if link else found
+        return _observe_found(observation, beneath, beneath.stat(path), link=True)
+    except LinkRefusedError:
+        return replace(observation, key=StatKey.of(entry), linked=True, refused=True)
     except OSError:  # dangling
         return replace(observation, linked=True)
+
+
+def _observe_found(
+    observation: Observation, beneath: Beneath, found: os.stat_result, *, link: bool
+) -> Observation:
     if stat.S_ISDIR(found.st_mode):
-        return _observe_tree(observation, link=link)
+        return _observe_tree(observation, beneath, link=link)
     if not stat.S_ISREG(found.st_mode):
         return replace(observation, absent=True)
     return replace(observation, key=StatKey.of(found), linked=link or found.st_nlink > 1)
 
 
-def _observe_tree(observation: Observation, *, link: bool) -> Observation:
-    if not is_archive_directory(observation.path):
+def _entry_in(directory: Opened, path: Path) -> os.stat_result:
+    return os.stat(path.name, dir_fd=directory.descriptor, follow_symlinks=False)
+
+
+def _observe_tree(observation: Observation, beneath: Beneath, *, link: bool) -> Observation:
+    if not is_archive_directory(observation.path, beneath):
         return replace(observation, absent=True)
     try:
-        return replace(observation, key=stat_key(observation.path), linked=link, tree=True)
-    except OSError:
+        key = stat_key(observation.path, beneath)
+        return replace(observation, key=key, linked=link, tree=True)
+    except (OSError, ArchiveError):
         return replace(observation, linked=link, tree=True)
 
 

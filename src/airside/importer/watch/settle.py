@@ -47,6 +47,7 @@ class Observation:
 
     Neither `key` nor `absent`: unknown (a dangling link, a read error), wait. `lost`: its directory
     is absent. `linked`: a symbolic link, or one of several hard links. `tree`: a layout directory.
+    `refused`: a link that may not be followed; `key` is the link's.
     `own_clock`: its times come from this host's clock, so that old ones prove that it is quiet.
     `keeps_inodes`: its inode number outlives a mount.
     """
@@ -59,6 +60,7 @@ class Observation:
     tree: bool = False
     absent: bool = False
     lost: bool = False
+    refused: bool = False
     own_clock: bool = True
     keeps_inodes: bool = True
 

@@ -28,10 +28,12 @@ from typing import TypeVar
 
 from asyncinotify import Event
 
+from airside.archive.beneath import ANYWHERE
 from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
     WatchedDirectories,
+    beneath,
     is_within,
 )
 from airside.importer.watch.directory_state import (
@@ -92,15 +94,14 @@ class Watcher:
     ) -> None:
         self._places = WatchedDirectories(directories)
         self._directories = {
-            d.path: DirectoryState(d.path, d.recursive, self._places.inside(d.path))
+            d.path: DirectoryState(d.path, d.recursive, self._places.inside(d.path), beneath(d))
             for d in directories
         }
-        for path, mounts in (mounted or {}).items():
-            if path in self._directories:
-                self._directories[path].found = ScanResult(mounts=mounts)
-                self._directories[path].mounts = mounts
+        for path in self._directories.keys() & (mounted or {}):
+            mounts = self._directories[path].mounts = (mounted or {})[path]
+            self._directories[path].found = ScanResult(mounts=mounts)
         self._on_mounts = on_mounts
-        self._elsewhere = DirectoryState(Path("/"), recursive=False, others=frozenset())
+        self._elsewhere = DirectoryState(Path("/"), False, frozenset(), ANYWHERE)
         """Archives imported by hand, which are checked only on request."""
         self._settings = settings
         self._settler = Settler(
@@ -246,7 +247,9 @@ class Watcher:
 
     async def _look(self, directory: DirectoryState, paths: list[Path]) -> None:
         found = directory.found
-        observations = await self._in_thread(partial(observe, paths, found.mounts))
+        observations = await self._in_thread(
+            partial(observe, paths, found.mounts, directory.beneath)
+        )
         places: frozenset[Path] = frozenset()
         if found.mounts and any(each.absent for each in observations):
             places = await self._in_thread(
@@ -275,7 +278,7 @@ class Watcher:
         found = await self._in_thread(
             partial(
                 scan_directory,
-                directory.path,
+                directory.beneath,
                 recursive=directory.recursive,
                 others=directory.others,
                 before=directory.found.mounts,
