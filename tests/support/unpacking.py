@@ -12,8 +12,10 @@ from airside.containerd.client import Client
 from airside.containerd.discovery import discover
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.services.images import ImageRecord
+from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import ConflictError, ContainerdError
 from airside.core.settings import Limits
 from airside.oci.chain import Rootfs
@@ -69,11 +71,12 @@ class Namespace:
             self.client, self.twins_directory, self.containerd.content_root, tars
         )
         facts = discover(self.client, snapshotter=self.snapshotter)
+        root = Path(facts.snapshotter_root) if facts.snapshotter_root else None
         unpacker = Unpacker(
             self.client,
             self.snapshotter,
             threads=threads,
-            root=Path(facts.snapshotter_root) if facts.snapshotter_root else None,
+            space=SnapshotSpace(root, DiskSpace(0)),
             uncompressed_layers=made if twins else None,
         )
         try:

@@ -54,7 +54,7 @@ def connect(node: Node, socket: str) -> Runtime:
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
             limits=settings.limits,
-            min_free_bytes=settings.min_free_bytes,
+            space=node.store.space,
             pull_seconds=settings.pull_seconds,
         ),
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),

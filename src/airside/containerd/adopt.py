@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -162,8 +163,12 @@ class Adopter:
 
     def _send(self, blob: LabelledBlob, lease: str, key: str) -> str:
         descriptor = blob.descriptor
+        directory = self._directory
         for _ in range(_TRIES):
-            with self._open(descriptor.digest) as file:
+            with (
+                self._open(descriptor.digest) as file,
+                directory.sending(descriptor.size_bytes) if directory else nullcontext(),
+            ):
                 try:
                     self._client.content.send(
                         key, descriptor.digest, descriptor.size_bytes, blob.labels, lease, file

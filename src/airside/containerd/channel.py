@@ -27,10 +27,11 @@ TRANSFER_SECONDS = 1800.0
 _RECEIVE_BYTES = 64 * 1024 * 1024
 """The largest answer: a list of 10,000 images is 8 MB."""
 _BACKOFF_MS = (100, 2000)
-_STOP_POLL_SECONDS = 0.1
+_STOP_POLL_SECONDS = 0.01
+"""Between two looks at `stop`, which looks at the free space too while a layer is unpacked."""
 _CONNECT_MS = 5000
 """The longest wait for a connection. For gRPC it is also the least back-off before a reconnect."""
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.02
 """Between two looks at `stop` while a call is awaited."""
 
 Answer = TypeVar("Answer", bound=Message)

@@ -10,9 +10,11 @@ import logging
 import os
 import uuid
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import StoreError
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, new_hasher
@@ -21,6 +23,7 @@ from airside.store.filesystem import PRIVATE_DIRECTORY, make_directories
 log = logging.getLogger("airside.containerd")
 
 LINK, COPY = "link", "copy"
+_COPY_BYTES = 16 * MIB
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -37,8 +40,10 @@ class ContentDirectory:
     `store` holds our blobs. `identity` names our private directory below `root`.
     """
 
-    def __init__(self, root: Path, store: BlobSource, identity: str) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, store: BlobSource, identity: str, space: DiskSpace | None = None
+    ) -> None:
+        self.root, self._space = root, space or DiskSpace(0)
         self._store, self._private = store, root / f".{identity}"
 
     def path(self, digest: Digest) -> Path:
@@ -46,7 +51,10 @@ class ContentDirectory:
         return self.root / "blobs" / digest.algorithm / digest.hex
 
     def link(self, digest: Digest) -> str:
-        """Links or copies a blob of ours. Returns "link", "copy", or "" on failure."""
+        """Links or copies a blob of ours. Returns "link", "copy", or "" on failure.
+
+        Raises StorageFullError if a copy does not fit.
+        """
         ours, target = self._store.path(digest), self.path(digest)
         try:
             make_directories(target.parent)
@@ -92,7 +100,10 @@ class ContentDirectory:
             return False
 
     def replace(self, digest: Digest) -> None:
-        """Replaces containerd's file of a blob by the store's, durably. Raises StoreError."""
+        """Replaces containerd's file of a blob by the store's, durably.
+
+        Raises StorageFullError, StoreError.
+        """
         target = self.path(digest)
         try:
             self._fresh(self._store.path(digest)).replace(target)
@@ -113,13 +124,33 @@ class ContentDirectory:
         return name
 
     def _copy(self, ours: Path) -> Path:
-        """Returns a durable copy in the private directory."""
+        """Returns a durable copy in the private directory. Raises StorageFullError, OSError."""
         name = self._private_name()
-        with ours.open("rb") as source, name.open("xb") as copy:
-            _copy_bytes(source.fileno(), copy.fileno())
-            os.fchmod(copy.fileno(), 0o444)
-            os.fsync(copy.fileno())
+        try:
+            with ours.open("rb") as source, name.open("xb") as copy:
+                self._copy_bytes(source.fileno(), copy.fileno())
+                os.fchmod(copy.fileno(), 0o444)
+                os.fsync(copy.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                name.unlink()
+            raise
         return name
+
+    def sending(self, size_bytes: int) -> AbstractContextManager[object]:
+        """Grants the space of a blob that containerd receives. Raises StorageFullError."""
+        return self._space.granting(self.root, size_bytes)
+
+    def _copy_bytes(self, source: int, target: int) -> None:
+        """Copies inside the kernel if possible, which shares extents on some file systems."""
+        remaining = os.fstat(source).st_size
+        while remaining:
+            count = min(remaining, _COPY_BYTES)
+            with self._space.writing(self.root, count):
+                count = _copy_some(source, target, count)
+            if not count:
+                raise OSError(errno.EIO, "the file ended early")
+            remaining -= count
 
     def write_private(self, raw: bytes) -> Path:
         """Writes a new file in the private directory and returns its path. Raises OSError."""
@@ -165,16 +196,10 @@ def _hashes_to(path: Path, digest: Digest) -> bool:
     return hasher.hexdigest() == digest.hex
 
 
-def _copy_bytes(source: int, target: int) -> None:
-    """Copies inside the kernel if possible, which shares extents on some file systems."""
-    remaining = os.fstat(source).st_size
-    while remaining:
-        try:
-            count = os.copy_file_range(source, target, min(remaining, 64 * MIB))
-        except OSError as exc:
-            if exc.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
-                raise
-            count = os.sendfile(target, source, None, min(remaining, 64 * MIB))
-        if not count:
-            raise OSError(errno.EIO, "the file ended early")
-        remaining -= count
+def _copy_some(source: int, target: int, count: int) -> int:
+    try:
+        return os.copy_file_range(source, target, count)
+    except OSError as exc:
+        if exc.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+        return os.sendfile(target, source, None, count)

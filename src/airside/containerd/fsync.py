@@ -1,7 +1,6 @@
 """Makes unpacked snapshots durable: containerd does not sync them itself.
 
-Also checks the free space of the snapshots' file system. Paths are containerd's. For a path that is
-not visible here all file systems are synced, and the space is not checked.
+Paths are containerd's. For a path that is not visible here all file systems are synced.
 """
 
 import ctypes
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from airside.core.errors import StorageFullError, StoreError
+from airside.core.errors import StoreError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _REMEMBERED = 16
@@ -74,23 +73,3 @@ class SharedSync:
         error = self._errors.get(number)
         if error is not None:
             raise StoreError(error.message, **error.context)
-
-
-def check_free(path: Path | None, needed_bytes: int, min_free_bytes: int) -> None:
-    """Raises StorageFullError if `needed_bytes` more would leave less than `min_free_bytes`."""
-    if path is None:
-        return
-    try:
-        stat = os.statvfs(path)
-    except OSError:
-        return
-    free = stat.f_bavail * stat.f_frsize
-    short = needed_bytes + min_free_bytes - free
-    if short > 0:
-        raise StorageFullError(
-            f"containerd's file system needs at least {short} more bytes free "
-            f"({free} free, min_free_bytes reserves {min_free_bytes})",
-            path=path,
-            expected=needed_bytes + min_free_bytes,
-            found=free,
-        )

@@ -5,9 +5,12 @@ error text is read, here only.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from airside.containerd.cri import PULL_SECONDS, Cri
+from airside.containerd.snapshot_space import Watch
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import AirsideError, ContainerdError, NotFoundError, PullRefusedError
 
 _REFUSED_STATUS = {"NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT"}
@@ -27,10 +30,22 @@ _AVAILABLE_SECONDS = 3.0
 
 
 class ImagePuller:
-    """Pulls through one CRI. `runtime` is its socket and the identity that changes with a wipe."""
+    """Pulls through one CRI. `runtime` is its socket and the identity that changes with a wipe.
 
-    def __init__(self, cri: Cri, runtime: str, *, seconds: float = PULL_SECONDS) -> None:
+    containerd writes to `paths`: a pull is cancelled before their `space` ends.
+    """
+
+    def __init__(
+        self,
+        cri: Cri,
+        runtime: str,
+        *,
+        seconds: float = PULL_SECONDS,
+        space: DiskSpace | None = None,
+        paths: Sequence[Path] = (),
+    ) -> None:
         self._cri, self._runtime, self._seconds = cri, runtime, seconds
+        self._space, self._paths = space or DiskSpace(0), paths
 
     @property
     def runtime(self) -> str:
@@ -51,9 +66,12 @@ class ImagePuller:
             return False
 
     def pull(self, name: str, *, stop: Callable[[], bool]) -> str:
+        watch = Watch(self._space, self._paths, None, stop)
         try:
-            return self._cri.pull(name, seconds=self._seconds, stop=stop)
+            return self._cri.pull(name, seconds=self._seconds, stop=watch)
         except AirsideError as exc:
+            if watch.is_full:
+                raise watch.error(f"the pull of {name}") from exc
             if "status" not in exc.context:  # stopped
                 raise
             raise classified(exc.message, exc.context["status"]) from exc

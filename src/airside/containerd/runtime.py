@@ -25,19 +25,23 @@ from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, discover
 from airside.containerd.image_names import ImageNames
 from airside.containerd.image_puller import ImagePuller
 from airside.containerd.intents import Intents
+from airside.containerd.layer_footprint import LayerFootprints, OpenTar
 from airside.containerd.node_manifests import DOCUMENT_BYTES, NodeManifests
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.read_through import ContainerdContent
 from airside.containerd.services.images import ImageRecord
-from airside.containerd.uncompressed_layers import OpenTar, UncompressedLayers
+from airside.containerd.snapshot_space import SnapshotSpace
+from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
 from airside.containerd.withdrawal import Withdrawal
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
     AirsideError,
     ContainerdError,
     ManifestInvalidError,
     NotFoundError,
     NotRunnableError,
+    StorageFullError,
 )
 from airside.core.failpoints import fault
 from airside.core.settings import Limits
@@ -73,7 +77,7 @@ class RuntimeOptions:
     """Empty: the one that CRI uses."""
     threads: int = 2
     limits: Limits = field(default_factory=Limits)
-    min_free_bytes: int = 0
+    space: DiskSpace = field(default_factory=lambda: DiskSpace(0))
     pull_seconds: float = PULL_SECONDS
 
 
@@ -94,13 +98,21 @@ class ContainerdRuntime:
         self._client, self._store = client, store
         self._options, self._facts = options, facts
         root = Path(facts.content_root) if facts.content_root else None
-        directory = ContentDirectory(root, store, options.identity) if root else None
+        directory = ContentDirectory(root, store, options.identity, options.space) if root else None
         self._adopter = Adopter(client, store, intents, directory, options.identity)
-        self._uncompressed_layers = _layers(client, root, open_tar, options)
+        footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
+        self._uncompressed_layers = _layers(client, root, open_tar, options, footprints)
         self._unpacker: Unpacker | None = None
         if facts.snapshotter in LOCAL_SNAPSHOTTERS:
-            self._unpacker = _unpacker(
-                client, facts, options, self._uncompressed_layers, pending_sync
+            where = Path(facts.snapshotter_root) if facts.snapshotter_root else None
+            self._unpacker = Unpacker(
+                client,
+                facts.snapshotter,
+                threads=options.threads,
+                identity=options.identity,
+                space=SnapshotSpace(where, options.space, footprints),
+                uncompressed_layers=self._uncompressed_layers,
+                pending_sync=pending_sync,
             )
         self._cri = Cri(client.channel) if facts.has_cri else None
         self._manifests = NodeManifests(client, options.node)
@@ -163,7 +175,14 @@ class ContainerdRuntime:
         if self._cri is None:
             return None
         name = f"{self._client.channel.socket} {self._facts.server_id}"
-        return ImagePuller(self._cri, name, seconds=self._options.pull_seconds)
+        roots = (self._facts.content_root, self._facts.snapshotter_root)
+        return ImagePuller(
+            self._cri,
+            name,
+            seconds=self._options.pull_seconds,
+            space=self._options.space,
+            paths=[Path(root) for root in roots if root],
+        )
 
     @property
     def client(self) -> Client:
@@ -218,6 +237,7 @@ class ContainerdRuntime:
     def publish(self, publication: Publication, *, stop: Stop) -> Published:
         for attempt in range(_TRIES):
             lease = f"{self._options.identity}-{uuid.uuid4().hex[:12]}"
+            is_full = False
             try:
                 self._client.leases.create(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
@@ -226,9 +246,12 @@ class ContainerdRuntime:
                 if attempt == _TRIES - 1:
                     raise ContainerdError(f"{exc.message} ({_TRIES} tries)") from exc
                 log.info("publish of %s is restarted: %s", publication.target.digest, exc.message)
-            finally:
+            except StorageFullError:
+                is_full = True
+                raise
+            finally:  # on a full disk, what the lease held is deleted at once
                 with contextlib.suppress(AirsideError):
-                    self._client.leases.delete(lease)
+                    self._client.leases.delete(lease, sync=is_full)
         raise AssertionError
 
     def _publish(
@@ -297,30 +320,13 @@ class ContainerdRuntime:
 
 
 def _layers(
-    client: Client, root: Path | None, open_tar: OpenTar | None, options: RuntimeOptions
+    client: Client,
+    root: Path | None,
+    open_tar: OpenTar | None,
+    options: RuntimeOptions,
+    footprints: LayerFootprints | None,
 ) -> UncompressedLayers | None:
     if root is None or open_tar is None:
         return None
     directory = root / f".{options.identity}-twins"
-    return UncompressedLayers(
-        client, directory, root, open_tar, min_free_bytes=options.min_free_bytes
-    )
-
-
-def _unpacker(
-    client: Client,
-    facts: Facts,
-    options: RuntimeOptions,
-    uncompressed_layers: UncompressedLayers | None,
-    pending_sync: PendingSync | None,
-) -> Unpacker:
-    return Unpacker(
-        client,
-        facts.snapshotter,
-        threads=options.threads,
-        identity=options.identity,
-        root=Path(facts.snapshotter_root) if facts.snapshotter_root else None,
-        uncompressed_layers=uncompressed_layers,
-        pending_sync=pending_sync,
-        min_free_bytes=options.min_free_bytes,
-    )
+    return UncompressedLayers(client, directory, root, open_tar, options.space, footprints)

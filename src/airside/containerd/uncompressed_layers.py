@@ -20,25 +20,20 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from airside.containerd.client import Client
-from airside.containerd.fsync import check_free
-from airside.core.errors import AirsideError, ContainerdError, StoppedError
-from airside.core.settings import MIB
+from airside.containerd.layer_footprint import LayerFootprints, OpenTar, TarFootprint
+from airside.core.disk_space import DiskSpace
+from airside.core.errors import AirsideError, ContainerdError, StoppedError, StorageFullError
 from airside.oci.chain import is_compressed
 from airside.oci.digest import Digest
 from airside.oci.model import OCI_LAYER, Descriptor
 
 Stop = Callable[[], bool]
-OpenTar = Callable[[Descriptor, Stop], Generator[bytes, None, None] | None]
-"""Returns the uncompressed bytes of a layer in chunks, to be closed; None if that is no use. May
-raise any AirsideError, at once or between the chunks.
-"""
 
-_SPACE_CHECK_BYTES = 64 * MIB
 _KEY = "airside-twin-"
 _TRIES = 3
 
@@ -49,6 +44,8 @@ class UncompressedLayer:
 
     descriptor: Descriptor
     path: Path
+    footprint_bytes: int = 0
+    """The disk space that the layer takes when it is unpacked."""
 
 
 class UncompressedLayers:
@@ -64,12 +61,12 @@ class UncompressedLayers:
         directory: Path,
         content_root: Path,
         open_tar: OpenTar,
-        *,
-        min_free_bytes: int = 0,
+        space: DiskSpace | None = None,
+        footprints: LayerFootprints | None = None,
     ) -> None:
         self._client, self._directory, self._open_tar = client, directory, open_tar
         self._blobs = content_root / "blobs" / "sha256"
-        self._min_free_bytes = min_free_bytes
+        self._space, self._footprints = space or DiskSpace(0), footprints
         self._live: set[str] = set()
         self._lock = threading.Lock()
         self._enabled = True
@@ -145,18 +142,32 @@ class UncompressedLayers:
     def _adopted(
         self, layer: Descriptor, path: Path, lease: str, stop: Stop
     ) -> UncompressedLayer | None:
+        if self._footprints is not None:  # room for it unpacked, and as much for its tar
+            self._space.check(self._blobs, 2 * self._footprints.known(layer.digest))
         chunks = self._open_tar(layer, stop)
         if chunks is None:
             return None
+        footprint = TarFootprint()
         with self._lock:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             path.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(chunks):
-            size_bytes = self._write(chunks, path, stop)
+            try:
+                self._write(chunks, path, stop, footprint)
+            except StorageFullError:
+                self._learn(layer, footprint)
+                raise
+        self._learn(layer, footprint)
+        size_bytes = footprint.tar_bytes
         digest = Digest("sha256", path.name)
         self._adopt(digest, size_bytes, path, lease)
         self.made += 1
-        return UncompressedLayer(Descriptor(OCI_LAYER, digest, size_bytes), path)
+        made = Descriptor(OCI_LAYER, digest, size_bytes)
+        return UncompressedLayer(made, path, footprint.size_bytes)
+
+    def _learn(self, layer: Descriptor, footprint: TarFootprint) -> None:
+        if self._footprints is not None:
+            self._footprints.learn(layer.digest, footprint.size_bytes)
 
     def _adopt(self, digest: Digest, size_bytes: int, path: Path, lease: str) -> None:
         """Links and adopts; repeats if a garbage collection deleted the link in between."""
@@ -173,18 +184,18 @@ class UncompressedLayers:
             else:
                 return
 
-    def _write(self, chunks: Iterable[bytes], path: Path, stop: Stop) -> int:
-        written, checked = 0, -_SPACE_CHECK_BYTES
+    def _write(
+        self, chunks: Iterable[bytes], path: Path, stop: Stop, footprint: TarFootprint
+    ) -> None:
+        """Writes the tar, and leaves the space for unpacking it. Raises StorageFullError."""
         with path.open("r+b") as file:
             for chunk in chunks:
                 if stop():
                     raise StoppedError("stopped while a layer was decompressed")
-                if written - checked >= _SPACE_CHECK_BYTES:
-                    check_free(self._directory, 2 * _SPACE_CHECK_BYTES, self._min_free_bytes)
-                    checked = written
-                file.write(chunk)
-                written += len(chunk)
-        return written
+                footprint.feed(chunk)
+                self._space.check(self._directory, footprint.size_bytes + len(chunk))
+                with self._space.writing(self._directory, len(chunk)):
+                    file.write(chunk)
 
     def drop(self, layer: UncompressedLayer) -> None:
         """Frees the disk space of an uncompressed layer at once."""

@@ -27,13 +27,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from airside.containerd.client import Client
 from airside.containerd.fsync import SharedSync
 from airside.containerd.pending_sync import MemoryRecord, PendingSync
+from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayer, UncompressedLayers
 from airside.containerd.unpack_layer import LayerUnpacker, UncompressedOf
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import AirsideError, NotFoundError, StoppedError
 from airside.core.failpoints import fault
 from airside.oci.chain import Rootfs, Step
@@ -90,7 +91,7 @@ class Unpacker:
     """Unpacks into one snapshotter of one namespace. Thread-safe. Close it, then the client.
 
     `threads` is how many layers are applied at once, by all calls together. `identity` is the
-    prefix of our snapshots. `root` is the snapshotter's directory, None if unknown. Without
+    prefix of our snapshots. `space` is that of the snapshotter's directory. Without
     `uncompressed_layers` containerd decompresses.
     """
 
@@ -101,18 +102,16 @@ class Unpacker:
         *,
         threads: int,
         identity: str = "airside",
-        root: Path | None = None,
+        space: SnapshotSpace | None = None,
         uncompressed_layers: UncompressedLayers | None = None,
         pending_sync: PendingSync | None = None,
-        min_free_bytes: int = 0,
     ) -> None:
+        space = space or SnapshotSpace(None, DiskSpace(0))
         self._client, self._uncompressed_layers = client, uncompressed_layers
         self._pending_sync = pending_sync or PendingSync(MemoryRecord(), "")
         self._label = f"{GC_SNAPSHOT}{snapshotter}"
-        self._layer_unpacker = LayerUnpacker(
-            client, snapshotter, identity=identity, root=root, min_free_bytes=min_free_bytes
-        )
-        self._disk = SharedSync(root)
+        self._layer_unpacker = LayerUnpacker(client, snapshotter, identity=identity, space=space)
+        self._disk = SharedSync(space.root)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(threads, "unpack")
         self._decompress_pool = ThreadPoolExecutor(threads, "decompress")

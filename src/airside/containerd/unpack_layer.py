@@ -25,8 +25,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from airside.containerd.client import Client
-from airside.containerd.fsync import check_free
 from airside.containerd.services.snapshots import Mount
+from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayer
 from airside.core.errors import (
     AirsideError,
@@ -63,12 +63,11 @@ class LayerUnpacker:
         snapshotter: str,
         *,
         identity: str,
-        root: Path | None,
-        min_free_bytes: int,
+        space: SnapshotSpace,
     ) -> None:
         self._client, self._snapshotter = client, snapshotter
         self._prefix = f"{identity}-"
-        self._root, self._min_free_bytes = root, min_free_bytes
+        self._space = space
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._live: set[str] = set()
@@ -187,9 +186,8 @@ class LayerUnpacker:
         stop: Stop,
         uncompressed: UncompressedLayer | None,
     ) -> None:
-        size_bytes = (uncompressed.descriptor if uncompressed else step.layer).size_bytes
-        check_free(self._root, size_bytes, self._min_free_bytes)
-        found = self._applied(mounts, step, lease, stop, uncompressed)
+        with self._space.unpacking(step.layer, uncompressed, stop) as watch:
+            found = self._applied(mounts, step, lease, watch, uncompressed)
         fault("unpack.after_apply")
         if found != step.diff_id:
             raise DiffIdMismatchError(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from airside.containerd import fsync as syncing
-from airside.containerd.fsync import SharedSync, check_free, sync_file_system
-from airside.core.errors import StorageFullError, StoreError
+from airside.containerd.fsync import SharedSync, sync_file_system
+from airside.core.errors import StoreError
 from support.waiting import LIMIT_SECONDS, wait_until
 
 
@@ -46,15 +46,6 @@ def test_a_disk_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(syncing, "_syncfs", lambda _fd: -1)
     with pytest.raises(StoreError):
         sync_file_system(tmp_path)
-
-
-def test_free_space_is_kept(tmp_path):
-    check_free(tmp_path, 1, 0)
-    check_free(None, 1 << 62, 1 << 62)
-    check_free(tmp_path / "absent", 1 << 62, 0)
-    with pytest.raises(StorageFullError) as caught:
-        check_free(tmp_path, 1 << 60, 1)
-    assert caught.value.context["expected"] == str((1 << 60) + 1)
 
 
 class Disk:

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from airside.containerd.uncompressed_layers import UncompressedLayers
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import ArchiveFormatError, ContainerdError, NotFoundError, StoppedError
 from airside.oci.model import OCI_LAYER
 from support.images import random_image
@@ -139,7 +140,7 @@ def test_a_stop_ends_the_writing_and_leaves_nothing(bench):
 
 
 def test_there_is_none_where_space_is_short(tmp_path):
-    bench = Bench(tmp_path, min_free_bytes=1 << 60)
+    bench = Bench(tmp_path, space=DiskSpace(1 << 60))
     assert bench.make() is None
     assert "min_free_bytes" in bench.twins.why_failed
     assert bench.left == []

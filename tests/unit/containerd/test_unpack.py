@@ -12,8 +12,10 @@ from airside.containerd import fsync as syncing
 from airside.containerd import unpack
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.pending_sync import MemoryRecord, PendingSync
+from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacked, Unpacker
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
@@ -54,7 +56,7 @@ class Bench:
             self.containerd.client,
             "overlayfs",
             threads=self.threads,
-            root=self.root,
+            space=SnapshotSpace(self.root, DiskSpace(0)),
             uncompressed_layers=self.twins,
             pending_sync=PendingSync(self.record, "this"),
         )

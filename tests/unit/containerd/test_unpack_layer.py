@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.unpack_layer import LayerUnpacker, snapshot_labels
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
@@ -18,13 +20,17 @@ from support.snapshots import LEASE, FakeContainerd, Snapshot
 UNCOMPRESSED = "containerd.io/uncompressed"
 
 
+def space_of(root, min_free_bytes=0):
+    return SnapshotSpace(root, DiskSpace(min_free_bytes))
+
+
 class Bench:
     def __init__(self, **fields):
         self.containerd = FakeContainerd(**fields)
         self.rootfs = self.containerd.hold(random_image("layering", compression="gzip"))
         self.first, self.second = self.rootfs.steps
         self.layer_unpacker = LayerUnpacker(
-            self.containerd.client, "overlayfs", identity="airside-1", root=None, min_free_bytes=0
+            self.containerd.client, "overlayfs", identity="airside-1", space=space_of(None)
         )
 
     def add(self, step, lease=LEASE):
@@ -173,7 +179,7 @@ def test_what_is_gone_is_told(bench, what):
 def test_nothing_is_applied_where_no_space_is_left(tmp_path):
     bench = Bench()
     bench.layer_unpacker = LayerUnpacker(
-        bench.containerd.client, "overlayfs", identity="x", root=tmp_path, min_free_bytes=1 << 60
+        bench.containerd.client, "overlayfs", identity="x", space=space_of(tmp_path, 1 << 60)
     )
     with pytest.raises(StorageFullError):
         bench.add(bench.first)
