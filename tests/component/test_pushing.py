@@ -20,6 +20,7 @@ from airside.core.errors import (
     TooManyError,
     UploadUnknownError,
 )
+from airside.core.settings import Limits
 from airside.importer.importer import Job
 from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
@@ -27,6 +28,7 @@ from airside.oci.reference import Repository
 from airside.registry.push.uploads import PushedManifest, Uploads
 from airside.registry.rules.names import Name
 from airside.store.index_json import render_index
+from support import hostile_archives as hostile
 from support.connected import HeldBlobs, connect_content
 from support.images import (
     TestBlob,
@@ -622,3 +624,31 @@ def test_many_push_at_once(node):
     assert errors == []
     assert visible(node) == {f"app-{n % 2}:{n}": image.digest for n, image in enumerate(images)}
     assert wrong_blobs(node) == []
+
+
+# What a push may ask for
+
+
+def push_nested(node, times, deep):
+    root, documents, blobs = hostile.nested(times, deep)
+    for raw in blobs.values():
+        if raw not in documents:
+            push_blob(node, OWN, raw)
+    for raw in documents:
+        kind = OCI_MANIFEST if b'"layers"' in raw else OCI_INDEX
+        push_manifest(node, OWN, TestBlob(raw, kind), sha256(raw))
+    return root
+
+
+def test_a_child_that_indexes_list_often_is_one_part(node):
+    root = push_nested(node, 100, 3)
+    push_manifest(node, OWN, TestBlob(root, OCI_INDEX), "1")
+    assert shown(node, OWN_TAG).platforms == ("linux/amd64",)
+
+
+def test_a_push_is_refused_if_too_much_is_below_it(tmp_path):
+    for name, limits in (("descriptors", {"descriptors": 250}), ("nesting", {"nesting": 2})):
+        with node_at(tmp_path / name, limits=Limits(**limits)) as small:
+            with pytest.raises(TooLargeError, match=rf"limits\.{name}"):
+                push_nested(small, 100, 3)
+            assert not small.catalog.tag_states()

@@ -84,7 +84,7 @@ def one_child_listed_often(times: int = 1000, deep: int = 3) -> Members:
 
 def many_names(count: int = 300_000) -> Members:
     about = config()
-    tags = [f"a.b/c:{number}" for number in range(count)]
+    tags = [f"a:{number}" for number in range(count)]
     entry = {"Config": f"{sha256(about).hex}.json", "RepoTags": tags, "Layers": ["l/layer.tar"]}
     return {
         f"{sha256(about).hex}.json": about,
@@ -214,7 +214,9 @@ def long_texts(names: int = 9_000, chars: int = 400_000) -> Members:
         ]
     )
     blobs |= [blob(root)]
-    return layout(blobs, *(named(root, f"example.com/text:{n}") for n in range(names)))
+    about = described(root, OCI_INDEX)
+    names_of = ({IMAGE_NAME: f"example.com/text:{number}"} for number in range(names))
+    return layout(blobs, *({**about, "annotations": each} for each in names_of))
 
 
 def write_tar(path: Path, members: Mapping[str, bytes], *, compress: bool = False) -> Path:

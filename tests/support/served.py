@@ -21,7 +21,7 @@ from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
-from airside.registry.http.receive import Receiver
+from airside.registry.http.receive import Receiver, receiver_of
 from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.read_through import ReadThrough
 from airside.registry.rules.web_pages import known_names
@@ -130,7 +130,7 @@ def served_node(
         return BlobGuard(node.store, node.catalog.blob_size, suspect, reads)
 
     with ThreadPoolExecutor(4, "pushes") as pool:
-        receiver = Receiver(node.pusher, pool, node.settings.limits.document_bytes)
+        receiver = receiver_of(node.pusher, pool, node.settings)
         through = ReadThrough(policy="false")
         with served(
             node.catalog,

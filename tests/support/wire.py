@@ -105,6 +105,11 @@ class Wire:
         with contextlib.suppress(ConnectionError):
             self._socket.sendall(data)
 
+    def wait_begun(self) -> None:
+        """Wait until an answer begins; most of it is not read."""
+        self._socket.settimeout(LIMIT_SECONDS)
+        self._kept += self._socket.recv(1)
+
     def pour(self, piece: bytes, count: int, quiet_seconds: float) -> None:
         """Send this so often, or until it is not taken for so long; answers are not read."""
         self._socket.settimeout(quiet_seconds)

@@ -27,7 +27,7 @@ from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
-from airside.registry.http.receive import Receiver
+from airside.registry.http.receive import receiver_of
 from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.pull_through import PullThrough
 from airside.registry.rules.web_pages import known_names
@@ -157,7 +157,7 @@ class RegistryServer:
         return create_app(
             content,
             DeadlinePool(self._reads, settings.answer_seconds),
-            receiver=Receiver(node.pusher, self._pushes, settings.limits.document_bytes),
+            receiver=receiver_of(node.pusher, self._pushes, settings),
             guard=guard,
             pages=pages,
         )

@@ -18,6 +18,7 @@ from airside.catalog.collection import Condemn, GarbageCollection, collect_copy
 from airside.catalog.collection_report import CollectionReport
 from airside.catalog.database import Readers, Writer
 from airside.catalog.deletions import Deletions
+from airside.catalog.extent import Extent
 from airside.catalog.imports import Imports
 from airside.catalog.model import IndexChanges
 from airside.catalog.publications import Publications
@@ -65,6 +66,7 @@ class Catalog(CatalogView):
         self.recovery = Recovery(self._transactions, hold)
         self.verification = Verification(self._writer, self._transactions)
         self.upstream_cache = UpstreamCache(self._transactions, self._readers)
+        self.extent = Extent(self._readers)
         self.publications = Publications(self._writer)
         self.unknown = UnknownBlobs(self._transactions)
 

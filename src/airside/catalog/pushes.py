@@ -11,12 +11,11 @@ could read under the same name.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from airside.catalog.claims import insert_claim
 from airside.catalog.documents import (
-    BELOW,
     hold_blob,
     known_repository_id,
     link_referrers,
@@ -39,9 +38,9 @@ from airside.core.errors import (
     SizeMismatchError,
 )
 from airside.core.failpoints import fault
-from airside.oci.digest import Digest, parse_digest
+from airside.oci.digest import Digest
 from airside.oci.merge import Part, parts_of
-from airside.oci.model import Descriptor, Document, parse_document
+from airside.oci.model import INDEX_TYPES, Descriptor, Document, Manifest, parse_document
 from airside.oci.platform import Platform, parse_platform
 from airside.oci.reference import Repository
 
@@ -227,24 +226,40 @@ def _check_needed(db: sqlite3.Connection, push: Push, readable: Sequence[int]) -
 
 def _parts(db: sqlite3.Connection, push: Push, repository_id: int) -> tuple[Part, ...]:
     """Returns the document's manifests by platform, as far as they are in the repository."""
-    documents = {push.document.digest: push.document}
-    platforms: dict[Digest, Platform] = {}
+    below = _Below(db, push, repository_id)
     if push.platform is not None:
-        platforms[push.document.digest] = push.platform
-    for row in db.execute(
-        f"{BELOW} SELECT d.digest, d.media_type, d.raw, d.platform FROM below"  # noqa: S608
-        " JOIN document d ON d.digest = below.digest JOIN repository_blob r"
-        " ON r.digest = d.digest AND r.repository_id = ?",
-        (str(push.document.digest), repository_id),
-    ).fetchall():
-        digest = parse_digest(row["digest"])
+        below.platforms[push.document.digest] = push.platform
+    return parts_of(push.document.digest, below, below.platforms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """The documents of a repository at and below a pushed one, read one at a time."""
+
+    db: sqlite3.Connection
+    push: Push
+    repository_id: int
+    platforms: dict[Digest, Platform] = field(default_factory=dict)
+
+    def get(self, digest: Digest) -> Document | None:
+        """Returns a document; of a manifest, whose bytes nobody needs, only its type."""
+        if digest == self.push.document.digest:
+            return self.push.document
+        row = self.db.execute(
+            "SELECT d.media_type, d.platform, d.raw FROM document d JOIN repository_blob r"
+            " ON r.digest = d.digest WHERE d.digest = ? AND r.repository_id = ?",
+            (str(digest), self.repository_id),
+        ).fetchone()
+        if row is None:
+            return None
         if row["platform"]:
-            platforms[digest] = parse_platform(row["platform"])
-        if digest not in documents:
-            documents[digest] = parse_document(
-                row["raw"], row["media_type"], row["digest"], algorithm=digest.algorithm
+            self.platforms[digest] = parse_platform(row["platform"])
+        if row["media_type"] in INDEX_TYPES:
+            return parse_document(
+                row["raw"], row["media_type"], str(digest), algorithm=digest.algorithm
             )
-    return parts_of(push.document.digest, documents, platforms)
+        about = Descriptor("", digest, 0)
+        return Document(row["media_type"], b"", digest, Manifest(about, ()))
 
 
 def _push_source(db: sqlite3.Connection, push: Push, reference: str, now: float) -> tuple[int, int]:

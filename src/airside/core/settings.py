@@ -206,6 +206,9 @@ class Settings:
     platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
     parallel_imports: int = _setting(4, "archives", "concurrent imports")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
+    documents_budget_bytes: int = _setting(
+        48 * MIB, "bytes", "memory of all pushed manifests that are parsed at the same time"
+    )
     min_free_bytes: int = _setting(
         256 * MIB, "bytes", "left free on the file systems of the store and of containerd"
     )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from airside.oci.digest import Digest, is_digest, parse_digest
 from airside.oci.model import OCI_INDEX, Descriptor, Document, Index, parse_document
@@ -36,8 +36,14 @@ class Part:
     attested: Digest | None = None
 
 
+class Documents(Protocol):
+    """The held documents: a dict, or what reads them one at a time."""
+
+    def get(self, digest: Digest, /) -> Document | None: ...
+
+
 def parts_of(
-    root: Digest, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
+    root: Digest, documents: Documents, platforms: Mapping[Digest, Platform]
 ) -> tuple[Part, ...]:
     """Returns the parts of a root document, in its own order.
 
@@ -59,7 +65,7 @@ def parts_of(
 
 
 def _listed(
-    index: Index, documents: Mapping[Digest, Document], platforms: Mapping[Digest, Platform]
+    index: Index, documents: Documents, platforms: Mapping[Digest, Platform]
 ) -> Iterator[Part]:
     """Yields each part once, in order. Reads each index once, however often others list it."""
     walks = [iter(index.manifests)]

@@ -11,6 +11,7 @@ second and took 120 MB. So the tokens of a document are counted first. What alwa
 import json
 import math
 import re
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -22,7 +23,7 @@ _TOKEN_BYTES = 120
 """Measured: objects of one member, strings without their text and numbers take less per token."""
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
 """Possessive, and a string may lack its end: else the search would be quadratic in `\\"`."""
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATES = ("\\ud", "\\uD")
 _MOST_NESTED = 100
 """Levels in a document. Otherwise the limit would depend on the caller's depth in the stack."""
 _MOST_DIGITS = 100
@@ -52,7 +53,7 @@ def load_json(raw: bytes, what: str, *, max_tokens: int | None = MAX_TOKENS) -> 
             parse_int=_short,
         )
         _check_nesting(value)
-        if _SURROGATE.search(text):  # perhaps a lone one, which cannot be encoded
+        if any(mark in text for mark in _SURROGATES):  # perhaps a lone one, which cannot be encoded
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
@@ -65,25 +66,44 @@ def count_tokens(raw: bytes, most: int) -> int:
     A count of bytes alone, which is faster, is returned if it is at most `most`: it is never less
     than the number of tokens.
     """
-    quick = sum(raw.count(mark) for mark in (b",", b"[", b"{")) + raw.count(b'"') // 2
+    quick = _count_marks(raw)
     if quick <= most:
         return quick
     return sum(1 for _ in islice(_TOKEN.finditer(raw), most + 1))
 
 
-def parsed_bytes(raw: bytes) -> int:
-    """Returns the memory that parsing these bytes takes at most, the bytes themselves excluded.
+def _count_marks(raw: bytes) -> int:
+    return sum(raw.count(mark) for mark in (b",", b"[", b"{")) + (raw.count(b'"') + 1) // 2
 
-    One character outside of Latin-1 or the Basic Multilingual Plane makes each character of its
-    string take two or four bytes.
-    """
-    if not raw.isascii():
-        width = 8
-    elif b"\\u" in raw:
-        width = 5
-    else:
-        width = 2
-    return len(raw) * width + count_tokens(raw, MAX_TOKENS) * _TOKEN_BYTES
+
+@dataclass(slots=True)
+class ParsedCost:
+    """Estimates what a document takes in memory once it is parsed, from its bytes as they come."""
+
+    size_bytes: int = 0
+    _marks: int = 0
+    _width: int = 2
+
+    def add(self, piece: bytes) -> None:
+        """Counts the next bytes. A string takes up to four bytes a character for one wide one."""
+        self.size_bytes += len(piece)
+        self._marks += _count_marks(piece)
+        if not piece.isascii():
+            self._width = 8
+        elif b"\\" in piece:
+            self._width = max(self._width, 5)
+
+    @property
+    def parsed_bytes(self) -> int:
+        """The memory that parsing takes at most, the bytes themselves excluded."""
+        return self.size_bytes * self._width + min(self._marks, MAX_TOKENS) * _TOKEN_BYTES
+
+
+def parsed_bytes(raw: bytes) -> int:
+    """Returns the memory that parsing these bytes takes at most, the bytes themselves excluded."""
+    cost = ParsedCost()
+    cost.add(raw)
+    return cost.parsed_bytes
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

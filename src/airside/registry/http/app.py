@@ -23,6 +23,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from airside import __version__
 from airside.core.errors import AirsideError, OverdueError, StoreCorruptError
+from airside.core.settings import KIB
 from airside.oci.digest import Digest, is_digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.ports.content import RegistryView
@@ -52,6 +53,8 @@ from airside.registry.rules.writes import is_write
 SLOW_SECONDS = 1.0
 """A request is logged if the answer takes longer, without sending a blob's body."""
 
+LARGE_BYTES = 64 * KIB
+"""A larger answer is sent from a file: a slow client must not hold its bytes in memory."""
 _LOG = logging.getLogger("airside.registry")
 
 
@@ -168,10 +171,15 @@ class _Registry:
         if found.status == 404 and upstream is not None:
             view = self._content.view_for(request)
             found = await self._ask_upstream(*upstream, view, found, why)
+        return await self._respond_with(request, found)
+
+    async def _respond_with(self, request: web.Request, found: Answer) -> web.StreamResponse:
         if found.etag and (
             hdrs.IF_NONE_MATCH in request.headers or hdrs.IF_MATCH in request.headers
         ):
             found = conditional(found, conditions_of(request))
+        if request.method == "GET" and len(found.body) > LARGE_BYTES:
+            return await self._blobs.send_large(found)
         return response_of(found)
 
     async def _receive(self, receiver: Receiver, request: web.Request, target: str) -> Answer:

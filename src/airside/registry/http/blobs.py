@@ -1,8 +1,10 @@
 """Answers requests for blobs: from the store, a container runtime or an upstream."""
 
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from aiohttp import web
 
@@ -30,6 +32,7 @@ class BlobRoute:
         self, content: ServedContent, reads: DeadlinePool, receiver: Receiver | None
     ) -> None:
         self._content, self._reads, self._receiver = content, reads, receiver
+        self._spool = receiver.spool if receiver is not None else None
         self._transfers = Transfers()
 
     def stop(self) -> None:
@@ -78,6 +81,25 @@ class BlobRoute:
             return None
         return guard.watch(intent.digest, found.file, found.part.start + found.part.count)
 
+    async def send_large(self, found: Answer) -> web.StreamResponse:
+        """The response with the body of an answer, from a file that is gone once it is sent."""
+        file = await self._reads.run(self._written, found.body, close=_close_written)
+        if file is None:
+            return response_of(found)
+        part = Part(found.status, found.headers, 0, len(found.body))
+        return BlobResponse(part, file, self._reads.pool, self._transfers)
+
+    def _written(self, body: bytes) -> BinaryIO | None:
+        """Returns a file with these bytes; None if the disk is full."""
+        try:
+            with ExitStack() as stack:
+                file = stack.enter_context(tempfile.TemporaryFile(dir=self._spool, buffering=0))
+                file.write(body)
+                stack.pop_all()
+        except OSError:
+            return None
+        return cast("BinaryIO", file)
+
     async def _plan_fetched(
         self, fetched: Fetch | int, intent: GetBlob, method: str, conditions: Conditions
     ) -> web.StreamResponse | None:
@@ -125,6 +147,11 @@ class _Opened:
 def _close_opened(found: Answer | _Opened) -> None:
     if not isinstance(found, Answer) and found.file is not None:
         found.file.close()
+
+
+def _close_written(file: BinaryIO | None) -> None:
+    if file is not None:
+        file.close()
 
 
 def _close(file: BinaryIO) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from aiohttp import ClientError, hdrs, web
@@ -26,10 +27,12 @@ from airside.core.errors import (
     UploadRangeError,
     UploadUnknownError,
 )
-from airside.core.settings import MIB
+from airside.core.settings import MIB, Settings
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
+from airside.registry.http.document_budget import DocumentBudget
+from airside.registry.http.manifest_bodies import ManifestBodies
 from airside.registry.http.request_access import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
@@ -59,6 +62,7 @@ from airside.registry.rules.writes import (
 
 Result = TypeVar("Result")
 
+RETRY_AFTER = ("Retry-After", "2")
 STALL_SECONDS = 60.0
 """A client that sends less than 64 KiB in this time is disconnected; this allows 1 kB/s."""
 
@@ -91,11 +95,25 @@ class PushBackend(Protocol):
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None: ...
 
 
+def receiver_of(pusher: PushBackend, pool: Executor, settings: Settings) -> "Receiver":
+    """Returns the receiver of a data directory."""
+    bodies = ManifestBodies(settings.data / "ingest", pool, settings.limits.document_bytes)
+    return Receiver(pusher, pool, bodies, DocumentBudget(settings.documents_budget_bytes))
+
+
 class Receiver:
     """Answers the requests that write. Blocking calls run in `pool`."""
 
-    def __init__(self, pusher: PushBackend, pool: Executor, document_bytes: int) -> None:
-        self._pusher, self._pool, self._document_bytes = pusher, pool, document_bytes
+    def __init__(
+        self, pusher: PushBackend, pool: Executor, bodies: ManifestBodies, budget: DocumentBudget
+    ) -> None:
+        self._pusher, self._pool = pusher, pool
+        self._bodies, self._budget = bodies, budget
+
+    @property
+    def spool(self) -> Path:
+        """The directory for files without a name."""
+        return self._bodies.directory
 
     def parse(self, request: web.Request, target: str) -> Write | Answer:
         """Parses a request; an Answer is a refusal."""
@@ -119,7 +137,8 @@ class Receiver:
             return await self._dispatch(request, intent)
         except (UploadUnknownError, TooManyError, TooLargeError, DeniedError) as exc:
             status, code = _REFUSALS[type(exc)]
-            return problem(status, code, exc.message)
+            headers = (RETRY_AFTER,) if isinstance(exc, TooManyError) else ()
+            return problem(status, code, exc.message, None, *headers)
 
     def _dispatch(self, request: web.Request, intent: Write) -> Awaitable[Answer]:
         found: Awaitable[Answer]
@@ -244,23 +263,17 @@ class Receiver:
     # manifests
 
     async def _put(self, request: web.Request, intent: PutManifest) -> Answer:
-        raw = await self._read(request)
-        manifest = PushedManifest(raw, intent.media_type, intent.reference, intent.tags)
         origin, may = _origin(request), _may_pull(request)
-        document = await self._run(self._pusher.push, intent.name, manifest, origin, may)
-        return manifest_answer(intent.name, document, intent.tags)
+        body = await self._bodies.receive(_body(request))
 
-    async def _read(self, request: web.Request) -> bytes:
-        """Reads a small body into memory. Raises TooLargeError."""
-        raw = bytearray()
-        async for piece in _body(request):
-            raw += piece
-            if len(raw) > self._document_bytes:
-                raise TooLargeError(
-                    f"the manifest has more than {self._document_bytes} bytes "
-                    "(limits.document_bytes)"
-                )
-        return bytes(raw)
+        def push() -> Answer:
+            manifest = PushedManifest(body.read(), intent.media_type, intent.reference, intent.tags)
+            document = self._pusher.push(intent.name, manifest, origin, may)
+            return manifest_answer(intent.name, document, intent.tags)
+
+        with contextlib.closing(body):
+            async with self._budget.reserve(body.work_bytes()):
+                return await self._run(push)
 
     async def _delete(self, request: web.Request, intent: DeleteManifest | DeleteBlob) -> Answer:
         origin = _origin(request)

@@ -31,6 +31,7 @@ from airside.oci.platform import Platform
 from airside.oci.reference import MAX_REPOSITORY_LENGTH, Repository, is_tag
 from airside.ports.content import RuntimeBlob
 from airside.registry.push.backend import Backend
+from airside.registry.push.document_extent import check_extent
 from airside.registry.push.uploads import PushedManifest, Upload, check_digest
 from airside.registry.rules.names import (
     Name,
@@ -147,6 +148,7 @@ class Pusher:
             raise ReferenceInvalidError(f"{wrong[:200]!r} is not a valid tag", found=wrong[:200])
         expected = manifest.reference if isinstance(manifest.reference, Digest) else None
         document = parse_named_document(manifest.raw, manifest.media_type, "the manifest", expected)
+        check_extent(document, self._catalog.extent, self._settings.limits)
         needed = self._needed(document)
         named = tuple(candidates(self._catalog, name, self._settings.default_registry))
         if all(map(may, named)):

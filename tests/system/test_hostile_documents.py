@@ -1,0 +1,191 @@
+"""Small archives and pushes that ask for much: what they cost the agent, each and all in a row."""
+
+import contextlib
+import http.client
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airside.oci.model import OCI_INDEX, OCI_MANIFEST
+from support import hostile_archives as hostile
+from support.agent import Agent
+from support.images import sha256
+from support.latency import Latencies, asking
+from support.size import TORTURE, sized
+from support.waiting import LIMIT_SECONDS
+from support.wire import Wire, request
+
+pytestmark = pytest.mark.system
+
+MIB = 2**20
+MOST_BYTES = 300 * MIB
+P99_SECONDS, WORST_SECONDS = 0.1, 0.5
+"""Asserted in `make torture` only: on a busy machine others may hold the processor for as long."""
+
+DROPS: tuple[tuple[Callable[[], hostile.Members], str], ...] = (
+    (hostile.one_child_listed_often, "imported"),
+    (hostile.many_names, "rejected"),
+    (hostile.many_images, "rejected"),
+    (lambda: hostile.many_names(9_000), "imported"),
+    (lambda: hostile.many_repositories(*sized((600, 600), (5_000, 5_000))), "rejected"),
+    (hostile.many_layers, "imported"),
+    (hostile.many_entries, "rejected"),
+    (hostile.many_annotations, "rejected"),
+    (hostile.wide_annotations, "rejected"),
+    (hostile.empty_lists, "rejected"),
+    (lambda: hostile.damaged_below_many_roots(*sized((600, 600), (3_000, 3_000))), "rejected"),
+    (hostile.old_images, "rejected"),
+    (hostile.long_texts, "imported"),
+    (lambda: hostile.many_configs(sized(20, 200)), "rejected"),
+    (lambda: hostile.long_member_names(sized(5_000, 90_000)), "rejected"),
+)
+NAMES = [
+    *("one child often", "many names", "many images", "most names", "many repositories"),
+    *("many layers", "many entries", "many annotations", "wide annotations", "empty lists"),
+    *("damaged below many roots", "old images", "long texts", "many configs", "long member names"),
+]
+
+
+def peak_bytes(agent: Agent) -> int:
+    text = Path(f"/proc/{agent.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+([0-9]+) kB", text)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@contextlib.contextmanager
+def measured(agent: Agent, what: str, show: Callable[[str], None]) -> Iterator[Latencies]:
+    """Assert the peak of memory since the block began, and show it with the latencies."""
+    Path(f"/proc/{agent.pid}/clear_refs").write_text("5")  # the peak counts anew: proc(5)
+    with asking(agent.registry) as latencies:
+        yield latencies
+    peak = peak_bytes(agent)
+    show(f"{what}: peak {peak / MIB:.0f} MiB; {latencies}")
+    assert peak <= MOST_BYTES, what
+    assert latencies.errors == []
+    if TORTURE:
+        assert latencies.p99 < P99_SECONDS, what
+        assert latencies.worst < WORST_SECONDS, what
+
+
+@pytest.fixture
+def show(capsys) -> Callable[[str], None]:
+    def shown(text: str) -> None:
+        with capsys.disabled():
+            print(f"\nhostile: {text}")
+
+    return shown
+
+
+def put(address: str, target: str, body: bytes, media_type: str) -> http.client.HTTPResponse:
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("PUT", target, body, {"Content-Type": media_type})
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+
+def push_blob(address: str, repository: str, data: bytes) -> None:
+    digest = sha256(data)
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/v2/{repository}/blobs/uploads/?digest={digest}", data)
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+
+
+def together(count: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_no_archive_takes_much_memory(tmp_path, show):
+    (tmp_path / "images").mkdir()
+    with Agent(tmp_path / "images", tmp_path / "data") as agent:
+        for (members, state), name in zip(DROPS, NAMES, strict=True):
+            path = tmp_path / f"{name.replace(' ', '-')}.tar"
+            hostile.write_tar(
+                path, members(), compress=name in {"many configs", "long member names"}
+            )
+            with measured(agent, name, show):
+                path.rename(agent.watched / path.name)
+                found = agent.wait_state(
+                    agent.watched / path.name, "imported", "partial", "rejected"
+                )
+            assert found["state"] == state, found
+            assert "limits." in found["reason"] or state == "imported", found
+        catalog = (agent.data / "catalog.db").stat().st_size
+        show(f"the catalog has {catalog / MIB:.0f} MiB")
+        assert catalog < 200 * MIB
+        assert agent.logged("critical") == []
+
+
+def test_no_push_takes_much_memory(tmp_path, show):
+    (tmp_path / "images").mkdir()
+    with Agent(tmp_path / "images", tmp_path / "data") as agent:
+        address = agent.registry
+        root, documents, blobs = hostile.nested(100, 3)
+        for data in blobs.values():
+            if data not in documents:
+                push_blob(address, "m/x", data)
+        with measured(agent, "an index of 100 of an index of 100, three deep", show):
+            for document in documents:
+                kind = OCI_MANIFEST if b'"layers"' in document else OCI_INDEX
+                target = f"/v2/m/x/manifests/{sha256(document)}"
+                assert put(address, target, document, kind).status == 201
+            assert put(address, "/v2/m/x/manifests/1", root, OCI_INDEX).status == 201
+        about = hostile.config()
+        large = [
+            hostile.manifest_of(about, annotations={"a": f"{number}" + "x" * (4 * MIB - 2_000)})
+            for number in range(40)
+        ]
+        with measured(agent, "40 manifests of 4 MiB side by side", show):
+            statuses: list[int] = []
+
+            def push(number: int) -> None:
+                answer = put(address, f"/v2/m/x/manifests/{number}", large[number], OCI_MANIFEST)
+                statuses.append(answer.status)
+                assert answer.status != 429 or answer.getheader("Retry-After")
+
+            together(40, push)
+        show(f"statuses: { ({s: statuses.count(s) for s in statuses}) }")
+        assert set(statuses) <= {201, 429}
+        with measured(agent, "40 documents of 4 MiB of []", show):
+            lists = b"[" + b"[]," * (4 * MIB // 3 - 2) + b"[]]"
+            together(
+                40,
+                lambda _n: statuses.append(
+                    put(address, "/v2/m/x/manifests/2", lists, OCI_MANIFEST).status
+                ),
+            )
+        assert set(statuses) <= {201, 429, 400}
+        with (
+            measured(agent, "240 connections that hold a body", show),
+            contextlib.ExitStack() as held,
+        ):
+            wires = [held.enter_context(Wire(address)) for _ in range(240)]
+            size = 4 * MIB
+            for number, wire in enumerate(wires):
+                head = request(
+                    "PUT", f"/v2/m/x/manifests/h{number}", [("Content-Length", str(size))]
+                )
+                wire.send(head)
+                wire.pour(b"x" * 65536, 63, 0.5)
+        with measured(agent, "200 slow readers of 4 MiB", show), contextlib.ExitStack() as held:
+            wires = [held.enter_context(Wire(address)) for _ in range(200)]
+            for number, wire in enumerate(wires):
+                wire.send(request("GET", f"/v2/m/x/manifests/{number % 40}"))
+            for wire in wires:
+                wire.wait_begun()
+            answer = put(address, "/v2/m/x/manifests/after", documents[0], OCI_MANIFEST)
+            assert answer.status == 201
+        assert agent.logged("error", "critical") == []
