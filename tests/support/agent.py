@@ -214,7 +214,7 @@ class Agent:
 
     def ask(self, path: str, *, method: str = "GET", body: object = None) -> Any:
         """Ask the control socket; gives the JSON object, or a list where the answer is NDJSON."""
-        with contextlib.closing(_Connection(self.data)) as connection:
+        with contextlib.closing(ControlConnection(self.data)) as connection:
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
             data = answer.read()
@@ -314,7 +314,7 @@ class Agent:
             assert found["state"] == "imported", found
 
 
-class _Connection(http.client.HTTPConnection):
+class ControlConnection(http.client.HTTPConnection):
     """HTTP over the control socket, whatever the length of its path."""
 
     def __init__(self, data: Path) -> None:

@@ -1,5 +1,6 @@
 """The data directory and the control socket of a running agent, as other users see them."""
 
+import contextlib
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airside.archive.sample import write_sample
-from support.agent import Agent
+from support.agent import Agent, ControlConnection
 
 pytestmark = [
     pytest.mark.system,
@@ -122,6 +123,50 @@ def test_members_of_the_group_use_the_socket_and_strangers_do_not(agent: Agent) 
 
 def test_a_second_agent_does_not_start_after_the_lock_file_was_deleted(agent: Agent) -> None:
     (agent.data / "lock").unlink()
-    found = subprocess.run(agent.command(), capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert f"in use by the process {agent.pid}" in found.stderr + found.stdout
+    second = Agent(agent.images_paths[0], agent.data)
+    second.log_path = agent.data.with_name("second.log")
+    second.launch()
+    assert second.wait_exit() == 1
+    assert f"in use by the process {agent.pid}" in second.log
+
+
+_NUL = "/etc\0/x"
+_REFUSED: tuple[tuple[str, object], ...] = (
+    *((f"/v1/events?after={n}", None) for n in ("-1", "9" * 19, "9" * 5000, "x", "%D9%A1")),
+    ("/v1/events?follow=1&after=" + "9" * 30, None),
+    ("/v1/events?limit=" + "9" * 30, None),
+    ("/v1/explain?what=%00", None),
+    ("/v1/explain?what=/" + "a" * 5000, None),
+    ("/v1/import", {"path": _NUL}),
+    ("/v1/import", {"path": "/a/../b"}),
+    ("/v1/import", {"path": ["/a"]}),
+    ("/v1/rollback", {"reference": "airside/hello:1\0"}),
+    ("/v1/rollback", {"reference": "airside/hello:1", "digest": 10**30}),
+    ("/v1/gc", {"dry_run": "true"}),
+    ("/v1/gc", {"dryrun": True}),
+    ("/v1/verify", {"repair": 1}),
+    ("/v1/acknowledge", []),
+)
+
+
+def test_values_that_nothing_can_have_are_refused_with_a_reason(agent: Agent) -> None:
+    for path, body in _REFUSED:
+        status, answer = _ask(agent, path, None if body is None else json.dumps(body).encode())
+        assert status == 400, (path, body, answer)
+        assert json.loads(answer)["error"]["code"] in {"request_invalid", "reference_invalid"}
+    for name in ("import", "rollback", "gc", "verify"):
+        status, answer = _ask(agent, f"/v1/{name}", b"[" * 200_000, "application/json; charset=x")
+        assert (status, json.loads(answer)["error"]["code"]) == (400, "request_invalid")
+    status, _ = _ask(agent, f"/v1/explain?what=/{'a' * 300}")  # longer than a name may be
+    assert status == 200
+    assert not agent.logged("error", "critical")
+
+
+def _ask(
+    agent: Agent, path: str, body: bytes | None = None, kind: str = "application/json"
+) -> tuple[int, bytes]:
+    with contextlib.closing(ControlConnection(agent.data)) as connection:
+        method = "GET" if body is None else "POST"
+        connection.request(method, path, body, {"Content-Type": kind})
+        answer = connection.getresponse()
+        return answer.status, answer.read()

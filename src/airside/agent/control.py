@@ -16,9 +16,16 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from airside.agent.control_requests import (
+    parse_body,
+    parse_flag,
+    parse_number,
+    parse_path,
+    parse_text,
+)
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
-from airside.core.errors import AirsideError, NotFoundError, RequestInvalidError
+from airside.core.errors import AirsideError, NotFoundError, StoreError, UnavailableError
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
 from airside.diagnostics.external_state import Contents
@@ -44,6 +51,7 @@ _PROGRESS_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.5
 _EVENTS_AT_ONCE = 1000
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Result = TypeVar("Result")
 Live = Callable[[], dict[str, Any]]
 """Returns the part of the status that only the running agent knows."""
@@ -65,7 +73,7 @@ def create_control(
 ) -> web.Application:
     """Returns the control socket's application. `published` waits for the container runtimes."""
     control = _Control(node, live, reads, imports, published, verify, contents)
-    app = web.Application()
+    app = web.Application(middlewares=[answer_errors])
     app.add_routes(
         [
             web.get("/v1/status", control.status),
@@ -127,20 +135,15 @@ class _Control:
         """Answer with all facts about one name, digest or archive."""
         address = self._live()["listen"] or ""
         place = place_of(self._node.settings, address, self._contents)
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._reads, explain, self._node.catalog, request.query.get("what", ""), place
-            )
-        except AirsideError as exc:
-            return _error(exc, 404 if isinstance(exc, NotFoundError) else 400)
+        what = parse_text(request.query, "what")
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._reads, explain, self._node.catalog, what, place
+        )
         return web.json_response(found)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        try:
-            after = int(request.query.get("after", "0"))
-            limit = min(int(request.query.get("limit", "100")), _EVENTS_AT_ONCE)
-        except ValueError:
-            return _error(RequestInvalidError("after and limit must be whole numbers"), 400)
+        after = parse_number(request.query, "after", 0)
+        limit = min(parse_number(request.query, "limit", 100), _EVENTS_AT_ONCE)
         if request.query.get("follow"):
             return await self._follow(request, after)
         return await self._read(events_report, after, limit)
@@ -162,12 +165,7 @@ class _Control:
 
     async def import_file(self, request: web.Request) -> web.StreamResponse:
         """Import a file by hand and send its progress. A client that disconnects stops it."""
-        try:
-            path = Path((await request.json())["path"])
-            if not path.is_absolute():
-                raise ValueError(path)  # noqa: TRY301 - the same answer for all malformed bodies
-        except (ValueError, KeyError, TypeError):
-            return _error(RequestInvalidError("the body must be a path: {'path': '/…'}"), 400)
+        path = parse_path(parse_body(await request.read(), "path"), "path")
         response = await _ndjson(request)
         stop = threading.Event()
         try:
@@ -189,51 +187,40 @@ class _Control:
 
     async def roll_back(self, request: web.Request) -> web.Response:
         """Point a tag at an earlier version."""
-
-        def work(body: dict[str, Any]) -> dict[str, Any]:
-            name, digest = parse_reference(body["reference"]), body.get("digest")
-            wanted = parse_digest(digest) if digest is not None else None
-            return move_report(self._node.roll_back(name.repository, name.tag, wanted))
-
-        return await self._change(request, work)
+        body = parse_body(await request.read(), "reference", "digest")
+        name = parse_reference(parse_text(body, "reference"))
+        given = body.get("digest") is not None
+        digest = parse_digest(parse_text(body, "digest")) if given else None
+        return await self._change(
+            lambda: move_report(self._node.roll_back(name.repository, name.tag, digest))
+        )
 
     async def collect(self, request: web.Request) -> web.Response:
         """Collect garbage now, or report what would be deleted."""
-
-        def work(body: dict[str, Any]) -> dict[str, Any]:
-            dry_run = body.get("dry_run") is True
-            freed = self._node.clean(dry_run=dry_run, unknown=body.get("unknown") is True)
-            return collection_report(freed, dry_run=dry_run)
-
-        return await self._change(request, work)
+        body = parse_body(await request.read(), "dry_run", "unknown")
+        dry_run, unknown = parse_flag(body, "dry_run"), parse_flag(body, "unknown")
+        return await self._change(
+            lambda: collection_report(
+                self._node.clean(dry_run=dry_run, unknown=unknown), dry_run=dry_run
+            )
+        )
 
     async def acknowledge(self, request: web.Request) -> web.Response:
         """End the report of lost records."""
+        parse_body(await request.read())
+        return await self._change(
+            lambda: acknowledgement_report(was_lost=self._node.acknowledge_loss())
+        )
 
-        def work(_body: dict[str, Any]) -> dict[str, Any]:
-            return acknowledgement_report(was_lost=self._node.acknowledge_loss())
-
-        return await self._change(request, work)
-
-    async def _change(
-        self, request: web.Request, work: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> web.Response:
-        """Run `work` in a thread with the request's JSON object; an error becomes an answer."""
-        try:
-            body = dict(await request.json())
-            found = await asyncio.get_running_loop().run_in_executor(self._reads, work, body)
-        except AirsideError as exc:
-            return _error(exc, 404 if isinstance(exc, NotFoundError) else 400)
-        except (ValueError, KeyError, TypeError):
-            return _error(RequestInvalidError("the body is not as docs/cli.md says"), 400)
-        return web.json_response(found)
+    async def _change(self, work: Callable[[], dict[str, Any]]) -> web.Response:
+        """Run `work` in a thread."""
+        return web.json_response(
+            await asyncio.get_running_loop().run_in_executor(self._reads, work)
+        )
 
     async def verify(self, request: web.Request) -> web.StreamResponse:
         """Verify the store and send the progress. A client that disconnects stops it."""
-        try:
-            repair = dict(await request.json()).get("repair") is True
-        except (ValueError, TypeError):
-            return _error(RequestInvalidError("the body is not as docs/cli.md says"), 400)
+        repair = parse_flag(parse_body(await request.read(), "repair"), "repair")
         response = await _ndjson(request)
         stop, seen = threading.Event(), _Seen()
         work = self._verify(
@@ -305,5 +292,17 @@ def _error_object(error: AirsideError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message, **error.context}
 
 
-def _error(error: AirsideError, status: int) -> web.Response:
-    return web.json_response({"schema": 1, "error": _error_object(error)}, status=status)
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with the error that a request raises before its answer has begun."""
+    try:
+        return await handler(request)
+    except AirsideError as exc:
+        value = {"schema": 1, "error": _error_object(exc)}
+        return web.json_response(value, status=_status_of(exc))
+
+
+def _status_of(error: AirsideError) -> int:
+    if isinstance(error, NotFoundError):
+        return 404
+    return 503 if isinstance(error, StoreError | UnavailableError) else 400

@@ -72,7 +72,7 @@ def _import_all(
     with ExitStack() as stack:
         local: _LocalImport | None = None
         for file in files:
-            path = file.absolute()
+            path = _absolute(file)
             if local is None:
                 try:
                     item = _ask_agent(settings.data, path, quiet=quiet)
@@ -82,6 +82,14 @@ def _import_all(
                     local = _LocalImport(settings, stack)
             item = local.run(path, quiet=quiet)
             yield item, not _refused(item) and all(r["connected"] for r in _runtimes(item))
+
+
+def _absolute(file: Path) -> Path:
+    """Returns the path without `..`, which the agent does not resolve."""
+    path = file.absolute()
+    if path.name == "..":
+        return path.resolve()
+    return path.parent.resolve() / path.name if ".." in path.parts else path
 
 
 def _ask_agent(data: Path, path: Path, *, quiet: bool) -> dict[str, Any]:

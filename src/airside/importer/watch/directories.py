@@ -54,7 +54,12 @@ class WatchedDirectories:
         return iter(self._by_path.values())
 
     def owner(self, path: Path) -> WatchedDirectory | None:
-        """Returns the watched directory whose settings hold for the path; None: unwatched."""
+        """Returns the watched directory whose settings hold for the path; None: unwatched.
+
+        A path with `..` is unwatched: where it leads depends on links.
+        """
+        if ".." in path.parts:
+            return None
         for parent in path.parents:
             found = self._by_path.get(parent)
             if found is not None:
