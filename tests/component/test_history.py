@@ -12,6 +12,7 @@ from airside.core.errors import NotFoundError
 from airside.importer.importer import Job
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository
+from support.clocks import believed
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
 
@@ -110,7 +111,7 @@ def test_a_lost_catalog_remembers_a_rollback(tmp_path: Path) -> None:
 def test_a_collection_says_why_and_what_the_disk_gets_back(tmp_path: Path) -> None:
     now = [1000.0]
     with node_at(tmp_path / "data", retention=1) as node:
-        node.clock = lambda: now[0]
+        node.clock = believed(lambda: now[0])
         first = _image(1)
         for number in (1, 2, 3):
             _drop(node, tmp_path / "app.tar", number)
@@ -141,7 +142,7 @@ def test_images_without_an_archive_are_collected_with_their_versions(tmp_path: P
         node.remove({str(path): "unpin"})
         assert node.clean(dry_run=False) == []
         later = node.clock() + 31 * DAY
-        node.clock = lambda: later
+        node.clock = believed(lambda: later)
         freed = node.clean(dry_run=False)
         assert {line.digest for line in freed} == set(digests)
         assert {line.reference for line in freed} == {APP}
@@ -162,7 +163,7 @@ def test_an_unbacked_part_of_a_merged_tag_expires(tmp_path: Path) -> None:
         node.reconcile()
         assert visible(node)[APP] == merged
         later = node.clock() + 31 * DAY
-        node.clock = lambda: later
+        node.clock = believed(lambda: later)
         node.reconcile()
         assert visible(node) == {APP: mine}
         assert set(node.store.digests()) == {blob.digest for blob in _image(1).blobs}

@@ -12,6 +12,7 @@ from airside.core.errors import StorageFullError
 from airside.core.settings import RetentionRule
 from airside.importer.importer import Job
 from airside.registry.rules.requests import Name
+from support.clocks import believed
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image
@@ -48,7 +49,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 @pytest.fixture
 def now(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found = [1e6]
-    node.clock = node.importer._clock = lambda: found[0]
+    node.clock = node.importer._clock = believed(lambda: found[0])
     monkeypatch.setattr("airside.store.gc._IN_VAIN_SECONDS", 0.0)
     return found
 
@@ -204,7 +205,7 @@ def test_a_collection_in_a_loop_loses_nothing_of_what_is_imported_and_pushed(
         done.set()
         collector.join(60)
         assert failures == []
-        node.clock = lambda: 1e12
+        node.clock = believed(lambda: 1e12)
         node.clean(dry_run=False)
         newest = {f"{r}:t{n}" for r in ("pushed/a", "pushed/b") for n in (9, 10, 11)}
         assert set(visible(node)) == {f"{NAME}:1"} | newest

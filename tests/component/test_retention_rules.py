@@ -10,6 +10,7 @@ from airside.agent.node import Node
 from airside.core.settings import RetentionRule
 from airside.oci.digest import Digest
 from airside.store.gc import Freed
+from support.clocks import believed
 from support.images import TestImage, index_of, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
 from support.pushes import (
@@ -38,7 +39,7 @@ def blobs(*images: TestImage) -> set[Digest]:
 class Time:
     def __init__(self, node: Node) -> None:
         self.node, self.now = node, 1_000_000.0
-        node.clock = lambda: self.now
+        node.clock = believed(lambda: self.now)
 
     def later(self, seconds: float) -> None:
         self.now += seconds

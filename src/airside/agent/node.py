@@ -20,6 +20,7 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
+from airside.core.clock import Clock
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import StoreError
 from airside.core.listeners import Listeners
@@ -54,6 +55,8 @@ from airside.store.verified import DAY_SECONDS, VerifiedFiles
 
 log = logging.getLogger("airside.node")
 
+_BEHIND_SECONDS = 60.0
+
 
 @dataclass(slots=True)
 class Node:
@@ -78,7 +81,7 @@ class Node:
     read_through: ReadThrough
     reserve: Reserve
     backups: Backups
-    clock: Callable[[], float]
+    clock: Clock
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -90,14 +93,35 @@ class Node:
             self.catalog.set_meta({"identity": found})
         return found
 
+    def keep_time(self) -> None:
+        """Believe a clock that jumped and was steady since; note the time. Raises StoreError."""
+        correction = self.clock.pending()
+        if correction is not None:
+            count = self.catalog.times.correct(correction)
+            self.clock.believe(correction)
+            log.warning(
+                "the clock jumped by %d s and was steady since: believed; %d times corrected",
+                correction.by_seconds,
+                count,
+            )
+        behind = self.clock.behind_seconds
+        if behind > _BEHIND_SECONDS:
+            log.warning(
+                "the clock of this host is %d s behind the last recorded time: is it right? Ages "
+                "are counted on from there",
+                behind,
+            )
+        self.catalog.times.note(self.clock.ages())
+
     def reconcile(self) -> list[tuple[int, Path]]:
         """Run one pass of self-repair. Returns the archives (source id, path) to import again."""
         with self._repair:
+            self.keep_time()
             self.scrub.finish_interrupted()
             self.scrub.repair.mend_all()
             reconcile.check_present(self.store, self.catalog, self.guard, self.clock())
             self.collect_garbage()
-            self.garbage.keep_room(self.clock())
+            self.garbage.keep_room(self.clock.ages())
             self.reserve.restore()
             reconcile.sweep_orphans(self.store, self.catalog, self.guard)
             self.importer.write_index()
@@ -105,7 +129,7 @@ class Node:
 
     def collect_garbage(self, *, dry_run: bool = False) -> list[Freed]:
         """Delete what retention no longer holds, or only report it. Returns a line for each."""
-        return self.garbage.collect(self.clock(), dry_run=dry_run)
+        return self.garbage.collect(self.clock.ages(), dry_run=dry_run)
 
     def clean(self, *, dry_run: bool, unknown: bool = False) -> list[Freed]:
         """Collect garbage by hand. Returns each deleted thing and the reason.
@@ -163,8 +187,11 @@ class Node:
 
 
 @contextmanager
-def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> Iterator[Node]:
-    """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError."""
+def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> Iterator[Node]:
+    """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError.
+
+    `wall`: the clock of the host, which may lie.
+    """
     data = settings.data
     with open_data_directory(data, group=settings.data_group) as reserve:
         space = DiskSpace(settings.min_free_bytes)
@@ -174,16 +201,19 @@ def open_node(settings: Settings, *, clock: Callable[[], float] = time.time) -> 
         store.sweep_ingest()
         backups = Backups(data)
         file = CatalogFile(data, store, backups)
-        lost = file.prepare(clock())
+        lost = file.prepare(wall())
         catalog = Catalog(file.path, partial(_hold, store))
         try:
+            clock = Clock(catalog.noted_time, wall=wall)
             node = _assemble(settings, store, catalog, reserve, clock, backups)
             _recovery(node, file).run(lost, clock())
+            node.keep_time()
             node.importer.write_index()
             node.save_index()
             reserve.restore()
             yield node
             node.save_index()
+            catalog.times.note(clock.ages())
             note_clean_stop(catalog, node.index, reserve)
         finally:
             catalog.close()
@@ -214,7 +244,7 @@ def _assemble(
     store: LocalStore,
     catalog: Catalog,
     reserve: Reserve,
-    clock: Callable[[], float],
+    clock: Clock,
     backups: Backups,
 ) -> Node:
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
@@ -264,7 +294,7 @@ def _backend(
     guard: StoreLock,
     garbage: GarbageCollector,
     uploads: Uploads,
-    clock: Callable[[], float],
+    clock: Clock,
 ) -> Backend:
     return Backend(
         store,
@@ -273,6 +303,6 @@ def _backend(
         GroupCommit(store, catalog, guard, clock),
         clock,
         uploads,
-        make_room=lambda needed_bytes: garbage.keep_room(clock(), needed_bytes),
+        make_room=lambda needed_bytes: garbage.keep_room(clock.ages(), needed_bytes),
         index_outdated=Listeners(),
     )

@@ -107,7 +107,11 @@ class RegistryServer:
         host, port = parse_listen(self._settings.listen)
         secured = await asyncio.to_thread(open_security_files, self._settings, host)
         guard = AccessGuard(
-            self._node.catalog, lambda: secured.accounts, self._settings, self._reads
+            self._node.catalog,
+            lambda: secured.accounts,
+            self._settings,
+            self._reads,
+            wall=self._node.clock,
         )
         runner = web.AppRunner(
             self._app(guard, _page_guard(self._settings, secured), pull_through),

@@ -23,6 +23,7 @@ from airside.catalog.imports import Imports
 from airside.catalog.model import IndexChanges
 from airside.catalog.publications import Publications
 from airside.catalog.pushes import Pushes
+from airside.catalog.recorded_times import RecordedTimes, parse_noted
 from airside.catalog.recovery import Recovery
 from airside.catalog.retention import Policy
 from airside.catalog.rollbacks import Rollbacks
@@ -69,6 +70,7 @@ class Catalog(CatalogView):
         self.extent = Extent(self._readers)
         self.publications = Publications(self._writer)
         self.unknown = UnknownBlobs(self._transactions)
+        self.times = RecordedTimes(self._transactions)
 
     @property
     def generation(self) -> int:
@@ -78,6 +80,11 @@ class Catalog(CatalogView):
     def lost_commits(self) -> int:
         """Transactions that an earlier process committed and that the file lacks."""
         return self._writer.lost_commits
+
+    @property
+    def noted_time(self) -> float | None:
+        """The believed time that the last process noted, in seconds."""
+        return parse_noted(self.meta("time"))
 
     def copy_to(self, path: Path) -> None:
         """Writes a copy of the catalog to a new file. Others go on. Raises StoreError."""

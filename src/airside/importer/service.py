@@ -6,7 +6,7 @@ that the import relied on. Left to others: one import (`airside.importer.importe
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
+from airside.core.clock import Clock
 from airside.core.errors import (
     AirsideError,
     ArchiveError,
@@ -55,7 +56,7 @@ class ImportService:
         lists: ListImporter,
         garbage: GarbageCollector,
         reserve: Reserve,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._catalog, self._importer, self._lists = catalog, importer, lists
         self._garbage, self._reserve, self._clock = garbage, reserve, clock
@@ -69,7 +70,7 @@ class ImportService:
         On a full disk, garbage is collected and the import is tried once more. `forget_refusals`:
         pull also the images that a registry refused before.
         """
-        self._garbage.keep_room(self._clock())
+        self._garbage.keep_room(self._clock.ages())
         try:
             return self._run(job, stop=stop, progress=progress, forget_refusals=forget_refusals)
         except StorageFullError as exc:
@@ -163,7 +164,7 @@ class ImportService:
         self._reserve.release_for_writing()
         short = int(error.context.get("expected", 0)) - int(error.context.get("found", 0))
         try:
-            helped = self._garbage.make_room(self._clock(), max(short, 0))
+            helped = self._garbage.make_room(self._clock.ages(), max(short, 0))
         except StoreError as exc:
             log.warning("no room could be made: %s", exc.message)
             return False

@@ -9,6 +9,7 @@ If everybody may pull everything, reads without credentials skip all checks.
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -81,9 +82,11 @@ class AccessGuard:
         reads: Executor,
         *,
         logins: Logins | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """`wall`: the time by which tokens and sessions expire."""
         self._view, self._accounts, self._settings, self._reads = view, accounts, settings, reads
-        self._logins = logins or Logins(accounts)
+        self._logins = logins or Logins(accounts, wall=wall)
         self._throttles = [
             (key, throttle)
             for key in (OUT, IN)
