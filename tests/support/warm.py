@@ -64,14 +64,24 @@ class WarmProcess:
 
 
 def start(
-    module: str, arguments: Sequence[str], *, environ: Mapping[str, str], output: int
+    module: str,
+    arguments: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    output: int,
+    errors: int | None = None,
 ) -> WarmProcess:
-    """Run the module as `python -m MODULE ARGUMENTS…`; both its outputs go to a descriptor."""
+    """Run the module as `python -m MODULE ARGUMENTS…`.
+
+    Its output goes to a descriptor, its errors to another or the same.
+    """
     parent = _parents.get(os.getpid())
     if parent is None:  # each pytest worker has its own
         parent = _parents[os.getpid()] = _Parent()
     request = {"module": module, "arguments": list(arguments), "environ": dict(environ)}
-    pid = parent.ask({**request, "cwd": str(Path.cwd())}, output)
+    pid = parent.ask(
+        {**request, "cwd": str(Path.cwd())}, output, output if errors is None else errors
+    )
     return WarmProcess(parent, pid)
 
 
@@ -117,7 +127,7 @@ def _serve() -> None:
     """Answer requests until the tests' end is closed; returns in each forked child."""
     with socket.socket(fileno=os.dup(0)) as asked:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(asked, _BYTES, 1)
+            data, descriptors, _, _ = socket.recv_fds(asked, _BYTES, 2)
             if not data:
                 sys.exit(0)
             request = json.loads(data)
@@ -133,14 +143,14 @@ def _serve() -> None:
     _become(request, *descriptors)
 
 
-def _become(request: Mapping[str, Any], output: int) -> None:
+def _become(request: Mapping[str, Any], output: int, errors: int) -> None:
     """Turn this forked child into what a fresh process of the program would be."""
     _die_with_parent()
     with open(os.devnull) as nothing:  # noqa: PTH123 - the descriptor is wanted
         os.dup2(nothing.fileno(), 0)
-    for standard in (1, 2):
-        os.dup2(output, standard)
-    os.close(output)
+    for descriptor, standard in ((output, 1), (errors, 2)):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])

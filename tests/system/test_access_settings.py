@@ -3,12 +3,12 @@
 import hashlib
 import json
 import subprocess
-import sys
 
 import pytest
 
 from airside.archive.sample import write_sample
 from support.agent import Agent
+from support.command import airside
 from support.guarded import Authority, htpasswd, replace_files
 from support.images import oci_archive, random_image
 from support.skopeo import digests_of, run, skopeo
@@ -26,14 +26,8 @@ rules = [{{ repositories = ["docker.io/**"], actions = ["pull"] }}]
 """
 
 
-def airside(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "airside", *map(str, words)],
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    return json.loads(done.stdout)
+def told(*words):
+    return json.loads(airside(*words).stdout)
 
 
 def curl(agent, ca, *words):
@@ -89,11 +83,11 @@ def test_an_agent_with_tls_and_logins_takes_up_new_files_while_it_runs(tmp_path)
             str, digests_of(tmp_path / "out")
         )
 
-        checks = airside("doctor", "--json", "--data", agent.data, "--runtime", "none")["items"]
+        checks = told("doctor", "--json", "--data", agent.data, "--runtime", "none")["items"]
         registry = next(item for item in checks if item["id"] == "registry")
         assert (registry["severity"], registry["subject"][:8]) == ("ok", "https://")
         words = ("--all", "--dry-run", "--json", "--certs-dir", tmp_path / "certs.d")
-        mirror = airside("mirror", "write", "--data", agent.data, *words)
+        mirror = told("mirror", "write", "--data", agent.data, *words)
         assert mirror["address"] == f"https://{agent.registry}"
         assert any("login" in note for note in mirror["notes"])
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +11,10 @@ from typing import Any
 import pytest
 
 from support.agent import Agent
+from support.command import airside
 from support.containerd import Containerd
 from support.containerd_config import Options
-from support.host import without_settings
 from support.kubelet import import_pause
-from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare", "mount")]
 
@@ -39,16 +36,7 @@ Findings = dict[str, dict[str, Any]]
 
 def doctor(*words: object, before: tuple[str, ...] = ()) -> tuple[int, Findings]:
     """Run the command; gives its exit code and its findings by id."""
-    command = [*before, sys.executable, "-m", "airside", "doctor", "--json", *map(str, words)]
-    environ = without_settings()
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_SECONDS,
-        env={**environ, "AIRSIDE_MIN_FREE_BYTES": "0"},
-    )
+    done = airside("doctor", "--json", *words, before=before, AIRSIDE_MIN_FREE_BYTES="0")
     assert done.stderr == ""
     found = json.loads(done.stdout)
     return done.returncode, {item["id"]: item for item in found["items"]}

@@ -2,14 +2,13 @@
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.agent import Agent
+from support.command import airside
 from support.images import (
     TestImage,
     docker_archive,
@@ -37,10 +36,7 @@ def text(agent: Agent, what: object, *, code: int = 0) -> str:
 
 
 def _airside(agent: Agent, *words: object, code: int) -> str:
-    command = [sys.executable, "-m", "airside", "explain", "--data", str(agent.data)]
-    done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = airside("explain", "--data", agent.data, *words)
     assert done.returncode == code, (done.stdout, done.stderr)
     return done.stdout
 

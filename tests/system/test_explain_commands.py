@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from support.agent import Agent
+from support.command import airside
 from support.debian import UnreachableError
 from support.formats.workshop import Workshop
 from support.images import (
@@ -103,10 +104,8 @@ def _artifacts(path: Path) -> None:
 
 
 def commands(agent: Agent, name: str) -> dict[str, list[str]]:
-    words = ["explain", "--json", "--data", str(agent.data), name]
-    done = subprocess.run(
-        [sys.executable, "-m", "airside", *words], capture_output=True, text=True, check=True
-    )
+    done = airside("explain", "--json", "--data", agent.data, name)
+    assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = {}
     for each in json.loads(done.stdout)["pull"]:
         found.setdefault(each["client"], []).append(each["command"])

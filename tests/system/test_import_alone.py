@@ -1,8 +1,6 @@
 """`airside import` without an agent: into the store, and into the container runtimes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +9,15 @@ import pytest
 from airside.archive.sample import SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
 from support.agent import Agent
+from support.command import airside
 from support.containerd import Containerd
-from support.host import without_settings
 from support.images import docker_archive, random_image
-from support.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("unshare")]
 
 
 def import_alone(data: Path, *words: object, code: int = 0) -> str:
-    command = [sys.executable, "-m", "airside", "import", "--data", data, *words]
-    environ = without_settings()
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_SECONDS,
-        env={**environ, "AIRSIDE_MIN_FREE_BYTES": "0"},
-    )
+    done = airside("import", "--data", data, *words, AIRSIDE_MIN_FREE_BYTES="0")
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     return done.stdout
 

@@ -3,8 +3,6 @@
 `ctr images pull --hosts-dir` reads the files with the code that reads those of CRI's `config_path`.
 """
 
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import pytest
 
 from airside.archive.sample import write_sample
 from support.agent import Agent
+from support.command import airside
 
 pytestmark = pytest.mark.system
 
@@ -39,8 +38,7 @@ def agent(tmp_path_factory):
 
 
 def mirror(*args):
-    command = [sys.executable, "-m", "airside", "mirror", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = airside("mirror", *args)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

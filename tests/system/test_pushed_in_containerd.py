@@ -4,8 +4,6 @@ One version of containerd: what it is told is as for archives, which all of them
 """
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.oci.model import OCI_INDEX
 from support.agent import Agent
+from support.command import airside
 from support.containerd import Containerd
 from support.images import oci_archive, random_index
 from support.kubelet import Kubelet, import_pause
@@ -43,8 +42,7 @@ def publishing(tmp_path: Path, containerd: Containerd) -> Iterator[Agent]:
 
 
 def explained(agent: Agent, what: str) -> str:
-    command = [sys.executable, "-m", "airside", "explain", "--data", str(agent.data), what]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30).stdout
+    return airside("explain", "--data", agent.data, what).stdout
 
 
 def published(agent: Agent, reference: str) -> dict[str, Any]:

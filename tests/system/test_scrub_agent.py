@@ -5,8 +5,6 @@ import hashlib
 import http.client
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ import pytest
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.oci.digest import Digest
 from support.agent import Agent
+from support.command import airside
 from support.containerd import Containerd
 from support.containerd_config import Options
-from support.host import without_settings
 from support.images import oci_archive, random_image
 from support.sound import check_sound, pull_all
-from support.waiting import LIMIT_SECONDS
 
 pytestmark = pytest.mark.system
 
@@ -36,13 +33,9 @@ def agent_for(tmp_path: Path, containerd: Containerd | None = None, **environ: s
     return Agent(images, tmp_path / "data", environ=quick, flags=flags)
 
 
-def airside(agent: Agent, *words: str) -> tuple[int, dict[str, Any]]:
+def ask(agent: Agent, *words: str) -> tuple[int, dict[str, Any]]:
     """Run a command with `--json`; gives its exit code and what it says."""
-    command = [sys.executable, "-m", "airside", *words, "--json", "--data", str(agent.data)]
-    environ = without_settings()
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env=environ
-    )
+    done = airside(*words, "--json", "--data", agent.data)
     return done.returncode, json.loads(done.stdout or "{}")
 
 
@@ -111,7 +104,7 @@ def test_a_linked_blob_that_rots_is_right_again_under_both_names(
         for path in linked:
             flip(path)
         assert len(wrong_in(content)) == len(linked)
-        code, report = airside(agent, "verify", "--repair")
+        code, report = ask(agent, "verify", "--repair")
         assert code == 0, report
         assert report["wrong"] == report["repaired"] == len(linked)
         assert outcomes(report) == {("repaired", "catalog"), ("repaired", "archive")}
@@ -128,7 +121,7 @@ def test_a_linked_blob_that_rots_is_right_again_under_both_names(
         assert containerd.run_container(SAMPLE_NAME, "after").stdout.encode() == MESSAGE
         exported = tmp_path / "exported.tar"
         containerd.did("images", "export", *containerd.local, exported, SAMPLE_NAME)
-        assert airside(agent, "verify")[1]["items"] == []
+        assert ask(agent, "verify")[1]["items"] == []
         expected = pull_all(agent.registry)
     check_sound(agent.data, expected)
 
@@ -150,7 +143,7 @@ def test_a_sent_blob_is_repaired_from_containerd_and_what_is_lost_is_told(tmp_pa
         for digest in (layer, config):
             flip(path_of(agent, digest))
         flip(content / config.hex)
-        code, report = airside(agent, "verify", "--repair")
+        code, report = ask(agent, "verify", "--repair")
         assert code == 1
         assert outcomes(report) == {("repaired", "runtime"), ("lost", "")}
         [lost] = [item for item in report["items"] if item["result"] == "lost"]
@@ -160,9 +153,9 @@ def test_a_sent_blob_is_repaired_from_containerd_and_what_is_lost_is_told(tmp_pa
         assert agent.get(f"/v2/library/app/blobs/{config}")[0] == 404
         assert agent.get(f"/v2/library/app/blobs/{layer}")[0] == 200
         assert agent.status()["blobs_quarantined"] == 1
-        [told] = airside(agent, "explain", NAME)[1]["lost_blobs"]
+        [told] = ask(agent, "explain", NAME)[1]["lost_blobs"]
         assert told == {"digest": str(config), "state": "quarantined"}
-        doctor = airside(agent, "doctor")[1]["items"]
+        doctor = ask(agent, "doctor")[1]["items"]
         assert [f["severity"] for f in doctor if f["id"] == "data.blobs"] == ["warning"]
         agent.restart()
         wait_connected(agent)
@@ -170,7 +163,7 @@ def test_a_sent_blob_is_repaired_from_containerd_and_what_is_lost_is_told(tmp_pa
         assert NAME in made.did("images", "list", "-q"), "what runs is not taken away"
         oci_archive(agent.watched / "again.tar", {NAME: image})
         agent.wait_imported(agent.watched / "again.tar")
-        assert airside(agent, "verify", "--repair")[0] == 0
+        assert ask(agent, "verify", "--repair")[0] == 0
         assert agent.status()["blobs_quarantined"] == 0
     check_sound(agent.data, expected)
 
@@ -240,9 +233,9 @@ def test_a_slow_pass_is_gone_on_with_and_holds_up_no_stop(tmp_path: Path) -> Non
         passes = agent.wait_for(lambda: agent.status()["scrub"], what="a pass has begun")
     with agent:  # leaving it above stopped within STOP_SECONDS
         assert agent.status()["scrub"]["started_at"] == passes["started_at"]
-        code, report = airside(agent, "verify")
+        code, report = ask(agent, "verify")
         assert (code, report["by"]) == (0, "verify"), "who asks does not wait for it"
-    code, report = airside(agent, "verify")
+    code, report = ask(agent, "verify")
     assert code == 0, "without an agent"
     assert report["blobs"] == len(_blobs(agent.data))
     check_sound(agent.data, expected)
