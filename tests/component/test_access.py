@@ -200,13 +200,13 @@ def test_what_a_container_runtime_holds_is_hidden_by_the_same_rules():
     document = StoredDocument(IMAGE.digest, IMAGE.manifest.media_type, IMAGE.manifest.raw)
 
     class Content:
-        def tag(self, _repository, _tag):
+        def tag(self, _repository, _tag, _only):
             return RuntimeTag(document, (IMAGE.digest,))
 
-        def document(self, _repository, _digest):
+        def document(self, _repository, _digest, _only):
             return document
 
-        def blob(self, _repository, _digest):
+        def blob(self, _repository, _digest, _only):
             return RuntimeBlob(1, lambda: None)
 
         def is_client(self, _connection):

@@ -542,7 +542,7 @@ def test_text_has_a_row_for_each_finding_and_a_summary(capsys, tmp_path):
 def test_every_finding_is_documented():
     source = Path(__file__).parents[2] / "src/airside/diagnostics/doctor/judge"
     text = "".join(path.read_text() for path in source.glob("*.py"))
-    prefixes = "agent|containerd|data|images|kubelet|doctor|host"
+    prefixes = "agent|registry|containerd|data|images|kubelet|doctor|host"
     ids = set(re.findall(rf'"((?:{prefixes})\.[a-z-]+)"', text))
     ids |= {"agent", "archives", "registry", "containerd"}
     ids |= {"host.inotify-watches", "host.inotify-instances"}

@@ -49,6 +49,7 @@ def told(node: Node, runtime: MemoryRuntime | None, what: str = NAME, **changes:
 @pytest.mark.parametrize(
     ("policy", "served", "word"),
     [
+        ("open", False, "no record of kubelet"),
         ("true", True, "not to that containerd itself"),
         ("self", True, ""),
         ("digests", True, "by digest only"),
@@ -63,7 +64,9 @@ def test_a_name_that_only_a_runtime_has_tells_what_read_through_does(
     assert (found["kind"], found["reference"], found["read_through"]) == ("runtime", NAME, policy)
     assert (there["socket"], there["served"]) == (SOCKET, served)
     assert word in there["reason"]
-    by_digest = told(node, holding(), f"docker.io/library/pulled@{there['digest']}")
+    by_digest = told(
+        node, holding(), f"docker.io/library/pulled@{there['digest']}", read_through="true"
+    )
     assert by_digest["runtimes"][0]["reason"] == ""
 
 

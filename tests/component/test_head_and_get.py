@@ -62,7 +62,7 @@ def registry():
         held.add(blob.raw)
     held.images["docker.io/library/app:theirs"] = THEIRS.digest
     runtime = MemoryRuntime(held)
-    with served(view, store, ReadThrough(lambda: [runtime]), answer_seconds=20.0) as found:
+    with served(view, store, ReadThrough(lambda: [runtime], "true"), answer_seconds=20.0) as found:
         yield found
 
 

@@ -49,7 +49,7 @@ OWN_TAG, HUB_TAG = "team/app:1", "docker.io/library/app:1"
 
 @pytest.fixture
 def node(tmp_path):
-    with node_at(tmp_path / "data", push="all", delete="all") as node:
+    with node_at(tmp_path / "data", push="all", delete="all", read_through="true") as node:
         yield node
 
 

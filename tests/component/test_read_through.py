@@ -18,8 +18,10 @@ import pytest
 from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_peer
+from airside.containerd.pull_records import RECORDS, PullRecords
 from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
 from airside.core.errors import ContainerdError
+from airside.core.host_root import HOST_ROOT
 from airside.core.settings import Limits
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
@@ -370,6 +372,44 @@ def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_
         with closing(Client.open("c.sock")) as client:
             assert client.images.get(f"{HOME}:1") is not None
         greeted.result(10)
+
+
+# --- what came with a secret
+
+
+def test_by_default_only_what_kubelet_recorded_as_open_is_served(runtime, tmp_path, monkeypatch):
+    """Fails on the code of before, which served every image, by tag and by digest."""
+    monkeypatch.setenv(HOST_ROOT, str(tmp_path / "host"))
+    records = tmp_path / "host" / RECORDS[0]
+    records.mkdir(parents=True)
+    now = [0.0]
+    opened = PullRecords(lambda: now[0]).opened
+    view, store = ours()
+    targets = [f"manifests/{tag}" for tag in ("1", IMAGE.digest)]
+    targets += [f"blobs/{blob.digest}" for blob in IMAGE.blobs]
+    targets = [f"/v2/{HOME.path}/{target}?ns={HOME.host}" for target in targets]
+    secret = {"kubernetesSecrets": [{"uid": "1", "namespace": "a", "name": "b"}]}
+    free = {"nodePodsAccessible": True}
+
+    def record(**mapping):
+        value = {"imageRef": str(IMAGE.config.digest), "credentialMapping": mapping}
+        (records / "sha256-x").write_text(json.dumps(value))
+
+    with served(view, store, ReadThrough(lambda: [runtime], opened=opened)) as registry:
+
+        def statuses():
+            now[0] += 60
+            return {registry.ask(t, method).status for t in targets for method in ("GET", "HEAD")}
+
+        assert statuses() == {404}
+        for credentials, expected in ((secret, 404), (free, 200), ({**free, **secret}, 404)):
+            record(**{str(HOME): credentials})
+            assert statuses() == {expected}
+        record(**{"another/repository": free})
+        assert statuses() == {404}
+        record(**{str(HOME): free})
+        monkeypatch.setattr(runtime, "is_client", lambda _connection: True)
+        assert statuses() == {404}  # to the containerd that holds it
 
 
 # --- who asks

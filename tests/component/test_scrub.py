@@ -17,6 +17,7 @@ from airside.core.failpoints import SCRUBBING, arm
 from airside.diagnostics.reports import status_report, verify_report
 from airside.oci.digest import Digest, digest_of
 from airside.oci.reference import Repository, parse_reference
+from airside.ports.content import Only
 from airside.registry.rules.lookup import find_blob
 from airside.registry.rules.names import Name
 from airside.registry.rules.read_through import ReadThrough, RuntimeLookup
@@ -185,8 +186,8 @@ def test_without_repair_it_is_set_aside_and_not_served(problem: str, stocked: St
     found = find_blob(node.catalog, node.store.stat, intent, "docker.io")
     assert not isinstance(found, int)
     if problem != "missing":  # then what the runtime has is its own
-        through = RuntimeLookup(node.catalog, ReadThrough(lambda: [Anything()]), "docker.io")  # type: ignore[list-item]
-        assert through.blob(intent) is None
+        everything = ReadThrough(lambda: [Anything()], "true")  # type: ignore[list-item]
+        assert RuntimeLookup(node.catalog, everything, "docker.io").pushed_blob(intent) is None
         [kept] = stocked.quarantined()
         assert kept.samefile(stocked.copies.path(digest))
     assert not verify_report(report, repair=False)["right"]
@@ -202,7 +203,7 @@ def test_without_repair_it_is_set_aside_and_not_served(problem: str, stocked: St
 class Anything:
     """A runtime that has every blob."""
 
-    def blob(self, _repository: Repository, _digest: Digest) -> object:
+    def blob(self, _repository: Repository, _digest: Digest, _only: Only) -> object:
         return object()
 
 

@@ -98,6 +98,30 @@ def _json(value: dict[str, Any]) -> bytes:
 # --- what is there
 
 
+@pytest.mark.parametrize("image", [IMAGE, INDEX], ids=["image", "index"])
+def test_only_the_images_that_count_are_found(
+    runtime: Runtime, image: TestImage | TestIndex
+) -> None:
+    """By target, manifest or config; the label of a repository is no proof."""
+    source = {f"distribution.source.{HUB.host}": HUB.path}
+    runtime.put(f"{HUB}:1", image, **source)
+    runtime.put(f"{HUB}:2", NEWER, **source)
+    below = image.images[0] if isinstance(image, TestIndex) else image
+    for counted in (image.digest, below.digest, below.config.digest):
+        only = frozenset({counted})
+        assert runtime.content.tag(HUB, "1", only) is not None
+        assert runtime.content.document(HUB, image.digest, only) is not None
+        assert runtime.content.blob(HUB, below.layers[0].digest, only) is not None
+        assert runtime.content.tag(HUB, "2", only) is None
+        assert runtime.content.document(HUB, NEWER.digest, only) is None
+        assert runtime.content.document(OTHER, image.digest, only) is None
+        for blob in NEWER.blobs:
+            assert runtime.content.blob(HUB, blob.digest, only) is None
+    for nothing in (frozenset(), frozenset({below.layers[0].digest})):
+        assert runtime.content.tag(HUB, "1", nothing) is None
+        assert runtime.content.blob(HUB, below.config.digest, nothing) is None
+
+
 def test_an_empty_runtime_has_nothing(runtime: Runtime) -> None:
     assert runtime.content.tag(HUB, "1") is None
     assert runtime.content.document(HUB, IMAGE.digest) is None

@@ -9,6 +9,7 @@ from airside.oci.digest import Digest
 from airside.oci.reference import Repository
 from airside.ports.content import (
     Connection,
+    Only,
     Puller,
     RuntimeBlob,
     RuntimeContent,
@@ -33,13 +34,16 @@ class HeldBlobs:
 
     blobs: dict[Repository, dict[Digest, bytes]] = field(default_factory=dict)
 
-    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
-        del repository, tag
+    def tag(self, repository: Repository, tag: str, only: Only = None) -> RuntimeTag | None:
+        del repository, tag, only
 
-    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
-        del repository, digest
+    def document(
+        self, repository: Repository, digest: Digest, only: Only = None
+    ) -> StoredDocument | None:
+        del repository, digest, only
 
-    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+    def blob(self, repository: Repository, digest: Digest, only: Only = None) -> RuntimeBlob | None:
+        del only
         raw = self.blobs.get(repository, {}).get(digest)
         return None if raw is None else RuntimeBlob(len(raw), lambda: io.BytesIO(raw))
 

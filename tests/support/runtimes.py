@@ -20,7 +20,7 @@ from airside.oci.digest import Digest, digest_of
 from airside.oci.merge import attested_by
 from airside.oci.model import Document, Index, Manifest, parse_bare_document
 from airside.oci.reference import Repository, parse_reference
-from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
+from airside.ports.content import Connection, Only, RuntimeBlob, RuntimeTag, StoredDocument
 
 CHUNK_BYTES = 100_000
 HANG_SECONDS = 30.0
@@ -58,9 +58,11 @@ class MemoryRuntime:
         self.files: list[BinaryIO] = []
         self.questions = 0
 
-    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
+    def tag(self, repository: Repository, tag: str, only: Only = None) -> RuntimeTag | None:
         self._question()
         digest = self.held.images.get(f"{repository}:{tag}")
+        if digest is not None and not self._is_among(digest, only):
+            return None
         document = self._parsed(digest) if digest is not None else None
         if digest is None or document is None:
             return None
@@ -79,14 +81,16 @@ class MemoryRuntime:
             lacks = lost[0]
         return RuntimeTag(stored, (), lacks)
 
-    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+    def document(
+        self, repository: Repository, digest: Digest, only: Only = None
+    ) -> StoredDocument | None:
         self._question()
-        found = self._parsed(digest) if digest in self._of(repository) else None
+        found = self._parsed(digest) if digest in self._of(repository, only) else None
         return StoredDocument(digest, found.media_type, found.raw) if found is not None else None
 
-    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+    def blob(self, repository: Repository, digest: Digest, only: Only = None) -> RuntimeBlob | None:
         self._question()
-        raw = self.held.blobs.get(digest) if digest in self._of(repository) else None
+        raw = self.held.blobs.get(digest) if digest in self._of(repository, only) else None
         return None if raw is None else RuntimeBlob(len(raw), lambda: self._open(digest))
 
     def is_client(self, _connection: Connection) -> bool:
@@ -111,12 +115,22 @@ class MemoryRuntime:
         except ManifestInvalidError:
             return None
 
-    def _of(self, repository: Repository) -> set[Digest]:
+    def _is_among(self, digest: Digest, only: Only) -> bool:
+        if only is None or digest in only:
+            return True
+        document = self._parsed(digest)
+        below = () if document is None else document.children
+        if document is not None and isinstance(document.content, Manifest):
+            return document.content.config.digest in only
+        return any(self._is_among(child.digest, only) for child in below)
+
+    def _of(self, repository: Repository, only: Only) -> set[Digest]:
         key = f"containerd.io/distribution.source.{repository.host}"
-        labels = self.held.labels.items()
+        labels = self.held.labels.items() if only is None else ()
         found = {d for d, of in labels if repository.path in of.get(key, "").split(",")}
         names = self.held.images.items()
         tops = [d for name, d in names if parse_reference(name).repository == repository]
+        tops = [top for top in tops if self._is_among(top, only)]
         while tops:
             found.add(top := tops.pop())
             document = self._parsed(top)

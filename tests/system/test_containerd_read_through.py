@@ -161,7 +161,8 @@ def test_the_agent_reads_its_runtimes_through(
     images = tmp_path / "images"
     images.mkdir()
     runtime = ("--runtime", str(holder.socket))
-    with Agent(images, tmp_path / "data", flags=runtime) as agent:
+    every = {"AIRSIDE_READ_THROUGH": "true"}
+    with Agent(images, tmp_path / "data", environ=every, flags=runtime) as agent:
         wait_until(lambda: agent.get(TAG)[0] == 200)
         assert agent.images() == {}
         mirror(puller, Served(agent.registry))
@@ -176,6 +177,26 @@ def test_the_agent_reads_its_runtimes_through(
 
 
 # --- what is not
+
+
+@pytest.mark.parametrize("containerd_version", ["2.1"], indirect=True)
+def test_an_image_that_came_with_a_secret_reaches_no_pod_and_no_client(
+    holder: Containerd, puller: Containerd, tmp_path: Path
+):
+    """A pod without the secret names the image by its digest: CRI asks us, as its own mirror."""
+    digest = target_of(holder, SAMPLE_NAME)
+    (tmp_path / "images").mkdir()
+    runtime = ("--runtime", str(holder.socket))
+    with Agent(tmp_path / "images", tmp_path / "data", flags=runtime) as agent:
+        agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"])
+        for target in (TAG, f"/v2/airside/hello/manifests/{digest}?ns=docker.io"):
+            assert agent.get(target)[0] == 404
+        mirror(holder, Served(agent.registry))
+        mirror(puller, Served(agent.registry))
+        for asking in (holder, puller):
+            for name in (SAMPLE_NAME, f"docker.io/airside/hello@{digest}"):
+                with pytest.raises(AirsideError, match="not found"):
+                    cri_pull(asking, name)
 
 
 def test_a_containerd_is_not_told_by_its_own_tag_unless_it_is_wanted(holder: Containerd):

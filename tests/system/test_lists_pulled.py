@@ -161,10 +161,10 @@ def test_the_agent_has_a_dropped_list_pulled_and_not_again_after_a_restart(
     assert pulling.images() == {}
     explained = pulling.ask(f"/v1/explain?what={SAMPLE_NAME}")
     socket_path = str(containerd.socket)
-    assert (explained["kind"], explained["read_through"]) == ("runtime", "true")
+    assert (explained["kind"], explained["read_through"]) == ("runtime", "open")
     [listed], [held] = explained["lists"], explained["runtimes"]
     assert (listed["path"], listed["pulled"]) == (str(path), True)
-    assert (listed["runtime"], held["socket"], held["served"]) == (socket_path, socket_path, True)
+    assert (listed["runtime"], held["socket"], held["served"]) == (socket_path, socket_path, False)
     assert held["digest"] == registry.images()[SAMPLE_NAME]["digest"]
     containerd.did("images", "rm", "--sync", SAMPLE_NAME)
     gone = pulling.ask(f"/v1/explain?what={SAMPLE_NAME}")

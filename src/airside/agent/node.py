@@ -20,6 +20,7 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
+from airside.containerd.pull_records import PullRecords
 from airside.core.clock import Clock
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import StoreError
@@ -263,7 +264,9 @@ def _assemble(
     )
     garbage = GarbageCollector(store, catalog, guard, settings, rules, leases, uploads.give_way)
     backend = _backend(store, catalog, guard, garbage, uploads, clock)
-    read_through = ReadThrough(runtimes.contents, cast("Policy", settings.read_through))
+    read_through = ReadThrough(
+        runtimes.contents, cast("Policy", settings.read_through), PullRecords().opened
+    )
     quarantine = Quarantine(settings.data / "quarantine")
     return Node(
         settings=settings,

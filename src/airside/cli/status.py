@@ -170,6 +170,7 @@ def _access_text(access: dict[str, Any]) -> str:
 
 
 _THROUGH = {
+    "open": "serves images of containerd that came without a secret; not to that containerd itself",
     "true": "serves images that only containerd has; by tag not to that containerd itself",
     "digests": "serves images that only containerd has, by digest only",
     "self": "serves images that only containerd has, also to that containerd itself",

@@ -21,8 +21,9 @@ from airside.core.errors import ContainerdError, ManifestInvalidError, NotFoundE
 from airside.core.settings import MIB, Limits
 from airside.oci.digest import Digest, digest_of, is_digest
 from airside.oci.merge import attested_by
-from airside.oci.model import Descriptor, Document, Index, parse_bare_document
+from airside.oci.model import Descriptor, Document, Index, Manifest, parse_bare_document
 from airside.oci.reference import Repository
+from airside.ports.content import Only
 
 _MEMORY_BYTES = 2 * MIB
 """Raw bytes of the remembered documents; parsed they are some times larger."""
@@ -179,17 +180,34 @@ class BoundedQuery:
         except NotFoundError:
             return None
 
-    def belongs(self, repository: Repository, digest: Digest) -> bool:
-        """Returns True if a blob of the namespace belongs to the repository."""
+    def belongs(self, repository: Repository, digest: Digest, only: Only = None) -> bool:
+        """Returns True if a blob of the namespace belongs to the repository.
+
+        With `only` it must be of one of these images: the label of its repository is no proof.
+        """
         info = self.info(digest)
         label = info.labels.get(_SOURCE + repository.host, "") if info else ""
-        if repository.path in label.split(","):
+        if only is None and repository.path in label.split(","):
             return True
-        if self._reaches(self.targets.of(repository), digest):
+        if self._reaches(self._targets(repository, only), digest):
             return True
         records = self._call(lambda seconds: self.client.images.list(seconds=seconds), is_slow=True)
         self.targets.replace(records)
-        return self._reaches(self.targets.of(repository), digest)
+        return self._reaches(self._targets(repository, only), digest)
+
+    def _targets(self, repository: Repository, only: Only) -> list[Descriptor]:
+        return [each for each in self.targets.of(repository) if self.is_among(each, only)]
+
+    def is_among(self, target: Descriptor, only: Only, depth: int = 0) -> bool:
+        """Returns True if an image is one of `only`: its target, manifest or config is."""
+        if only is None or target.digest in only:
+            return True
+        document = self.document(target.digest) if target.is_document else None
+        if document is None or depth > self.limits.nesting:
+            return False
+        if isinstance(document.content, Manifest):
+            return document.content.config.digest in only
+        return any(self.is_among(child, only, depth + 1) for child in document.content.manifests)
 
     def _reaches(self, level: Iterable[Descriptor], wanted: Digest) -> bool:
         """Returns True if `wanted` is one of these descriptors, or below one of them."""

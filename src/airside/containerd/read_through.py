@@ -32,7 +32,7 @@ from airside.core.settings import Limits
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
+from airside.ports.content import Connection, Only, RuntimeBlob, RuntimeTag, StoredDocument
 
 PATIENCE_SECONDS = 0.4
 PAUSE_SECONDS = 5.0
@@ -62,26 +62,30 @@ class ContainerdContent:
         self._breaker = CircuitBreaker(clock, PAUSE_SECONDS)
         self._documents, self._targets = DocumentCache(), TargetCache(clock)
 
-    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
+    def tag(self, repository: Repository, tag: str, only: Only = None) -> RuntimeTag | None:
         with self._query() as query:
             record = query.image(f"{repository}:{tag}")
+            if record is not None and not query.is_among(record.target, only):
+                return None
             document = query.document(record.target.digest) if record is not None else None
             if record is None or document is None:
                 return None
             needs, lacks = query.whole(record.target.digest, document)
             return RuntimeTag(_stored(record.target.digest, document), tuple(needs), lacks)
 
-    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+    def document(
+        self, repository: Repository, digest: Digest, only: Only = None
+    ) -> StoredDocument | None:
         with self._query() as query:
             document = query.document(digest)
-            if document is None or not query.belongs(repository, digest):
+            if document is None or not query.belongs(repository, digest, only):
                 return None
             return _stored(digest, document)
 
-    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+    def blob(self, repository: Repository, digest: Digest, only: Only = None) -> RuntimeBlob | None:
         with self._query() as query:
             info = query.info(digest)
-            if info is None or not query.belongs(repository, digest):
+            if info is None or not query.belongs(repository, digest, only):
                 return None
             path = blob_path(self._root, digest)
             if path is not None and os.access(path, os.R_OK):

@@ -29,7 +29,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "conflict": ("ours", "theirs"),
     "push": ("own", "all", "none"),
     "delete": ("own", "all", "none"),
-    "read_through": ("true", "digests", "self", "false"),
+    "read_through": ("open", "true", "digests", "self", "false"),
     "anonymous": ("auto", "pull", "none"),
 }
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}

@@ -142,7 +142,9 @@ class Settings:
         False, "true|false", "do not publish images again that were removed in containerd"
     )
     read_through: str = _setting(
-        "true", "true|digests|self|false", "serve images that only containerd has"
+        "open",
+        "open|true|digests|self|false",
+        "serve images that only containerd has; open: those that came without a secret",
     )
     push: str = _setting(
         "own", "own|all|none", "repositories that accept pushes: without a registry, all, none"

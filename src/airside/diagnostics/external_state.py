@@ -14,14 +14,22 @@ from airside.containerd.mirror import hosts_toml as hosts
 from airside.containerd.mirror.apply import Change, plan_write
 from airside.containerd.mirror.locations import Node, RegistriesNode, find_nodes
 from airside.containerd.mirror.managed_block import without_ours
+from airside.containerd.pull_records import PullRecords
 from airside.core.errors import AirsideError, UnavailableError
 from airside.oci.reference import Reference
-from airside.ports.content import RuntimeContent, RuntimeTag
+from airside.ports.content import Only, RuntimeContent, RuntimeTag
 
 Contents = Callable[[], Sequence[tuple[str, RuntimeContent]]]
 """Returns the socket and the content of each connected runtime."""
 
 _THERE = {"unchanged", "kept"}
+_RESTRICTIONS = {
+    ("open", True): "not to that containerd itself",
+    ("open", False): "not to that containerd itself",
+    ("true", True): "by tag not to that containerd itself, so that it sees updates",
+    ("digests", True): "by digest only (read_through is digests)",
+}
+"""By policy and whether the name is a tag."""
 
 
 def only_in_runtimes(
@@ -49,6 +57,7 @@ def only_in_runtimes(
 def _held(
     view: CatalogView, name: Reference, sources: Sequence[tuple[str, RuntimeContent]], policy: str
 ) -> Iterator[dict[str, Any]]:
+    opened = PullRecords().opened(name.repository) if policy == "open" else None
     for socket, content in sources if name.repository.host else ():
         try:
             found = _in(content, name)
@@ -56,14 +65,16 @@ def _held(
             continue
         if found is not None:
             served, why = _served(view, name, found, policy)
+            if served and policy == "open" and not (opened and _in(content, name, opened)):
+                served, why = False, "no record of kubelet says that it came without a secret"
             digest = str(found.document.digest)
             yield {"socket": socket, "digest": digest, "served": served, "reason": why}
 
 
-def _in(content: RuntimeContent, name: Reference) -> RuntimeTag | None:
+def _in(content: RuntimeContent, name: Reference, only: Only = None) -> RuntimeTag | None:
     if name.digest is None:
-        return content.tag(name.repository, name.tag)
-    document = content.document(name.repository, name.digest)
+        return content.tag(name.repository, name.tag, only)
+    document = content.document(name.repository, name.digest, only)
     return RuntimeTag(document, (name.digest,)) if document is not None else None
 
 
@@ -80,11 +91,7 @@ def _served(view: CatalogView, name: Reference, found: RuntimeTag, policy: str) 
         return False, f"it has no complete image{lacks}"
     if view.any_quarantined(found.needs):
         return False, "one of its blobs is damaged"
-    if by_tag and policy == "digests":
-        return True, "by digest only (read_through is digests)"
-    if by_tag and policy == "true":
-        return True, "by tag not to that containerd itself, so that it sees updates"
-    return True, ""
+    return True, _RESTRICTIONS.get((policy, by_tag), "")
 
 
 def lists_of(view: CatalogView, name: Reference) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ test suite in `tests/contract` that every implementation passes.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
@@ -251,6 +251,10 @@ class RuntimeBlob:
     open: Callable[[], BinaryIO]
 
 
+Only: TypeAlias = frozenset[Digest] | None
+"""The images that count, by the digest of their target, manifest or config; None: all."""
+
+
 class RuntimeContent(Protocol):
     """The content of a container runtime, for reading. All methods are thread-safe.
 
@@ -261,12 +265,14 @@ class RuntimeContent(Protocol):
     than a fraction of a second; after that, calls raise it at once for a while.
     """
 
-    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None: ...
+    def tag(self, repository: Repository, tag: str, only: Only = None) -> RuntimeTag | None: ...
 
-    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
+    def document(
+        self, repository: Repository, digest: Digest, only: Only = None
+    ) -> StoredDocument | None:
         """Returns a manifest or index, also if the blobs that it lists are missing."""
 
-    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
+    def blob(self, repository: Repository, digest: Digest, only: Only = None) -> RuntimeBlob | None:
         """Returns a readable blob (layer, config, or document)."""
 
     def is_client(self, connection: Connection) -> bool:

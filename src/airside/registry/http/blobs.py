@@ -9,12 +9,12 @@ from typing import BinaryIO, cast
 from aiohttp import web
 
 from airside.core.errors import StoreError
-from airside.ports.content import RegistryView
+from airside.ports.content import Connection, RegistryView
 from airside.registry.http.blob_guard import Trust
 from airside.registry.http.blob_response import BlobResponse, Gate, Transfers
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.receive import Receiver
-from airside.registry.http.requests import conditions_of, target_of
+from airside.registry.http.requests import conditions_of, connection_of, target_of
 from airside.registry.http.responses import response_of
 from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.fetch import Fetch
@@ -42,11 +42,12 @@ class BlobRoute:
     async def respond(self, request: web.Request, intent: GetBlob) -> web.StreamResponse:
         method, conditions = request.method, conditions_of(request)
         runtimes, view = self._content.runtimes_for(request), self._content.view_for(request)
+        connection = connection_of(request)
 
         def read() -> Answer | _Opened:
             if method == "HEAD" and self._receiver and not self._receiver.lease_blob(intent.digest):
                 return absent_blob(view, intent, self._content.default_registry)
-            size, open_blob, trust = self._find_blob(view, intent, runtimes)
+            size, open_blob, trust = self._find_blob(view, intent, runtimes, connection)
             if isinstance(size, Answer):
                 return size
             if trust is Trust.WRONG:
@@ -121,13 +122,17 @@ class BlobRoute:
         return BlobResponse(part, file, self._reads.pool, self._transfers, fetched)
 
     def _find_blob(
-        self, view: RegistryView, intent: GetBlob, runtimes: RuntimeLookup
+        self,
+        view: RegistryView,
+        intent: GetBlob,
+        runtimes: RuntimeLookup,
+        connection: Connection | None,
     ) -> tuple[int | Answer, Callable[[], BinaryIO], Trust]:
         """The size of a blob or the 404, and a function to open it: from store or runtime."""
         size = find_blob(view, self._content.store.stat, intent, self._content.default_registry)
         trust, guard = Trust.VERIFIED, self._content.guard
         if isinstance(size, Answer):
-            found = runtimes.blob(intent)
+            found = runtimes.blob(intent, connection)
             if found is not None:
                 return found.size_bytes, found.open, trust
         elif guard is not None:

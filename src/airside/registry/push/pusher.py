@@ -203,7 +203,7 @@ class Pusher:
             through = RuntimeLookup(
                 self._catalog, self._read_through, self._settings.default_registry
             )
-            found = through.blob(GetBlob(name, digest))
+            found = through.pushed_blob(GetBlob(name, digest))
             if found is not None:
                 self._copy(found, target, digest)
                 return True

@@ -9,6 +9,9 @@ Always holds:
   (`discard_unpacked_layers`, garbage collection) the answer is a 404, so that the client asks the
   next host. By digest all existing content is served: the rest can be fetched elsewhere under the
   same digest.
+- By default (`open`) only images that came to this node without a secret are served, and none to
+  the runtime that holds it, not by digest either: kubelet checks pull secrets by name, and takes a
+  pull without a secret as proof that an image is open to every pod.
 - A runtime gets no answer for a tag from its own content: with pull policy Always it would never
   see an update. The policies `self` and `digests` change this.
 - Lists (tags, catalog, referrers) contain our own content only: a runtime's garbage collection
@@ -25,7 +28,14 @@ from typing import Literal, TypeAlias, TypeVar
 from airside.core.errors import UnavailableError
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository, is_tag
-from airside.ports.content import Connection, RegistryView, RuntimeBlob, RuntimeContent, RuntimeTag
+from airside.ports.content import (
+    Connection,
+    Only,
+    RegistryView,
+    RuntimeBlob,
+    RuntimeContent,
+    RuntimeTag,
+)
 from airside.registry.rules.answers import Answer, answer_document, problem
 from airside.registry.rules.names import Name, candidates
 from airside.registry.rules.requests import GetBlob, GetManifest
@@ -33,19 +43,27 @@ from airside.registry.rules.requests import GetBlob, GetManifest
 Found = TypeVar("Found")
 
 
-Policy: TypeAlias = Literal["true", "digests", "self", "false"]
+Policy: TypeAlias = Literal["open", "true", "digests", "self", "false"]
+Look: TypeAlias = Callable[[RuntimeContent, Repository, Only], Found | None]
+
+
+def _none_opened(_repository: Repository) -> frozenset[Digest]:
+    return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class ReadThrough:
     """The settings of read-through. `sources` returns the runtimes that are connected now.
 
-    `sources` is called once per request that needs runtimes, from any thread. `policy`: `true`;
-    `digests`: nothing by tag; `self`: tags also to the runtime itself; `false`: nothing.
+    `sources` is called once per request that needs runtimes, from any thread. `policy`: `open`:
+    what `opened` returns, the images of a repository that came without a secret; `true`: all, and
+    tags to others only; `digests`: nothing by tag; `self`: tags also to the runtime itself;
+    `false`: nothing.
     """
 
     sources: Callable[[], Sequence[RuntimeContent]] = tuple
-    policy: Policy = "true"
+    policy: Policy = "open"
+    opened: Callable[[Repository], frozenset[Digest]] = _none_opened
 
 
 class RuntimeLookup:
@@ -55,7 +73,7 @@ class RuntimeLookup:
         self, view: RegistryView, read_through: ReadThrough, default_registry: str
     ) -> None:
         self._view, self._default_registry = view, default_registry
-        self._policy = read_through.policy
+        self._policy, self._opened = read_through.policy, read_through.opened
         self._sources = () if self._policy == "false" else tuple(read_through.sources())
 
     def manifest(
@@ -67,8 +85,11 @@ class RuntimeLookup:
             return self._by_tag(intent.name, reference, connection, absent)
         if self._sources and self._view.any_quarantined([reference]):
             return absent
-        looked = self._search(intent.name, lambda source, where: source.document(where, reference))
-        document = next((found for _, found in looked), None)
+        looked = self._search(
+            intent.name, lambda source, where, only: source.document(where, reference, only)
+        )
+        shown = (found for source, found in looked if not self._is_secret(connection, source))
+        document = next(shown, None)
         return absent if document is None else answer_document(document, reference)
 
     def _by_tag(
@@ -76,7 +97,8 @@ class RuntimeLookup:
     ) -> Answer:
         if self._policy == "digests" or not is_tag(tag):
             return absent
-        for source, found in self._search(name, lambda source, where: source.tag(where, tag)):
+        looked = self._search(name, lambda source, where, only: source.tag(where, tag, only))
+        for source, found in looked:
             why_not = self._reason_absent(found) or self._reason_hidden(connection, source)
             if not why_not:
                 return answer_document(found.document, tag)
@@ -97,22 +119,43 @@ class RuntimeLookup:
             return ""
         return "only the container runtime that asks has it, and its copy may be outdated"
 
-    def blob(self, intent: GetBlob) -> RuntimeBlob | None:
-        if not self._sources or self._view.any_quarantined([intent.digest]):
-            return None
-        looked = self._search(intent.name, lambda source, where: source.blob(where, intent.digest))
-        return next((found for _, found in looked), None)
+    def _is_secret(self, connection: Connection | None, source: RuntimeContent) -> bool:
+        """Returns True if the client may be the runtime, which must not be served by itself."""
+        return self._policy == "open" and (connection is None or source.is_client(connection))
 
-    def _search(
-        self, name: Name, look: Callable[[RuntimeContent, Repository], Found | None]
-    ) -> Iterator[tuple[RuntimeContent, Found]]:
+    def blob(self, intent: GetBlob, connection: Connection | None) -> RuntimeBlob | None:
+        """A blob of a runtime for a client."""
+        looked = self._blobs(intent)
+        shown = (found for source, found in looked if not self._is_secret(connection, source))
+        return next(shown, None)
+
+    def pushed_blob(self, intent: GetBlob) -> RuntimeBlob | None:
+        """A blob of a runtime for a push that lists it: it is copied, and no client gets it."""
+        return next((found for _, found in self._blobs(intent)), None)
+
+    def _blobs(self, intent: GetBlob) -> Iterator[tuple[RuntimeContent, RuntimeBlob]]:
+        if not self._sources or self._view.any_quarantined([intent.digest]):
+            return iter(())
+        return self._search(
+            intent.name, lambda source, where, only: source.blob(where, intent.digest, only)
+        )
+
+    def _search(self, name: Name, look: Look[Found]) -> Iterator[tuple[RuntimeContent, Found]]:
         """Yields each runtime with its result of `look` for the first repository that has one."""
-        asked = dict.fromkeys(candidates(self._view, name, self._default_registry))
-        for source in self._sources:
+        asked = self._asked(name) if self._sources else []
+        for source in self._sources if asked else ():
             try:
-                looked = (look(source, where) for where in asked if where.host)
+                looked = (look(source, where, only) for where, only in asked)
                 found = next((each for each in looked if each is not None), None)
             except UnavailableError:
                 continue
             if found is not None:
                 yield source, found
+
+    def _asked(self, name: Name) -> list[tuple[Repository, Only]]:
+        """The repositories to look in, each with the images of it that may be served."""
+        named = dict.fromkeys(candidates(self._view, name, self._default_registry))
+        if self._policy != "open":
+            return [(where, None) for where in named if where.host]
+        both = ((where, self._opened(where)) for where in named if where.host)
+        return [(where, only) for where, only in both if only]

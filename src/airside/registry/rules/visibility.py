@@ -11,6 +11,7 @@ from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
 from airside.ports.content import (
     Connection,
+    Only,
     RegistryView,
     RuntimeBlob,
     RuntimeContent,
@@ -83,14 +84,16 @@ class VisibleContent:
     content: RuntimeContent
     rights: Rights
 
-    def tag(self, repository: Repository, tag: str) -> RuntimeTag | None:
-        return self.content.tag(repository, tag) if self._shows(repository) else None
+    def tag(self, repository: Repository, tag: str, only: Only = None) -> RuntimeTag | None:
+        return self.content.tag(repository, tag, only) if self._shows(repository) else None
 
-    def document(self, repository: Repository, digest: Digest) -> StoredDocument | None:
-        return self.content.document(repository, digest) if self._shows(repository) else None
+    def document(
+        self, repository: Repository, digest: Digest, only: Only = None
+    ) -> StoredDocument | None:
+        return self.content.document(repository, digest, only) if self._shows(repository) else None
 
-    def blob(self, repository: Repository, digest: Digest) -> RuntimeBlob | None:
-        return self.content.blob(repository, digest) if self._shows(repository) else None
+    def blob(self, repository: Repository, digest: Digest, only: Only = None) -> RuntimeBlob | None:
+        return self.content.blob(repository, digest, only) if self._shows(repository) else None
 
     def is_client(self, connection: Connection) -> bool:
         return self.content.is_client(connection)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from airside.core.settings import Settings, WatchedDirectory
+from airside.core.upstream_config import Upstream
 from airside.diagnostics.doctor.facts import (
     Agent,
     Cri,
@@ -146,7 +147,15 @@ def test_a_host_that_is_well_has_only_ok_findings():
     assert {f.severity for f in findings} == {"ok"}
     assert not any(f.advice for f in findings)
     assert {
-        *("agent", "registry", "data.directory", "data.file-system", "data.space", "data.inodes"),
+        *(
+            "agent",
+            "registry",
+            "registry.read-through",
+            "data.directory",
+            "data.file-system",
+            "data.space",
+            "data.inodes",
+        ),
         *("images.directory", "containerd.socket", "containerd.version", "containerd.cri"),
         *("containerd.discard", "containerd.sandbox", "containerd.snapshotter"),
         *("containerd.gunzip", "containerd.sharing", "containerd.link", "containerd.collection"),
@@ -487,6 +496,27 @@ def test_parts_that_could_not_be_looked_at_are_left_out():
         ("doctor.unseen", "warning"),
         ("containerd", "note"),
     ]
+
+
+def test_what_is_open_here_and_needs_a_secret_elsewhere_is_told():
+    def told(identity, **changes):
+        [found] = [f for f in judge(settings(**changes)) if f.id == identity]
+        return found.severity, found.found + found.advice
+
+    for value in ("true", "digests", "self"):
+        severity, text = told("registry.read-through", read_through=value)
+        assert (severity, "without a login" in text) == ("warning", True)
+    assert "access rules" in told("registry.read-through", read_through="true", access="/a")[1]
+    for value in ("open", "false"):
+        assert told("registry.read-through", read_through=value)[0] == "ok"
+    upstream = (Upstream("site.example", "https://site.example", credentials=Path("/secret")),)
+    severity, text = told("registry.upstream", upstream=upstream)
+    assert (severity, "site.example" in text) == ("warning", True)
+    assert told("registry.upstream", upstream=upstream, anonymous="pull")[0] == "warning"
+    for closed in ({"htpasswd": "/h"}, {"access": "/a"}, {"anonymous": "none"}):
+        assert told("registry.upstream", upstream=upstream, **closed)[0] == "ok"
+    quiet = settings(upstream=(Upstream("site.example", "https://site.example"),))
+    assert "registry.upstream" not in {f.id for f in judge(quiet)}
 
 
 def test_the_unreadable_file_is_named():

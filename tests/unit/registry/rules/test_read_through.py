@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -27,13 +28,18 @@ def runtime_of(*names: str, image: TestImage = IMAGE) -> MemoryRuntime:
     return MemoryRuntime(held)
 
 
-def ask(target, *runtimes, view=None, policy="true", connection=CONNECTION):
+def ask(target, *runtimes, view=None, policy="true", connection=CONNECTION, opened=None):
     """The answer to a GET, or of a blob its size; 404 for one that is not there."""
     view = view or MemoryView()
     intent = parse_request("GET", target)
-    through = RuntimeLookup(view, ReadThrough(lambda: runtimes, policy), "docker.io")
+    opened = opened or {}
+    through = RuntimeLookup(
+        view,
+        ReadThrough(lambda: runtimes, policy, lambda where: opened.get(str(where), frozenset())),
+        "docker.io",
+    )
     if isinstance(intent, GetBlob):
-        found = through.blob(intent)
+        found = through.blob(intent, connection)
         return found.size_bytes if found is not None else 404
     own = answer(view, intent, "docker.io")
     assert isinstance(intent, GetManifest)
@@ -167,3 +173,50 @@ def test_what_is_no_tag_is_not_asked_for():
     runtime = runtime_of(f"{HUB}:1")
     assert ask("/v2/app/manifests/.INVALID", runtime).status == 404
     assert runtime.questions == 0
+
+
+PRIVATE = random_image("private")
+
+
+def test_by_default_nothing_is_served_that_no_record_calls_open():
+    runtime = runtime_of(f"{HUB}:1")
+    for target in ("manifests/1", f"manifests/{IMAGE.digest}", f"blobs/{IMAGE.layers[0].digest}"):
+        found = ask(f"/v2/library/app/{target}", runtime, policy="open")
+        assert found == 404 or found.status == 404
+    assert runtime.questions == 0
+    assert ReadThrough().policy == "open"
+
+
+def test_what_came_without_a_secret_is_served_to_others_alone():
+    """By image ID, as containerd's CRI tells kubelet; the other image of the repository is not."""
+    runtime = runtime_of(f"{HUB}:open")
+    for blob in PRIVATE.blobs:
+        label = {"containerd.io/distribution.source.docker.io": "library/app"}
+        runtime.held.add(blob.raw, label)
+    runtime.held.images[f"{HUB}:private"] = PRIVATE.digest
+    for recorded in (IMAGE.config.digest, IMAGE.digest):
+        opened = {HUB: frozenset({recorded})}
+        for is_holder, shown in ((False, True), (True, False)):
+            runtime.asking = is_holder
+            for image, tag, expected in ((IMAGE, "open", shown), (PRIVATE, "private", False)):
+                targets = [f"manifests/{tag}", f"manifests/{image.digest}"]
+                targets += [f"blobs/{blob.digest}" for blob in image.blobs]
+                for target, query in itertools.product(targets, ("", "?ns=docker.io")):
+                    answer = ask(
+                        f"/v2/library/app/{target}{query}", runtime, policy="open", opened=opened
+                    )
+                    is_shown = answer != 404 and getattr(answer, "status", 200) == 200
+                    assert is_shown == expected, (target, is_holder)
+        runtime.asking = False
+        found = ask("/v2/library/app/manifests/open", runtime, policy="open", opened={})
+        assert found.status == 404
+        elsewhere = {"docker.io/library/other": frozenset({recorded})}
+        found = ask("/v2/library/app/manifests/open", runtime, policy="open", opened=elsewhere)
+        assert found.status == 404
+
+
+def test_who_is_not_known_counts_as_the_runtime_itself():
+    runtime, opened = runtime_of(f"{HUB}:1"), {HUB: frozenset({IMAGE.digest})}
+    for target in ("manifests/1", f"manifests/{IMAGE.digest}", f"blobs/{IMAGE.config.digest}"):
+        found = ask(f"/v2/app/{target}", runtime, policy="open", opened=opened, connection=None)
+        assert found == 404 or found.status == 404

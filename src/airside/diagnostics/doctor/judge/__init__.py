@@ -8,11 +8,13 @@ from airside.diagnostics.doctor.judge.adoption import judge_adoption
 from airside.diagnostics.doctor.judge.agents import judge_agent
 from airside.diagnostics.doctor.judge.hosts import judge_host
 from airside.diagnostics.doctor.judge.kubelets import judge_kubernetes
+from airside.diagnostics.doctor.judge.openness import judge_openness
 from airside.diagnostics.doctor.judge.runtimes import judge_runtimes
 from airside.diagnostics.doctor.judge.stores import judge_directories, judge_store
 
 _PARTS = (
     judge_agent,
+    judge_openness,
     judge_store,
     judge_directories,
     judge_runtimes,
