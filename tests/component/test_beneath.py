@@ -6,17 +6,22 @@ import stat
 import struct
 import subprocess
 import tempfile
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from airside.archive.beneath import Beneath, directory
+from airside.archive.beneath import Beneath, directory, names
 from airside.archive.beneath.rights import READ, User
 from airside.archive.beneath.system_calls import is_on_disk, openat2
 from airside.archive.directory import stat_key
 from airside.core.errors import AirsideError, ArchiveError, LinkRefusedError
+from support.size import sized
 
 OTHER, THIRD = 65534, 65533
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files to other users")
@@ -186,6 +191,81 @@ def test_a_path_is_found_only_below_the_directory(top: Path, images: Path) -> No
             Beneath(images, "inside").stat(path)
     with pytest.raises(FileNotFoundError):
         Beneath(images).stat(top / "public")
+    for path in (images / "../public", images / f"../{images.name}"):
+        assert _is_refused(images, path)
+
+
+@pytest.mark.parametrize("is_protected", [True, False])
+def test_a_private_file_is_not_read_by_a_hard_link_that_another_user_may_have_made(
+    top: Path, images: Path, monkeypatch: pytest.MonkeyPatch, *, is_protected: bool
+) -> None:
+    monkeypatch.setattr(names, "are_protected", lambda: is_protected)
+    (images / "roots").mkdir()
+    for owner in (0, OTHER, THIRD):
+        private = _file(top / f"private-{owner}", mode=0o600, owner=owner)
+        public = _file(top / f"public-{owner}", owner=owner)
+        for place in (images, images / "roots"):
+            (place / private.name).hardlink_to(private)
+            (place / public.name).hardlink_to(public)
+            (place / f"link-{owner}").symlink_to(private.name)
+            assert _read(images, place / public.name) == "outside"
+        assert _read(images, images / "roots" / private.name) == "outside"
+        for path in (images / private.name, images / f"link-{owner}"):
+            if owner and is_protected:
+                assert _read(images, path) == "outside"
+            else:
+                with pytest.raises(LinkRefusedError, match='links = "owner"'):
+                    _read(images, path)
+            assert _read(images, path, "any") == "outside"
+    single = _file(images / "single", mode=0o600)
+    assert _read(images, single) == "outside"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_what_is_exchanged_under_the_reading_is_never_what_lies_outside(
+    top: Path, images: Path
+) -> None:
+    _file(top / "private/d/file", mode=0o600)
+    (top / "private").chmod(0o700)
+    _file(images / "d/file", text="inside")
+    _file(images / "e/file", text="inside")
+    exchanges = (
+        [_link(images / "link", top / "private/d"), images / "d"],
+        [
+            _link(images / "e/link", top / "private/d/file"),
+            images / "e/file",
+        ],
+    )
+    stop, beneath = threading.Event(), Beneath(images)
+
+    def exchange() -> None:
+        while not stop.is_set():
+            for link, path in exchanges:
+                aside = path.with_name("aside")
+                path.rename(aside)
+                link.rename(path)
+                path.rename(link)
+                aside.rename(path)
+
+    found: Counter[str] = Counter()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(exchange)
+        end = time.monotonic() + sized(0.3, 30.0)
+        while time.monotonic() < end and not done.done():
+            for path in (images / "d/file", images / "e/file"):
+                try:
+                    with beneath.open(path) as opened:
+                        found[os.read(opened.descriptor, 10).decode()] += 1
+                    found[f"{beneath.stat(path).st_size} bytes"] += 1
+                    found[f"{stat_key(path, beneath).size_bytes} bytes"] += 1
+                except (OSError, LinkRefusedError) as exc:
+                    found[type(exc).__name__] += 1
+        stop.set()
+        done.result()
+    link_bytes = {(images / name).lstat().st_size for name in ("link", "e/link")}
+    allowed = {f"{size} bytes" for size in (len("inside"), *link_bytes)}
+    assert found["inside"]
+    assert found.keys() <= allowed | {"inside", "FileNotFoundError", "LinkRefusedError"}
 
 
 def test_a_long_way_by_links_ends(images: Path) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ LAYOUT_MARKS = frozenset({"oci-layout", "index.json", "blobs", "manifest.json"})
 
 _DEPTH = 4
 """Levels of directories that are read: `blobs/sha256` has two."""
+_DEPTH_OUTSIDE = 2
+"""The same where a link leads out of the watched directory: whatever is there, it is not ours."""
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors for a link to nothing, and for a file that was deleted after it was listed."""
 
@@ -32,7 +34,7 @@ def is_archive_directory(path: Path, beneath: Beneath = ANYWHERE) -> bool:
     try:
         with _listed(path, beneath) as (_, entries):
             return any(entry.name in LAYOUT_MARKS for entry in entries)
-    except (OSError, ArchiveError):
+    except (OSError, LinkRefusedError):
         return False
 
 
@@ -44,7 +46,7 @@ def iter_files(
     The names from which a link may not be followed are added to `refused`. Raises OSError,
     LinkRefusedError for the root itself.
     """
-    yield from _Files(root, beneath, set() if refused is None else refused).below("", _DEPTH)
+    yield from _Files(root, beneath, set() if refused is None else refused).below("")
 
 
 def iter_directories(root: Path, beneath: Beneath = ANYWHERE) -> Iterator[Path]:
@@ -53,26 +55,40 @@ def iter_directories(root: Path, beneath: Beneath = ANYWHERE) -> Iterator[Path]:
     Raises OSError, LinkRefusedError.
     """
     yield root
-    yield from _iter_directories(root, beneath, _DEPTH)
+    yield from _iter_directories(root, beneath, 0)
 
 
-def _iter_directories(
-    path: Path, beneath: Beneath, depth: int, *, top: bool = True
-) -> Iterator[Path]:
-    with _listed(path, beneath) as (_, entries):
-        found = [path / entry.name for entry in entries if _is_directory(entry, follow=top)]
-    for below in found if depth else ():
-        if top and not beneath.is_directory(below):  # a link to a file, or one not to be followed
+def _iter_directories(path: Path, beneath: Beneath, level: int) -> Iterator[Path]:
+    with _listed(path, beneath) as (opened, entries):
+        found = [path / e.name for e in entries if _is_directory(e, follow=not level)]
+        deepest = _deepest(opened)
+    for below in found if level < deepest else ():
+        if not level and not beneath.is_directory(below):  # a link to a file, or one refused
             continue
         yield below
-        yield from _iter_directories(below, beneath, depth - 1, top=False)
+        yield from _iter_directories(below, beneath, level + 1)
+
+
+def _deepest(directory: Opened) -> int:
+    return _DEPTH if directory.is_inside else _DEPTH_OUTSIDE
 
 
 @contextmanager
 def _listed(path: Path, beneath: Beneath) -> Iterator[tuple[Opened, list[os.DirEntry[str]]]]:
-    """Open and list a directory; its entries can be asked while it is open."""
-    with beneath.open(path) as opened, os.scandir(opened.descriptor) as entries:
-        yield opened, list(entries)
+    """Open and list a directory; its entries can be asked while it is open.
+
+    Raises OSError, LinkRefusedError.
+    """
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(beneath.open(path))
+        except LinkRefusedError:
+            raise
+        except ArchiveError as exc:  # a pipe or a device now
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from exc
+        with os.scandir(opened.descriptor) as entries:
+            found = list(entries)
+        yield opened, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +99,24 @@ class _Files:
     beneath: Beneath
     refused: set[str]
 
-    def below(self, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    def below(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         with _listed(self.root / prefix, self.beneath) as (opened, entries):
             entries.sort(key=lambda entry: entry.name)
             found = [(prefix + e.name, self._stat(prefix, e, opened)) for e in entries]
+            is_deepest = prefix.count("/") >= _deepest(opened)
         for name, status in found:
             if status is None:
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield name, status
-            elif stat.S_ISDIR(status.st_mode) and depth:
-                yield from self.below(name + "/", depth - 1)
+            elif stat.S_ISDIR(status.st_mode) and not is_deepest:
+                yield from self._below(name)
+
+    def _below(self, name: str) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            yield from self.below(name + "/")
+        except LinkRefusedError:  # exchanged since it was judged
+            self.refused.add(name)
 
     def _stat(
         self, prefix: str, entry: os.DirEntry[str], directory: Opened
@@ -103,7 +126,7 @@ class _Files:
         try:
             if directory.is_inside and not is_link:
                 return entry.stat(follow_symlinks=False)
-            status = self.beneath.stat(self.root / prefix / entry.name)
+            status = self.beneath.stat_in(directory, self.root / prefix / entry.name)
         except LinkRefusedError:
             self.refused.add(prefix + entry.name)
             return None

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airside.archive.beneath.judge import LinkOutsideError
+from airside.archive.beneath.names import may_be_foreign
 from airside.archive.beneath.system_calls import (
     BENEATH,
     NO_LINKS,
@@ -15,7 +17,7 @@ from airside.archive.beneath.system_calls import (
     is_on_disk,
     openat2,
 )
-from airside.archive.beneath.walk import PATH, LinkOutsideError, Opened, Walk
+from airside.archive.beneath.walk import PATH, Opened, Walk
 from airside.core.errors import ArchiveError, LinkRefusedError
 
 _RULES = {
@@ -62,18 +64,35 @@ class Beneath:
         Raises OSError, LinkRefusedError, and ArchiveError for another kind of file.
         """
         with self.find(path) as found:
-            mode = found.stat().st_mode
-            is_known = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            status = found.stat()
+            is_file = stat.S_ISREG(status.st_mode)
+            is_known = is_file or stat.S_ISDIR(status.st_mode)
             if not is_known or not is_on_disk(found.descriptor):
                 raise ArchiveError(f"{path} is not a regular file", path=path)
+            if is_file and self.links != "any" and may_be_foreign(found.descriptor, status):
+                raise self._foreign_name(path)
             descriptor = os.open(f"/proc/self/fd/{found.descriptor}", _READ)
-        with Opened(descriptor, found.is_inside) as opened:
+        with Opened(descriptor, found.judge) as opened:
             yield opened
 
     def stat(self, path: Path) -> os.stat_result:
         """Returns the stat of what a path leads to. Raises OSError, LinkRefusedError."""
         with self.find(path) as found:
             return found.stat()
+
+    def stat_in(self, directory: Opened, path: Path) -> os.stat_result:
+        """Returns the stat of what is in an open directory. Raises as `stat`."""
+        if directory.judge is None:
+            status = os.stat(path.name, dir_fd=directory.descriptor, follow_symlinks=False)
+            return self.stat(path) if stat.S_ISLNK(status.st_mode) else status
+        entry = os.open(path.name, PATH | os.O_NOFOLLOW, dir_fd=directory.descriptor)
+        with Opened(entry) as opened:
+            if not stat.S_ISLNK(opened.stat().st_mode):
+                try:
+                    return directory.judge.check(entry)
+                except LinkOutsideError:
+                    raise self.refusal(path) from None
+        return self.stat(path)
 
     def stat_entry(self, path: Path) -> os.stat_result:
         """Returns the stat of the path itself, which may be a link. Raises as `stat`."""
@@ -105,21 +124,33 @@ class Beneath:
         except (OSError, LinkRefusedError):
             return False
 
+    def _foreign_name(self, path: Path) -> LinkRefusedError:
+        return LinkRefusedError(
+            f"{path} is one of several names (hard links) of a file that not everybody may read, "
+            f"in a directory that others may write to, and links are followed as links = "
+            f'"{self.links}" of the directory {self.root} says: copy the file, or change the '
+            "setting",
+            path=path,
+            setting="links",
+        )
+
     def _find(self, path: Path) -> Opened:
         if self.root is None:
-            return Opened(os.open(path, PATH), is_inside=False)
+            return Opened(os.open(path, PATH))
         try:
-            below = str(path.relative_to(self.root))
+            below = path.relative_to(self.root)
         except ValueError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        if ".." in below.parts:
+            raise LinkOutsideError
         with self._open_root(self.root) as root:
             try:
-                found = openat2(root.descriptor, below, PATH, BENEATH | NO_MAGIC_LINKS)
+                found = openat2(root.descriptor, str(below), PATH, BENEATH | NO_MAGIC_LINKS)
             except OSError as exc:
                 if exc.errno not in _WALK_INSTEAD:
                     raise
-                return Walk(root.descriptor, self.links, self._shortened).open(below)
-            return Opened(found, is_inside=True)
+                return Walk(root.descriptor, self.links, self._shortened).open(str(below))
+            return Opened(found)
 
     def _open_root(self, root: Path) -> Opened:
         """Open the directory itself: a link in its path is judged too, unless it is root's."""
@@ -129,7 +160,7 @@ class Beneath:
             if exc.errno not in _WALK_INSTEAD:
                 raise
             return Walk(None, self.links, lambda _: None).open(str(root))
-        return Opened(directory, is_inside=True)
+        return Opened(directory)
 
     def _shortened(self, target: str) -> str | None:
         """Returns the rest of an absolute path that leads below the root by its text, or None."""

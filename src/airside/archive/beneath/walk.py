@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from airside.archive.beneath.rights import READ, SEARCH, User
-from airside.archive.beneath.system_calls import is_on_disk
+from airside.archive.beneath.judge import Judge, LinkOutsideError
 
 PATH = os.O_PATH | os.O_CLOEXEC
 _LINKS = 40
@@ -22,16 +21,19 @@ _STEPS, _DEPTH = 2_048, 128
 """The most names of one path with its links, and directories that are open at once."""
 
 
-class LinkOutsideError(Exception):
-    """A link leads to what the setting `links` does not allow."""
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open file or directory; closed by its context. `is_inside` the watched directory."""
+    """An open file or directory; closed by its context.
+
+    `judge`: of what is in it, for one outside the watched directory; None inside.
+    """
 
     descriptor: int
-    is_inside: bool
+    judge: Judge | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        return self.judge is None
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +74,7 @@ class _Steps:
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
-        self._owners: set[int] = set()
+        self._judge = Judge(walk.links)
         self._count = self._follows = 0
         self._is_inside = walk.root is not None
         self._way = [_open_top() if walk.root is None else os.dup(walk.root)]
@@ -90,13 +92,14 @@ class _Steps:
             if name == "..":
                 self._up()
                 continue
-            self._check_search()
+            if not self._is_inside:
+                self._judge.check_search(self._way[-1])
             found = os.open(name, PATH | os.O_NOFOLLOW, dir_fd=self._way[-1])
             mode = os.fstat(found).st_mode
             if stat.S_ISDIR(mode):
                 self._enter(found)
                 continue
-            with Opened(found, self._is_inside):
+            with Opened(found):
                 if stat.S_ISLNK(mode):
                     rest = self._follow(found) + rest
                 elif rest:
@@ -107,8 +110,8 @@ class _Steps:
 
     def _end(self, found: int) -> Opened:
         if not self._is_inside:
-            self._check_right(found)
-        return Opened(os.dup(found), self._is_inside)
+            self._judge.check(found)
+        return Opened(os.dup(found), None if self._is_inside else self._judge)
 
     def _enter(self, directory: int) -> None:
         if self._is_inside:
@@ -131,7 +134,7 @@ class _Steps:
             os.close(self._way.pop())
             return
         self._leave()
-        self._check_search()
+        self._judge.check_search(self._way[-1])
         self._enter(os.open("..", PATH | os.O_DIRECTORY, dir_fd=self._way[-1]))
 
     def _leave(self) -> None:
@@ -144,7 +147,7 @@ class _Steps:
         self._follows += 1
         if self._follows > _LINKS:
             raise _error(errno.ELOOP, "")
-        self._owners.add(os.fstat(link).st_uid)
+        self._judge = self._judge.with_owner(os.fstat(link).st_uid)
         target = os.readlink("", dir_fd=link)
         if not target.startswith("/"):
             return _names(target)
@@ -156,42 +159,6 @@ class _Steps:
         self._leave()
         self._enter(_open_top())
         return _names(target)
-
-    def _reader(self) -> User | None:
-        """The user who must have the rights: the links' owner; None if that is root or ourselves.
-
-        Raises LinkOutsideError if the links belong to several users.
-        """
-        if self._walk.links == "any":
-            return None
-        users = self._owners - {0, os.geteuid()}
-        if len(users) > 1:
-            raise LinkOutsideError
-        return User(users.pop()) if users else None
-
-    def _check_search(self) -> None:
-        if self._is_inside:
-            return
-        reader = self._reader()
-        if reader is not None and not reader.may(self._way[-1], SEARCH):
-            raise LinkOutsideError
-
-    def _check_right(self, found: int) -> None:
-        """Check what lies outside. Raises LinkOutsideError."""
-        if not is_on_disk(found):
-            raise LinkOutsideError
-        if self._walk.links == "any" or not self._owners:
-            return
-        reader, status = self._reader(), os.fstat(found)
-        if stat.S_ISDIR(status.st_mode):  # each file in it is judged by itself
-            if reader is not None and not reader.may(found, READ | SEARCH):
-                raise LinkOutsideError
-            return
-        owners = self._owners if reader is None else {reader.uid}
-        if status.st_uid not in owners | {0}:
-            raise LinkOutsideError
-        if reader is not None and not reader.may(found, READ):
-            raise LinkOutsideError
 
 
 def _open_top() -> int:
