@@ -26,7 +26,7 @@ from airside.oci.digest import parse_digest
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from airside.oci.reference import Repository
 from airside.registry.push.uploads import PushedManifest, Uploads
-from airside.registry.rules.names import Name
+from airside.registry.rules.names import Name, any_repository
 from airside.store.index_json import render_index
 from support import hostile_archives as hostile
 from support.connected import HeldBlobs, connect_content
@@ -207,6 +207,17 @@ def test_what_its_sender_may_not_pull_is_nothing_that_a_manifest_can_refer_to(no
     digest = other.layers[0].digest
     assert not node.pusher.mount(Name("mine"), digest, Name("app"), may)
     assert node.pusher.mount(Name("mine"), digest, Name("app"), lambda _repository: True)
+
+
+def test_by_default_a_push_takes_nothing_from_a_runtime_that_may_have_needed_a_secret(tmp_path):
+    image, hub = random_image("private"), Repository("docker.io", "team/app")
+    held = HeldBlobs({hub: {blob.digest: blob.raw for blob in image.blobs[1:]}})
+    with node_at(tmp_path / "data", push="all") as node:
+        connect_content(node, held)
+        for name in (OWN, Name("team/app", "docker.io")):
+            with pytest.raises(MissingBlobError):
+                push_manifest(node, name, image.manifest, "1")
+            assert not node.pusher.mount(name, image.layers[0].digest, name, any_repository)
 
 
 def test_what_only_a_runtime_holds_is_taken_from_it(node):

@@ -7,6 +7,8 @@ pushed, and the blob of the `text/plain` POST was stored.
 """
 
 import json
+import os
+import signal
 import subprocess
 import threading
 from contextlib import closing, contextmanager
@@ -108,12 +110,23 @@ def browse(url, home, done):
         *("--host-resolver-rules=MAP * 127.0.0.1", "--remote-debugging-port=0", url),
     ]
     with (home.with_suffix(".log")).open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         wait_until(done, what="the page reports")
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Debian's command is a script that starts it
         process.wait(LIMIT_SECONDS)
+        wait_until(lambda: not is_group(process.pid), what="the browser's processes have ended")
+
+
+def is_group(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_no_page_in_a_browser_lists_pushes_or_deletes(tmp_path):

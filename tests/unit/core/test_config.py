@@ -228,6 +228,14 @@ def test_every_setting_has_a_help_text():
     assert all(rows.values())
 
 
+def test_further_names_of_the_registry_are_hosts(load):
+    names = ["registry.site", "registry.site:5050", "[::1]:5050", "my_host", "*"]
+    assert load(f"allowed_hosts = {names}").settings.allowed_hosts == tuple(names)
+    for wrong in ("", "http://registry.site", "a b", "a/b", "*.site", "a:b", "a:1:2"):
+        with pytest.raises(ConfigError, match="allowed_hosts"):
+            load(f"allowed_hosts = {[wrong]}")
+
+
 @pytest.mark.parametrize("key", ["reconcile_seconds", "rescan_seconds", "poll_seconds"])
 def test_a_period_of_zero_would_never_rest(load, key):
     with pytest.raises(ConfigError, match=key):

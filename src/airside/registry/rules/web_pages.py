@@ -19,6 +19,7 @@ What a client is allowed to do besides is left to `registry.rules.access`.
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from airside.core.config import parse_listen
@@ -50,6 +51,7 @@ class Origin(NamedTuple):
     port: int
 
 
+@lru_cache(maxsize=256)
 def parse_authority(text: str) -> Authority | None:
     """Parses `host`, `host:port` or `[address]:port`; None if it is malformed."""
     match = _AUTHORITY.match(text)
@@ -187,6 +189,7 @@ def _host_of(settings: Settings) -> str:
     return settings.public_url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
