@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -128,6 +129,87 @@ def test_a_second_agent_does_not_start_after_the_lock_file_was_deleted(agent: Ag
     second.launch()
     assert second.wait_exit() == 1
     assert f"in use by the process {agent.pid}" in second.log
+
+
+# Importing on a member's behalf
+
+
+@pytest.fixture
+def outside(place: Path) -> Iterator[Path]:
+    """A directory that is not watched, in which a member may write."""
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        os.chown(name, MEMBER, MEMBER)
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def _archive(path: Path, *, owner: int = 0, group: int = 0, mode: int = 0o600) -> Path:
+    write_sample(path)
+    os.chown(path, owner, group)
+    path.chmod(mode)
+    return path
+
+
+def _import(agent: Agent, *paths: Path) -> list[dict[str, str]]:
+    found = _airside(agent, MEMBER, "import", "--json", *paths, groups=(GROUP,))
+    return list(json.loads(found.stdout)["items"])
+
+
+def test_a_member_imports_what_the_member_may_read(agent: Agent, outside: Path) -> None:
+    own = _archive(outside / "own.tar", owner=MEMBER)
+    by_group = _archive(outside / "group.tar", group=GROUP, mode=0o640)
+    watched = _archive(agent.watched / "private.tar")
+    linked = outside / "link.tar"
+    linked.symlink_to(own)
+    found = _import(agent, own, by_group, watched, linked)
+    assert [item["state"] for item in found] == ["imported"] * 4, found
+
+
+def test_a_member_imports_nothing_that_only_the_agent_may_read(agent: Agent, outside: Path) -> None:
+    private = _archive(outside / "private.tar")
+    closed = outside / "closed"
+    closed.mkdir(0o700)
+    _archive(closed / "there.tar", mode=0o644)
+    link, way = outside / "link.tar", outside / "way"
+    link.symlink_to(private)
+    way.symlink_to(closed)
+    known = set(agent.archives())
+    refused = [private, link, closed / "there.tar", closed / "absent.tar", way / "there.tar"]
+    found = _import(agent, *refused)
+    assert {item["state"] for item in found} == {"unreadable"}, found
+    reasons = {item["reason"].replace(item["path"], "PATH") for item in found}
+    assert len(reasons) == 1  # also whether a file exists is not told
+    assert f"uid {MEMBER}" in reasons.pop()
+    assert set(agent.archives()) == known
+    assert agent.import_file(private)["result"]["state"] == "imported"  # root may
+
+
+def test_a_layout_of_a_member_leads_to_nothing_that_only_the_agent_may_read(
+    agent: Agent, outside: Path
+) -> None:
+    layout = outside / "layout"
+    shutil.copytree(agent.data / "oci", layout)
+    blobs = layout / "blobs/sha256"
+    for path in [layout, *layout.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.chown(path, MEMBER, MEMBER)
+    assert _import(agent, layout)[0]["state"] == "imported"
+    taken = max(blobs.iterdir(), key=lambda blob: blob.stat().st_size)
+    secret = outside / taken.name
+    taken.rename(secret)
+    secret.chmod(0o600)
+    os.chown(secret, 0, 0)
+    taken.symlink_to(secret)
+    (found,) = _import(agent, layout)
+    assert found["state"] != "imported", found
+    assert "cannot be read" in found["reason"]
+
+
+def test_what_the_agent_itself_has_open_is_no_file_of_a_member(agent: Agent) -> None:
+    numbers = [path.name for path in Path(f"/proc/{agent.pid}/fd").iterdir()]
+    places = [Path(f"/proc/{who}/fd") for who in ("self", agent.pid)]
+    found = _import(agent, *(place / number for place in places for number in numbers))
+    assert {item["state"] for item in found} <= {"unreadable", "failed"}, found
 
 
 _NUL = "/etc\0/x"

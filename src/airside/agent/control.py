@@ -9,13 +9,14 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from airside.agent.control_peer import asker_of
 from airside.agent.control_requests import (
     parse_body,
     parse_flag,
@@ -157,19 +158,21 @@ class _Control:
             after = newest[0].id if newest else 0
         while not self._stopping.is_set() and request.transport is not None:
             read = partial(catalog.events, after=after, limit=_EVENTS_AT_ONCE)
-            for row in await loop.run_in_executor(self._reads, read):
-                after = row.id
-                await _send(response, event_report(row))
+            with suppress(ConnectionResetError):  # the transport is gone then
+                for row in await loop.run_in_executor(self._reads, read):
+                    after = row.id
+                    await _send(response, event_report(row))
             await asyncio.sleep(_FOLLOW_SECONDS)
         return response
 
     async def import_file(self, request: web.Request) -> web.StreamResponse:
         """Import a file by hand and send its progress. A client that disconnects stops it."""
         path = parse_path(parse_body(await request.read(), "path"), "path")
+        work = partial(self._node.imports.import_file, path, asker=asker_of(request))
         response = await _ndjson(request)
         stop = threading.Event()
         try:
-            outcome = await self._import(path, stop, response)
+            outcome = await self._import(work, stop, response)
             log_outcome(outcome)
             await self._published()
             rows = await asyncio.get_running_loop().run_in_executor(
@@ -236,16 +239,11 @@ class _Control:
         return response
 
     async def _import(
-        self, path: Path, stop: threading.Event, response: web.StreamResponse
+        self, work: Callable[..., Outcome], stop: threading.Event, response: web.StreamResponse
     ) -> Outcome:
         seen = _Seen()
-
-        def work() -> Outcome:
-            return self._node.imports.import_file(
-                path, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=seen
-            )
-
-        future = asyncio.get_running_loop().run_in_executor(self._imports, work)
+        run = partial(work, stop=lambda: stop.is_set() or self._stopping.is_set(), progress=seen)
+        future = asyncio.get_running_loop().run_in_executor(self._imports, run)
         return await self._follow_work(future, stop, seen, response)
 
     async def _follow_work(

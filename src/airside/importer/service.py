@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airside.archive.beneath import Beneath
+from airside.archive.beneath import Beneath, Credentials, can_act
+from airside.archive.beneath.rights import name_of
 from airside.archive.directory import is_archive_directory, stat_key
 from airside.archive.formats.image_list import is_list_name
 from airside.archive.open_file import open_archive, translated_reading
@@ -22,6 +23,7 @@ from airside.core.clock import Clock
 from airside.core.errors import (
     AirsideError,
     ArchiveError,
+    ArchiveUnreadableError,
     BlobCollectedError,
     StoppedError,
     StorageFullError,
@@ -99,15 +101,20 @@ class ImportService:
         self._catalog.source_states.set_kind(job.source_id, "archive")
         return self._importer.run(job, stop=stop, progress=progress)
 
-    def import_file(self, path: Path, *, stop: Stop, progress: Progress) -> Outcome:
+    def import_file(
+        self, path: Path, *, stop: Stop, progress: Progress, asker: Credentials | None = None
+    ) -> Outcome:
         """Import one archive by hand: its images stay until the file is deleted. Pulls a list.
 
-        Raises ArchiveError, ArchiveUnreadableError, NotFoundError, ArchiveChangedError,
+        With `asker`, the file is read with the rights of that user, unless it is in a watched
+        directory. Raises ArchiveError, ArchiveUnreadableError, NotFoundError, ArchiveChangedError,
         UnavailableError, StoppedError, StoreError.
         """
         path = path.absolute()
         beneath = self._directories.beneath(path)
-        key = self._check(path, beneath)
+        if asker is not None and beneath.root is None:
+            beneath = Beneath(None, "any", asker)
+        key = self._check_as(path, beneath)
         files = [(str(path), str(key), key.size_bytes)]
         ids = self._catalog.source_states.settle(files, self._clock(), kind="import")
         job = Job(ids[str(path)], path, beneath=beneath)
@@ -116,6 +123,27 @@ class ImportService:
         except AirsideError as exc:  # only the person retries: no passing state may remain
             self._importer.failed(job, exc)
             raise
+
+    def _check_as(self, path: Path, beneath: Beneath) -> StatKey:
+        """Returns as `_check`. An error says whose rights hold."""
+        asker = beneath.reader
+        if asker is None:
+            return self._check(path, beneath)
+        if not can_act():
+            raise ArchiveUnreadableError(
+                f"{path} is in no watched directory, and this agent cannot read with the rights of "
+                f"{name_of(asker.uid)}: move the file into a watched directory, or run the command "
+                "as root or as the user of the agent",
+                path=path,
+            )
+        try:
+            return self._check(path, beneath)
+        except ArchiveUnreadableError as exc:
+            raise ArchiveUnreadableError(
+                f"{path} cannot be read by {name_of(asker.uid)}, with whose rights the agent reads "
+                "it: run the command as a user who may read it",
+                path=path,
+            ) from exc
 
     def _check(self, path: Path, beneath: Beneath) -> StatKey:
         """Returns the stat key of a file that can be imported. Raises as `import_file`."""

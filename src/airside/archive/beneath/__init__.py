@@ -9,7 +9,8 @@ than they may. What always holds:
 - a refusal says the path below the directory, the rule and the setting: nothing of the target.
 """
 
+from airside.archive.beneath.acting import Credentials, can_act
 from airside.archive.beneath.directory import ANYWHERE, Beneath
 from airside.archive.beneath.walk import Opened
 
-__all__ = ["ANYWHERE", "Beneath", "Opened"]
+__all__ = ["ANYWHERE", "Beneath", "Credentials", "Opened", "can_act"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from airside.archive.beneath.acting import Credentials, acting_as
 from airside.archive.beneath.judge import LinkOutsideError
 from airside.archive.beneath.names import may_be_foreign
 from airside.archive.beneath.system_calls import (
@@ -38,11 +39,13 @@ _WALK_INSTEAD = frozenset({errno.EXDEV, errno.ELOOP, errno.EAGAIN, errno.ENOSYS,
 class Beneath:
     """Where the paths of archives may lead: below `root`, and where its setting `links` allows.
 
-    Without a root, to where the process may read: for files that their reader names by hand.
+    Without a root, to where the process may read: for files that their reader names by hand. With
+    `reader`, to where that user may: each file is opened with the rights of the user alone.
     """
 
     root: Path | None
     links: str = "owner"
+    reader: Credentials | None = None
 
     @contextmanager
     def find(self, path: Path) -> Iterator[Opened]:
@@ -71,7 +74,8 @@ class Beneath:
                 raise ArchiveError(f"{path} is not a regular file", path=path)
             if is_file and self.links != "any" and may_be_foreign(found.descriptor, status):
                 raise self._foreign_name(path)
-            descriptor = os.open(f"/proc/self/fd/{found.descriptor}", _READ)
+            with acting_as(self.reader):
+                descriptor = os.open(f"/proc/self/fd/{found.descriptor}", _READ)
         with Opened(descriptor, found.judge) as opened:
             yield opened
 
@@ -82,6 +86,8 @@ class Beneath:
 
     def stat_in(self, directory: Opened, path: Path) -> os.stat_result:
         """Returns the stat of what is in an open directory. Raises as `stat`."""
+        if self.reader is not None:
+            return self.stat(path)
         if directory.judge is None:
             status = os.stat(path.name, dir_fd=directory.descriptor, follow_symlinks=False)
             return self.stat(path) if stat.S_ISLNK(status.st_mode) else status
@@ -96,14 +102,15 @@ class Beneath:
 
     def stat_entry(self, path: Path) -> os.stat_result:
         """Returns the stat of the path itself, which may be a link. Raises as `stat`."""
-        with self.find(path.parent) as parent:
+        with self.find(path.parent) as parent, acting_as(self.reader):
             return os.stat(path.name, dir_fd=parent.descriptor, follow_symlinks=False)
 
     def read_link(self, path: Path) -> str:
         """Returns the text of a symbolic link, "" for another file. Raises as `stat`."""
         with self.find(path.parent) as parent:
             try:
-                return os.readlink(path.name, dir_fd=parent.descriptor)
+                with acting_as(self.reader):
+                    return os.readlink(path.name, dir_fd=parent.descriptor)
             except OSError as exc:
                 if exc.errno == errno.EINVAL:
                     return ""
@@ -135,6 +142,8 @@ class Beneath:
         )
 
     def _find(self, path: Path) -> Opened:
+        if self.reader is not None:
+            return self._find_as(path, self.reader)
         if self.root is None:
             return Opened(os.open(path, PATH))
         try:
@@ -151,6 +160,16 @@ class Beneath:
                     raise
                 return Walk(root.descriptor, self.links, self._shortened).open(str(below))
             return Opened(found)
+
+    def _find_as(self, path: Path, reader: Credentials) -> Opened:
+        """Open what this user may reach. Links of `/proc` are ours, not the user's."""
+        with acting_as(reader):
+            try:
+                return Opened(openat2(-1, str(path), PATH, NO_MAGIC_LINKS))
+            except OSError as exc:
+                if exc.errno not in {errno.ENOSYS, errno.EPERM}:
+                    raise
+                return Walk(None, "any", lambda _: None).open(str(path))
 
     def _open_root(self, root: Path) -> Opened:
         """Open the directory itself: a link in its path is judged too, unless it is root's."""
