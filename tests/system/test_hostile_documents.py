@@ -189,3 +189,22 @@ def test_no_push_takes_much_memory(tmp_path, show):
             answer = put(address, "/v2/m/x/manifests/after", documents[0], OCI_MANIFEST)
             assert answer.status == 201
         assert agent.logged("error", "critical") == []
+
+
+def test_an_archive_that_kills_the_agent_twice_is_rejected_until_it_changes(tmp_path):
+    (tmp_path / "images").mkdir()
+    agent = Agent(tmp_path / "images", tmp_path / "data", fault="import.before_commit=kill")
+    path = agent.watched / "deadly.tar"
+    hostile.write_tar(path, hostile.one_child_listed_often(2, 1))
+    for _ in range(2):
+        agent.launch()
+        agent.wait_exit()
+    agent.fault = None
+    with agent:
+        found = agent.wait_state(path, "imported", "rejected")
+        assert found["state"] == "rejected"
+        assert "died 2 times" in found["reason"]
+        agent.restart()
+        assert agent.wait_state(path, "imported", "rejected")["state"] == "rejected"
+        path.touch()
+        agent.wait_state(path, "imported")

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -163,6 +164,7 @@ class _Agent:
         )
         for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop):
             stop.listeners.subscribe(end)
+        stop.listeners.subscribe(self._excuse_imports)
 
     async def run(self) -> None:
         """Serve until a stop is asked for, then end what runs."""
@@ -205,6 +207,15 @@ class _Agent:
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
+
+    def _excuse_imports(self) -> None:
+        """Record that a stop was asked for: running imports that it ends do not count as deaths."""
+
+        def excuse() -> None:
+            with suppress(StoreError):
+                self._node.catalog.attempts.excuse()
+
+        threading.Thread(target=excuse, name="excuse-imports", daemon=True).start()
 
     async def _runtime_connected(self) -> None:
         """Repair from the runtime what only it stores, and pull what it lacks of the lists."""

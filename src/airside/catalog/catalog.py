@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
+from airside.catalog.attempts import Attempts
 from airside.catalog.claims import fill_parts
 from airside.catalog.collection import Condemn, GarbageCollection, collect_copy
 from airside.catalog.collection_report import CollectionReport
@@ -67,6 +68,7 @@ class Catalog(CatalogView):
         self.recovery = Recovery(self._transactions, hold)
         self.verification = Verification(self._writer, self._transactions)
         self.upstream_cache = UpstreamCache(self._transactions, self._readers)
+        self.attempts = Attempts(self._transactions, self._readers)
         self.extent = Extent(self._readers)
         self.publications = Publications(self._writer)
         self.unknown = UnknownBlobs(self._transactions)

@@ -33,10 +33,12 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem
+from airside.importer.attempts import AttemptGuard
 from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
 from airside.oci.reference import Repository, is_tag, parse_repository
+from airside.store.data_directory import boot_id
 from airside.store.index_json import IndexJsonWriter
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
@@ -120,6 +122,7 @@ class Importer:
     ) -> None:
         self._reader, self._store, self._catalog = reader, store, catalog
         self._index, self._guard, self._clock = index, guard, clock
+        self.attempts = AttemptGuard(catalog.attempts, boot_id)
 
     def run(self, job: Job, *, stop: Stop, progress: Progress) -> Outcome:
         """Import one archive and record the result.
@@ -128,21 +131,10 @@ class Importer:
         ArchiveChangedError if the file changed while it was read (nothing was stored).
         """
         started = time.monotonic()
-        self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
         key = _stat_key(job)
         try:
-            with read_archive(
-                self._reader,
-                job.path,
-                strict=job.strict,
-                stop=stop,
-                progress=progress,
-                platforms=job.platforms,
-                copy=job.copy,
-                beneath=job.beneath,
-            ) as reading:
-                self._check_unchanged(reading)
-                return self._take(job, reading, started, stop)
+            with self.attempts.attempt(job.source_id, key, stop):
+                return self._read(job, stop, progress, started)
         except ArchiveTruncatedError as exc:
             return self._pass(job, "incomplete", exc, key)
         except ArchiveChangedError:
@@ -151,6 +143,21 @@ class Importer:
             if _stat_key(job) != key:
                 raise ArchiveChangedError(f"{job.path} changed while it was read") from exc
             return self._reject(job, key, exc, started)
+
+    def _read(self, job: Job, stop: Stop, progress: Progress, started: float) -> Outcome:
+        self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
+        with read_archive(
+            self._reader,
+            job.path,
+            strict=job.strict,
+            stop=stop,
+            progress=progress,
+            platforms=job.platforms,
+            copy=job.copy,
+            beneath=job.beneath,
+        ) as reading:
+            self._check_unchanged(reading)
+            return self._take(job, reading, started, stop)
 
     def failed(self, job: Job, error: AirsideError) -> Outcome:
         """Record that a job failed (`failed`, `unreadable`). Returns an outcome to retry."""

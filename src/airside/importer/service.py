@@ -118,6 +118,7 @@ class ImportService:
         files = [(str(path), str(key), key.size_bytes)]
         ids = self._catalog.source_states.settle(files, self._clock(), kind="import")
         job = Job(ids[str(path)], path, beneath=beneath)
+        self._importer.attempts.forgive(job.source_id)
         try:
             return self.run(job, stop=stop, progress=progress, forget_refusals=True)
         except AirsideError as exc:  # only the person retries: no passing state may remain
