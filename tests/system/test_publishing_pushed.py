@@ -68,8 +68,8 @@ def test_a_push_may_refer_to_what_only_containerd_holds(
     containerd.did("images", "import", *containerd.local, "--no-unpack", archive)
     images = tmp_path / "images"
     images.mkdir()
-    flags = ["--runtime", str(containerd.socket)]
-    with Agent(images, tmp_path / "data", flags=flags) as agent:
+    environ, flags = {"AIRSIDE_READ_THROUGH": "true"}, ["--runtime", str(containerd.socket)]
+    with Agent(images, tmp_path / "data", environ=environ, flags=flags) as agent:
         agent.wait_for(lambda: agent.status()["runtimes"][0]["connected"])
         for digest in (image.config.digest, *(layer.digest for layer in image.layers)):
             assert agent.get(f"/v2/team/app/blobs/{digest}", method="HEAD")[0] == 200
