@@ -46,6 +46,19 @@ from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
 from airside.ports.content import StoredDocument
 
+_COUNTS = (
+    "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
+    " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
+    " (SELECT count(*) FROM blob WHERE state = 'quarantined') AS blobs_quarantined,"
+    " (SELECT count(*) FROM blob WHERE state = 'lost') AS blobs_lost,"
+    " (SELECT count(*) FROM unknown_blob WHERE digest NOT IN"
+    "  (SELECT digest FROM blob)) AS blobs_unknown,"
+    " (SELECT coalesce(sum(size_bytes), 0) FROM unknown_blob WHERE digest NOT IN"
+    "  (SELECT digest FROM blob)) AS unknown_bytes,"
+    " (SELECT count(*) FROM repository) AS repositories,"
+    " (SELECT count(*) FROM tag WHERE unbacked_since IS NOT NULL) AS unbacked"
+)
+
 
 class CatalogView:
     """The reading side of the catalog. Thread-safe; raises StoreError."""
@@ -271,16 +284,7 @@ class CatalogView:
 
     def counts(self) -> dict[str, int]:
         """Returns the numbers for `status`."""
-        rows = self._readers.rows(
-            "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
-            " (SELECT coalesce(sum(size_bytes), 0) FROM blob) AS blob_bytes,"
-            " (SELECT count(*) FROM blob WHERE state = 'quarantined') AS blobs_quarantined,"
-            " (SELECT count(*) FROM blob WHERE state = 'lost') AS blobs_lost,"
-            " (SELECT count(*) FROM unknown_blob) AS blobs_unknown,"
-            " (SELECT coalesce(sum(size_bytes), 0) FROM unknown_blob) AS unknown_bytes,"
-            " (SELECT count(*) FROM repository) AS repositories,"
-            " (SELECT count(*) FROM tag WHERE unbacked_since IS NOT NULL) AS unbacked"
-        )
+        rows = self._readers.rows(_COUNTS)
         return dict(rows[0])
 
     def states(self) -> dict[str, int]:

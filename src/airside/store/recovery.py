@@ -72,7 +72,7 @@ class Recovery:
             self.index.resume(catalog.meta("index") or "")
             return
         self.scrub.check_recent()
-        self._hold_explained(now)
+        self._hold_explained(self._sizes(unknown_blobs(self.store, catalog)), now)
         reconcile.sweep_orphans(self.store, catalog, self.guard)
 
     # lost records
@@ -109,11 +109,12 @@ class Recovery:
 
     def _keep_unknown(self, lost: LostRecords, now: float) -> None:
         """Records what the blobs tell, and keeps those that nothing explains."""
-        self._hold_explained(now)
-        blobs = self._sizes(unknown_blobs(self.store, self.catalog))
-        found = recover_documents(self.store, self.catalog, blobs, now, self.document_bytes)
-        blobs = self._sizes(unknown_blobs(self.store, self.catalog))
-        self.catalog.unknown.record(blobs, now)
+        orphans = self._sizes(unknown_blobs(self.store, self.catalog))
+        self.catalog.unknown.record(orphans, now)  # also those recorded below: kept if collected
+        self._hold_explained(orphans, now)
+        found = recover_documents(
+            self.store, self.catalog, self.catalog.unknown_blobs(), now, self.document_bytes
+        )
         lost = replace(lost, documents=found)
         self.catalog.set_meta({LOST_RECORDS: lost.to_text()})
         self.file.done()
@@ -125,12 +126,11 @@ class Recovery:
             lost.restored_from or "nothing",
             lost.incomplete,
             found,
-            len(blobs),
+            len(self.catalog.unknown_blobs()),
         )
 
-    def _hold_explained(self, now: float) -> None:
+    def _hold_explained(self, orphans: dict[Digest, int], now: float) -> None:
         """Records the blobs again that a document explains though their own row is gone."""
-        orphans = self._sizes(unknown_blobs(self.store, self.catalog))
         explained = self.catalog.explained_blobs(map(str, orphans)) if orphans else []
         held = {d: size for d, size in orphans.items() if str(d) in set(explained)}
         if held:

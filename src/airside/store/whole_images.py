@@ -57,7 +57,8 @@ class VerifiedBlobs:
 def collect_image(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> bool:
     """Reads the documents below a root and hashes their blobs. Returns False if one is missing.
 
-    Each document is read once, however often indexes list it.
+    Each document is read once, however often indexes list it. Nothing of an image that is not whole
+    is found: its blobs would be recorded, and collected as garbage.
     """
     if root.digest not in found.complete:
         found.complete[root.digest] = False  # an index cannot list itself, but bytes may be wrong
@@ -66,7 +67,7 @@ def collect_image(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> 
 
 
 def _collect_once(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> bool:
-    if not _verified(held, root, found):
+    if not _is_whole(held, root):
         return False
     with held.store.open(root.digest) as file:
         raw = file.read()
@@ -83,11 +84,13 @@ def _collect_once(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> 
             return False
     else:
         needed = [blob for blob in document.children if blob.is_distributable]
-        if not all(_verified(held, blob, found) for blob in needed):
+        if not all(_is_whole(held, blob) for blob in needed):
             return False
+        found.blobs |= {blob.digest: blob.size_bytes for blob in needed}
         if document.is_image:
             _platform(held.store, document, found)
     found.documents[root.digest] = document
+    found.blobs[root.digest] = root.size_bytes
     return True
 
 
@@ -103,8 +106,5 @@ def _platform(store: LocalStore, document: Document, found: FoundImages) -> None
         found.platforms[document.digest] = platform
 
 
-def _verified(held: VerifiedBlobs, blob: Descriptor, found: FoundImages) -> bool:
-    if not held.is_true(blob.digest) or held.store.stat(blob.digest) != blob.size_bytes:
-        return False
-    found.blobs[blob.digest] = blob.size_bytes
-    return True
+def _is_whole(held: VerifiedBlobs, blob: Descriptor) -> bool:
+    return held.is_true(blob.digest) and held.store.stat(blob.digest) == blob.size_bytes
