@@ -105,6 +105,8 @@ class Directory:
     is_default: bool = False
     importer: str = ""
     """The distribution that also imports from it: `K3s`, `RKE2`, `k0s`."""
+    takes_from_others: bool = False
+    """True if others than root may write into it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,15 @@ CASES = [
     (directory(writable=False), "images.writable", "note", "chgrp"),
     (directory(importer="K3s"), "images.shared", "warning", "of your own"),
     (
+        replace(
+            directory(takes_from_others=True),
+            settings=Settings(data=DATA, images=(WatchedDirectory(IMAGES, links="any"),)),
+        ),
+        "images.links",
+        "warning",
+        'links = "owner"',
+    ),
+    (
         directory(volume=replace(DISK, kind="nfs4", is_remote=True)),
         "images.directory",
         "note",

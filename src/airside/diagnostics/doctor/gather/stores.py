@@ -14,6 +14,7 @@ from airside.store.data_lock import LOCK, lock_holder
 
 _WRITE = os.W_OK | os.X_OK
 _READ = os.R_OK | os.X_OK
+_WRITE_OF_OTHERS = 0o022
 _CHANGING = ("oci/blobs/sha256", "oci/blobs/sha512", "oci/index.json", "catalog.db")
 _IMPORTERS = {
     Path("/var/lib/rancher/k3s/agent/images"): "K3s",
@@ -65,6 +66,7 @@ def _directory(path: Path) -> Directory:
     sight = sight_of(path)
     if sight != "visible":
         return Directory(path, sight, is_default=path == default_directories()[0])
+    found = path.stat()
     return Directory(
         path,
         sight,
@@ -73,6 +75,7 @@ def _directory(path: Path) -> Directory:
         writable=may(path, _WRITE),
         volume=volume_of(path),
         importer=_importer(path),
+        takes_from_others=found.st_uid != 0 or bool(found.st_mode & _WRITE_OF_OTHERS),
     )
 
 

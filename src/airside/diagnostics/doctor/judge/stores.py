@@ -175,8 +175,18 @@ _AS_ROOT = "run the doctor as root or as the user of the agent"
 
 
 def judge_directories(facts: Facts) -> Iterator[Finding]:
+    any_links = {watched.path for watched in facts.settings.images if watched.links == "any"}
     for directory in facts.directories:
         yield from _watched(directory, facts.agent)
+        if directory.takes_from_others and directory.path in any_links:
+            yield Finding(
+                "images.links",
+                "warning",
+                str(directory.path),
+                "others than root may write into it, and links in it may lead to every image "
+                'archive that the agent may read (links = "any")',
+                'set links = "owner" or "inside", or take their right to write',
+            )
 
 
 def _watched(directory: Directory, agent: Agent | None) -> Iterator[Finding]:
