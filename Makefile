@@ -52,11 +52,12 @@ fix: setup-test ## mend what a tool can: lint, format, spelling
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-coverage: setup-test ## measure lines and branches: pure rooms by unit tests, all rooms with the others
+coverage: setup-test ## measure lines and branches: pure rooms by unit tests, all rooms by the whole suite
 	@mkdir -p build
+	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -q -n 2 tests/unit --cov --cov-report= --cov-report=json:build/coverage-unit.json
 	$(BIN)/python scripts/coverage_by_room.py --pure build/coverage-unit.json
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile tests/component tests/contract \
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile tests/component tests/contract tests/system \
 	    --cov --cov-append --cov-report= --cov-report=json:build/coverage.json
 	$(BIN)/python scripts/coverage_by_room.py build/coverage.json
 
