@@ -106,6 +106,8 @@ class KnownNames:
     """The entries of `allowed_hosts`: a page of one of them is the registry's own."""
     origins: frozenset[Origin] = frozenset()
     is_checked: bool = True
+    has_addresses: bool = False
+    """Other hosts reach it: every IP address is a name, which no page can rebind."""
     listen: str = ""
 
     def refusal(self, request: PageRequest) -> Answer | None:
@@ -124,6 +126,8 @@ class KnownNames:
         authority = parse_authority(text)
         if authority is None:
             return False
+        if self.has_addresses and _address(authority.host) is not None:
+            return True
         return authority.host in self.hosts or _is_loopback(authority.host)
 
     def _misdirected(self, name: str) -> Answer:
@@ -181,6 +185,7 @@ def known_names(settings: Settings, *, is_loopback: bool) -> KnownNames:
         is_checked=not settings.tls_cert
         and (is_loopback or bool(settings.allowed_hosts))
         and "*" not in settings.allowed_hosts,
+        has_addresses=not is_loopback,
         listen=settings.listen,
     )
 
@@ -190,8 +195,13 @@ def _host_of(settings: Settings) -> str:
 
 
 @lru_cache(maxsize=256)
-def _is_loopback(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return address is not None and address.is_loopback

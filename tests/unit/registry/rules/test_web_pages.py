@@ -91,6 +91,15 @@ def test_names_are_checked_on_loopback_without_tls_and_where_names_are_set(
     assert (status(replace(GET, hosts=("evil.example",)), names) == 421) == is_checked
 
 
+def test_a_registry_on_the_network_is_known_by_every_address():
+    settings = Settings(listen="0.0.0.0:5050", insecure=True, allowed_hosts=("registry.site",))
+    names = known_names(settings, is_loopback=False)
+    for host in ("192.0.2.1:5050", "[2001:db8::1]:5050", "127.0.0.1", "registry.site:5050"):
+        assert status(replace(GET, hosts=(host,)), names) == 200
+    for host in ("evil.example", "192.0.2.1.evil.example", "0.0.0.0.evil.example"):
+        assert status(replace(GET, hosts=(host,)), names) == 421
+
+
 OWN_ORIGINS = [
     *("http://127.0.0.1:5050", "HTTP://127.0.0.1:5050", "https://registry.example:8443"),
     *("http://front.site:81", "https://plain.site", "http://plain.site:80", "http://plain.site"),
