@@ -5,11 +5,16 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airside.agent.node import Node
+from airside.containerd.adopt import Adopter, LabelledBlob
+from airside.containerd.content_directory import ContentDirectory
+from airside.core.errors import StoreError
 from airside.oci.digest import Digest, digest_of
+from airside.oci.model import Descriptor
 from airside.registry.rules.names import Name
 from airside.store.verified import VerifiedFiles
 from support.connected import connect_copies
@@ -158,3 +163,19 @@ def test_a_wrong_document_of_the_catalog_is_not_served(node: Node) -> None:
         size = node.catalog.blob_size(image.digest) or 0
         node.scrub.look(image.digest, size, lambda _count: None, repair=True)
         assert registry.ask("/v2/team/app/manifests/1").body == image.manifest.raw
+
+
+def test_a_damaged_blob_is_reported_and_never_linked_into_containerd(
+    node: Node, tmp_path: Path
+) -> None:
+    layer = random_image(1).layers[0]
+    push_blob(node, OWN, layer.raw)
+    flip(node.store.path(layer.digest))
+    directory = ContentDirectory(tmp_path / "content", node.store, "test")
+    nothing: Any = None
+    adopter = Adopter(nothing, node.store, nothing, directory, "test")
+    blob = LabelledBlob(Descriptor(layer.media_type, layer.digest, layer.size_bytes), {})
+    with pytest.raises(StoreError, match=str(layer.digest)):
+        adopter._link_all([blob], directory)
+    assert not (tmp_path / "content").exists()
+    assert node.store.suspects.take() == {layer.digest}

@@ -151,7 +151,6 @@ class _Agent:
             pushes=pools.pushes,
             fetches=pools.fetches,
             checks=pools.checks,
-            suspect=self._scrubs.suspect,
         )
         self._status = LiveStatus(
             settings,

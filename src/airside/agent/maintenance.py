@@ -16,7 +16,7 @@ log = logging.getLogger("airside.agent")
 
 _INDEX_SECONDS = 1.0
 """`index.json` is written at most so often for pushes."""
-_COPY_SECONDS = 10.0
+_COPY_SECONDS = 3.0
 """A change of `index.json` is copied to the backup within this time, and at a clean stop."""
 _SWEEP_SECONDS = 60.0
 _GIVE_BACK_SECONDS = 5.0

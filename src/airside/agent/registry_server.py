@@ -7,7 +7,7 @@ when their files change.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,7 +18,6 @@ from airside.agent.node import Node
 from airside.agent.watchdog import Watchdog
 from airside.core.config import parse_listen
 from airside.core.settings import KIB, Settings
-from airside.oci.digest import Digest
 from airside.registry.auth.files import SecurityFiles, open_security_files
 from airside.registry.http.app import create_app
 from airside.registry.http.blob_guard import BlobGuard
@@ -54,10 +53,9 @@ class RegistryServer:
         pushes: Executor,
         fetches: Executor,
         checks: Executor,
-        suspect: Callable[[Digest], None],
     ) -> None:
-        """`checks`: hashes blobs while they are sent. `suspect`: told of each wrong one."""
-        self._checks, self._suspect = checks, suspect
+        """`checks`: hashes blobs while they are sent."""
+        self._checks = checks
         self._settings, self._node = settings, node
         self._reads, self._pushes, self._fetches = reads, pushes, fetches
         self._secured: SecurityFiles | None = None
@@ -153,7 +151,7 @@ class RegistryServer:
             BlobGuard(
                 node.store,
                 node.catalog.blob_size,
-                self._suspect,
+                node.store.suspect,
                 self._checks,
                 hashes=settings.verify_reads_after_seconds > 0,
             ),

@@ -49,6 +49,7 @@ class ScrubScheduler:
         self._suspects: set[Digest] = set()
         self._loop = asyncio.get_running_loop()
         node.store.replaced.subscribe(self._blobs_replaced)
+        node.store.suspects.added.subscribe(self._suspects_added)
 
     async def run(self) -> None:
         """Make the passes that are due, until cancelled."""
@@ -127,6 +128,10 @@ class ScrubScheduler:
                 return
             self._suspects.add(digest)
         self._submit(self._examine, digest)
+
+    def _suspects_added(self) -> None:
+        for digest in self._node.store.suspects.take():
+            self.suspect(digest)
 
     def _submit(self, job: Callable[..., None], *args: object) -> None:
         with suppress(RuntimeError):  # the pool was closed just now: the next start looks again

@@ -11,7 +11,7 @@ Each link is recorded before it is made (`Intents`), so that a crash leaves no u
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -202,12 +202,24 @@ class Adopter:
         digests = [blob.descriptor.digest for blob in blobs]
         if not digests:
             return {}
+        self._check(digests)
         self._intents.record({str(directory.path(d)): str(d) for d in digests})
         fault("publish.after_intent")
         found = {digest: way for digest in digests if (way := directory.link(digest))}
         directory.sync(found)
         fault("publish.after_link")
         return found
+
+    def _check(self, digests: Iterable[Digest]) -> None:
+        """Raises StoreError for a blob that is wrong in the store: containerd adopts any bytes."""
+        for digest in digests:
+            if not self._store.is_right(digest):
+                self._store.suspect(digest)
+                raise StoreError(
+                    f"blob {digest} is damaged in the store: the image is published when it is "
+                    "repaired",
+                    blob=digest,
+                )
 
     def is_same(self, digest: Digest) -> bool:
         """Returns True if containerd's file of a blob is a hard link to ours."""

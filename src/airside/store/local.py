@@ -40,7 +40,7 @@ from airside.store.filesystem import (
 )
 from airside.store.quarantine import Quarantine
 from airside.store.rehash import check_working, file_key, open_file_key
-from airside.store.verified import VerifiedFiles
+from airside.store.verified import Suspects, VerifiedFiles
 
 log = logging.getLogger("airside.store")
 
@@ -155,6 +155,7 @@ class LocalStore:
         self.verified = verified or VerifiedFiles()
         self.replaced = Listeners()
         """Notified after a wrong file was replaced: it may have another hard link elsewhere."""
+        self.suspects = Suspects()
         self._quarantine = Quarantine(root.parent / "quarantine")
         self.space = space or DiskSpace(0)
         self._blobs = root / "blobs"
@@ -198,6 +199,10 @@ class LocalStore:
 
     def is_right(self, digest: Digest) -> bool:
         return self.verified.is_right(digest, self.path(digest))
+
+    def suspect(self, digest: Digest) -> None:
+        """Reports a blob that was found wrong where it was needed."""
+        self.suspects.add(digest)
 
     def is_fresh(self, digest: Digest, file: BinaryIO | None = None) -> bool:
         """Returns True if the blob's file, or this open one, was verified lately."""

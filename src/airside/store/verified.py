@@ -10,12 +10,33 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from airside.core.listeners import Listeners
 from airside.oci.digest import Digest
 from airside.store.rehash import examine, file_key
 
 _MOST = 16_384
 """Files that are remembered: about 6 MB. Beyond, the one verified longest ago is forgotten."""
 DAY_SECONDS = 86_400.0
+
+
+class Suspects:
+    """Blobs that were found wrong where they were needed, for who repairs them. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.added = Listeners()
+        self._found: set[Digest] = set()
+        self._lock = threading.Lock()
+
+    def add(self, digest: Digest) -> None:
+        with self._lock:
+            self._found.add(digest)
+        self.added.notify()
+
+    def take(self) -> set[Digest]:
+        """Returns the suspects and forgets them."""
+        with self._lock:
+            found, self._found = self._found, set()
+        return found
 
 
 class VerifiedFiles:
