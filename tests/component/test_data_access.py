@@ -9,7 +9,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +155,59 @@ def test_mirror_settings_can_be_read_whatever_the_umask(tmp_path):
     assert {mode_of(p) for p in (file.parent, file.parent.parent, file.parents[2])} == {0o755}
     make_directories(tmp_path / "images")
     assert mode_of(tmp_path / "images") == 0o755
+
+
+_AS_USER = """
+import importlib, os, pkgutil, sys
+import encodings.ascii
+import airside
+for module in pkgutil.walk_packages(airside.__path__, "airside."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+user = int(sys.argv[1])
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+sys.exit(airside.cli.main.main(sys.argv[2:]))
+"""
+"""Runs a command as a user who may not read this Python's own files."""
+USER = 54_321
+
+
+def as_user(*words):
+    return subprocess.run(
+        [sys.executable, "-c", _AS_USER, str(USER), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_user_has_a_data_directory_of_their_own_also_after_root_worked_on_it(monkeypatch, capsys):
+    monkeypatch.setenv("AIRSIDE_RUNTIME", "none")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        top = Path(name)
+        top.chmod(0o755)
+        (top / "home").mkdir()
+        os.chown(top / "home", USER, USER)
+        data, sample, theirs = top / "home/data", top / "hello.tar", top / "theirs"
+        write_sample(sample)
+        sample.chmod(0o644)
+        assert as_user("import", "--data", data, sample).returncode == 0
+        assert open_to_others(data) == {}
+        assert main(["gc", "--data", str(data)]) == 0  # as root
+        found = as_user("import", "--data", data, sample)
+        assert found.returncode == 0, found
+        with open_data_directory(theirs):
+            pass
+        refused = as_user("gc", "--data", theirs)
+        assert refused.returncode == 1
+        assert "sudo" in refused.stderr
+        agent = as_user("run", "--data", theirs, "--images", top / "home")
+        assert agent.returncode == 1
+        assert f"belongs to the user root, and this is the user {USER}" in agent.stderr
+    capsys.readouterr()
 
 
 # The lock

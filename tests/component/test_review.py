@@ -28,7 +28,7 @@ from support.images import (
     oci_archive,
     random_image,
 )
-from support.nodes import import_now, node_at
+from support.nodes import import_now, node_at, visible
 from support.queues import queue_of
 
 
@@ -207,6 +207,30 @@ def test_an_archive_imported_by_hand_that_is_gone_fails_with_a_reason(tmp_path):
         [row] = node.catalog.sources()
         assert (row.state, watch.asked) == ("failed", [])
         assert str(path) in row.reason
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.txt"])
+def test_an_archive_imported_by_hand_is_read_again_only_if_it_is_the_same(tmp_path, name):
+    """Who asked for it is not here any more: it may be a link to a file that only root may read."""
+    path, secret = tmp_path / name, tmp_path / "secret"
+    docker_archive(path, {"a:1": random_image("a")})
+    docker_archive(secret, {"secret:1": random_image("secret")})
+    with node_at(tmp_path / "data") as node:
+        import_now(node, path)
+        [row] = node.catalog.sources()
+        for other in (secret, "secret:hash:1:2:3\n"):
+            node.catalog.source_states.queue_again([row.id], 1.0, "a blob that it brought is lost")
+            path.unlink()
+            if isinstance(other, str):
+                path.write_text(other)
+            else:
+                path.symlink_to(other)
+            for _ in range(2):
+                asyncio.run(run_job(node, row.id, path, Watch()))
+                [now] = node.catalog.sources()
+                assert (now.state, now.stat_key) == ("unreadable", row.stat_key)
+                assert "import it again" in now.reason
+                assert "secret" not in str(now) + str(visible(node))
 
 
 def test_an_import_by_hand_that_was_stopped_is_not_importing_for_ever(tmp_path):

@@ -25,6 +25,7 @@ from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
     ArchiveTruncatedError,
+    ArchiveUnreadableError,
     BlobCollectedError,
     InputError,
     LinkRefusedError,
@@ -56,7 +57,8 @@ class Job:
     """One archive to import: its catalog source and the settings of its directory.
 
     `stat_key`: the stat key with which the watcher reported the file; empty without a watcher.
-    `beneath`: where the path may lead.
+    `beneath`: where the path may lead. `is_repeated`: an import by hand that is read again without
+    the user who asked for it, so nothing but the same file may be read.
     """
 
     source_id: int
@@ -68,13 +70,14 @@ class Job:
     copy: bool = False
     stat_key: str = ""
     beneath: Beneath = ANYWHERE
+    is_repeated: bool = False
 
 
 def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
     """Returns the job for an archive, with the settings of its watched directory, if any."""
     directory = places.owner(path)
     if directory is None:
-        return Job(source_id, path)
+        return Job(source_id, path, is_repeated=True)
     return Job(
         source_id,
         path,
@@ -132,14 +135,18 @@ class Importer:
         """
         started = time.monotonic()
         key = _stat_key(job)
+        if job.is_repeated and key:
+            self._check_same(job, key)
         try:
             with self.attempts.attempt(job.source_id, key, stop):
                 return self._read(job, stop, progress, started)
-        except ArchiveTruncatedError as exc:
-            return self._pass(job, "incomplete", exc, key)
         except ArchiveChangedError:
             raise
         except InputError as exc:
+            if job.is_repeated:  # the reason might tell what another file has
+                raise _not_the_same(job) from exc
+            if isinstance(exc, ArchiveTruncatedError):
+                return self._pass(job, "incomplete", exc, key)
             if _stat_key(job) != key:
                 raise ArchiveChangedError(f"{job.path} changed while it was read") from exc
             return self._reject(job, key, exc, started)
@@ -157,6 +164,8 @@ class Importer:
             beneath=job.beneath,
         ) as reading:
             self._check_unchanged(reading)
+            if job.is_repeated:
+                self._check_same(job, str(reading.key))
             return self._take(job, reading, started, stop)
 
     def failed(self, job: Job, error: AirsideError) -> Outcome:
@@ -169,6 +178,11 @@ class Importer:
             job.source_id, state, self._clock(), reason=error.message
         )
         return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
+
+    def _check_same(self, job: Job, key: str) -> None:
+        rows = self._catalog.sources(path=str(job.path))
+        if key not in {row.stat_key for row in rows if row.id == job.source_id}:
+            raise _not_the_same(job)
 
     def _check_unchanged(self, reading: Reading) -> None:
         if not reading.copied and _stat_key(reading) != str(reading.key):
@@ -283,6 +297,13 @@ class Importer:
             self._index.write()
         except StoreError as exc:
             log.warning("index.json could not be written: %s; retrying after the next change", exc)
+
+
+def _not_the_same(job: Job) -> ArchiveUnreadableError:
+    return ArchiveUnreadableError(
+        f"{job.path} is not the archive any more that was imported by hand: import it again",
+        path=job.path,
+    )
 
 
 def _stat_key(archive: Job | Reading) -> str:

@@ -92,7 +92,7 @@ class ImportService:
     def _run_once(
         self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool
     ) -> Outcome:
-        if not is_list_name(job.path.name):
+        if job.is_repeated or not is_list_name(job.path.name):
             return self._importer.run(job, stop=stop, progress=progress)
         if _is_list(job):
             return self._lists.run(

@@ -102,6 +102,10 @@ class _Opened:
     found: os.stat_result
 
     @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.found.st_mode)
+
+    @property
     def is_ours(self) -> bool:
         """True if this process may change the mode."""
         return os.geteuid() in {0, self.found.st_uid}
@@ -152,6 +156,39 @@ def _restrict_contents(data: Path) -> int:
                 with _opened(entry, stat.S_ISREG, follow=False) as found:
                     count += _closed(found, PRIVATE_FILE)
     return count
+
+
+def give_to_owner(data: Path) -> None:
+    """As root: gives what root has made in another user's data directory to that user. Never fails.
+
+    Their agent could not read it. Blobs stay root's: everybody who gets there may read them. A file
+    with several names may be anybody's, and stays too.
+    """
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):
+        owner = data.stat()
+        if owner.st_uid == 0:
+            return
+        for directory in (
+            data,
+            *(data / name for name in _DIRECTORIES if not name.startswith("oci/blobs/")),
+        ):
+            if directory.is_symlink() or not directory.is_dir():
+                continue
+            for path in list(directory.iterdir()):
+                _give(path, owner)
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    with contextlib.suppress(OSError), _opened(path, _is_plain, follow=False) as found:
+        is_ours = found is not None and found.found.st_uid == 0
+        if found is not None and is_ours and (found.is_directory or found.found.st_nlink == 1):
+            os.chown(f"/proc/self/fd/{found.descriptor}", owner.st_uid, owner.st_gid)
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _is_own_link(path: Path) -> bool:

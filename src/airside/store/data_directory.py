@@ -14,7 +14,7 @@ from pathlib import Path
 from airside.core.disk_space import free_bytes
 from airside.core.errors import ConfigError
 from airside.core.settings import FORMAT, MIB
-from airside.store.access_modes import check_owner, restrict_data_directory
+from airside.store.access_modes import check_owner, give_to_owner, restrict_data_directory
 from airside.store.data_lock import locked
 from airside.store.filesystem import (
     PRIVATE_DIRECTORY,
@@ -95,8 +95,11 @@ def open_data_directory(data: Path, *, group: str = "") -> Iterator[Reserve]:
     with locked(data):
         with translated("cannot close to other users", data):
             restrict_data_directory(data, group)
-        _check_format(data)
-        yield reserve
+        try:
+            _check_format(data)
+            yield reserve
+        finally:
+            give_to_owner(data)
 
 
 def _check_format(data: Path) -> None:
