@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -142,6 +143,21 @@ def test_a_private_layout_is_not_read_through_a_link(
         assert _import(node, directory).state == "rejected"
         assert visible(node) == {}
         assert image.layers[0].digest.hex not in _told(node, tmp_path / "data")
+
+
+def test_a_layer_of_a_docker_archive_that_is_a_directory_is_refused_by_name(
+    top: Path, images: Path, private: Path, tmp_path: Path
+) -> None:
+    docker_archive(top / "a.tar", {NAME: random_image("a", media="docker")})
+    with tarfile.open(top / "a.tar") as packed:
+        packed.extractall(images / "a", filter="data")
+    layer = min((images / "a").rglob("layer.tar"))
+    layer.rename(private / "layer.tar")
+    _link(layer, private / "layer.tar")
+    with node_at(tmp_path / "data", images=(WatchedDirectory(images),)) as node:
+        outcome = _import(node, images / "a")
+        assert outcome.state == "rejected"
+        assert outcome.reason.startswith(f"{layer} leads out")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.txt"])

@@ -252,14 +252,15 @@ class DirectorySource(_Source):
         self._read_members(self._open_member, wanted, draft.expected(read))
         cut = ArchiveTruncatedError(f"the directory {self.root.name} is not complete yet")
         plan = draft.assemble(self.ingest.facts(draft.members), self.ingest.read)
-        return replace(plan, problems=(*plan.problems, *self._refusals(draft))), cut
+        return replace(plan, problems=(*self._refusals(draft), *plan.problems)), cut
 
     def _refusals(self, draft: Draft) -> Iterator[Problem]:
         """Yields a problem for each needed file from which a link may not be followed."""
         for name in _needed_members(draft) if self.refused else ():
             parts = name.split("/")
             if any("/".join(parts[: n + 1]) in self.refused for n in range(len(parts))):
-                blob = name.removeprefix("blobs/").replace("/", ":")
+                prefix, _, rest = name.partition("/")
+                blob = rest.replace("/", ":") if prefix == "blobs" else name
                 yield Problem(self.beneath.refusal(self.root / name).message, blob=blob)
 
     def _files(self) -> dict[str, Member]:

@@ -75,5 +75,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         strict = ", strict" if value["strict"] else ""
         repository = f", repository {value['repository']}" if value["repository"] else ""
-        return f"{value['path']} (on removal: {value['on_removal']}{strict}{repository})"
+        links = f", links: {value['links']}"
+        return f"{value['path']} (on removal: {value['on_removal']}{links}{strict}{repository})"
     return str(value)
