@@ -232,7 +232,12 @@ class Agent:
 
     def archives(self) -> dict[Path, dict[str, Any]]:
         """By path."""
-        return {Path(item["path"]): item for item in self.ask("/v1/archives")["items"]}
+        page = self.ask("/v1/archives")
+        items = page["items"]
+        while page["next"] is not None:
+            page = self.ask(f"/v1/archives?after={page['next']}")
+            items += page["items"]
+        return {Path(item["path"]): item for item in items}
 
     def events(self, *kinds: str, path: Path | None = None, after: int = 0) -> list[dict[str, Any]]:
         """Oldest first, at most the last 1000; only of these kinds and of this path, if given."""

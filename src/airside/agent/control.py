@@ -28,11 +28,11 @@ from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
 from airside.core.errors import AirsideError, NotFoundError, StoreError, UnavailableError
 from airside.diagnostics.absence import place_of
+from airside.diagnostics.archive_pages import archives_page_report
 from airside.diagnostics.explain import explain
 from airside.diagnostics.external_state import Contents
 from airside.diagnostics.reports import (
     acknowledgement_report,
-    archives_report,
     collection_report,
     event_report,
     events_report,
@@ -51,6 +51,7 @@ from airside.store.scrub import ScrubReport
 _PROGRESS_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.5
 _EVENTS_AT_ONCE = 1000
+_ARCHIVES_AT_ONCE = 1000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Result = TypeVar("Result")
@@ -129,8 +130,11 @@ class _Control:
         report = history_report if request.query.get("history") else images_report
         return await self._read(report)
 
-    async def archives(self, _request: web.Request) -> web.Response:
-        return await self._read(archives_report)
+    async def archives(self, request: web.Request) -> web.Response:
+        """Answer with a page of archives; `next` is the `after` of the next one."""
+        after = parse_number(request.query, "after", 0)
+        limit = min(parse_number(request.query, "limit", _ARCHIVES_AT_ONCE), _ARCHIVES_AT_ONCE)
+        return await self._read(archives_page_report, after, max(limit, 1))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer with all facts about one name, digest or archive."""

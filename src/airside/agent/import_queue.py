@@ -10,8 +10,7 @@ The work itself is `airside.importer.importer` and `airside.importer.list_import
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
+from airside.agent.pending_jobs import PendingJobs
 from airside.archive.formats.image_list import is_list_name
 from airside.core.errors import (
     AirsideError,
@@ -43,6 +43,8 @@ FIRST_RETRY_SECONDS = 1.0
 LISTS_AT_ONCE = 2
 """Number of lists that are pulled at the same time."""
 _RECORD_AGAIN_SECONDS = 2.0
+_AT_ONCE = 200
+"""Archives that are queued before others may use the event loop."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,7 +109,7 @@ class ImportQueue:
         self._places = WatchedDirectories(settings.images)
         for directory in filter(lambda d: d.repository, settings.images):
             parse_repository(directory.repository)
-        self._pending: OrderedDict[Path, Job] = OrderedDict()
+        self._pending = PendingJobs()
         self._waiting: dict[Path, _Waiting] = {}
         self.running: dict[Path, RunningJob] = {}
         self._work = asyncio.Condition()
@@ -144,7 +146,9 @@ class ImportQueue:
                 self._node.catalog.source_states.settle, files, self._node.clock()
             )
             self._doubtful -= {settled.path for settled in fresh}
-            for settled in fresh:
+            for count, settled in enumerate(fresh, 1):
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # a batch may have thousands
                 job = job_at(self._places, ids[str(settled.path)], settled.path)
                 await self._submit(replace(job, stat_key=str(settled.key)))
         if batch.removed:
@@ -192,7 +196,7 @@ class ImportQueue:
         removals: dict[str, str] = {}
         for path in filter(is_utf8, paths):
             self._waiting.pop(path, None)
-            self._pending.pop(path, None)
+            self._pending.pop(path)
             if path in self.running:
                 self.running[path].stop.set()
             directory = self._places.owner(path)
@@ -235,7 +239,7 @@ class ImportQueue:
 
     async def _add(self, job: Job) -> None:
         async with self._work:
-            self._pending[job.path] = job
+            self._pending.add(job)
             self._work.notify_all()
 
     # jobs
@@ -262,8 +266,10 @@ class ImportQueue:
             async with self._work:
                 await self._work.wait_for(next_path)
                 path = next_path()
+                job = None if path is None else self._pending.pop(path)
                 assert path is not None
-                running = self.running[path] = RunningJob(self._pending.pop(path))
+                assert job is not None
+                running = self.running[path] = RunningJob(job)
             try:
                 await self._run(running)
             finally:
@@ -272,13 +278,10 @@ class ImportQueue:
                     self._work.notify_all()
 
     def _next_archive(self) -> Path | None:
-        return next((path for path in self._next_paths() if not is_list_name(path.name)), None)
+        return self._pending.next_archive(self.running)
 
     def _next_list(self) -> Path | None:
-        return next((path for path in self._next_paths() if is_list_name(path.name)), None)
-
-    def _next_paths(self) -> Iterator[Path]:
-        return (path for path in self._pending if path not in self.running)
+        return self._pending.next_list(self.running)
 
     async def _run(self, running: RunningJob) -> None:
         """Run one job and schedule a retry if it needs one."""

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import defaultdict
+from typing import NamedTuple
 
 from airside.catalog.database import Readers
 from airside.catalog.model import KINDS, SourceRow, name_of
@@ -11,11 +12,39 @@ from airside.oci.digest import parse_digest
 from airside.oci.reference import Repository
 
 
-def list_sources(readers: Readers, path: str | None = None) -> list[SourceRow]:
-    """Returns sources with their images, notes and problems, by path; of one path or of all."""
+class SourcePage(NamedTuple):
+    """At most `limit` archives whose ids are greater than `after`, by id."""
+
+    after: int
+    limit: int
+
+
+def list_sources(
+    readers: Readers, path: str | None = None, page: SourcePage | None = None
+) -> list[SourceRow]:
+    """Returns sources with their images, notes and problems, by path; of one path or of all.
+
+    A page is by id, and has no pushes.
+    """
+    if page is not None:
+        return _page(readers, page)
+    if path is None:
+        return _sources(readers, "", ())
     kinds = ", ".join("?" * len(KINDS))  # the key of the table begins with the kind
-    values = (*KINDS, path) if path is not None else ()
-    where = f"WHERE s.kind IN ({kinds}) AND s.path = ?" if path is not None else ""
+    return _sources(readers, f"WHERE s.kind IN ({kinds}) AND s.path = ?", (*KINDS, path))
+
+
+def _page(readers: Readers, page: SourcePage) -> list[SourceRow]:
+    rows = readers.rows(
+        "SELECT id FROM source WHERE kind NOT IN ('push', 'peer') AND id > ? ORDER BY id LIMIT ?",
+        *page,
+    )
+    ids = ", ".join(str(r["id"]) for r in rows)
+    found = _sources(readers, f"WHERE s.id IN ({ids})", ())
+    return sorted(found, key=lambda row: row.id)
+
+
+def _sources(readers: Readers, where: str, values: tuple[str, ...]) -> list[SourceRow]:
     of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
     rows = readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
     images = _claimed_images(readers, of_these, values)

@@ -28,7 +28,7 @@ from airside.catalog.publications import (
     list_publications,
     list_tags,
 )
-from airside.catalog.sources import list_sources
+from airside.catalog.sources import SourcePage, list_sources
 from airside.catalog.unknown_blobs import list_explained, list_unknown
 from airside.catalog.verification import (
     BadBlob,
@@ -266,9 +266,11 @@ class CatalogView:
         """Returns the archives, present or imported by hand, whose images need this blob."""
         return list_sources_of(self._readers, digest)
 
-    def sources(self, *, path: str | None = None) -> list[SourceRow]:
-        """Returns sources with their images, notes and problems, by path."""
-        return list_sources(self._readers, path)
+    def sources(
+        self, *, path: str | None = None, page: SourcePage | None = None
+    ) -> list[SourceRow]:
+        """Returns sources with their images, notes and problems, by path; a page by id."""
+        return list_sources(self._readers, path, page)
 
     def ages(self) -> tuple[list[float], list[float]]:
         """Returns the ages of what may expire before its time: see `expiry.ages`."""

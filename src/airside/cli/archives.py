@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from airside.cli.fetch_report import data_directory, fetch_report, print_report
+from airside.cli.fetch_report import data_directory, fetch_pages, print_report
 from airside.cli.options import config_option, data_option, example, json_option
 from airside.cli.output import count_text, size_text, time_text, write_table
 
@@ -16,7 +16,7 @@ from airside.cli.output import count_text, size_text, time_text, write_table
 @json_option
 def archives(data: Path | None, config: Path | None, *, as_json: bool) -> None:
     """List the archives, the state of each, and the reason."""
-    print_report(fetch_report(data_directory(config, data), "archives"), _show, as_json=as_json)
+    print_report(fetch_pages(data_directory(config, data), "archives"), _show, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -30,6 +30,23 @@ def fetch_report(data: Path, name: str, **query: Any) -> dict[str, Any]:
         return offline.read_catalog(data, name, query)
 
 
+def fetch_pages(data: Path, name: str) -> dict[str, Any]:
+    """Returns a report that the agent gives in pages, whole, its items by path.
+
+    Raises as `fetch_report`.
+    """
+    try:
+        client, page = ControlClient(data), None
+        items: list[dict[str, Any]] = []
+        while page is None or page["next"] is not None:
+            page = client.get(f"/v1/{name}", {"after": page["next"]} if page else {})
+            items += page["items"]
+    except NoAgentError:
+        return fetch_report(data, name)
+    items.sort(key=lambda item: str(item["path"]))
+    return {"schema": page["schema"], "items": items}
+
+
 def print_report(report: dict[str, Any], show: Show, *, as_json: bool) -> None:
     """Prints the report as JSON, or as text by `show`."""
     if as_json:

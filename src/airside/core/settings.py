@@ -38,6 +38,12 @@ class Limits:
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
     window_bytes: int = _setting(128 * MIB, "bytes", "decompression window of one file")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
+    archives: int = _setting(
+        10_000, "archives", "archives of one watched directory; more are not looked at"
+    )
+    watches: int = _setting(
+        2_048, "directories", "inotify watches of one watched directory; more are only scanned"
+    )
     uploads: int = _setting(256, "uploads", "concurrent uploads of pushed blobs")
     client_uploads: int = _setting(
         64, "uploads", "concurrent uploads of one account or address, loopback aside"

@@ -2,17 +2,24 @@
 
 import asyncio
 import logging
+import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from airside.archive.beneath import Beneath
-from airside.importer.watch.directories import is_within
+from airside.core.settings import WatchedDirectory
+from airside.importer.watch.directories import WatchedDirectories, beneath, is_within
 from airside.importer.watch.mount_table import Mount
 from airside.importer.watch.scan import ScanResult, Target, unmounted
 
 log = logging.getLogger("airside.watch")
+
+_REST = 4.0
+"""The rest after a scan, in times of its duration."""
 
 Mode = Literal["inotify", "polling", "absent", "unreadable"]
 
@@ -42,6 +49,9 @@ class DirectoryState:
     mode: Mode = "absent"
     reason: str = "not looked at yet"
     scan_at: float = 0.0
+    rest_until: float = 0.0
+    """No scan begins before: one that takes long leaves time to others."""
+    max_watches: int = sys.maxsize
     found: ScanResult = field(default_factory=ScanResult)
     watched: Sequence[Path] = ()
     links: dict[Target, set[Path]] = field(default_factory=dict)
@@ -49,10 +59,20 @@ class DirectoryState:
     mounts: Mapping[Path, Mount] = field(default_factory=dict)
     busy: asyncio.Task[None] | None = None
     warned: set[str] = field(default_factory=set)
+    is_watched_whole: bool = True
 
     def hides(self, path: Path) -> bool:
         """Returns True if nothing is known of the path for now: it is unmounted or unreadable."""
         return path in self.away or is_in_any(path, self.found.unread)
+
+    @property
+    def due_at(self) -> float:
+        """The time at which the next scan may begin."""
+        return max(self.scan_at, self.rest_until)
+
+    def is_due(self, now: float) -> bool:
+        """Returns True if a scan may begin now."""
+        return self.busy is None and self.due_at <= now
 
     def is_listed(self, path: Path) -> bool:
         """Returns True if a scan reports the path: it is not part of a layout directory."""
@@ -80,10 +100,9 @@ class DirectoryState:
 
         Those whose file system was unmounted since the last scan are `away`.
         """
-        before, present = (
-            self.found.mounts,
-            {observation.path for observation in found.observations},
-        )
+        before = self.found.mounts
+        present = {observation.path for observation in found.observations}
+        self.rest_until = time.monotonic() + _REST * found.seconds
         if before:
             gone, back = unmounted(before, found.mounts), unmounted(found.mounts, before)
             self.away = {path for path in self.away if not is_in_any(path, back)}
@@ -95,7 +114,9 @@ class DirectoryState:
         self.found = found
         self.links = _links(found.targets)
         targets = (where for where, _ in self.links)
-        self.watched = list(dict.fromkeys((*found.directories, *targets)))
+        wanted = dict.fromkeys((*found.directories, *targets))
+        self.watched = list(islice(wanted, self.max_watches))
+        self.is_watched_whole = len(wanted) <= self.max_watches
 
     def away_reason(self) -> str:
         """Returns the reason why known archives are away, or ""."""
@@ -105,6 +126,11 @@ class DirectoryState:
 
     def unannounced_reason(self) -> str:
         """Returns the reason why inotify does not report every change, or ""."""
+        if not self.is_watched_whole:
+            return (
+                f"it has more than {self.max_watches} directories and places of link targets "
+                "(limits.watches): the others are only scanned"
+            )
         for path, mount in self.found.mounts.items():
             if path not in self.found.directories:
                 continue
@@ -113,6 +139,18 @@ class DirectoryState:
             if mount.kind == "overlay":
                 return "overlay: changes made in its lower layers are not announced"
         return ""
+
+
+def directory_states(
+    directories: Iterable[WatchedDirectory], places: WatchedDirectories, max_watches: int
+) -> dict[Path, DirectoryState]:
+    """Returns the state of each watched directory before its first scan."""
+    return {
+        d.path: DirectoryState(
+            d.path, d.recursive, places.inside(d.path), beneath(d), max_watches=max_watches
+        )
+        for d in directories
+    }
 
 
 def is_in_any(path: Path, directories: Iterable[Path]) -> bool:

@@ -38,6 +38,9 @@ _LIMITS = {
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
 """Errors that the next scan reports: the directory is absent or may not be read."""
 
+_AT_ONCE = 100
+"""Events that are handled before others may use the event loop."""
+
 log = logging.getLogger("airside.watch")
 
 OnEvent = Callable[[Path, Path, Event], None]
@@ -126,8 +129,12 @@ class Notifier:
         return self._inotify
 
     async def _read(self, inotify: Inotify) -> None:
+        count = 0
         async for event in inotify:
             self.saw(event)
+            count += 1
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a flood of events leaves the loop to others
 
     def saw(self, event: Event) -> None:
         """Report an event to the owners of its directory."""

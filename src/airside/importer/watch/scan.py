@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -27,11 +28,30 @@ from airside.importer.watch.settle import Observation
 MOUNTINFO = Path("/proc/self/mountinfo")
 _LINKS = 40
 """The most symbolic links that are followed from one name, as in Linux."""
+_NAMES_FOR_EACH = 10
+_UNBOUNDED = 1 << 40
 _UNPACKED = frozenset({"oci-layout", "blobs"})
 
 Absence = Literal["absent", "unreadable"]
 Target = tuple[Path, str]
 """A directory and a name in it to which a symbolic link leads, directly or on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The parts of a watched directory that are looked at: so many archives, and all known ones.
+
+    `links`: the number of symbolic links whose targets are found out, to be watched.
+    """
+
+    archives: int = _UNBOUNDED
+    links: int = _UNBOUNDED
+    known: frozenset[Path] = frozenset()
+
+    @property
+    def names(self) -> int:
+        """The number of names that are read, archives or not."""
+        return _NAMES_FOR_EACH * self.archives
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +61,7 @@ class ScanResult:
     `directories`: the listed ones, with the archive directory that each is part of, or None.
     `targets`: what to watch for each link. `mounts`: the mount of the directory itself and those
     below it. `unread`: unreadable directories in it, with the reason. `hint`: a warning.
+    `excess`: why a part was not looked at, or "". `seconds`: how long the scan took.
     """
 
     absence: Absence | None = None
@@ -53,12 +74,19 @@ class ScanResult:
     mounts: Mapping[Path, Mount] = field(default_factory=dict)
     unread: Mapping[Path, str] = field(default_factory=dict)
     hint: str = ""
+    excess: str = ""
+    seconds: float = 0.0
 
 
 def scan_directory(
-    beneath: Beneath, *, recursive: bool, others: frozenset[Path], before: Mapping[Path, Mount]
+    beneath: Beneath,
+    *,
+    recursive: bool,
+    others: frozenset[Path],
+    before: Mapping[Path, Mount],
+    bounds: Bounds = Bounds(),
 ) -> ScanResult:
-    """Scan a watched directory, the root of `beneath`.
+    """Scan a watched directory, the root of `beneath`, within the bounds.
 
     `others`: watched directories inside this one, which are left out. `before`: the mounts at
     the last scan.
@@ -75,7 +103,7 @@ def scan_directory(
             is_empty = not os.listdir(opened.descriptor)  # noqa: PTH208 - a descriptor
             if is_empty and path in unmounted(before, mounts):
                 return ScanResult("absent", "is empty, its file system is not mounted any more")
-        walk = _Walk(beneath, path, recursive=recursive, others=others, mounts=mounts)
+        walk = _Walk(beneath, path, bounds, recursive=recursive, others=others, mounts=mounts)
         walk.run()
     except OSError as exc:
         return ScanResult(*_why(exc))
@@ -92,6 +120,8 @@ def scan_directory(
         mounts=walk.mounts,
         unread=walk.unread,
         hint=walk.hint,
+        excess=walk.excess,
+        seconds=time.monotonic() - started_at,
     )
 
 
@@ -183,18 +213,20 @@ class _Walk:
         self,
         beneath: Beneath,
         root: Path,
+        bounds: Bounds,
         *,
         recursive: bool,
         others: frozenset[Path],
         mounts: dict[Path, Mount],
     ) -> None:
-        self.beneath, self.root = beneath, root
+        self.beneath, self.root, self.bounds = beneath, root, bounds
         self.recursive, self.others, self.mounts = recursive, others, mounts
         self.observations: list[Observation] = []
         self.directories: dict[Path, Path | None] = {}
         self.targets: dict[Path, frozenset[Target]] = {}
         self.unread: dict[Path, str] = {}
-        self.hint = ""
+        self.hint = self.excess = ""
+        self._names = 0
 
     def run(self) -> None:
         """Walk. Raises OSError for the root; errors below the root are recorded in `unread`."""
@@ -207,12 +239,25 @@ class _Walk:
                 continue
             except OSError as exc:
                 self.unread[path] = _why(exc)[1]
+        if self.excess:  # what was not reached is not absent
+            reached = {observation.path for observation in self.observations}
+            for path in self.bounds.known - reached:
+                self._candidate(path)
+
+    def _exceeds(self, what: str) -> None:
+        self.excess = (
+            f"it has more than {what}: the others are not looked at (limits.archives, now "
+            f"{self.bounds.archives}); delete what is no archive"
+        )
 
     def _list(self, path: Path) -> list[Path]:
         """Scan one directory. Returns the sub-directories to scan next."""
         with self.beneath.open(path) as opened:
             with os.scandir(opened.descriptor) as entries:
-                found = list(entries)
+                found = list(islice(entries, max(self.bounds.names - self._names, 0) + 1))
+            self._names += len(found)
+            if self._names > self.bounds.names:
+                self._exceeds(f"{self.bounds.names} files and directories")
             os.stat(".", dir_fd=opened.descriptor)  # raises if it may be listed but not entered
             self.directories[path] = None
             if path == self.root and any(entry.name in _UNPACKED for entry in found):
@@ -234,13 +279,17 @@ class _Walk:
         if path in self.others or blobs or not is_candidate_directory(name):
             return []
         if not is_archive_directory(path, self.beneath):
-            return [path] if self.recursive else []
+            return [path] if self.recursive and not self._names > self.bounds.names else []
         self._candidate(path)
         return []
 
     def _candidate(self, path: Path, directory: Opened | None = None) -> None:
+        if len(self.observations) >= self.bounds.archives and path not in self.bounds.known:
+            self._exceeds(f"{self.bounds.archives} archives")
+            return
         observation = _observe(path, self.mounts, self.beneath, directory)
-        if observation.linked and not observation.refused:
+        may_link = len(self.targets) < self.bounds.links
+        if may_link and observation.linked and not observation.refused:
             targets = link_targets(path) if path.is_symlink() else frozenset()
             if targets:
                 self.targets[path] = targets

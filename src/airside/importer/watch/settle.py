@@ -15,6 +15,7 @@ are archives, and the detection that a whole directory is absent. `now` is a mon
 seconds, `wall_ns` the time of day.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -23,6 +24,8 @@ from pathlib import Path
 from airside.archive.stat_key import StatKey
 from airside.importer.watch.directories import is_within
 
+MOST_SETTLED = 1000
+"""The most archives of one batch: the next ones wait until it was recorded."""
 RECHECK_SECONDS = 2.0
 """A key whose ctime is younger than this may hide a later change: the file is checked again."""
 
@@ -94,7 +97,8 @@ class Settler:
 
     Feed it with `saw_*`; check the paths of `due()` no later than `next_look()`; end each round
     with `end_step()`; `take()` the result when the consumer is ready. Not thread-safe. It
-    remembers present files, and forgets a path once its removal was taken.
+    remembers present files, at most `most`, and forgets a path once its removal was taken. A path
+    that is one too many is ignored until another was forgotten.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Settler:
         quiet_seconds: float,
         removal_seconds: float,
         known: Mapping[Path, StatKey],
+        most: int = sys.maxsize,
     ) -> None:
         self._settle_seconds = settle_seconds
         self._quiet_seconds = quiet_seconds
@@ -113,6 +118,7 @@ class Settler:
         self._ready: dict[Path, int] = {}
         self._gone: set[Path] = set()
         self._step = 0
+        self._most = max(most, len(self._entries))
 
     def saw_close(self, path: Path, now: float) -> None:
         """Record that a writer closed the file."""
@@ -136,20 +142,32 @@ class Settler:
         if entry is not None:
             self._saw_event(path, now, entry.signal or _Signal.CHANGE)
 
+    def _entry(self, path: Path) -> _Entry | None:
+        """Returns the state of a path, a new one if there is room for it."""
+        found = self._entries.get(path)
+        if found is None and len(self._entries) < self._most:
+            found = self._entries[path] = _Entry()
+        return found
+
     def _saw_event(self, path: Path, now: float, signal: _Signal) -> None:
-        entry = self._entries.setdefault(path, _Entry())
+        entry = self._entry(path)
+        if entry is None:
+            return
         entry.signal, entry.signal_at = signal, now
         self._ready.pop(path, None)
         self._plan(path, now)
 
     def saw_target(self, path: Path, now: float) -> None:
         """Record that the target of a link may be another file now."""
-        entry = self._entries.setdefault(path, _Entry())
-        self._saw_event(path, now, entry.signal or _Signal.CHANGE)
+        entry = self._entry(path)
+        if entry is not None:
+            self._saw_event(path, now, entry.signal or _Signal.CHANGE)
 
     def saw_inside(self, path: Path, now: float) -> None:
         """Record a change in the layout directory: it is checked when it may be quiet."""
-        entry = self._entries.setdefault(path, _Entry())
+        entry = self._entry(path)
+        if entry is None:
+            return
         entry.signal, entry.signal_at = _Signal.CHANGE, now
         self._ready.pop(path, None)
         self._plan(path, now + self._quiet_seconds)
@@ -165,8 +183,8 @@ class Settler:
 
     def _saw_there(self, observation: Observation, key: StatKey) -> None:
         path, now = observation.path, observation.at
-        entry = self._entries.setdefault(path, _Entry())
-        if now < entry.signal_at:
+        entry = self._entry(path)
+        if entry is None or now < entry.signal_at:
             return
         signal, entry.signal = entry.signal, None
         if signal is _Signal.CREATE:
@@ -318,17 +336,25 @@ class Settler:
         self._step += 1
 
     def take(self, now: float, *, wall_ns: int) -> Batch | None:
-        """Returns the batch to report, or None. Order: (step, mtime_ns, path)."""
+        """Returns the batch to report, or None. Order: (step, mtime_ns, path).
+
+        What is more than `MOST_SETTLED` is in the next batches, in that order.
+        """
         if not self._ready and not self._gone:
             return None
-        steps = dict(self._ready)
-        self._ready.clear()
-        settled = [self._tell(path, now, wall_ns) for path in steps]
-        settled.sort(key=lambda one: (steps[one.path], one.key.mtime_ns, one.path))
+        paths = sorted(self._ready, key=self._order)[:MOST_SETTLED]
+        for path in paths:
+            del self._ready[path]
+        settled = [self._tell(path, now, wall_ns) for path in paths]
         removed = tuple(sorted(self._gone))
         for path in removed:
             self.forget(path)
         return Batch(tuple(settled), removed)
+
+    def _order(self, path: Path) -> tuple[int, int, Path]:
+        key = self._entries[path].key
+        assert key is not None
+        return self._ready[path], key.mtime_ns, path
 
     def _tell(self, path: Path, now: float, wall_ns: int) -> Settled:
         entry = self._entries[path]

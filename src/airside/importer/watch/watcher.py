@@ -33,13 +33,13 @@ from airside.archive.stat_key import StatKey
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
     WatchedDirectories,
-    beneath,
     is_within,
 )
 from airside.importer.watch.directory_state import (
     DirectoryState,
     DirectoryStatus,
     Mode,
+    directory_states,
     is_in_any,
     mount_points,
 )
@@ -48,6 +48,7 @@ from airside.importer.watch.inotify import MountEvents, Notifier
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.scan import (
     MOUNTINFO,
+    Bounds,
     ScanResult,
     mounts_of,
     observe,
@@ -70,6 +71,8 @@ PATIENCE_SECONDS = 5.0
 MOUNT_SECONDS = 1.0
 """Time between two readings of the mount table: a host that starts containers mounts often."""
 
+_AT_ONCE = 200
+"""Observations that are taken before others may use the event loop."""
 _NEVER = float("inf")
 
 log = logging.getLogger("airside.watch")
@@ -93,10 +96,7 @@ class Watcher:
         on_mounts: Callable[[Remembered], Awaitable[None]] | None = None,
     ) -> None:
         self._places = WatchedDirectories(directories)
-        self._directories = {
-            d.path: DirectoryState(d.path, d.recursive, self._places.inside(d.path), beneath(d))
-            for d in directories
-        }
+        self._directories = directory_states(directories, self._places, settings.limits.watches)
         for path in self._directories.keys() & (mounted or {}):
             mounts = self._directories[path].mounts = (mounted or {})[path]
             self._directories[path].found = ScanResult(mounts=mounts)
@@ -109,6 +109,7 @@ class Watcher:
             quiet_seconds=settings.quiet_seconds,
             removal_seconds=settings.removal_seconds,
             known=known,
+            most=settings.limits.archives * len(self._directories),
         )
         self._wake = asyncio.Event()
         self._threads = ThreadPoolExecutor(len(self._directories) + 1, "watch")
@@ -168,7 +169,7 @@ class Watcher:
 
     async def _pause(self) -> None:
         """Sleep until an event or the next due time; then wait a moment for more events."""
-        times = [d.scan_at for d in self._directories.values() if d.busy is None]
+        times = [d.due_at for d in self._directories.values() if d.busy is None]
         times.append(self._mounts_at)
         next_look = self._settler.next_look()
         if next_look is not None:
@@ -257,7 +258,9 @@ class Watcher:
             )
         if places or any(each.linked for each in observations):  # a link may lead elsewhere now
             directory.scan_at = 0.0
-        for each in observations:
+        for count, each in enumerate(observations, 1):
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             if not directory.is_listed(each.path):
                 each = replace(each, key=None, absent=True)  # noqa: PLW2901 - as a scan reports it
             elif each.absent and each.path in found.directories:  # it was a layout directory
@@ -269,12 +272,13 @@ class Watcher:
 
     async def _scan_due(self) -> None:
         now = time.monotonic()
-        due = [d for d in self._directories.values() if d.scan_at <= now and d.busy is None]
+        due = [directory for directory in self._directories.values() if directory.is_due(now)]
         await self._side_by_side((directory, self._scan(directory)) for directory in due)
 
     async def _scan(self, directory: DirectoryState) -> None:
         directory.scan_at = _NEVER  # an event that comes while we scan asks for another one
         self._notifier.watch(directory.path, directory.watched or [directory.path])
+        limits, known = self._settings.limits, frozenset(self._tracked(directory))
         found = await self._in_thread(
             partial(
                 scan_directory,
@@ -282,24 +286,29 @@ class Watcher:
                 recursive=directory.recursive,
                 others=directory.others,
                 before=directory.found.mounts,
+                bounds=Bounds(limits.archives, limits.watches, known),
             )
         )
         if found.absence is None:
             before = mount_points(directory.mounts)
-            self._take(directory, found)
+            await self._take(directory, found)
             if self._on_mounts is not None and before != mount_points(directory.mounts):
                 await self._on_mounts({d.path: d.mounts for d in self._directories.values()})
         else:
             self._lose(directory, found.absence, found.reason)
-        directory.scan_at = min(directory.scan_at, time.monotonic() + self._period(directory))
+        directory.scan_at = min(
+            directory.scan_at, time.monotonic() + _period(directory.mode, self._settings)
+        )
 
-    def _take(self, directory: DirectoryState, found: ScanResult) -> None:
+    async def _take(self, directory: DirectoryState, found: ScanResult) -> None:
         """Update the state from the result of a scan."""
         there = {observation.path for observation in found.observations}
         missing = [path for path in self._tracked(directory) if path not in there]
         directory.replace_found(found, missing)
-        for observation in found.observations:
+        for count, observation in enumerate(found.observations, 1):
             self._settler.saw(observation)
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         for path in missing:
             if directory.hides(path):
                 self._settler.suspend(path)
@@ -309,7 +318,8 @@ class Watcher:
         unread = [f"{path}: {why}" for path, why in found.unread.items()]
         for text in unread:
             directory.warn_once(text)
-        shown = next(filter(None, (reason, found.hint, *unread, directory.away_reason())), "")
+        others = (reason, found.hint, *unread, directory.away_reason())
+        shown = next(filter(None, (found.excess, *others)), "")
         directory.set_mode("polling" if reason else "inotify", shown)
 
     def _watch(self, directory: DirectoryState) -> str:
@@ -325,13 +335,6 @@ class Watcher:
         if not directory.others:
             return paths
         return [p for p in paths if not any(is_within(p, other) for other in directory.others)]
-
-    def _period(self, directory: DirectoryState) -> float:
-        if directory.mode == "absent":
-            return ABSENT_SECONDS
-        if directory.mode in {"polling", "unreadable"}:
-            return self._settings.poll_seconds
-        return self._settings.rescan_seconds
 
     def _lose(self, directory: DirectoryState, mode: Mode, reason: str) -> None:
         """Record that the directory can't be listed: its archives are unknown for now."""
@@ -379,3 +382,12 @@ class Watcher:
 
 async def _hand_over(on_batch: OnBatch, batch: Batch) -> None:
     await on_batch(batch)
+
+
+def _period(mode: Mode, settings: Settings) -> float:
+    """Returns the seconds between two scans."""
+    if mode == "absent":
+        return ABSENT_SECONDS
+    if mode in {"polling", "unreadable"}:
+        return settings.poll_seconds
+    return settings.rescan_seconds

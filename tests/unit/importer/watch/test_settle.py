@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from airside.archive.stat_key import StatKey
 from airside.core.errors import StoreCorruptError
 from airside.importer.watch.directories import is_candidate
-from airside.importer.watch.settle import Batch, Observation, Settler
+from airside.importer.watch.settle import MOST_SETTLED, Batch, Observation, Settler
 
 DIR = Path("/images")
 A, B, C = DIR / "a.tar", DIR / "b.tar", DIR / "c.tar"
@@ -512,3 +512,16 @@ def test_a_look_that_tells_nothing_keeps_what_is_known():
     bench.settler.saw(Observation(A, bench.now, bench.wall_ns))
     assert bench.settler.take(bench.now, wall_ns=bench.wall_ns) is None
     assert bench.settler.tracked(DIR) == [A]
+
+
+def test_a_batch_has_the_first_thousand_and_the_next_has_the_rest():
+    bench = Bench()
+    paths = [Path(f"/images/{number:04}.tar") for number in range(MOST_SETTLED + 5)]
+    for number, path in enumerate(paths):
+        found = StatKey(number, 10, number, 0)
+        bench.settler.saw(Observation(path, 0.0, bench.wall_ns, key=found))
+    first = bench.settler.take(0.0, wall_ns=bench.wall_ns)
+    second = bench.settler.take(0.0, wall_ns=bench.wall_ns)
+    assert [one.path for one in (*first.settled, *second.settled)] == paths
+    assert len(first.settled) == MOST_SETTLED
+    assert bench.settler.take(0.0, wall_ns=bench.wall_ns) is None
