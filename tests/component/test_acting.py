@@ -1,6 +1,8 @@
 """A thread opens files with the rights of another user, and has its own again at once."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airside.archive.beneath import Beneath, Credentials, acting, directory
+from airside.archive.beneath import Beneath, Credentials, acting, can_act, directory
 from airside.archive.beneath.acting import acting_as
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
@@ -106,3 +108,11 @@ def test_a_kernel_without_openat2_is_walked_with_the_same_rights(
         assert not _can_open(Path(f"/proc/self/fd/{descriptor}"), USER)
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.needs("setpriv")
+def test_root_without_capabilities_cannot_act_and_keeps_its_rights() -> None:
+    script = "from airside.archive.beneath import can_act; raise SystemExit(can_act())"
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", script]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert can_act()

@@ -107,6 +107,19 @@ def test_a_link_out_is_followed_only_to_what_its_owner_may_read(top: Path, image
 
 
 @pytest.mark.usefixtures("kernel")
+def test_the_kernel_judges_the_link_s_owner_once_more(
+    top: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system with rights that neither mode nor ACL show."""
+    monkeypatch.setattr(User, "may", lambda *_: True)
+    path = _link(images / "link", _file(top / "private", mode=0o600))
+    with pytest.raises(LinkRefusedError), Beneath(images).open(path):
+        pass
+    monkeypatch.setattr(directory, "can_act", lambda: False)
+    assert _read(images, path) == "outside"
+
+
+@pytest.mark.usefixtures("kernel")
 def test_what_does_not_exist_looks_like_what_may_not_be_reached(top: Path, images: Path) -> None:
     (top / "closed").mkdir(mode=0o700)
     for name in ("there", "absent"):

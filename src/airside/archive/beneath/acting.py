@@ -12,9 +12,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 _SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "loongarch64": 159, "ppc64le": 81}
 _SETGROUPS |= {"s390x": 206, "armv7l": 206, "i686": 206}
+_NEEDED = 1 << 6 | 1 << 7
+"""CAP_SETGID and CAP_SETUID."""
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PR_GET_SECUREBITS, _NO_SETUID_FIXUP = 27, 0x04
 """With this bit, root keeps its rights to files whatever its number is."""
@@ -36,9 +40,16 @@ def can_act() -> bool:
 
     An agent that is not root can't, nor one in a container without CAP_SETUID and CAP_SETGID.
     """
-    if os.geteuid() != 0 or platform.machine() not in _SETGROUPS:
+    if os.geteuid() != 0 or platform.machine() not in _SETGROUPS or not _has_capabilities():
         return False
     return not _LIBC.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0) & _NO_SETUID_FIXUP
+
+
+@cache
+def _has_capabilities() -> bool:
+    status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines.get("CapEff", "0"), 16) & _NEEDED == _NEEDED
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airside.archive.beneath.acting import Credentials, acting_as
+from airside.archive.beneath.acting import Credentials, acting_as, can_act
 from airside.archive.beneath.judge import LinkOutsideError
 from airside.archive.beneath.names import may_be_foreign
 from airside.archive.beneath.system_calls import (
@@ -74,10 +74,27 @@ class Beneath:
                 raise ArchiveError(f"{path} is not a regular file", path=path)
             if is_file and self.links != "any" and may_be_foreign(found.descriptor, status):
                 raise self._foreign_name(path)
-            with acting_as(self.reader):
-                descriptor = os.open(f"/proc/self/fd/{found.descriptor}", _READ)
+            descriptor = self._open_found(path, found)
         with Opened(descriptor, found.judge) as opened:
             yield opened
+
+    def _open_found(self, path: Path, found: Opened) -> int:
+        """Open for reading what was found; outside, as the link's owner where that is possible.
+
+        The kernel then judges once more, with what neither mode nor ACL say (NFS, FUSE).
+        """
+        name = f"/proc/self/fd/{found.descriptor}"
+        owner = None if found.judge is None else found.judge.reader
+        if owner is None or not can_act():
+            with acting_as(self.reader):
+                return os.open(name, _READ)
+        try:
+            with acting_as(owner.credentials):
+                return os.open(name, _READ)
+        except PermissionError as exc:
+            if exc.errno == errno.EPERM:  # a user whom this user namespace does not have
+                return os.open(name, _READ)
+            raise self.refusal(path) from None
 
     def stat(self, path: Path) -> os.stat_result:
         """Returns the stat of what a path leads to. Raises OSError, LinkRefusedError."""

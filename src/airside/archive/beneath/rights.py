@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from airside.archive.beneath.acting import Credentials
+
 READ, SEARCH = 4, 1
 """Bits of a mode: read a file or list a directory; reach what is in a directory."""
 
+_NO_GROUP = 65_534
+"""`nogroup`, for users that this host does not know."""
 _ACL = "system.posix_acl_access"
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 _OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER = 1, 2, 4, 8, 16, 32
@@ -24,13 +28,19 @@ class User:
     uid: int
 
     @cached_property
-    def groups(self) -> frozenset[int]:
-        """The user's groups; none for a user that this host does not know."""
+    def credentials(self) -> Credentials:
+        """The user as the kernel knows them; without groups if this host does not know the user."""
         try:
             entry = pwd.getpwuid(self.uid)
-            return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
         except KeyError:
-            return frozenset()
+            return Credentials(self.uid, _NO_GROUP)
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        return Credentials(self.uid, entry.pw_gid, tuple(groups))
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """The user's groups."""
+        return frozenset(self.credentials.groups)
 
     def may(self, descriptor: int, wanted: int) -> bool:
         """Returns True if the user has all the rights `wanted`. Raises OSError.
