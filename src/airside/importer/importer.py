@@ -34,7 +34,7 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem
-from airside.importer.attempts import AttemptGuard
+from airside.importer.attempts import AttemptGuard, DeadlyArchiveError
 from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
@@ -143,7 +143,8 @@ class Importer:
         except ArchiveChangedError:
             raise
         except InputError as exc:
-            if job.is_repeated:  # the reason might tell what another file has
+            told = isinstance(exc, DeadlyArchiveError)
+            if job.is_repeated and not told:  # the reason might tell what another file has
                 raise _not_the_same(job) from exc
             if isinstance(exc, ArchiveTruncatedError):
                 return self._pass(job, "incomplete", exc, key)
