@@ -266,9 +266,7 @@ class CatalogView:
         """Returns the archives, present or imported by hand, whose images need this blob."""
         return list_sources_of(self._readers, digest)
 
-    def sources(
-        self, *, path: str | None = None, page: SourcePage | None = None
-    ) -> list[SourceRow]:
+    def sources(self, path: str | None = None, page: SourcePage | None = None) -> list[SourceRow]:
         """Returns sources with their images, notes and problems, by path; a page by id."""
         return list_sources(self._readers, path, page)
 
