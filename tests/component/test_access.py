@@ -20,6 +20,7 @@ from airside.oci.reference import Repository
 from airside.ports.content import Connection, RuntimeBlob, RuntimeTag, StoredDocument
 from airside.registry.auth import login as logins
 from airside.registry.auth.files import SecurityFiles, check_exposure
+from airside.registry.http import connections
 from airside.registry.http import throttle as pace
 from airside.registry.http.throttle import iter_body
 from airside.registry.rules.access import Rights, Rule
@@ -480,7 +481,8 @@ def test_localhost_counts_only_if_it_is(monkeypatch):
 # --- connections, slow clients, bandwidth
 
 
-def test_connections_are_limited_and_come_back(content):
+def test_connections_are_limited_and_come_back(content, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 1e9)
     with Guarded(*content, settings(max_client_connections=3)) as registry:
         held = [registry_connection(registry) for _ in range(3)]
         wait_until(lambda: registry.listener.connections == 3)
@@ -497,6 +499,35 @@ def test_connections_are_limited_and_come_back(content):
         wait_until(lambda: registry.listener.connections == 1)
         with registry_connection(registry) as more:
             assert more.recv(1) == b""
+
+
+def test_idle_connections_give_way_to_the_next_of_their_client(content, monkeypatch):
+    """A client that holds all its connections and asks nothing keeps nobody out on loopback."""
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.0)
+    with Guarded(*content, settings(max_client_connections=2)) as registry:
+        held = [registry_connection(registry) for _ in range(2)]
+        wait_until(lambda: registry.listener.connections == 2)
+        for _ in range(4):
+            assert registry.ask("/v2/").status == 200
+        assert registry.listener.refused == 0
+        assert held[0].recv(1) == b""
+        for sock in held:
+            sock.close()
+        wait_until(lambda: registry.listener.connections == 0)
+
+
+def test_requests_that_move_no_bytes_give_way_and_busy_ones_do_not(content, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 1e9)
+    with Guarded(*content, settings(max_client_connections=1)) as registry:
+        with registry_connection(registry) as slow:
+            slow.sendall(b"GET /v2/ HTTP/1.1\r\nX-Slow: ")
+            wait_until(lambda: registry.listener.connections == 1)
+            with registry_connection(registry) as more:
+                assert more.recv(1) == b""
+            monkeypatch.setattr(connections, "SLOW_SECONDS", 0.0)
+            assert registry.ask("/v2/").status == 200
+            assert slow.recv(1) == b""
+        wait_until(lambda: registry.listener.connections == 0)
 
 
 @pytest.mark.needs("openssl")

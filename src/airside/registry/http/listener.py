@@ -1,7 +1,8 @@
 """Accepts the registry's connections, with limits and TLS. Async.
 
 A connection is counted, or refused, before its first byte is read or a TLS handshake begins. Each
-handshake uses the certificate that is in force then. Clients count by address; IPv6 by /64.
+handshake uses the certificate that is in force then. Clients count by address; IPv6 by /64. Unused
+connections of a client give way to its next (`connections`).
 
 Slow clients: a handshake ends after `HANDSHAKE_SECONDS`; the head of a request after the runner's
 keep-alive time (aiohttp); a body as `registry.http.throttle` says; the kernel drops a connection
@@ -12,13 +13,13 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
 
 from airside.core.errors import ConfigError
+from airside.registry.http.connections import Connections
 from airside.registry.rules.token_bucket import client_key
 
 HANDSHAKE_SECONDS = 15.0
@@ -40,13 +41,10 @@ class Listener:
         max_client_connections: int,
     ) -> None:
         self._server, self._tls = server, tls
-        self._max, self._max_client = max_connections, max_client_connections
-        self._clients: Counter[str] = Counter()
+        self._connections = Connections(max_connections, max_client_connections)
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self.refused = 0
-        """Number of connections refused because of a limit."""
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -59,7 +57,12 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        return self._clients.total()
+        return len(self._connections)
+
+    @property
+    def refused(self) -> int:
+        """Number of connections refused because of a limit."""
+        return self._connections.refused
 
     async def start(self, host: str, port: int) -> None:
         """Listens on every address of the host. Raises ConfigError."""
@@ -104,32 +107,16 @@ class Listener:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             key = client_key(address[0])
-            if not self._admit(key):
+            if not self._connections.admit(key):
                 sock.close()
                 continue
             task = asyncio.create_task(self._hand_over(sock, key))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    def _admit(self, key: str) -> bool:
-        is_full = self._max and self.connections >= self._max
-        if is_full or (self._max_client and self._clients[key] >= self._max_client):
-            self.refused += 1
-            why = "max_connections" if is_full else "max_client_connections"
-            _LOG.debug("refused a connection from %s: limit %s is reached", key, why)
-            self._clients += Counter()  # drops the entry that the lookup of a new client made
-            return False
-        self._clients[key] += 1
-        return True
-
-    def _release(self, key: str) -> None:
-        self._clients[key] -= 1
-        if not self._clients[key]:
-            del self._clients[key]
-
     async def _hand_over(self, sock: socket.socket, key: str) -> None:
         """Passes a connection to the server, under TLS after the handshake."""
-        protocol = _CountedProtocol(self._server(), lambda: self._release(key))
+        protocol = self._connections.counted(self._server(), key)
         tls = self._tls()
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
@@ -162,27 +149,3 @@ def _bind(family: int, address: object) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-class _CountedProtocol(asyncio.Protocol):
-    """aiohttp's protocol, with a callback at the end of the connection."""
-
-    def __init__(self, inner: asyncio.Protocol, on_end: Callable[[], None]) -> None:
-        self._inner = inner
-        self._on_end: Callable[[], None] | None = on_end
-        self.data_received = inner.data_received  # type: ignore[method-assign] # saves one call
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._inner.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.end()
-        self._inner.connection_lost(exc)
-
-    def end(self) -> None:
-        if self._on_end is not None:
-            self._on_end()
-            self._on_end = None
