@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from airside.archive.completeness import Judgement, judge
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.detect import make_draft
 from airside.archive.formats.plan import Draft, Facts, Plan
 from airside.archive.ingest import HEAD_BYTES, digest_of_member
@@ -56,7 +57,7 @@ class Members:
             links=self.links,
             read=self.read,
             held=self.held.get,
-            limits=replace(Limits(), nesting=nesting),
+            allowance=Allowance(replace(Limits(), nesting=nesting)),
         )
 
     def plan(self, *, nesting: int = 4) -> Plan:

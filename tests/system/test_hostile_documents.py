@@ -40,7 +40,7 @@ DROPS: tuple[tuple[Callable[[], hostile.Members], str], ...] = (
     (hostile.old_images, "rejected"),
     (hostile.long_texts, "imported"),
     (lambda: hostile.many_configs(sized(20, 200)), "rejected"),
-    (lambda: hostile.long_member_names(sized(5_000, 90_000)), "rejected"),
+    (lambda: hostile.long_member_names(sized(9_000, 90_000)), "rejected"),
 )
 NAMES = [
     *("one child often", "many names", "many images", "most names", "many repositories"),
@@ -123,6 +123,12 @@ def test_no_archive_takes_much_memory(tmp_path, show):
                 )
             assert found["state"] == state, found
             assert "limits." in found["reason"] or state == "imported", found
+        with measured(agent, "all archives at once", show):
+            now, paths = agent.now(), list(agent.archives())
+            for path in paths:
+                path.touch()
+            for path in paths:
+                agent.wait_state(path, "imported", "partial", "rejected", after=now)
         catalog = (agent.data / "catalog.db").stat().st_size
         show(f"the catalog has {catalog / MIB:.0f} MiB")
         assert catalog < 200 * MIB

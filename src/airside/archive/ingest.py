@@ -15,7 +15,8 @@ from typing import BinaryIO, Self
 
 from airside.archive.formats.plan import Facts
 from airside.archive.pipeline import ReadAhead, WriteBehind
-from airside.archive.stop import Stop
+from airside.archive.planning_room import PlanningRoom, PlanPlace
+from airside.archive.stop import Stop, never
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import iter_members
 from airside.core.errors import (
@@ -68,6 +69,8 @@ class ArchiveIngest:
     limits: Limits
     stop: Stop
     trust_names: bool = False
+    place: PlanPlace = field(default_factory=lambda: PlanPlace(PlanningRoom(), never))
+    """The place of the archive's plan among those of others."""
     members: dict[str, IngestedMember] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
@@ -82,6 +85,7 @@ class ArchiveIngest:
         for member in self.members.values():
             if member.ingest is not None:
                 member.ingest.discard()
+        self.place.close()
 
     def facts(self, names: Iterable[str]) -> dict[str, Facts]:
         """Returns the facts of the named members that exist."""

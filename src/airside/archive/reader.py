@@ -21,6 +21,7 @@ from airside.archive.formats.records import check_records
 from airside.archive.formats.unsupported import TEXT, is_text
 from airside.archive.ingest import ArchiveIngest
 from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.planning_room import PlanPlace
 from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
 from airside.archive.staging import stage
 from airside.archive.stat_key import StatKey
@@ -91,6 +92,7 @@ def read_archive(
                 reader.settings.limits,
                 stop,
                 trust_names=reader.settings.verify == "names",
+                place=PlanPlace(reader.plans, stop),
             )
         )
         notes: list[str] = []

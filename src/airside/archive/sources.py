@@ -21,6 +21,7 @@ from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
 from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.planning_room import PlanningRoom
 from airside.archive.stop import Stop
 from airside.archive.tar.compression import Compression, content_bytes, iter_decompressed
 from airside.archive.tar.members import Member, MemberKind
@@ -60,6 +61,7 @@ class Reader:
     settings: Settings
     windows: WindowBudget
     document: Callable[[Digest], bytes | None]
+    plans: PlanningRoom = field(default_factory=PlanningRoom)
 
 
 @dataclass(slots=True)
@@ -92,17 +94,28 @@ class _Source:
         if cut is not None and index_may_follow(files):
             raise cut
         try:
-            return make_draft(
-                files=files,
-                links=self.ingest.links,
-                read=read,
-                held=self.reader.document,
-                limits=self.limits,
+            return self.ingest.place.draft(
+                self.limits,
+                lambda allowance: make_draft(
+                    files=files,
+                    links=self.ingest.links,
+                    read=read,
+                    held=self.reader.document,
+                    allowance=allowance,
+                ),
             )
         except InputError:
             if cut is not None:
                 raise cut from None
             raise
+
+    def _assemble(self, draft: Draft) -> Plan:
+        with self.ingest.place.planning():
+            return draft.assemble(self.ingest.facts(draft.members), self.ingest.read)
+
+    def _expected(self, draft: Draft, read: ReadMember) -> Mapping[str, Digest]:
+        with self.ingest.place.planning():
+            return draft.expected(read)
 
     def _read_members(
         self, opened: OpenMember, wanted: list[Member], expected: Mapping[str, Digest]
@@ -148,7 +161,7 @@ class TarSource(_Source):
             cut = exc
         ingest = self.ingest
         draft = self._draft(frozenset(ingest.members), ingest.read, cut)
-        return draft.assemble(ingest.facts(draft.members), ingest.read), cut
+        return self._assemble(draft), cut
 
     def _read_at(self, count: int, offset: int) -> bytes:
         return os.pread(self.file.fileno(), count, offset)
@@ -192,8 +205,8 @@ class TarSource(_Source):
         read = self._member_reader(files)
         draft = self._draft(frozenset(files), read, cut)
         wanted = [files[name] for name in draft.members]
-        self._read_members(self._open_member, wanted, draft.expected(read))
-        return draft.assemble(self.ingest.facts(draft.members), self.ingest.read), cut
+        self._read_members(self._open_member, wanted, self._expected(draft, read))
+        return self._assemble(draft), cut
 
     def _member_reader(self, files: dict[str, Member]) -> ReadMember:
         def read(name: str) -> bytes:
@@ -249,9 +262,9 @@ class DirectorySource(_Source):
             ) from exc
         read = self._reader_of(files)
         wanted = [files[name] for name in draft.members if name in files]
-        self._read_members(self._open_member, wanted, draft.expected(read))
+        self._read_members(self._open_member, wanted, self._expected(draft, read))
         cut = ArchiveTruncatedError(f"the directory {self.root.name} is not complete yet")
-        plan = draft.assemble(self.ingest.facts(draft.members), self.ingest.read)
+        plan = self._assemble(draft)
         return replace(plan, problems=(*self._refusals(draft), *plan.problems)), cut
 
     def _refusals(self, draft: Draft) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from airside.catalog.catalog import Catalog
 from airside.catalog.publications import TagState
 from airside.core.config import registry_hosts
 from airside.core.errors import ManifestInvalidError, NotFoundError
-from airside.core.settings import Settings
+from airside.core.settings import MIB, Settings
 from airside.oci.digest import parse_digest
 from airside.oci.model import Descriptor, Document, Manifest, parse_config, parse_document
 from airside.oci.platform import Platform, node_platform, parse_platform
@@ -23,6 +23,8 @@ from airside.ports.publication import (
 )
 
 _CACHED = 20_000
+_CACHED_BYTES = 64 * MIB
+"""Documents may have megabytes; usual ones have 1 or 2 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class DesiredState:
         self._naming = naming_of(settings)
         self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
         self._chosen: dict[str, NodeContent] = {}
+        self._chosen_bytes = 0
         self._known: dict[str, DesiredImage] = {}
         """The images of the last pass: most tags have not changed since."""
 
@@ -101,9 +104,12 @@ class DesiredState:
             return Unwanted("incomplete", "its manifest is missing")
         found = self._selector.choose(target)
         if isinstance(found, NodeContent):
-            if len(self._chosen) >= _CACHED:
+            size = sum(document.size_bytes for document in found.chain)
+            if len(self._chosen) >= _CACHED or self._chosen_bytes + size > _CACHED_BYTES:
                 self._chosen.clear()
+                self._chosen_bytes = 0
             self._chosen[tag.digest] = found
+            self._chosen_bytes += size
         return found
 
     def _load(self, descriptor: Descriptor) -> Document | None:

@@ -36,6 +36,9 @@ class Limits:
         250_000, "rows", "catalog rows for the names of one archive, their platforms and blobs"
     )
     name_bytes: int = _setting(4_096, "bytes", "a member's name or link target")
+    headers_bytes: int = _setting(
+        32 * MIB, "bytes", "names, link targets and extended headers of all members"
+    )
     window_bytes: int = _setting(128 * MIB, "bytes", "decompression window of one file")
     list_bytes: int = _setting(MIB, "bytes", "one list of images (.txt)")
     archives: int = _setting(

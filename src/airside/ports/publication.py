@@ -5,11 +5,13 @@ Chooses the node's manifest, the names of an image, and the labels of its blobs 
 runtime has it already, and how it is published.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from airside.oci.digest import Digest
-from airside.oci.model import Descriptor, Document, Index, Manifest
+from airside.oci.merge import MOST_PARTS
+from airside.oci.model import INDEX_TYPES, Descriptor, Document, Index, Manifest
 from airside.oci.platform import Platform, best_for
 from airside.oci.reference import Repository
 
@@ -141,47 +143,79 @@ class Selector:
         if target.kind_of_artifact:
             kind = target.kind_of_artifact
             return Unwanted("artifact", f"it is an artifact ({kind}), not an image")
-        found = [
-            (platform, chain)
-            for platform, chain in self._chains((target,))
-            if not platform or not platform.is_unknown
-        ]
-        images = [(p, c) for p, c in found if c[-1].is_image and not c[-1].kind_of_artifact]
-        if not images:
+        found = tuple(islice(self._candidates(target), MOST_PARTS))
+        if not found:
             return Unwanted("artifact", "it has no image that a runtime could run")
-        return self._best(images)
+        best = self._best(found)
+        if isinstance(best, Unwanted):
+            return best
+        chain = [self.load(each) for each in best.path]
+        if None in chain:
+            return Unwanted("incomplete", "a document below its target is missing")
+        return NodeContent((target, *(document for document in chain if document is not None)))
 
-    def _best(
-        self, images: list[tuple[Platform | None, tuple[Document, ...]]]
-    ) -> NodeContent | Unwanted:
-        whole = [(p, c) for p, c in images if self.is_whole(c[-1])]
+    def _best(self, images: tuple["_Candidate", ...]) -> "_Candidate | Unwanted":
+        whole = [each for each in images if each.is_whole]
         if not whole:
             return Unwanted("incomplete", "layers or the config of its manifests are missing")
-        best = best_for(self.node, [p for p, _ in whole if p is not None])
-        for platform, chain in whole:
-            if platform is None or platform == best:
-                return NodeContent(chain)
-        has = ", ".join(sorted({str(p) for p, _ in whole}))
+        best = best_for(self.node, [each.platform for each in whole if each.platform is not None])
+        for each in whole:
+            if each.platform is None or each.platform == best:
+                return each
+        has = ", ".join(sorted({str(each.platform) for each in whole}))
         return Unwanted("not-for-node", f"not for this node, {self.node} (has: {has})")
 
-    def _chains(
-        self, chain: tuple[Document, ...]
-    ) -> Iterable[tuple[Platform | None, tuple[Document, ...]]]:
-        """Yields each stored manifest at or below a document, as listed, with its platform."""
-        content = chain[-1].content
-        if not isinstance(content, Index):
-            yield self.platform_of(chain[-1]), chain
+    def _candidates(self, target: Document) -> Iterator["_Candidate"]:
+        """Yields each stored image at or below a document, as listed; holds no document."""
+        if not isinstance(target.content, Index):
+            alone = self._judged(target)
+            if alone is not None and not (alone.platform and alone.platform.is_unknown):
+                yield alone
             return
-        if len(chain) > _MOST_NESTED:
-            return
-        for descriptor in content.manifests:
-            child = self.load(descriptor) if descriptor.is_document else None
-            if child is None or child.digest in {d.digest for d in chain}:
-                continue
-            for platform, below in self._chains((*chain, child)):
-                is_child = len(below) == len(chain) + 1
-                listed = descriptor.platform if is_child else None
-                yield listed or platform, below
+        judged: dict[Digest, _Candidate | None] = {}
+        for path in self._leaves(target, target.content):
+            entry = path[-1]
+            if entry.digest not in judged:
+                document = self.load(entry)
+                judged[entry.digest] = self._judged(document) if document else None
+            leaf = judged[entry.digest]
+            platform = entry.platform or (leaf.platform if leaf else None)
+            if leaf is not None and not (platform and platform.is_unknown):
+                yield replace(leaf, platform=platform, path=path)
+
+    def _leaves(self, target: Document, index: Index) -> Iterator[tuple[Descriptor, ...]]:
+        """Yields the way to each listed manifest. Each index is read once, however often listed."""
+        seen = {target.digest}
+        walks: list[tuple[Iterator[Descriptor], tuple[Descriptor, ...]]]
+        walks = [(iter(index.manifests), ())]
+        while walks:
+            entries, path = walks[-1]
+            entry = next(entries, None)
+            if entry is None:
+                walks.pop()
+            elif entry.media_type not in INDEX_TYPES:
+                if entry.is_document:
+                    yield (*path, entry)
+            elif entry.digest not in seen and len(walks) <= _MOST_NESTED:
+                seen.add(entry.digest)
+                nested = self.load(entry)
+                if nested is not None and isinstance(nested.content, Index):
+                    walks.append((iter(nested.content.manifests), (*path, entry)))
+
+    def _judged(self, manifest: Document) -> "_Candidate | None":
+        """Returns the manifest of an image that a runtime could run, else None."""
+        if not manifest.is_image or manifest.kind_of_artifact:
+            return None
+        return _Candidate(self.platform_of(manifest), (), self.is_whole(manifest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A stored image manifest; `path` leads to it from the target, which is left out."""
+
+    platform: Platform | None
+    path: tuple[Descriptor, ...]
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)

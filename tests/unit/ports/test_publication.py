@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from airside.oci.digest import digest_of
+from airside.oci.digest import Digest, digest_of
 from airside.oci.model import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -187,6 +187,22 @@ def test_an_index_that_lists_itself_is_followed_once() -> None:
     listed = (own, Descriptor(OCI_MANIFEST, APP.digest, APP.size_bytes, AMD64))
     circle = Document(OCI_INDEX, raw, digest_of(raw), Index(listed))
     assert selector(circle, APP).choose(circle) == NodeContent((circle, APP))
+
+
+def test_each_document_is_loaded_once_however_often_indexes_list_it() -> None:
+    chain = [BOTH]
+    for depth in range(5):
+        chain.append(index(f"depth-{depth}", *[(chain[-1], None)] * 50))
+    documents = {document.digest: document for document in (APP, OTHER, *chain)}
+    loaded: list[Digest] = []
+
+    def load(descriptor: Descriptor) -> Document | None:
+        loaded.append(descriptor.digest)
+        return documents.get(descriptor.digest)
+
+    found = Selector(AMD64, load, lambda _: None, lambda _: True).choose(chain[-1])
+    assert found == NodeContent((*reversed(chain), APP))
+    assert len(loaded) <= 2 * len(documents)
 
 
 def test_artifacts_are_for_no_runtime() -> None:

@@ -12,7 +12,12 @@ from airside.core.errors import ArchiveLimitError
 from airside.core.settings import Limits
 from airside.oci.model import Document
 
-_PARSED_TIMES = 2
+_DESCRIPTOR_BYTES, _NAME_BYTES = 400, 600
+"""What one takes in memory; measured, without its annotations."""
+
+
+class LargePlan(Exception):  # noqa: N818 - a signal to the caller, not an error
+    """The plan takes more than `small_bytes`: make it again, in the place of a large one."""
 
 
 @dataclass(slots=True)
@@ -20,6 +25,10 @@ class Allowance:
     """Counts what the documents of one archive list. Each `take_…` raises ArchiveLimitError."""
 
     limits: Limits = field(default_factory=Limits)
+    small_bytes: int | None = None
+    """The memory of a plan above which `LargePlan` is raised; None: never."""
+    base: "Allowance | None" = None
+    """The allowance whose `small_bytes` counts, if not its own."""
     _document_bytes: int = 0
     _parsed_bytes: int = 0
     _descriptors: int = 0
@@ -42,9 +51,10 @@ class Allowance:
     def take_parsed(self, count: int, image: str) -> None:
         """Counts the memory of parsed texts, which may be more than their bytes."""
         self._parsed_bytes += count
-        if self._parsed_bytes > _PARSED_TIMES * self.limits.documents_bytes:
+        if self._parsed_bytes > self.limits.documents_bytes:
             what = "the annotations and fields of the archive's documents take more memory"
             raise over(what, "documents_bytes", self.limits, image)
+        self._check_small()
 
     def take_descriptors(self, count: int, image: str) -> None:
         """Counts configs, layers, manifests and diff IDs, each time that a document lists them."""
@@ -52,12 +62,29 @@ class Allowance:
         if self._descriptors > self.limits.descriptors:
             what = "the documents of the archive list more layers, manifests and diff IDs"
             raise over(what, "descriptors", self.limits, image)
+        self._check_small()
 
     def take_names(self, count: int, image: str) -> None:
         """Counts the names of images; an image without a name counts as one."""
         self._names += count
         if self._names > self.limits.names:
             raise over("the archive has more image names", "names", self.limits, image)
+        self._check_small()
+
+    def again(self) -> "Allowance":
+        """Returns a new allowance with the same limits: other documents are read instead."""
+        return Allowance(self.limits, base=self)
+
+    def is_drafted(self) -> None:
+        """The plan stays as it is, large or not; what assembling it adds is bounded."""
+        self.small_bytes = None
+
+    def _check_small(self) -> None:
+        memory = self._document_bytes + self._parsed_bytes
+        memory += self._descriptors * _DESCRIPTOR_BYTES + self._names * _NAME_BYTES
+        most = (self.base or self).small_bytes
+        if most is not None and memory > most:
+            raise LargePlan
 
 
 def over(what: str, limit: str, limits: Limits, image: str = "") -> ArchiveLimitError:

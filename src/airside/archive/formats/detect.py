@@ -21,14 +21,12 @@ from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
 from airside.archive.formats.unsupported import describe_single_manifest, guess_contents
 from airside.core.errors import ArchiveFormatError, InputError
 from airside.core.problem import Problem
-from airside.core.settings import Limits
 
 DISORDERED = (
     "the manifests in index.json list the layers in a wrong order, as Docker 25.0.0 writes them: "
     "manifest.json is read instead"
 )
 _LINKS_FOLLOWED = 16
-_DEFAULT = Limits()
 
 
 def make_draft(
@@ -37,7 +35,7 @@ def make_draft(
     links: Mapping[str, str],
     read: ReadMember,
     held: ReadHeld,
-    limits: Limits = _DEFAULT,
+    allowance: Allowance,
 ) -> Draft:
     """Detect the format by its documents; an OCI index is preferred over `manifest.json`.
 
@@ -53,20 +51,22 @@ def make_draft(
                 present=files,
                 read=read,
                 held=held,
-                limits=limits,
-                listed_names=_names_beside(files, read, limits),
+                allowance=allowance,
+                listed_names=_names_beside(files, read, allowance),
             )
             if MANIFEST_JSON not in files or not has_disordered_layers(layout, read):
                 return layout
             resolved = {name: resolve_link(name, links) for name in links}
-            return replace(_draft_docker(files, resolved, read, limits), notes=(DISORDERED,))
+            return replace(
+                _draft_docker(files, resolved, read, allowance.again()), notes=(DISORDERED,)
+            )
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
     resolved = {name: resolve_link(name, links) for name in links}
     if MANIFEST_JSON in files:
-        return _draft_docker(files, resolved, read, limits)
+        return _draft_docker(files, resolved, read, allowance)
     if is_legacy(files):
-        return draft_legacy(files=files, links=resolved, read=read, limits=limits)
+        return draft_legacy(files=files, links=resolved, read=read, allowance=allowance)
     raise ArchiveFormatError(_no_images_reason(files))
 
 
@@ -80,7 +80,7 @@ def index_may_follow(files: frozenset[str]) -> bool:
     return INDEX_JSON not in files and (is_layout or MANIFEST_JSON not in files)
 
 
-def _names_beside(files: frozenset[str], read: ReadMember, limits: Limits) -> frozenset[str]:
+def _names_beside(files: frozenset[str], read: ReadMember, allowance: Allowance) -> frozenset[str]:
     """Returns the image names of a `manifest.json` beside an index; none if it is invalid."""
     if MANIFEST_JSON not in files:
         return frozenset()
@@ -88,7 +88,7 @@ def _names_beside(files: frozenset[str], read: ReadMember, limits: Limits) -> fr
         images = parse_manifest_json(read(MANIFEST_JSON))
     except InputError:
         return frozenset()
-    Allowance(limits).take_names(_count_names(images), "")
+    Allowance(allowance.limits).take_names(_count_names(images), "")
     return frozenset(name for image in images for name in normalised(image.names))
 
 
@@ -97,19 +97,18 @@ def _count_names(images: Iterable[SavedImage]) -> int:
 
 
 def _draft_docker(
-    files: frozenset[str], links: Mapping[str, str], read: ReadMember, limits: Limits
+    files: frozenset[str], links: Mapping[str, str], read: ReadMember, allowance: Allowance
 ) -> DockerDraft:
     raw = read(MANIFEST_JSON)
     if raw.lstrip()[:1] == b"{":
         raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
-    allowance = Allowance(limits)
     allowance.take_names(_count_names(images), "")
     allowance.take_descriptors(sum(1 + len(image.layers) for image in images), "")
     wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
     listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
-    Allowance(limits).take_names(len(listed or ()), "")
+    Allowance(allowance.limits).take_names(len(listed or ()), "")
     absent = frozenset(wanted - files)
     return DockerDraft(
         images, links, absent, listed or None, problems=tuple(problems), allowance=allowance

@@ -26,7 +26,6 @@ from airside.archive.formats.plan import (
 )
 from airside.core.errors import ManifestInvalidError, ReferenceInvalidError
 from airside.core.problem import Problem
-from airside.core.settings import Limits
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Document, parse_config
 from airside.oci.platform import Platform
@@ -73,7 +72,7 @@ class LegacyDraft:
     links: Mapping[str, str]
     problems: tuple[Problem, ...]
     lacks_members: bool
-    limits: Limits
+    allowance: Allowance
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -108,7 +107,7 @@ def draft_legacy(
     files: frozenset[str],
     links: Mapping[str, str],
     read: ReadMember,
-    limits: Limits,
+    allowance: Allowance,
 ) -> LegacyDraft:
     """Follow the parents of each tag, and of each image that has neither a tag nor a child.
 
@@ -118,7 +117,6 @@ def draft_legacy(
     problems: list[Problem] = []
     listed = _repositories(read(REPOSITORIES), problems) if REPOSITORIES in files else {}
     chains = Chains()
-    allowance = Allowance(limits)
     allowance.take_names(sum(map(len, listed.values())), "")
     for v1_id in sorted(match[1] for match in map(_JSON.match, files) if match):
         raw = read(f"{v1_id}/json")
@@ -136,7 +134,7 @@ def draft_legacy(
         links=links,
         problems=tuple(problems),
         lacks_members=any(fault.missing for _, fault in faults if fault),
-        limits=limits,
+        allowance=allowance.again(),
     )
 
 
@@ -176,12 +174,10 @@ class _PlanBuilder:
     made: dict[Digest, bytes] = field(default_factory=dict)
     platforms: dict[Digest, Platform] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    allowance: Allowance = field(default_factory=Allowance)
     lacks_members: bool = False
 
     def __post_init__(self) -> None:
         self.problems += self.draft.problems
-        self.allowance = Allowance(self.draft.limits)
         self.lacks_members = self.draft.lacks_members
 
     def plan(self) -> Plan:
@@ -205,8 +201,8 @@ class _PlanBuilder:
         raw = make_config(chain, {v1_id: layer.digest for v1_id, layer in layers.items()})
         config = Facts(digest_of(raw), len(raw), raw[:16])
         document = build_manifest(config, list(layers.values()), top.shown)
-        self.allowance.take_bytes(len(raw), top.shown)
-        self.allowance.take_document(document, top.shown)
+        self.draft.allowance.take_bytes(len(raw), top.shown)
+        self.draft.allowance.take_document(document, top.shown)
         self.made[config.digest] = raw
         self.documents[document.digest] = document
         for v1_id, layer in layers.items():

@@ -12,11 +12,8 @@ from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import ReadHeld, ReadMember
 from airside.core.errors import ArchiveLimitError, InputError, ManifestInvalidError
 from airside.core.problem import Problem
-from airside.core.settings import Limits
 from airside.oci.digest import digest_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index, parse_document
-
-_DEFAULT = Limits()
 
 
 def draft_layout(
@@ -25,7 +22,7 @@ def draft_layout(
     present: frozenset[str],
     read: ReadMember,
     held: ReadHeld,
-    limits: Limits = _DEFAULT,
+    allowance: Allowance,
     listed_names: frozenset[str] = frozenset(),
 ) -> LayoutDraft:
     """Walk the documents from `index.json` down.
@@ -41,11 +38,11 @@ def draft_layout(
         problems=problems,
         present=present,
         listed_names=listed_names,
-        allowance=Allowance(limits),
+        allowance=allowance,
     )
-    draft.allowance.take_names(len(roots), "")
-    draft.allowance.take_descriptors(len(roots), "")
-    walk = _DocumentWalk(draft, read, held, limits.nesting)
+    allowance.take_names(len(roots), "")
+    allowance.take_descriptors(len(roots), "")
+    walk = _DocumentWalk(draft, read, held, allowance.limits.nesting)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
     return draft

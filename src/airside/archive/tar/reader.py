@@ -213,7 +213,7 @@ class _Headers:
         self._source = source
         self._limits = limits
         self._notes = notes
-        self._count = 0
+        self._count = self._text_bytes = 0
         self._last = ""
         self._global: dict[str, str] = {}
 
@@ -229,6 +229,7 @@ class _Headers:
                     raise over_limit("the archive has more members", "members", self._limits)
                 member = member_of(*found, self._limits)
                 if member is not None:
+                    self._take_text(len(member.name) + len(member.target))
                     self._last = member.name
                     return member
         except ArchiveError as exc:
@@ -307,6 +308,13 @@ class _Headers:
             raise over_limit("a member's name is longer", "name_bytes", self._limits)
         return name_text(self._read_extended(info, info.size).rstrip(b"\0"))
 
+    def _take_text(self, count: int) -> None:
+        """Counts names, which stay in memory, and extended headers, which take time to parse."""
+        self._text_bytes += count
+        if self._text_bytes > self._limits.headers_bytes:
+            what = "the names and extended headers of the archive have more bytes"
+            raise over_limit(what, "headers_bytes", self._limits)
+
     def _read_extended(self, info: tarfile.TarInfo, limit_bytes: int) -> bytes:
         start = self._source.position
         if info.size > limit_bytes:
@@ -314,6 +322,7 @@ class _Headers:
                 f"an extended header before byte {start} has {info.size} bytes; at most "
                 f"{limit_bytes} are allowed"
             )
+        self._take_text(info.size)
         padded = info.size + -info.size % _BLOCK
         data = self._source.read(padded)
         if len(data) < padded:

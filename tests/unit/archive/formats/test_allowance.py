@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from airside.archive.completeness import judge
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.detect import make_draft
 from airside.archive.formats.records import check_records
 from airside.core.errors import ArchiveLimitError
@@ -24,7 +25,7 @@ def plan_of(files, limits=SMALL):
         links={},
         read=members.read,
         held=lambda _digest: None,
-        limits=limits,
+        allowance=Allowance(limits),
     )
     plan = draft.assemble({name: facts[name] for name in draft.members}, members.read)
     check_records(plan, limits)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.detect import make_draft
 from airside.archive.formats.docker_legacy import NOTE, is_legacy
 from airside.archive.formats.plan import DOCKER_ARCHIVE
@@ -204,7 +205,7 @@ def test_what_is_made_is_bounded():
             links={},
             read=members.read,
             held=lambda _digest: None,
-            limits=Limits(documents_bytes=documents_bytes),
+            allowance=Allowance(Limits(documents_bytes=documents_bytes)),
         )
         facts = members.facts()
         return draft.assemble({name: facts[name] for name in draft.members}, members.read)

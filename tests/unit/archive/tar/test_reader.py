@@ -656,3 +656,10 @@ def test_an_extended_header_that_is_too_large_is_refused() -> None:
 
 def test_endless_extended_headers_are_refused() -> None:
     refused(pax(record("comment", b"x")) * 17 + file("a") + END, ArchiveFormatError)
+
+
+def test_the_names_of_an_archive_have_a_limit_together():
+    data = b"".join(file(f"{number}{'n' * 90}") for number in range(50))
+    assert len(read(data + END, Limits(headers_bytes=5_000))) == 50
+    error = refused(data + END, ArchiveLimitError, Limits(headers_bytes=3_000))
+    assert error.context["limit"] == "limits.headers_bytes"
