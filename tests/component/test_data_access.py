@@ -99,6 +99,28 @@ def test_an_open_data_directory_is_closed_at_the_start_with_one_line(tmp_path, c
     assert caplog.records == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make files of others")
+def test_what_others_left_in_an_open_data_directory_is_named_and_not_written_through(
+    tmp_path, caplog
+):
+    data, outside = tmp_path / "data", tmp_path / "outside"
+    outside.write_text("somebody's")
+    (data / "oci").mkdir(parents=True)
+    data.chmod(0o777)
+    planted = [".format.tmp", "reserve", "oci/.oci-layout.tmp", "oci/.index.json.tmp"]
+    for name in planted:
+        (data / name).symlink_to(outside)
+        os.lchown(data / name, USER, USER)
+    with open_data_directory(data) as reserve:
+        store = LocalStore(data / "oci", data / "ingest")
+        store.prepare()
+        store.write_index(b"{}")
+        reserve.restore()
+    assert outside.read_text() == "somebody's"
+    assert "4 entries are theirs" in caplog.text
+    assert "reserve" in caplog.text
+
+
 def test_a_store_behind_a_link_of_ours_is_closed_too(tmp_path):
     data, disk = tmp_path / "data", tmp_path / "disk"
     data.mkdir()

@@ -25,6 +25,7 @@ PRIVATE_UMASK = 0o077
 _GROUP_DIRECTORY = 0o750
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
+_SHOWN_NAMES = 5
 _DIRECTORIES = (
     *("oci", "oci/blobs", "oci/blobs/sha256", "oci/blobs/sha512"),
     *("ingest", "quarantine", "backup", "damaged"),
@@ -87,11 +88,18 @@ def restrict_data_directory(data: Path, group: str) -> None:
             before,
             count,
             _user(os.geteuid()),
-            _WAS_WRITABLE if before & _OTHERS_WRITE else "",
+            _what_others_wrote(data) if before & _OTHERS_WRITE else "",
         )
 
 
-_WAS_WRITABLE = "; others could write there: check it with airside verify"
+def _what_others_wrote(data: Path) -> str:
+    known, foreign = {0, os.geteuid(), data.stat().st_uid}, []
+    for directory in (data, *(data / name for name in _DIRECTORIES)):
+        with contextlib.suppress(OSError):
+            foreign += [p for p in directory.iterdir() if p.lstat().st_uid not in known]
+    names = ", ".join(str(path.relative_to(data)) for path in foreign[:_SHOWN_NAMES])
+    theirs = f", and {len(foreign)} entries are theirs ({names})" if foreign else ""
+    return f"; others could write there{theirs}: check it with airside verify"
 
 
 @dataclass(frozen=True, slots=True)

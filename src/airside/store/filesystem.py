@@ -76,8 +76,8 @@ def make_directories(path: Path, mode: int = _OPEN_DIRECTORY) -> None:
 
 
 def open_private(path: str, flags: int) -> int:
-    """An opener for `open`: a new file is readable by this user only."""
-    return os.open(path, flags | os.O_CLOEXEC, PRIVATE_FILE)
+    """An opener for `open`: a new file is readable by this user only. A link is not followed."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -86,7 +86,8 @@ def write_durably(path: Path, data: bytes) -> None:
     Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = open_private(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    temporary.unlink(missing_ok=True)  # whatever is there, nothing is written through it
+    descriptor = open_private(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)

@@ -373,7 +373,8 @@ class LocalStore:
         target = self.root / "index.json"
         temporary = self.root / ".index.json.tmp"
         with translated("cannot write", target):
-            with open(temporary, "wb", opener=open_private) as file:
+            temporary.unlink(missing_ok=True)
+            with open(temporary, "xb", opener=open_private) as file:
                 file.write(index_json)
                 file.flush()
                 os.fsync(file.fileno())
