@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from airside.agent.node import Node
+from airside.archive.beneath import Beneath
 from airside.core.errors import AirsideError, LinkRefusedError
 from airside.core.settings import WatchedDirectory
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
 from airside.importer.importer import Outcome, job_at
+from airside.importer.watch import scan
 from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.importer.watch.scan import scan_directory
 from support.images import TestImage, docker_archive, oci_layout, random_image
@@ -237,3 +239,22 @@ def test_a_scan_does_not_enter_what_became_a_link(images: Path, private: Path) -
     assert [(each.path, each.refused) for each in found.observations] == [(images / "d", True)]
     with pytest.raises(AirsideError), place.open(images / "d/secret.tar"):
         pass
+
+
+def test_a_scan_does_not_go_on_outside_where_a_directory_is_exchanged_for_a_link(
+    top: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to `/` would have every file of the host tried as an archive."""
+    (images / "d").mkdir()
+    (top / "readable").mkdir()
+    (top / "readable/a.tar").write_bytes(b"x")
+
+    def exchange(path: Path, _beneath: Beneath) -> bool:
+        path.rmdir()
+        _link(path, top / "readable")
+        return False
+
+    monkeypatch.setattr(scan, "is_archive_directory", exchange)
+    place = beneath(WatchedDirectory(images))
+    found = scan_directory(place, recursive=True, others=frozenset(), before={})
+    assert (found.observations, set(found.directories)) == ((), {images})

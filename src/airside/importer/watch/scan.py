@@ -253,6 +253,8 @@ class _Walk:
     def _list(self, path: Path) -> list[Path]:
         """Scan one directory. Returns the sub-directories to scan next."""
         with self.beneath.open(path) as opened:
+            if not opened.is_inside:  # exchanged for a link since it was listed: `/` is long
+                raise self.beneath.refusal(path)
             with os.scandir(opened.descriptor) as entries:
                 found = list(islice(entries, max(self.bounds.names - self._names, 0) + 1))
             self._names += len(found)
