@@ -1,5 +1,6 @@
 """Rot in the store: true bytes that come replace it, and it is never sent as a whole answer."""
 
+import errno
 import http.client
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from airside.containerd.content_directory import ContentDirectory
 from airside.core.errors import StoreError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Descriptor
+from airside.registry.http import blob_response
 from airside.registry.rules.names import Name
 from airside.store.verified import VerifiedFiles
 from support.connected import connect_copies
@@ -23,7 +25,7 @@ from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushing import push_blob, push_image
 from support.served import Served, served_node
-from support.waiting import LIMIT_SECONDS
+from support.waiting import LIMIT_SECONDS, wait_until
 
 OWN = Name("team/app")
 MIB = 1024 * 1024
@@ -179,3 +181,21 @@ def test_a_damaged_blob_is_reported_and_never_linked_into_containerd(
         adopter._link_all([blob], directory)
     assert not (tmp_path / "content").exists()
     assert node.store.suspects.take() == {layer.digest}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, 0])
+def test_a_read_that_fails_under_way_cuts_the_answer_and_is_reported(
+    number: int, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = os.urandom(3 * MIB)
+    digest, told = push_blob(node, OWN, raw), []
+
+    async def fail(*_: object) -> int:
+        if number:
+            raise OSError(number, "the disk")
+        return 0
+
+    with served_node(node, told.append) as registry:
+        monkeypatch.setattr(blob_response, "_sendfile", fail)
+        assert whole_answer(registry, digest) is None
+        wait_until(lambda: told == [digest])

@@ -95,7 +95,16 @@ class Node:
         return found
 
     def keep_time(self) -> None:
-        """Believe a clock that jumped and was steady since; note the time. Raises StoreError."""
+        """Believe a clock that jumped and was steady since; note the time.
+
+        A catalog that cannot be written is logged only: it must not keep others from making room.
+        """
+        try:
+            self._keep_time()
+        except StoreError as exc:
+            log.warning("the time is not noted: %s; the next self-repair tries again", exc.message)
+
+    def _keep_time(self) -> None:
         correction = self.clock.pending()
         if correction is not None:
             count = self.catalog.times.correct(correction)
@@ -163,8 +172,14 @@ class Node:
         return found
 
     def save_index(self) -> None:
-        """Back `index.json` up. A failure is logged only: the next change tries again."""
+        """Back `index.json` up. A failure is logged only: the next change tries again.
+
+        On a full disk nothing is copied: the rest is for the catalog.
+        """
         try:
+            space = self.garbage.space()
+            if space.free_bytes < space.min_free_bytes:
+                return
             self.backups.save_index(self.store.read_index())
         except StoreError as exc:
             log.warning("index.json is not backed up: %s", exc.message)
@@ -214,8 +229,7 @@ def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> I
             reserve.restore()
             yield node
             node.save_index()
-            catalog.times.note(clock.ages())
-            note_clean_stop(catalog, node.index, reserve)
+            note_clean_stop(catalog, node.index, reserve, clock.ages())
         finally:
             catalog.close()
         file.note_clean()

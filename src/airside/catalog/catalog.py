@@ -24,7 +24,7 @@ from airside.catalog.imports import Imports
 from airside.catalog.model import IndexChanges
 from airside.catalog.publications import Publications
 from airside.catalog.pushes import Pushes
-from airside.catalog.recorded_times import RecordedTimes, parse_noted
+from airside.catalog.recorded_times import NOTED_TIME, RecordedTimes, parse_noted
 from airside.catalog.recovery import Recovery
 from airside.catalog.retention import Policy
 from airside.catalog.rollbacks import Rollbacks
@@ -86,7 +86,7 @@ class Catalog(CatalogView):
     @property
     def noted_time(self) -> float | None:
         """The believed time that the last process noted, in seconds."""
-        return parse_noted(self.meta("time"))
+        return parse_noted(self.meta(NOTED_TIME))
 
     def copy_to(self, path: Path) -> None:
         """Writes a copy of the catalog to a new file. Others go on. Raises StoreError."""

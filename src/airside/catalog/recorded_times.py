@@ -3,7 +3,8 @@
 from airside.catalog.transactions import Transactions
 from airside.core.clock import Correction
 
-_NOTED = "time"
+NOTED_TIME = "time"
+"""The key of the noted time in the catalog's `meta`."""
 _FIRST = 1_767_225_600.0
 """2026-01-01: before Airside existed, so an earlier time was recorded by a clock that was wrong."""
 _SLACK_SECONDS = 86_400.0
@@ -33,7 +34,7 @@ class RecordedTimes:
     def note(self, now: float) -> None:
         """Notes the believed time: no later process records an earlier one."""
         with self._transactions.begin("note the time") as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NOTED, repr(now)))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NOTED_TIME, repr(now)))
 
     def correct(self, correction: Correction) -> int:
         """Moves what was recorded while the clock was behind. Returns the number of rows.
@@ -56,5 +57,5 @@ class RecordedTimes:
                         _SLACK_SECONDS,
                     ),
                 ).rowcount
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NOTED, repr(now)))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NOTED_TIME, repr(now)))
         return count

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airside.archive.directory import is_archive_directory
 from airside.catalog.catalog import Catalog
+from airside.catalog.recorded_times import NOTED_TIME
 from airside.core.errors import InputError, StorageFullError
 from airside.oci.digest import Digest
 from airside.store import reconcile
@@ -142,12 +143,12 @@ class Recovery:
         return {digest: self.store.stat(digest) or 0 for digest in digests}
 
 
-def note_clean_stop(catalog: Catalog, index: IndexJsonWriter, reserve: Reserve) -> None:
-    """Record that the next start need not check what was written last.
+def note_clean_stop(catalog: Catalog, index: IndexJsonWriter, reserve: Reserve, now: float) -> None:
+    """Record the time, and that the next start need not check what was written last.
 
     On a full disk this may fail: the failure is logged, and the next start checks.
     """
-    clean = {"clean": "1", "index": index.state}
+    clean = {"clean": "1", "index": index.state, NOTED_TIME: repr(now)}
     try:
         catalog.set_meta(clean)
     except StorageFullError:

@@ -9,7 +9,7 @@ Always holds: a disconnecting client is no error, and no file stays open after i
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import BinaryIO, Protocol
@@ -63,6 +63,10 @@ class Transfers:
             self._limits.discard(limit)
 
 
+class BlobEndsError(OSError):
+    """The file of a blob is shorter than it was when its answer began."""
+
+
 class Gate(Protocol):
     """Says how far a file may be sent: a running fetch, or a file that is being hashed."""
 
@@ -72,8 +76,9 @@ class Gate(Protocol):
 class BlobResponse(web.StreamResponse):
     """Sends a part of a blob and closes its file; without a file, sends the headers alone.
 
-    `gate`: says how far the file may be sent, if not all of it. Like aiohttp's own file response,
-    this one sends from `prepare`, where aiohttp drops the connection silently on a ConnectionError.
+    `gate`: says how far the file may be sent, if not all of it. `failed` is told of an error of the
+    disk or of the client. Like aiohttp's own file response, this one sends from `prepare`, where
+    aiohttp drops the connection silently on a ConnectionError.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class BlobResponse(web.StreamResponse):
         reads: Executor,
         transfers: Transfers,
         gate: Gate | None = None,
+        failed: Callable[[OSError], None] | None = None,
     ) -> None:
         super().__init__(status=part.status, headers=headers_of(part.headers))
         self.content_length = part.count
@@ -91,6 +97,7 @@ class BlobResponse(web.StreamResponse):
         self._reads = reads
         self._transfers = transfers
         self._gate = gate
+        self._failed = failed
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         file, self._file = self._file, None
@@ -107,6 +114,8 @@ class BlobResponse(web.StreamResponse):
         except OSError as exc:  # from the disk, or a stalled client
             _LOG.warning("sending %s to %s failed: %r", request.path, request.remote, exc)
             _abort(request)
+            if self._failed is not None:
+                self._failed(exc)
             raise ConnectionResetError("the transfer failed") from exc
         finally:
             file.close()
@@ -139,7 +148,7 @@ class BlobResponse(web.StreamResponse):
                     native = False
                     continue
             if not sent:
-                raise OSError(f"the file of the blob ends at byte {offset} of {end}")
+                raise BlobEndsError(f"the file of the blob ends at byte {offset} of {end}")
             offset += sent
 
     async def _write_chunk(self, file: BinaryIO, offset: int, count: int) -> int:

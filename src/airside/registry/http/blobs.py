@@ -9,9 +9,10 @@ from typing import BinaryIO, cast
 from aiohttp import web
 
 from airside.core.errors import StoreError
+from airside.oci.digest import Digest
 from airside.ports.content import Connection, RegistryView
 from airside.registry.http.blob_guard import Trust
-from airside.registry.http.blob_response import BlobResponse, Gate, Transfers
+from airside.registry.http.blob_response import BlobEndsError, BlobResponse, Gate, Transfers
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.receive import Receiver
 from airside.registry.http.requests import conditions_of, connection_of, target_of
@@ -23,6 +24,7 @@ from airside.registry.rules.lookup import absent_blob, damaged_blob, find_blob
 from airside.registry.rules.ranges import Conditions, plan_blob
 from airside.registry.rules.read_through import RuntimeLookup
 from airside.registry.rules.requests import GetBlob
+from airside.store.scrub_results import is_media_error
 
 
 class BlobRoute:
@@ -72,8 +74,23 @@ class BlobRoute:
         if isinstance(found, Answer):
             return response_of(found)
         return BlobResponse(
-            found.part, found.file, self._reads.pool, self._transfers, self._gate(intent, found)
+            found.part,
+            found.file,
+            self._reads.pool,
+            self._transfers,
+            self._gate(intent, found),
+            self._on_failure(intent.digest),
         )
+
+    def _on_failure(self, digest: Digest) -> Callable[[OSError], None]:
+        """Has a blob repaired whose file could not be read to its end."""
+
+        def failed(exc: OSError) -> None:
+            guard = self._content.guard
+            if guard is not None and (isinstance(exc, BlobEndsError) or is_media_error(exc.errno)):
+                guard.report(digest)
+
+        return failed
 
     def _gate(self, intent: GetBlob, found: "_Opened") -> Gate | None:
         """Starts to hash a file that was not verified lately."""
