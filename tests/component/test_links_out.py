@@ -258,3 +258,18 @@ def test_a_scan_does_not_go_on_outside_where_a_directory_is_exchanged_for_a_link
     place = beneath(WatchedDirectory(images))
     found = scan_directory(place, recursive=True, others=frozenset(), before={})
     assert (found.observations, set(found.directories)) == ((), {images})
+
+
+def test_a_link_over_thousands_of_names_is_given_up(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is a call for each scan: 40 links can ask for 80,000."""
+    (images / "d").mkdir()
+    _link(images / "l0", images / "nothing")
+    for number in range(1, 30):
+        _link(images / f"l{number}", Path("d/../" * 500 + f"l{number - 1}"))
+    reads: list[Path] = []
+    real = Path.readlink
+    monkeypatch.setattr(Path, "readlink", lambda path: (reads.append(path), real(path))[1])
+    assert len(scan.link_targets(images / "l29")) < 5
+    assert len(reads) < 1000

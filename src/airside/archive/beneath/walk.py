@@ -17,7 +17,7 @@ from airside.archive.beneath.judge import Judge, LinkOutsideError
 PATH = os.O_PATH | os.O_CLOEXEC
 _LINKS = 40
 """The most symbolic links that are followed for one path, as in Linux."""
-_STEPS, _DEPTH = 2_048, 128
+_STEPS, _DEPTH = 512, 128
 """The most names of one path with its links, and directories that are open at once."""
 
 

@@ -26,8 +26,8 @@ from airside.importer.watch.mount_table import Mount, MountTable
 from airside.importer.watch.settle import Observation
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-_LINKS = 40
-"""The most symbolic links that are followed from one name, as in Linux."""
+_LINKS, _NAMES = 40, 512
+"""The most symbolic links that are followed from one name, as in Linux, and names on the way."""
 _NAMES_FOR_EACH = 10
 _UNBOUNDED = 1 << 40
 _UNPACKED = frozenset({"oci-layout", "blobs"})
@@ -182,9 +182,10 @@ def link_targets(link: Path) -> frozenset[Target]:
     """
     found: set[Target] = set()
     start = here = Path(os.path.realpath(link.parent))
-    rest, follows = [link.name], 0
-    while rest:
+    rest, follows, names = [link.name], 0, 0
+    while rest and names < _NAMES:
         name = rest.pop(0)
+        names += 1
         if name == "..":
             here = here.parent
             continue
