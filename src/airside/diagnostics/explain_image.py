@@ -19,7 +19,7 @@ from airside.diagnostics.pull_commands import (
 )
 from airside.diagnostics.reports import publication_report, time_text
 from airside.oci.digest import Digest
-from airside.oci.merge import attested_by
+from airside.oci.merge import MOST_PARTS, attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference
@@ -143,15 +143,16 @@ def _parsed(texts: Iterable[str]) -> Iterator[Platform]:
 
 def _below(view: CatalogView, document: Document) -> Iterator[Document | None]:
     """Yields a document and all descendants of its index, each once; None for an absent one."""
-    todo: list[Document | None] = [document]
     seen = {document.digest}
+    todo = [document.digest]
     while todo:
-        found = todo.pop()
+        digest = todo.pop()
+        found = document if digest == document.digest else view.lookup.document(str(digest))
         yield found
         if found is not None and isinstance(found.content, Index):
             new = {child.digest for child in found.content.manifests} - seen
             seen |= new
-            todo += [view.lookup.document(str(digest)) for digest in new]
+            todo += new
 
 
 def _form(document: Document, *, merged: bool) -> str:
@@ -195,14 +196,17 @@ def _claim(claim: ClaimRow, digest: str, *, parts_of: dict[str, list[str]]) -> d
 def _platforms(
     view: CatalogView, document: Document, archives: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Each platform of the document: its manifest, True if stored, and its archive."""
+    """Each platform of the document: its manifest, True if stored, and its archive.
+
+    Each once, and at most as many as a document has parts.
+    """
     lookup = view.lookup
     if not isinstance(document.content, Index):
         platform = lookup.platform(str(document.digest))
         if not platform or not document.is_image:
             return []
         return [_platform(view, platform, str(document.digest), archives)]
-    found: list[dict[str, Any]] = []
+    found: dict[tuple[Digest, str], dict[str, Any]] = {}
     indexes: dict[Digest, Index] = {document.digest: document.content}
     todo = list(indexes)
     while todo:
@@ -214,9 +218,12 @@ def _platforms(
             elif child.digest not in indexes and attested_by(child) is None:
                 declared = child.platform.key if child.platform is not None else ""
                 platform = declared or lookup.platform(str(child.digest))
-                if platform and not platform.startswith("unknown"):
-                    found.append(_platform(view, platform, str(child.digest), archives))
-    return found
+                key = (child.digest, platform)
+                if platform and not platform.startswith("unknown") and key not in found:
+                    found[key] = _platform(view, platform, str(child.digest), archives)
+                if len(found) >= MOST_PARTS:
+                    return list(found.values())
+    return list(found.values())
 
 
 def _platform(

@@ -47,6 +47,7 @@ from airside.store.lock import StoreLock
 log = logging.getLogger("airside.import")
 
 UNNAMED = "unnamed"
+_MOST_NOTES = 100
 _ALIAS_CHARS = 1000
 """The longest text of an image's names as they were written; each of its names records them all."""
 _NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
@@ -218,7 +219,7 @@ class Importer:
                 platforms=reading.plan.platforms,
                 blobs=self._held(blobs),
                 problems=problems,
-                notes=tuple(dict.fromkeys(reading.notes)),
+                notes=tuple(dict.fromkeys(reading.notes))[:_MOST_NOTES],
                 on_removal=job.on_removal,
                 already_held=_absent_documents(reading),
                 withheld=_withheld(reading),

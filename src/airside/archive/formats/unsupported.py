@@ -4,11 +4,11 @@ Called only for files without images: a guess here never decides what is importe
 """
 
 import contextlib
-import json
 import re
 
 from airside.archive.formats.plan import ReadMember
 from airside.core.errors import InputError
+from airside.oci.strict_json import load_json
 
 _TRANSPORT = "Directory Transport Version"
 _ROOT = frozenset(
@@ -55,8 +55,8 @@ def describe_single_manifest(raw: bytes, files: frozenset[str], read: ReadMember
     if "version" in files:
         with contextlib.suppress(InputError):
             version = read("version")[:100].decode("utf-8", "replace")
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(raw)
+    with contextlib.suppress(InputError):
+        value = load_json(raw, "manifest.json")
         if isinstance(value, dict) and value.get("schemaVersion") == 1:
             return f"its manifest.json is {media_type_hint(min(SCHEMA_1))}"
     if version.startswith(_TRANSPORT):

@@ -224,7 +224,9 @@ class PullThrough:
         fetched = await client.manifest(repository.path, digest or tag)
         if digest is None and fetched.digest:
             digest = parse_digest(fetched.digest)
-        document = checked_document(fetched.raw, fetched.media_type, digest)
+        document = await self._run_in_pool(
+            checked_document, fetched.raw, fetched.media_type, digest
+        )
         origin = client.upstream.url
         await self._run_in_pool(self._cache.store_document, repository, document, tag, origin)
         name = f"{repository}:{tag}" if tag else repository
@@ -238,7 +240,7 @@ class PullThrough:
         try:
             async with self._upstreams.asking(repository.host) as client:
                 raw = await client.referrers(repository.path, digest)
-            document = parse_bare_document(raw, "the list of referrers")
+            document = await self._run_in_pool(parse_bare_document, raw, "the list of referrers")
             if isinstance(document.content, Index):
                 found = document.content.manifests
         except AirsideError as exc:
