@@ -422,6 +422,23 @@ def test_an_upload_without_room_ends_and_idle_ones_go_before_it(node, monkeypatc
     found.close()
 
 
+def test_an_upload_whose_request_stalls_gives_way_too(node):
+    now = [0.0]
+    found = uploads(node, clock=lambda: now[0], max_uploads=1)
+    where = Repository("", "x")
+    slow = found.start(where)
+    found.claim(slow)
+    found.write(slow, [b"a"])
+    now[0] = 29.0
+    with pytest.raises(TooManyError):
+        found.start(where)
+    now[0] = 30.0
+    found.start(where)
+    with pytest.raises(UploadUnknownError):
+        found.write(slow, [b"b"])
+    found.close()
+
+
 def test_a_declared_length_that_does_not_fit_ends_the_upload_before_its_bytes(node, monkeypatch):
     monkeypatch.setattr("airside.core.disk_space.free_bytes", lambda _: 1 << 20)
     upload = node.pusher.begin(OWN)

@@ -10,8 +10,9 @@ import pytest
 
 from support.agent import Agent
 from support.disks import LeastFree, free_bytes, small_disk
-from support.images import docker_archive, random_image
+from support.images import docker_archive, random_image, sha256
 from support.size import sized
+from support.upstreams import stubbed
 from support.waiting import LIMIT_SECONDS
 
 pytestmark = [
@@ -30,15 +31,41 @@ def disk(tmp_path_factory):
         yield found
 
 
+def endless(handler):
+    """Blobs of an upstream registry: more than the disk, without a length if the name is wrong."""
+    if "/blobs/" not in handler.path or handler.command != "GET":
+        return False
+    handler.send_response(200)
+    if "/sized/" in handler.path:
+        handler.send_header("Content-Length", str(DISK))
+    handler.end_headers()
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        for _ in range(DISK // MIB):
+            handler.wfile.write(bytes(MIB))
+    return True
+
+
 @pytest.fixture(scope="module")
-def agent(disk, tmp_path_factory):
+def upstream():
+    with stubbed() as stub:
+        stub.act = endless
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def agent(disk, upstream, tmp_path_factory):
     images = tmp_path_factory.mktemp("images")
     environ = {
         "AIRSIDE_MIN_FREE_BYTES": str(LEAST),
         "AIRSIDE_LOW_SPACE_BYTES": "1MiB",
         "AIRSIDE_RETRY_SECONDS": "600",
     }
-    with LeastFree(disk) as least, Agent(images, disk / "data", environ=environ) as agent:
+    config = f'upstream = ["up.example={upstream.url}"]'
+    with (
+        LeastFree(disk) as least,
+        Agent(images, disk / "data", environ=environ, config=config) as agent,
+    ):
         yield agent
     assert least.looks
     assert least.least_bytes >= LEAST
@@ -114,6 +141,16 @@ def test_drops_that_do_not_fit_wait_and_names_are_still_recorded(agent):
     states = [agent.wait_state(each, "imported", "failed")["state"] for each in archives]
     assert "failed" in states
     assert agent.get("/v2/example.com/app/manifests/1")[0] == 200
+
+
+@pytest.mark.parametrize("name", ["sized", "unsized"])
+def test_a_blob_of_an_upstream_that_does_not_fit_is_given_up_and_freed(agent, disk, upstream, name):
+    before = free_bytes(disk)
+    digest = sha256(name.encode())
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        agent.get(f"/v2/up.example/x/{name}/blobs/{digest}")
+    assert upstream.asked(f"/x/{name}/blobs/{digest}")
+    agent.wait_for(lambda: free_bytes(disk) > before - 2 * MIB, what="its bytes are freed")
 
 
 def test_an_upload_that_nobody_ends_is_freed_by_a_collection(agent, disk):

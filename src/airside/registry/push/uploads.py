@@ -31,6 +31,8 @@ from airside.ports.content import Ingest
 _ID_BYTES = 16
 GIVES_WAY_SECONDS = 2.0
 """An upload idle for this time gives way where space or its place is needed."""
+STALLED_SECONDS = 30.0
+"""So does one whose request brought not even one piece (1 MiB) in this time."""
 
 
 class UploadIngest(Ingest, Protocol):
@@ -170,18 +172,21 @@ class Uploads:
 
         One without bytes loses nothing by that: it goes as soon as nobody writes to it.
         """
-        free = [upload for upload in uploads if not upload.is_written]
-        empty = [upload for upload in free if not upload.offset]
-        found = self._idlest(empty, 0.0) or self._idlest(free, GIVES_WAY_SECONDS)
+        empty = [upload for upload in uploads if not upload.offset]
+        found = self._idlest(empty, 0.0) or self._idlest(uploads, GIVES_WAY_SECONDS)
         if not found:
             raise TooManyError(refusal)
         self.cancel(found[0])
 
     def _idlest(self, uploads: Iterable[Upload], seconds: float) -> list[Upload]:
         """Returns those that nobody has written to for so long, the least recently used first."""
-        limit = self._clock() - seconds
-        idle = [u for u in uploads if not u.is_written and u.touched_at <= limit]
+        idle = [upload for upload in uploads if self._is_idle(upload, seconds)]
         return sorted(idle, key=lambda upload: upload.touched_at)
+
+    def _is_idle(self, upload: Upload, seconds: float) -> bool:
+        if upload.is_written:
+            seconds = max(seconds, STALLED_SECONDS)
+        return upload.touched_at <= self._clock() - seconds
 
     def get(self, upload_id: str, repository: Repository) -> Upload:
         """The upload, if it is one of this repository. Raises UploadUnknownError."""
@@ -202,6 +207,7 @@ class Uploads:
             if upload.is_written:
                 raise ConflictError("another request is writing to this upload")
             upload.is_written = True
+            upload.touched_at = self._clock()
 
     def release(self, upload: Upload) -> None:
         upload.is_written = False
@@ -240,7 +246,7 @@ class Uploads:
             return True
         for upload in self.idle():
             with self._lock:  # a request may have claimed it meanwhile
-                if not upload.is_written:
+                if self._is_idle(upload, GIVES_WAY_SECONDS):
                     self.cancel(upload)
             if self._fit(needed_bytes):
                 return True
@@ -274,6 +280,7 @@ class Uploads:
         self.give_way(sum(map(len, chunks)))
         try:
             upload.write(chunks)
+            upload.touched_at = self._clock()
         except (TooLargeError, StoreError):
             self.cancel(upload)
             raise
