@@ -212,3 +212,14 @@ def test_a_collection_in_a_loop_loses_nothing_of_what_is_imported_and_pushed(
         found = [layered("import 1"), *(layered(f"push {n % 5}") for n in (9, 10, 11))]
         assert held(node) == {blob.digest for each in found for blob in each.blobs}
         assert wrong_blobs(node) == []
+
+
+def test_no_backup_is_written_where_space_is_short(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oci_archive(tmp_path / "hand.tar", {f"{NAME}:by-hand": image("by hand")})
+    import_now(node, tmp_path / "hand.tar")
+    Disk(node, monkeypatch, 150)
+    with pytest.raises(StorageFullError):
+        node.save_catalog()
+    assert list((node.settings.data / "backup").glob("catalog*")) == []

@@ -215,7 +215,7 @@ def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> I
         store = LocalStore(data / "oci", data / "ingest", space, verified)
         store.prepare()
         store.sweep_ingest()
-        backups = Backups(data)
+        backups = Backups(data, space)
         file = CatalogFile(data, store, backups)
         lost = file.prepare(wall())
         catalog = Catalog(file.path, partial(_hold, store))

@@ -88,6 +88,11 @@ class Catalog(CatalogView):
         """The believed time that the last process noted, in seconds."""
         return parse_noted(self.meta(NOTED_TIME))
 
+    def size_bytes(self) -> int:
+        """Returns the bytes of the catalog's file. Raises StoreError."""
+        [row] = self._readers.rows("SELECT * FROM pragma_page_count, pragma_page_size")
+        return int(row[0]) * int(row[1])
+
     def copy_to(self, path: Path) -> None:
         """Writes a copy of the catalog to a new file. Others go on. Raises StoreError."""
         self._readers.copy_to(path)

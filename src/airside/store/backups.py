@@ -2,7 +2,8 @@
 
 Of two copies the older one is replaced, by a temporary file and rename, so that one is whole at any
 time. A copy is verified before it is used: `index.json` by its own checksum, the catalog by the
-digest in the file beside it. Blocking.
+digest in the file beside it. Copies are written like blobs: not where `min_free_bytes` would be
+passed. Blocking.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.soundness import examine_catalog
+from airside.core.disk_space import DiskSpace
 from airside.core.settings import MIB
 from airside.store.filesystem import sync_directory, sync_file, translated, write_durably
 from airside.store.index_seal import index_generation
@@ -39,7 +41,8 @@ class Copy:
 class Backups:
     """The copies of one data directory. One thread at a time."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, space: DiskSpace) -> None:
+        self._data, self._space = data, space
         self._directory = data / "backup"
 
     def save_index(self, raw: bytes | None) -> bool:
@@ -50,7 +53,10 @@ class Backups:
         paths = [self._directory / f"index-{name}.json" for name in _COPIES]
         if any(_read(path) == raw for path in paths):
             return False
-        with translated("cannot back up index.json to", self._directory):
+        with (
+            self._space.writing(self._data, len(raw)),
+            translated("cannot back up index.json to", self._directory),
+        ):
             self._prepare()
             write_durably(_older(paths), raw)
         return True
@@ -59,7 +65,10 @@ class Backups:
         """Copies the catalog; others go on using it. Raises StoreError."""
         target = _older([self._directory / f"catalog-{name}.db" for name in _COPIES])
         temporary = target.with_suffix(".tmp")
-        with translated("cannot back up the catalog to", self._directory):
+        with (
+            self._space.writing(self._data, catalog.size_bytes()),
+            translated("cannot back up the catalog to", self._directory),
+        ):
             self._prepare()
             temporary.unlink(missing_ok=True)
             catalog.copy_to(temporary)
