@@ -18,9 +18,9 @@ from airside.oci.model import DOCUMENT_TYPES
 from support.waiting import wait_until
 
 ACCEPT = ", ".join(sorted(DOCUMENT_TYPES))
-OF_AN_AGENT = {"backup", "catalog.commits", "catalog.db", "format", "ingest", "lock", "oci"}
+OF_AN_AGENT = {"catalog.commits", "catalog.db", "format", "ingest", "lock", "oci"}
 """What `DATA` always holds."""
-SOMETIMES = {"catalog.clean", "quarantine", "reserve"}
+SOMETIMES = {"backup", "catalog.clean", "quarantine", "reserve"}
 WHILE_RUNNING = {"airside.sock", "catalog.db-shm", "catalog.db-wal"}
 
 
