@@ -31,6 +31,7 @@ class Disk:
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         self.node, self.size_bytes, self.elsewhere = node, size * KIB, 0
+        monkeypatch.setattr("airside.core.disk_space._AMPLE_BYTES", 1 << 60)
         for module in ("airside.store.gc", "airside.core.disk_space"):
             monkeypatch.setattr(f"{module}.free_bytes", self.free)
 

@@ -399,6 +399,7 @@ def test_an_upload_without_room_ends_and_idle_ones_go_before_it(node, monkeypatc
     def free(_path):
         return size - sum(file.stat().st_blocks * 512 for file in ingest.iterdir())
 
+    monkeypatch.setattr("airside.core.disk_space._AMPLE_BYTES", 1 << 60)
     monkeypatch.setattr("airside.core.disk_space.free_bytes", free)
     where, piece = Repository("", "x"), bytes(24 * 4096)
     oldest, older, new = (found.start(where) for _ in range(3))
@@ -440,6 +441,7 @@ def test_an_upload_whose_request_stalls_gives_way_too(node):
 
 
 def test_a_declared_length_that_does_not_fit_ends_the_upload_before_its_bytes(node, monkeypatch):
+    monkeypatch.setattr("airside.core.disk_space._AMPLE_BYTES", 1 << 60)
     monkeypatch.setattr("airside.core.disk_space.free_bytes", lambda _: 1 << 20)
     upload = node.pusher.begin(OWN)
     with pytest.raises(StorageFullError):

@@ -28,6 +28,7 @@ raise any AirsideError, at once or between the chunks.
 OpenBlob = Callable[[Digest], BinaryIO]
 
 _TAR_BLOCK = 512
+_NO_HEADER = bytes(_TAR_BLOCK)
 _DISK_BLOCK = 4096
 _ENTRY_BYTES = 512
 """For the inode and the name of a file."""
@@ -81,6 +82,10 @@ class TarFootprint:
                 if not self._skip and self._pax is not None:
                     self._read_pax(self._pax)
                 continue
+            if not self._part and end - at >= _TAR_BLOCK:
+                self._read_header(chunk[at : at + _TAR_BLOCK])
+                at += _TAR_BLOCK
+                continue
             missing = _TAR_BLOCK - len(self._part)
             self._part += chunk[at : at + missing]
             at += missing
@@ -95,7 +100,7 @@ class TarFootprint:
 
     def _read_header(self, block: bytes) -> None:
         kind, length = block[156], _number(block[124:136])
-        if not any(block) or length is None:
+        if block == _NO_HEADER or length is None:
             self.ended = True
             return
         if kind in _META:

@@ -13,6 +13,7 @@ A part above `min_free_bytes`, the margin, is for what no writer asks for: the c
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ _MARGIN_PART = 16
 _INODE_PART = 50
 """This part of a file system's inodes stays free, too."""
 _BLOCK_BYTES = 4096
+_AMPLE_BYTES = 1024 * MIB
+_LOOK_SECONDS = 0.2
+"""With ample room, the file system is looked at so often: nobody else fills it in that time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +51,12 @@ class _Account:
     free_bytes: int = 0
     grants: list[Grant] = field(default_factory=list)
 
+    @property
+    def room_bytes(self) -> int:
+        """The bytes that are not granted, as of the last look."""
+        granted = self.asked_bytes + sum(grant.left_bytes for grant in self.grants)
+        return self.free_bytes - self.written_bytes - granted
+
     def saw(self, free: int) -> int:
         """Takes what was written for us from its grants. Returns the bytes that are not granted."""
         drop = self.free_bytes - free - self.written_bytes
@@ -55,7 +65,11 @@ class _Account:
             grant.left_bytes -= part
             drop -= part
         self.free_bytes, self.written_bytes = free, 0
-        return free - self.asked_bytes - sum(grant.left_bytes for grant in self.grants)
+        return self.room_bytes
+
+
+_NONE = _Account()
+"""Of a path that was not looked at: no room."""
 
 
 class DiskSpace:
@@ -68,6 +82,7 @@ class DiskSpace:
         self.min_free_bytes = min_free_bytes
         self._margin = min(_MARGIN_BYTES, min_free_bytes // _MARGIN_PART)
         self._accounts: dict[int, _Account] = {}
+        self._looked: dict[Path, tuple[float, _Account]] = {}
         self._lock = threading.Lock()
 
     def room_bytes(self, path: Path) -> int | None:
@@ -131,14 +146,21 @@ class DiskSpace:
         except OSError:
             return None
         account = self._accounts.setdefault(device, _Account())
+        self._looked[path] = time.monotonic(), account
         return account, account.saw(free)
 
     def _check(self, path: Path, needed_bytes: int) -> _Account | None:
+        expected = needed_bytes + self.min_free_bytes + self._margin
+        looked_at, account = self._looked.get(path, (0.0, _NONE))
+        if (
+            account.room_bytes > expected + _AMPLE_BYTES
+            and time.monotonic() < looked_at + _LOOK_SECONDS
+        ):
+            return account
         found = self._look(path)
         if found is None:
             return None
         account, room = found
-        expected = needed_bytes + self.min_free_bytes + self._margin
         if room < expected:
             raise StorageFullError(
                 f"the file system of {path} needs at least {expected - room} more bytes free "
