@@ -115,6 +115,19 @@ def many_repositories(names: int = 5_000, layers: int = 5_000) -> Members:
     return layout(dict(map(blob, [about, manifest, *blobs])), *roots)
 
 
+def many_referrers(names: int, referrers: int) -> tuple[Members, Members]:
+    """An image in many repositories, and an archive of its referrers, which belong to each."""
+    manifest, blobs = image()
+    roots = [named(manifest, f"example.com/s{number}:1", OCI_MANIFEST) for number in range(names)]
+    subject, about = described(manifest, OCI_MANIFEST), config()
+    each = [
+        manifest_of(about, subject=subject, annotations={"n": str(number)})
+        for number in range(referrers)
+    ]
+    others = dict(map(blob, [LAYER, about, *each]))
+    return layout(blobs, *roots), layout(others, *(described(one, OCI_MANIFEST) for one in each))
+
+
 def many_layers(count: int = 20_000) -> Members:
     manifest, blobs = image(layers=count)
     return layout(blobs, named(manifest, "example.com/layers:1", OCI_MANIFEST))

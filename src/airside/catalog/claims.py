@@ -44,7 +44,7 @@ def record_claims(
         )
         if (repository_id, claim.digest) not in linked:  # many names of an image share both
             linked.add((repository_id, claim.digest))
-            link_blobs(db, repository_id, str(claim.digest))
+            link_blobs(db, [repository_id], str(claim.digest))
         claimed.add(TagName(repository_id, claim.tag))
     return claimed
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
 
 from airside.catalog.model import Import
@@ -31,6 +32,9 @@ _REFERRERS = (
 
 A pushed referrer belongs only to the repository that it was pushed to.
 """
+
+MOST_REFERRER_LINKS = 100_000
+"""The referrers, each times its repositories, that one import or push links."""
 
 _KNOWN_DOCUMENT = (
     "ON CONFLICT (digest) DO UPDATE SET raw = excluded.raw,"
@@ -122,12 +126,12 @@ def repository_id_of(db: sqlite3.Connection, repository: Repository) -> int:
 # (manifest.md, mediaType).
 
 
-def link_blobs(db: sqlite3.Connection, repository_id: int, root: str) -> None:
-    """Links every held blob at or below this document to the repository."""
+def link_blobs(db: sqlite3.Connection, repository_ids: Iterable[int], root: str) -> None:
+    """Links every held blob at or below this document to these repositories."""
     db.execute(
-        f"{BELOW} INSERT OR IGNORE INTO repository_blob SELECT ?, below.digest FROM below"  # noqa: S608
-        " JOIN blob ON blob.digest = below.digest",
-        (root, repository_id),
+        f"{BELOW} INSERT OR IGNORE INTO repository_blob SELECT r.value, below.digest FROM below"  # noqa: S608
+        " JOIN blob ON blob.digest = below.digest CROSS JOIN json_each(?) r",
+        (root, json.dumps(list(repository_ids))),
     )
 
 
@@ -138,11 +142,17 @@ def link_referrers(db: sqlite3.Connection, roots: Iterable[str]) -> None:
 
     Layouts list signatures and SBOMs beside their image without a name (distribution-spec, "Listing
     Referrers": clients look for them in the subject's repository). A referrer that has a name of
-    its own belongs to that repository alone.
+    its own belongs to that repository alone. At most `MOST_REFERRER_LINKS` at once: each referrer
+    of an image could belong to each of thousands of repositories.
     """
     waiting = list(dict.fromkeys(roots))
-    while waiting:
+    room = MOST_REFERRER_LINKS
+    while waiting and room > 0:
         root = waiting.pop()
-        for row in db.execute(_REFERRERS, (root, root)).fetchall():
-            link_blobs(db, row["repository_id"], row["digest"])
-            waiting.append(row["digest"])
+        found: dict[str, list[int]] = defaultdict(list)
+        for row in db.execute(f"{_REFERRERS} LIMIT ?", (root, root, room)).fetchall():
+            found[row["digest"]].append(row["repository_id"])
+        for digest, repository_ids in found.items():
+            link_blobs(db, repository_ids, digest)
+            room -= len(repository_ids)
+        waiting += found

@@ -79,7 +79,7 @@ def record_merged(db: sqlite3.Connection, name: TagName, document: Document, now
     digest = str(document.digest)
     record_document(db, document, "")
     hold_blob(db, document.digest, document.size_bytes, now)
-    link_blobs(db, name.repository_id, digest)
+    link_blobs(db, [name.repository_id], digest)
     link_referrers(db, [digest])
 
 
