@@ -35,20 +35,20 @@ def sparse(size_bytes: int, *, old: bool = False) -> TestLayer:
     return layer_of(info.tobuf(tarfile.PAX_FORMAT) + b"0\n".ljust(512, b"\0") + bytes(1024))
 
 
-def entries(count: int, *, directories: bool) -> TestLayer:
-    """Directories, or files of one byte: each takes a block or more on disk."""
+def entries(count: int, *, directories: bool, size_bytes: int = 1) -> TestLayer:
+    """Directories, or files of a byte: each takes a block or more on disk, and an inode."""
     out = io.BytesIO()
-    for block in _entries(count, directories=directories):
+    for block in _entries(count, size_bytes, directories=directories):
         out.write(block)
     return layer_of(out.getvalue() + bytes(1024), compression="gzip")
 
 
-def _entries(count: int, *, directories: bool) -> Iterator[bytes]:
+def _entries(count: int, size_bytes: int, *, directories: bool) -> Iterator[bytes]:
     for number in range(count):
         info = tarfile.TarInfo(f"{number % 100}-{number}")
         if directories:
             info.type, info.mode = tarfile.DIRTYPE, 0o755
             yield info.tobuf()
         else:
-            info.size = 1
-            yield info.tobuf() + b"x".ljust(512, b"\0")
+            info.size = size_bytes
+            yield info.tobuf() + (b"x".ljust(512, b"\0") if size_bytes else b"")

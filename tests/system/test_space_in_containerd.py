@@ -24,6 +24,7 @@ BOMBS = {
     "zeros": lambda: bombs.zeros(DISK),
     "sparse": lambda: bombs.sparse(4 * DISK),
     "old-sparse": lambda: bombs.sparse(4 * DISK, old=True),
+    "inodes": lambda: bombs.entries(DISK // 3800, directories=False, size_bytes=0),
     "directories": lambda: bombs.entries(DISK // 4096, directories=True),
 }
 

@@ -134,10 +134,14 @@ class DiskSpace:
                     account.grants.remove(grant)
 
     def is_passed(self, path: Path) -> bool:
-        """Returns True if less than `min_free_bytes` and the margin is free, grants aside."""
+        """Returns True if less than `min_free_bytes` and the margin is free, grants aside.
+
+        So it does if the inodes run out.
+        """
         with self._lock:
             found = self._look(path)
-        return found is not None and found[0].free_bytes < self.min_free_bytes + self._margin
+        least = self.min_free_bytes + self._margin
+        return found is not None and (found[0].free_bytes < least or bool(_lack_of_inodes(path)))
 
     def _look(self, path: Path) -> tuple[_Account, int] | None:
         """Returns the account of the path's file system, and the bytes that are not granted."""
@@ -170,21 +174,24 @@ class DiskSpace:
                 expected=expected,
                 found=room,
             )
-        _check_inodes(path)
+        lack = _lack_of_inodes(path)
+        if lack:
+            raise StorageFullError(lack, path=path)
         return account
 
 
-def _check_inodes(path: Path) -> None:
+def _lack_of_inodes(path: Path) -> str:
+    """Returns what is to be told if too few inodes are free, else ""."""
     try:
         stat = os.statvfs(path)
     except OSError:
-        return
-    if stat.f_files and stat.f_favail < stat.f_files // _INODE_PART:
-        raise StorageFullError(
-            f"the file system of {path} has {stat.f_favail} of {stat.f_files} inodes free, and one "
-            f"in {_INODE_PART} stays free: delete files",
-            path=path,
-        )
+        return ""
+    if not stat.f_files or stat.f_favail >= stat.f_files // _INODE_PART:
+        return ""
+    return (
+        f"the file system of {path} has {stat.f_favail} of {stat.f_files} inodes free, and one in "
+        f"{_INODE_PART} stays free: delete files"
+    )
 
 
 def free_bytes(path: Path) -> int:
