@@ -12,9 +12,9 @@ from airside.oci.digest import Digest
 from airside.store.index_seal import index_generation, is_intact
 from airside.store.lost_records import LOST_RECORDS
 from support.damage import flipped
-from support.images import oci_archive, random_image
+from support.images import TestBlob, oci_archive, random_image
 from support.nodes import import_now, node_at, visible
-from support.pushes import push_blobs, push_image, repository_of
+from support.pushes import push, push_blobs, push_image, repository_of
 from support.size import sized
 
 RECORDS = ("catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.commits", "catalog.clean")
@@ -173,6 +173,23 @@ def test_an_undamaged_catalog_is_neither_set_aside_nor_told(data: Path, tmp_path
             assert visible(node) == names
             assert not node.catalog.meta(LOST_RECORDS)
             assert not (each / "damaged").exists()
+
+
+def test_a_document_that_escapes_its_digests_is_no_damage(data: Path, tmp_path: Path) -> None:
+    killed, image = tmp_path / "killed", random_image("escaped")
+    manifest, *needed = image.blobs
+    hexes = [blob.digest.hex for blob in needed]
+    raw = manifest.raw
+    for text in hexes:
+        raw = raw.replace(text.encode(), b"\\u%04x" % ord(text[0]) + text[1:].encode())
+    escaped = TestBlob(raw, manifest.media_type)
+    with node_at(data) as node:
+        push(node, "team/app", [escaped, *needed], tag="1")
+        names = visible(node)
+        unclean_copy(data, killed)
+    with node_at(killed) as node:
+        assert visible(node) == names == {"team/app:1": escaped.digest}
+        assert told(node) is None
 
 
 def test_a_copy_of_the_catalog_serves_where_it_is_the_newest(data: Path) -> None:
