@@ -1,11 +1,12 @@
 """Archives that kill the process which reads them."""
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 
 from airside.catalog.attempts import Attempt
-from airside.core.errors import StoppedError
+from airside.core.errors import StoppedError, StorageFullError
 from airside.importer.attempts import AttemptGuard, DeadlyArchiveError
 from support.nodes import node_at
 from support.waiting import wait_until
@@ -59,6 +60,18 @@ def test_a_stop_that_is_forced_is_no_death(attempts):
         die(attempts)
         attempts.excuse()
     run(attempts)
+
+
+def test_an_end_that_cannot_be_recorded_is_no_death_and_no_failure(attempts, monkeypatch):
+    guard = AttemptGuard(attempts, lambda: "boot")
+    with monkeypatch.context() as full:
+        full.setattr(attempts, "end", Mock(side_effect=StorageFullError("disk full")))
+        for _ in range(3):
+            with guard.attempt(1, "a", never):
+                pass
+    with guard.attempt(1, "a", never):
+        pass
+    assert attempts.next(1, "a", "boot").deaths == 0
 
 
 def test_power_cuts_count_as_one_death_at_most(attempts):

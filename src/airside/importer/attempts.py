@@ -4,13 +4,16 @@ An archive whose import did not end before the process died is imported alone: i
 dies too, no other archive was read. After two deaths it is rejected. Thread-safe.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from airside.archive.stop import Stop
-from airside.catalog.attempts import Attempts
-from airside.core.errors import ArchiveError, StoppedError
+from airside.catalog.attempts import Attempt, Attempts
+from airside.core.errors import ArchiveError, StoppedError, StoreError
+
+log = logging.getLogger("airside.import")
 
 MOST_DEATHS = 2
 _STOP_POLL_SECONDS = 0.1
@@ -30,11 +33,13 @@ class AttemptGuard:
         self._changed = threading.Condition()
         self._running = self._waiting_alone = 0
         self._alone = False
+        self._ended: set[int] = set()
+        """Sources of ended attempts that the catalog still has, since it could not be written."""
 
     @contextmanager
     def attempt(self, source_id: int, stat_key: str, stop: Stop) -> Iterator[None]:
         """Holds the note of one import. Raises DeadlyArchiveError, StoppedError, StoreError."""
-        attempt = self._attempts.next(source_id, stat_key, self._boot_id())
+        attempt = self._next(source_id, stat_key)
         if attempt.deaths >= MOST_DEATHS:
             raise DeadlyArchiveError(
                 f"the agent died {attempt.deaths} times while it read this archive, perhaps for "
@@ -43,10 +48,25 @@ class AttemptGuard:
             )
         with self._turn(stop, alone=attempt.deaths > 0):
             self._attempts.begin(source_id, attempt)
+            self._ended.discard(source_id)
             try:
                 yield
             finally:
-                self._attempts.end(source_id)
+                self._end(source_id)
+
+    def _next(self, source_id: int, stat_key: str) -> Attempt:
+        boot_id = self._boot_id()
+        if source_id in self._ended:
+            return Attempt(stat_key, boot_id)
+        return self._attempts.next(source_id, stat_key, boot_id)
+
+    def _end(self, source_id: int) -> None:
+        """Records the end. A failure does not change the result of the import."""
+        try:
+            self._attempts.end(source_id)
+        except StoreError as exc:
+            self._ended.add(source_id)
+            log.warning("the end of an import is not recorded: %s", exc.message)
 
     def forgive(self, source_id: int) -> None:
         """Forgets the deaths of an archive: a person decided to import it."""
