@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -181,6 +182,30 @@ def test_a_damaged_blob_is_reported_and_never_linked_into_containerd(
         adopter._link_all([blob], directory)
     assert not (tmp_path / "content").exists()
     assert node.store.suspects.take() == {layer.digest}
+
+
+def test_a_client_that_goes_while_its_blob_is_hashed_is_no_error(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "airside.registry")
+    raw = os.urandom(3 * MIB)
+    digest, gone = push_blob(node, OWN, raw), Event()
+    node.store.verified = VerifiedFiles()  # as after a restart
+    is_right = node.store.is_right
+
+    def hash_later(asked: Digest) -> bool:
+        gone.wait(LIMIT_SECONDS)
+        return is_right(asked)
+
+    monkeypatch.setattr(node.store, "is_right", hash_later)
+    with served_node(node) as registry:
+        with closing(http.client.HTTPConnection(registry.address)) as link:
+            link.request("GET", f"/v2/team/app/blobs/{digest}")
+            assert link.getresponse().read(3 * MIB - 1) == raw[:-1]
+        assert registry.ask("/v2/").status == 200  # so the loop has seen the client go
+        gone.set()
+        wait_until(lambda: f"{digest} to 127.0.0.1 ended early" in caplog.text)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, 0])

@@ -169,5 +169,7 @@ def _abort(request: web.BaseRequest) -> None:
 
 
 async def _sendfile(transport: asyncio.Transport, file: BinaryIO, offset: int, count: int) -> int:
+    if transport.is_closing():  # while a gate or a limit made it wait: a RuntimeError of asyncio
+        raise ConnectionResetError("the client disconnected")
     loop = asyncio.get_running_loop()
     return await loop.sendfile(transport, file, offset, count, fallback=False)
