@@ -130,7 +130,7 @@ def served_node(
         return BlobGuard(node.store, node.catalog.blob_size, suspect, reads)
 
     with ThreadPoolExecutor(4, "pushes") as pool:
-        receiver = receiver_of(node.pusher, pool, node.settings)
+        receiver = receiver_of(node.pusher, pool, node.settings, node.store.space)
         through = ReadThrough(policy="false")
         with served(
             node.catalog,

@@ -159,7 +159,7 @@ class RegistryServer:
         return create_app(
             content,
             DeadlinePool(self._reads, settings.answer_seconds),
-            receiver=receiver_of(node.pusher, self._pushes, settings),
+            receiver=receiver_of(node.pusher, self._pushes, settings, node.store.space),
             guard=guard,
             pages=pages,
         )

@@ -4,11 +4,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from aiohttp import web
 
-from airside.core.errors import StoreError
+from airside.core.disk_space import DiskSpace
+from airside.core.errors import StorageFullError, StoreError
 from airside.oci.digest import Digest
 from airside.ports.content import Connection, RegistryView
 from airside.registry.http.blob_guard import Trust
@@ -34,7 +36,7 @@ class BlobRoute:
         self, content: ServedContent, reads: DeadlinePool, receiver: Receiver | None
     ) -> None:
         self._content, self._reads, self._receiver = content, reads, receiver
-        self._spool = receiver.spool if receiver is not None else None
+        self._spool = receiver.spool if receiver else (Path(tempfile.gettempdir()), DiskSpace(0))
         self._transfers = Transfers()
 
     def stop(self) -> None:
@@ -109,12 +111,15 @@ class BlobRoute:
 
     def _written(self, body: bytes) -> BinaryIO | None:
         """Returns a file with these bytes; None if the disk is full."""
+        directory, space = self._spool
         try:
             with ExitStack() as stack:
-                file = stack.enter_context(tempfile.TemporaryFile(dir=self._spool, buffering=0))
-                file.write(body)
+                file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+                with space.writing(directory, len(body)):
+                    file.write(body)
+                    file.flush()
                 stack.pop_all()
-        except OSError:
+        except (OSError, StorageFullError):
             return None
         return cast("BinaryIO", file)
 

@@ -1,18 +1,21 @@
 """Receives the bodies of pushed manifests. Async.
 
-A slow client holds no memory: what exceeds `MEMORY_BYTES` of a body goes to a file without a name.
-At most `MOST_FILES` of them exist. Another one takes the place of the oldest, whose client gets a
-429, unless that is younger than `FAIR_SECONDS`.
+A slow client holds no memory: what exceeds `MEMORY_BYTES` of a body goes to a file without a name,
+within `min_free_bytes`. At most `MOST_FILES` of them exist, those that wait to be parsed included.
+Another one takes the place of the oldest that is still received, whose client gets a 429, unless
+that is younger than `FAIR_SECONDS`.
 """
 
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import TooLargeError, TooManyError
 from airside.core.settings import KIB
 from airside.oci.strict_json import ParsedCost
@@ -31,6 +34,7 @@ class ManifestBody:
     """One body. `write` and `read` block; `close` it after use."""
 
     directory: Path
+    space: DiskSpace
     begun_at: float
     size_bytes: int = 0
     _cost: ParsedCost = field(default_factory=ParsedCost)
@@ -49,12 +53,20 @@ class ManifestBody:
         self._pending_bytes += len(piece)
 
     def write(self) -> None:
-        """Moves what is in memory to a file that is gone once it is closed. Raises StoreError."""
-        with translated("cannot write a manifest in", self.directory):
+        """Moves what is in memory to a file that is gone once it is closed.
+
+        Raises StorageFullError, StoreError.
+        """
+        with (
+            self.space.writing(self.directory, self._pending_bytes),
+            translated("cannot write a manifest in", self.directory),
+        ):
             if self._file is None:
                 file = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115
                 self._file = cast("BinaryIO", file)
-            self._file.write(self._take())
+            left = memoryview(self._take())
+            while left:  # a disk that becomes full takes a part
+                left = left[self._file.write(left) :]
 
     def work_bytes(self) -> int:
         """Returns the memory that reading, parsing and recording it takes at most."""
@@ -86,14 +98,29 @@ class ManifestBody:
 class ManifestBodies:
     """Receives bodies of at most `limit_bytes`; files are made in `directory`. For one loop."""
 
-    def __init__(self, directory: Path, pool: Executor, limit_bytes: int) -> None:
-        self.directory, self._pool, self._limit_bytes = directory, pool, limit_bytes
-        self._on_disk: dict[ManifestBody, asyncio.Timeout] = {}
+    def __init__(self, directory: Path, pool: Executor, limit_bytes: int, space: DiskSpace) -> None:
+        self.directory, self.space = directory, space
+        self._pool, self._limit_bytes = pool, limit_bytes
+        self._on_disk: set[ManifestBody] = set()
+        self._receiving: dict[ManifestBody, asyncio.Timeout] = {}
+        """Those on disk that are not received to their end."""
 
-    async def receive(self, pieces: AsyncIterator[bytes]) -> ManifestBody:
-        """Raises TooLargeError, TooManyError, StoreError, and what `pieces` raises."""
-        loop = asyncio.get_running_loop()
-        body, limit = ManifestBody(self.directory, loop.time()), asyncio.timeout(None)
+    @asynccontextmanager
+    async def received(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[ManifestBody]:
+        """Receives a body, and closes it at the end of the context.
+
+        Raises TooLargeError, TooManyError, StoreError, and what `pieces` raises.
+        """
+        body = ManifestBody(self.directory, self.space, asyncio.get_running_loop().time())
+        try:
+            await self._receive(body, pieces)
+            yield body
+        finally:
+            self._on_disk.discard(body)
+            body.close()
+
+    async def _receive(self, body: ManifestBody, pieces: AsyncIterator[bytes]) -> None:
+        limit = asyncio.timeout(None)
         try:
             async with limit:
                 async for piece in pieces:
@@ -101,16 +128,20 @@ class ManifestBodies:
                     self._check(body)
                     if body.is_full:
                         self._make_place(body, limit)
-                        await loop.run_in_executor(self._pool, body.write)
+                        await self._write(body)
         except TimeoutError as exc:
-            body.close()
             raise TooManyError(_BUSY) from exc
-        except BaseException:
-            body.close()
-            raise
         finally:
-            self._on_disk.pop(body, None)
-        return body
+            self._receiving.pop(body, None)
+
+    async def _write(self, body: ManifestBody) -> None:
+        """Writes what was received. If cancelled, ends after the thread: it has the file open."""
+        writing = asyncio.get_running_loop().run_in_executor(self._pool, body.write)
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
 
     def _check(self, body: ManifestBody) -> None:
         if body.size_bytes > self._limit_bytes:
@@ -123,8 +154,10 @@ class ManifestBodies:
             return
         if len(self._on_disk) >= MOST_FILES:
             now = asyncio.get_running_loop().time()
-            oldest = min(self._on_disk, key=lambda each: each.begun_at)
-            if now - oldest.begun_at < FAIR_SECONDS:
+            oldest = min(self._receiving, key=lambda each: each.begun_at, default=None)
+            if oldest is None or now - oldest.begun_at < FAIR_SECONDS:
                 raise TooManyError(_BUSY)
-            self._on_disk.pop(oldest).reschedule(now)
-        self._on_disk[body] = limit
+            self._on_disk.discard(oldest)
+            self._receiving.pop(oldest).reschedule(now)
+        self._on_disk.add(body)
+        self._receiving[body] = limit

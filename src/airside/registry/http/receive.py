@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
     ConflictError,
     DeniedError,
@@ -95,9 +96,12 @@ class PushBackend(Protocol):
     def delete_blob(self, name: Name, digest: Digest, origin: str) -> None: ...
 
 
-def receiver_of(pusher: PushBackend, pool: Executor, settings: Settings) -> "Receiver":
+def receiver_of(
+    pusher: PushBackend, pool: Executor, settings: Settings, space: DiskSpace
+) -> "Receiver":
     """Returns the receiver of a data directory."""
-    bodies = ManifestBodies(settings.data / "ingest", pool, settings.limits.document_bytes)
+    limit = settings.limits.document_bytes
+    bodies = ManifestBodies(settings.data / "ingest", pool, limit, space)
     return Receiver(pusher, pool, bodies, DocumentBudget(settings.documents_budget_bytes))
 
 
@@ -111,9 +115,9 @@ class Receiver:
         self._bodies, self._budget = bodies, budget
 
     @property
-    def spool(self) -> Path:
-        """The directory for files without a name."""
-        return self._bodies.directory
+    def spool(self) -> tuple[Path, DiskSpace]:
+        """The directory for files without a name, and its space."""
+        return self._bodies.directory, self._bodies.space
 
     def parse(self, request: web.Request, target: str) -> Write | Answer:
         """Parses a request; an Answer is a refusal."""
@@ -264,14 +268,14 @@ class Receiver:
 
     async def _put(self, request: web.Request, intent: PutManifest) -> Answer:
         origin, may = _origin(request), _may_pull(request)
-        body = await self._bodies.receive(_body(request))
+        async with self._bodies.received(_body(request)) as body:
 
-        def push() -> Answer:
-            manifest = PushedManifest(body.read(), intent.media_type, intent.reference, intent.tags)
-            document = self._pusher.push(intent.name, manifest, origin, may)
-            return manifest_answer(intent.name, document, intent.tags)
+            def push() -> Answer:
+                raw = body.read()
+                manifest = PushedManifest(raw, intent.media_type, intent.reference, intent.tags)
+                document = self._pusher.push(intent.name, manifest, origin, may)
+                return manifest_answer(intent.name, document, intent.tags)
 
-        with contextlib.closing(body):
             async with self._budget.reserve(body.work_bytes()):
                 return await self._run(push)
 
