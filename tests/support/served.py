@@ -130,7 +130,9 @@ def served_node(
         return BlobGuard(node.store, node.catalog.blob_size, suspect, reads)
 
     with ThreadPoolExecutor(4, "pushes") as pool:
-        receiver = receiver_of(node.pusher, pool, node.settings, node.store.space)
+        receiver = receiver_of(
+            node.pusher, pool, node.settings, node.store.space, node.document_memory
+        )
         through = ReadThrough(policy="false")
         with served(
             node.catalog,

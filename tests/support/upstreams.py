@@ -136,7 +136,12 @@ def pulling_through(
     async def main() -> None:
         with ThreadPoolExecutor(4, "reads") as reads, ThreadPoolExecutor(4, "fetches") as fetches:
             async with PullThrough(
-                node.settings, node.cache_writer, fetches, clock
+                node.settings,
+                node.cache_writer,
+                fetches,
+                node.document_memory,
+                node.store.space,
+                clock,
             ) as pull_through:
                 content = ServedContent(
                     node.catalog, node.store, "docker.io", pull_through=pull_through

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from airside.archive.planning_room import PlanningRoom
 from airside.archive.sources import Reader
 from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
@@ -23,6 +24,7 @@ from airside.catalog.retention import read_rules
 from airside.containerd.pull_records import PullRecords
 from airside.core.clock import Clock
 from airside.core.disk_space import DiskSpace
+from airside.core.document_memory import DocumentMemory
 from airside.core.errors import StoreError
 from airside.core.listeners import Listeners
 from airside.core.settings import Settings
@@ -75,6 +77,7 @@ class Node:
     guard: StoreLock
     scrub: Scrub
     windows: WindowBudget
+    document_memory: DocumentMemory
     pusher: Pusher
     garbage: GarbageCollector
     cache_writer: CacheWriter
@@ -263,7 +266,9 @@ def _assemble(
     backups: Backups,
 ) -> Node:
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
-    reader = Reader(store, settings, windows, catalog.document)
+    document_memory = DocumentMemory(settings.documents_budget_bytes)
+    room = PlanningRoom(document_memory)
+    reader = Reader(store, settings, windows, catalog.document, room)
     index = IndexJsonWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, runtimes, clock)
@@ -294,6 +299,7 @@ def _assemble(
         guard=guard,
         scrub=Scrub(store, catalog, guard, quarantine, runtimes, clock),
         windows=windows,
+        document_memory=document_memory,
         pusher=Pusher(backend, settings, leases, read_through),
         garbage=garbage,
         cache_writer=CacheWriter(backend),

@@ -71,7 +71,13 @@ class RegistryServer:
         async with AsyncExitStack() as stack:
             pull_through = None
             if self._settings.upstream and not self._settings.offline:
-                pull_through = PullThrough(self._settings, self._node.cache_writer, self._fetches)
+                pull_through = PullThrough(
+                    self._settings,
+                    self._node.cache_writer,
+                    self._fetches,
+                    self._node.document_memory,
+                    self._node.store.space,
+                )
                 await stack.enter_async_context(pull_through)
                 using = asyncio.create_task(pull_through.run())
                 stack.callback(using.cancel)
@@ -159,7 +165,9 @@ class RegistryServer:
         return create_app(
             content,
             DeadlinePool(self._reads, settings.answer_seconds),
-            receiver=receiver_of(node.pusher, self._pushes, settings, node.store.space),
+            receiver=receiver_of(
+                node.pusher, self._pushes, settings, node.store.space, node.document_memory
+            ),
             guard=guard,
             pages=pages,
         )

@@ -1,10 +1,12 @@
 """Bounds the memory of all plans together: of those being made, and of those that imports hold.
 
-Documents are parsed in one archive at a time. An import holds its plan until it ends; one plan at a
-time may be large. A second large one is dropped, and made again when the first import has ended.
-Blocking; thread-safe.
+Documents are parsed in one archive at a time, and each reserves the memory of parsing from the
+account that it shares with pushes (`core.document_memory`). An import holds its plan until it ends,
+perhaps for minutes, so plans are not in that account: one plan at a time may be large. A second
+large one is dropped, and made again when the first import has ended. Blocking; thread-safe.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,20 +14,25 @@ from typing import TypeVar
 
 from airside.archive.formats.allowance import Allowance, LargePlan
 from airside.archive.stop import Stop
+from airside.core.document_memory import DocumentMemory, Turn, wait_for
 from airside.core.errors import StoppedError
 from airside.core.settings import MIB, Limits
+from airside.oci.strict_json import parsed_bytes
 
 SMALL_BYTES = 4 * MIB
 """A plan of a hundred usual images takes less."""
 _STOP_POLL_SECONDS = 0.1
 
 T = TypeVar("T")
+Key = TypeVar("Key")
+Raw = TypeVar("Raw", bytes, bytes | None)
 
 
 class PlanningRoom:
-    """The room for the plans of all archives."""
+    """The room for the plans of all archives. Without an account, parsing is not bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: DocumentMemory | None = None) -> None:
+        self.memory = memory or DocumentMemory(sys.maxsize)
         self.turn, self.large = threading.Lock(), threading.Lock()
 
 
@@ -35,6 +42,7 @@ class PlanPlace:
     def __init__(self, room: PlanningRoom, stop: Stop) -> None:
         self._room, self._stop = room, stop
         self._is_large = False
+        self._parsing: Turn | None = None
 
     def draft(self, limits: Limits, make: Callable[[Allowance], T]) -> T:
         """Returns what `make` returns; it may run twice. Raises StoppedError."""
@@ -57,7 +65,30 @@ class PlanPlace:
         try:
             yield
         finally:
+            self._end_parsing()
             self._room.turn.release()
+
+    def reserving(self, read: Callable[[Key], Raw]) -> Callable[[Key], Raw]:
+        """Returns `read` so that it reserves the memory of parsing what it returns.
+
+        The memory is held until the next document is read, or the turn ends: what stays of a
+        document is counted in the plan. Call it within `planning` only. Raises StoppedError.
+        """
+
+        def reserved(key: Key) -> Raw:
+            self._end_parsing()
+            raw = read(key)
+            if raw is not None:
+                self._parsing = self._room.memory.ask(len(raw) + parsed_bytes(raw))
+                wait_for(self._parsing, self._stop)
+            return raw
+
+        return reserved
+
+    def _end_parsing(self) -> None:
+        turn, self._parsing = self._parsing, None
+        if turn is not None:
+            self._room.memory.give_back(turn)
 
     def close(self) -> None:
         """Gives the place to others; idempotent."""

@@ -93,14 +93,15 @@ class _Source:
         """
         if cut is not None and index_may_follow(files):
             raise cut
+        place = self.ingest.place
         try:
-            return self.ingest.place.draft(
+            return place.draft(
                 self.limits,
                 lambda allowance: make_draft(
                     files=files,
                     links=self.ingest.links,
-                    read=read,
-                    held=self.reader.document,
+                    read=place.reserving(read),
+                    held=place.reserving(self.reader.document),
                     allowance=allowance,
                 ),
             )
@@ -111,11 +112,12 @@ class _Source:
 
     def _assemble(self, draft: Draft) -> Plan:
         with self.ingest.place.planning():
-            return draft.assemble(self.ingest.facts(draft.members), self.ingest.read)
+            read = self.ingest.place.reserving(self.ingest.read)
+            return draft.assemble(self.ingest.facts(draft.members), read)
 
     def _expected(self, draft: Draft, read: ReadMember) -> Mapping[str, Digest]:
         with self.ingest.place.planning():
-            return draft.expected(read)
+            return draft.expected(self.ingest.place.reserving(read))
 
     def _read_members(
         self, opened: OpenMember, wanted: list[Member], expected: Mapping[str, Digest]

@@ -218,7 +218,7 @@ class Settings:
     parallel_imports: int = _setting(4, "archives", "concurrent imports")
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
     documents_budget_bytes: int = _setting(
-        48 * MIB, "bytes", "memory of all pushed manifests that are parsed at the same time"
+        48 * MIB, "bytes", "memory of all documents that are received, parsed and recorded at once"
     )
     min_free_bytes: int = _setting(
         256 * MIB, "bytes", "left free on the file systems of the store and of containerd"

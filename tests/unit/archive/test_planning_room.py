@@ -6,6 +6,7 @@ import pytest
 
 from airside.archive.formats.allowance import Allowance
 from airside.archive.planning_room import SMALL_BYTES, PlanningRoom, PlanPlace
+from airside.core.document_memory import DocumentMemory
 from airside.core.errors import StoppedError
 from airside.core.settings import Limits
 
@@ -53,3 +54,26 @@ def test_what_a_drafted_plan_still_reads_makes_it_no_large_one():
     later.take_bytes(SMALL_BYTES + 1, "")
     later.take_names(1, "")
     allowance.take_parsed(SMALL_BYTES + 1, "")
+
+
+def test_the_parsing_of_each_document_has_its_share_of_the_common_memory():
+    memory = DocumentMemory(10_000)
+    place = PlanPlace(PlanningRoom(memory), lambda: False)
+    held = []
+    read = place.reserving(lambda count: b"x" * count if count else None)
+    with place.planning():
+        for count in (100, 1_000, 0, 1_000_000, 100):
+            read(count)
+            held.append(memory.held_bytes)
+    assert held == [300, 3_000, 0, 10_000, 300]
+    assert memory.held_bytes == 0
+
+
+def test_an_import_that_is_stopped_waits_no_longer_for_memory():
+    memory = DocumentMemory(10)
+    taken = memory.ask(10)
+    place = PlanPlace(PlanningRoom(memory), lambda: True)
+    with pytest.raises(StoppedError), place.planning():
+        place.reserving(bytes)(5)
+    memory.give_back(taken)
+    assert memory.held_bytes == 0

@@ -17,6 +17,7 @@ from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from airside.core.disk_space import DiskSpace
+from airside.core.document_memory import DocumentMemory
 from airside.core.errors import (
     ConflictError,
     DeniedError,
@@ -32,8 +33,8 @@ from airside.core.settings import MIB, Settings
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
-from airside.registry.http.document_budget import DocumentBudget
-from airside.registry.http.manifest_bodies import ManifestBodies
+from airside.registry.documents.bodies import DocumentBodies
+from airside.registry.documents.budget import DocumentBudget
 from airside.registry.http.request_access import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
@@ -97,19 +98,23 @@ class PushBackend(Protocol):
 
 
 def receiver_of(
-    pusher: PushBackend, pool: Executor, settings: Settings, space: DiskSpace
+    pusher: PushBackend,
+    pool: Executor,
+    settings: Settings,
+    space: DiskSpace,
+    memory: DocumentMemory,
 ) -> "Receiver":
     """Returns the receiver of a data directory."""
     limit = settings.limits.document_bytes
-    bodies = ManifestBodies(settings.data / "ingest", pool, limit, space)
-    return Receiver(pusher, pool, bodies, DocumentBudget(settings.documents_budget_bytes))
+    bodies = DocumentBodies(settings.data / "ingest", pool, limit, space)
+    return Receiver(pusher, pool, bodies, DocumentBudget(memory))
 
 
 class Receiver:
     """Answers the requests that write. Blocking calls run in `pool`."""
 
     def __init__(
-        self, pusher: PushBackend, pool: Executor, bodies: ManifestBodies, budget: DocumentBudget
+        self, pusher: PushBackend, pool: Executor, bodies: DocumentBodies, budget: DocumentBudget
     ) -> None:
         self._pusher, self._pool = pusher, pool
         self._bodies, self._budget = bodies, budget

@@ -1,6 +1,7 @@
 """An HTTP client for one upstream registry: manifests, blobs, referrers, tokens, redirects. Async.
 
 Every response is awaited for `seconds` at most; its body is bounded in size or left to the caller.
+The body of a document is in a file where it is large (`registry.documents.bodies`).
 The files of credentials and certificates are read again when they have changed, and never logged.
 `registry.rules.upstream` decides which host may receive a secret and parses challenges and tokens.
 """
@@ -22,9 +23,17 @@ from aiohttp import hdrs
 from yarl import URL
 
 from airside import __version__
-from airside.core.errors import NotFoundError, UpstreamAwayError, UpstreamError
+from airside.core.errors import (
+    NotFoundError,
+    TooLargeError,
+    TooManyError,
+    UpstreamAwayError,
+    UpstreamError,
+)
+from airside.core.settings import KIB
 from airside.core.upstream_config import Upstream
 from airside.oci.digest import Digest
+from airside.registry.documents.bodies import DocumentBodies, DocumentBody
 from airside.registry.rules import upstream as protocol
 from airside.registry.rules.upstream import Credentials, Token
 
@@ -33,14 +42,20 @@ STALL_SECONDS = 30.0
 
 _CONNECTIONS = 64
 _AGENT = f"airside/{__version__}"
-_SMALL_BYTES = 1024 * 1024
+_SMALL_BYTES = 1024 * KIB
+_TOKEN_BYTES = 64 * KIB
+_MOST_TOKENS = 128
+"""One for each repository: clients may ask for any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A fetched manifest, unverified; `digest` is the one that the registry declares, or ""."""
+    """A fetched manifest, unverified; `digest` is the one that the registry declares, or "".
 
-    raw: bytes
+    The receiver closes the body.
+    """
+
+    body: DocumentBody
     media_type: str
     digest: str
 
@@ -52,9 +67,9 @@ class UpstreamClient:
     UpstreamAwayError if it fails or does not answer in time.
     """
 
-    def __init__(self, upstream: Upstream, seconds: float, document_bytes: int) -> None:
+    def __init__(self, upstream: Upstream, seconds: float, bodies: DocumentBodies) -> None:
         self.upstream = upstream
-        self._seconds, self._document_bytes = seconds, document_bytes
+        self._seconds, self._bodies = seconds, bodies
         self._tokens: dict[str, Token] = {}
         self._credentials = _File(upstream.credentials)
         self._ca = _File(upstream.ca)
@@ -85,14 +100,14 @@ class UpstreamClient:
     async def manifest(self, path: str, reference: Digest | str) -> Fetched:
         """A manifest or index."""
         async with self._responding("GET", path, "manifests", str(reference)) as response:
-            raw = await self._body(response, self._document_bytes)
             media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
-            return Fetched(raw, media_type, response.headers.get("Docker-Content-Digest", ""))
+            declared = response.headers.get("Docker-Content-Digest", "")
+            return Fetched(await self._document(response), media_type, declared)
 
-    async def referrers(self, path: str, digest: Digest) -> bytes:
-        """The list of referrers of a manifest, as JSON."""
+    async def referrers(self, path: str, digest: Digest) -> DocumentBody:
+        """The list of referrers of a manifest, as JSON; the receiver closes it."""
         async with self._responding("GET", path, "referrers", str(digest)) as response:
-            return await self._body(response, self._document_bytes)
+            return await self._document(response)
 
     async def blob_size(self, path: str, digest: Digest) -> int | None:
         """The size of a blob in bytes, by a HEAD; None if the response has none."""
@@ -165,10 +180,12 @@ class UpstreamClient:
         token_response = await self._follow("GET", url, headers, self._credentials_now.basic)
         try:
             self._check(token_response, "its token server answers ")
-            raw = await self._body(token_response, _SMALL_BYTES)
+            raw = await self._token_body(token_response)
         finally:
             token_response.release()
         token = protocol.parse_token(raw, time.monotonic())
+        while len(self._tokens) >= _MOST_TOKENS:
+            self._tokens.pop(next(iter(self._tokens)))
         self._tokens[scope] = token
         return token.authorization
 
@@ -205,13 +222,20 @@ class UpstreamClient:
             raise UpstreamAwayError(f"{self.upstream}: {reason}")
         raise UpstreamError(f"{self.upstream}: {reason}")
 
-    async def _body(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    async def _document(self, response: aiohttp.ClientResponse) -> DocumentBody:
+        try:
+            return await self._bodies.receive(response.content.iter_any())
+        except (TooLargeError, TooManyError) as exc:
+            response.close()
+            raise UpstreamError(f"{self.upstream}: {exc.message}") from exc
+
+    async def _token_body(self, response: aiohttp.ClientResponse) -> bytes:
         raw = bytearray()
         async for piece in response.content.iter_any():
             raw += piece
-            if len(raw) > most_bytes:
+            if len(raw) > _TOKEN_BYTES:
                 response.close()
-                raise UpstreamError(f"{self.upstream} sends more than {most_bytes} bytes")
+                raise UpstreamError(f"its token server sends more than {_TOKEN_BYTES} bytes")
         return bytes(raw)
 
     async def _read_files(self) -> None:

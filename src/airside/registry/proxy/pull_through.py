@@ -5,7 +5,9 @@ Always holds:
 - Each manifest or blob is fetched once however many clients wait; a disconnect ends no fetch.
 - A tag of an archive, a push or an import is never looked for upstream. Any other is checked again
   after `tag_seconds`, by its digest; while the upstream is away, the stored one is served.
-- An answer takes `upstream_seconds` at most.
+- An upstream has `upstream_seconds` to answer.
+- Documents from upstream are in files while they arrive, and reserve the memory of parsing as
+  pushed ones do; one that gets none within `upstream_seconds` counts as refused.
 
 Lists (tags, catalog) contain our own content; referrers include those of the upstream.
 """
@@ -15,17 +17,22 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
-from airside.core.errors import AirsideError, InputError, StoreError
-from airside.core.settings import Settings
+from airside.core.disk_space import DiskSpace
+from airside.core.document_memory import DocumentMemory
+from airside.core.errors import AirsideError, InputError, StoreError, UpstreamError
+from airside.core.settings import MIB, Settings
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document
 from airside.oci.reference import Repository, is_tag
 from airside.ports.content import KeptTag
+from airside.registry.documents.bodies import DocumentBodies, DocumentBody
+from airside.registry.documents.budget import DocumentBudget
 from airside.registry.proxy.blob_fetches import BlobCache, BlobFetches
-from airside.registry.proxy.client import UpstreamClient
+from airside.registry.proxy.client import Fetched, UpstreamClient
 from airside.registry.proxy.expiring_cache import ExpiringCache
 from airside.registry.proxy.fetch import Fetch
 from airside.registry.proxy.single_flight import SingleFlight
@@ -45,6 +52,10 @@ TOUCH_SECONDS = 600.0
 """Interval between two records of the references that clients used."""
 
 _MAX_USED = 10_000
+_MOST_FILES = 16
+"""Bodies in files; each is there for `upstream_seconds` at most."""
+_REFERRERS_BYTES = 2 * MIB
+"""The memory of one list of referrers from upstream: about 500 of them."""
 _LOG = logging.getLogger("airside.upstream")
 
 
@@ -69,10 +80,16 @@ class PullThrough:
         settings: Settings,
         cache: UpstreamCache,
         pool: Executor,
+        memory: DocumentMemory,
+        space: DiskSpace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._cache, self._pool = settings, cache, pool
-        self._upstreams = Upstreams(settings, clock)
+        limit_bytes = settings.limits.document_bytes
+        directory = settings.data / "ingest"
+        self._bodies = DocumentBodies(directory, pool, limit_bytes, space, _MOST_FILES)
+        self._budget = DocumentBudget(memory, settings.upstream_seconds)
+        self._upstreams = Upstreams(settings, self._bodies, clock)
         self._blobs = BlobFetches(settings, self._upstreams, cache, pool, clock)
         self._answers = ExpiringCache(clock)
         self._flights = SingleFlight()
@@ -199,8 +216,10 @@ class PullThrough:
                 upstream_digest = (
                     await client.tag_digest(repository.path, tag) if stored is not None else ""
                 )
-                if stored is None or upstream_digest != str(stored.digest):
-                    await self._fetch(client, repository, tag, upstream_digest)
+                if stored is not None and upstream_digest == str(stored.digest):
+                    return "", self._settings.tag_seconds
+                fetched = await self._fetch(client, repository, tag, upstream_digest)
+            await self._store(repository, tag, fetched)
         except AirsideError as exc:
             why = logged_reason(repository, exc)
             seconds = WRONG_SECONDS if isinstance(exc, InputError) else NEGATIVE_SECONDS
@@ -210,7 +229,8 @@ class PullThrough:
     async def _fetch_digest(self, repository: Repository, digest: Digest) -> tuple[str, float]:
         try:
             async with self._upstreams.asking(repository.host) as client:
-                await self._fetch(client, repository, "", str(digest))
+                fetched = await self._fetch(client, repository, "", str(digest))
+            await self._store(repository, "", fetched)
         except AirsideError as exc:
             seconds = WRONG_SECONDS if isinstance(exc, InputError) else NEGATIVE_SECONDS
             return logged_reason(repository, exc), seconds
@@ -218,35 +238,47 @@ class PullThrough:
 
     async def _fetch(
         self, client: UpstreamClient, repository: Repository, tag: str, digest_text: str
-    ) -> None:
-        """Fetches and stores a manifest: by its digest if that is known, else by its tag."""
+    ) -> Fetched:
+        """Fetches a manifest: by its digest if that is known, else by its tag."""
         digest = parse_digest(digest_text) if digest_text else None
         fetched = await client.manifest(repository.path, digest or tag)
-        if digest is None and fetched.digest:
-            digest = parse_digest(fetched.digest)
-        document = await self._run_in_pool(
-            checked_document, fetched.raw, fetched.media_type, digest
-        )
-        origin = client.upstream.url
-        await self._run_in_pool(self._cache.store_document, repository, document, tag, origin)
-        name = f"{repository}:{tag}" if tag else repository
-        _LOG.info("fetched %s (%s) from %s", name, digest, origin)
+        return fetched if digest is None else replace(fetched, digest=str(digest))
+
+    async def _store(self, repository: Repository, tag: str, fetched: Fetched) -> None:
+        """Verifies and stores a fetched manifest, under a tag if one is given; closes its body."""
+        origin = self._upstreams.client(repository.host).upstream.url
+
+        def store() -> Digest:
+            digest = parse_digest(fetched.digest) if fetched.digest else None
+            document = checked_document(fetched.body.read(), fetched.media_type, digest)
+            self._cache.store_document(repository, document, tag, origin)
+            return document.digest
+
+        digest = await self._working(fetched.body, store)
+        _LOG.info("fetched %s (%s) from %s", f"{repository}:{tag}".rstrip(":"), digest, origin)
+
+    async def _working(self, body: DocumentBody, job: Callable[[], Result]) -> Result:
+        """Runs a job that parses a body, with the memory of that reserved; closes the body."""
+        try:
+            async with self._budget.reserve(body.work_bytes()):
+                return await self._run_in_pool(job)
+        finally:
+            self._bodies.close(body)
 
     async def _referrers(
         self, key: object, repository: Repository, digest: Digest
     ) -> Sequence[Descriptor]:
         found: tuple[Descriptor, ...] = ()
-        seconds = self._settings.tag_seconds
+        seconds, size_bytes = self._settings.tag_seconds, 0
         try:
             async with self._upstreams.asking(repository.host) as client:
-                raw = await client.referrers(repository.path, digest)
-            document = await self._run_in_pool(parse_bare_document, raw, "the list of referrers")
-            if isinstance(document.content, Index):
-                found = document.content.manifests
+                body = await client.referrers(repository.path, digest)
+            size_bytes = body.work_bytes()
+            found = await self._working(body, partial(_referrers_in, body, repository))
         except AirsideError as exc:
             logged_reason(repository, exc)
             seconds = NEGATIVE_SECONDS
-        self._answers.put(key, found, seconds)
+        self._answers.put(key, found, seconds, size_bytes if found else 0)
         return found
 
     # results that hold for a while
@@ -267,3 +299,13 @@ class PullThrough:
 
     async def _run_in_pool(self, job: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, job, *args)
+
+
+def _referrers_in(body: DocumentBody, repository: Repository) -> tuple[Descriptor, ...]:
+    """Parses a list of referrers. Raises UpstreamError for one that is too large to hold."""
+    if body.work_bytes() > _REFERRERS_BYTES:
+        raise UpstreamError(
+            f"the list of referrers in {repository} is too large ({body.size_bytes} bytes)"
+        )
+    document = parse_bare_document(body.read(), "the list of referrers")
+    return document.content.manifests if isinstance(document.content, Index) else ()

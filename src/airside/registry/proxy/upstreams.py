@@ -22,6 +22,7 @@ from airside.core.errors import (
 )
 from airside.core.settings import Settings
 from airside.oci.reference import Repository
+from airside.registry.documents.bodies import DocumentBodies
 from airside.registry.proxy.client import UpstreamClient
 
 NEGATIVE_SECONDS = 5.0
@@ -36,13 +37,16 @@ _LOG = logging.getLogger("airside.upstream")
 class Upstreams:
     """All configured upstreams, by the registry whose names they serve. Used with `async with`."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bodies: DocumentBodies,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._seconds = settings.upstream_seconds
         online = () if settings.offline else settings.upstream
         self._clients = {
-            table.registry: UpstreamClient(
-                table, settings.upstream_seconds, settings.limits.document_bytes
-            )
+            table.registry: UpstreamClient(table, settings.upstream_seconds, bodies)
             for table in online
             if not table.offline
         }

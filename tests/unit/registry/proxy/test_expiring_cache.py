@@ -39,3 +39,14 @@ def test_the_oldest_entry_is_dropped_first(monkeypatch: pytest.MonkeyPatch) -> N
     for key in ("a", "b", "a", "c"):
         cache.put(key, key, 1.0)
     assert [cache.get(key) for key in "abc"] == ["a", None, "c"]
+
+
+def test_large_values_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiring_cache, "MAX_BYTES", 10)
+    cache = ExpiringCache(Clock())
+    for key, size in (("a", 5), ("b", 4), ("b", 5), ("c", 1), ("d", 0), ("e", 11)):
+        cache.put(key, key, 1.0, size)
+        assert cache._size_bytes <= 10
+    assert [cache.get(key) for key in "abcde"] == [None] * 5
+    cache.put("f", "f", 1.0, 10)
+    assert cache.get("f") == "f"

@@ -1,8 +1,8 @@
-"""Receives the bodies of pushed manifests. Async.
+"""Receives the bodies of manifests, and of lists from upstream registries. Async.
 
-A slow client holds no memory: what exceeds `MEMORY_BYTES` of a body goes to a file without a name,
-within `min_free_bytes`. At most `MOST_FILES` of them exist, those that wait to be parsed included.
-Another one takes the place of the oldest that is still received, whose client gets a 429, unless
+A slow sender holds no memory: what exceeds `MEMORY_BYTES` of a body goes to a file without a name,
+within `min_free_bytes`. A number of them exists at most, those that wait to be parsed included.
+Another one takes the place of the oldest that is still received, which is refused, unless
 that is younger than `FAIR_SECONDS`.
 """
 
@@ -30,7 +30,7 @@ _BUSY = "the registry receives other large manifests: send it again"
 
 
 @dataclass(slots=True, eq=False)
-class ManifestBody:
+class DocumentBody:
     """One body. `write` and `read` block; `close` it after use."""
 
     directory: Path
@@ -70,7 +70,8 @@ class ManifestBody:
 
     def work_bytes(self) -> int:
         """Returns the memory that reading, parsing and recording it takes at most."""
-        self._pending = [self._take()]
+        if self._pending_bytes:
+            self._pending = [self._take()]
         return 2 * self.size_bytes + self._cost.parsed_bytes
 
     def _take(self) -> bytes:
@@ -95,31 +96,51 @@ class ManifestBody:
             self._file.close()
 
 
-class ManifestBodies:
+class DocumentBodies:
     """Receives bodies of at most `limit_bytes`; files are made in `directory`. For one loop."""
 
-    def __init__(self, directory: Path, pool: Executor, limit_bytes: int, space: DiskSpace) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        pool: Executor,
+        limit_bytes: int,
+        space: DiskSpace,
+        most_files: int = MOST_FILES,
+    ) -> None:
         self.directory, self.space = directory, space
-        self._pool, self._limit_bytes = pool, limit_bytes
-        self._on_disk: set[ManifestBody] = set()
-        self._receiving: dict[ManifestBody, asyncio.Timeout] = {}
+        self._pool, self._limit_bytes, self._most_files = pool, limit_bytes, most_files
+        self._on_disk: set[DocumentBody] = set()
+        self._receiving: dict[DocumentBody, asyncio.Timeout] = {}
         """Those on disk that are not received to their end."""
 
     @asynccontextmanager
-    async def received(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[ManifestBody]:
-        """Receives a body, and closes it at the end of the context.
+    async def received(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[DocumentBody]:
+        """As `receive`; closes the body at the end of the context."""
+        body = await self.receive(pieces)
+        try:
+            yield body
+        finally:
+            self.close(body)
+
+    async def receive(self, pieces: AsyncIterator[bytes]) -> DocumentBody:
+        """Receives a body; the caller closes it.
 
         Raises TooLargeError, TooManyError, StoreError, and what `pieces` raises.
         """
-        body = ManifestBody(self.directory, self.space, asyncio.get_running_loop().time())
+        body = DocumentBody(self.directory, self.space, asyncio.get_running_loop().time())
         try:
             await self._receive(body, pieces)
-            yield body
-        finally:
-            self._on_disk.discard(body)
-            body.close()
+        except BaseException:
+            self.close(body)
+            raise
+        return body
 
-    async def _receive(self, body: ManifestBody, pieces: AsyncIterator[bytes]) -> None:
+    def close(self, body: DocumentBody) -> None:
+        """Gives the place of a received body to others."""
+        self._on_disk.discard(body)
+        body.close()
+
+    async def _receive(self, body: DocumentBody, pieces: AsyncIterator[bytes]) -> None:
         limit = asyncio.timeout(None)
         try:
             async with limit:
@@ -134,7 +155,7 @@ class ManifestBodies:
         finally:
             self._receiving.pop(body, None)
 
-    async def _write(self, body: ManifestBody) -> None:
+    async def _write(self, body: DocumentBody) -> None:
         """Writes what was received. If cancelled, ends after the thread: it has the file open."""
         writing = asyncio.get_running_loop().run_in_executor(self._pool, body.write)
         try:
@@ -143,16 +164,16 @@ class ManifestBodies:
             await asyncio.gather(writing, return_exceptions=True)
             raise
 
-    def _check(self, body: ManifestBody) -> None:
+    def _check(self, body: DocumentBody) -> None:
         if body.size_bytes > self._limit_bytes:
             raise TooLargeError(
                 f"the manifest has more than {self._limit_bytes} bytes (limits.document_bytes)"
             )
 
-    def _make_place(self, body: ManifestBody, limit: asyncio.Timeout) -> None:
+    def _make_place(self, body: DocumentBody, limit: asyncio.Timeout) -> None:
         if body in self._on_disk:
             return
-        if len(self._on_disk) >= MOST_FILES:
+        if len(self._on_disk) >= self._most_files:
             now = asyncio.get_running_loop().time()
             oldest = min(self._receiving, key=lambda each: each.begun_at, default=None)
             if oldest is None or now - oldest.begun_at < FAIR_SECONDS:
