@@ -204,6 +204,19 @@ def test_a_copy_of_the_catalog_serves_where_it_is_the_newest(data: Path) -> None
         assert told(node)["restored_from"] == "backup/catalog-a.db"
 
 
+def test_a_copy_of_the_catalog_is_better_than_an_index_of_the_same_generation(data: Path) -> None:
+    where = repository_of("team/app")
+    with node_at(data) as node:
+        for label in ("first", "second"):
+            push_image(node, "team/app", random_image(label), tag="1")
+        assert node.save_catalog()
+    lose(data, index=False)
+    with node_at(data) as node:
+        assert told(node)["restored_from"] == "backup/catalog-a.db"
+        assert told(node)["names"] == 1
+        assert node.roll_back(where, "1").after == str(random_image("first").digest)
+
+
 def test_a_damaged_copy_is_not_used(data: Path) -> None:
     stock(data)
     with node_at(data) as node:

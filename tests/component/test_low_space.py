@@ -221,6 +221,20 @@ def test_no_backup_is_written_where_space_is_short(
     oci_archive(tmp_path / "hand.tar", {f"{NAME}:by-hand": image("by hand")})
     import_now(node, tmp_path / "hand.tar")
     Disk(node, monkeypatch, 150)
+    assert not node.save_catalog()
+    with pytest.raises(StorageFullError):
+        node.backups.save_catalog(node.catalog)
+    assert list((node.settings.data / "backup").glob("catalog*")) == []
+
+
+def test_a_backup_that_fails_leaves_no_part_of_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"a part")
+        raise StorageFullError("the catalog failed: database or disk is full")
+
+    monkeypatch.setattr(node.catalog, "copy_to", fail)
     with pytest.raises(StorageFullError):
         node.save_catalog()
     assert list((node.settings.data / "backup").glob("catalog*")) == []

@@ -90,11 +90,11 @@ class Maintenance:
         while period:
             await asyncio.sleep(period)
             generation = self._node.catalog.generation
-            if generation == copied or self._node.garbage.space().low:
+            if generation == copied:
                 continue
             try:
-                await asyncio.to_thread(self._node.save_catalog)
-                copied = generation
+                if await asyncio.to_thread(self._node.save_catalog):
+                    copied = generation
             except StoreError as exc:
                 log.warning("backup failed: %s; retrying in %d s", exc.message, period)
 

@@ -187,9 +187,12 @@ class Node:
         except StoreError as exc:
             log.warning("index.json is not backed up: %s", exc.message)
 
-    def save_catalog(self) -> None:
-        """Back the catalog up. Raises StoreError."""
+    def save_catalog(self) -> bool:
+        """Back the catalog up, unless space is low. Returns True if so. Raises StoreError."""
+        if self.garbage.space().low:
+            return False
         self.backups.save_catalog(self.catalog)
+        return True
 
     def remove(self, removals: Mapping[str, str]) -> list[TagMove]:
         """Record removed archives: path → policy (`unpin`, `delete`, `keep`)."""

@@ -71,11 +71,14 @@ class Backups:
         ):
             self._prepare()
             temporary.unlink(missing_ok=True)
-            catalog.copy_to(temporary)
-            sync_file(temporary)
-            text = f"{_sha256(temporary)}\n".encode()
-            _digest_file(target).unlink(missing_ok=True)
-            temporary.replace(target)
+            try:
+                catalog.copy_to(temporary)
+                sync_file(temporary)
+                text = f"{_sha256(temporary)}\n".encode()
+                _digest_file(target).unlink(missing_ok=True)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
             write_durably(_digest_file(target), text)
 
     def _prepare(self) -> None:

@@ -108,7 +108,7 @@ class CatalogFile:
             moved += self._move([self._store.root / "index.json"])
         lost = replace(lost, set_aside=tuple(moved))
         copy = self._backups.newest()
-        if copy is not None and copy.is_catalog and copy.generation > index_generation(raw):
+        if copy is not None and copy.is_catalog and copy.generation >= index_generation(raw):
             lost = replace(lost, restored_from=str(copy))
             self._write_pending(lost)
             self._backups.place_catalog(copy, self.path)

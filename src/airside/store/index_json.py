@@ -180,7 +180,7 @@ def rebuild_catalog(
         restored = RestoredSource(
             kind,
             path,
-            max(numbers),
+            max(numbers, default=0),
             present,
             tuple(found.claims),
             tuple(found.documents.values()),

@@ -14,7 +14,7 @@ from airside.archive.directory import is_archive_directory
 from airside.catalog.catalog import Catalog
 from airside.catalog.recorded_times import NOTED_TIME
 from airside.core.errors import InputError, StorageFullError
-from airside.oci.digest import Digest
+from airside.oci.digest import Digest, parse_digest
 from airside.store import reconcile
 from airside.store.backups import Backups
 from airside.store.catalog_file import CatalogFile
@@ -91,6 +91,8 @@ class Recovery:
         return None
 
     def _restore_names(self, lost: LostRecords, now: float, *, is_new: bool) -> LostRecords:
+        if lost.restored_from:  # a copy of the catalog, which has the names
+            lost = replace(lost, names=self.catalog.counts()["images"])
         raw, origin = self.store.read_index(), "index.json"
         copy = self.backups.newest()
         if copy is not None and not copy.is_catalog and copy.generation > index_generation(raw):
@@ -103,7 +105,7 @@ class Recovery:
                 return lost.named(origin, names, left_out)
             if index_generation(raw) > self.catalog.generation:
                 names, left_out = merge_index(self.store, self.catalog, raw, now)
-                return lost.named(lost.restored_from or origin, names, left_out)
+                return lost.named(lost.restored_from or origin, lost.names + names, left_out)
         except (InputError, KeyError, TypeError, ValueError) as exc:
             log.warning("%s cannot be read: %s; its names are not restored", origin, exc)
         return lost
@@ -133,7 +135,7 @@ class Recovery:
     def _hold_explained(self, orphans: dict[Digest, int], now: float) -> None:
         """Records the blobs again that a document explains though their own row is gone."""
         explained = self.catalog.explained_blobs(map(str, orphans)) if orphans else []
-        held = {d: size for d, size in orphans.items() if str(d) in set(explained)}
+        held = {digest: orphans[digest] for digest in map(parse_digest, explained)}
         if held:
             self.catalog.unknown.hold(held, now)
             for digest, size in held.items():
