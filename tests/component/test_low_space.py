@@ -1,11 +1,16 @@
 """A disk that is nearly full: what may go goes first, the oldest first, and the import comes in."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from errno import EIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from airside.agent.maintenance import Maintenance
 from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.core.errors import StorageFullError
@@ -16,6 +21,7 @@ from support.clocks import believed
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image
+from support.waiting import wait_until_async
 
 KIB = 1024
 NAME = "registry.example/app"
@@ -238,3 +244,22 @@ def test_a_backup_that_fails_leaves_no_part_of_it(
     with pytest.raises(StorageFullError):
         node.save_catalog()
     assert list((node.settings.data / "backup").glob("catalog*")) == []
+
+
+def test_a_disk_that_fails_ends_no_periodic_backup(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = node.settings.data / "backup/catalog-a.db"
+    monkeypatch.setattr("airside.store.gc.free_bytes", Mock(side_effect=OSError(EIO, "I/O error")))
+
+    async def back_up() -> None:
+        settings = replace(node.settings, backup_seconds=0.01)
+        backups = asyncio.create_task(
+            Maintenance(node, settings, Mock(), Mock())._back_catalog_up()
+        )
+        await wait_until_async(lambda: "backup failed" in caplog.text)
+        monkeypatch.undo()
+        await wait_until_async(copy.exists)
+        backups.cancel()
+
+    asyncio.run(back_up())
