@@ -12,6 +12,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -25,6 +26,7 @@ from airside.store.data_directory import open_data_directory
 from airside.store.filesystem import make_directories
 from airside.store.local import LocalStore
 from airside.store.quarantine import Quarantine
+from support.nodes import node_at
 
 BLOB, PRIVATE, DIRECTORY = 0o444, 0o600, 0o700
 
@@ -288,6 +290,26 @@ def test_a_file_system_without_locks_of_directories_has_that_of_the_file(tmp_pat
         open_data_directory(tmp_path),
     ):
         pass
+
+
+def test_a_file_system_without_locks_is_said_to_be_one(tmp_path, monkeypatch):
+    failing = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
+    monkeypatch.setattr(data_lock.fcntl, "flock", failing)
+    with (
+        pytest.raises(StoreError, match=f"cannot lock {tmp_path}.*No locks available"),
+        open_data_directory(tmp_path),
+    ):
+        pass
+
+
+def test_a_file_system_without_modes_holds_a_data_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "chmod", Mock(side_effect=OSError(errno.EPERM, "not permitted")))
+    monkeypatch.setattr(os, "fchmod", os.chmod)
+    data = tmp_path / "new/data"
+    with node_at(data) as node:
+        store = node.store
+        store.commit([store.put(b"a blob")])
+        assert [store.stat(digest) for digest in store.digests()] == [6]
 
 
 def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):

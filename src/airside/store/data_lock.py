@@ -28,13 +28,15 @@ def locked(data: Path) -> Iterator[None]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(path, flags, PRIVATE_FILE)
     try:
-        _lock(file, data, named=file)
+        with translated("cannot lock", path):
+            _lock(file, data, named=file)
         with translated("cannot open", data):
             directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _lock_directory(directory, data)
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            with translated("cannot lock", data):
+                _lock_directory(directory, data)
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(directory)

@@ -14,6 +14,8 @@ from airside.core.errors import StorageFullError, StoreError
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 _OPEN_DIRECTORY = 0o755
+_NO_MODES = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Of file systems without modes, such as vfat and some of FUSE."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,7 +74,16 @@ def make_directories(path: Path, mode: int = _OPEN_DIRECTORY) -> None:
         if not path.is_dir():
             raise
     else:
-        path.chmod(mode)
+        set_mode(path, mode)
+
+
+def set_mode(file: Path | int, mode: int) -> None:
+    """Sets the mode of a path or descriptor, unless the file system has none. Raises OSError."""
+    try:
+        os.chmod(file, mode)  # noqa: PTH101 - perhaps a descriptor
+    except OSError as exc:
+        if exc.errno not in _NO_MODES:
+            raise
 
 
 def open_private(path: str, flags: int) -> int:

@@ -32,6 +32,7 @@ from airside.store.filesystem import (
     PRIVATE_DIRECTORY,
     make_directories,
     open_private,
+    set_mode,
     start_writeback,
     sync_directory,
     sync_file,
@@ -65,7 +66,7 @@ class LocalIngest:
         with translated("cannot create", path):
             self._descriptor: int | None = os.open(path, flags, 0o400)
             try:
-                os.fchmod(self._descriptor, _BLOB_MODE)  # whatever the umask
+                set_mode(self._descriptor, _BLOB_MODE)  # whatever the umask
                 fault("ingest.after_create")
             except BaseException:
                 self.discard()
