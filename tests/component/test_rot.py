@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -85,6 +86,21 @@ def test_a_drop_replaces_wrong_blobs_by_its_own_bytes(
     assert import_now(node, tmp_path / "a.tar").state == "imported"
     assert wrong_blobs(node) == []
     assert visible(node) == names
+
+
+def test_wrong_blobs_that_cannot_be_linked_are_replaced_too(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on vfat, and as Linux protects root's files from other users (protected_hardlinks)."""
+    image = random_image(1)
+    push_image(node, OWN, image, "1")
+    rot(node, image, "flipped")
+    monkeypatch.setattr(
+        Path, "hardlink_to", Mock(side_effect=PermissionError(errno.EPERM, "refused"))
+    )
+    push_image(node, OWN, image, "1")
+    assert wrong_blobs(node) == []
+    assert len(list((node.settings.data / "quarantine").iterdir())) == len(image.blobs)
 
 
 def test_the_hard_link_of_a_runtime_is_replaced_too(node: Node, tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from airside.catalog.catalog import Catalog
 from airside.catalog.soundness import examine_catalog
 from airside.core.disk_space import DiskSpace
 from airside.core.settings import MIB
-from airside.store.filesystem import sync_directory, sync_file, translated, write_durably
+from airside.store.filesystem import (
+    PRIVATE_FILE,
+    set_mode,
+    sync_directory,
+    sync_file,
+    translated,
+    write_durably,
+)
 from airside.store.index_seal import index_generation
 
 log = logging.getLogger("airside.node")
@@ -116,7 +123,7 @@ class Backups:
         temporary = target.with_name(f".{target.name}.tmp")
         with translated("cannot restore", target):
             shutil.copyfile(copy.path, temporary)
-            temporary.chmod(0o600)
+            set_mode(temporary, PRIVATE_FILE)
             sync_file(temporary)
             temporary.replace(target)
             sync_directory(target.parent)

@@ -47,14 +47,21 @@ class Quarantine:
             sync_directory(blob.parent)
 
     def keep(self, blob: Path, digest: Digest) -> None:
-        """Links a wrong file here too, durably: its own name is about to get another file."""
+        """Links a wrong file here too, durably: its own name is about to get another file.
+
+        Moves it where that is not possible: a file system without hard links, or root's file.
+        """
         target = self.directory / f"{digest.algorithm}-{digest.hex}"
         temporary = target.with_suffix(".tmp")
         with translated("cannot quarantine", blob):
-            self.directory.mkdir(exist_ok=True)
+            make_directories(self.directory, PRIVATE_DIRECTORY)
             temporary.unlink(missing_ok=True)
-            temporary.hardlink_to(blob)
-            temporary.replace(target)
+            try:
+                temporary.hardlink_to(blob)
+            except OSError:
+                blob.replace(target)
+            else:
+                temporary.replace(target)
             sync_directory(self.directory)
 
     def files(self) -> Iterator[Quarantined]:
