@@ -15,10 +15,11 @@ import pytest
 from airside.agent.node import Node
 from airside.containerd.adopt import Adopter, LabelledBlob
 from airside.containerd.content_directory import ContentDirectory
-from airside.core.errors import StoreError
+from airside.core.errors import StoppedError, StoreError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Descriptor
 from airside.registry.http import blob_response
+from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.rules.names import Name
 from airside.store.verified import VerifiedFiles
 from support.connected import connect_copies
@@ -222,6 +223,20 @@ def test_a_client_that_goes_while_its_blob_is_hashed_is_no_error(
         gone.set()
         wait_until(lambda: f"{digest} to 127.0.0.1 ended early" in caplog.text)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_stop_ends_the_hashing_of_a_large_blob_and_blames_nothing(node: Node) -> None:
+    large, small = os.urandom(9 * MIB), b"small"
+    node.store.commit([node.store.put(raw) for raw in (large, small)])
+    node.store.verified = VerifiedFiles()  # as after a start
+    node.store.verified.stop()
+    with pytest.raises(StoppedError):
+        node.store.is_right(digest_of(large))
+    assert node.store.is_right(digest_of(small))
+    reported: list[Digest] = []
+    guard = BlobGuard(node.store, lambda _: None, reported.append, Mock())
+    assert not guard._is_right(digest_of(large))
+    assert reported == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, 0])

@@ -161,7 +161,8 @@ class _Agent:
             queue=self._queue,
             maintenance=self._maintenance,
         )
-        for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop):
+        hashing = node.store.verified
+        for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop, hashing.stop):
             stop.listeners.subscribe(end)
         stop.listeners.subscribe(self._excuse_imports)
 

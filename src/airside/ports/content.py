@@ -59,7 +59,10 @@ class ContentStore(Protocol):
         """Returns the size of a stored blob in bytes, None if it is not stored."""
 
     def is_right(self, digest: Digest) -> bool:
-        """Returns True if the stored bytes hash to the digest: hashes them unless it was lately."""
+        """Returns True if the stored bytes hash to the digest: hashes them unless it was lately.
+
+        Raises StoppedError if the process is asked to stop meanwhile.
+        """
 
     def open(self, digest: Digest) -> BinaryIO:
         """Opens a stored blob for reading. The caller closes it. Raises NotFoundError."""

@@ -10,13 +10,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from airside.core.errors import StoppedError
 from airside.core.listeners import Listeners
+from airside.core.settings import MIB
 from airside.oci.digest import Digest
 from airside.store.rehash import examine, file_key
 
 _MOST = 16_384
 """Files that are remembered: about 6 MB. Beyond, the one verified longest ago is forgotten."""
 DAY_SECONDS = 86_400.0
+_SMALL_BYTES = 8 * MIB
+"""A file up to this size is hashed also during a stop."""
 
 
 class Suspects:
@@ -52,6 +56,11 @@ class VerifiedFiles:
         self._seconds, self._most, self._clock = seconds, most, clock
         self._found: OrderedDict[Digest, tuple[str, float]] = OrderedDict()
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Ends the hashing of large files in all threads: a stop must not wait for them."""
+        self._stopped.set()
 
     def note(self, digest: Digest, key: str) -> None:
         """Notes that the file of this key (`rehash.file_key`) has the bytes of the digest."""
@@ -71,7 +80,7 @@ class VerifiedFiles:
         """Returns True if the file has the bytes of the digest: hashes it unless it is fresh.
 
         A wrong file is read twice, the second time past the page cache. False also for an absent or
-        unreadable one. Raises StoreError if the file system fails as a whole.
+        unreadable one. Raises StoreError if the file system fails as a whole, StoppedError.
         """
         key = file_key(path)
         if not key:
@@ -79,8 +88,20 @@ class VerifiedFiles:
         if self.is_fresh(digest, key):
             return True
         for keep_cached in (True, False):
-            seen = examine(path, digest, None, keep_cached=keep_cached)
+            seen = examine(path, digest, None, self._each(), keep_cached=keep_cached)
             if seen.digest == digest:
                 self.note(digest, seen.key)
                 return True
         return False
+
+    def _each(self) -> Callable[[int], None]:
+        """Returns what is called for each chunk of a file: ends at a stop, unless it is small."""
+        done = 0
+
+        def each(count: int) -> None:
+            nonlocal done
+            done += count
+            if done > _SMALL_BYTES and self._stopped.is_set():
+                raise StoppedError("stopped while a blob was hashed")
+
+        return each

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from enum import Enum
 from typing import BinaryIO, Protocol
 
-from airside.core.errors import AirsideError
+from airside.core.errors import AirsideError, StoppedError
 from airside.core.settings import MIB
 from airside.oci.digest import Digest
 
@@ -83,6 +83,8 @@ class BlobGuard:
     def _is_right(self, digest: Digest) -> bool:
         try:
             is_right = self._store.is_right(digest)
+        except StoppedError:
+            return False
         except AirsideError:
             is_right = False
         if not is_right:
