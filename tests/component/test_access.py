@@ -1,5 +1,6 @@
 """The guard in front of the registry: logins, rules, TLS, limits, with real clients."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -22,14 +23,17 @@ from airside.registry.auth import login as logins
 from airside.registry.auth.files import SecurityFiles, check_exposure
 from airside.registry.http import connections
 from airside.registry.http import throttle as pace
+from airside.registry.http.blob_response import BlobResponse, Transfers
 from airside.registry.http.throttle import iter_body
 from airside.registry.rules.access import Rights, Rule
+from airside.registry.rules.answers import Part
 from airside.registry.rules.visibility import VisibleContent
 from support.guarded import Authority, Guarded, basic, htpasswd, replace_files, settings
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.skopeo import digests_of, skopeo
 from support.waiting import LIMIT_SECONDS, wait_until
+from support.wire import Wire, request
 
 TEAM = Repository("registry.example", "team/app")
 PUBLIC = Repository("docker.io", "library/public")
@@ -528,6 +532,78 @@ def test_requests_that_move_no_bytes_give_way_and_busy_ones_do_not(content, monk
             assert registry.ask("/v2/").status == 200
             assert slow.recv(1) == b""
         wait_until(lambda: registry.listener.connections == 0)
+
+
+@pytest.mark.parametrize("kind", ["blob", "rest of an answer"])
+def test_a_connection_whose_client_still_receives_does_not_give_way(
+    kind, content, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.0)
+    count = 16 << 20 if kind == "blob" else 200_000
+    (tmp_path / "blob").write_bytes(bytes(count))
+
+    async def send(_request):
+        if kind != "blob":
+            return web.Response(body=bytes(count))
+        part = Part(200, (), 0, count)
+        return BlobResponse(part, (tmp_path / "blob").open("rb"), reads, Transfers())
+
+    def app(_guard):
+        made = web.Application()
+        made.router.add_get("/", send)
+        return made
+
+    with (
+        ThreadPoolExecutor(1) as reads,
+        Guarded(*content, settings(max_client_connections=1), app=app) as registry,
+        socket.socket() as slow,
+    ):
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", registry.port))
+        slow.settimeout(LIMIT_SECONDS)
+        slow.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
+        assert slow.recv(1) == b"H"
+        with registry_connection(registry) as more:
+            assert more.recv(1) == b""
+        assert registry.listener.refused == 1
+        received = 1
+        while received < count:
+            piece = slow.recv(1 << 20)
+            assert piece, f"cut after {received} bytes"
+            received += len(piece)
+
+
+def test_a_new_request_is_not_slow_for_what_its_connection_did_before(content, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 1e9)
+    monkeypatch.setattr(connections, "SLOW_SECONDS", 1e-9)
+    begun, go = threading.Event(), threading.Event()
+
+    async def answer(_request):
+        return web.Response(text="ok")
+
+    async def work(_request):
+        begun.set()
+        await asyncio.to_thread(go.wait, LIMIT_SECONDS)
+        return web.Response(text="ok")
+
+    def app(_guard):
+        made = web.Application()
+        made.router.add_get("/", answer)
+        made.router.add_get("/work", work)
+        return made
+
+    with (
+        Guarded(*content, settings(max_client_connections=1), app=app) as registry,
+        Wire(f"127.0.0.1:{registry.port}") as wire,
+    ):
+        wire.send(request("GET", "/"))
+        assert wire.read("GET").status == 200
+        wire.send(request("GET", "/work"))
+        assert begun.wait(LIMIT_SECONDS)
+        with registry_connection(registry) as more:
+            assert more.recv(1) == b""
+        go.set()
+        assert wire.read("GET").status == 200
 
 
 @pytest.mark.needs("openssl")

@@ -3,14 +3,17 @@
 A client has a share of the connections. Where the share or the whole is taken, one of its
 connections gives way to the next: one without a request for a while, the longest idle first; else
 one whose request hardly moves any bytes, the slowest first. So nobody keeps others out by holding
-connections, on loopback neither, where all clients have one address. Busy connections stay, and
-then the next is refused. The kernel is asked how much each moved (tcp(7): TCP_INFO).
+connections, on loopback neither, where all clients have one address. Busy connections stay, also
+while the end of an answer is on its way, and then the next is refused. The kernel is asked how much
+each moved (tcp(7): TCP_INFO) and what the client has not acknowledged (SIOCOUTQ).
 """
 
 import asyncio
+import fcntl
 import logging
 import socket
 import struct
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +27,7 @@ SLOW_BYTES_PER_SECOND = 4096
 _TCP_INFO_BYTES = 136
 _LAST_RECEIVED = struct.Struct("@I")
 _MOVED = struct.Struct("@QQ")
+_UNSENT = struct.Struct("@i")
 _LAST_RECEIVED_AT, _MOVED_AT = 52, 120
 """Offsets of tcpi_last_data_recv (ms), and of tcpi_bytes_acked and tcpi_bytes_received."""
 
@@ -36,7 +40,8 @@ class CountedProtocol(asyncio.Protocol):
     def __init__(self, inner: asyncio.Protocol, on_end: Callable[[], None]) -> None:
         self._inner = inner
         self._on_end: Callable[[], None] | None = on_end
-        self._began = time.monotonic()
+        self._began, self._moved, self._request = time.monotonic(), 0, 1
+        """When its request was first seen, the bytes moved before, and the request's number."""
         self._transport: asyncio.BaseTransport | None = None
         self.data_received = inner.data_received  # type: ignore[method-assign] # saves one call
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
@@ -71,12 +76,18 @@ class CountedProtocol(asyncio.Protocol):
         try:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
             [quiet_ms] = _LAST_RECEIVED.unpack_from(info, _LAST_RECEIVED_AT)
-            sent, received = _MOVED.unpack_from(info, _MOVED_AT)
-        except (OSError, struct.error):  # closed, or an older kernel
+            moved = sum(_MOVED.unpack_from(info, _MOVED_AT))
+            [unsent] = _UNSENT.unpack(
+                fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_UNSENT.size))
+            )
+        except (OSError, ValueError, struct.error):  # closed, or an older kernel
             return None
-        age = time.monotonic() - self._began
-        in_use = getattr(self._inner, "_current_request", None) is not None
-        return _Use(in_use, age, min(quiet_ms / 1000, age), (sent + received) / max(age, 1.0))
+        now, request = time.monotonic(), getattr(self._inner, "_request_count", 0)
+        if request > self._request:  # what the earlier ones moved, and when, tells nothing of it
+            self._began, self._moved, self._request = now, moved, request
+        age = now - self._began
+        in_use = unsent > 0 or getattr(self._inner, "_request_in_progress", False)
+        return _Use(in_use, age, quiet_ms / 1000, (moved - self._moved) / max(age, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
