@@ -19,6 +19,9 @@ EVIL = "Origin: http://evil.example"
 
 REFUSED = [
     (400, "GET /v2/ HTTP/1.0"),
+    (400, "POST / HTTP/1.0", "Content-Length: 0"),
+    (400, "GET /healthz HTTP/1.1"),
+    (421, "GET http://evil.example/healthz HTTP/1.0"),
     (400, "GET /v2/ HTTP/1.1"),
     (400, "GET /v2/ HTTP/1.1", "Host: @", "Host: @"),
     (400, "GET /v2/ HTTP/1.1", "Host: @", "Host: evil.example"),
@@ -90,6 +93,13 @@ def test_clients_are_answered_under_every_name_of_the_registry(registry):
     started = "POST /v2/own/blobs/uploads/ HTTP/1.1"
     own = ("Origin: http://known.site", "Sec-Fetch-Site: same-origin", "Content-Length: 0")
     assert ask(address, started, "Host: known.site", *own).status == 202
+
+
+def test_probes_without_a_host_are_answered_as_http_1_0_has_none(registry):
+    _, address = registry
+    assert ask(address, "OPTIONS / HTTP/1.0").status == 204
+    assert ask(address, "GET /healthz HTTP/1.0").status == 200
+    assert ask(address, "HEAD / HTTP/1.0").status == 200
 
 
 def test_options_tell_the_methods_and_grant_no_page_anything(registry):

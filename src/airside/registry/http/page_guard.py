@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, hdrs, web
 
 from airside.registry.http.requests import target_of
 from airside.registry.http.responses import response_of
@@ -51,6 +51,7 @@ def _page_request(request: web.Request) -> PageRequest:
         all_of("Sec-Fetch-Site"),
         authority,
         "https" if request.secure else "http",
+        request.version == HttpVersion10,
     )
 
 

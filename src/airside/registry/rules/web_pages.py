@@ -5,7 +5,8 @@ A browser sends the requests of any web page to a loopback address, too. Always 
 - Where names are checked (on a loopback address without TLS; on every address without TLS if
   `allowed_hosts` is set), a request is answered only if each name that it gives the server is
   known: its one `Host` header, and the authority of a target in absolute form. So a page that
-  rebinds its own DNS name to this host gets nothing. Ports are ignored: tunnels change them, and a
+  rebinds its own DNS name to this host gets nothing. Only probes of `PUBLIC` paths by HTTP/1.0,
+  which no browser sends, may lack the header. Ports are ignored: tunnels change them, and a
   page cannot rebind a name that it does not own.
 - A request that writes is refused if its `Origin` is not the registry's own, or if the browser says
   (`Sec-Fetch-Site`) that a page of another origin sent it. This holds on every address.
@@ -91,10 +92,16 @@ class PageRequest:
     authority: str | None = None
     """That of a target in absolute form; None in origin form."""
     scheme: str = "http"
+    is_http_1_0: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.hosts if self.authority is None else (*self.hosts, self.authority)
+
+    @property
+    def may_lack_host(self) -> bool:
+        """True for the probe of a proxy or monitor, such as HAProxy's `OPTIONS / HTTP/1.0`."""
+        return self.is_http_1_0 and self.method in SAFE and self.path in PUBLIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class KnownNames:
     def refusal(self, request: PageRequest) -> Answer | None:
         """Returns why a request is not answered; None if it is."""
         if self.is_checked:
-            if len(request.hosts) != 1:
+            if len(request.hosts) != 1 and (request.hosts or not request.may_lack_host):
                 found = f"{len(request.hosts)} Host headers"
                 return problem(400, "DENIED", f"a request needs one Host header, found {found}")
             unknown = next((name for name in request.names if not self.knows(name)), None)
