@@ -316,6 +316,11 @@ def long_name(path):
         tar.addfile(tarfile.TarInfo("n" * 300))
 
 
+def three_names(path):
+    names = ("example.com/app:1", "example.com/app:2", "example.com/app:3")
+    oci_archive(path, {names: random_image("named three times")})
+
+
 def in_zstd(path):
     many_members(path)
     path.write_bytes(compress(path.read_bytes() + bytes(200_000), "zstd"))
@@ -339,6 +344,10 @@ def in_gzip(path):
         (nested_indexes, "nesting", 2),
         (nested_indexes, "documents_bytes", 600),
         (long_name, "name_bytes", 200),
+        (many_members, "headers_bytes", 500),
+        (three_names, "names", 2),
+        (three_names, "descriptors", 1),
+        (three_names, "records", 2),
         (in_zstd, "window_bytes", 1024),
         (in_zstd, "total_bytes", 200_000),
     ],
@@ -366,10 +375,15 @@ def test_the_ratio_is_a_limit_past_its_free_part(tmp_path, monkeypatch):
 
 def test_every_limit_has_a_test_here():
     tested = {"members", "document_bytes", "blob_bytes", "total_bytes", "nesting", "name_bytes"}
-    tested |= {"window_bytes", "ratio", "documents_bytes"}
+    tested |= {"window_bytes", "ratio", "documents_bytes", "headers_bytes"}
+    tested |= {"names", "descriptors", "records"}
     of_lists = {"list_bytes", "list_lines"}  # test_lists, test_lists_read
-    of_registry = {"uploads", "upload_bytes", "fetches"}  # test_pushing, test_pull_through
-    assert tested | of_lists | of_registry == set(Limits.__dataclass_fields__)
+    of_directories = {"archives", "watches"}  # test_watch_bounds
+    of_registry = {"uploads", "client_uploads", "upload_bytes"}  # test_pushing
+    of_upstreams = {"fetches"}  # test_pull_through
+    assert tested | of_lists | of_directories | of_registry | of_upstreams == set(
+        Limits.__dataclass_fields__
+    )
 
 
 # Space

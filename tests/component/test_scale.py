@@ -19,6 +19,7 @@ from airside.diagnostics.explain import explain
 from airside.importer.importer import Job
 from airside.oci.digest import Digest
 from airside.oci.reference import Repository, parse_reference
+from airside.store import backups
 from airside.store import index_json as index
 from airside.store.index_json import render_index
 from airside.store.local import LocalStore
@@ -218,8 +219,9 @@ def test_an_import_renders_its_own_names_alone_and_reads_no_index_json(
         return render(entries)
 
     monkeypatch.setattr(index, "_rendered", counted)
-    monkeypatch.setattr(LocalStore, "read_index", pytest.fail)
-    import_now(node, one(tmp_path, 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "read_index", pytest.fail)
+        import_now(node, one(tmp_path, 1))
     assert rendered == [f"{OWN}/n1:1"]
 
 
@@ -279,6 +281,7 @@ def test_a_start_with_nothing_changed_does_not_read_index_json(
         import_now(node, one(tmp_path, 1))
     with monkeypatch.context() as patched:
         patched.setattr(LocalStore, "read_index", pytest.fail)
+        patched.setattr(backups, "index_generation", pytest.fail)  # of what it would copy
         with node_at(tmp_path / "data"):
             pass
 

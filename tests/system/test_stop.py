@@ -146,6 +146,8 @@ def _newer_format(data: Path) -> None:
 
 
 def _newer_catalog(data: Path) -> None:
+    """A newer agent opened it, and took the note of the clean stop."""
+    (data / "catalog.clean").unlink()
     with sqlite3.connect(data / "catalog.db") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -165,7 +167,6 @@ def _not_ours(data: Path) -> None:
     [
         (_newer_format, 2, "has format 2, this Airside knows up to 1: install a newer Airside"),
         (_newer_catalog, 1, "catalog.db has version 99"),
-        (_no_catalog, 1, "catalog.db: file is not a database"),
         (_not_ours, 2, "format does not hold a version"),
     ],
 )
@@ -266,6 +267,8 @@ def test_a_lost_catalog_is_made_again_from_the_index(loss: str, grown: tuple[Pat
     asyncio.run(_scan(images, data))
     assert _told(_rows(data, images)) == before, "reading the archives again changes nothing"
     assert _sequences(data) == sequences
+    if loss in {"deleted but for the wal", "emptied"}:
+        shutil.rmtree(data / "damaged")  # it holds what was left of the catalog
     check_sound(data, {name: Digest(*text.split(":")) for name, text in index.items()})
 
 

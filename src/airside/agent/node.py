@@ -183,7 +183,7 @@ class Node:
             space = self.garbage.space()
             if space.free_bytes < space.min_free_bytes:
                 return
-            self.backups.save_index(self.store.read_index())
+            self.backups.save_index(self.store.root / "index.json")
         except StoreError as exc:
             log.warning("index.json is not backed up: %s", exc.message)
 

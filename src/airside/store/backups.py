@@ -52,20 +52,24 @@ class Backups:
         self._data, self._space = data, space
         self._directory = data / "backup"
 
-    def save_index(self, raw: bytes | None) -> bool:
-        """Copies a good `index.json`, unless it has been. Returns True if so. Raises StoreError."""
-        generation = index_generation(raw)
-        if raw is None or generation < 0:
-            return False
-        paths = [self._directory / f"index-{name}.json" for name in _COPIES]
-        if any(_read(path) == raw for path in paths):
-            return False
-        with (
-            self._space.writing(self._data, len(raw)),
-            translated("cannot back up index.json to", self._directory),
-        ):
-            self._prepare()
-            write_durably(_older(paths), raw)
+    def save_index(self, path: Path) -> bool:
+        """Copies a good `index.json`, unless it has been. Returns True if so. Raises StoreError.
+
+        A copy has the time of what it is a copy of: an unchanged file is not read.
+        """
+        with translated("cannot back up", path):
+            status = _status(path)
+            paths = [self._directory / f"index-{name}.json" for name in _COPIES]
+            if status is None or any(_same(status, _status(each)) for each in paths):
+                return False
+            raw = path.read_bytes()
+            if index_generation(raw) < 0:
+                return False
+            with self._space.writing(self._data, len(raw)):
+                self._prepare()
+                target = _older(paths)
+                write_durably(target, raw)
+                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         return True
 
     def save_catalog(self, catalog: Catalog) -> None:
@@ -132,6 +136,21 @@ class Backups:
 def _older(paths: list[Path]) -> Path:
     """Returns the path without a file, or else the one that was written longest ago."""
     return min(paths, key=lambda path: path.stat().st_mtime_ns if path.exists() else -1)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _same(one: os.stat_result, other: os.stat_result | None) -> bool:
+    """Returns True if a copy was made of this file as it is."""
+    return other is not None and (one.st_mtime_ns, one.st_size) == (
+        other.st_mtime_ns,
+        other.st_size,
+    )
 
 
 def _digest_file(path: Path) -> Path:

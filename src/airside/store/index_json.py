@@ -53,6 +53,10 @@ class IndexJsonWriter:
         """The generation and the file key of the last write; empty if unknown."""
         return self._state
 
+    def is_written(self, state: str) -> bool:
+        """Returns True if the file is the one of this state, and the catalog has not changed."""
+        return bool(state) and state == self._state_at(self._catalog.generation)
+
     def resume(self, state: str) -> None:
         """Trusts the file of an earlier writer as long as it and the catalog have this `state`."""
         self._state = state
@@ -63,7 +67,7 @@ class IndexJsonWriter:
         The first call compares the bytes of the file, unless a state was resumed.
         """
         with self._lock:
-            if self._state and self._state == self._state_at(self._catalog.generation):
+            if self.is_written(self._state):
                 return False
             try:
                 return self._write()

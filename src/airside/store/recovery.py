@@ -86,6 +86,8 @@ class Recovery:
         if self.catalog.lost_commits:
             count = self.catalog.lost_commits
             return LostRecords(now, f"the last {count} changes of catalog.db are missing")
+        if self.index.is_written(self.catalog.meta("index") or ""):
+            return None
         if index_generation(self.store.read_index()) > self.catalog.generation:
             return LostRecords(now, "catalog.db is older than index.json")
         return None
