@@ -1,5 +1,6 @@
 """What the publisher makes of the catalog and of what others do in a runtime."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from airside.containerd.publisher import Publisher
 from airside.core.errors import ContainerdError, DigestMismatchError
 from airside.importer.importer import Job
 from airside.oci.digest import digest_of
+from airside.oci.model import Document
 from airside.ports.content import Published
 from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
 from airside.registry.rules.names import Name
@@ -38,7 +40,13 @@ class Bench:
         self.now = 1000.0
         settings = settings_at(directory / "data", platform="linux/amd64", **changes)
         self.publisher = Publisher(
-            SOCKET, node.catalog, node.store, settings, node.clock, lambda: self.now
+            SOCKET,
+            node.catalog,
+            node.store,
+            settings,
+            node.clock,
+            node.document_memory,
+            lambda: self.now,
         )
 
     def run(self, *, everything: bool = False) -> Pass:
@@ -103,6 +111,18 @@ def test_a_second_pass_changes_nothing(bench: Bench) -> None:
     assert bench.node.catalog.events(limit=1000) == events
 
 
+def test_no_document_stays_in_memory_after_a_pass(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.run(everything=True)
+    digest = bench.row().digest
+    bench.runtime.contents.clear()
+    bench.runtime.published.clear()
+    gc.collect()
+    documents = [each for each in gc.get_objects() if isinstance(each, Document)]
+    assert digest not in {str(each.digest) for each in documents}
+
+
 def test_what_lost_a_blob_of_ours_keeps_its_names(bench: Bench) -> None:
     """The runtime has its own copy, which may be what ours is repaired from."""
     bench.drop(1)
@@ -112,7 +132,12 @@ def test_what_lost_a_blob_of_ours_keeps_its_names(bench: Bench) -> None:
     bench.node.store.delete(digest)
     bench.node.catalog.verification.mark_blob(digest, "quarantined", 1.0)
     bench.publisher = Publisher(  # another agent: it remembers nothing
-        SOCKET, bench.node.catalog, bench.node.store, bench.node.settings, bench.node.clock
+        SOCKET,
+        bench.node.catalog,
+        bench.node.store,
+        bench.node.settings,
+        bench.node.clock,
+        bench.node.document_memory,
     )
     for _ in range(2):
         bench.run()

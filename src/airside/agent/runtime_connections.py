@@ -122,7 +122,9 @@ def connected_runtimes(node: Node) -> Iterator[list[RuntimeConnection]]:
 
 
 def _attach(node: Node, socket: str) -> RuntimeConnection:
-    publisher = Publisher(socket, node.catalog, node.store, node.settings, node.clock)
+    publisher = Publisher(
+        socket, node.catalog, node.store, node.settings, node.clock, node.document_memory
+    )
     each = RuntimeConnection(node.runtimes, socket, publisher)
     try:
         each.runtime = connect(node, socket)

@@ -112,7 +112,9 @@ class RuntimeSupervisor:
 
     def _new(self, socket: str) -> _RuntimeState:
         node = self._node
-        publisher = Publisher(socket, node.catalog, node.store, self._settings, node.clock)
+        publisher = Publisher(
+            socket, node.catalog, node.store, self._settings, node.clock, node.document_memory
+        )
         return _RuntimeState(socket, publisher)
 
     def stop(self) -> None:

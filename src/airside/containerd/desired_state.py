@@ -3,36 +3,29 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from airside.catalog.catalog import Catalog
 from airside.catalog.publications import TagState
+from airside.containerd.image_documents import ChosenImage, ImageDocuments, Stop
 from airside.core.config import registry_hosts
-from airside.core.errors import ManifestInvalidError, NotFoundError
-from airside.core.settings import MIB, Settings
+from airside.core.settings import Settings
 from airside.oci.digest import parse_digest
-from airside.oci.model import Descriptor, Document, Manifest, parse_config, parse_document
 from airside.oci.platform import Platform, node_platform, parse_platform
 from airside.oci.reference import Repository
-from airside.ports.content import ContentStore
 from airside.ports.publication import (
     Naming,
-    NodeContent,
-    Selector,
     Unwanted,
     name_labels,
     parse_rewrite,
 )
 
 _CACHED = 20_000
-_CACHED_BYTES = 64 * MIB
-"""Documents may have megabytes; usual ones have 1 or 2 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredImage:
-    """A tag that the runtime shall have, with its content and its names there."""
+    """A tag that the runtime shall have, with its names there. Holds no document."""
 
     tag: TagState
-    content: NodeContent
+    content: ChosenImage
     names: tuple[str, ...]
 
     @property
@@ -54,20 +47,20 @@ def node_of(settings: Settings) -> Platform:
 class DesiredState:
     """The images that the tags of a catalog ask for. Used by one thread, except `forget`."""
 
-    def __init__(self, catalog: Catalog, store: ContentStore, settings: Settings) -> None:
-        self._catalog, self._store = catalog, store
-        self._document_bytes = settings.limits.document_bytes
+    def __init__(self, documents: ImageDocuments, settings: Settings) -> None:
+        self._documents = documents
         self._naming = naming_of(settings)
-        self._selector = Selector(node_of(settings), self._load, self._platform_of, self._is_whole)
-        self._chosen: dict[str, NodeContent] = {}
-        self._chosen_bytes = 0
+        self._chosen: dict[str, ChosenImage] = {}
         self._known: dict[str, DesiredImage] = {}
         """The images of the last pass: most tags have not changed since."""
 
     def of(
-        self, tags: Iterable[TagState]
+        self, tags: Iterable[TagState], stop: Stop
     ) -> tuple[list[DesiredImage], list[tuple[TagState, Unwanted]]]:
-        """Returns the images of these tags, and the tags not to publish with the reason."""
+        """Returns the images of these tags, and the tags not to publish with the reason.
+
+        Visits the documents of one image at a time. Raises StoppedError.
+        """
         desired: list[DesiredImage] = []
         unwanted: list[tuple[TagState, Unwanted]] = []
         for tag in tags:
@@ -75,7 +68,7 @@ class DesiredState:
             if known is not None and known.tag == tag and tag.digest in self._chosen:
                 desired.append(known)
                 continue
-            chosen = self._choose(tag)
+            chosen = self._choose(tag, stop)
             names = self._naming.names(
                 Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
             )
@@ -93,50 +86,18 @@ class DesiredState:
         """Drops the cached content of a target: the next pass chooses again. Thread-safe."""
         self._chosen.pop(digest, None)
 
-    def _choose(self, tag: TagState) -> NodeContent | Unwanted:
+    def _choose(self, tag: TagState, stop: Stop) -> ChosenImage | Unwanted:
         chosen = self._chosen.get(tag.digest)
         if chosen is not None:
             return chosen
         if tag.artifact_type:
             return Unwanted("artifact", f"it is an artifact ({tag.artifact_type}), not an image")
-        target = self._load(Descriptor(tag.media_type, parse_digest(tag.digest), 0))
-        if target is None:
-            return Unwanted("incomplete", "its manifest is missing")
-        found = self._selector.choose(target)
-        if isinstance(found, NodeContent):
-            size = sum(document.size_bytes for document in found.chain)
-            if len(self._chosen) >= _CACHED or self._chosen_bytes + size > _CACHED_BYTES:
+        found = self._documents.choose(tag, stop)
+        if isinstance(found, ChosenImage):
+            if len(self._chosen) >= _CACHED:
                 self._chosen.clear()
-                self._chosen_bytes = 0
             self._chosen[tag.digest] = found
-            self._chosen_bytes += size
         return found
-
-    def _load(self, descriptor: Descriptor) -> Document | None:
-        raw = self._catalog.document(descriptor.digest)
-        if raw is None:
-            return None
-        try:
-            digest = descriptor.digest
-            return parse_document(
-                raw, descriptor.media_type, str(digest), algorithm=digest.algorithm
-            )
-        except ManifestInvalidError:
-            return None
-
-    def _platform_of(self, manifest: Document) -> Platform | None:
-        assert isinstance(manifest.content, Manifest)
-        try:
-            with self._store.open(manifest.content.config.digest) as file:
-                raw = file.read(self._document_bytes)
-            return parse_config(raw, str(manifest.content.config.digest)).platform
-        except (NotFoundError, ManifestInvalidError):
-            return None
-
-    def _is_whole(self, manifest: Document) -> bool:
-        assert isinstance(manifest.content, Manifest)
-        needed = [blob for blob in manifest.content.blobs if blob.is_distributable]
-        return not self._store.missing(needed)
 
 
 def _without_collisions(

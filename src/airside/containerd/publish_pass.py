@@ -35,8 +35,8 @@ class PassState:
     rows: Mapping[str, PublicationRow]
     actual: Mapping[str, NamedImage]
     labels: Mapping[str, Mapping[str, str]]
-    held: frozenset[str] | None
-    """The blobs that the runtime has; None if it was not asked."""
+    is_whole: Callable[[DesiredImage], bool]
+    """Returns False if the runtime was asked for its blobs and lacks one of the image."""
     found: Pass
     stop: Stop
     due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
@@ -51,18 +51,13 @@ class PassState:
         before = self.rows.get(desired.tag.reference)
         self.protected.update(names_of(before) if before is not None else ())
 
-    def is_whole(self, desired: DesiredImage) -> bool:
-        held = self.held
-        if held is None:
-            return True
-        return all(str(d.digest) in held for d in desired.content.blobs if d.is_distributable)
-
     def is_as_wanted(self, desired: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
         target = desired.content.target.digest
-        return self.is_whole(desired) and all(
+        is_named = all(
             name in self.actual and self.actual[name].has(target, own[name])
             for name in desired.names
         )
+        return is_named and self.is_whole(desired)
 
     def moved(self, desired: DesiredImage) -> list[str]:
         """Returns the names that point elsewhere."""

@@ -20,10 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.publications import PublicationRow, TagState
-from airside.containerd.desired_state import DesiredImage, DesiredState, labels_of
+from airside.containerd.desired_state import DesiredImage, DesiredState, labels_of, node_of
+from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_pass import Pass, PassState, Stop
 from airside.containerd.restore_backoff import RestoreBackoff
+from airside.core.document_memory import DocumentMemory
 from airside.core.errors import (
     ContainerdError,
     InputError,
@@ -52,12 +54,15 @@ class Publisher:
         store: ContentStore,
         settings: Settings,
         clock: Callable[[], float],
+        memory: DocumentMemory,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._catalog = runtime_name, catalog
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._rows = PublicationRows(runtime_name)
-        self._desired = DesiredState(catalog, store, settings)
+        limit = settings.limits.document_bytes
+        self._documents = ImageDocuments(catalog, store, node_of(settings), limit, memory)
+        self._desired = DesiredState(self._documents, settings)
         self._backoff = RestoreBackoff(monotonic)
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -76,13 +81,19 @@ class Publisher:
         tags = self._catalog.tag_states()
         rows = {row.reference: row for row in self._catalog.published(self._name)}
         actual = runtime.images()
-        desired, unwanted = self._desired.of(tags)
+        desired, unwanted = self._desired.of(tags, stop)
         found.rows += [self._rows.unwanted(t, why, rows.get(t.reference)) for t, why in unwanted]
         labels = labels_of(desired)
         held = runtime.blobs() if everything else None
         given_up = threading.Event()
         state = PassState(
-            runtime, rows, actual, labels, held, found, lambda: given_up.is_set() or stop()
+            runtime,
+            rows,
+            actual,
+            labels,
+            lambda image: held is None or self._documents.is_held(image.content, held, stop),
+            found,
+            lambda: given_up.is_set() or stop(),
         )
         state.protected.update(*(names_of(row) for row in found.rows if row.state == "incomplete"))
         for each in desired:
@@ -193,14 +204,15 @@ class Publisher:
             with self._lock:
                 state.protect(desired)
             return
-        publication = Publication(
-            desired.content,
-            state.own(desired),
-            (desired.repository,),
-            unpack=unpack and self._settings.unpack == "node-platform",
-        )
         try:
-            done = state.runtime.publish(publication, stop=state.stop)
+            with self._documents.loaded(desired.content, state.stop) as content:
+                publication = Publication(
+                    content,
+                    state.own(desired),
+                    (desired.repository,),
+                    unpack=unpack and self._settings.unpack == "node-platform",
+                )
+                done = state.runtime.publish(publication, stop=state.stop)
         except ContainerdError as exc:
             if exc.is_away or state.stop():
                 raise
