@@ -1,12 +1,14 @@
 """The images that came to this node without a secret, by the records that kubelet keeps. Blocking.
 
-kubelet 1.33 and later records each pull in `image_manager/pulled/` of its directory: the image as
-the runtime calls it, and for each repository the secrets, or that every pod of the node may use it
-(KEP 2535). The latter also stands for credentials of the node. Always holds:
+kubelet 1.35 and later records each pull in `image_manager/pulled/` of its directory (1.33 and 1.34
+with the feature gate `KubeletEnsureSecretPulledImages`): the image as the runtime calls it, and for
+each repository the secrets, or that every pod of the node may use it (KEP 2535). The latter also
+stands for credentials of the node. Always holds:
 
 - An image is open in a repository only if a record says so, no record names a secret for it, and
   nothing on this host gives the node credentials for the repository's registry: files of Docker's
-  kind that kubelet reads, its credential provider plugins, settings of containerd and K3s.
+  kind that kubelet reads, its credential provider plugins, settings and client certificates of
+  containerd and K3s.
 - What cannot be read or is malformed opens nothing.
 
 Files are searched for words, not parsed, where they differ between distributions.
@@ -60,10 +62,15 @@ _HOSTS = (
     *("var/lib/rancher/*/agent/etc/containerd/certs.d/*/hosts.toml",),
     "var/snap/microk8s/current/args/certs.d/*/hosts.toml",
 )
+_KEYS = tuple(hosts.replace("hosts.toml", "*.key") for hosts in _HOSTS)
+"""Keys of client certificates, which containerd uses without a mention in hosts.toml."""
 _SECRET = re.compile(
-    r"^[^#\n]*(\.auth\b|\bauth\b|\bpassword\b|token\b|\bauthorization\b)",
+    r"^[^#\n]*(\.auth\b|\bauth\b|\bpassword\b|token\b|\bauthorization\b"
+    r"|\bclient[ \t]*=|\bkey_file\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+_PORT_OF_DIRECTORY = re.compile(r"_([0-9]+)_\Z")
+"""containerd reads `host_5000_` for `host:5000`, before a directory of the latter name."""
 _SECRETS = ("kubernetesSecrets", "kubernetesSecretCoordinates", "kubernetesServiceAccounts")
 _MOST_RECORDS = 20_000
 _MOST_BYTES = MIB
@@ -150,7 +157,9 @@ def credential_hosts(root: Path) -> frozenset[str] | None:
         return None
     if any(_SECRET.search(_text(path)) for path in _paths(root, _SETTINGS)):
         return None
-    hosts = {path.parent.name for path in _paths(root, _HOSTS) if _SECRET.search(_text(path))}
+    directories = {path.parent for path in _paths(root, _HOSTS) if _SECRET.search(_text(path))}
+    directories |= {path.parent for path in _paths(root, _KEYS)}
+    hosts = {_PORT_OF_DIRECTORY.sub(r":\1", directory.name) for directory in directories}
     for path in _paths(root, _DOCKER_CONFIGS):
         found = _docker_hosts(_text(path))
         if found is None:

@@ -113,6 +113,11 @@ def test_no_bytes_are_an_error(raw):
         ("etc/rancher/k3s/registries.yaml", "configs:\n  a:\n    auth:\n      username: u", None),
         ("etc/rancher/k3s/registries.yaml", "mirrors:\n  a:\n    endpoint: [http://b]", set()),
         ("etc/containerd/certs.d/a.example/hosts.toml", 'Authorization = "Basic x"', {"a.example"}),
+        ("etc/containerd/certs.d/site.example_5000_/hosts.toml", 'Authorization = ""', {SITE.host}),
+        ("etc/containerd/certs.d/site.example_5000_/client.key", "BEGIN", {SITE.host}),
+        ("etc/containerd/certs.d/a/hosts.toml", 'client = [["/a.crt", "/a.key"]]', {"a"}),
+        ("etc/rancher/k3s/registries.yaml", "configs:\n  a:\n    tls:\n      key_file: /k", None),
+        ("etc/containerd/config.toml", 'tls_key_file = ""\ntcp_tls_key = ""', set()),
         ("etc/containerd/certs.d/_default/hosts.toml", 'authorization = "Basic x"', None),
     ],
 )  # fmt: skip
