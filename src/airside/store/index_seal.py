@@ -11,6 +11,8 @@ from airside.oci.strict_json import load_json
 GENERATION = "dev.airside.generation"
 _MARK = b',"dev.airside.checksum":"'
 _END = b'"}}\n'
+_ENTRIES_END = b"\n],"
+"""No JSON string has a line break: the last one ends the entries."""
 
 
 def sealed(text: bytes) -> bytes:
@@ -34,9 +36,15 @@ def index_generation(raw: bytes | None) -> int:
     if raw is None or not is_intact(raw):
         return -1
     try:
-        index = load_json(raw, "index.json", max_tokens=None)
+        index = load_json(_without_entries(raw), "index.json", max_tokens=None)
         if not isinstance(index["manifests"], list):
             return -1
         return int(index["annotations"][GENERATION])
     except (InputError, KeyError, TypeError, ValueError):
         return -1
+
+
+def _without_entries(raw: bytes) -> bytes:
+    """Returns a sealed document without its entries: those of 10,000 names take 0.1 s to parse."""
+    _, mark, rest = raw.rpartition(_ENTRIES_END)
+    return b'{"manifests":[],' + rest if mark and _MARK in raw else raw
