@@ -3,17 +3,19 @@
 import shutil
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 
 from airside.agent.node import Node
+from airside.catalog.catalog import Catalog
 from airside.diagnostics.reports import status_report
 from airside.oci.digest import Digest
 from airside.store.index_seal import index_generation, is_intact
 from airside.store.lost_records import LOST_RECORDS
 from support.damage import flipped
 from support.images import TestBlob, oci_archive, random_image
-from support.nodes import import_now, node_at, visible
+from support.nodes import import_now, node_at, not_held, visible
 from support.pushes import push, push_blobs, push_image, repository_of
 from support.size import sized
 
@@ -158,6 +160,32 @@ def test_transactions_lost_with_the_log_delete_no_blob(
         assert visible(node) == names
         assert "changes of catalog.db are missing" in str(told(node)["reason"])
     assert held(killed) == blobs
+
+
+@pytest.mark.parametrize("loss", ["log", "catalog"])
+def test_a_recovery_that_is_killed_goes_on_at_the_next_start(
+    loss: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "killed"
+    stock(data)
+    with node_at(data) as node:
+        push_image(node, "team/app", random_image("late"))
+        unclean_copy(data, killed)
+    blobs = held(killed)
+    if loss == "log":
+        (killed / "catalog.db-wal").write_bytes(b"")
+    else:
+        lose(killed, index=True, backup=True)
+        Catalog(killed / "catalog.db", not_held).close()  # it can be read, and has no records
+    for step in ("reconcile.check_present", "recovery.recover_documents"):
+        with monkeypatch.context() as dies:
+            dies.setattr(f"airside.store.{step}", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt), node_at(killed):
+                pass
+    with node_at(killed) as node:
+        node.reconcile()
+        assert told(node) is not None
+        assert held(killed) == blobs
 
 
 def test_an_undamaged_catalog_is_neither_set_aside_nor_told(data: Path, tmp_path: Path) -> None:

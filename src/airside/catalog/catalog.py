@@ -83,6 +83,10 @@ class Catalog(CatalogView):
         """Transactions that an earlier process committed and that the file lacks."""
         return self._writer.lost_commits
 
+    def take_loss(self) -> None:
+        """Counts on from the file's own number: the caller has noted the loss durably."""
+        self._writer.take_loss()
+
     @property
     def noted_time(self) -> float | None:
         """The believed time that the last process noted, in seconds."""

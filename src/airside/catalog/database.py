@@ -59,7 +59,8 @@ class Writer:
                 raise
         self._mark = CommitMark(path)
         self._commits = self._recorded_commits()
-        self.lost_commits = max(0, self._mark.read() - self._commits)
+        self._marked = self._mark.read()
+        self.lost_commits = max(0, self._marked - self._commits)
         """Transactions that an earlier process committed and that the file lacks."""
 
     def _recorded_commits(self) -> int:
@@ -118,7 +119,14 @@ class Writer:
                 raise
             if number != self._commits:
                 self._commits = number
-                self._mark.write(number)
+                if number > self._marked:  # else a loss is not yet noted elsewhere
+                    self._mark.write(number)
+
+    def take_loss(self) -> None:
+        """Lets the mark follow the file's own number: a loss is noted elsewhere by now."""
+        with self.lock:
+            self._marked = 0
+            self._mark.write(self._commits)
 
     def watch_changes(self) -> None:
         """Records which repositories change from now on."""

@@ -50,6 +50,14 @@ class CatalogFile:
             lost = LostRecords(now, reason if pending is None else pending.reason)
             return self._set_aside(lost)
 
+    def begin(self, lost: LostRecords) -> None:
+        """Notes a loss that the records show: a recovery that is killed goes on at the next start.
+
+        Raises StoreError.
+        """
+        with translated("cannot note a loss of records in", self._data):
+            self._write_pending(lost)
+
     def done(self) -> None:
         """Notes that the loss is recovered and recorded in the catalog."""
         with translated("cannot delete", self._data / _PENDING):

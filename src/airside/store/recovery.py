@@ -59,6 +59,8 @@ class Recovery:
         if lost is None:
             lost = self._noticed(now, is_new=is_new)
         if lost is not None:
+            self.file.begin(lost)
+            catalog.take_loss()
             lost = self._restore_names(lost, now, is_new=is_new)
         catalog.settle_tags(now)
         booted = boot_id()
