@@ -123,7 +123,7 @@ class Guarded:
             await self._stop.wait()
             await self.listener.close()
             await runner.cleanup()
-            guard.close()
+            await guard.close()
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

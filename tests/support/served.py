@@ -96,7 +96,7 @@ def served(
             await stop.wait()
             await runner.cleanup()
             if guard is not None:
-                guard.close()
+                await guard.close()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -142,7 +142,7 @@ class RegistryServer:
         finally:
             await listener.close()
             await runner.cleanup()
-            await asyncio.to_thread(guard.close)
+            await guard.close()
 
     def _app(
         self, guard: AccessGuard, pages: PageGuard, pull_through: PullThrough | None

@@ -124,11 +124,13 @@ class Logins:
         self._running: dict[bytes, _Check] = {}
         self._failures = LoginFailures()
 
-    def close(self) -> None:
-        for check in self._running.values():
-            if check.task is not None:
-                check.task.cancel()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """Ends the checks that wait, and waits for those that run."""
+        tasks = [check.task for check in self._running.values() if check.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
     async def identify(
         self, header: str, certificate: Mapping[str, Any] | None, client: Client

@@ -93,8 +93,8 @@ class AccessGuard:
             if (throttle := throttle_of(settings.bandwidth_bytes, settings.client_bandwidth_bytes))
         ]
 
-    def close(self) -> None:
-        self._logins.close()
+    async def close(self) -> None:
+        await self._logins.close()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
