@@ -34,19 +34,23 @@ def recover_documents(
 
     A document below another found one is recorded with that one.
     """
-    documents = {d.digest: d for d in _documents(store, blobs, document_bytes)}
-    below = {child.digest for each in documents.values() for child in each.children}
+    roots: dict[Digest, Descriptor] = {}
+    below: set[Digest] = set()
+    for document in _documents(store, blobs, document_bytes):  # one at a time in memory
+        roots[document.digest] = Descriptor(
+            document.media_type, document.digest, document.size_bytes
+        )
+        below.update(child.digest for child in document.children if child.digest in blobs)
     held, count = VerifiedBlobs(store), 0
     done = {row.path for row in catalog.sources() if row.kind == "push"}
-    for document in documents.values():
-        path = f"{RECOVERED}@{document.digest}"
-        if document.digest in below or path in done:
+    for root in roots.values():
+        path = f"{RECOVERED}@{root.digest}"
+        if root.digest in below or path in done:
             continue
         found = FoundImages()
-        root = Descriptor(document.media_type, document.digest, document.size_bytes)
         if not collect_image(held, root, found):
             continue
-        claim = (ClaimedName(RECOVERED, "", document.digest), 0)
+        claim = (ClaimedName(RECOVERED, "", root.digest), 0)
         catalog.recovery.restore_source(
             RestoredSource(
                 "push",
@@ -60,7 +64,7 @@ def recover_documents(
             ),
             now,
         )
-        log.warning("found %s %s, which no record names", document.media_type, document.digest)
+        log.warning("found %s %s, which no record names", root.media_type, root.digest)
         count += 1
     return count
 
