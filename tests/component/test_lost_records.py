@@ -9,12 +9,14 @@ import pytest
 
 from airside.agent.node import Node
 from airside.catalog.catalog import Catalog
+from airside.core.settings import Limits
 from airside.diagnostics.reports import status_report
 from airside.oci.digest import Digest
+from airside.oci.model import OCI_INDEX
 from airside.store.index_seal import index_generation, is_intact
 from airside.store.lost_records import LOST_RECORDS
 from support.damage import flipped
-from support.images import TestBlob, oci_archive, random_image
+from support.images import TestBlob, compact, oci_archive, random_image
 from support.nodes import import_now, node_at, not_held, visible
 from support.pushes import push, push_blobs, push_image, repository_of
 from support.size import sized
@@ -160,6 +162,26 @@ def test_transactions_lost_with_the_log_delete_no_blob(
         assert visible(node) == names
         assert "changes of catalog.db are missing" in str(told(node)["reason"])
     assert held(killed) == blobs
+
+
+def test_blobs_that_say_they_are_documents_of_anything_do_not_end_a_recovery(data: Path) -> None:
+    """A layer may be any bytes: indexes nested without end, or of layers as large as the disk."""
+
+    def index_of(child: TestBlob) -> TestBlob:
+        size = child.size_bytes
+        entry = {"mediaType": OCI_INDEX, "digest": str(child.digest), "size": size}
+        return TestBlob(compact({"schemaVersion": 2, "manifests": [entry]}), OCI_INDEX)
+
+    large = TestBlob(bytes(2 << 20), "")
+    blobs = [index_of(TestBlob(b"absent", "")), large, index_of(large)]
+    for _ in range(400):
+        blobs.append(index_of(blobs[-1]))
+    limits = Limits(document_bytes=1 << 20)
+    with node_at(data, limits=limits) as node:
+        push_blobs(node, "team/app", blobs)
+    lose(data, index=True, backup=True)
+    with node_at(data, limits=limits) as node:
+        assert node.catalog.unknown_blobs().keys() == {blob.digest for blob in blobs}
 
 
 @pytest.mark.parametrize("loss", ["log", "catalog"])

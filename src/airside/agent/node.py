@@ -55,6 +55,7 @@ from airside.store.quarantine import Quarantine
 from airside.store.recovery import Recovery, note_clean_stop
 from airside.store.scrub import Scrub
 from airside.store.verified import DAY_SECONDS, VerifiedFiles
+from airside.store.whole_images import VerifiedBlobs
 
 log = logging.getLogger("airside.node")
 
@@ -250,7 +251,7 @@ def _recovery(node: Node, file: CatalogFile) -> Recovery:
         node.scrub,
         node.backups,
         file,
-        node.settings.limits.document_bytes,
+        VerifiedBlobs(node.store, node.settings.limits.document_bytes),
     )
 
 

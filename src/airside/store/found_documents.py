@@ -14,7 +14,6 @@ from airside.core.errors import InputError, NotFoundError, StoreError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Descriptor, Document, parse_bare_document
 from airside.oci.reference import Repository
-from airside.store.local import LocalStore
 from airside.store.whole_images import FoundImages, VerifiedBlobs, collect_image
 
 log = logging.getLogger("airside.node")
@@ -24,11 +23,7 @@ _BEGINS = b"{ \t\r\n"
 
 
 def recover_documents(
-    store: LocalStore,
-    catalog: Catalog,
-    blobs: Mapping[Digest, int],
-    now: float,
-    document_bytes: int,
+    held: VerifiedBlobs, catalog: Catalog, blobs: Mapping[Digest, int], now: float
 ) -> int:
     """Records the whole images among these blobs. Returns the number of documents with a digest.
 
@@ -36,12 +31,12 @@ def recover_documents(
     """
     roots: dict[Digest, Descriptor] = {}
     below: set[Digest] = set()
-    for document in _documents(store, blobs, document_bytes):  # one at a time in memory
+    for document in _documents(held, blobs):  # one at a time in memory
         roots[document.digest] = Descriptor(
             document.media_type, document.digest, document.size_bytes
         )
         below.update(child.digest for child in document.children if child.digest in blobs)
-    held, count = VerifiedBlobs(store), 0
+    count = 0
     done = {row.path for row in catalog.sources() if row.kind == "push"}
     for root in roots.values():
         path = f"{RECOVERED}@{root.digest}"
@@ -69,14 +64,12 @@ def recover_documents(
     return count
 
 
-def _documents(
-    store: LocalStore, blobs: Mapping[Digest, int], document_bytes: int
-) -> Iterable[Document]:
+def _documents(held: VerifiedBlobs, blobs: Mapping[Digest, int]) -> Iterable[Document]:
     for digest, size in blobs.items():
-        if not 0 < size <= document_bytes:
+        if not 0 < size <= held.document_bytes:
             continue
         try:
-            with store.open(digest) as file:
+            with held.store.open(digest) as file:
                 if file.read(1) not in _BEGINS:
                     continue
                 file.seek(0)

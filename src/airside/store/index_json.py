@@ -153,7 +153,7 @@ def _descriptor(entry: IndexEntry) -> dict[str, Any]:
 
 
 def rebuild_catalog(
-    store: LocalStore,
+    held: VerifiedBlobs,
     catalog: Catalog,
     raw: bytes,
     now: float,
@@ -167,7 +167,7 @@ def rebuild_catalog(
     index = load_json(raw, "index.json", max_tokens=None)
     entries = [parse_descriptor(item, "index.json") for item in index["manifests"]]
     whole: set[Digest] = set()
-    sources = _sources(store, entries, whole)
+    sources = _sources(held, entries, whole)
     sequences: dict[str, int] = json.loads(index["annotations"].get(ARCHIVES, "{}"))
     deleted = json.loads(index["annotations"].get(DELETED, "[]"))
     catalog.recovery.restore_deleted(((_repository(n), tag, path) for n, tag, path in deleted), now)
@@ -209,11 +209,10 @@ def _restore_tags(catalog: Catalog, entries: list[Descriptor], now: float) -> in
 
 
 def _sources(
-    store: LocalStore, entries: list[Descriptor], whole: set[Digest]
+    held: VerifiedBlobs, entries: list[Descriptor], whole: set[Digest]
 ) -> dict[tuple[str, str], FoundImages]:
     """Returns what the entries say of each source, by kind and path, as far as it is complete."""
     sources: dict[tuple[str, str], FoundImages] = defaultdict(FoundImages)
-    held = VerifiedBlobs(store)
     for root in entries:
         for kind, path, sequence, claimed in _claimed(root):
             found = FoundImages()

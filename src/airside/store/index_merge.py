@@ -10,17 +10,16 @@ from airside.catalog.pushes import Push, PushedBlob
 from airside.oci.model import Descriptor, parse_descriptor
 from airside.oci.strict_json import load_json
 from airside.store.index_json import KIND, name_of_entry
-from airside.store.local import LocalStore
 from airside.store.whole_images import FoundImages, VerifiedBlobs, collect_image
 
 
 def merge_index(
-    store: LocalStore, catalog: Catalog, raw: bytes, now: float
+    held: VerifiedBlobs, catalog: Catalog, raw: bytes, now: float
 ) -> tuple[int, list[str]]:
     """Records the pushed names that differ. Returns their number, and those not complete."""
     index = load_json(raw, "index.json", max_tokens=None)
     entries = [parse_descriptor(item, "index.json") for item in index["manifests"]]
-    held, count, left_out = VerifiedBlobs(store), 0, []
+    count, left_out = 0, []
     for entry in entries:
         if entry.annotations.get(KIND) != "push" or _is_recorded(catalog, entry):
             continue

@@ -28,6 +28,7 @@ from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 from airside.store.lost_records import LOST_RECORDS, LostRecords
 from airside.store.scrub import Scrub
+from airside.store.whole_images import VerifiedBlobs
 
 log = logging.getLogger("airside.node")
 
@@ -46,8 +47,7 @@ class Recovery:
     scrub: Scrub
     backups: Backups
     file: CatalogFile
-    document_bytes: int
-    """`limits.document_bytes`: a larger blob is no document."""
+    held: VerifiedBlobs
 
     def run(self, lost: LostRecords | None, now: float) -> None:
         """Recovers. `lost`: the loss of records that opening the catalog found.
@@ -105,10 +105,10 @@ class Recovery:
             return lost
         try:
             if is_new:
-                names, left_out = rebuild_catalog(self.store, self.catalog, raw, now, _is_present)
+                names, left_out = rebuild_catalog(self.held, self.catalog, raw, now, _is_present)
                 return lost.named(origin, names, left_out)
             if index_generation(raw) > self.catalog.generation:
-                names, left_out = merge_index(self.store, self.catalog, raw, now)
+                names, left_out = merge_index(self.held, self.catalog, raw, now)
                 return lost.named(lost.restored_from or origin, lost.names + names, left_out)
         except (InputError, KeyError, TypeError, ValueError) as exc:
             log.warning("%s cannot be read: %s; its names are not restored", origin, exc)
@@ -119,9 +119,8 @@ class Recovery:
         orphans = self._sizes(unknown_blobs(self.store, self.catalog))
         self.catalog.unknown.record(orphans, now)  # also those recorded below: kept if collected
         self._hold_explained(orphans, now)
-        found = recover_documents(
-            self.store, self.catalog, self.catalog.unknown_blobs(), now, self.document_bytes
-        )
+        unknown = self.catalog.unknown_blobs()
+        found = recover_documents(self.held, self.catalog, unknown, now)
         lost = replace(lost, documents=found)
         self.catalog.set_meta({LOST_RECORDS: lost.to_text()})
         self.file.done()

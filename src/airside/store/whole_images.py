@@ -19,6 +19,9 @@ from airside.oci.model import (
 from airside.oci.platform import Platform
 from airside.store.local import LocalStore
 
+_MOST_LEVELS = 32
+"""Indexes within indexes; `limits.nesting` allows 4."""
+
 
 @dataclass(slots=True)
 class FoundImages:
@@ -39,9 +42,13 @@ class FoundImages:
 
 @dataclass(slots=True)
 class VerifiedBlobs:
-    """Hashes each blob once: many images may share a large layer, and many names an image."""
+    """Hashes each blob once: many images may share a large layer, and many names an image.
+
+    `document_bytes`: the size of the largest manifest or index (`limits.document_bytes`).
+    """
 
     store: LocalStore
+    document_bytes: int
     _true: dict[Digest, bool] = field(default_factory=dict)
 
     def is_true(self, digest: Digest) -> bool:
@@ -54,20 +61,23 @@ class VerifiedBlobs:
         return self._true[digest]
 
 
-def collect_image(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> bool:
+def collect_image(
+    held: VerifiedBlobs, root: Descriptor, found: FoundImages, level: int = 1
+) -> bool:
     """Reads the documents below a root and hashes their blobs. Returns False if one is missing.
 
     Each document is read once, however often indexes list it. Nothing of an image that is not whole
-    is found: its blobs would be recorded, and collected as garbage.
+    is found: its blobs would be recorded, and collected as garbage. A blob may say that it is an
+    index of anything: what is too large or nested too deep is no document.
     """
     if root.digest not in found.complete:
         found.complete[root.digest] = False  # an index cannot list itself, but bytes may be wrong
-        found.complete[root.digest] = _collect_once(held, root, found)
+        found.complete[root.digest] = _collect_once(held, root, found, level)
     return found.complete[root.digest]
 
 
-def _collect_once(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> bool:
-    if not _is_whole(held, root):
+def _collect_once(held: VerifiedBlobs, root: Descriptor, found: FoundImages, level: int) -> bool:
+    if level > _MOST_LEVELS or root.size_bytes > held.document_bytes or not _is_whole(held, root):
         return False
     with held.store.open(root.digest) as file:
         raw = file.read()
@@ -79,7 +89,7 @@ def _collect_once(held: VerifiedBlobs, root: Descriptor, found: FoundImages) -> 
         return False
     if isinstance(document.content, Index):
         nested = [c for c in document.content.manifests if c.media_type in DOCUMENT_TYPES]
-        whole = [collect_image(held, child, found) for child in nested]
+        whole = [collect_image(held, child, found, level + 1) for child in nested]
         if not any(whole):
             return False
     else:
