@@ -171,6 +171,17 @@ def test_a_right_blob_is_hashed_once_and_ranges_of_it_are_whole(node: Node) -> N
     assert told == []
 
 
+def test_a_blob_whose_reader_is_slower_than_its_verification_holds_is_whole(node: Node) -> None:
+    raw = os.urandom(3 * MIB)
+    digest, told = push_blob(node, OWN, raw), []
+    node.store.verified = VerifiedFiles(0.0)  # nothing verified is fresh, not even just now
+    with served_node(node, told.append) as registry:
+        assert whole_answer(registry, digest) == raw
+        flip(node.store.path(digest))
+        assert whole_answer(registry, digest) is None
+    assert told == [digest]
+
+
 def test_a_wrong_document_of_the_catalog_is_not_served(node: Node) -> None:
     image, told = random_image(1), []
     push_image(node, OWN, image, "1")

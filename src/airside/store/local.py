@@ -160,9 +160,7 @@ class LocalStore:
         self._quarantine = Quarantine(root.parent / "quarantine")
         self.space = space or DiskSpace(0)
         self._blobs = root / "blobs"
-        self._blobs_text = str(
-            self._blobs
-        )  # building a Path for each blob is slow, and `stat` runs for all
+        self._blobs_text = str(self._blobs)  # a Path for each blob is slow, and `stat` runs for all
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -206,9 +204,10 @@ class LocalStore:
         self.suspects.add(digest)
 
     def is_fresh(self, digest: Digest, file: BinaryIO | None = None) -> bool:
-        """Returns True if the blob's file, or this open one, was verified lately."""
-        key = file_key(self.path(digest)) if file is None else open_file_key(file.fileno())
-        return self.verified.is_fresh(digest, key)
+        """Returns True if the blob's file was verified lately, or this open one whenever it was."""
+        if file is not None:
+            return self.verified.is_last(digest, open_file_key(file.fileno()))
+        return self.verified.is_fresh(digest, file_key(self.path(digest)))
 
     def open(self, digest: Digest) -> BinaryIO:
         try:

@@ -76,6 +76,11 @@ class VerifiedFiles:
             noted, at = self._found.get(digest, ("", 0.0))
             return bool(key) and noted == key and self._clock() - at < self._seconds
 
+    def is_last(self, digest: Digest, key: str) -> bool:
+        """Returns True if this very file is the blob's last one that was verified, at any time."""
+        with self._lock:
+            return bool(key) and self._found.get(digest, ("", 0.0))[0] == key
+
     def is_right(self, digest: Digest, path: Path) -> bool:
         """Returns True if the file has the bytes of the digest: hashes it unless it is fresh.
 
