@@ -1,8 +1,8 @@
 """Parses the requests of the control socket: numbers, names, paths, flags.
 
 What always holds: a value of another type, a number that SQLite cannot hold, a text that no name or
-path can have (NUL, too long), an unknown key and a body that is no JSON object are refused with
-RequestInvalidError, which names the value. Pure.
+path can have (NUL, a lone surrogate, too long), an unknown key and a body that is no JSON object
+are refused with RequestInvalidError, which names the value. Pure.
 """
 
 import json
@@ -40,7 +40,11 @@ def parse_text(values: Mapping[str, Any], key: str) -> str:
         raise RequestInvalidError(f"{key} must be a text, found {_shown(text)}")
     if "\0" in text:
         raise RequestInvalidError(f"{key} has a NUL character: {_shown(text)}")
-    if len(text.encode("utf-8", "surrogatepass")) > _TEXT_BYTES:
+    try:
+        raw = text.encode("utf-8", "surrogateescape")  # as `os.fsencode`: any bytes are a name
+    except UnicodeEncodeError as exc:
+        raise RequestInvalidError(f"{key} has a lone surrogate: {_shown(text)}") from exc
+    if len(raw) > _TEXT_BYTES:
         raise RequestInvalidError(f"{key} is longer than {_TEXT_BYTES} bytes: {_shown(text)}")
     return text
 

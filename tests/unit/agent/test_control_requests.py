@@ -26,7 +26,9 @@ def test_a_number_is_whole_and_fits_into_sqlite(text):
     assert parse_number({}, "after", 7) == 7
 
 
-@pytest.mark.parametrize("value", [None, "", 1, True, [], {}, "a\0b", "\0", "x" * 5000, "é" * 2049])
+@pytest.mark.parametrize(
+    "value", [None, "", 1, True, [], {}, "a\0b", "\0", "x" * 5000, "é" * 2049, "/a\ud800", "\udfff"]
+)
 def test_a_text_has_no_nul_and_an_end(value):
     with pytest.raises(RequestInvalidError, match="what"):
         parse_text({"what": value}, "what")
