@@ -7,6 +7,7 @@ Sec-Fetch-Site.
 
 import pytest
 
+from airside.registry.http.page_guard import MOST_TOLD
 from support.images import sha256
 from support.nodes import node_at
 from support.served import served_node
@@ -93,6 +94,18 @@ def test_clients_are_answered_under_every_name_of_the_registry(registry):
     started = "POST /v2/own/blobs/uploads/ HTTP/1.1"
     own = ("Origin: http://known.site", "Sec-Fetch-Site: same-origin", "Content-Length: 0")
     assert ask(address, started, "Host: known.site", *own).status == 202
+
+
+def test_an_unknown_name_is_told_once_and_a_number_of_them(registry, caplog):
+    _, address = registry
+    for n in range(2 * MOST_TOLD):
+        ask(address, "GET /v2/ HTTP/1.1", f"Host: site{n // 2 * 2}.example:5050")
+    for n in range(2 * MOST_TOLD):
+        ask(address, "GET /v2/ HTTP/1.1", f"Host: more{n}.example:5050")
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == MOST_TOLD
+    assert "'site0.example:5050'" in told[0]
+    assert "allowed_hosts" in told[0]
 
 
 def test_probes_without_a_host_are_answered_as_http_1_0_has_none(registry):
