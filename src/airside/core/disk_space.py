@@ -75,7 +75,9 @@ _NONE = _Account()
 class DiskSpace:
     """The accounts of all file systems, by the paths on them. Thread-safe.
 
-    A path that can't be read here has no account: everything is granted.
+    A path below a directory that this user may not search counts as that directory: a snapshotter's
+    is mostly on the file system of containerd's. A path that is not visible here has no account:
+    everything is granted.
     """
 
     def __init__(self, min_free_bytes: int) -> None:
@@ -147,6 +149,8 @@ class DiskSpace:
         """Returns the account of the path's file system, and the bytes that are not granted."""
         try:
             device, free = path.stat().st_dev, free_bytes(path)
+        except PermissionError:
+            return self._look(path.parent) if path != path.parent else None
         except OSError:
             return None
         account = self._accounts.setdefault(device, _Account())

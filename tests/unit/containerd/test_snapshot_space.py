@@ -1,5 +1,8 @@
 """The free space while containerd writes: grants, and what is cancelled."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from airside.containerd.snapshot_space import GUARD_BYTES, SnapshotSpace
@@ -93,3 +96,20 @@ def test_a_grant_is_left_by_others_until_it_is_written(disk, tmp_path):
 def test_without_a_directory_nothing_is_checked(disk):
     with SnapshotSpace(None, disk.space).unpacking(LAYER, None, running) as stop:
         assert stop is running
+
+
+def test_what_is_below_a_directory_that_may_not_be_searched_counts_as_that(monkeypatch, tmp_path):
+    closed, stat = tmp_path / "closed", Path.stat
+    closed.mkdir()
+
+    def stat_as_another_user(path, **options):
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "permission denied", path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat_as_another_user)
+    space = Disk(monkeypatch, tmp_path, FLOOR + 10 * MIB).space
+    assert space.room_bytes(closed / "io.containerd.snapshotter" / "snapshots") == 9 * MIB
+    with pytest.raises(StorageFullError):
+        space.check(closed / "io.containerd.snapshotter", 10 * MIB)
+    assert space.room_bytes(tmp_path / "absent" / "snapshots") is None
