@@ -113,8 +113,10 @@ class Node:
         if correction is not None:
             count = self.catalog.times.correct(correction)
             self.clock.believe(correction)
-            log.warning(
-                "the clock jumped by %d s and was steady since: believed; %d times corrected",
+            log.log(
+                logging.WARNING if count else logging.INFO,
+                "the clock is %d s past the time that was counted, by a stop or a jump, and was "
+                "steady since: believed; %d recorded times corrected",
                 correction.by_seconds,
                 count,
             )
