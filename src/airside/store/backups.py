@@ -6,7 +6,6 @@ digest in the file beside it. Copies are written like blobs: not where `min_free
 passed. Blocking.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -17,9 +16,9 @@ from pathlib import Path
 from airside.catalog.catalog import Catalog
 from airside.catalog.soundness import examine_catalog
 from airside.core.disk_space import DiskSpace
-from airside.core.settings import MIB
 from airside.store.filesystem import (
     PRIVATE_FILE,
+    file_sha256,
     set_mode,
     sync_directory,
     sync_file,
@@ -85,7 +84,7 @@ class Backups:
             try:
                 catalog.copy_to(temporary)
                 sync_file(temporary)
-                text = f"{_sha256(temporary)}\n".encode()
+                text = f"{file_sha256(temporary)}\n".encode()
                 _digest_file(target).unlink(missing_ok=True)
                 temporary.replace(target)
             finally:
@@ -112,7 +111,7 @@ class Backups:
         for path in (self._directory / f"catalog-{name}.db" for name in _COPIES):
             with suppress(OSError):
                 wanted = (_read(_digest_file(path)) or b"").decode("ascii", "replace").strip()
-                if not wanted or _sha256(path) != wanted:
+                if not wanted or file_sha256(path) != wanted:
                     continue
                 examined = examine_catalog(path)
                 if not examined.reason:
@@ -162,12 +161,3 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while chunk := file.read(MIB):
-            hasher.update(chunk)
-    return hasher.hexdigest()

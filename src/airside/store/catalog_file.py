@@ -6,7 +6,6 @@ damaged or absent catalog of a store that has blobs is a loss of records: the fi
 `DATA/damaged`, and the newest good copy takes its place, or the start rebuilds it.
 """
 
-import hashlib
 import json
 import logging
 from contextlib import suppress
@@ -15,9 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from airside.catalog.soundness import examine_catalog
-from airside.core.settings import MIB
 from airside.store.backups import Backups
-from airside.store.filesystem import sync_directory, translated, write_durably
+from airside.store.filesystem import file_sha256, sync_directory, translated, write_durably
 from airside.store.index_seal import index_generation
 from airside.store.local import LocalStore
 from airside.store.lost_records import LostRecords, parse_lost
@@ -68,7 +66,7 @@ class CatalogFile:
         """Notes the bytes of the closed catalog. Nothing is noted if its log is still there."""
         with suppress(OSError):
             if not self._log_bytes():
-                text = json.dumps({"sha256": _sha256(self.path)})
+                text = json.dumps({"sha256": file_sha256(self.path)})
                 write_durably(self._data / _NOTE, text.encode())
 
     def _damage(self) -> str:
@@ -77,7 +75,7 @@ class CatalogFile:
         if not self.path.exists():
             return "catalog.db is absent" if self._has_content() else ""
         if noted:
-            if _sha256(self.path) != noted:
+            if file_sha256(self.path) != noted:
                 return "the bytes of catalog.db changed after the last clean stop"
             if self._log_bytes():
                 log.warning("%s-wal is of no use after a clean stop: set aside", self.path)
@@ -149,11 +147,3 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
-
-
-def _sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(MIB):
-            hasher.update(chunk)
-    return hasher.hexdigest()

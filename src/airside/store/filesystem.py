@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import os
 import platform
 import threading
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airside.core.errors import StorageFullError, StoreError
+from airside.core.settings import MIB
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
@@ -84,6 +86,16 @@ def set_mode(file: Path | int, mode: int) -> None:
     except OSError as exc:
         if exc.errno not in _NO_MODES:
             raise
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the sha256 of a file in hexadecimal. Raises OSError."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while chunk := file.read(MIB):
+            hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def open_private(path: str, flags: int) -> int:
