@@ -1,5 +1,6 @@
 """Only the agent's user reads the data directory, and one process at a time works on it."""
 
+import asyncio
 import errno
 import fcntl
 import grp
@@ -15,7 +16,9 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from aiohttp import web
 
+from airside.agent.control_socket import serving_control
 from airside.archive.sample import write_sample
 from airside.cli.main import main
 from airside.containerd.mirror.atomic_file import change_file
@@ -155,6 +158,19 @@ def test_a_group_reaches_the_socket_only(tmp_path):
             assert mode_of(data / "oci") == DIRECTORY
     with pytest.raises(ConfigError, match="no group"), open_data_directory(data, group="no-such"):
         pass
+
+
+def test_a_socket_that_cannot_be_given_to_the_group_is_said_to_be_one(tmp_path, monkeypatch):
+    """As where DATA is another user's, and the agent is no member of the group."""
+    monkeypatch.setattr(os, "chown", Mock(side_effect=PermissionError(errno.EPERM, "refused")))
+
+    async def serve():
+        async with serving_control(web.Application(), tmp_path, group=4242):
+            pass
+
+    with pytest.raises(ConfigError, match=f"cannot give {tmp_path}/airside.sock to the group 4242"):
+        asyncio.run(serve())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_of_another_user_is_said_to_be_one(tmp_path, monkeypatch, caplog):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from airside.store.access_modes import give_to_group
+
 SOCKET_NAME = "airside.sock"
 _PRIVATE_MODE, _GROUP_MODE = 0o600, 0o660
 _CLEANUP_SECONDS = 1.0
@@ -30,7 +32,7 @@ async def serving_control(
             short.unlink(missing_ok=True)
             await web.UnixSite(runner, str(short)).start()
             if group is not None:
-                os.chown(short, -1, group)
+                give_to_group(short, group, f"{path} to the group {group}")
             short.chmod(_PRIVATE_MODE if group is None else _GROUP_MODE)
         yield
     finally:

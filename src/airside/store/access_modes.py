@@ -76,7 +76,7 @@ def restrict_data_directory(data: Path, group: str) -> None:
             return
         before = stat.S_IMODE(top.found.st_mode)
         if gid is not None and top.found.st_gid != gid:
-            _give_to_group(top, data, group, gid)
+            give_to_group(f"/proc/self/fd/{top.descriptor}", gid, f"{data} to the group {group}")
         changed = top.set_mode(PRIVATE_DIRECTORY if gid is None else _GROUP_DIRECTORY)
     was_open = changed and before & _OTHERS & ~(0o050 if gid is not None else 0)
     count = _restrict_contents(data)
@@ -213,12 +213,13 @@ def _closed(found: _Opened | None, mode: int) -> bool:
     return found.set_mode(mode)
 
 
-def _give_to_group(top: _Opened, data: Path, group: str, gid: int) -> None:
+def give_to_group(path: Path | str, gid: int, what: str) -> None:
+    """Gives a file to the group of `data_group`. `what`: in words. Raises ConfigError."""
     try:
-        os.chown(f"/proc/self/fd/{top.descriptor}", -1, gid)
+        os.chown(path, -1, gid)
     except OSError as exc:
         raise ConfigError(
-            f"data_group: cannot give {data} to the group {group}: {exc.strerror}",
+            f"data_group: cannot give {what}: {exc.strerror}",
             key="data_group",
             hint="run the agent as root or as a member of the group",
         ) from exc
