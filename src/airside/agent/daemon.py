@@ -22,7 +22,7 @@ from airside.agent.control_socket import serving_control
 from airside.agent.import_queue import LISTS_AT_ONCE, ImportQueue
 from airside.agent.known_archives import KnownArchives, load_known_archives, record_mounts
 from airside.agent.maintenance import Maintenance
-from airside.agent.memory import keep_together
+from airside.agent.memory import keep_started, keep_together
 from airside.agent.node import Node, open_node
 from airside.agent.registry_server import RegistryServer
 from airside.agent.runtime_connections import check_names, connect
@@ -185,6 +185,7 @@ class _Agent:
                 ),
             ):
                 self._log_ready()
+                keep_started()
                 await self._serve()
         finally:
             self._queue.stop()

@@ -6,6 +6,7 @@ C library these functions do nothing.
 """
 
 import ctypes
+import gc
 from contextlib import suppress
 
 _ARENA_MAX = -8
@@ -17,6 +18,17 @@ def keep_together() -> None:
     """Make all threads that start later share one arena."""
     with suppress(AttributeError):
         _libc.mallopt(_ARENA_MAX, 1)
+
+
+def keep_started() -> None:
+    """Exempt what exists now from garbage collections; call it once, when the agent has started.
+
+    Else each full collection visits all modules and classes, and no other thread runs meanwhile:
+    parsing one manifest of many lists held up the event loop for 90 ms of processor time, and takes
+    25 ms with this.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def give_back() -> None:

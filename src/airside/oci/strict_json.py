@@ -3,7 +3,9 @@
 The C parser holds the GIL until a list ends: 4 MB of `[]` stopped every other thread for half a
 second and took 120 MB. So the tokens of a document are counted first. What always holds:
 
-- a document of more than `MAX_TOKENS` strings, commas and brackets is refused unparsed;
+- a document of more than `MAX_TOKENS` strings, commas and brackets, or of more than `MAX_ESCAPES`
+  backslashes, is refused unparsed;
+- no other thread waits for one call of C for more than 70 ms of a processor's time;
 - parsing one of 4 MiB takes at most 40 MiB beside its bytes, which `parsed_bytes` estimates;
 - input on which parsers disagree is refused.
 """
@@ -19,6 +21,8 @@ from airside.core.errors import ManifestInvalidError
 
 MAX_TOKENS = 250_000
 """The strings, commas and opening brackets in one document: 10,000 descriptors with annotations."""
+MAX_ESCAPES = 500_000
+"""The backslashes in one document: the C parser and `_TOKEN` take 25 ns each, without a pause."""
 _TOKEN_BYTES = 120
 """Measured: objects of one member, strings without their text and numbers take less per token."""
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)
@@ -37,12 +41,8 @@ def load_json(raw: bytes, what: str, *, max_tokens: int | None = MAX_TOKENS) -> 
     100 digits, and nesting of more than 100 levels. `max_tokens` is None for our own documents.
     Raises ManifestInvalidError that names `what`.
     """
-    if max_tokens is not None and count_tokens(raw, max_tokens) > max_tokens:
-        raise ManifestInvalidError(
-            f"{what} has more than {max_tokens} strings, commas and brackets, whatever "
-            "limits.names and limits.descriptors allow: split it",
-            expected=max_tokens,
-        )
+    if max_tokens is not None:
+        _check_amount(raw, what, max_tokens)
     try:
         text = raw.decode("utf-8")
         value = json.loads(
@@ -54,10 +54,24 @@ def load_json(raw: bytes, what: str, *, max_tokens: int | None = MAX_TOKENS) -> 
         )
         _check_nesting(value)
         if any(mark in text for mark in _SURROGATES):  # perhaps a lone one, which cannot be encoded
-            json.dumps(value, ensure_ascii=False).encode()
+            _check_encodable(value)
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalidError(f"{what} is not valid JSON: {exc}") from exc
     return value
+
+
+def _check_amount(raw: bytes, what: str, max_tokens: int) -> None:
+    if raw.count(b"\\") > MAX_ESCAPES:
+        raise ManifestInvalidError(
+            f"{what} has more than {MAX_ESCAPES} escaped characters in its texts",
+            expected=MAX_ESCAPES,
+        )
+    if count_tokens(raw, max_tokens) > max_tokens:
+        raise ManifestInvalidError(
+            f"{what} has more than {max_tokens} strings, commas and brackets, whatever "
+            "limits.names and limits.descriptors allow: split it",
+            expected=max_tokens,
+        )
 
 
 def count_tokens(raw: bytes, most: int) -> int:
@@ -130,6 +144,20 @@ def _short(text: str) -> int:
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"the number {text:.40}… has more than {_MOST_DIGITS} digits")
     return int(text)
+
+
+def _check_encodable(value: Any) -> None:
+    """Raises UnicodeEncodeError for a lone surrogate. `json.dumps` would hold the GIL for 0.2 s."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            each.encode()
+        elif isinstance(each, dict):
+            left += each
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
 
 
 def _check_nesting(value: Any) -> None:
