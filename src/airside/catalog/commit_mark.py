@@ -2,7 +2,7 @@
 
 A write-ahead log that was cut or deleted loses its last transactions silently: SQLite reads it up
 to the first frame that is wrong. The number in this file is then higher than the catalog's own. It
-is written after each commit and never synced: it outlives the process, which is enough to tell.
+is written after each commit and never synced: it outlives the process, and that is enough.
 """
 
 import os

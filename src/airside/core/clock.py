@@ -1,13 +1,12 @@
-"""The time that is recorded, and the time by which ages are told. Thread-safe.
+"""The time that is recorded, and the time by which ages are counted. Thread-safe.
 
 The clock of a host may lie: 1970 at boot without a battery, years ahead until NTP corrects it. What
 always holds:
 
 - No recorded time is before the last one that an earlier process noted.
-- Ages are told by time that was counted: on from the last noted time, by the kernel's clock that
-  never jumps. The wall clock is believed while it runs beside that count. After a jump, and after a
-  start at another time than expected, it is believed only when it has been steady for a while, and
-  never backwards.
+- Ages count from the last noted time on, by the kernel's clock that never jumps. The wall clock is
+  believed while it runs beside that count. After a jump, and after a start at another time than
+  expected, it is believed only when it has been steady for a while, and never backwards.
 - What was recorded while the clock was behind is corrected when the jump is believed
   (`Correction`): else it would be as old as the jump is long.
 """
@@ -73,7 +72,7 @@ class Clock:
             return ticks + max(self._seen, self._believed)
 
     def ages(self) -> float:
-        """Returns the time by which ages are told."""
+        """Returns the time by which ages are counted."""
         with self._lock:
             return self._look() + self._believed
 

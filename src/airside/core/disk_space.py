@@ -185,7 +185,7 @@ class DiskSpace:
 
 
 def _lack_of_inodes(path: Path) -> str:
-    """Returns what is to be told if too few inodes are free, else ""."""
+    """Returns the text of an error if too few inodes are free, else ""."""
     try:
         stat = os.statvfs(path)
     except OSError:

@@ -144,8 +144,8 @@ class Importer:
         except ArchiveChangedError:
             raise
         except InputError as exc:
-            told = isinstance(exc, DeadlyArchiveError)
-            if job.is_repeated and not told:  # the reason might tell what another file has
+            is_deadly = isinstance(exc, DeadlyArchiveError)
+            if job.is_repeated and not is_deadly:  # the reason might show what another file has
                 raise _not_the_same(job) from exc
             if isinstance(exc, ArchiveTruncatedError):
                 return self._pass(job, "incomplete", exc, key)

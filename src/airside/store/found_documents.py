@@ -1,8 +1,8 @@
 """Manifests and indexes that no record names, found by reading blobs. Blocking.
 
 A pushed document is only in the catalog and in its blob. Where the catalog was lost, each unknown
-blob that may be a document is read: manifests and indexes tell themselves. A whole image is
-recorded under `recovered`, by its digest, so that it can be pulled and is not deleted.
+blob that may be a document is read; its content shows whether it is one. A whole image is recorded
+under `recovered`, by its digest, so that it can be pulled and is not deleted.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The checksum in `index.json`, by which a flipped or cut file is told from a good one. Pure.
+"""The checksum in `index.json`, which shows that a file was flipped or cut. Pure.
 
 The last annotation of the document is the sha256 of all bytes before it.
 """

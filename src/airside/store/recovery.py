@@ -115,7 +115,7 @@ class Recovery:
         return lost
 
     def _keep_unknown(self, lost: LostRecords, now: float) -> None:
-        """Records what the blobs tell, and keeps those that nothing explains."""
+        """Records the images that blobs contain, and keeps the blobs that nothing explains."""
         orphans = self._sizes(unknown_blobs(self.store, self.catalog))
         self.catalog.unknown.record(orphans, now)  # also those recorded below: kept if collected
         self._hold_explained(orphans, now)

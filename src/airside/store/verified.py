@@ -1,7 +1,7 @@
 """Which files of blobs were hashed lately, with the right result. In memory only. Thread-safe.
 
 After a start nothing is verified: a flipped bit of an earlier time is then seen at the first read.
-A file is told by its device, inode, size and time of change, so that a written file does not count.
+A file is known by its device, inode, size and modification time: a written file does not count.
 """
 
 import threading
