@@ -265,12 +265,14 @@ def test_failed_logins_are_held_back_then_refused_and_told(content, files, caplo
         refused = registry.ask("/v2/", headers=basic("ann", "wrong"))
         assert (refused.status, refused.code) == (429, "TOOMANYREQUESTS")
         assert int(refused.headers["Retry-After"]) > 0
+        assert b"logins of this user from" in refused.body
         assert registry.ask("/v2/", headers=basic("bob", "wrong")).status == 401
         unknown = [
-            registry.ask("/v2/", headers={"Authorization": f"Bearer airside_{n}"}).status
+            registry.ask("/v2/", headers={"Authorization": f"Bearer airside_{n}"})
             for n in range(11)
         ]
-        assert unknown == [401] * 10 + [429]
+        assert [reply.status for reply in unknown] == [401] * 10 + [429]
+        assert b"logins with a token from" in unknown[-1].body
         assert registry.ask("/v2/", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
     told = audits(caplog)
     assert {entry["event"] for entry in told} == {"login failed"}

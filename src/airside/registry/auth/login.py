@@ -194,7 +194,7 @@ class Logins:
                 return Refused(503, "too many concurrent logins; retry in 1 s", retry_seconds=1)
             wait = self._failures.begin(client.address, self._clock(), shown.user)
             if wait:
-                return _too_many(wait)
+                return _too_many(wait, "of this user")
             running = self._running[proof] = _Check(shown, stored, cost, client)
             running.task = asyncio.ensure_future(self._run(proof, running))
         else:
@@ -234,7 +234,7 @@ class Logins:
             return self._of_token(token)
         wait = self._failures.begin(client.address, self._clock())
         if wait:
-            return _too_many(wait)
+            return _too_many(wait, "with a token")
         if token is not None:
             return Refused(401, f"the token {token.name} has expired", token.name)
         return Refused(401, "the token is unknown to this registry")
@@ -308,7 +308,7 @@ def certificate_user(certificate: Mapping[str, Any]) -> str:
     return next((str(value) for _, value in certificate.get("subjectAltName", ())), "")
 
 
-def _too_many(wait: float) -> Refused:
+def _too_many(wait: float, which: str) -> Refused:
     seconds = max(1, round(wait))
-    message = f"too many failed logins of this user from this address; retry in {seconds} s"
+    message = f"too many failed logins {which} from this address; retry in {seconds} s"
     return Refused(429, message, retry_seconds=seconds)
