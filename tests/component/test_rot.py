@@ -1,9 +1,11 @@
 """Rot in the store: true bytes that come replace it, and it is never sent as a whole answer."""
 
+import asyncio
 import errno
 import http.client
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -245,8 +247,14 @@ def test_a_stop_ends_the_hashing_of_a_large_blob_and_blames_nothing(node: Node) 
         node.store.is_right(digest_of(large))
     assert node.store.is_right(digest_of(small))
     reported: list[Digest] = []
-    guard = BlobGuard(node.store, lambda _: None, reported.append, Mock())
-    assert not guard._is_right(digest_of(large))
+
+    async def send() -> None:
+        with ThreadPoolExecutor(1) as pool, node.store.open(digest_of(large)) as file:
+            guard = BlobGuard(node.store, lambda _: None, reported.append, pool)
+            with pytest.raises(ConnectionResetError, match="shutting down"):
+                await guard.watch(digest_of(large), file, len(large)).reach(len(large) - 1)
+
+    asyncio.run(send())
     assert reported == []
 
 

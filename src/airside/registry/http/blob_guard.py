@@ -49,7 +49,7 @@ class BlobGuard:
         """`report` gets each wrong blob, in any thread. `hashes`: False to trust all bytes."""
         self._store, self._recorded_size, self._report = store, recorded_size, report
         self._pool, self._hashes = pool, hashes
-        self._running: dict[Digest, asyncio.Future[bool]] = {}
+        self._running: dict[Digest, asyncio.Future[bool | None]] = {}
 
     def look(self, digest: Digest, size_bytes: int) -> Trust:
         """Looks at the file of a blob that is about to be sent. May block. Raises StoreError."""
@@ -80,11 +80,12 @@ class BlobGuard:
             future.add_done_callback(lambda _done: self._running.pop(digest, None))
         return WatchedRead(future, end, lambda: self._store.is_fresh(digest, file), digest)
 
-    def _is_right(self, digest: Digest) -> bool:
+    def _is_right(self, digest: Digest) -> bool | None:
+        """Returns None if the agent stops before that is known."""
         try:
             is_right = self._store.is_right(digest)
         except StoppedError:
-            return False
+            return None
         except AirsideError:
             is_right = False
         if not is_right:
@@ -97,7 +98,7 @@ class WatchedRead:
 
     def __init__(
         self,
-        is_right: asyncio.Future[bool],
+        is_right: asyncio.Future[bool | None],
         end: int,
         is_same: Callable[[], bool],
         digest: Digest,
@@ -107,10 +108,16 @@ class WatchedRead:
     async def reach(self, offset: int) -> int:
         """Waits for bytes past `offset`. Returns the end of those that may be sent.
 
-        Raises OSError if the blob is wrong, or if another file has its name by now.
+        Raises OSError if the blob is wrong, or if another file has its name by now;
+        ConnectionResetError if the agent stops.
         """
         if offset < self._end - 1:
             return self._end - 1
-        if not await asyncio.shield(self._is_right) or not self._is_same():
+        is_right = await asyncio.shield(self._is_right)
+        if is_right is None:
+            raise ConnectionResetError("the registry is shutting down")
+        if not is_right:
             raise OSError(f"blob {self._digest} is damaged: its last byte is not sent")
+        if not self._is_same():
+            raise OSError(f"blob {self._digest} was replaced: its last byte is not sent")
         return self._end
