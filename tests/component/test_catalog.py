@@ -428,7 +428,7 @@ def test_a_referrer_is_held_with_its_subject(archives: Archives) -> None:
     archives.remove("b", policy="delete")
     assert archives.collect() == set()
     repository = parse_reference(APP).repository
-    found = [d.digest for d in archives.catalog.referrers(repository, OLD.digest)]
+    found = [d.digest for d in archives.catalog.referrers(repository, OLD.digest).items]
     assert found == [referrer.digest]
     archives.remove("a", policy="delete")
     assert archives.collect() == _digests(OLD) | {referrer.digest, NEW.config.digest}

@@ -63,7 +63,7 @@ def test_an_unnamed_referrer_is_found_beside_its_subject(tmp_path):
             for n in order:
                 drop(node, archives[n])
             node.collect_garbage()
-            found = node.catalog.referrers(Repository("example.com", "app"), image.digest)
+            found = node.catalog.referrers(Repository("example.com", "app"), image.digest).items
             assert [each.digest for each in found] == [signature]
 
 
@@ -84,7 +84,7 @@ def test_a_referrer_of_a_referrer_is_found_in_whatever_order_they_come(tmp_path)
                     (index.images[1].manifest, signature),
                     (signature, stamp),
                 ):
-                    found = node.catalog.referrers(repository, subject.digest)
+                    found = node.catalog.referrers(repository, subject.digest).items
                     assert [each.digest for each in found] == [referrer.digest]
 
 
@@ -145,7 +145,7 @@ def test_a_rebuilt_catalog_has_referrers_and_upper_case_hosts_where_they_were(tm
     (tmp_path / "data/catalog.db").unlink()
     with node_at(tmp_path / "data") as node:
         assert node.catalog.tags(repository) == ["1"]
-        found = node.catalog.referrers(repository, image.digest)
+        found = node.catalog.referrers(repository, image.digest).items
         assert [each.digest for each in found] == [signature]
 
 

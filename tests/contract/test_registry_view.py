@@ -12,7 +12,7 @@ from airside.catalog.model import ClaimedName, Import
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Manifest, parse_document
 from airside.oci.reference import Repository
-from airside.ports.content import RegistryView, StoredDocument
+from airside.ports.content import ReferrersPage, RegistryView, StoredDocument
 from support.images import TestImage, TestIndex, random_image, random_index
 from support.memory import MemoryView
 from support.nodes import not_held
@@ -120,7 +120,7 @@ def test_an_empty_view_holds_nothing(filled: Filled) -> None:
     assert view.document_by_tag(APP, "1") is None
     assert view.document_by_digest(APP, digest) is None
     assert not view.holds_blob(APP, digest)
-    assert view.referrers(APP, digest) == []
+    assert view.referrers(APP, digest) == ReferrersPage()
 
 
 def test_a_document_is_found_by_tag_and_digest_byte_for_byte(filled: Filled) -> None:
@@ -234,12 +234,32 @@ def test_referrers_are_told_with_type_and_annotations(filled: Filled) -> None:
     filled.put(APP, "bill", bill)
     filled.put(TWIN, "sig", _artifact(IMAGE, artifactType="application/vnd.example.twin"))
     filled.put(APP, "unrelated", _artifact(OTHER))
-    found = {d.digest: d for d in filled.view.referrers(APP, IMAGE.digest)}
+    found = {d.digest: d for d in filled.view.referrers(APP, IMAGE.digest).items}
     assert set(found) == {signature.digest, bill.digest}
     told = found[signature.digest]
     assert (told.media_type, told.size_bytes) == (OCI_MANIFEST, signature.size_bytes)
     assert (told.artifact_type, told.annotations) == ("application/vnd.example.sig", {"a": "b"})
     assert found[bill.digest].artifact_type == "application/vnd.example.config"
+
+
+def test_referrers_come_in_pages_of_a_bounded_size(filled: Filled) -> None:
+    filled.put(APP, "1", _document(IMAGE))
+    sizes = (300, 300, 300, 300, 2_000, 300)
+    each = [
+        _artifact(IMAGE, annotations={"n": f"{n}" + "x" * size * 1024})
+        for n, size in enumerate(sizes)
+    ]
+    for number, document in enumerate(each):
+        filled.put(APP, f"a{number}", document)
+    seen, after, more = [], "", True
+    while more:
+        page = filled.view.referrers(APP, IMAGE.digest, after)
+        total = sum(one.size_bytes for one in page.items)
+        assert len(page.items) == 1 or total <= 2**20
+        seen += [one.digest for one in page.items]
+        after, more = str(seen[-1]), page.more
+    assert seen == sorted((one.digest for one in each), key=str)
+    assert filled.view.referrers(APP, IMAGE.digest, after) == ReferrersPage()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from airside.core.errors import NotFoundError, SizeMismatchError
 from airside.oci.digest import BytesLike, Digest, digest_of, new_hasher
 from airside.oci.model import Descriptor, Document, Manifest
 from airside.oci.reference import Repository
-from airside.ports.content import Ingest, StoredDocument
+from airside.ports.content import Ingest, ReferrersPage, StoredDocument, fitting_referrers
 
 
 class MemoryIngest:
@@ -204,10 +204,10 @@ class MemoryView:
     def any_quarantined(self, digests: Collection[Digest]) -> bool:
         return not self._quarantined.isdisjoint(digests)
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
+    def referrers(self, repository: Repository, subject: Digest, after: str = "") -> ReferrersPage:
         with self._lock:
             held = [doc for (holder, _), doc in self._documents.items() if holder == repository]
-        return [
+        found = [
             Descriptor(
                 media_type=doc.media_type,
                 digest=doc.digest,
@@ -218,6 +218,9 @@ class MemoryView:
             for doc in held
             if doc.subject is not None and doc.subject.digest == subject
         ]
+        left = sorted((d for d in found if str(d.digest) > after), key=lambda d: str(d.digest))
+        count = fitting_referrers([each.size_bytes for each in left])
+        return ReferrersPage(tuple(left[:count]), more=count < len(left))
 
 
 def _artifact_type(document: Document) -> str:

@@ -28,6 +28,7 @@ from airside.catalog.publications import (
     list_publications,
     list_tags,
 )
+from airside.catalog.referrers import list_referrers
 from airside.catalog.sources import SourcePage, list_sources
 from airside.catalog.unknown_blobs import list_explained, list_unknown
 from airside.catalog.verification import (
@@ -42,9 +43,8 @@ from airside.catalog.verification import (
 )
 from airside.core.errors import StoreCorruptError
 from airside.oci.digest import Digest, digest_of, parse_digest
-from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
-from airside.ports.content import StoredDocument
+from airside.ports.content import ReferrersPage, StoredDocument
 
 _COUNTS = (
     "SELECT (SELECT count(*) FROM tag) AS images, (SELECT count(*) FROM blob) AS blobs,"
@@ -154,26 +154,8 @@ class CatalogView:
             )
         )
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
-        rows = self._readers.rows(
-            "SELECT d.digest, d.media_type, length(d.raw) AS size, d.artifact_type, d.annotations"
-            " FROM document d JOIN repository_blob b ON b.digest = d.digest"
-            " JOIN repository r ON r.id = b.repository_id"
-            " WHERE d.subject = ? AND r.host = ? AND r.path = ? ORDER BY d.digest",
-            str(subject),
-            repository.host,
-            repository.path,
-        )
-        return [
-            Descriptor(
-                r["media_type"],
-                parse_digest(r["digest"]),
-                r["size"],
-                annotations=json.loads(r["annotations"]),
-                artifact_type=r["artifact_type"],
-            )
-            for r in rows
-        ]
+    def referrers(self, repository: Repository, subject: Digest, after: str = "") -> ReferrersPage:
+        return list_referrers(self._readers, repository, subject, after)
 
     def any_quarantined(self, digests: Collection[Digest]) -> bool:
         rows = self._readers.rows(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeAlias
 
+from airside.core.settings import MIB
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
@@ -124,11 +125,39 @@ class RegistryView(Protocol):
     def holds_blob(self, repository: Repository, digest: Digest) -> bool:
         """Returns True if the blob (layer, config, or document) belongs to the repository."""
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
-        """Returns the manifests with this subject, with artifact type and annotations."""
+    def referrers(
+        self, repository: Repository, subject: Digest, after: str = ""
+    ) -> "ReferrersPage":
+        """Returns the manifests with this subject, with artifact type and annotations.
+
+        In the order of their digests, those after one, as many as `fitting_referrers` says.
+        """
 
     def any_quarantined(self, digests: Collection[Digest]) -> bool:
         """Returns True if one of these blobs is damaged and not yet repaired."""
+
+
+MOST_REFERRERS = 1_000
+_REFERRERS_BYTES = MIB
+"""The manifests whose annotations one page lists; a single larger one is a page of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    """A page of referrers; `more`: others follow."""
+
+    items: tuple[Descriptor, ...] = ()
+    more: bool = False
+
+
+def fitting_referrers(sizes: Sequence[int]) -> int:
+    """Returns how many of the next referrers fit a page, by the bytes of their manifests."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if count == MOST_REFERRERS or (count and total > _REFERRERS_BYTES):
+            return count
+    return len(sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,9 +161,8 @@ class _Registry:
                 return response_of(intent)
             if upstream is not None and isinstance(intent, ListReferrers):
                 view, also = self._content.view_for(request), await upstream[0].referrers(intent)
-                return response_of(
-                    await self._reads.run(self._answer_referrers, view, intent, also)
-                )
+                found = await self._reads.run(self._answer_referrers, view, intent, also)
+                return await self._respond_with(request, found)
             found = await self._reads.run(self._answer, self._content.view_for(request), intent)
             self._cache.put(key, generation, found)
         if found.status == 404 and self._content.read_through.policy != "false":

@@ -107,21 +107,41 @@ def answer_referrers(
     default_registry: str,
     also: Iterable[Descriptor] = (),
 ) -> Answer:
-    """Lists the referrers of a digest, with those of `also`, which are known elsewhere.
+    """Lists a page of the referrers of a digest.
 
-    Never a 404: that would mean that the registry lacks this API (spec, "Listing Referrers").
+    The first page has those of `also` too, which are known elsewhere. Never a 404: that would mean
+    that the registry lacks this API (spec, "Listing Referrers").
     """
-    found: dict[Digest, Descriptor] = {}
-    for repository in candidates(view, intent.name, default_registry):
-        for descriptor in view.referrers(repository, intent.digest):
-            found.setdefault(descriptor.digest, descriptor)
-    for descriptor in also:
-        found.setdefault(descriptor.digest, descriptor)
-    wanted = intent.artifact_type
-    manifests = [_descriptor(d) for d in found.values() if wanted in {"", d.artifact_type}]
+    elsewhere = {each.digest: each for each in also}
+    pages = [
+        view.referrers(repository, intent.digest, intent.last)
+        for repository in candidates(view, intent.name, default_registry)
+    ]
+    end = min((str(page.items[-1].digest) for page in pages if page.more), default="")
+    here = {
+        each.digest: each
+        for page in pages
+        for each in page.items
+        if not end or str(each.digest) <= end
+    }
+    if intent.last:
+        found = {digest: here[digest] for digest in here.keys() - elsewhere.keys()}
+    else:
+        found = elsewhere | here
+    wanted, ordered = intent.artifact_type, sorted(found.values(), key=lambda d: str(d.digest))
+    manifests = [_descriptor(each) for each in ordered if wanted in {"", each.artifact_type}]
     body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     filtered = (("OCI-Filters-Applied", "artifactType"),) if wanted else ()
-    return Answer(200, json_bytes(body), (("Content-Type", OCI_INDEX), *filtered))
+    link = (("Link", f'<{_referrers_after(intent, end)}>; rel="next"'),) if end else ()
+    return Answer(200, json_bytes(body), (("Content-Type", OCI_INDEX), *filtered, *link))
+
+
+def _referrers_after(intent: ListReferrers, end: str) -> str:
+    kind, host = intent.artifact_type, intent.name.host
+    query = f"?last={quote(end, safe='')}"
+    query += f"&artifactType={quote(kind, safe='')}" if kind else ""
+    query += f"&ns={quote(host, safe='')}" if host else ""
+    return f"/v2/{quote(intent.name.text)}/referrers/{intent.digest}{query}"
 
 
 def _descriptor(descriptor: Descriptor) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class ListReferrers:
     name: Name
     digest: Digest
     artifact_type: str
+    last: str = ""
+    """The digest that the page before ended with."""
 
 
 Intent: TypeAlias = Ping | GetManifest | GetBlob | ListTags | ListCatalog | ListReferrers
@@ -147,7 +149,7 @@ def _parse_digest(kind: str, name: Name, text: str, query: Mapping[str, str]) ->
         return GetManifest(name, digest)
     if kind == "blobs":
         return GetBlob(name, digest)
-    return ListReferrers(name, digest, query.get("artifactType", ""))
+    return ListReferrers(name, digest, query.get("artifactType", ""), query.get("last", ""))
 
 
 def _no_endpoint(path: str) -> Answer:

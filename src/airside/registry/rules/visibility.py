@@ -7,11 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from airside.oci.digest import Digest
-from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
 from airside.ports.content import (
     Connection,
     Only,
+    ReferrersPage,
     RegistryView,
     RuntimeBlob,
     RuntimeContent,
@@ -70,8 +70,10 @@ class VisibleView:
     def holds_blob(self, repository: Repository, digest: Digest) -> bool:
         return self._shows(repository) and self.view.holds_blob(repository, digest)
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[Descriptor]:
-        return self.view.referrers(repository, subject) if self._shows(repository) else []
+    def referrers(self, repository: Repository, subject: Digest, after: str = "") -> ReferrersPage:
+        if not self._shows(repository):
+            return ReferrersPage()
+        return self.view.referrers(repository, subject, after)
 
     def any_quarantined(self, digests: Collection[Digest]) -> bool:
         return self.view.any_quarantined(digests)

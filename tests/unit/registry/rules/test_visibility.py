@@ -59,7 +59,7 @@ def test_documents_and_blobs_of_a_hidden_repository_are_absent(view):
         assert (seen.document_by_tag(repository, "v1") is not None) == is_shown
         assert (seen.document_by_digest(repository, DOCUMENT.digest) is not None) == is_shown
         assert seen.holds_blob(repository, DOCUMENT.digest) == is_shown
-        assert bool(seen.referrers(repository, DOCUMENT.digest)) == is_shown
+        assert bool(seen.referrers(repository, DOCUMENT.digest).items) == is_shown
 
 
 def test_the_action_decides_what_is_seen(view):
