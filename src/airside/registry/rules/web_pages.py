@@ -148,13 +148,16 @@ class KnownNames:
         is_read = request.method in SAFE
         if is_read and (request.path in PUBLIC or request.method == "OPTIONS"):
             return None
+        what = "a web page of another origin may not use this registry, found"
         foreign = [site for site in request.sites if site.strip().lower() not in _OWN_SITES]
-        if not foreign and not is_read:
+        if foreign:  # whatever the settings
+            return problem(403, "DENIED", f"{what} Sec-Fetch-Site: {foreign[0][:200]!r}")
+        if not is_read:
             foreign = [text for text in request.origins if not self._owns(text, request)]
         if not foreign:
             return None
         message = (
-            f"a web page of another origin may not use this registry, found {foreign[0][:200]!r}; "
+            f"{what} Origin: {foreign[0][:200]!r}; "
             "if the page is this registry's, add its host to the setting allowed_hosts"
         )
         return problem(403, "DENIED", message, {"setting": "allowed_hosts"})

@@ -135,6 +135,15 @@ def test_what_the_browser_calls_foreign_is_refused_also_to_read(method):
         assert status(replace(asked, sites=(site,))) == 200
 
 
+def test_a_refusal_names_the_setting_only_where_it_would_help():
+    by_origin = NAMES.refusal(replace(POST, origins=("http://ui.example",)))
+    assert b"'http://ui.example'" in by_origin.body
+    assert b"allowed_hosts" in by_origin.body
+    by_site = NAMES.refusal(replace(POST, sites=("same-site",)))
+    assert b"Sec-Fetch-Site: 'same-site'" in by_site.body
+    assert b"allowed_hosts" not in by_site.body
+
+
 def test_what_tells_nothing_is_answered_to_pages_too():
     for path in ("/", "/healthz"):
         assert status(replace(GET, path=path, sites=("cross-site",))) == 200
