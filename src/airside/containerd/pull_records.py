@@ -50,7 +50,14 @@ _PROVIDERS = (
     *("etc/kubernetes/*credential-provider*", "var/lib/kubelet/*credential-provider*"),
     "etc/srv/kubernetes/cri_auth_config.yaml",
 )
-_PROVIDER_FLAG = b"--image-credential-provider-config"
+_PROVIDER_FLAG = "image-credential-provider-config"
+_UNREADABLE = f"password {_PROVIDER_FLAG}"
+"""Stands for the text of a file that cannot be read: it may have any secret."""
+_FLAGS = (
+    *("etc/rancher/*/config.yaml", "etc/rancher/*/config.yaml.d/*.yaml"),
+    "var/snap/microk8s/current/args/kubelet",
+)
+"""Flags of a kubelet that is no process of its own."""
 _SETTINGS = (
     *("etc/containerd/config.toml", "etc/containerd/conf.d/*.toml"),
     *("var/lib/rancher/*/agent/etc/containerd/config.toml", "etc/rancher/*/registries.yaml"),
@@ -185,9 +192,11 @@ def _docker_hosts(text: str) -> set[str] | None:
 
 
 def _has_provider_flag(root: Path) -> bool:
+    if any(_PROVIDER_FLAG in _text(path) for path in _paths(root, _FLAGS)):
+        return True
     with suppress(OSError):
         for process in (root / "proc").iterdir():
-            if process.name.isdigit() and _PROVIDER_FLAG in _head(process / "cmdline"):
+            if process.name.isdigit() and _PROVIDER_FLAG.encode() in _head(process / "cmdline"):
                 return True
     return False
 
@@ -210,7 +219,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES).decode(errors="replace")
     except OSError:
-        return "password"
+        return _UNREADABLE
 
 
 def _read(path: Path) -> bytes | None:
