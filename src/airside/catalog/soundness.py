@@ -8,7 +8,6 @@ comes from, each tag with its document. Blocking; cost grows with the file.
 import json
 import re
 import sqlite3
-from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,16 +90,14 @@ def _disagreement(db: sqlite3.Connection) -> str:
         row = db.execute(query).fetchone()
         if row is not None:
             return f"a {what} leads to {str(row[0])[:80]}, which is no document"
-    edges: dict[str, set[bytes]] = defaultdict(set)
-    for parent, child in db.execute("SELECT parent, child FROM edge"):
-        edges[parent].add(child.encode())
     for text, raw in db.execute("SELECT digest, raw FROM document"):
         if not is_digest(text):
             return "a document has no valid digest"
         digest = parse_digest(text)
         if digest_of(raw, digest.algorithm) != digest:
             return f"the bytes of the document {text} are not those of its digest"
-        if not _lists(raw, edges[text]):
+        children = db.execute("SELECT child FROM edge WHERE parent = ?", (text,)).fetchall()
+        if not _lists(raw, {child.encode() for (child,) in children}):
             return f"the document {text} does not list what its edges say"
     return ""
 
