@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support import containerd, host
+from support import containerd, host, warm
 from support.debian import UnreachableError
 from support.size import sized
 
@@ -162,11 +162,13 @@ def _pending_tasks() -> list[asyncio.Task[object]]:
 
 
 def _descriptors() -> dict[int, str]:
-    """What each open descriptor refers to, but for the one that lists them."""
+    """What each open descriptor refers to, but for the one that lists them and those of `warm`."""
     found: dict[int, str] = {}
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - no open iterator is wanted here
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115
         except FileNotFoundError:
             continue
+    for number in warm.descriptors():
+        found.pop(number, None)
     return found

@@ -85,6 +85,12 @@ def start(
     return WarmProcess(parent, pid)
 
 
+def descriptors() -> set[int]:
+    """Returns those of this process that stay open for the next `start`."""
+    parent = _parents.get(os.getpid())
+    return set() if parent is None else {parent.descriptor}
+
+
 def run_until_killed(module: str, *arguments: object, fault: str) -> None:
     """Run the module with `AIRSIDE_FAULT`, which must end it by SIGKILL."""
     with tempfile.TemporaryFile() as output:
@@ -110,6 +116,10 @@ class _Parent:
             self._process = subprocess.Popen(  # it ends when our end of the socket is closed
                 [sys.executable, "-m", "support.warm"], cwd=TESTS, stdin=theirs
             )
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
 
     def ask(self, request: Mapping[str, Any], *descriptors: int) -> int:
         with self._lock:
