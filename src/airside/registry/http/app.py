@@ -15,9 +15,11 @@ and logging:
 Left to the agent: the runner (address, TLS, time-outs, `access_log=None`) and the pool's size.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -55,6 +57,8 @@ SLOW_SECONDS = 1.0
 
 LARGE_BYTES = 64 * KIB
 """A larger answer is sent from a file: a slow client must not hold its bytes in memory."""
+PLACES = 8
+"""Answers that are read at once, and large ones that are not yet in their file: 32 MiB at most."""
 _LOG = logging.getLogger("airside.registry")
 
 
@@ -119,6 +123,7 @@ class _Registry:
         self._content, self._reads, self._receiver = content, reads, receiver
         self._blobs = BlobRoute(content, reads, receiver)
         self._cache = AnswerCache()
+        self._places = asyncio.Semaphore(PLACES)
 
     async def stop(self, _app: web.Application) -> None:
         self._blobs.stop()
@@ -145,6 +150,10 @@ class _Registry:
             guard.report(parse_digest(text))
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
+        with ExitStack() as places:
+            return await self._respond_within(places, request)
+
+    async def _respond_within(self, places: ExitStack, request: web.Request) -> web.StreamResponse:
         target = target_of(request)
         if self._receiver is not None and is_write(request.method, target):
             return response_of(await self._receive(self._receiver, request, target))
@@ -161,16 +170,27 @@ class _Registry:
                 return response_of(intent)
             if upstream is not None and isinstance(intent, ListReferrers):
                 view, also = self._content.view_for(request), await upstream[0].referrers(intent)
-                found = await self._reads.run(self._answer_referrers, view, intent, also)
+                found = await self._read(places, self._answer_referrers, view, intent, also)
                 return await self._respond_with(request, found)
-            found = await self._reads.run(self._answer, self._content.view_for(request), intent)
+            view = self._content.view_for(request)
+            found = await self._read(places, self._answer, view, intent)
             self._cache.put(key, generation, found)
         if found.status == 404 and self._content.read_through.policy != "false":
-            found = await self._ask_runtimes(request, target, found)
+            found = await self._ask_runtimes(places, request, target, found)
         if found.status == 404 and upstream is not None:
             view = self._content.view_for(request)
-            found = await self._ask_upstream(*upstream, view, found, why)
+            found = await self._ask_upstream(places, *upstream, view, found, why)
         return await self._respond_with(request, found)
+
+    async def _read(self, places: ExitStack, job: Callable[..., Answer], *args: object) -> Answer:
+        """Reads an answer in turn. A large one keeps its place, as its memory, until it is sent."""
+        await self._places.acquire()
+        with ExitStack() as place:
+            place.callback(self._places.release)
+            found = await self._reads.run(job, *args)
+            if len(found.body) > LARGE_BYTES:
+                places.callback(place.pop_all().close)
+        return found
 
     async def _respond_with(self, request: web.Request, found: Answer) -> web.StreamResponse:
         if found.etag and (
@@ -193,16 +213,19 @@ class _Registry:
     ) -> Answer:
         return answer_referrers(view, intent, self._content.default_registry, also)
 
-    async def _ask_runtimes(self, request: web.Request, target: str, absent: Answer) -> Answer:
+    async def _ask_runtimes(
+        self, places: ExitStack, request: web.Request, target: str, absent: Answer
+    ) -> Answer:
         """The manifest from a container runtime, where the catalog's answer is `absent`."""
         intent = parse_request(request.method, target)
         if not isinstance(intent, GetManifest):
             return absent
         runtimes, connection = self._content.runtimes_for(request), connection_of(request)
-        return await self._reads.run(runtimes.manifest, intent, connection, absent)
+        return await self._read(places, runtimes.manifest, intent, connection, absent)
 
     async def _ask_upstream(
         self,
+        places: ExitStack,
         pull_through: PullThrough,
         intent: Intent,
         view: RegistryView,
@@ -215,7 +238,7 @@ class _Registry:
         if isinstance(intent.reference, Digest):
             why = await pull_through.fetch_manifest(intent)
             if not why:
-                return await self._reads.run(self._answer, view, intent)
+                return await self._read(places, self._answer, view, intent)
         return with_reason(absent, why)
 
 
