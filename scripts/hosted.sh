@@ -48,8 +48,8 @@ for _ in $(seq 300); do
     sleep 0.2
 done
 
-state() { # all that lies there, but what the agent itself writes about the time
-    (cd /var/lib/airside && find . -type f ! -name 'catalog.db*' ! -name lock -printf '%P %s %T@\n' | sort)
+state() { # all that lies there, but what the agent itself writes meanwhile
+    (cd /var/lib/airside && find . -type f ! -name 'catalog.*' ! -path '*/backup/*' ! -name lock -printf '%P %s %T@\n' | sort)
     find /etc/containerd /etc/rancher /var/lib/kubelet /etc/kubernetes -type f -printf '%p %s %T@\n' | sort
     .venv/bin/airside images --json
     ctr -n k8s.io images ls | sort
