@@ -1,15 +1,16 @@
 """Answers pushes and deletions: receives bodies and passes them to `registry.push.pusher`. Async.
 
-`registry.rules.writes` parses the requests. A worker thread hashes and writes a body in pieces of a
-megabyte, each while the next is received; memory holds no more than these two. If a client
-disconnects in the middle of a chunk, the upload retains the bytes received so far: the client can
-query the offset and resume.
+`registry.rules.writes` parses the requests. A worker thread hashes and writes a body in pieces
+(`registry.http.upload_pieces`), each while the next is received. If a client disconnects in the
+middle of a chunk, the upload retains the bytes received so far: the client can query the offset and
+resume.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -29,7 +30,7 @@ from airside.core.errors import (
     UploadRangeError,
     UploadUnknownError,
 )
-from airside.core.settings import MIB, Settings
+from airside.core.settings import Settings
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
@@ -37,6 +38,7 @@ from airside.registry.documents.bodies import DocumentBodies
 from airside.registry.documents.budget import DocumentBudget
 from airside.registry.http.request_access import ACCESS, WHO
 from airside.registry.http.throttle import iter_body
+from airside.registry.http.upload_pieces import PieceMemory, UploadPieces
 from airside.registry.push.uploads import PushedManifest, Upload, Uploads
 from airside.registry.rules.answers import Answer, problem
 from airside.registry.rules.names import Name, any_repository
@@ -68,7 +70,6 @@ RETRY_AFTER = ("Retry-After", "2")
 STALL_SECONDS = 60.0
 """A client that sends less than 64 KiB in this time is disconnected; this allows 1 kB/s."""
 
-_PIECE_BYTES = MIB
 _BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError)
 
 
@@ -118,6 +119,7 @@ class Receiver:
     ) -> None:
         self._pusher, self._pool = pusher, pool
         self._bodies, self._budget = bodies, budget
+        self._piece_memory = PieceMemory()
 
     @property
     def spool(self) -> tuple[Path, DiskSpace]:
@@ -242,22 +244,12 @@ class Receiver:
         if request.body_exists:
             await self._run(self._pusher.expect, upload, request.content_length or 0)
         begun = upload.offset
-        pieces: list[bytes] = []
-        count = 0
-        writing: asyncio.Future[None] | None = None
+        pieces = UploadPieces(self._piece_memory, partial(self._write, upload))
         try:
-            async for piece in _body(request):
-                pieces.append(piece)
-                count += len(piece)
-                if count >= _PIECE_BYTES:
-                    if writing is not None:
-                        await writing
-                    writing, pieces, count = self._write(upload, pieces), [], 0
+            async for data in _body(request):
+                await pieces.add(data)
         finally:  # also the bytes of a truncated body
-            if writing is not None:
-                await writing
-            if pieces:
-                await self._write(upload, pieces)
+            await pieces.close()
         if chunk is not None and upload.offset - begun != chunk.count:
             self._pusher.uploads.cancel(upload)
             raise RequestInvalidError(
