@@ -26,6 +26,9 @@ class PieceMemory:
     def piece_bytes(self) -> int:
         return PIECE_BYTES if self.held_bytes <= MOST_BYTES else SMALL_PIECE_BYTES
 
+    def release(self, count: int) -> None:
+        self.held_bytes -= count
+
 
 class UploadPieces:
     """The pieces of one body. Always `close` it."""
@@ -33,7 +36,7 @@ class UploadPieces:
     def __init__(self, memory: PieceMemory, write: Write) -> None:
         self._memory, self._write = memory, write
         self._pieces: list[bytes] = []
-        self._pending_bytes = self._writing_bytes = 0
+        self._pending_bytes = 0
         self._writing: asyncio.Future[None] | None = None
 
     async def add(self, data: bytes) -> None:
@@ -53,14 +56,14 @@ class UploadPieces:
                 self._begin_writing()
                 await self._end_writing()
         finally:
-            self._memory.held_bytes -= self._pending_bytes + self._writing_bytes
+            self._memory.held_bytes -= self._pending_bytes
 
     def _begin_writing(self) -> None:
-        self._writing = self._write(self._pieces)
-        self._writing_bytes, self._pending_bytes, self._pieces = self._pending_bytes, 0, []
+        count, self._pending_bytes = self._pending_bytes, 0
+        self._writing, self._pieces = self._write(self._pieces), []
+        self._writing.add_done_callback(lambda _: self._memory.release(count))
 
     async def _end_writing(self) -> None:
         if self._writing is not None:
             await self._writing
-            self._memory.held_bytes -= self._writing_bytes
-            self._writing, self._writing_bytes = None, 0
+            self._writing = None
