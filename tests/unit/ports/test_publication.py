@@ -19,6 +19,7 @@ from airside.oci.platform import Platform
 from airside.oci.reference import Repository
 from airside.ports.publication import (
     ARCHIVES_LABEL,
+    GC_LABEL,
     PINNED_LABEL,
     NamedImage,
     Naming,
@@ -287,3 +288,18 @@ def test_what_was_pushed_without_a_host_is_called_by_those_of_this_registry() ->
 def test_a_rewrite_without_two_sides_is_named(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{text}$"):
         parse_rewrite(["a/=b/", text])
+
+
+def test_a_child_gets_the_first_number_that_is_free() -> None:
+    child, others = f"{GC_LABEL}l.0", {f"{GC_LABEL}l.0": "a", f"{GC_LABEL}l.1": "b"}
+    assert missing_labels({child: "c"}, others) == {f"{GC_LABEL}l.2": "c"}
+    assert missing_labels({child: "b"}, others) == {}
+
+
+def test_a_name_of_ours_has_a_target_and_labels() -> None:
+    labels = name_labels(pinned=True, archives=["/images/a.tar"])
+    target = Digest("sha256", "0" * 64)
+    ours = NamedImage("example.com/app:1", target, labels)
+    assert (ours.is_ours, ours.pinned, ours.has(target, labels)) == (True, True, True)
+    other = NamedImage("example.com/app:1", target)
+    assert (other.is_ours, other.pinned, other.has(target, labels)) == (False, False, False)

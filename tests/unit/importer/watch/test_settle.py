@@ -525,3 +525,39 @@ def test_a_batch_has_the_first_thousand_and_the_next_has_the_rest():
     assert [one.path for one in (*first.settled, *second.settled)] == paths
     assert len(first.settled) == MOST_SETTLED
     assert bench.settler.take(0.0, wall_ns=bench.wall_ns) is None
+
+
+# --- more paths than the directory may have
+
+
+def test_a_path_too_many_is_ignored_until_another_is_forgotten():
+    settler = Settler(
+        settle_seconds=SETTLE,
+        quiet_seconds=QUIET,
+        removal_seconds=REMOVAL,
+        known={A: key()},
+        most=1,
+    )
+    for saw in (
+        settler.saw_close,
+        settler.saw_move,
+        settler.saw_create,
+        settler.saw_target,
+        settler.saw_inside,
+    ):
+        saw(B, 1.0)
+        assert settler.next_look() is None
+    settler.forget(A)
+    settler.saw_close(B, 2.0)
+    assert settler.due(2.0) == [B]
+
+
+def test_nothing_is_decided_of_a_path_that_cannot_be_looked_at(bench):
+    bench.files = {A: key()}
+    bench.scan()
+    assert [what[1] for what in bench.run(10.0)] == ["settled"]
+    bench.settler.saw_absent(A, bench.now)
+    bench.settler.saw(Observation(A, bench.now, bench.wall_ns))
+    assert bench.run(20.0) == []
+    bench.settler.saw(Observation(B, bench.now, bench.wall_ns))
+    assert bench.settler.tracked(DIR) == [A]
