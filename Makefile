@@ -57,7 +57,7 @@ coverage: setup-test ## measure lines and branches: pure rooms by unit tests, al
 	@rm -f .coverage .coverage.*
 	$(BIN)/pytest -q -n 2 tests/unit --cov --cov-report= --cov-report=json:build/coverage-unit.json
 	$(BIN)/python scripts/coverage_by_room.py --pure build/coverage-unit.json
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile tests/component tests/contract tests/system \
+	TESTS_COVERAGE=1 $(BIN)/pytest -q -n $(JOBS) --dist loadfile tests/component tests/contract tests/system \
 	    --cov --cov-append --cov-report= --cov-report=json:build/coverage.json
 	$(BIN)/python scripts/coverage_by_room.py build/coverage.json
 

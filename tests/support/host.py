@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 HOST_ROOT, NOTES = "AIRSIDE_HOST_ROOT", "TESTS_TOUCHED_HOST"
+COVERAGE = "TESTS_COVERAGE"
+"""Set by `make coverage`."""
 _GUARD = Path(__file__).parent / "guard"
 PLACES = (
     "/var/lib/airside",
@@ -68,8 +70,12 @@ def reset_process() -> None:
 
 
 def watch_this_process() -> None:
-    """Refuse and note each touch of the host's places; nothing where tests do not run."""
-    if NOTES in os.environ and _watch not in _watching:
+    """Refuse and note each touch of the host's places; nothing where tests do not run.
+
+    Nothing under `make coverage` either: to trace a thread is an audit event, and Python 3.11
+    ends threads whose tracing is set up while the hook of another runs.
+    """
+    if NOTES in os.environ and _watch not in _watching and COVERAGE not in os.environ:
         _watching.append(_watch)
         sys.addaudithook(_watch)
 
