@@ -5,10 +5,10 @@ leaving the `with` block stops it (asserting that it stops well) unless the test
 """
 
 import contextlib
-import ctypes
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from support import warm
 from support.host import without_settings
+from support.processes import die_with_parent
 from support.waiting import LIMIT_SECONDS, wait_until
 
 SOCKET = "airside.sock"
@@ -34,9 +35,6 @@ QUICK = {
     "AIRSIDE_LOW_SPACE_BYTES": "0",
 }
 """Shorter waits than the defaults, for tests that are not about them."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Agent:
@@ -120,7 +118,7 @@ class Agent:
             stdout=log,
             stderr=subprocess.STDOUT,
             env=self._environment(),
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes one system call
         )
 
     def arguments(self) -> list[str]:
@@ -156,6 +154,12 @@ class Agent:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def peak_bytes(self) -> int:
+        """Returns the most memory that it had resident: VmHWM of proc(5)."""
+        found = re.search(r"VmHWM:\s+([0-9]+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
 
     @property
     def is_running(self) -> bool:
@@ -337,7 +341,3 @@ class ControlConnection(http.client.HTTPConnection):
             raise
         finally:
             os.close(descriptor)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

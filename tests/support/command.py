@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from typing import BinaryIO
 
 from support import warm
 from support.host import without_settings
@@ -19,31 +17,14 @@ def airside(*words: object, before: Sequence[str] = (), **environ: str) -> Done:
     `before`: a command that runs it, such as `["setpriv", …]`. `environ`: more of the environment,
     which has no settings of its own.
     """
-    arguments = list(map(str, words))
-    if before:
-        return subprocess.run(
-            [*before, sys.executable, "-m", "airside", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_SECONDS,
-            env=without_settings() | environ,
-        )
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        process = warm.start(
-            "airside",
-            arguments,
-            environ=without_settings() | environ,
-            output=output.fileno(),
-            errors=errors.fileno(),
-        )
-        try:
-            code = process.wait(LIMIT_SECONDS)
-        finally:
-            process.kill()
-        return Done(arguments, code, _text(output), _text(errors))
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode()
+    found = without_settings() | environ
+    if not before:
+        return warm.run("airside", words, environ=found)
+    return subprocess.run(
+        [*before, sys.executable, "-m", "airside", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+        env=found,
+    )

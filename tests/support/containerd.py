@@ -23,6 +23,7 @@ from typing import Self
 
 from support import cni, containerd_config, debian, remains
 from support.containerd_config import Options, Snapshotter
+from support.processes import die_with_parent
 from support.waiting import LIMIT_SECONDS, wait_until
 
 SUITES = {"1.6": "bookworm", "1.7": "trixie", "2.1": "forky"}
@@ -33,7 +34,6 @@ _RUNS = 4
 LONGEST_SOCKET = 97
 """containerd takes 104 bytes, and appends `.ttrpc`."""
 
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _MS_REC_SLAVE = 0x4000 | 0x80000
@@ -309,7 +309,7 @@ def overlays_work(directory: Path) -> bool:
 
 def _alone() -> None:
     """In the child: die with the parent; mounts that are made from here on are its own."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC_SLAVE, None):
         raise OSError(ctypes.get_errno(), "cannot have a mount namespace")
 

@@ -4,20 +4,18 @@ Without network, cgroups or mounts: it only loads, builds from scratch, and save
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from support.debian import UnreachableError
+from support.processes import die_with_parent
 from support.waiting import LIMIT_SECONDS, wait_until
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Docker:
@@ -79,7 +77,7 @@ def docker(*roots: Path, containerd_store: bool = False) -> Iterator[Docker]:
                 stdout=log,
                 stderr=log,
                 env=environ,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),  # noqa: PLW1509 - one system call
             )
         try:
 
@@ -120,7 +118,3 @@ def _answers(client: Docker) -> bool:
     command = [client.program("docker"), "version"]
     done = subprocess.run(command, capture_output=True, check=False, env=client.environ)
     return done.returncode == 0
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -8,7 +8,6 @@ what was imported is shared. One parent serves each test process; it and its chi
 input, a socket, and gives the status of a child that ended.
 """
 
-import ctypes
 import json
 import os
 import select
@@ -20,14 +19,13 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from support.processes import die_with_parent
 from support.waiting import LIMIT_SECONDS
 
 TESTS = Path(__file__).parents[1]
 _BYTES = 1 << 20
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class WarmProcess:
@@ -91,19 +89,30 @@ def descriptors() -> set[int]:
     return set() if parent is None else {parent.descriptor}
 
 
+def run(
+    module: str, arguments: Sequence[object], *, environ: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the module until its end; gives its exit code and outputs."""
+    words = list(map(str, arguments))
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        files = {"output": output.fileno(), "errors": errors.fileno()}
+        process = start(module, words, environ=environ, **files)
+        try:
+            code = process.wait(LIMIT_SECONDS)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(words, code, _text(output), _text(errors))
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
 def run_until_killed(module: str, *arguments: object, fault: str) -> None:
     """Run the module with `AIRSIDE_FAULT`, which must end it by SIGKILL."""
-    with tempfile.TemporaryFile() as output:
-        environ = {**os.environ, "AIRSIDE_FAULT": fault}
-        words = list(map(str, arguments))
-        died = start(module, words, environ=environ, output=output.fileno())
-        try:
-            died.wait(LIMIT_SECONDS)
-        finally:
-            died.kill()
-        output.seek(0)
-        told = output.read().decode(errors="replace")[-2000:]
-        assert died.returncode == -signal.SIGKILL, (fault, died.returncode, told)
+    died = run(module, arguments, environ={**os.environ, "AIRSIDE_FAULT": fault})
+    assert died.returncode == -signal.SIGKILL, (fault, died.returncode, died.stderr[-2000:])
 
 
 class _Parent:
@@ -155,7 +164,7 @@ def _serve() -> None:
 
 def _become(request: Mapping[str, Any], output: int, errors: int) -> None:
     """Turn this forked child into what a fresh process of the program would be."""
-    _die_with_parent()
+    die_with_parent()
     with open(os.devnull) as nothing:  # noqa: PTH123 - the descriptor is wanted
         os.dup2(nothing.fileno(), 0)
     for descriptor, standard in ((output, 1), (errors, 2)):
@@ -165,10 +174,6 @@ def _become(request: Mapping[str, Any], output: int, errors: int) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     sys.argv = [request["module"], *request["arguments"]]
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _main() -> None:
@@ -182,7 +187,7 @@ def _main() -> None:
     import airside.containerd.runtime  # noqa: F401, PLC0415
     from airside.core import failpoints  # noqa: PLC0415
 
-    _die_with_parent()
+    die_with_parent()
     gc.collect()
     gc.freeze()
     _serve()

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,20 +53,13 @@ if TORTURE:
     DROPS["long member names"] = (hostile.long_member_names, "rejected")
 
 
-def peak_bytes(agent: Agent) -> int:
-    text = Path(f"/proc/{agent.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+([0-9]+) kB", text)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 @contextlib.contextmanager
 def measured(agent: Agent, what: str, show: "Report") -> Iterator[Latencies]:
     """Assert the peak of memory since the block began, and show it with the latencies."""
     Path(f"/proc/{agent.pid}/clear_refs").write_text("5")  # the peak counts anew: proc(5)
     with asking(agent.registry) as latencies:
         yield latencies
-    peak = peak_bytes(agent)
+    peak = agent.peak_bytes()
     show(f"{what}: peak {peak / MIB:.0f} MiB; {latencies}")
     assert peak <= MOST_BYTES, what
     assert latencies.errors == []

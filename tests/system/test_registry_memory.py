@@ -2,9 +2,7 @@
 
 import gzip
 import hashlib
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -100,24 +98,17 @@ CLIENTS: tuple[Callable[[Wire], None], ...] = (
 )
 
 
-def peak_bytes(agent: Agent) -> int:
-    text = Path(f"/proc/{agent.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+([0-9]+) kB", text)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 def test_no_client_takes_much_memory(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     with Agent(tmp_path / "images", tmp_path / "data", config=CONFIG) as agent:
         with Wire(agent.registry) as wire:
             wire.send(request("POST", f"{UPLOADS}?digest=sha256:{'0' * 64}", body=bytes(8 * MIB)))
             read_one(wire, {400})
-        first = before = peak_bytes(agent)
+        first = before = agent.peak_bytes()
         for client in CLIENTS:
             with Wire(agent.registry) as wire:
                 client(wire)
-            after = peak_bytes(agent)
+            after = agent.peak_bytes()
             with capsys.disabled():
                 print(f"\nmemory: {client.__name__}: {(after - before) / MIB:.1f} MiB more")
             assert after - first < MOST_BYTES, client.__name__
