@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from support import containerd, host, warm
 from support.debian import UnreachableError
 from support.size import sized
+from support.users import directory_for_all
 
 COMPONENT = Path(__file__).parent / "component"
 REQUIRED = os.environ.get("REQUIRE_COMPONENTS") == "1"
@@ -102,6 +103,13 @@ def _available(version: str) -> str:
     except UnreachableError as exc:
         _absent(str(exc))
     return version
+
+
+@pytest.fixture
+def top() -> Iterator[Path]:
+    """A directory that every user may enter and read; that of pytest is root's alone."""
+    with directory_for_all() as directory:
+        yield directory
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +14,6 @@ from airside.archive.beneath.acting import acting_as
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 USER = Credentials(54_321, 54_322, (54_323,))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def _file(path: Path, uid: int, gid: int, mode: int) -> Path:
@@ -55,16 +46,16 @@ def _can_open(path: Path, reader: Credentials) -> bool:
     ],
 )
 def test_the_kernel_decides_by_user_and_all_groups(
-    place: Path, uid: int, gid: int, mode: int, *, can: bool
+    top: Path, uid: int, gid: int, mode: int, *, can: bool
 ) -> None:
-    path = _file(place / "file", uid, gid, mode)
+    path = _file(top / "file", uid, gid, mode)
     assert _can_open(path, USER) is can
     with path.open() as own:  # and this thread is root again
         assert own.read() == "text"
 
 
-def test_other_threads_keep_their_rights_meanwhile(place: Path) -> None:
-    path = _file(place / "file", 0, 0, 0o600)
+def test_other_threads_keep_their_rights_meanwhile(top: Path) -> None:
+    path = _file(top / "file", 0, 0, 0o600)
     with ThreadPoolExecutor(1) as other:
         assert other.submit(_reads, path).result()  # the thread has begun
         with acting_as(USER):
@@ -82,9 +73,9 @@ def _reads(path: Path) -> bool:
 
 
 def test_without_the_right_to_act_nothing_is_opened(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = _file(place / "file", 0, 0, 0o644)
+    path = _file(top / "file", 0, 0, 0o644)
     monkeypatch.setattr(acting.os, "geteuid", lambda: 1000)
     assert not _can_open(path, USER)
     monkeypatch.undo()
@@ -93,17 +84,17 @@ def test_without_the_right_to_act_nothing_is_opened(
 
 
 def test_a_kernel_without_openat2_is_walked_with_the_same_rights(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(*_: object) -> int:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(directory, "openat2", absent)
-    (place / "link").symlink_to(_file(place / "file", 0, 0, 0o600))
-    (place / "open").symlink_to(_file(place / "shown", 0, 0, 0o644))
-    assert not _can_open(place / "link", USER)
-    assert _can_open(place / "open", USER)
-    descriptor = os.open(place / "file", os.O_RDONLY)
+    (top / "link").symlink_to(_file(top / "file", 0, 0, 0o600))
+    (top / "open").symlink_to(_file(top / "shown", 0, 0, 0o644))
+    assert not _can_open(top / "link", USER)
+    assert _can_open(top / "open", USER)
+    descriptor = os.open(top / "file", os.O_RDONLY)
     try:
         assert not _can_open(Path(f"/proc/self/fd/{descriptor}"), USER)
     finally:

@@ -5,11 +5,9 @@ import os
 import stat
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -38,14 +36,6 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> o
 
         monkeypatch.setattr(directory, "openat2", refused)
     return request.param
-
-
-@pytest.fixture
-def top() -> Iterator[Path]:
-    """A directory that every user may enter; that of pytest is root's alone."""
-    with tempfile.TemporaryDirectory(prefix="airside-beneath-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -711,18 +710,10 @@ def _python(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that everybody can enter and read, and only root can write."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 @pytest.mark.parametrize("state", ["running", "stopped", "killed"])
-def test_a_user_who_cannot_write_reads_the_catalog(state: str, open_directory: Path) -> None:
-    path = open_directory / "catalog.db"
+def test_a_user_who_cannot_write_reads_the_catalog(state: str, top: Path) -> None:
+    path = top / "catalog.db"
     if state == "killed":
         assert _python(_KILLED_WRITER, path).returncode == -signal.SIGKILL
         assert path.with_name("catalog.db-wal").stat().st_size > 0
@@ -731,20 +722,20 @@ def test_a_user_who_cannot_write_reads_the_catalog(state: str, open_directory: P
         catalog.source_states.settle([("/images/left-in-the-wal", "1:1:1:1", 1)], 1.0)
         if state == "stopped":
             catalog.close()
-    for file in open_directory.iterdir():
+    for file in top.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         file.chmod(0o644)  # by an administrator, or an earlier version
-    before = {p.name for p in open_directory.iterdir()}
+    before = {p.name for p in top.iterdir()}
     found = _python(_READER, path, NOBODY)
     assert json.loads(found.stdout) == ["/images/left-in-the-wal"], found
-    assert {p.name for p in open_directory.iterdir()} == before
+    assert {p.name for p in top.iterdir()} == before
     if state == "running":
         catalog.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_a_user_who_may_not_read_is_told(open_directory: Path) -> None:
-    path = open_directory / "catalog.db"
+def test_a_user_who_may_not_read_is_told(top: Path) -> None:
+    path = top / "catalog.db"
     Catalog(path, not_held).close()
     found = json.loads(_python(_READER, path, NOBODY).stdout)
     assert found["error"] == "StoreError"

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,14 +26,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give fi
 
 OTHER = 65534
 NAME = "registry.example/app:1"
-
-
-@pytest.fixture
-def top() -> Iterator[Path]:
-    """A directory that every user may enter; that of pytest is root's alone."""
-    with tempfile.TemporaryDirectory(prefix="airside-links-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from airside.archive.sample import write_sample
 from support.agent import Agent, ControlConnection
+from support.users import directory_for_all
 
 pytestmark = [
     pytest.mark.system,
@@ -26,10 +27,8 @@ MEMBER, STRANGER, GROUP = 54_321, 54_322, 54_323
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A directory that everybody can enter."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with directory_for_all() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +25,6 @@ MARK = "8f3a-not-for-others"
 """In private contents and names; no attack names it."""
 SIZES = (31_337, 47_123)
 """Of private files, and of nothing else."""
-
-
-@pytest.fixture
-def top() -> Iterator[Path]:
-    """A directory that every user may enter; that of pytest is root's alone."""
-    with tempfile.TemporaryDirectory(prefix="airside-others-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def _private(top: Path) -> tuple[Path, set[str]]:
