@@ -7,8 +7,8 @@ from threading import Event
 import pytest
 
 from airside.core.disk_space import DiskSpace, free_bytes
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import StoppedError, StorageFullError, TooLargeError, TooManyError
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import KIB, MIB
 from airside.registry.documents import bodies as document_bodies
 from airside.registry.documents.bodies import DocumentBodies, DocumentBody
@@ -138,7 +138,7 @@ def test_a_new_body_takes_the_place_of_the_oldest(bodies, monkeypatch):
 
 def test_documents_get_their_memory_in_turn_and_never_more_than_there_is():
     async def work():
-        memory, order, most = DocumentMemory(10), [], []
+        memory, order, most = MemoryAccount(10), [], []
         budget = DocumentBudget(memory)
 
         async def one(number, count):
@@ -157,7 +157,7 @@ def test_documents_get_their_memory_in_turn_and_never_more_than_there_is():
 
 def test_a_document_that_waits_too_long_is_refused_and_blocks_nobody():
     async def work():
-        memory = DocumentMemory(10)
+        memory = MemoryAccount(10)
         budget = DocumentBudget(memory, wait_seconds=0.01)
         async with budget.reserve(6):
             with pytest.raises(TooManyError):
@@ -172,7 +172,7 @@ def test_a_document_that_waits_too_long_is_refused_and_blocks_nobody():
 
 def test_threads_and_requests_take_turns_at_the_same_memory():
     async def work():
-        memory, order, waits = DocumentMemory(10), [], asyncio.Event()
+        memory, order, waits = MemoryAccount(10), [], asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def plan():
@@ -201,7 +201,7 @@ def test_threads_and_requests_take_turns_at_the_same_memory():
 
 
 def test_a_stopped_thread_gives_its_place_in_the_queue_to_others():
-    memory = DocumentMemory(10)
+    memory = MemoryAccount(10)
     holder = memory.ask(6)
     with pytest.raises(StoppedError), memory.reserved(6, lambda: True):
         raise AssertionError("it was granted")

@@ -24,9 +24,9 @@ from airside.catalog.retention import read_rules
 from airside.containerd.pull_records import PullRecords
 from airside.core.clock import Clock
 from airside.core.disk_space import DiskSpace
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import StoreError
 from airside.core.listeners import Listeners
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
 from airside.importer.importer import Importer
 from airside.importer.list_importer import ListImporter
@@ -78,7 +78,7 @@ class Node:
     guard: StoreLock
     scrub: Scrub
     windows: WindowBudget
-    document_memory: DocumentMemory
+    document_memory: MemoryAccount
     pusher: Pusher
     garbage: GarbageCollector
     cache_writer: CacheWriter
@@ -272,7 +272,7 @@ def _assemble(
     backups: Backups,
 ) -> Node:
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
-    document_memory = DocumentMemory(settings.documents_budget_bytes)
+    document_memory = MemoryAccount(settings.documents_budget_bytes)
     room = PlanningRoom(document_memory)
     reader = Reader(store, settings, windows, catalog.document, room)
     index = IndexJsonWriter(store, catalog)

@@ -1,7 +1,7 @@
 """Bounds the memory of all plans together: of those being made, and of those that imports hold.
 
 Documents are parsed in one archive at a time, and each reserves the memory of parsing from the
-account that it shares with pushes (`core.document_memory`). An import holds its plan until it ends,
+account that it shares with pushes (`core.memory_account`). An import holds its plan until it ends,
 perhaps for minutes, so plans are not in that account: one plan at a time may be large. A second
 large one is dropped, and made again when the first import has ended. Blocking; thread-safe.
 """
@@ -14,14 +14,12 @@ from typing import TypeVar
 
 from airside.archive.formats.allowance import Allowance, LargePlan
 from airside.archive.stop import Stop
-from airside.core.document_memory import DocumentMemory, Turn, wait_for
-from airside.core.errors import StoppedError
+from airside.core.memory_account import MemoryAccount, Turn, acquire, wait_for
 from airside.core.settings import MIB, Limits
 from airside.oci.strict_json import parsed_bytes
 
 SMALL_BYTES = 4 * MIB
 """A plan of a hundred usual images takes less."""
-_STOP_POLL_SECONDS = 0.1
 
 T = TypeVar("T")
 Key = TypeVar("Key")
@@ -31,8 +29,8 @@ Raw = TypeVar("Raw", bytes, bytes | None)
 class PlanningRoom:
     """The room for the plans of all archives. Without an account, parsing is not bounded."""
 
-    def __init__(self, memory: DocumentMemory | None = None) -> None:
-        self.memory = memory or DocumentMemory(sys.maxsize)
+    def __init__(self, memory: MemoryAccount | None = None) -> None:
+        self.memory = memory or MemoryAccount(sys.maxsize)
         self.turn, self.large = threading.Lock(), threading.Lock()
 
 
@@ -53,7 +51,7 @@ class PlanPlace:
                 allowance.is_drafted()
                 return made
         except LargePlan:
-            _acquire(self._room.large, self._stop)
+            acquire(self._room.large, self._stop)
             self._is_large = True
         with self.planning():
             return make(Allowance(limits))
@@ -61,7 +59,7 @@ class PlanPlace:
     @contextmanager
     def planning(self) -> Iterator[None]:
         """Holds the turn to parse documents. Raises StoppedError."""
-        _acquire(self._room.turn, self._stop)
+        acquire(self._room.turn, self._stop)
         try:
             yield
         finally:
@@ -95,9 +93,3 @@ class PlanPlace:
         if self._is_large:
             self._is_large = False
             self._room.large.release()
-
-
-def _acquire(lock: threading.Lock, stop: Stop) -> None:
-    while not lock.acquire(timeout=_STOP_POLL_SECONDS):
-        if stop():
-            raise StoppedError("the import was stopped")

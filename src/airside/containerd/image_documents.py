@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.publications import TagState
-from airside.core.document_memory import DocumentMemory
-from airside.core.errors import ManifestInvalidError, NotFoundError, StoppedError
+from airside.core.errors import ManifestInvalidError, NotFoundError
+from airside.core.memory_account import MemoryAccount, acquire
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, Manifest, parse_config, parse_document
@@ -30,7 +30,6 @@ from airside.ports.publication import NodeContent, Selector, Unwanted
 SMALL_BYTES = MIB
 """The memory of choosing a usual image, with all manifests that its index lists."""
 _MOST_BLOBS = 64
-_STOP_POLL_SECONDS = 0.1
 
 Result = TypeVar("Result")
 Stop = Callable[[], bool]
@@ -64,7 +63,7 @@ class ImageDocuments:
         store: ContentStore,
         node: Platform,
         document_bytes: int,
-        memory: DocumentMemory,
+        memory: MemoryAccount,
     ) -> None:
         self._catalog, self._store, self._node = catalog, store, node
         self._document_bytes, self._memory = document_bytes, memory
@@ -107,7 +106,7 @@ class ImageDocuments:
                 with self._memory.reserved(SMALL_BYTES, stop):
                     content = self._loading(SMALL_BYTES).content(chosen)
             except _LargeImageError:
-                _acquire(self._large, stop)
+                acquire(self._large, stop)
                 is_large = True
                 with self._memory.reserved(self._memory.total_bytes, stop):
                     content = self._loading(None).content(chosen)
@@ -213,9 +212,3 @@ def _without_lists(document: Document, child: tuple[Descriptor, ...]) -> Documen
         layers = tuple(replace(layer, annotations={}) for layer in document.content.layers)
         content = Manifest(replace(document.content.config, annotations={}), layers)
     return replace(document, content=content, annotations={}, subject=None)
-
-
-def _acquire(lock: threading.Lock, stop: Stop) -> None:
-    while not lock.acquire(timeout=_STOP_POLL_SECONDS):
-        if stop():
-            raise StoppedError("publishing was stopped")

@@ -25,7 +25,6 @@ from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_pass import Pass, PassState, Stop
 from airside.containerd.restore_backoff import RestoreBackoff
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import (
     ContainerdError,
     InputError,
@@ -33,6 +32,7 @@ from airside.core.errors import (
     StoppedError,
     StoreError,
 )
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
 from airside.ports.content import ContentStore, Runtime
 from airside.ports.publication import Publication
@@ -54,7 +54,7 @@ class Publisher:
         store: ContentStore,
         settings: Settings,
         clock: Callable[[], float],
-        memory: DocumentMemory,
+        memory: MemoryAccount,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._catalog = runtime_name, catalog

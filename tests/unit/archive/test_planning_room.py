@@ -6,8 +6,8 @@ import pytest
 
 from airside.archive.formats.allowance import Allowance
 from airside.archive.planning_room import SMALL_BYTES, PlanningRoom, PlanPlace
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import StoppedError
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Limits
 
 
@@ -57,7 +57,7 @@ def test_what_a_drafted_plan_still_reads_makes_it_no_large_one():
 
 
 def test_the_parsing_of_each_document_has_its_share_of_the_common_memory():
-    memory = DocumentMemory(10_000)
+    memory = MemoryAccount(10_000)
     place = PlanPlace(PlanningRoom(memory), lambda: False)
     held = []
     read = place.reserving(lambda count: b"x" * count if count else None)
@@ -70,7 +70,7 @@ def test_the_parsing_of_each_document_has_its_share_of_the_common_memory():
 
 
 def test_an_import_that_is_stopped_waits_no_longer_for_memory():
-    memory = DocumentMemory(10)
+    memory = MemoryAccount(10)
     taken = memory.ask(10)
     place = PlanPlace(PlanningRoom(memory), lambda: True)
     with pytest.raises(StoppedError), place.planning():

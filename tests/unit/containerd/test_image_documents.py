@@ -9,8 +9,8 @@ import pytest
 
 from airside.catalog.publications import TagState
 from airside.containerd.image_documents import ChosenImage, ImageDocuments
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import NotFoundError, StoppedError
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import MIB
 from airside.oci.model import OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from airside.oci.platform import parse_platform
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.raws: dict[str, bytes] = {}
-        self.memory = DocumentMemory(TOTAL)
+        self.memory = MemoryAccount(TOTAL)
         self.held: list[int] = []
         store: Any = SimpleNamespace(
             missing=lambda _blobs: (), open=lambda _digest: BytesIO(config())

@@ -1,6 +1,6 @@
 """Reserves the memory of documents for requests. Async.
 
-The account is `core.document_memory`, which imports, publishing and requests share. A request that
+The account is `core.memory_account`, which imports, publishing and requests share. A request that
 does not get its turn in time is refused.
 """
 
@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from airside.core.document_memory import DocumentMemory, Turn
 from airside.core.errors import TooManyError
+from airside.core.memory_account import MemoryAccount, Turn
 
 WAIT_SECONDS = 30.0
 """Time after which a waiting request is answered with a 429."""
@@ -18,7 +18,7 @@ WAIT_SECONDS = 30.0
 class DocumentBudget:
     """The account for one event loop."""
 
-    def __init__(self, memory: DocumentMemory, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, memory: MemoryAccount, wait_seconds: float = WAIT_SECONDS) -> None:
         self._memory, self._wait_seconds = memory, wait_seconds
 
     @asynccontextmanager

@@ -18,7 +18,6 @@ from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from airside.core.disk_space import DiskSpace
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import (
     ConflictError,
     DeniedError,
@@ -30,6 +29,7 @@ from airside.core.errors import (
     UploadRangeError,
     UploadUnknownError,
 )
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
 from airside.oci.model import Document
@@ -103,7 +103,7 @@ def receiver_of(
     pool: Executor,
     settings: Settings,
     space: DiskSpace,
-    memory: DocumentMemory,
+    memory: MemoryAccount,
 ) -> "Receiver":
     """Returns the receiver of a data directory."""
     limit = settings.limits.document_bytes

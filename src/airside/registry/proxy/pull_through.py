@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from airside.core.disk_space import DiskSpace
-from airside.core.document_memory import DocumentMemory
 from airside.core.errors import AirsideError, InputError, StoreError, UpstreamError
+from airside.core.memory_account import MemoryAccount
 from airside.core.settings import MIB, Settings
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, parse_bare_document
@@ -80,7 +80,7 @@ class PullThrough:
         settings: Settings,
         cache: UpstreamCache,
         pool: Executor,
-        memory: DocumentMemory,
+        memory: MemoryAccount,
         space: DiskSpace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -1,12 +1,12 @@
-"""The memory of all documents that are in work: pushes, imports, upstreams and runtimes share it.
+"""A number of bytes of memory that threads and requests share, each reserving before it takes.
 
-Parsed JSON takes many times its text, so everybody reserves what a document may take before it is
-parsed. What always holds:
+One account is for documents: pushes, imports, upstreams and runtimes share it, since parsed JSON
+takes many times its text; a reservation lasts for one document, or for one push until it is
+recorded. Another is for the windows of decompressions. What always holds:
 
 - Never more than the total is reserved. One that asks for more gets all of it, alone.
 - Turns are given in the order of asking, so nobody starves.
-- A reservation lasts for one document, or for one push until it is recorded. Who holds one never
-  asks for another: two that wait for each other would wait for ever.
+- Who holds a reservation never asks for another: two that wait for each other would wait for ever.
 
 Blocking; thread-safe.
 """
@@ -32,7 +32,7 @@ class Turn:
     granted: Future[None] = field(default_factory=Future)
 
 
-class DocumentMemory:
+class MemoryAccount:
     """A number of bytes."""
 
     def __init__(self, total_bytes: int) -> None:
@@ -83,8 +83,15 @@ def wait_for(turn: Turn, stop: Callable[[], bool]) -> None:
     """Waits until a turn is granted. Raises StoppedError."""
     while not turn.granted.done():
         if stop():
-            raise StoppedError("waiting for the memory of documents was stopped")
+            raise StoppedError("stopped while waiting for memory")
         try:
             turn.granted.result(_STOP_POLL_SECONDS)
         except NotYetError:
             continue
+
+
+def acquire(lock: threading.Lock, stop: Callable[[], bool]) -> None:
+    """Acquires a lock that only one holder of much memory has. Raises StoppedError."""
+    while not lock.acquire(timeout=_STOP_POLL_SECONDS):
+        if stop():
+            raise StoppedError("stopped while waiting for memory")
