@@ -71,10 +71,10 @@ bench: setup-test ## measure, and print the ratios
 	$(BIN)/python bench/run.py $(ARGS)
 
 stress: setup-test ## many clients at once: OPS=20000 operations on the registry (SEED= one that failed)
-	TESTS_OPERATIONS=$(OPS) TESTS_SEED=$(SEED) $(BIN)/pytest -q tests/system/test_registry_stress.py
+	TESTS_OPERATIONS=$(OPS) TESTS_SEED=$(SEED) $(BIN)/pytest -q --timeout 0 tests/system/test_registry_stress.py
 
 torture: setup-test ## every test with all that is random or exhaustive at full size, for an hour
-	TESTS_TORTURE=1 $(BIN)/pytest -n $(JOBS) --dist worksteal tests
+	TESTS_TORTURE=1 $(BIN)/pytest --timeout 0 -n $(JOBS) --dist worksteal tests
 
 loaded: setup-test ## `make test` while the load is kept at four times the processors (TIMES=1)
 	$(BIN)/python scripts/loaded.py --times $(TIMES) $(MAKE) --no-print-directory test

@@ -53,6 +53,27 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+class _FailuresAtOnce:
+    """Name what failed when it fails: a run that is cut short prints no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"FAILED ({report.when}) {report.nodeid}")
+            lines = report.longreprtext.splitlines()
+            self._terminal.write_line("\n".join(lines[-12:]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # a worker has none
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
 def pytest_collection_finish() -> None:
     """Leave what is there before the first test out of every look for what tests left behind."""
     gc.collect()
