@@ -217,11 +217,11 @@ def test_an_image_is_there_whole_under_all_its_names(host: Host) -> None:
     images = host.runtime.images()
     for each in (name, other):
         assert images[each].has(image.digest, wanted.names[each])
-        assert images[each].is_ours
+        assert images[each].is_of_airside
         assert host.runtime.manifest_of(each) == image.digest
     assert {str(blob.digest) for blob in image.blobs} <= host.runtime.blobs()
     host.known(name, pinned=True)
-    assert not host.runtime.images()[str(image.config.digest)].is_ours
+    assert not host.runtime.images()[str(image.config.digest)].is_of_airside
 
 
 def test_a_second_publish_finds_everything(host: Host) -> None:

@@ -7,7 +7,6 @@ unclean stop (`airside.store.recovery`) before anything is served.
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from airside.archive.planning_room import PlanningRoom
 from airside.archive.sources import Reader
 from airside.archive.tar.window_budget import WindowBudget
 from airside.catalog.catalog import Catalog
+from airside.catalog.identity import identity_of, settle_identity
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
 from airside.containerd.pull_records import PullRecords
@@ -91,12 +91,8 @@ class Node:
 
     @property
     def identity(self) -> str:
-        """The ID that marks this node's objects in a runtime; never changes."""
-        found = self.catalog.meta("identity")
-        if found is None:
-            found = f"airside-{uuid.uuid4().hex[:8]}"
-            self.catalog.set_meta({"identity": found})
-        return found
+        """The ID that marks this node's objects in a runtime; fixed while the process runs."""
+        return identity_of(self.catalog)
 
     def keep_time(self) -> None:
         """Believe a clock that jumped and was steady since; note the time.
@@ -232,6 +228,7 @@ def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> I
             clock = Clock(catalog.noted_time, wall=wall)
             node = _assemble(settings, store, catalog, reserve, clock, backups)
             _recovery(node, file).run(lost, clock())
+            settle_identity(catalog, file.path.stat().st_ino)
             node.keep_time()
             node.importer.write_index()
             node.save_index()

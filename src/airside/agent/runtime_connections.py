@@ -1,8 +1,7 @@
 """Connections to this host's container runtimes, for commands without an agent. Blocking.
 
 Each runtime is connected once; a failure is logged, and the others are used. A publish is one pass
-of the publisher that withdraws only names that this catalog published: an agent with another data
-directory owns its own.
+of the publisher.
 
 The agent uses `connect` and `forget_wiped` too.
 """
@@ -98,7 +97,7 @@ class RuntimeConnection:
         if self.runtime is None:
             return
         try:
-            self.publisher.run(self.runtime, stop=stop, everything=self.is_first, adding=True)
+            self.publisher.run(self.runtime, stop=stop, everything=self.is_first)
         except StoppedError:
             raise
         except AirsideError as exc:

@@ -56,6 +56,7 @@ class _RuntimeState:
         """True if its events ended: it disconnected, and may have been replaced."""
         self.seen_generation = -1
         self.last: Pass | None = None
+        self.foreign = 0
 
     def describe(self) -> dict[str, Any]:
         facts = self.runtime.facts if self.runtime is not None else None
@@ -75,6 +76,7 @@ class _RuntimeState:
             "content_root": facts.content_root,
             "streams_because": facts.why_streamed,
             "blobs": dict(facts.ways),
+            "foreign_names": self.foreign,
         }
 
 
@@ -211,6 +213,7 @@ class RuntimeSupervisor:
                 state.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
             )
             self.passes += 1
+            state.foreign = state.last.foreign
             state.seen_generation = generation
             everything = await self._wait(state, state.last.again_seconds)
             if state.lost:  # gRPC may have connected again already, to one that restarted

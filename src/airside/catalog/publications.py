@@ -24,6 +24,13 @@ UNSYNCED = "unsynced:"
 
 The runtime's name follows; the value is chain ID → ID of the boot that it was unpacked in.
 """
+_SHOWN_NAMES = 20
+"""Names that one event shows."""
+FOREIGN = "foreign:"
+"""The prefix of the keys in `meta` of the names in a runtime that another catalog published.
+
+The runtime's name follows; the value is name → identity of that catalog.
+"""
 _BEHIND = (
     "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
     " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
@@ -164,12 +171,32 @@ class Publications:
                         detail=detail,
                     )
 
+    def record_foreign(self, runtime: str, names: Mapping[str, str], now: float) -> bool:
+        """Records the names that another catalog published: name → its identity.
+
+        Returns True, and records an event, if names were added.
+        """
+        key, text = f"{FOREIGN}{runtime}", json.dumps(names) if names else ""
+        with self._writer.transaction("record foreign names") as db:
+            row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            before = row["value"] if row is not None else ""
+            if before == text:
+                return False
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+            added = names.keys() - json.loads(before or "{}").keys()
+            if added:
+                shown = sorted(added)[:_SHOWN_NAMES]
+                detail = {"runtime": runtime, "count": len(added), "names": shown}
+                record_event(db, now, "foreign-names", detail=json.dumps(detail))
+        return bool(added)
+
     def forget_runtime(self, runtime: str) -> None:
         """Deletes all rows of a runtime that was wiped."""
         with self._writer.transaction("forget a runtime") as db:
             db.execute("DELETE FROM publication WHERE runtime = ?", (runtime,))
             db.execute("DELETE FROM intent WHERE runtime = ?", (runtime,))
-            db.execute("DELETE FROM meta WHERE key = ?", (f"{UNSYNCED}{runtime}",))
+            keys = [(f"{prefix}{runtime}",) for prefix in (UNSYNCED, FOREIGN)]
+            db.executemany("DELETE FROM meta WHERE key = ?", keys)
 
     def record_intents(self, runtime: str, targets: Mapping[str, str]) -> None:
         """Records, durably, the links that are about to be made: target path → digest."""

@@ -186,7 +186,15 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     blobs = f", blobs: {', '.join(ways)}" if ways else ""
     why = f", streamed because {runtime['streams_because']}" if runtime["streams_because"] else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
-    return f"{runtime['socket']} (containerd {runtime['version']}, {unpacks}{blobs}{why})"
+    text = f"{runtime['socket']} (containerd {runtime['version']}, {unpacks}{blobs}{why})"
+    return text + _foreign_text(runtime.get("foreign_names", 0))
+
+
+def _foreign_text(foreign: int) -> str:
+    """The names that another data directory published, and what to do with them."""
+    if not foreign:
+        return ""
+    return f"; keeps {count_text(foreign, 'name')} that another data directory published"
 
 
 def _directory_text(directory: dict[str, Any]) -> str:

@@ -129,7 +129,7 @@ def _rank(image: DesiredImage) -> tuple[bool, int]:
     return not image.tag.pushed, image.tag.sequence
 
 
-def labels_of(desired: Iterable[DesiredImage]) -> dict[str, dict[str, str]]:
+def labels_of(desired: Iterable[DesiredImage], agent: str) -> dict[str, dict[str, str]]:
     """Returns the labels of each name; several tags may share a `name@digest`."""
     archives: dict[str, list[str]] = {}
     pinned: dict[str, bool] = {}
@@ -138,6 +138,6 @@ def labels_of(desired: Iterable[DesiredImage]) -> dict[str, dict[str, str]]:
             archives.setdefault(name, []).extend(each.tag.archives)
             pinned[name] = pinned.get(name, False) or each.tag.backed
     return {
-        name: name_labels(pinned=pinned[name], archives=dict.fromkeys(found))
+        name: name_labels(pinned=pinned[name], archives=dict.fromkeys(found), agent=agent)
         for name, found in archives.items()
     }

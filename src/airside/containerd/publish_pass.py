@@ -19,6 +19,8 @@ class Pass:
     published: int = 0
     withdrawn: int = 0
     failed: int = 0
+    foreign: int = 0
+    """The names that another catalog published, and that are kept."""
     again_seconds: float | None = None
     rows: list[PublicationRow] = field(default_factory=list)
 

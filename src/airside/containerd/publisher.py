@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from airside.catalog.catalog import Catalog
+from airside.catalog.identity import identity_of
 from airside.catalog.publications import PublicationRow, TagState
 from airside.containerd.desired_state import DesiredImage, DesiredState, labels_of, node_of
+from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_pass import Pass, PassState, Stop
@@ -64,16 +66,15 @@ class Publisher:
         self._documents = ImageDocuments(catalog, store, node_of(settings), limit, memory)
         self._desired = DesiredState(self._documents, settings)
         self._backoff = RestoreBackoff(monotonic)
+        self._foreign = ForeignNames(runtime_name, catalog, clock)
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def run(
-        self, runtime: Runtime, *, stop: Stop, everything: bool = False, adding: bool = False
-    ) -> Pass:
+    def run(self, runtime: Runtime, *, stop: Stop, everything: bool = False) -> Pass:
         """Runs one pass and returns its result.
 
-        `everything` also checks that the runtime still has the blobs. `adding` withdraws, of the
-        names without a tag, only those that this catalog has published.
+        `everything` also checks that the runtime still has the blobs. Of the names without a tag,
+        only those that this catalog published are withdrawn.
 
         Raises ContainerdError if the runtime is away, StoreError.
         """
@@ -83,7 +84,7 @@ class Publisher:
         actual = runtime.images()
         desired, unwanted = self._desired.of(tags, stop)
         found.rows += [self._rows.unwanted(t, why, rows.get(t.reference)) for t, why in unwanted]
-        labels = labels_of(desired)
+        labels = labels_of(desired, identity_of(self._catalog))
         held = runtime.blobs() if everything else None
         given_up = threading.Event()
         state = PassState(
@@ -101,9 +102,6 @@ class Publisher:
                 return found
             self._compare(each, state)
         self._publish_all(state, given_up)
-        if adding:
-            published = {name for row in rows.values() for name in names_of(row)}
-            state.protected.update(set(actual) - published)
         self._withdraw(desired, tags, state)
         self._catalog.publications.record(changed_rows(found.rows, rows), self._clock())
         return found
@@ -255,8 +253,7 @@ class Publisher:
         self, desired: Iterable[DesiredImage], tags: Iterable[TagState], state: PassState
     ) -> None:
         """Withdraws names of ours that no tag has now, and the images that only they held."""
-        names = state.protected.union(*(each.names for each in desired))
-        stale = [n.name for n in state.actual.values() if n.is_ours and n.name not in names]
+        stale = self._stale(desired, state)
         gone = sorted(set(state.rows) - {tag.reference for tag in tags})
         current = {str(each.content.config) for each in desired}
         current |= {
@@ -272,6 +269,17 @@ class Publisher:
                 state.found.due(_FAILED_AGAIN_SECONDS)
         if gone:
             self._catalog.publications.forget(self._name, gone, self._clock())
+
+    def _stale(self, desired: Iterable[DesiredImage], state: PassState) -> list[str]:
+        """Returns the names to withdraw; records those that another catalog published."""
+        wanted = state.protected.union(*(each.names for each in desired))
+        recorded = {name for row in state.rows.values() for name in names_of(row)}
+        found = self._foreign.split(state.actual.values(), wanted, recorded)
+        if self._settings.foreign_names == "release":
+            return [*found.stale, *found.foreign]
+        self._foreign.record(found, state.actual)
+        state.found.foreign = len(found.foreign)
+        return found.stale
 
     def _leaving(self) -> set[str]:
         """Returns the IDs of images to withdraw as soon as no container uses them."""

@@ -27,6 +27,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "links": ("inside", "owner", "any"),
     "unpack": ("node-platform", "never"),
     "conflict": ("ours", "theirs"),
+    "foreign_names": ("keep", "release"),
     "push": ("own", "all", "none"),
     "delete": ("own", "all", "none"),
     "read_through": ("open", "true", "digests", "self", "false"),

@@ -150,6 +150,9 @@ class Settings:
     respect_rmi: bool = _setting(
         False, "true|false", "do not publish images again that were removed in containerd"
     )
+    foreign_names: str = _setting(
+        "keep", "keep|release", "what becomes of names in containerd that another catalog published"
+    )
     read_through: str = _setting(
         "open",
         "open|true|digests|self|false",

@@ -18,7 +18,9 @@ from airside.oci.reference import Repository
 PINNED_LABEL = "io.cri-containerd.pinned"
 PINNED = "pinned"
 ARCHIVES_LABEL = "io.airside.archives"
-"""The label of our names: the archives behind each. A name with this label is ours."""
+"""The label of names that an Airside published: the archives behind each."""
+AGENT_LABEL = "io.airside.agent"
+"""The label of the same names: the identity of the catalog that published them (ADR 0031)."""
 SOURCE_LABEL = "containerd.io/distribution.source."
 GC_LABEL = "containerd.io/gc.ref.content."
 _LABEL_BYTES = 4096
@@ -258,10 +260,11 @@ def parse_rewrite(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(rules)
 
 
-def name_labels(*, pinned: bool, archives: Iterable[str]) -> dict[str, str]:
-    """Returns the labels of a name: the pin, and the archives behind it."""
+def name_labels(*, pinned: bool, archives: Iterable[str], agent: str = "") -> dict[str, str]:
+    """Returns the labels of a name: the pin, the archives behind it, and who published it."""
     room = _LABEL_BYTES - len(ARCHIVES_LABEL)
     found = {ARCHIVES_LABEL: _fitting(", ".join(archives), room)}
+    found |= {AGENT_LABEL: agent} if agent else {}
     return found | ({PINNED_LABEL: PINNED} if pinned else {})
 
 
@@ -308,8 +311,14 @@ class NamedImage:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_ours(self) -> bool:
+    def is_of_airside(self) -> bool:
+        """True if an Airside published the name, this one or another."""
         return ARCHIVES_LABEL in self.labels
+
+    @property
+    def agent(self) -> str:
+        """The identity that published the name; empty if an earlier version did."""
+        return self.labels.get(AGENT_LABEL, "")
 
     @property
     def pinned(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from airside.archive.directory import is_archive_directory
 from airside.catalog.catalog import Catalog
+from airside.catalog.identity import renew_identity
 from airside.catalog.recorded_times import NOTED_TIME
 from airside.core.errors import InputError, StorageFullError
 from airside.oci.digest import Digest, parse_digest
@@ -60,6 +61,7 @@ class Recovery:
             lost = self._noticed(now, is_new=is_new)
         if lost is not None:
             self.file.begin(lost)
+            renew_identity(self.catalog)
             catalog.take_loss()
             lost = self._restore_names(lost, now, is_new=is_new)
         catalog.settle_tags(now)

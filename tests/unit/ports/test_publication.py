@@ -300,6 +300,6 @@ def test_a_name_of_ours_has_a_target_and_labels() -> None:
     labels = name_labels(pinned=True, archives=["/images/a.tar"])
     target = Digest("sha256", "0" * 64)
     ours = NamedImage("example.com/app:1", target, labels)
-    assert (ours.is_ours, ours.pinned, ours.has(target, labels)) == (True, True, True)
+    assert (ours.is_of_airside, ours.pinned, ours.has(target, labels)) == (True, True, True)
     other = NamedImage("example.com/app:1", target)
-    assert (other.is_ours, other.pinned, other.has(target, labels)) == (False, False, False)
+    assert (other.is_of_airside, other.pinned, other.has(target, labels)) == (False, False, False)

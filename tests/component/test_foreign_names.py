@@ -1,0 +1,173 @@
+"""A catalog does not withdraw what it did not publish."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airside.agent.node import Node
+from airside.archive.directory import stat_key
+from airside.catalog.identity import identity_of
+from airside.containerd.publisher import Publisher
+from airside.importer.importer import Job
+from airside.ports.publication import AGENT_LABEL, NamedImage
+from support.images import docker_archive, random_image
+from support.memory_runtime import MemoryRuntime
+from support.nodes import node_at
+
+SOCKET = "/run/test.sock"
+PAUSE, APP = "registry.k8s.io/pause:3.10", "docker.io/library/app:1"
+
+
+class Agent:
+    """One agent on a data directory of its own, beside others on the same runtime."""
+
+    def __init__(self, data: Path, runtime: MemoryRuntime, node: Node) -> None:
+        self.data, self.runtime, self.node = data, runtime, node
+        self.publisher = Publisher(
+            SOCKET, node.catalog, node.store, node.settings, node.clock, node.document_memory
+        )
+
+    def drop(self, seed: object, name: str) -> None:
+        """Import an archive as the watcher would."""
+        path = self._archive(name)
+        docker_archive(path, {name: random_image(seed)})
+        key = stat_key(path)
+        [source] = self.node.catalog.source_states.settle(
+            [(str(path), str(key), key.size_bytes)], self.node.clock()
+        ).values()
+        done = self.node.importer.run(
+            Job(source, path), stop=lambda: False, progress=lambda _done, _all: None
+        )
+        assert done.state == "imported"
+
+    def delete(self, name: str) -> None:
+        self.node.remove({str(self._archive(name)): "delete"})
+
+    def _archive(self, name: str) -> Path:
+        return self.data.parent / f"{self.data.name}-{name.replace('/', '_')}.tar"
+
+    def run(self) -> None:
+        self.publisher.run(self.runtime, stop=lambda: False, everything=True)
+
+    def owner(self, name: str) -> str:
+        return self.runtime.named[name].agent
+
+    def events(self) -> list[Any]:
+        return [e for e in self.node.catalog.events(limit=1000) if e.kind == "foreign-names"]
+
+
+@contextlib.contextmanager
+def agent(data: Path, runtime: MemoryRuntime, **changes: Any) -> Iterator[Agent]:
+    with node_at(data, platform="linux/amd64", **changes) as node:
+        yield Agent(data, runtime, node)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> MemoryRuntime:
+    """A runtime that the agent of `old` filled."""
+    made = MemoryRuntime()
+    with agent(tmp_path / "old", made) as old:
+        old.drop("pause", PAUSE)
+        old.drop("app", APP)
+        old.run()
+    assert {PAUSE, APP} <= made.named.keys()
+    return made
+
+
+def test_a_fresh_data_directory_withdraws_nothing(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    before = dict(runtime.named)
+    with agent(tmp_path / "new", runtime) as new:
+        new.run()
+        new.run()
+        assert runtime.named == before
+        [event] = new.events()
+        assert str(len(before)) in event.detail
+        assert PAUSE in event.detail
+
+
+def test_an_archive_of_the_same_image_makes_its_names_ours(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    before = runtime.named[APP].target
+    with agent(tmp_path / "new", runtime) as new:
+        new.run()
+        new.drop("app", APP)
+        new.run()
+        assert runtime.named[APP].target == before
+        assert new.owner(APP) == new.node.identity != new.owner(PAUSE)
+        new.delete(APP)
+        new.run()
+        assert APP not in runtime.named
+        assert PAUSE in runtime.named
+        assert len(new.events()) == 1
+
+
+def test_the_first_agent_does_not_withdraw_what_another_took_over(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    with agent(tmp_path / "new", runtime) as new:
+        new.drop("app", APP)
+        new.run()
+    with agent(tmp_path / "old", runtime) as old:
+        old.delete(APP)
+        old.run()
+        assert APP in runtime.named
+        assert old.owner(PAUSE) == old.node.identity
+        old.delete(PAUSE)
+        old.run()
+        assert PAUSE not in runtime.named
+
+
+def test_the_setting_lets_foreign_names_go(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    with agent(tmp_path / "new", runtime, foreign_names="release") as new:
+        new.run()
+        assert runtime.named == {}
+        assert new.events() == []
+
+
+def test_names_of_an_earlier_version_are_ours_where_they_are_recorded(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    for name, image in runtime.named.items():  # it wrote no identity
+        labels = {key: value for key, value in image.labels.items() if key != AGENT_LABEL}
+        runtime.named[name] = NamedImage(name, image.target, labels)
+    with agent(tmp_path / "new", runtime) as new:
+        new.run()
+        assert {PAUSE, APP} <= runtime.named.keys()
+    with agent(tmp_path / "old", runtime) as old:
+        old.delete(APP)
+        old.run()
+        assert APP not in runtime.named
+        assert old.owner(PAUSE) == old.node.identity
+
+
+def test_a_copy_of_a_data_directory_has_an_identity_of_its_own(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    shutil.copytree(tmp_path / "old", tmp_path / "copy")
+    with agent(tmp_path / "old", runtime) as old:
+        old.drop("later", "docker.io/library/later:1")
+        old.run()
+        identity = old.node.identity
+    with agent(tmp_path / "copy", runtime) as copy:
+        assert identity_of(copy.node.catalog) != identity
+        copy.run()
+        assert copy.owner(APP) == copy.node.identity
+        assert copy.owner("docker.io/library/later:1") == identity
+    with agent(tmp_path / "old", runtime) as old:
+        assert old.node.identity == identity
+
+
+def test_a_rebuilt_catalog_withdraws_nothing(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    before = runtime.named.keys()
+    for path in (tmp_path / "old").glob("catalog*"):
+        path.unlink()
+    shutil.rmtree(tmp_path / "old/backup", ignore_errors=True)
+    (tmp_path / "old/oci/index.json").unlink()
+    with agent(tmp_path / "old", runtime) as old:
+        old.run()
+        assert runtime.named.keys() == before
