@@ -3,6 +3,7 @@
 `ctr images pull --hosts-dir` reads the files with the code that reads those of CRI's `config_path`.
 """
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -43,8 +44,14 @@ def mirror(*args):
     return done.stdout
 
 
+class Server6(ThreadingHTTPServer):
+    """On the loopback address of IPv6."""
+
+    address_family = socket.AF_INET6
+
+
 @contextmanager
-def upstream():
+def upstream(server_class=ThreadingHTTPServer, address="127.0.0.1"):
     """A registry that lacks everything and remembers what it was asked; gives (address, asked)."""
     asked = []
 
@@ -58,11 +65,11 @@ def upstream():
         def log_message(self, *_args):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+    with server_class((address, 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield f"127.0.0.1:{server.server_port}", asked
+            yield f"{'[::1]' if ':' in address else address}:{server.server_port}", asked
         finally:
             server.shutdown()
             thread.join()
@@ -158,3 +165,38 @@ def test_a_mirror_that_is_away_does_not_hold_up_a_pull(ctr, tmp_path):
         assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
         print(f"gave up after {time.monotonic() - started_at:.2f} s")
         assert asked
+
+
+def test_an_ipv6_literal_is_written_only_where_this_containerd_reads_it(
+    shared_containerd, ctr, tmp_path
+):
+    """1.6 and 1.7 would ignore the whole file, and ask neither us nor the site's own host."""
+    certs = tmp_path / "certs.d"
+    with upstream() as (site, asked), upstream(Server6, "::1") as (ours, asked_us):
+        file = certs / "docker.io/hosts.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(text := f'server = "http://{site}"\n[host."http://{site}/first"]\n')
+        data = ("--data", tmp_path / "data")
+        args = ("--registry", "docker.io", "--address", ours, "--certs-dir", certs, *data)
+        runtime = str(shared_containerd.socket)
+        written = airside("mirror", "write", *args, AIRSIDE_RUNTIME=runtime)
+        is_read = shared_containerd.version.startswith("2.")
+        assert written.returncode == (0 if is_read else 1), written.stderr
+        assert is_read or file.read_text() == text
+        assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
+        assert asked[0].startswith("/first/v2/library/nothere/")
+        assert bool(asked_us) is is_read
+
+
+@pytest.mark.parametrize("spelling", ["http://localhost:{port}", "http://127.0.0.1:{port}/v2/"])
+def test_the_agent_in_another_spelling_is_asked_and_not_added_again(ctr, agent, tmp_path, spelling):
+    file = tmp_path / "certs.d/docker.io/hosts.toml"
+    file.parent.mkdir(parents=True)
+    port = agent.registry.rpartition(":")[2]
+    file.write_text(text := f'[host."{spelling.format(port=port)}"]\n')
+    certs = tmp_path / "certs.d"
+    said = mirror("write", "--registry", "docker.io", "--certs-dir", certs, "--data", agent.data)
+    assert "unchanged" in said
+    assert file.read_text() == text
+    ctr("images", "rm", "--sync", NAME)
+    assert pull(ctr, certs, NAME).returncode == 0

@@ -1,8 +1,10 @@
 """`airside mirror write` and `airside mirror remove`: containerd's mirror settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import wraps
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, write, write_json
 from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
+from airside.containerd.mirror.legibility import Version
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
+from airside.containerd.mirror.readers import with_readers
+from airside.containerd.sockets import find_sockets
 from airside.core.errors import ConfigError
 from airside.core.host_root import host_root
 from airside.core.settings import Settings
@@ -46,6 +51,18 @@ class MirrorTarget:
     certs_dir: Path | None
     registries_file: Path | None
     dry_run: bool
+
+    def nodes(self) -> list[Node]:
+        given: list[Node] = []
+        if self.certs_dir is not None:
+            given.append(HostsNode("containerd", (self.certs_dir.absolute(),)))
+        if self.registries_file is not None:
+            given.append(RegistriesNode("k3s", self.registries_file.absolute()))
+        return given or find_nodes(host_root())
+
+    @property
+    def is_given(self) -> bool:
+        return self.certs_dir is not None or self.registries_file is not None
 
 
 def _target_options(command: _Command) -> Callable[..., int]:
@@ -88,6 +105,15 @@ def _registry_names(
     return tuple(DEFAULT_HOST if name == "index.docker.io" else name for name in names)
 
 
+def _version(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> Version | None:
+    if text is None:
+        return None
+    parts = text.removeprefix("v").split(".")
+    if not 2 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is not a version such as 1.7 or 2.0.4")
+    return tuple(map(int, parts))
+
+
 @click.group()
 def mirror() -> None:
     """Configure containerd to pull through Airside's registry, or remove that configuration.
@@ -114,6 +140,13 @@ def mirror() -> None:
     metavar="HOST:PORT",
     help="Airside's registry [default: of the running agent, else the setting listen].",
 )
+@click.option(
+    "--containerd",
+    "version",
+    callback=_version,
+    metavar="VERSION",
+    help="The oldest containerd that reads the files [default: of those that answer here].",
+)
 @_target_options
 @data_option
 @config_option
@@ -121,6 +154,7 @@ def mirror() -> None:
 def write_settings(
     registries: tuple[str, ...],
     address: str | None,
+    version: Version | None,
     target: MirrorTarget,
     data: Path | None,
     config: Path | None,
@@ -138,7 +172,7 @@ def write_settings(
     settings = effective_settings(config, data=data).settings
     live = _live(settings)
     url = _url(settings, live, address)
-    nodes = _nodes(target)
+    nodes = _read_by(target, version, settings, live)
     changes = plan_write(nodes, url, None if every else registries)
     notes = _access_notes(live.get("access"), url)
     return _finish(nodes, changes, url, dry_run=target.dry_run, as_json=as_json, more=notes)
@@ -155,17 +189,19 @@ def remove_settings(target: MirrorTarget, *, as_json: bool) -> int:
     Removes only lines between Airside's marks. A file whose marked lines were changed by others is
     reported and not changed.
     """
-    nodes = _nodes(target)
+    nodes = target.nodes()
     return _finish(nodes, plan_remove(nodes), None, dry_run=target.dry_run, as_json=as_json)
 
 
-def _nodes(target: MirrorTarget) -> list[Node]:
-    given: list[Node] = []
-    if target.certs_dir is not None:
-        given.append(HostsNode("containerd", (target.certs_dir.absolute(),)))
-    if target.registries_file is not None:
-        given.append(RegistriesNode("k3s", target.registries_file.absolute()))
-    return given or find_nodes(host_root())
+def _read_by(
+    target: MirrorTarget, version: Version | None, settings: Settings, live: Mapping[str, Any]
+) -> list[Node]:
+    """Returns the settings to write, with the containerd that reads them: as given, or as found."""
+    nodes = target.nodes()
+    if version is not None:
+        return [replace(node, reader=version) for node in nodes]
+    sockets = [each["socket"] for each in live.get("runtimes") or ()]
+    return with_readers(nodes, [*sockets, *find_sockets(settings.runtime)], every=target.is_given)
 
 
 def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
@@ -197,14 +233,22 @@ def _access_notes(access: Mapping[str, Any] | None, url: str) -> list[str]:
 def _address(address: str) -> str:
     """Returns the address as clients on this node reach it. Raises ConfigError."""
     host, _, port = address.rpartition(":")
-    if not is_host(address) or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    is_number = port.isdecimal() and 0 < int(port) < 65536
+    if not is_host(address) or not _is_address(host) or not is_number:
         raise ConfigError(
             f"{address!r} is not HOST:PORT of a registry"
             if address
             else "Airside serves no registry",
             hint="start the agent with --listen, or pass the registry with --address HOST:PORT",
         )
-    return reachable(address)
+    number = f":{int(port)}"  # without leading zeros
+    return f"{host}{number}" if host == "localhost" else reachable(f"{host}{number}")
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        return not host.startswith("[") or bool(ip_address(host.strip("[]")))
+    return False
 
 
 def _live(settings: Settings) -> Mapping[str, Any]:

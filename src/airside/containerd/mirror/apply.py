@@ -145,7 +145,7 @@ def _in_hosts(node: HostsNode, url: str, registry: str) -> Change:
         if not is_there(directory) and registry != hosts.DEFAULT:
             _refuse_to_hide(node)
         beside = [] if foreign.text else names_in(directory)
-        after = hosts.with_mirror(foreign, url, made=made, files=beside)
+        after = hosts.with_mirror(foreign, url, reader=node.reader, made=made, files=beside)
         return foreign.text if after is None else after
 
     return _planned(Change(node.runtime, directory / hosts.FILE, (registry,), "refused"), decide)
@@ -232,7 +232,7 @@ def _in_registries(node: RegistriesNode, url: str, registries: Sequence[str] | N
             for name in k3s.rewritten(foreign.text)
             if name in names
         )
-        return k3s.with_mirrors(foreign, url, change.registries, made=made)
+        return k3s.with_mirrors(foreign, url, change.registries, reader=node.reader, made=made)
 
     planned = _planned(change, decide)
     return replace(planned, registries=change.registries, notes=tuple(notes))

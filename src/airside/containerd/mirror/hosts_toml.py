@@ -15,6 +15,8 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from airside.containerd.mirror.endpoint import has_brackets, of_containerd
+from airside.containerd.mirror.legibility import BRACKETS_SINCE, Version, fault
 from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
 from airside.core.errors import ConflictError
 
@@ -40,15 +42,22 @@ def registry_of(directory: str) -> str:
 
 
 def with_mirror(
-    foreign: Foreign, url: str, *, made: int | None = None, files: Iterable[str] = ()
+    foreign: Foreign,
+    url: str,
+    *,
+    reader: Version | None = None,
+    made: int | None = None,
+    files: Iterable[str] = (),
 ) -> str | None:
     """Returns the text with our host first; None if somebody else wrote that already.
 
-    `made` as in `managed_block`; `files` are the names beside the file. Raises ConflictError.
+    `reader`: the oldest containerd that reads the file, None if unknown; `made` as in
+    `managed_block`; `files` are the names beside the file. Raises ConflictError.
     """
     text = foreign.text
     before = _parsed(text)
     if _is_there(before, url):
+        _refuse_unread(before, url, reader)
         return None
     certificates = () if text else tuple(_certificate_lines(sorted(files)))
     ours = (*certificates, *_table_lines(url, apart=bool(certificates)))
@@ -61,7 +70,30 @@ def with_mirror(
             "no table can be put before its [host] tables, the way they are written",
             hint=f'put [host."{url}"] with capabilities = ["pull", "resolve"] first by hand',
         )
+    _refuse_unread(found, url, reader)
     return after
+
+
+def _refuse_unread(parsed: dict[str, Any], url: str, reader: Version | None) -> None:
+    """Raises ConflictError if containerd would ignore the file, what others wrote included."""
+    refuse_brackets(url, reader)
+    what = fault(parsed, reader)
+    if what:
+        raise ConflictError(what, hint="correct it, and run the command again")
+
+
+def refuse_brackets(url: str, reader: Version | None) -> None:
+    """Raises ConflictError for an IPv6 literal that this containerd, or any, might not read."""
+    if not has_brackets(url) or (reader is not None and reader >= BRACKETS_SINCE):
+        return
+    whose = "an unknown version" if reader is None else ".".join(map(str, reader))
+    raise ConflictError(
+        f"containerd before 2.0 cannot read the IPv6 address {url}, and would ignore the whole "
+        f"file; this is {whose}",
+        hint="listen on an IPv4 address, or name the address: --address NAME:PORT (localhost, if "
+        "/etc/hosts has it for ::1); if only containerd 2.0 or later reads the file, say so: "
+        "--containerd 2.0",
+    )
 
 
 def _table_lines(url: str, *, apart: bool) -> list[str]:
@@ -85,7 +117,13 @@ def _place(lines: Sequence[str]) -> int:
 def _is_there(parsed: dict[str, Any], url: str) -> bool:
     """Returns True if others wrote our host as we would. Raises ConflictError if it differs."""
     hosts = list(parsed.get("host", {}).items())
-    mine = [number for number, (name, _) in enumerate(hosts) if _same(name, url)]
+    wanted = of_containerd(url)
+    mine = [
+        number
+        for number, (name, table) in enumerate(hosts)
+        if wanted is not None
+        and wanted.means(of_containerd(name, override_path=table.get("override_path") is True))
+    ]
     if not mine:
         return False
     given = hosts[mine[0]][1].get("capabilities") or ["pull", "resolve"]
@@ -96,10 +134,6 @@ def _is_there(parsed: dict[str, Any], url: str) -> bool:
         'capabilities "pull" and "resolve"',
         hint="remove that table, or make it the first one, and run the command again",
     )
-
-
-def _same(name: str, url: str) -> bool:
-    return name.rstrip("/").removesuffix("/v2").rstrip("/") == url
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from airside.containerd.mirror.atomic_file import is_there, names_in
 from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
+from airside.containerd.mirror.legibility import Version
 
 _MOST_FILES = 200
 """Configuration files that are read of one containerd, at most."""
@@ -32,6 +33,8 @@ class HostsNode:
     runtime: str
     roots: tuple[Path, ...]
     warning: str = ""
+    reader: Version | None = None
+    """The oldest containerd that reads them; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class RegistriesNode:
 
     runtime: str
     path: Path
+    reader: Version | None = None
 
 
 Node = HostsNode | RegistriesNode

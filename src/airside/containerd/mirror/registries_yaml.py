@@ -15,6 +15,9 @@ from typing import Any
 
 import yaml
 
+from airside.containerd.mirror.endpoint import of_k3s
+from airside.containerd.mirror.hosts_toml import refuse_brackets
+from airside.containerd.mirror.legibility import Version
 from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
 from airside.core.errors import ConflictError
 
@@ -25,13 +28,21 @@ _CORRECT = "correct it, and run the command again"
 
 
 def with_mirrors(
-    foreign: Foreign, url: str, registries: Iterable[str], *, made: int | None = None
+    foreign: Foreign,
+    url: str,
+    registries: Iterable[str],
+    *,
+    reader: Version | None = None,
+    made: int | None = None,
 ) -> str:
     """Returns the text with our endpoint first for these registries. Raises ConflictError.
 
-    A registry for which somebody else put it first stays as it is. `made` as in `managed_block`.
+    A registry for which somebody else put it first stays as it is. `reader`: the containerd of this
+    K3s, None if unknown: K3s writes each endpoint as a table into its file. `made` as in
+    `managed_block`.
     """
     registries = list(registries)
+    refuse_brackets(url, reader)
     data = _data(foreign.text)
     _refuse_to_hide(data["mirrors"], registries)
     wanted = [name for name in registries if not is_there(foreign.text, name, url)]
@@ -62,13 +73,14 @@ def rewritten(text: str) -> list[str]:
 def is_there(text: str, registry: str, url: str) -> bool:
     """Returns True if our endpoint is the first. Raises ConflictError if it comes later."""
     endpoints = _data(text)["mirrors"].get(registry, {}).get("endpoint") or []
-    found = [str(each).rstrip("/").removesuffix("/v2") for each in endpoints]
-    if url in found and found[0] != url:
+    wanted = of_k3s(url)
+    ours = [wanted is not None and wanted.means(of_k3s(str(each))) for each in endpoints]
+    if any(ours) and not ours[0]:
         raise ConflictError(
             f"{url} is an endpoint of {registry} already, but not the first",
             hint="remove it, or make it the first one, and run the command again",
         )
-    return url in found
+    return any(ours)
 
 
 def _refuse_to_hide(mirrors: dict[str, Any], registries: Sequence[str]) -> None:

@@ -54,7 +54,14 @@ def test_a_new_file_has_nothing_but_our_host():
     assert without_ours(after) == Foreign("", (), 1)
 
 
-@pytest.mark.parametrize("url", [URL, f"{URL}/", f"{URL}/v2", f"{URL}/v2/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(URL, f"{URL}/", f"{URL}/v2", f"{URL}/v2/", f"{URL}/./v2", f"{URL}//"),
+        *("http://localhost:5050", "http://LocalHost:05050/v2", "http://0.0.0.0:5050"),
+        "http://[::ffff:127.0.0.1]:5050",
+    ],
+)
 @pytest.mark.parametrize("capabilities", ["", 'capabilities = ["resolve", "pull", "push"]'])
 def test_what_somebody_else_wrote_as_we_would_is_kept(url, capabilities):
     text = f'[host."{url}"]\n{capabilities}\n[host."https://b"]\n'
@@ -102,3 +109,79 @@ def test_directories_are_those_of_containerd():
         assert registry_of(name) == "r.example:5000"
     assert registry_of("docker.io") == "docker.io"
     assert registry_of("_default") == "_default"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("https://127.0.0.1:5050", "127.0.0.1:5050", "HTTP://127.0.0.1:5050"),
+        *(
+            "http://127.0.0.1:5051",
+            "http://127.0.0.1",
+            "http://[::1]:5050",
+            "http://127.0.0.2:5050",
+        ),
+        f"{URL}/v2/docker.io",
+    ],
+)
+def test_another_registry_is_not_taken_for_ours(other):
+    after = with_mirror(Foreign(f'[host."{other}"]\n'), URL)
+    assert list(tomllib.loads(after)["host"]) == [URL, other]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("http://[::1]:5050", "http://[0:0:0:0:0:0:0:1]:5050/v2"),
+        ("http://[::1]:5050", "http://localhost:5050"),
+        ("http://r.example", "http://R.example.:80/"),
+        ("https://r.example", "r.example:443"),
+        ("https://r.example/airside", "https://r.example/airside/v2"),
+    ],
+)
+def test_a_registry_in_another_spelling_is_not_added_again(ours, theirs):
+    assert with_mirror(Foreign(f'[host."{theirs}"]\n'), ours, reader=(2, 0)) is None
+    with pytest.raises(ConflictError, match="not first"):
+        with_mirror(Foreign(f'[host."https://a"]\n[host."{theirs}"]\n'), ours, reader=(2, 0))
+
+
+@pytest.mark.parametrize("reader", [None, (1, 6, 20), (1, 7, 24)])
+def test_an_ipv6_literal_is_refused_unless_containerd_is_known_to_read_it(reader):
+    """containerd 1.6 and 1.7 ignore the whole file, the hosts of others in it too."""
+    with pytest.raises(ConflictError) as caught:
+        with_mirror(Foreign(FOREIGN["hosts"]), "http://[::1]:5050", reader=reader)
+    assert "--address" in caught.value.context["hint"]
+    assert with_mirror(Foreign(FOREIGN["hosts"]), "http://[::1]:5050", reader=(2, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "unread_by"),
+    [
+        ('[host."http://[fd00::1]:5000"]\n', [(1, 6, 20), (1, 7, 24)]),
+        ('[host."https://a"]\ncapabilities = ["pull", "referrers"]\n', [(1, 7), (2, 1)]),
+        ('[host."https://a"]\ncapabilities = ["pull", "x"]\n', [None, (1, 7), (2, 1), (2, 2)]),
+        ('[host."https://a"]\nca = 5\n', [None, (1, 7), (2, 1)]),
+        ('skip_verify = "yes"\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a"]\ndial_timeout = "soon"\n', [(2, 0), (2, 1)]),
+    ],
+)
+def test_nothing_is_added_to_a_file_that_containerd_ignores(text, unread_by):
+    for reader in unread_by:
+        with pytest.raises(ConflictError) as caught:
+            with_mirror(Foreign(text), URL, reader=reader)
+        assert caught.value.context["hint"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reader"),
+    [
+        ('[host."http://[fd00::1]:5000"]\n', None),
+        ('[host."http://[fd00::1]:5000"]\n', (2, 0)),
+        ('[host."https://a"]\ncapabilities = ["pull", "referrers"]\n', (2, 2)),
+        ('[host."https://a"]\ndial_timeout = "soon"\n', (1, 7)),
+        ('[host."https://a"]\ndial_timeout = "1m2.5s"\nunknown = 5\n', (2, 1)),
+        ('server = "http://[fd00::1]:5000"\n', (1, 6, 20)),
+    ],
+)
+def test_what_this_containerd_reads_is_added_to(text, reader):
+    assert without_ours(with_mirror(Foreign(text), URL, reader=reader)).text == text

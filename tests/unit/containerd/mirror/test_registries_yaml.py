@@ -159,3 +159,23 @@ def test_all_registries_are_the_default_and_those_with_an_entry():
 def test_rewrites_are_told():
     assert rewritten(DOCUMENTED) == ["docker.io"]
     assert rewritten("") == []
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    ["127.0.0.1:5050", "localhost:5050/v2", "http://127.0.0.1:05050/", "http://localhost:5050/v2"],
+)
+def test_our_endpoint_in_another_spelling_is_not_added_again(theirs):
+    """K3s reads an address of this host with a port and no scheme as HTTP."""
+    text = f"mirrors:\n  docker.io:\n    endpoint: ['{theirs}', b]\n"
+    assert with_mirrors(Foreign(text), URL, ["docker.io"]) == text
+    with pytest.raises(ConflictError, match="not the first"):
+        with_mirrors(Foreign(text.replace("[", "[a, ")), URL, ["docker.io"])
+
+
+@pytest.mark.parametrize("reader", [None, (1, 7, 24)])
+def test_an_ipv6_literal_is_refused_unless_the_containerd_of_k3s_reads_it(reader):
+    """K3s makes it the name of a table, and containerd 1.x then ignores the file."""
+    with pytest.raises(ConflictError, match="IPv6"):
+        with_mirrors(Foreign(DOCUMENTED), "http://[::1]:5050", WANTED, reader=reader)
+    assert with_mirrors(Foreign(DOCUMENTED), "http://[::1]:5050", WANTED, reader=(2, 0))
