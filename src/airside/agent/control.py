@@ -134,7 +134,9 @@ class _Control:
         """Answer with a page of archives; `next` is the `after` of the next one."""
         after = parse_number(request.query, "after", 0)
         limit = min(parse_number(request.query, "limit", _ARCHIVES_AT_ONCE), _ARCHIVES_AT_ONCE)
-        return await self._read(archives_page_report, after, max(limit, 1))
+        every = bool(parse_number(request.query, "every", 0))
+        report = partial(archives_page_report, ignored=every)
+        return await self._read(report, after, max(limit, 1))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer with all facts about one name, digest or archive."""

@@ -19,6 +19,8 @@ def log_outcome(outcome: Outcome) -> None:
         log.info("%s: incomplete, waiting for the rest: %s", path, outcome.reason)
     elif outcome.state == "rejected":
         log.error("%s: rejected: %s", path, outcome.reason)
+    elif outcome.state == "ignored":
+        log.info("%s: ignored: %s", path, outcome.reason)
     elif outcome.state == "waiting":
         log.info("%s: waiting: %s", path, outcome.reason)
         return

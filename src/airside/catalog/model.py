@@ -17,13 +17,16 @@ STATES = (
     "imported",
     "partial",
     "rejected",
+    "ignored",
     "failed",
     "waiting",
     "unreadable",
     "removed",
 )
 KINDS = ("archive", "import", "push", "list", "peer")
-JUDGED = ("imported", "partial", "rejected")
+IGNORED = "ignored"
+"""The state of a file that is no archive and is not meant to be one, as its kind says."""
+JUDGED = ("imported", "partial", "rejected", IGNORED)
 """States in which the bytes of an archive were judged: an unchanged one is not imported again.
 
 A list that was pulled in part is pulled again.

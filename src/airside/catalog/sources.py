@@ -13,10 +13,14 @@ from airside.oci.reference import Repository
 
 
 class SourcePage(NamedTuple):
-    """At most `limit` archives whose ids are greater than `after`, by id."""
+    """At most `limit` archives whose ids are greater than `after`, by id.
+
+    `ignored`: also the files beside archives that are none.
+    """
 
     after: int
     limit: int
+    ignored: bool = True
 
 
 def list_sources(
@@ -36,8 +40,11 @@ def list_sources(
 
 def _page(readers: Readers, page: SourcePage) -> list[SourceRow]:
     rows = readers.rows(
-        "SELECT id FROM source WHERE kind NOT IN ('push', 'peer') AND id > ? ORDER BY id LIMIT ?",
-        *page,
+        "SELECT id FROM source WHERE kind NOT IN ('push', 'peer') AND id > ?"
+        " AND (? OR state != 'ignored') ORDER BY id LIMIT ?",
+        page.after,
+        page.ignored,
+        page.limit,
     )
     ids = ", ".join(str(r["id"]) for r in rows)
     found = _sources(readers, f"WHERE s.id IN ({ids})", ())

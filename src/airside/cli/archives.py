@@ -11,12 +11,17 @@ from airside.cli.output import count_text, size_text, time_text, write_table
 
 
 @click.command(epilog=example("airside archives", "airside archives --json"))
+@click.option(
+    "--all", "every", is_flag=True, help="Show also the files beside archives that are ignored."
+)
 @data_option
 @config_option
 @json_option
-def archives(data: Path | None, config: Path | None, *, as_json: bool) -> None:
+def archives(data: Path | None, config: Path | None, *, every: bool, as_json: bool) -> None:
     """List the archives, the state of each, and the reason."""
-    print_report(fetch_pages(data_directory(config, data), "archives"), _show, as_json=as_json)
+    query = {"every": 1} if every else {}
+    report = fetch_pages(data_directory(config, data), "archives", **query)
+    print_report(report, _show, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

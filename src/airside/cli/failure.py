@@ -30,6 +30,7 @@ _EXIT_CODES: tuple[tuple[type[AirsideError], int], ...] = (
 )
 _EXIT_OF_STATE = {
     "imported": EXIT_DONE,
+    "ignored": EXIT_DONE,
     "partial": EXIT_REJECTED,
     "rejected": EXIT_REJECTED,
     "incomplete": EXIT_REJECTED,

@@ -30,7 +30,7 @@ def fetch_report(data: Path, name: str, **query: Any) -> dict[str, Any]:
         return offline.read_catalog(data, name, query)
 
 
-def fetch_pages(data: Path, name: str) -> dict[str, Any]:
+def fetch_pages(data: Path, name: str, **query: Any) -> dict[str, Any]:
     """Returns a report that the agent gives in pages, whole, its items by path.
 
     Raises as `fetch_report`.
@@ -39,10 +39,10 @@ def fetch_pages(data: Path, name: str) -> dict[str, Any]:
         client, page = ControlClient(data), None
         items: list[dict[str, Any]] = []
         while page is None or page["next"] is not None:
-            page = client.get(f"/v1/{name}", {"after": page["next"]} if page else {})
+            page = client.get(f"/v1/{name}", query | ({"after": page["next"]} if page else {}))
             items += page["items"]
     except NoAgentError:
-        return fetch_report(data, name)
+        return fetch_report(data, name, **query)
     items.sort(key=lambda item: str(item["path"]))
     return {"schema": page["schema"], "items": items}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from airside.archive.companion_file import companion_at
 from airside.archive.formats.image_list import LIST
 from airside.archive.reader import read_archive
 from airside.archive.sources import Reader
@@ -37,6 +38,7 @@ _STATES = {
     "incomplete": "incomplete: the file is truncated",
     "unreadable": "unreadable",
     "failed": "failed: the file could not be read",
+    "ignored": "ignored",
 }
 
 
@@ -69,6 +71,9 @@ def inspect(files: tuple[Path, ...], config: Path | None, *, as_json: bool) -> i
 def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
     """Returns the contents of one archive, or the error. Raises StoppedError."""
     try:
+        kind = companion_at(path)
+        if kind:
+            return _ignored(path, kind)
         if is_list_file(path):
             listed = load_list(path, settings.limits)
             if listed.error is not None:
@@ -102,18 +107,32 @@ def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str
     return report
 
 
+def _ignored(path: Path, kind: str) -> dict[str, Any]:
+    """Returns the report of a file that is no archive, and is not meant to be one."""
+    return {**_empty(path), "state": "ignored", "notes": [f"this is {kind}, no archive"]}
+
+
 def _unreadable(path: Path, error: AirsideError) -> dict[str, Any]:
     return {
-        "path": str(path),
+        **_empty(path),
         "state": state_of(error),
+        "problems": [{"image": "", "blob": "", "reason": error.message}],
+        "error": error_object(error),
+    }
+
+
+def _empty(path: Path) -> dict[str, Any]:
+    """Returns a report of nothing."""
+    return {
+        "path": str(path),
+        "state": "",
         "format": "",
         "compression": "",
         "size_bytes": None,
         "images": [],
         "documents": [],
-        "problems": [{"image": "", "blob": "", "reason": error.message}],
+        "problems": [],
         "notes": [],
-        "error": error_object(error),
     }
 
 

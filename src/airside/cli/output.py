@@ -24,6 +24,7 @@ _STYLES = {
     "failed": "red",
     "unreadable": "red",
     "removed": "dim",
+    "ignored": "dim",
     "ok": "green",
     "warning": "yellow",
     "problem": "red",

@@ -185,6 +185,7 @@ _ARCHIVE_STATES = {
     "rejected": "is damaged or not an image archive: create it again and replace this file",
     "failed": "could not be imported; the import is retried",
     "waiting": "is in a directory that is absent now",
+    "ignored": "is no archive and is left alone",
     "unreadable": "cannot be read by the agent: check its permissions",
 }
 

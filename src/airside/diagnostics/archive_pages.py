@@ -7,9 +7,14 @@ from airside.catalog.view import CatalogView
 from airside.diagnostics.reports import SCHEMA, archive_report
 
 
-def archives_page_report(view: CatalogView, after: int, limit: int) -> dict[str, Any]:
-    """Returns a page of archives. `next`: the `after` of the next page; null: it is the last."""
-    rows = view.sources(page=SourcePage(after, limit + 1))
+def archives_page_report(
+    view: CatalogView, after: int, limit: int, *, ignored: bool
+) -> dict[str, Any]:
+    """Returns a page of archives. `next`: the `after` of the next page; null: it is the last.
+
+    `ignored`: also the files beside archives that are none.
+    """
+    rows = view.sources(page=SourcePage(after, limit + 1, ignored))
     more = len(rows) > limit
     items = [archive_report(row) for row in rows[:limit]]
     return {"schema": SCHEMA, "items": items, "next": rows[limit - 1].id if more else None}

@@ -155,8 +155,10 @@ def _image(row: ImageRow, published: list[PublicationRow]) -> dict[str, Any]:
     }
 
 
-def archives_report(view: CatalogView) -> dict[str, Any]:
+def archives_report(view: CatalogView, every: int = 0) -> dict[str, Any]:
+    """Returns the archives; with `every`, also the files beside them that are none."""
     rows = (row for row in view.sources() if row.kind not in {"push", "peer"})
+    rows = (row for row in rows if every or row.state != "ignored")
     return {"schema": SCHEMA, "items": [archive_report(row) for row in rows]}
 
 

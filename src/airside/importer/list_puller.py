@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airside.archive.beneath import ANYWHERE, Beneath
+from airside.archive.formats.companions import HEAD_BYTES, companion_of
 from airside.archive.formats.image_list import (
-    HEAD_BYTES,
     Entry,
     ImageList,
     is_list_name,
@@ -60,7 +60,9 @@ def is_list_file(path: Path, beneath: Beneath = ANYWHERE) -> bool:
         return False
     with open_archive(path, beneath) as file, translated_reading(path):
         head = os.pread(file.fileno(), HEAD_BYTES, 0)
-    return detect_compression(head) is Compression.NONE and not is_tar(head)
+    if detect_compression(head) is not Compression.NONE or is_tar(head):
+        return False
+    return not companion_of(path.name, head)
 
 
 def load_list(path: Path, limits: Limits, beneath: Beneath = ANYWHERE) -> ListFile:

@@ -31,6 +31,7 @@ from airside.core.errors import (
     UnavailableError,
 )
 from airside.core.settings import Settings
+from airside.importer.ignored_files import IgnoredFiles
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
 from airside.importer.list_puller import is_list_file
@@ -63,6 +64,7 @@ class ImportService:
         self._catalog, self._importer, self._lists = catalog, importer, lists
         self._garbage, self._reserve, self._clock = garbage, reserve, clock
         self._directories = WatchedDirectories(settings.images)
+        self._ignored = IgnoredFiles(catalog, clock)
 
     def run(
         self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool = False
@@ -92,6 +94,9 @@ class ImportService:
     def _run_once(
         self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool
     ) -> Outcome:
+        ignored = self._ignored.take(job)
+        if ignored is not None:
+            return ignored
         if job.is_repeated or not is_list_name(job.path.name):
             return self._importer.run(job, stop=stop, progress=progress)
         if _is_list(job):

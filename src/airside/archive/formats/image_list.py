@@ -19,8 +19,6 @@ from airside.oci.reference import Reference, parse_reference
 SUFFIX = ".txt"
 LIST = "list"
 """The format of a list, as `airside archives` shows it."""
-HEAD_BYTES = 512
-"""Bytes at the beginning of a file from which `is_tar` detects a tar."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

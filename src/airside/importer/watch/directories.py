@@ -12,19 +12,20 @@ from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import LAYOUT_MARKS
 from airside.core.settings import WatchedDirectory
 
-_BEING_WRITTEN = ("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp")
-_COMPANIONS = (".sha256", ".sha512", ".md5", ".asc", ".sig", ".json")
-_NO_ARCHIVE = _BEING_WRITTEN + _COMPANIONS
+_BEING_WRITTEN = (
+    *("~", ".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".swp"),
+    *(".opdownload", ".!ut", ".!qb", ".!bt", ".bc!"),
+)
 _NO_DIRECTORY = frozenset({"lost+found"})
 
 
 def is_candidate(name: str) -> bool:
-    """Returns False for names that tools use while writing, and for companion files.
+    """Returns False for hidden names, those that tools use while writing, and parts of a layout.
 
-    Every other file may be an archive: its content decides the type, never its name alone.
+    Every other file may be an archive, or a companion of one, which is read and then ignored.
     """
-    companion = name.lower().endswith(_NO_ARCHIVE) or name in LAYOUT_MARKS
-    return not name.startswith(".") and not companion
+    written = name.lower().endswith(_BEING_WRITTEN) or name in LAYOUT_MARKS
+    return not name.startswith(".") and not written
 
 
 def is_candidate_directory(name: str) -> bool:

@@ -475,6 +475,7 @@ def test_each_trouble_is_told_with_what_to_do(facts, identity, severity, advice)
     ("facts", "identity"),
     [
         (agent(archives={}), "archives"),
+        (agent(archives={"ignored": 3}), "archives"),
         (store(holder=7), "data.lock"),
         (disk(inodes=0, free_inodes=0), "data.inodes"),
         (runtime(cri=None, reason="CRI: too slow"), "containerd.sandbox"),

@@ -56,7 +56,7 @@ def _state(agent: Agent, data: Path) -> Finding:
 
 def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
     bad = [f"{agent.archives[s]} {s}" for s in _BAD_STATES if agent.archives.get(s)]
-    total = sum(agent.archives.values())
+    total = sum(count for state, count in agent.archives.items() if state != "ignored")
     if bad:
         yield Finding(
             "archives",

@@ -1,0 +1,57 @@
+"""Records the files beside archives that are none: checksums, signatures, notes. Blocking.
+
+What always holds: such a file is `ignored`, never a failure; its kind is the reason that
+`airside archives --all` shows, and it is not read again until it changes.
+"""
+
+from collections.abc import Callable
+
+from airside.archive.companion_file import companion_at
+from airside.archive.directory import stat_key
+from airside.catalog.catalog import Catalog
+from airside.catalog.model import IGNORED, Import
+from airside.core.errors import AirsideError
+from airside.importer.importer import Job, Outcome
+
+
+class IgnoredFiles:
+    """Tells companion files from archives; thread-safe."""
+
+    def __init__(self, catalog: Catalog, clock: Callable[[], float]) -> None:
+        self._catalog, self._clock = catalog, clock
+
+    def take(self, job: Job) -> Outcome | None:
+        """Record a companion file. Returns None, and does nothing, for what may be an archive.
+
+        Raises StoreError. What can't be read is left to the importer, which tells why.
+        """
+        if job.is_repeated:  # the reason might show what another file has
+            return None
+        try:
+            key = str(stat_key(job.path, job.beneath))
+            kind = companion_at(job.path, job.beneath)
+        except (OSError, AirsideError):
+            return None
+        if not kind:
+            return None
+        self._record(job, key, kind)
+        return Outcome(job.path, IGNORED, reason=kind)
+
+    def _record(self, job: Job, key: str, kind: str) -> None:
+        self._catalog.source_states.set_kind(job.source_id, "archive")
+        result = Import(
+            source_id=job.source_id,
+            state=IGNORED,
+            reason=kind,
+            stat_key=key,
+            plan_digest="",
+            format="",
+            compression="",
+            seconds=0.0,
+            claims=(),
+            documents=(),
+            platforms={},
+            blobs={},
+            keeps_claims=True,
+        )
+        self._catalog.imports.record(result, self._clock())
