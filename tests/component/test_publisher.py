@@ -16,8 +16,9 @@ from airside.catalog.runtime_records import RuntimePendingSync
 from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import ContainerdError, DigestMismatchError
+from airside.diagnostics.reports import archives_report, images_report, status_report
 from airside.importer.importer import Job
-from airside.oci.digest import digest_of
+from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import Document
 from airside.ports.content import Published
 from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
@@ -236,6 +237,106 @@ def test_a_removed_image_is_put_back_at_once_and_then_ever_later(bench: Bench) -
     assert "again and again" in str(bench.row().detail["reason"])
     bench.now += held_back.again_seconds + 1
     assert bench.run().published == 1
+    restored = [e for e in bench.node.catalog.events(limit=1000) if e.kind == "restored"]
+    assert len(restored) == bench.row().restores == 3
+
+
+def told(bench: Bench) -> dict[str, Any]:
+    """The image in the runtime, as `airside images` has it."""
+    [image] = images_report(bench.node.catalog)["items"]
+    [found] = image["runtimes"]
+    return dict(found)
+
+
+def wait_for_a_restore(bench: Bench) -> Pass:
+    """Remove the image until it is not restored at once."""
+    bench.drop(1)
+    bench.run()
+    for _ in range(3):
+        bench.rmi()
+        found = bench.run()
+    return found
+
+
+def test_an_image_that_waits_for_its_restore_is_absent_and_tells_when_it_comes(
+    bench: Bench,
+) -> None:
+    found = wait_for_a_restore(bench)
+    for _ in range(2):  # a pass in between plans no other time
+        image = told(bench)
+        assert (image["state"], image["present"], image["pinned"]) == ("waiting", False, False)
+        assert image["unpacked"] is False
+        assert image["next_try_at"] is not None
+        report = status_report(bench.node.catalog)
+        assert report["unpublished"]["items"] == [
+            {
+                "reference": NAME,
+                **{key: image[key] for key in ("socket", "state", "reason", "next_try_at")},
+            }
+        ]
+        [archive] = archives_report(bench.node.catalog)["items"]
+        assert archive["unpublished"] == report["unpublished"]["items"]
+        assert "waiting" in archive["reason"]
+        events = [e.kind for e in bench.node.catalog.events(limit=1000) if e.kind == "waiting"]
+        assert events == ["waiting"]
+        bench.now += 1
+        again = bench.run().again_seconds
+        assert again is not None
+        assert found.again_seconds is not None
+        assert again < found.again_seconds
+    bench.now += again
+    bench.run()
+    assert (told(bench)["state"], told(bench)["next_try_at"]) == ("published", None)
+    assert status_report(bench.node.catalog)["unpublished"] == {"count": 0, "items": []}
+
+
+def test_an_image_that_somebody_else_brings_back_waits_no_longer(bench: Bench) -> None:
+    wait_for_a_restore(bench)
+    for name in (NAME, f"docker.io/library/app@{bench.row().digest}"):
+        bench.runtime.named[name] = NamedImage(name, parse_digest(bench.row().digest), {})
+    bench.run()
+    assert told(bench)["state"] == "published"
+    assert bench.runtime.named[NAME].pinned
+
+
+def test_an_image_that_cannot_be_published_says_so_until_it_can(bench: Bench) -> None:
+    bench.drop(1)
+    bench.runtime.fail[NAME] = DigestMismatchError("layer unpacks to something else")
+    found = bench.run()
+    assert found.again_seconds == 300
+    bench.now += 100
+    assert bench.run().again_seconds == 200  # a pass in between does not forget the next try
+    image = told(bench)
+    assert (image["state"], image["present"]) == ("failed", False)
+    assert "something else" in image["reason"]
+    assert image["next_try_at"] is not None
+    [archive] = archives_report(bench.node.catalog)["items"]
+    assert archive["state"] == "imported"
+    assert "something else" in archive["reason"]
+
+
+def test_a_pin_that_the_runtime_does_not_know_is_no_pin(bench: Bench) -> None:
+    bench.runtime.knows_pins = False
+    bench.drop(1)
+    bench.run()
+    assert bench.runtime.named[NAME].pinned  # a newer containerd will know it
+    assert told(bench)["pinned"] is False
+
+
+def test_an_image_is_pending_or_unknown_where_no_pass_can_have_seen_it(bench: Bench) -> None:
+    bench.drop(1)
+    connected = {"socket": SOCKET, "connected": True, "reason": ""}
+    [image] = images_report(bench.node.catalog, [connected])["items"]
+    assert [each["state"] for each in image["runtimes"]] == ["pending"]
+    bench.run()
+    bench.drop(2)
+    [image] = images_report(bench.node.catalog, [connected])["items"]
+    assert [each["state"] for each in image["runtimes"]] == ["pending"]
+    away = connected | {"connected": False, "reason": "containerd does not run"}
+    [image] = images_report(bench.node.catalog, [away])["items"]
+    [state] = image["runtimes"]
+    assert (state["state"], state["present"]) == ("unknown", False)
+    assert "containerd does not run" in state["reason"]
 
 
 def test_respected_removals_stay_until_a_new_drop(node: Node, tmp_path: Path) -> None:

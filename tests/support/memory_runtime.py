@@ -38,6 +38,7 @@ class MemoryRuntime:
         self.published: list[Publication] = []
         self.relabelled = 0
         self.away = False
+        self.knows_pins = True
         self._store = store
         self._lock = threading.Lock()
         self._watching: list[queue.SimpleQueue[str | None]] = []
@@ -47,7 +48,7 @@ class MemoryRuntime:
         return RuntimeFacts(
             version="2.1.9",
             server_id="memory",
-            knows_pins=True,
+            knows_pins=self.knows_pins,
             has_cri=True,
             snapshotter="memory",
             unpacks=True,

@@ -112,7 +112,7 @@ class _Control:
     async def stop(self, _app: web.Application) -> None:
         self._stopping.set()
 
-    async def _read(self, report: Callable[..., dict[str, Any]], *values: int) -> web.Response:
+    async def _read(self, report: Callable[..., dict[str, Any]], *values: object) -> web.Response:
         """Answer with a report of the catalog. The pool makes its text, which may be long."""
 
         def text() -> bytes:
@@ -122,13 +122,14 @@ class _Control:
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     async def status(self, _request: web.Request) -> web.Response:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._reads, status_report, self._node.catalog)
-        return web.json_response(found | self._live())
+        loop, live = asyncio.get_running_loop(), self._live()
+        runtimes = live.pop("runtimes")
+        found = await loop.run_in_executor(self._reads, status_report, self._node.catalog, runtimes)
+        return web.json_response(found | live)
 
     async def images(self, request: web.Request) -> web.Response:
         report = history_report if request.query.get("history") else images_report
-        return await self._read(report)
+        return await self._read(report, self._live()["runtimes"])
 
     async def archives(self, request: web.Request) -> web.Response:
         """Answer with a page of archives; `next` is the `after` of the next one."""

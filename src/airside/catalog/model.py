@@ -243,6 +243,11 @@ class ImageRow:
         return (self.repository, self.tag)
 
     @property
+    def is_published(self) -> bool:
+        """True if runtimes get it: a tag that is not cached from an upstream registry."""
+        return bool(self.tag) and self.source != "peer"
+
+    @property
     def mixed(self) -> bool:
         """True if the tag's platforms are known to be of different versions."""
         return any(part.behind for part in self.parts)

@@ -70,6 +70,27 @@ class PublicationRow:
     detail: Mapping[str, object] = field(default_factory=dict)
     at: float = 0.0
 
+    @property
+    def is_placed(self) -> bool:
+        """True if the publish ended well: the runtime has it, or had it until somebody acted."""
+        return self.state in {"published", "waiting"}
+
+    @property
+    def reason(self) -> str:
+        return str(self.detail.get("reason", ""))
+
+    @property
+    def next_try_at(self) -> float | None:
+        """The time of the next try, None if none is planned."""
+        found = self.detail.get("next_try_at")
+        return float(found) if isinstance(found, int | float) else None
+
+    @property
+    def restores(self) -> int:
+        """How often it was published again after somebody removed or moved it."""
+        found = self.detail.get("restores")
+        return found if isinstance(found, int) else 0
+
 
 def list_tags(readers: Readers) -> list[TagState]:
     """Returns all tags, with the present archives that claim them.
@@ -106,6 +127,25 @@ def list_publications(readers: Readers, runtime: str | None = None) -> list[Publ
     return [_publication(r) for r in rows]
 
 
+def list_unpublished(readers: Readers) -> list[PublicationRow]:
+    """Returns the tags that a runtime lacks though this node should run them, by runtime."""
+    rows = readers.rows(
+        "SELECT * FROM publication WHERE state IN ('failed', 'waiting', 'conflict', 'incomplete')"
+        " ORDER BY runtime, reference"
+    )
+    return [_publication(r) for r in rows]
+
+
+def count_publications(readers: Readers) -> dict[str, dict[str, int]]:
+    """Returns for each runtime the number of tags in each state."""
+    found: dict[str, dict[str, int]] = {}
+    for row in readers.rows(
+        "SELECT runtime, state, count(*) AS n FROM publication GROUP BY runtime, state"
+    ):
+        found.setdefault(row["runtime"], {})[row["state"]] = row["n"]
+    return found
+
+
 def list_intents(readers: Readers, runtime: str) -> list[tuple[str, str]]:
     """Returns (target, digest) of links that may have been left over."""
     rows = readers.rows("SELECT target, digest FROM intent WHERE runtime = ?", runtime)
@@ -134,7 +174,7 @@ class Publications:
         with self._writer.transaction("record publications") as db:
             for row in rows:
                 before = db.execute(
-                    "SELECT digest, state FROM publication WHERE runtime = ? AND reference = ?",
+                    "SELECT * FROM publication WHERE runtime = ? AND reference = ?",
                     (row.runtime, row.reference),
                 ).fetchone()
                 detail = json.dumps(row.detail)
@@ -142,14 +182,21 @@ class Publications:
                     "INSERT OR REPLACE INTO publication VALUES (?, ?, ?, ?, ?, ?)",
                     (row.runtime, row.reference, row.digest, row.state, detail, now),
                 )
-                if before is None or tuple(before) != (row.digest, row.state):
-                    self._tell(db, row, now)
+                self._tell(db, row, None if before is None else _publication(before), now)
 
     @staticmethod
-    def _tell(db: sqlite3.Connection, row: PublicationRow, now: float) -> None:
-        reason = str(row.detail.get("reason", ""))
-        detail = json.dumps({"runtime": row.runtime, **({"reason": reason} if reason else {})})
-        record_event(db, now, row.state, reference=row.reference, digest=row.digest, detail=detail)
+    def _tell(
+        db: sqlite3.Connection, row: PublicationRow, before: PublicationRow | None, now: float
+    ) -> None:
+        """Records the event of a changed state, or of a publish after somebody's removal."""
+        restored = row.state == "published" and row.restores > (before.restores if before else 0)
+        if before and (before.digest, before.state) == (row.digest, row.state) and not restored:
+            return
+        told: dict[str, object] = {"runtime": row.runtime, "reason": row.reason}
+        told["next_try_seconds"] = round(row.next_try_at - now) if row.next_try_at else 0
+        detail = json.dumps({key: value for key, value in told.items() if value})
+        kind = "restored" if restored else row.state
+        record_event(db, now, kind, reference=row.reference, digest=row.digest, detail=detail)
 
     def forget(self, runtime: str, references: Iterable[str], now: float) -> None:
         """Deletes the rows of tags that were withdrawn."""

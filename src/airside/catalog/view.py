@@ -24,9 +24,11 @@ from airside.catalog.model import (
 from airside.catalog.publications import (
     PublicationRow,
     TagState,
+    count_publications,
     list_intents,
     list_publications,
     list_tags,
+    list_unpublished,
 )
 from airside.catalog.referrers import list_referrers
 from airside.catalog.sources import SourcePage, list_sources
@@ -288,6 +290,14 @@ class CatalogView:
     def published(self, runtime: str | None = None) -> list[PublicationRow]:
         """Returns the states of the tags in one runtime, or in all."""
         return list_publications(self._readers, runtime)
+
+    def unpublished(self) -> list[PublicationRow]:
+        """Returns the tags that a runtime lacks though this node should run them."""
+        return list_unpublished(self._readers)
+
+    def publication_counts(self) -> dict[str, dict[str, int]]:
+        """Returns for each runtime the number of tags in each state."""
+        return count_publications(self._readers)
 
     def intents(self, runtime: str) -> list[tuple[str, str]]:
         """Returns (target, digest) of links that an interrupted publish may have left."""

@@ -14,7 +14,7 @@ from airside.cli.options import config_option, data_option, effective_settings, 
 from airside.cli.output import count_text, is_terminal, write, write_json, write_table
 from airside.core.errors import AirsideError
 from airside.core.settings import Settings
-from airside.diagnostics.doctor.facts import Agent, Published
+from airside.diagnostics.doctor.facts import Agent, Published, Unpublished
 from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
 
 _ANSWER_SECONDS = 1.4
@@ -179,4 +179,15 @@ def _agent_of(status: dict[str, Any]) -> Agent:
             )
             for each in status.get("runtimes") or ()
         ),
+        unpublished=tuple(
+            Unpublished(
+                each["reference"],
+                each["socket"],
+                each["state"],
+                each["reason"],
+                each["next_try_at"] or "",
+            )
+            for each in (status.get("unpublished") or {}).get("items", ())
+        ),
+        unpublished_count=(status.get("unpublished") or {}).get("count", 0),
     )

@@ -10,6 +10,8 @@ from airside.cli.options import config_option, data_option, example, json_option
 from airside.cli.output import is_terminal, size_text, time_text, write_table
 
 _SHORT_DIGEST = len("sha256:") + 12
+_PLAIN = {"published", "not-for-node", "artifact", "left"}
+"""States that need no reason beside them."""
 
 
 @click.command(epilog=example("airside images", "airside images --json | jq -r .items[].reference"))
@@ -29,7 +31,7 @@ def _show(report: dict[str, Any]) -> None:
     if not report["items"]:
         click.echo("no images yet", err=True)
         return
-    columns = ("REFERENCE", "DIGEST", "PLATFORMS", "SIZE", "FROM")
+    columns = ("REFERENCE", "DIGEST", "PLATFORMS", "SIZE", "RUNTIME", "FROM")
     write_table(columns, [_row(item) for item in report["items"]], right=("SIZE",))
 
 
@@ -71,4 +73,18 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
     if item.get("unbacked_since"):
         origin = f"unbacked since {time_text(item['unbacked_since'])}"
     platforms = item["artifact_type"] or ", ".join(item["platforms"])
-    return (reference, digest, platforms, size_text(item["size_bytes"]), origin)
+    runtime = runtime_text(item["runtimes"])
+    return (reference, digest, platforms, size_text(item["size_bytes"]), runtime, origin)
+
+
+def runtime_text(runtimes: list[dict[str, Any]]) -> str:
+    """The state in the container runtimes: one word if it is the same and right in all of them."""
+    if len({each["state"] for each in runtimes}) == 1 and runtimes[0]["state"] in _PLAIN:
+        return str(runtimes[0]["state"])
+    texts = []
+    for each in runtimes:
+        where = f"{each['socket']}: " if len(runtimes) > 1 else ""
+        reason = f" ({each['reason']})" if each["reason"] and each["state"] not in _PLAIN else ""
+        retry = f", next try {time_text(each['next_try_at'])}" if each["next_try_at"] else ""
+        texts.append(f"{where}{each['state']}{retry}{reason}")
+    return "; ".join(texts)

@@ -21,10 +21,11 @@ from airside.cli.options import (
     example,
     json_option,
 )
-from airside.cli.output import clean, count_text, duration_text, write, write_json
+from airside.cli.output import clean, count_text, duration_text, time_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
 from airside.core.errors import AirsideError, StoppedError
 from airside.core.settings import Settings
+from airside.diagnostics.image_states import FAILED
 from airside.diagnostics.reports import outcome_report
 
 
@@ -136,7 +137,7 @@ def _runtimes(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _refused(item: dict[str, Any]) -> bool:
-    return any(i["state"] == "failed" for runtime in _runtimes(item) for i in runtime["images"])
+    return any(i["state"] in FAILED for runtime in _runtimes(item) for i in runtime["images"])
 
 
 def _failed(path: Path, error: AirsideError) -> dict[str, Any]:
@@ -186,7 +187,8 @@ def _runtime_texts(item: dict[str, Any]) -> Iterator[str]:
         for reference in item["images"]:
             image = images.get(reference, {"present": False, "reason": "not yet"})
             if not image["present"]:
-                yield f"not in {socket}: {reference}: {image['reason'] or image['state']}"
+                retry = f"; next try {time_text(at)}" if (at := image.get("next_try_at")) else ""
+                yield f"not in {socket}: {reference}: {image['reason'] or image['state']}{retry}"
 
 
 def _figures(item: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`airside status`: the state of the agent and of its store."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("archives", ", ".join(states) or "none"),
         ("verified", _scrub_text(report)),
     ]
+    rows += [("UNPUBLISHED", text) for text in _unpublished_texts(report)]
     if report.get("lost_records"):
         rows.append(("RECORDS LOST", _lost_text(report["lost_records"])))
     if report.get("blobs_unknown"):
@@ -98,6 +100,18 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
     return rows
+
+
+def _unpublished_texts(report: dict[str, Any]) -> Iterator[str]:
+    """The images that a runtime lacks, each with reason and next try."""
+    found = report.get("unpublished") or {"count": 0, "items": []}
+    for each in found["items"][:_SHOWN_NAMES]:
+        retry = f"; next try {time_text(each['next_try_at'])}" if each["next_try_at"] else ""
+        yield (
+            f"{each['reference']} is {each['state']} in {each['socket']}: {each['reason']}{retry}"
+        )
+    if found["count"] > _SHOWN_NAMES:
+        yield f"and {found['count'] - _SHOWN_NAMES} more: run airside images"
 
 
 def _lost_text(lost: dict[str, Any]) -> str:

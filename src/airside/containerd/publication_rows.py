@@ -8,12 +8,16 @@ from airside.containerd.desired_state import DesiredImage
 from airside.ports.content import Published
 from airside.ports.publication import Unwanted
 
+_SAME_SECONDS = 5.0
+"""Two computations of one planned time differ by less."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublicationRows:
     """Makes the rows of one runtime. Thread-safe."""
 
     runtime: str
+    knows_pins: bool = True
 
     def row(
         self,
@@ -22,24 +26,40 @@ class PublicationRows:
         desired: DesiredImage | None = None,
         *,
         reason: str = "",
-        published: Published | None = None,
-        seconds: float = 0.0,
+        next_try_at: float | None = None,
         before: PublicationRow | None = None,
     ) -> PublicationRow:
         detail: dict[str, object] = dict(before.detail) if before is not None else {}
         detail["sequence"] = tag.sequence
         detail["reason"] = reason
-        detail["pinned"] = state == "published" and tag.backed
+        detail["next_try_at"] = next_try_at
+        detail["pinned"] = state == "published" and tag.backed and self.knows_pins
         if desired is not None:
             detail["names"] = list(desired.names)
             detail["manifest"] = str(desired.content.manifest.digest)
             detail["image_id"] = str(desired.content.config)
-        if published is not None:
-            detail["adopted"] = dict(published.ways)
-            detail["unpacked"] = published.unpacked
-            detail["not_unpacked"] = published.not_unpacked
-            detail["seconds"] = round(seconds, 3)
         return PublicationRow(self.runtime, tag.reference, tag.digest, state, detail)
+
+    def published(
+        self,
+        desired: DesiredImage,
+        done: Published,
+        seconds: float,
+        before: PublicationRow | None,
+        *,
+        is_restore: bool,
+    ) -> PublicationRow:
+        """Returns the row of an image that was published now, perhaps again (`is_restore`)."""
+        row = self.row(desired.tag, "published", desired)
+        restores = before.restores if before and before.digest == row.digest else 0
+        made = {
+            "adopted": dict(done.ways),
+            "unpacked": done.unpacked,
+            "not_unpacked": done.not_unpacked,
+            "seconds": round(seconds, 3),
+            "restores": restores + is_restore,
+        }
+        return replace(row, detail={**row.detail, **made})
 
     def unwanted(
         self, tag: TagState, unwanted: Unwanted, before: PublicationRow | None
@@ -55,11 +75,27 @@ class PublicationRows:
         kept = {key: before.detail[key] for key in ("names", "image_id") if key in before.detail}
         return replace(row, detail={**row.detail, **kept})
 
-    def failed(self, tag: TagState, reason: str, before: PublicationRow | None) -> PublicationRow:
+    def failed(
+        self, tag: TagState, reason: str, before: PublicationRow | None, *, next_try_at: float
+    ) -> PublicationRow:
         """Returns the row of a failed tag, with the names under which it was published before."""
         kept = {} if before is None else {"names": before.detail.get("names", [])}
-        row = self.row(tag, "failed", reason=reason)
+        row = self.row(tag, "failed", reason=reason, next_try_at=next_try_at)
         return replace(row, detail={**kept, **row.detail})
+
+    def waiting(
+        self, desired: DesiredImage, reason: str, before: PublicationRow, *, next_try_at: float
+    ) -> PublicationRow:
+        """Returns the row of an image that somebody removed or moved and that waits its turn.
+
+        A pass in the same wait gives the same row.
+        """
+        planned = before.next_try_at if before.state == "waiting" else None
+        if planned is not None and abs(planned - next_try_at) < _SAME_SECONDS:
+            next_try_at = planned
+        return self.row(
+            desired.tag, "waiting", desired, reason=reason, next_try_at=next_try_at, before=before
+        )
 
 
 def names_of(row: PublicationRow) -> list[str]:

@@ -3,8 +3,9 @@
 One pass compares the catalog's tags with the runtime's names and repairs the difference; it may be
 repeated at any time. The result for each tag is recorded (`publication`) as a state:
 
-- `published`: the runtime has it under all its names, or will again after a back-off (`reason`);
-- `failed`: it could not be published, for `reason`;
+- `published`: the runtime has it under all its names;
+- `waiting`: somebody removed or moved it again and again; it is restored at `next_try_at`;
+- `failed`: it could not be published, for `reason`; retried at `next_try_at`;
 - `not-for-node`, `artifact`, `incomplete`: nothing in it is for this node to run;
 - `conflict`: somebody else moved its name, and the setting `conflict` leaves the name to them;
 - `left`: it was removed from the runtime and stays removed (`respect_rmi`, or no archive).
@@ -13,6 +14,7 @@ Left to others: when to run (`airside.agent.runtime_supervisor`), and how (the `
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +28,7 @@ from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_pass import Pass, PassState, Stop
-from airside.containerd.restore_backoff import RestoreBackoff
+from airside.containerd.restore_backoff import RestoreBackoff, Wait
 from airside.core.errors import (
     ContainerdError,
     InputError,
@@ -79,6 +81,7 @@ class Publisher:
         Raises ContainerdError if the runtime is away, StoreError.
         """
         found = Pass()
+        self._rows = PublicationRows(self._name, runtime.facts.knows_pins)
         tags = self._catalog.tag_states()
         rows = {row.reference: row for row in self._catalog.published(self._name)}
         actual = runtime.images()
@@ -117,19 +120,19 @@ class Publisher:
         if row is not None and same and not there:
             if row.state == "left":
                 return
-            if row.state == "published":
+            if row.is_placed:
                 self._restore_or_leave(desired, row, state)
                 return
         if state.is_as_wanted(desired, own):
-            if row is None or row.state != "published" or row.digest != tag.digest:
+            if row is None or not row.is_placed or row.digest != tag.digest:
                 state.due.append(
                     (desired, True)
                 )  # the publish has not ended: not unpacked, or not durable
-            elif not same:
+            elif not same or row.state == "waiting":
                 state.found.rows.append(self._rows.row(tag, "published", desired, before=row))
         elif same and row is not None and row.state == "conflict" and state.moved(desired):
             return
-        elif same and row is not None and row.state == "published" and state.is_whole(desired):
+        elif same and row is not None and row.is_placed and state.is_whole(desired):
             self._repair(desired, row, state)
         else:
             state.due.append((desired, True))
@@ -166,14 +169,25 @@ class Publisher:
         """Restores what somebody removed or moved, with a growing back-off if that repeats."""
         wait = self._backoff.attempt(desired.tag.reference)
         if wait is not None:
-            reason = f"removed or moved again and again: restored {wait.seconds:.0f} s after the"
-            reason += " last time"
-            state.found.rows.append(
-                self._rows.row(desired.tag, "published", desired, reason=reason, before=row)
-            )
-            state.found.due(wait.left_seconds)
+            self._wait(desired, row, wait, state)
             return
         state.due.append((desired, False))
+
+    def _wait(
+        self, desired: DesiredImage, row: PublicationRow, wait: Wait, state: PassState
+    ) -> None:
+        """Records that the runtime lacks an image until the back-off has ended."""
+        next_try_at = self._clock() + wait.left_seconds
+        reason = (
+            "somebody removed or moved it in the runtime again and again: it is restored "
+            f"{wait.seconds:.0f} s after the last time"
+        )
+        waiting = self._rows.waiting(desired, reason, row, next_try_at=next_try_at)
+        if row.state != "waiting":
+            left = wait.left_seconds
+            log.warning("%s: %s: %s, in %.0f s", desired.tag.reference, self._name, reason, left)
+        state.found.rows.append(waiting)
+        state.found.due(wait.left_seconds)
 
     def _publish_all(self, state: PassState, given_up: threading.Event) -> None:
         """Publishes what is due, several images at once: it mostly waits for runtime and disk.
@@ -197,10 +211,12 @@ class Publisher:
         if state.stop():
             raise StoppedError("publishing was stopped")
         tag, key = desired.tag, f"{desired.tag.reference} {desired.tag.digest}"
-        failed_at, started = self._failed_at.get(key), self._monotonic()
-        if failed_at is not None and started - failed_at < _FAILED_AGAIN_SECONDS:
+        before, started = state.rows.get(tag.reference), self._monotonic()
+        left = self._failed_at.get(key, -math.inf) + _FAILED_AGAIN_SECONDS - started
+        if left > 0 and before is not None and before.state == "failed":
             with self._lock:
                 state.protect(desired)
+                state.found.due(left)
             return
         try:
             with self._documents.loaded(desired.content, state.stop) as content:
@@ -225,7 +241,7 @@ class Publisher:
         else:
             self._failed_at.pop(key, None)
             seconds = self._monotonic() - started
-            row = self._rows.row(tag, "published", desired, published=done, seconds=seconds)
+            row = self._rows.published(desired, done, seconds, before, is_restore=not unpack)
             self._catalog.publications.record([row], self._clock())
             with self._lock:
                 state.found.published += 1
@@ -247,7 +263,9 @@ class Publisher:
             state.protect(desired)
             state.found.failed += 1
             state.found.due(_FAILED_AGAIN_SECONDS)
-        state.found.rows.append(self._rows.failed(tag, reason, state.rows.get(tag.reference)))
+        next_try_at = self._clock() + _FAILED_AGAIN_SECONDS
+        before = state.rows.get(tag.reference)
+        state.found.rows.append(self._rows.failed(tag, reason, before, next_try_at=next_try_at))
 
     def _withdraw(
         self, desired: Iterable[DesiredImage], tags: Iterable[TagState], state: PassState

@@ -17,11 +17,11 @@ from airside.archive.directory import is_archive_directory
 from airside.catalog.lookup import IncompleteImport, Lookup
 from airside.catalog.view import CatalogView
 from airside.core.errors import LinkRefusedError, ReferenceInvalidError
+from airside.core.rfc3339 import time_text
 from airside.core.settings import Settings
 from airside.diagnostics.external_state import Contents, lists_of
 from airside.diagnostics.name_suggestions import nearest_names
 from airside.diagnostics.pull_commands import reachable
-from airside.diagnostics.reports import time_text
 from airside.importer.watch.directories import (
     WatchedDirectories,
     is_candidate,

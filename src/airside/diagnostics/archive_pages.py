@@ -16,5 +16,6 @@ def archives_page_report(
     """
     rows = view.sources(page=SourcePage(after, limit + 1, ignored))
     more = len(rows) > limit
-    items = [archive_report(row) for row in rows[:limit]]
+    unpublished = view.unpublished()
+    items = [archive_report(row, unpublished) for row in rows[:limit]]
     return {"schema": SCHEMA, "items": items, "next": rows[limit - 1].id if more else None}

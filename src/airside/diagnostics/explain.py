@@ -10,6 +10,7 @@ from typing import Any
 from airside.archive.reader import ARCHIVE_SUFFIXES
 from airside.catalog.view import CatalogView
 from airside.core.errors import ReferenceInvalidError
+from airside.core.rfc3339 import time_text
 from airside.diagnostics.absence import Place, absent_archive, absent_name
 from airside.diagnostics.explain_archive import archive_answer
 from airside.diagnostics.explain_image import image_answer
@@ -18,7 +19,6 @@ from airside.diagnostics.pull_commands import (
     name_in,
     reachable,
 )
-from airside.diagnostics.reports import time_text
 from airside.oci.reference import Reference, Repository, parse_reference
 
 _DIGEST = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})\Z")

@@ -29,7 +29,7 @@ def archive_answer(view: CatalogView, path: str, place: Place) -> dict[str, Any]
                 "rolled_back": bool(current and current.rolled_back),
             }
         )
-    shown = archive_report(rows[0])
+    shown = archive_report(rows[0], view.unpublished())
     if shown["format"] == LIST:
         images = [_of_list(name) for name in rows[0].images]
     advice = advice_for(shown["state"], shown["kind"])

@@ -9,15 +9,16 @@ from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
 from airside.core.errors import ManifestInvalidError, NotFoundError
 from airside.core.host_root import host_root
+from airside.core.rfc3339 import time_text
 from airside.diagnostics.absence import Place, same_name
 from airside.diagnostics.external_state import lists_of, mirrors_of
+from airside.diagnostics.image_states import recorded_state
 from airside.diagnostics.pull_commands import (
     Pulled,
     mirror_url,
     pull_commands,
     served_names,
 )
-from airside.diagnostics.reports import publication_report, time_text
 from airside.oci.digest import Digest
 from airside.oci.merge import MOST_PARTS, attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
@@ -50,7 +51,9 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
         "artifact_type": artifact_type,
         "size_bytes": size_bytes,
         "runtimes": [
-            publication_report(each) for each in view.published() if each.reference == str(name)
+            recorded_state(each).report()
+            for each in view.published()
+            if each.reference == str(name)
         ],
         **_tag(view, name, document, parts),
         "platforms": [_backed(item, parts.get(item["platform"])) for item in platforms],

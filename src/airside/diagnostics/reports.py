@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airside import __version__
 from airside.archive.formats.image_list import LIST
 from airside.catalog.source_paths import shown_source
 from airside.catalog.verification import LAST_PASS
+from airside.core.rfc3339 import time_text
+from airside.diagnostics.image_states import (
+    ImageState,
+    Runtimes,
+    lacking_text,
+    recorded_state,
+    states_of,
+    unpublished_report,
+)
 from airside.oci.model import Manifest
 from airside.store.lost_records import LOST_RECORDS, LostRecords, parse_lost
 from airside.store.scrub_results import ScrubPass, parse_pass
 
 if TYPE_CHECKING:  # reading the catalog must not import the readers of archives
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from airside.archive.reader import Reading
     from airside.catalog.model import EventRow, Generation, ImageRow, SourceRow, TagMove
@@ -34,50 +42,25 @@ if TYPE_CHECKING:  # reading the catalog must not import the readers of archives
 SCHEMA = 1
 
 
-def time_text(seconds: float | None) -> str | None:
-    """Returns a time as RFC 3339 in UTC, with milliseconds."""
-    if seconds is None:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+def images_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
+    """Returns the images with their states in the runtimes of the agent's status."""
+    return {"schema": SCHEMA, "items": _images(view, view.images(), runtimes)}
 
 
-def images_report(view: CatalogView) -> dict[str, Any]:
-    return {"schema": SCHEMA, "items": _images(view, view.images())}
+def _images(view: CatalogView, rows: list[ImageRow], runtimes: Runtimes) -> list[dict[str, Any]]:
+    states = states_of(view, runtimes)
+    return [
+        _image(row, states.of(row.reference, row.digest, is_wanted=row.is_published))
+        for row in rows
+    ]
 
 
-def _images(view: CatalogView, rows: list[ImageRow]) -> list[dict[str, Any]]:
-    """The images, each with its state in the runtimes."""
-    published: dict[str, list[PublicationRow]] = {}
-    for row in view.published():
-        published.setdefault(row.reference, []).append(row)
-    return [_image(row, published.get(row.reference, [])) for row in rows]
-
-
-def publication_report(row: PublicationRow) -> dict[str, Any]:
-    """Returns the state of an image in one runtime."""
-    return {
-        "socket": row.runtime,
-        "state": row.state,
-        "reason": row.detail.get("reason", ""),
-        "present": row.state == "published",
-        "digest": row.digest,
-        "pinned": row.detail.get("pinned", False),
-        "unpacked": row.detail.get("unpacked", False),
-        "not_unpacked": row.detail.get("not_unpacked", ""),
-        "adopted": row.detail.get("adopted", {}),
-        "names": row.detail.get("names", []),
-        "image_id": row.detail.get("image_id", ""),
-        "at": time_text(row.at),
-    }
-
-
-def history_report(view: CatalogView) -> dict[str, Any]:
+def history_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
     """Returns the images, each with the stored versions of its tag, the current one first."""
     versions, rows = view.generations(), view.images()
     items = [
         image | {"history": [_version(v) for v in versions.get(row.name, [])]}
-        for row, image in zip(rows, _images(view, rows), strict=True)
+        for row, image in zip(rows, _images(view, rows, runtimes), strict=True)
     ]
     return {"schema": SCHEMA, "items": items}
 
@@ -123,8 +106,8 @@ def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _image(row: ImageRow, published: list[PublicationRow]) -> dict[str, Any]:
-    runtimes = [publication_report(each) for each in published]
+def _image(row: ImageRow, states: list[ImageState]) -> dict[str, Any]:
+    runtimes = [each.report() for each in states]
     return {
         "reference": row.reference,
         "digest": row.digest,
@@ -159,21 +142,26 @@ def archives_report(view: CatalogView, every: int = 0) -> dict[str, Any]:
     """Returns the archives; with `every`, also the files beside them that are none."""
     rows = (row for row in view.sources() if row.kind not in {"push", "peer"})
     rows = (row for row in rows if every or row.state != "ignored")
-    return {"schema": SCHEMA, "items": [archive_report(row) for row in rows]}
+    unpublished = view.unpublished()
+    return {"schema": SCHEMA, "items": [archive_report(row, unpublished) for row in rows]}
 
 
-def archive_report(row: SourceRow) -> dict[str, Any]:
+def archive_report(row: SourceRow, unpublished: Collection[PublicationRow] = ()) -> dict[str, Any]:
+    """Returns an archive, with those of its images that a runtime lacks."""
+    images = set(row.images)
+    lacking = [each for each in unpublished if each.reference in images]
     return {
         "path": row.path,
         "kind": row.kind,
         "state": row.state,
-        "reason": row.reason,
+        "reason": row.reason or lacking_text(lacking),
         "format": row.format,
         "compression": row.compression,
         "size_bytes": row.size_bytes,
         "images": list(row.images),
         "problems": [_problem(p) for p in row.problems],
         "notes": list(row.notes),
+        "unpublished": [recorded_state(each).short_report() for each in lacking],
         "settled_at": time_text(row.settled_at),
         "imported_at": time_text(row.imported_at),
         "seconds": row.seconds,
@@ -209,8 +197,9 @@ def _detail(text: str) -> Any:
     return text
 
 
-def status_report(view: CatalogView) -> dict[str, Any]:
+def status_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
     """Returns the status from the catalog; the agent fills in the live values."""
+    counts = view.publication_counts()
     return {
         "schema": SCHEMA,
         "running": False,
@@ -219,13 +208,14 @@ def status_report(view: CatalogView) -> dict[str, Any]:
         "data": None,
         **view.counts(),
         "archives": view.states(),
+        "unpublished": unpublished_report(view.unpublished()),
         "scrub": scrub_report(parse_pass(view.meta(LAST_PASS))),
         "lost_records": lost_report(parse_lost(view.meta(LOST_RECORDS))),
         "directories": [],
         "listen": None,
         "access": None,
         "read_through": None,
-        "runtimes": [],
+        "runtimes": [{**each, "images": counts.get(each["socket"], {})} for each in runtimes],
         "uptime_seconds": None,
         "imports": [],
         "space": None,
@@ -335,7 +325,7 @@ def _published_there(
         "socket": runtime["socket"],
         "connected": runtime["connected"],
         "reason": runtime["reason"],
-        "images": [{"reference": row.reference, **publication_report(row)} for row in rows],
+        "images": [{"reference": r.reference, **recorded_state(r).report()} for r in rows],
     }
 
 

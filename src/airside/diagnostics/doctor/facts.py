@@ -51,6 +51,18 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpublished:
+    """An image that a containerd lacks, though the agent has it for this node."""
+
+    reference: str
+    socket: str
+    state: str
+    reason: str
+    next_try_at: str = ""
+    """RFC 3339; empty if no try is planned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """The agent of the data directory. `answer`: HTTP status of its registry's `/v2/`, or None."""
 
@@ -68,6 +80,9 @@ class Agent:
     modes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """For each watched directory, how changes are noticed, and the reason."""
     published: tuple[Published, ...] = ()
+    unpublished: tuple[Unpublished, ...] = ()
+    """The first of the images that a containerd lacks; `unpublished_count` is their number."""
+    unpublished_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

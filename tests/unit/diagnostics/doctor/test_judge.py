@@ -21,6 +21,7 @@ from airside.diagnostics.doctor.facts import (
     Runtime,
     Store,
     Trial,
+    Unpublished,
     Unseen,
     Volume,
 )
@@ -558,3 +559,49 @@ def test_only_problems_are_unhealthy_and_warnings_where_strict():
     assert is_healthy([note], strict=True)
     assert not is_healthy([note, warning], strict=True)
     assert not is_healthy([problem], strict=False)
+
+
+LACKED = Unpublished("docker.io/library/app:1", SOCKET, "failed", "a layer is wrong", "2027-01-15")
+
+
+@pytest.mark.parametrize(
+    ("state", "severity"),
+    [("failed", "problem"), ("waiting", "warning"), ("incomplete", "warning")],
+)
+def test_an_image_that_containerd_lacks_is_named_with_reason_and_next_try(
+    state: str, severity: str
+) -> None:
+    lacked = replace(LACKED, state=state)
+    finding = found(agent(unpublished=(lacked,), unpublished_count=1), "agent.unpublished")
+    assert (finding.severity, finding.subject) == (severity, SOCKET)
+    for text in (lacked.reference, state, lacked.reason, lacked.next_try_at):
+        assert text in finding.found
+    assert finding.advice
+
+
+def test_of_many_images_that_containerd_lacks_the_number_is_reported() -> None:
+    images = tuple(replace(LACKED, reference=f"docker.io/library/app:{n}") for n in range(20))
+    facts = agent(unpublished=images, unpublished_count=300)
+    findings = [f for f in judge(facts) if f.id == "agent.unpublished"]
+    assert len(findings) == 6
+    assert "295 more" in " ".join(f.found for f in findings)
+
+
+def test_an_agent_that_runs_is_not_to_be_started_for_the_sandbox_image() -> None:
+    facts = cri(sandbox_present=False, sandbox_held=True)
+    lacked = replace(LACKED, reference=PAUSE, state="waiting", reason="removed again")
+    facts = replace(
+        facts,
+        agent=replace(AGENT, published=(Published(SOCKET, connected=True),), unpublished=(lacked,)),
+    )
+    finding = found(facts, "containerd.sandbox")
+    assert "start the agent" not in finding.advice
+    assert "removed again" in finding.found
+    assert "next try at 2027-01-15" in finding.found
+    assert facts.agent is not None
+    nothing = replace(facts, agent=replace(facts.agent, unpublished=()))
+    assert "next pass" in found(nothing, "containerd.sandbox").found
+    elsewhere = replace(facts, agent=replace(AGENT, published=()))
+    assert SOCKET in found(elsewhere, "containerd.sandbox").advice
+    absent = replace(facts, agent=Agent("absent"))
+    assert "start the agent" in found(absent, "containerd.sandbox").advice

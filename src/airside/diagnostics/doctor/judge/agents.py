@@ -8,6 +8,8 @@ from airside.diagnostics.doctor.finding import Finding
 from airside.diagnostics.pull_commands import reachable
 
 _BAD_STATES = ("rejected", "failed", "unreadable", "partial")
+_SHOWN = 5
+"""Images that are named each; of more, the number is reported."""
 _GOOD_ANSWERS = (200, 401)
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
@@ -23,6 +25,7 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
         yield _registry(agent)
         for published in agent.published:
             yield _published(published)
+        yield from _unpublished(agent)
 
 
 def _state(agent: Agent, data: Path) -> Finding:
@@ -88,6 +91,37 @@ def _published(published: Published) -> Finding:
             "fix the findings containerd.link and containerd.sharing, then restart the agent",
         )
     return Finding(identity, "ok", socket, "the agent publishes to it by hard links or copies")
+
+
+def _unpublished(agent: Agent) -> Iterator[Finding]:
+    """One finding for each image that a containerd lacks; pods that want it do not start."""
+    for image in agent.unpublished[:_SHOWN]:
+        retry = f"; next try at {image.next_try_at}" if image.next_try_at else ""
+        yield Finding(
+            "agent.unpublished",
+            "problem" if image.state == "failed" else "warning",
+            image.socket,
+            f"{image.reference} is {image.state}: {image.reason}{retry}",
+            _ADVICE[image.state],
+        )
+    if agent.unpublished_count > _SHOWN:
+        yield Finding(
+            "agent.unpublished",
+            "problem" if any(i.state == "failed" for i in agent.unpublished) else "warning",
+            "",
+            f"containerd lacks {agent.unpublished_count - _SHOWN} more images",
+            "run airside images for the reason of each",
+        )
+
+
+_ADVICE = {
+    "failed": "resolve the reason, or replace the archive; the agent retries by itself",
+    "waiting": "find who removes or moves it (kubelet's garbage collection, crictl rmi, another "
+    "agent); the agent restores it by itself",
+    "incomplete": "drop an archive that has all of it, or run airside verify --repair",
+    "conflict": 'remove the other image, or set conflict = "ours"',
+}
+"""By the state of an image that containerd lacks."""
 
 
 def _registry(agent: Agent) -> Finding:

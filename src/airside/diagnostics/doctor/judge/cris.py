@@ -113,17 +113,31 @@ def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
     return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} exists")
 
 
+def _held_sandbox(runtime: Runtime, cri: Cri, found: str, facts: Facts) -> tuple[str, str]:
+    """Returns what is found, and the advice, where Airside has the sandbox image."""
+    agent = facts.agent
+    if agent is None or agent.state != "running":
+        advice = "start the agent, which publishes it to containerd"
+        return f"{found}, but Airside has it", advice
+    for image in agent.unpublished:
+        if image.socket == runtime.socket and image.reference == cri.sandbox:
+            retry = f", next try at {image.next_try_at}" if image.next_try_at else ""
+            found = f"{found}; in Airside it is {image.state}: {image.reason}{retry}"
+            return found, "see the finding agent.unpublished of this socket"
+    if not any(each.socket == runtime.socket for each in agent.published):
+        advice = f"restart the agent with --runtime {runtime.socket}"
+        return f"{found}; Airside has it, but does not publish to this containerd", advice
+    return (
+        f"{found}; Airside has it, and the running agent publishes it in its next pass",
+        "run the doctor again; if it stays absent, run airside explain with its name",
+    )
+
+
 def _no_sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
     identity, subject = "containerd.sandbox", runtime.socket
     found = f"the sandbox image {cri.sandbox} is not in containerd: no pod can start"
     if cri.sandbox_held:
-        return Finding(
-            identity,
-            "warning",
-            subject,
-            f"{found}, but Airside has it",
-            "start the agent, which publishes it to containerd",
-        )
+        return Finding(identity, "warning", subject, *_held_sandbox(runtime, cri, found, facts))
     kubernetes = facts.kubelet is not None and facts.kubelet.present
     return Finding(
         identity,

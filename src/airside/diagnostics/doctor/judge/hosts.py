@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from airside.core.rfc3339 import time_text
 from airside.diagnostics.doctor.facts import Facts, Host, Inotify
 from airside.diagnostics.doctor.finding import Finding
-from airside.diagnostics.reports import time_text
 
 _SANE_SINCE, _SANE_UNTIL = 1_735_689_600, 4_102_444_800
 """The years 2025 to 2099."""
