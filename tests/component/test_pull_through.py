@@ -7,17 +7,19 @@ import threading
 import time
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
 from airside.catalog.pushes import PushedBlob
 from airside.catalog.retention import Policy
+from airside.core.errors import AirsideError
 from airside.core.settings import Limits
 from airside.core.upstream_config import Upstream
 from airside.oci.reference import Repository
 from airside.registry.http.request_access import Access
 from airside.registry.proxy import upstreams
+from airside.registry.proxy.fetch import Fetch
 from airside.registry.rules.access import Rights, Rule
 from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
@@ -271,9 +273,13 @@ def test_who_may_not_pull_a_repository_gets_nothing_of_it_from_upstream(tmp_path
 # --- upstreams that misbehave
 
 
-def cut_off(registry, target=BLOB):
-    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-        registry.ask(target)
+def never_whole(registry, target=BLOB):
+    """The answer is cut off, or is a 404 if the fetch had failed before it began."""
+    try:
+        found = registry.ask(target)
+    except (http.client.IncompleteRead, ConnectionResetError):
+        return
+    assert found.status == 404
 
 
 def test_wrong_bytes_never_end_a_response_and_are_not_kept(tmp_path, stub, caplog):
@@ -285,7 +291,7 @@ def test_wrong_bytes_never_end_a_response_and_are_not_kept(tmp_path, stub, caplo
     stub.held[f"manifests/{NEWER.digest}"] = (IMAGE.manifest.raw, IMAGE.manifest.media_type)
     clock = Clock()
     with site(tmp_path, stub, clock) as (node, registry):
-        cut_off(registry)
+        never_whole(registry)
         for target in (f"/v2/app/blobs/{config}", f"/v2/app/manifests/{NEWER.digest}"):
             assert registry.ask(target).status == 404
         for _ in range(3):  # it isn't fetched again and again
@@ -298,6 +304,23 @@ def test_wrong_bytes_never_end_a_response_and_are_not_kept(tmp_path, stub, caplo
         stub.held[f"blobs/{LAYER.digest}"] = (LAYER.raw, "")
         clock.now += upstreams.WRONG_SECONDS + 1
         assert registry.ask(BLOB).body == LAYER.raw
+
+
+def test_what_failed_before_its_answer_began_is_a_404(tmp_path, stub, monkeypatch):
+    """Fails on the code of before, which said that the client had sent wrong bytes."""
+    answered = Fetch.until_answered
+
+    async def late(fetch: Fetch) -> None:
+        with suppress(AirsideError):
+            await fetch.until_stored()
+        await answered(fetch)
+
+    monkeypatch.setattr(Fetch, "until_answered", late)
+    stub.held[f"blobs/{LAYER.digest}"] = (bytes(len(LAYER.raw)), "")
+    with site(tmp_path, stub) as (_node, registry):
+        found = registry.ask(f"{BLOB}?ns=docker.io")
+    assert found.status == 404
+    assert b"the content hashes to" in found.body
 
 
 def test_a_cut_transfer_goes_on_where_it_stopped_or_cuts_the_client_off(tmp_path, stub):
@@ -318,7 +341,7 @@ def test_a_cut_transfer_goes_on_where_it_stopped_or_cuts_the_client_off(tmp_path
         assert stub.asked("blobs") == 2
     resumes = False
     with site(tmp_path / "b", stub) as (node, registry):
-        cut_off(registry)
+        never_whole(registry)
         assert list(node.store.digests()) == []
 
 

@@ -70,9 +70,11 @@ class Fetch:
 
     async def until_answered(self) -> None:
         """Waits for the first bytes, or until a small blob is stored. Raises AirsideError."""
-        while not (self._is_stored or (self._ingest is not None and not self._is_small)):
+        while not self._is_stored:
             if self._failure is not None:
                 raise self._failure
+            if self._ingest is not None and not self._is_small:
+                return
             await self._changed.wait()
 
     async def until_stored(self) -> None:
