@@ -5,6 +5,8 @@ image in the containerd: `import_pause`.
 """
 
 import json
+import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -36,10 +38,18 @@ class ImageNeverPullError(Exception):
 
 
 @dataclass(frozen=True)
-class Pod:
-    """One that was started: ids of its sandbox and container, the container's image and log."""
+class Sandbox:
+    """A pod without containers: the ID, and what was asked for."""
 
-    sandbox: str
+    id: str
+    config: Any
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One that was started: its sandbox, the ID of its container, the container's image and log."""
+
+    sandbox: Sandbox
     container: str
     image_id: str
     log_path: Path
@@ -58,7 +68,7 @@ class Kubelet:
         self._containerd = containerd
         self._channel = Channel(str(containerd.socket))
         self.cri = Cri(self._channel)
-        self._pods: list[Pod] = []
+        self._sandboxes: list[Sandbox] = []
 
     def __enter__(self) -> Self:
         self.wait_ready()
@@ -66,8 +76,8 @@ class Kubelet:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            for pod in list(self._pods) if kind is None else ():
-                self.remove(pod)
+            for sandbox in list(self._sandboxes) if kind is None else ():
+                self.remove_sandbox(sandbox)
         finally:
             self._channel.close()
 
@@ -118,25 +128,35 @@ class Kubelet:
         Without `node_network` its network namespace has no interface but `lo`.
         """
         image_id = self.image_id(image, policy)
+        sandbox = self.sandbox(node_network=node_network)
+        return self.container(sandbox, image_id)
+
+    def sandbox(self, *, node_network: bool = False) -> Sandbox:
+        """Start a pod's sandbox: kubelet does so before it looks for the images."""
         security = {"namespace_options": {"network": _NODE if node_network else _POD}}
         config = self._sandbox_config(security)
-        sandbox = self._ask("RunPodSandbox", pods.RunPodSandboxRequest(config=config))
+        answer = self._ask("RunPodSandbox", pods.RunPodSandboxRequest(config=config))
+        sandbox = Sandbox(answer.pod_sandbox_id, config)
+        self._sandboxes.append(sandbox)
+        return sandbox
+
+    def container(self, sandbox: Sandbox, image_id: str, *, attempt: int = 0) -> Pod:
+        """Start a pod's container, for the nth time."""
+        config = sandbox.config
+        network = config.linux.security_context.namespace_options.network
         request = pods.CreateContainerRequest(
-            pod_sandbox_id=sandbox.pod_sandbox_id,
+            pod_sandbox_id=sandbox.id,
             config={
-                "metadata": {"name": "main"},
+                "metadata": {"name": "main", "attempt": attempt},
                 "image": {"image": image_id},
                 "log_path": LOG,
-                "linux": {"security_context": security},
+                "linux": {"security_context": {"namespace_options": {"network": network}}},
             },
             sandbox_config=config,
         )
         container = self._ask("CreateContainer", request)
-        log_path = Path(config.log_directory, LOG)
-        pod = Pod(sandbox.pod_sandbox_id, container.container_id, image_id, log_path)
-        self._pods.append(pod)
-        self._ask("StartContainer", pods.ContainerRequest(container_id=pod.container))
-        return pod
+        self._ask("StartContainer", pods.ContainerRequest(container_id=container.container_id))
+        return Pod(sandbox, container.container_id, image_id, Path(config.log_directory, LOG))
 
     def _sandbox_config(self, security: dict[str, Any]) -> Any:
         name = f"pod-{uuid.uuid4()}"
@@ -169,10 +189,23 @@ class Kubelet:
         """Of its container's first process."""
         return int(json.loads(self._status(pod).info["info"])["pid"])
 
+    def kill(self, pod: Pod) -> None:
+        """Kill its container's process, and wait for its end."""
+        os.kill(self.pid(pod), signal.SIGKILL)
+        self.wait(pod)
+
+    def remove_container(self, pod: Pod) -> None:
+        """Remove the container and its log; its sandbox stays."""
+        self._ask("RemoveContainer", pods.ContainerRequest(container_id=pod.container))
+
     def remove(self, pod: Pod) -> None:
-        """Stop and remove it, with its container."""
-        self._pods.remove(pod)
-        request = pods.PodSandboxRequest(pod_sandbox_id=pod.sandbox)
+        """Stop and remove it, with its containers."""
+        self.remove_sandbox(pod.sandbox)
+
+    def remove_sandbox(self, sandbox: Sandbox) -> None:
+        """Stop and remove it, with its containers."""
+        self._sandboxes.remove(sandbox)
+        request = pods.PodSandboxRequest(pod_sandbox_id=sandbox.id)
         self._ask("StopPodSandbox", request)
         self._ask("RemovePodSandbox", request)
 

@@ -2,16 +2,16 @@
 
 import io
 import json
-import platform
 from pathlib import Path
+from platform import machine
 
 from airside.archive.sample import executable
 from airside.archive.writer.docker_archive import write_docker_archive
 from airside.archive.writer.image_spec import ImageSpec, Layer
 from airside.archive.writer.member import Member, blob_of
 from airside.archive.writer.tar_stream import write_archive
-from airside.oci.model import DOCKER_LAYER, DOCKER_MANIFEST
-from airside.oci.platform import node_platform
+from airside.oci.model import DOCKER_LAYER, DOCKER_MANIFEST, OCI_LAYER
+from airside.oci.platform import Platform, node_platform
 
 PAUSE_NAME = "docker.io/airside/pause:1"
 
@@ -24,20 +24,36 @@ _WAITS = {
 }
 
 
-def write_pause(path: Path, name: str = PAUSE_NAME, *, label: str = "") -> None:
-    """Write a docker-archive of it, for the node's platform. Another `label` is another image."""
-    sample, waits = executable(node_platform()), _WAITS[platform.machine()]
-    program = sample[:_HEADERS_BYTES] + waits + sample[_HEADERS_BYTES + len(waits) :]
+def pause_image(
+    name: str = PAUSE_NAME,
+    *,
+    label: str = "",
+    platform: Platform | None = None,
+    media_type: str = DOCKER_MANIFEST,
+) -> ImageSpec:
+    """The image, of the node's platform without another. Another `label` is another image.
+
+    The program is for the node's platform, whatever the image says.
+    """
     layer = io.BytesIO()
-    write_archive(layer, [Member("pause", blob_of(program), mode=0o755)])
+    write_archive(layer, [Member("pause", blob_of(_program()), mode=0o755)])
     blob = blob_of(layer.getvalue())
     config = {
-        "architecture": node_platform().architecture,
+        "architecture": (platform or node_platform()).architecture,
         "os": "linux",
         "config": {"Entrypoint": ["/pause"], "WorkingDir": "/", "Labels": {"label": label}},
         "rootfs": {"type": "layers", "diff_ids": [str(blob.digest)]},
     }
-    layers = (Layer(blob, DOCKER_LAYER),)
+    layers = (Layer(blob, DOCKER_LAYER if media_type == DOCKER_MANIFEST else OCI_LAYER),)
+    return ImageSpec(json.dumps(config).encode(), layers, (name,), media_type)
+
+
+def _program() -> bytes:
+    sample, waits = executable(node_platform()), _WAITS[machine()]
+    return sample[:_HEADERS_BYTES] + waits + sample[_HEADERS_BYTES + len(waits) :]
+
+
+def write_pause(path: Path, name: str = PAUSE_NAME, *, label: str = "") -> None:
+    """Write a docker-archive of it, for the node's platform."""
     with path.open("wb") as out:
-        image = ImageSpec(json.dumps(config).encode(), layers, (name,), DOCKER_MANIFEST)
-        write_docker_archive(out, [image])
+        write_docker_archive(out, [pause_image(name, label=label)])

@@ -1,0 +1,106 @@
+"""Compares what the agent says of its images with what containerd and CRI say, and with a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airside.containerd.cri import CriImage
+
+if TYPE_CHECKING:
+    from support.containerd import Containerd
+    from support.node_life import NodeLife
+
+_PINNED, _OURS = "io.cri-containerd.pinned=pinned", "io.airside.archives="
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of `ctr images ls`."""
+
+    digest: str
+    pinned: bool
+    ours: bool
+
+
+def rows_of(containerd: Containerd) -> dict[str, Row]:
+    """By name."""
+    lines = containerd.did("images", "ls").splitlines()[1:]
+    return {line.split()[0]: Row(line.split()[2], _PINNED in line, _OURS in line) for line in lines}
+
+
+def disagreements(life: NodeLife) -> list[str]:
+    """What is untrue or missing now, a line each."""
+    rows = rows_of(life.containerd)
+    cri = {
+        name: image for image in life.kubelet.cri.images() for name in (*image.tags, *image.digests)
+    }
+    status, items = life.agent.status(), life.agent.images()
+    [runtime] = status["runtimes"]
+    if not runtime["connected"]:
+        return [f"the runtime is not connected: {runtime['reason']}"]
+    found: list[str] = []
+    told: dict[str, dict[str, Any]] = {}
+    for reference, item in items.items():
+        for each in item["runtimes"]:
+            told[reference] = each
+            found += [
+                f"{reference}: {line}"
+                for line in _untrue(reference, each, rows, cri, knows_pins=runtime["knows_pins"])
+            ]
+    found += _missing(life, told, cri)
+    return found
+
+
+def _untrue(
+    reference: str,
+    told: dict[str, Any],
+    rows: dict[str, Row],
+    cri: dict[str, CriImage],
+    *,
+    knows_pins: bool,
+) -> list[str]:
+    """What an image's state says and containerd does not."""
+    there, state = rows.get(reference), f"{told['state']} ({told['reason']})"
+    if not told["present"]:
+        found = [] if told["reason"] else [f"told {state} without a reason"]
+        if there is not None and there.ours and there.digest == told["digest"]:
+            found.append(f"told {state} and not present, but it is there")
+        return found
+    absent = [name for name in told["names"] if name not in rows]
+    if absent or there is None:
+        return [f"told {state} and present, but absent: {absent}"]
+    found = []
+    if there.digest != told["digest"]:
+        found.append(f"told at {told['digest']}, but is at {there.digest}")
+    unpinned = [name for name in told["names"] if told["pinned"] and not rows[name].pinned]
+    if unpinned or (there.pinned and knows_pins and not told["pinned"]):
+        found.append(f"told pinned={told['pinned']}, but is not: {unpinned}")
+    image = cri.get(reference)
+    if image is None:
+        found.append("told present, but CRI does not know it")
+    elif image.id != told["image_id"]:
+        found.append(f"told {told['image_id']}, but CRI has {image.id}")
+    elif knows_pins and told["pinned"] and not image.pinned:
+        found.append("told pinned, but CRI does not pin it")
+    return found
+
+
+def _missing(
+    life: NodeLife, told: dict[str, dict[str, Any]], cri: dict[str, CriImage]
+) -> list[str]:
+    """What an archive has for this node, and neither is there nor told absent."""
+    found = []
+    for name, image in life.archives.tags().items():
+        has = cri.get(name)
+        if name not in told:
+            found.append(f"{name}: an archive has it, and no state is told")
+        elif has is None and (told[name]["present"] or name == life.pause.name):
+            found.append(f"{name}: not there: {told[name]['state']}, {told[name]['reason']}")
+        elif has is not None and has.id != image.id:
+            found.append(f"{name}: {has.id} instead of {image.id}")
+    for reference, image_id in life.archives.references().items():
+        has = cri.get(reference)
+        if "@" in reference and (has is None or has.id != image_id):
+            found.append(f"{reference}: an archive has it, and it is not there")
+    return found
