@@ -18,6 +18,7 @@ from airside.archive.directory import stat_key
 from airside.archive.formats.plan import PackedLayer, Plan, not_runnable_note
 from airside.archive.formats.platforms import restrict
 from airside.archive.formats.records import check_records
+from airside.archive.formats.shared_names import settle_names
 from airside.archive.formats.unsupported import TEXT, is_text
 from airside.archive.ingest import ArchiveIngest
 from airside.archive.open_file import open_archive, translated_reading
@@ -101,6 +102,7 @@ def read_archive(
         place = _Place(path, beneath)
         key, compression, plan, cut = read(reader, place, ingest, stop, progress, notes)
         check_records(plan, reader.settings.limits)
+        plan = settle_names(plan)
         absent = first_absent(plan)
         plan = _check_packed_layers(reader, ingest, plan, stop)
         plan = _restrict(plan, reader.settings, platforms)

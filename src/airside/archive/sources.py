@@ -17,6 +17,7 @@ from airside.archive.formats.detect import index_may_follow, make_draft
 from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
 from airside.archive.formats.index_json import INDEX_JSON
+from airside.archive.formats.joined import JoinedDraft
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
@@ -306,6 +307,8 @@ class DirectorySource(_Source):
 
 def _needed_members(draft: Draft) -> tuple[str, ...]:
     """Returns the names of the members that the images need, present or absent."""
+    if isinstance(draft, JoinedDraft):
+        return tuple(name for each in draft.drafts for name in _needed_members(each))
     if isinstance(draft, DockerDraft):
         return (*draft.members, *sorted(draft.absent))
     if not isinstance(draft, LayoutDraft):
@@ -318,6 +321,8 @@ def _needed_members(draft: Draft) -> tuple[str, ...]:
 
 def _too_short(draft: Draft, files: Mapping[str, Member]) -> set[str]:
     """Returns the blobs shorter than their descriptors say: they are still being copied."""
+    if isinstance(draft, JoinedDraft):
+        return {name for each in draft.drafts for name in _too_short(each, files)}
     if not isinstance(draft, LayoutDraft):
         return set()
     needed = {

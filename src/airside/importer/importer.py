@@ -344,7 +344,11 @@ def _claims(reading: Reading, repository: Repository | None) -> Iterable[Claimed
         for tag in tags:
             assert repository is not None
             yield ClaimedName(repository, tag, image.root, alias)
-        if not image.references and not tags:
+        beside = image.beside if repository is None or not image.beside_tag else (repository,)
+        beside = tuple(dict.fromkeys((*image.beside, *beside)))
+        for found in beside:
+            yield ClaimedName(found, "", image.root, alias)
+        if not image.references and not tags and not beside:
             yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.formats.names_section import NAMES
 from support.formats.row import Row
 
 PAGE = Path(__file__).parents[3] / "docs/formats.md"
@@ -63,7 +64,7 @@ class Line:
 
 def render(results: Mapping[str, str], rows: Sequence[Row]) -> str:
     """The whole page; `results` by the rows' keys."""
-    parts = [TOP]
+    parts = [TOP, NAMES]
     for table, (title, text) in TABLES.items():
         head = HEADS.get(table, HEAD)
         shown = [_join(head), _join(["---"] * len(head))]

@@ -10,14 +10,16 @@ from airside.archive.formats.docker_manifest import (
     MANIFEST_JSON,
     REPOSITORIES,
     SavedImage,
-    normalised,
     parse_manifest_json,
     parse_repositories,
 )
 from airside.archive.formats.index_json import INDEX_JSON, parse_index_json
-from airside.archive.formats.layout_walk import draft_layout
+from airside.archive.formats.joined import JoinedDraft
+from airside.archive.formats.layout_walk import DocumentWalk, walk_layout
 from airside.archive.formats.oci_layout import LAYOUT_FILE, has_disordered_layers
 from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
+from airside.archive.formats.unlisted import NOTE as UNLISTED
+from airside.archive.formats.unlisted import take_unlisted, unlisted_images
 from airside.archive.formats.unsupported import describe_single_manifest, guess_contents
 from airside.core.errors import ArchiveFormatError, InputError
 from airside.core.problem import Problem
@@ -43,26 +45,26 @@ def make_draft(
     `files` are the names of members with content, `links` those of links with their targets.
     Raises ArchiveFormatError if there are no images, ManifestInvalidError, ArchiveLimitError.
     """
+    resolved = {name: resolve_link(name, links) for name in links}
     if INDEX_JSON in files:
         index_json = read(INDEX_JSON)
         if parse_index_json(index_json):
-            layout = draft_layout(
+            saved, problems = _saved_beside(files, read, allowance)
+            walk = walk_layout(
                 index_json,
                 present=files,
                 read=read,
                 held=held,
                 allowance=allowance,
-                listed_names=_names_beside(files, read, allowance),
+                saved=saved,
+                problems=problems,
             )
-            if MANIFEST_JSON not in files or not has_disordered_layers(layout, read):
-                return layout
-            resolved = {name: resolve_link(name, links) for name in links}
-            return replace(
-                _draft_docker(files, resolved, read, allowance.again()), notes=(DISORDERED,)
-            )
+            if not saved or not has_disordered_layers(walk.draft, read):
+                return _with_unlisted(walk, files, resolved, read)
+            docker = _draft_docker(files, resolved, read, allowance.again())
+            return replace(docker, notes=(DISORDERED,))
         if MANIFEST_JSON not in files:
             raise ArchiveFormatError(f"the archive holds no images: {INDEX_JSON} lists none")
-    resolved = {name: resolve_link(name, links) for name in links}
     if MANIFEST_JSON in files:
         return _draft_docker(files, resolved, read, allowance)
     if is_legacy(files):
@@ -80,16 +82,40 @@ def index_may_follow(files: frozenset[str]) -> bool:
     return INDEX_JSON not in files and (is_layout or MANIFEST_JSON not in files)
 
 
-def _names_beside(files: frozenset[str], read: ReadMember, allowance: Allowance) -> frozenset[str]:
-    """Returns the image names of a `manifest.json` beside an index; none if it is invalid."""
-    if MANIFEST_JSON not in files:
-        return frozenset()
+def _saved_beside(
+    files: frozenset[str], read: ReadMember, allowance: Allowance
+) -> tuple[tuple[SavedImage, ...], tuple[Problem, ...]]:
+    """Returns the entries of a `manifest.json` beside an index, and problems with them.
+
+    Other tools have documents of this name beside a layout, which are no lists.
+    """
+    raw = read(MANIFEST_JSON) if MANIFEST_JSON in files else b""
+    if raw.lstrip()[:1] != b"[":
+        return (), ()
+    problems: list[Problem] = []
     try:
-        images = parse_manifest_json(read(MANIFEST_JSON))
-    except InputError:
-        return frozenset()
+        images = parse_manifest_json(raw, problems)
+    except InputError as exc:
+        return (), (Problem(f"{exc.message}: images that only it lists are not read"),)
     Allowance(allowance.limits).take_names(_count_names(images), "")
-    return frozenset(name for image in images for name in normalised(image.names))
+    return images, tuple(problems)
+
+
+def _with_unlisted(
+    walk: DocumentWalk, files: frozenset[str], links: Mapping[str, str], read: ReadMember
+) -> Draft:
+    """Returns the draft of a layout, with the images that only its `manifest.json` lists."""
+    unlisted = unlisted_images(walk.draft, read)
+    if not unlisted:
+        return walk.draft
+    walk.draft.notes.append(UNLISTED.format(len(unlisted)))
+    left = take_unlisted(walk, unlisted, read)
+    if not left:
+        return walk.draft
+    allowance = walk.draft.allowance.again()
+    return JoinedDraft(
+        (walk.draft, _docker_draft(left, files, links, allowance)), first_counts=True
+    )
 
 
 def _count_names(images: Iterable[SavedImage]) -> int:
@@ -104,15 +130,23 @@ def _draft_docker(
         raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
+    listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
+    Allowance(allowance.limits).take_names(len(listed or ()), "")
+    draft = _docker_draft(images, files, links, allowance)
+    return replace(draft, listed_names=listed or None, problems=tuple(problems))
+
+
+def _docker_draft(
+    images: tuple[SavedImage, ...],
+    files: frozenset[str],
+    links: Mapping[str, str],
+    allowance: Allowance,
+) -> DockerDraft:
+    """Returns the draft of entries of `manifest.json`. Raises ArchiveLimitError."""
     allowance.take_names(_count_names(images), "")
     allowance.take_descriptors(sum(1 + len(image.layers) for image in images), "")
     wanted = {links.get(n, n) for image in images for n in (image.config, *image.layers)}
-    listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
-    Allowance(allowance.limits).take_names(len(listed or ()), "")
-    absent = frozenset(wanted - files)
-    return DockerDraft(
-        images, links, absent, listed or None, problems=tuple(problems), allowance=allowance
-    )
+    return DockerDraft(images, links, frozenset(wanted - files), allowance=allowance)
 
 
 def resolve_link(name: str, links: Mapping[str, str]) -> str:

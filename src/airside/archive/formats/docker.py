@@ -8,12 +8,12 @@ others: hashing, decompressing, completeness.
 """
 
 import contextlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker_manifest import (
+    CONFIG_NAME,
     MANIFEST_JSON,
     REPOSITORIES,
     SavedImage,
@@ -37,7 +37,6 @@ from airside.oci.model import Document, ImageConfig, parse_config
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, parse_reference
 
-_CONFIG_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.DOTALL)
 _SHOWN_MISSING = 3
 
 
@@ -74,7 +73,7 @@ class DockerDraft:
         room = self.allowance.limits.descriptors
         for image in self.images:
             member = self.resolve(image.config)
-            named = _CONFIG_NAME.match(image.config)
+            named = CONFIG_NAME.match(image.config)
             if named:
                 found[member] = Digest("sha256", named[1])
             if member in self.absent:
@@ -156,7 +155,7 @@ class _PlanBuilder:
             blob = exc.context.get("blob", "")
             self._problems.append(Problem(exc.message, image=shown, blob=blob))
             return
-        if not _CONFIG_NAME.match(image.config):
+        if not CONFIG_NAME.match(image.config):
             self._notes[
                 f"the config {image.config} is not named by its digest: damage to it cannot be seen"
             ] = None
@@ -209,7 +208,7 @@ class _PlanBuilder:
         facts = self._facts.get(member)
         if facts is None:
             return None
-        named = _CONFIG_NAME.match(name)
+        named = CONFIG_NAME.match(name)
         if named and named[1] != facts.digest.hex:
             raise ManifestInvalidError(
                 f"config {name} hashes to {facts.digest}: its bytes are damaged", blob=name

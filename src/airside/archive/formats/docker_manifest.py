@@ -5,6 +5,7 @@ Windows' foreign layers, is ignored where it is invalid.
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from airside.oci.strict_json import load_json
 
 MANIFEST_JSON = "manifest.json"
 REPOSITORIES = "repositories"
+CONFIG_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.DOTALL)
+"""Names of config members that say their digest."""
 _NO_NAMES = frozenset({"", "<none>:<none>"})
 """Values by which some tools say that an image has no name; containerd writes its image ID."""
 
@@ -32,6 +35,12 @@ class SavedImage:
     layers: tuple[str, ...]
     names: tuple[str, ...]
     foreign: Mapping[Digest, ForeignLayer] = field(default_factory=dict)
+
+    @property
+    def config_hex(self) -> str:
+        """The sha256 of the config by its member's name; empty for another name."""
+        named = CONFIG_NAME.match(self.config)
+        return named[1] if named else ""
 
 
 def parse_manifest_json(

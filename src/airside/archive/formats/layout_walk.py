@@ -4,9 +4,11 @@ Each document is checked against the digest and size of the descriptor that name
 as they were read.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airside.archive.formats.allowance import Allowance
+from airside.archive.formats.docker_manifest import SavedImage
 from airside.archive.formats.index_json import IMAGE_NAME, INDEX_JSON, REF_NAME, parse_index_json
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import ReadHeld, ReadMember
@@ -16,44 +18,54 @@ from airside.oci.digest import digest_of
 from airside.oci.model import DOCUMENT_TYPES, Descriptor, Document, Index, parse_document
 
 
-def draft_layout(
+def walk_layout(
     index_json: bytes,
     *,
     present: frozenset[str],
     read: ReadMember,
     held: ReadHeld,
     allowance: Allowance,
-    listed_names: frozenset[str] = frozenset(),
-) -> LayoutDraft:
-    """Walk the documents from `index.json` down.
+    saved: tuple[SavedImage, ...] = (),
+    problems: Iterable[Problem] = (),
+) -> "DocumentWalk":
+    """Walk the documents from `index.json` down. Returns the walk, whose `draft` has them.
 
-    `present` are the names of all members, `listed_names` the image names in a `manifest.json`
-    beside the index. Raises ManifestInvalidError for `index.json` itself, and
+    `present` are the names of all members, `saved` the entries of a `manifest.json` beside the
+    index, with its `problems`. Raises ManifestInvalidError for `index.json` itself, and
     ArchiveLimitError. An invalid document below it becomes a problem.
     """
-    problems: list[Problem] = []
-    roots = parse_index_json(index_json, problems)
+    found: list[Problem] = []
+    roots = parse_index_json(index_json, found)
     draft = LayoutDraft(
         roots=roots,
-        problems=problems,
+        problems=[*found, *problems],
         present=present,
-        listed_names=listed_names,
+        saved=saved,
         allowance=allowance,
     )
     allowance.take_names(len(roots), "")
     allowance.take_descriptors(len(roots), "")
-    walk = _DocumentWalk(draft, read, held, allowance.limits.nesting)
+    walk = DocumentWalk(draft, read, held, allowance.limits.nesting)
     for root in roots:
         walk.visit(root, 0, root.annotations.get(IMAGE_NAME) or root.annotations.get(REF_NAME, ""))
-    return draft
+    return walk
 
 
 @dataclass(slots=True)
-class _DocumentWalk:
+class DocumentWalk:
+    """Reads documents into a draft, each once."""
+
     draft: LayoutDraft
     read: ReadMember
     held: ReadHeld
     nesting: int
+
+    def add_root(self, root: Descriptor) -> None:
+        """Read a document that `index.json` does not list. Raises ArchiveLimitError."""
+        self.draft.allowance.take_names(1, "")
+        self.draft.allowance.take_descriptors(1, "")
+        self.draft.roots = (*self.draft.roots, root)
+        self.visit(root, 0, "")
 
     def visit(self, descriptor: Descriptor, level: int, shown: str) -> None:
         """Read a document and those below it into the draft. Raises ArchiveLimitError."""

@@ -10,16 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from airside.archive.formats.allowance import Allowance
-from airside.archive.formats.index_json import check_names, name_images
+from airside.archive.formats.docker_manifest import SavedImage
+from airside.archive.formats.entry_names import name_roots, note_tags
 from airside.archive.formats.plan import (
     OCI_LAYOUT,
     Facts,
     Plan,
+    PlannedImage,
     ReadMember,
     is_compressed,
     layer_compression,
     not_runnable_note,
 )
+from airside.archive.formats.saved_names import SavedNames, places_by_config
 from airside.core.errors import InputError, ManifestInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
@@ -51,7 +54,7 @@ class LayoutDraft:
     notes: list[str] = field(default_factory=list)
     present: frozenset[str] = frozenset()
     bad: set[Digest] = field(default_factory=set)
-    listed_names: frozenset[str] = frozenset()
+    saved: tuple[SavedImage, ...] = ()
     allowance: Allowance = field(default_factory=Allowance)
 
     @property
@@ -80,18 +83,27 @@ class LayoutDraft:
                 reason = f"member {name} hashes to {found}: its bytes are damaged"
                 self.problems.append(Problem(reason, blob=expected))
         platforms, rejected = self._read_configs(blobs, facts, read)
-        images, problems = name_images(self.roots, self.notes)
-        images, disagreed = check_names(images, self.listed_names)
+        images = self._named_images()
         return Plan(
             format=OCI_LAYOUT,
             images=images,
             documents=self.documents,
             blobs=blobs,
-            problems=(*self.problems, *problems, *disagreed),
+            problems=tuple(self.problems),
             notes=tuple(self.notes),
             platforms=platforms,
             rejected=frozenset(rejected),
         )
+
+    def _named_images(self) -> tuple[PlannedImage, ...]:
+        """Returns the roots with their names. Raises ArchiveLimitError."""
+        named, problems = name_roots(self.roots, self.notes)
+        places = places_by_config(named, self.documents, self.allowance.limits)
+        names = SavedNames(named, places, self.notes)
+        names.compare(self.saved)
+        note_tags(named.values(), self.notes)
+        self.problems += [*problems, *names.problems]
+        return tuple(root.planned() for root in named.values())
 
     def _read_configs(
         self, blobs: Mapping[Digest, str], facts: Mapping[str, Facts], read: ReadMember

@@ -15,7 +15,7 @@ from airside.core.problem import Problem
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.platform import Platform
-from airside.oci.reference import Reference
+from airside.oci.reference import Reference, Repository
 
 T = TypeVar("T")
 DOCKER_ARCHIVE, OCI_LAYOUT = "docker-archive", "oci-layout"
@@ -40,6 +40,12 @@ class PlannedImage:
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     """Names that are only a tag: the archive does not name their repository."""
+    is_supplement: bool = False
+    """True if the archive says that its name is that of the image that it belongs to."""
+    beside: tuple[Repository, ...] = ()
+    """Repositories of names that another image keeps: this one is reachable there by digest."""
+    beside_tag: bool = False
+    """The same for a name that is only a tag, whose repository is a setting."""
 
     @property
     def title(self) -> str:

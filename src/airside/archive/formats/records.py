@@ -34,7 +34,8 @@ def check_records(plan: Plan, limits: Limits) -> None:
 
 def _repositories(image: PlannedImage) -> int:
     """Returns the number of repositories of an image's names."""
-    return max(1, len({r.repository for r in image.references}) + bool(image.tags))
+    named = {r.repository for r in image.references} | set(image.beside)
+    return max(1, len(named) + bool(image.tags or image.beside_tag))
 
 
 def _below(root: Digest, documents: Mapping[Digest, Document], most: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME, parse_index_json, reference_of
+from airside.archive.formats.entry_names import name_of
+from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME, parse_index_json
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import OCI_LAYOUT, PlannedImage
 from airside.archive.writer.oci_archive import oci_members
@@ -343,19 +344,19 @@ def test_a_sha512_layer_is_not_compared_with_a_sha256_diff_id():
 )
 def test_annotations_name_an_image(full, ref_name, found):
     annotations = {IMAGE_NAME: full, REF_NAME: ref_name}
-    reference = reference_of({key: value for key, value in annotations.items() if value})
+    reference = name_of({key: value for key, value in annotations.items() if value}).reference
     assert reference is None if found is None else str(reference) == found
 
 
 @pytest.mark.parametrize(
     ("full", "ref_name"),
-    [("a.b/c:1", "2"), ("a.b/c:1", "a.b/c:2"), ("a.b/c:1", "a.b/d:1"), ("a.b/c:1", "Bad/N:"),
+    [("a.b/c:1", "2"), ("a.b/c:1", "a.b/c:2"), ("a.b/c:1", "a.b/d:1"), ("a.b/c:1", "a.B/c:1"),
      ("Bad Name", ""), ("", "Bad/N:"), ("Bad Name", "1"), (f"a.b/c@{SHA}", f"@{SHA[:-1]}c"),
      (f"a.b/c:1@{SHA}", f"2@{SHA}")],
 )  # fmt: skip
 def test_bad_names_and_names_that_disagree_are_refused(full, ref_name):
     with pytest.raises(ReferenceInvalidError):
-        reference_of({IMAGE_NAME: full, REF_NAME: ref_name})
+        name_of({IMAGE_NAME: full, REF_NAME: ref_name})
 
 
 def test_a_bad_name_fails_that_name_only():
@@ -377,13 +378,24 @@ def test_a_tag_alone_names_nothing_and_is_noted():
 
 
 @pytest.mark.parametrize("tag", ["", ":1"])
-def test_a_digest_in_a_name_must_be_that_of_the_document(tag):
+def test_a_digest_in_a_name_is_that_of_the_document_or_of_before_a_conversion(tag):
     image = random_image("x", layer_bytes=300)
     members = layout((image, (NAME,)))
-    right, wrong = f"a.b/c{tag}@{image.digest}", f"a.b/c{tag}@{SHA}"
-    plan = changed_root(members, annotations={IMAGE_NAME: right}).plan()
-    assert names_of(plan) == {"a.b/c:1" if tag else right: image.digest}
-    plan = changed_root(members, annotations={IMAGE_NAME: wrong}).plan()
+    right, old = f"a.b/c{tag}@{image.digest}", f"a.b/c{tag}@{SHA}"
+    for name in (right, old):
+        plan = changed_root(members, annotations={IMAGE_NAME: name}).plan()
+        assert names_of(plan) == {"a.b/c:1" if tag else right: image.digest}
+        assert not plan.problems
+        assert ("before a conversion" in " ".join(plan.notes)) == (name == old)
+
+
+@pytest.mark.parametrize("tag", ["", ":1"])
+def test_a_digest_in_a_name_that_is_nearly_that_of_the_document_is_damaged(tag):
+    image = random_image("x", layer_bytes=300)
+    last = image.digest.hex[-1]
+    flipped = {"a": "c", "f": "d"}.get(last) or chr(ord(last) ^ 1)
+    wrong = f"a.b/c{tag}@sha256:{image.digest.hex[:-1]}{flipped}"
+    plan = changed_root(layout((image, (NAME,))), annotations={IMAGE_NAME: wrong}).plan()
     assert names_of(plan) == {}
     assert [problem.image for problem in plan.problems] == [wrong]
 
@@ -423,17 +435,19 @@ def test_names_of_which_manifest_json_has_another_are_not_believed(number, other
     assert {problem.image for problem in plan.problems} == {own, other}
 
 
-def test_a_name_of_two_roots_counts_only_where_no_name_was_lost():
+def test_a_name_that_became_another_roots_stays_that_roots():
     first, second = random_image("x", layer_bytes=300), random_image("y", layer_bytes=300)
     members = layout((first, ("a.b/x:2",)), (second, ("a.b/x:3",)), hybrid=True)
     renamed = changed_root(members, annotations={REF_NAME: "a.b/x:3"})
     plan = renamed.plan()
-    assert names_of(plan) == {}
+    assert names_of(plan) == {"a.b/x:3": second.digest}  # its two records agree
     assert {problem.image for problem in plan.problems} == {"a.b/x:2", "a.b/x:3"}
     assert names_of(renamed.without("manifest.json").plan()) == {"a.b/x:3": second.digest}
 
 
-def test_a_manifest_json_that_is_not_understood_says_nothing():
+@pytest.mark.parametrize(("raw", "is_told"), [(b"{", False), (b"[{", True), (b"[{}]", True)])
+def test_a_manifest_json_that_is_not_understood_may_have_listed_more(raw, is_told):
     image = random_image("x", layer_bytes=300)
-    members = layout((image, (NAME,)), hybrid=True).with_file("manifest.json", b"{")
-    assert set(names_of(members.plan())) == {NAME}
+    plan = layout((image, (NAME,)), hybrid=True).with_file("manifest.json", raw).plan()
+    assert set(names_of(plan)) == {NAME}
+    assert bool(plan.problems) == is_told

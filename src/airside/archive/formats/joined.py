@@ -1,0 +1,82 @@
+"""Joins several drafts of one archive into one plan. Pure.
+
+An archive may have several tables of images: a `manifest.json` that lists more than the index, or
+several tars in one file. Of two images with one name, the later counts, as in one table, unless the
+first table is the better record (`first_counts`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from airside.archive.formats.plan import Draft, Facts, Plan, PlannedImage, ReadMember
+from airside.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedDraft:
+    """The drafts of the tables of one archive, in their order."""
+
+    drafts: tuple[Draft, ...]
+    first_counts: bool = False
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for draft in self.drafts for name in draft.members))
+
+    def expected(self, read: ReadMember) -> dict[str, Digest]:
+        found: dict[str, Digest] = {}
+        for draft in self.drafts:
+            found |= draft.expected(read)
+        return found
+
+    def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
+        plans = [
+            draft.assemble({name: facts[name] for name in draft.members if name in facts}, read)
+            for draft in self.drafts
+        ]
+        return join_plans(plans, first_counts=self.first_counts)
+
+
+def join_plans(plans: list[Plan], *, first_counts: bool = False) -> Plan:
+    """Returns one plan with the images of all. The first plan's format is that of the whole."""
+    first = plans[0]
+    documents = {digest: each for plan in plans for digest, each in plan.documents.items()}
+    return replace(
+        first,
+        images=tuple(_images(plans, first_counts=first_counts)),
+        documents=documents,
+        blobs={d: name for plan in reversed(plans) for d, name in plan.blobs.items()},
+        problems=tuple(problem for plan in plans for problem in plan.problems),
+        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
+        platforms={d: each for plan in plans for d, each in plan.platforms.items()},
+        packed_layers=tuple(dict.fromkeys(layer for plan in plans for layer in plan.packed_layers)),
+        rejected=frozenset(digest for plan in plans for digest in plan.rejected),
+        made={digest: raw for plan in plans for digest, raw in plan.made.items()},
+        lacks_members=any(plan.lacks_members for plan in plans),
+    )
+
+
+def _images(plans: Iterable[Plan], *, first_counts: bool) -> Iterable[PlannedImage]:
+    """Returns each root once, at its last place, with the names of all plans."""
+    found: dict[Digest, PlannedImage] = {}
+    taken: set[object] = set()
+    for plan in plans:
+        given = {reference for image in plan.images for reference in image.references}
+        for image in plan.images:
+            if first_counts:
+                free = tuple(r for r in image.references if r not in taken)
+                image = replace(image, references=free)  # noqa: PLW2901 - with fewer names
+            before = found.pop(image.root, None)
+            found[image.root] = image if before is None else _both(before, image)
+        taken |= given
+    return found.values()
+
+
+def _both(one: PlannedImage, other: PlannedImage) -> PlannedImage:
+    return replace(
+        one,
+        references=tuple(dict.fromkeys((*one.references, *other.references))),
+        aliases=tuple(dict.fromkeys((*one.aliases, *other.aliases))),
+        tags=tuple(dict.fromkeys((*one.tags, *other.tags))),
+        is_supplement=one.is_supplement and other.is_supplement,
+    )

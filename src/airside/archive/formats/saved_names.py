@@ -1,0 +1,212 @@
+"""Compares the names of an index with those of the `manifest.json` beside it. Pure (ADR 0032).
+
+An entry of `manifest.json` and a root of the index are one image if they have one config. A name
+that may be one of the index's with a flipped bit is a problem, and neither is created. Any other is
+a name of the image too, unless the index says more: see the table of `docs/formats.md`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airside.archive.formats.allowance import over
+from airside.archive.formats.docker_manifest import SavedImage
+from airside.archive.formats.entry_names import EntryName, NamedRoot
+from airside.archive.formats.name_records import (
+    first_flipped,
+    is_form_of,
+    lost_separator,
+    may_be_flipped,
+    read_name,
+)
+from airside.core.errors import ReferenceInvalidError
+from airside.core.problem import Problem
+from airside.core.settings import Limits
+from airside.oci.digest import Digest
+from airside.oci.model import Document, Index
+from airside.oci.reference import Reference
+
+_STEPS_TIMES = 4
+_MADE_UP = "latest"
+"""The tag that regctl makes up for an image that it saves by its digest."""
+_MADE_UP_HOST = "localhost/"
+"""The host that regctl makes up for an image of a layout directory."""
+DISAGREE = "index.json and manifest.json disagree on this name: one of them is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedName:
+    """A name in `manifest.json`: as it is written, and parsed, without a digest."""
+
+    text: str
+    reference: Reference
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        return (self.text, str(self.reference))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A manifest at or below a root."""
+
+    root: Digest
+    manifest: Digest
+
+
+def places_by_config(
+    roots: Iterable[Digest], documents: Mapping[Digest, Document], limits: Limits
+) -> dict[str, list[Place]]:
+    """Returns, by the hex of each config, the manifests that have it, with their roots.
+
+    Raises ArchiveLimitError (`limits.records`) where indexes list more than the catalog may record.
+    """
+    found: dict[str, list[Place]] = {}
+    steps = 0
+    for root in roots:
+        seen, todo = {root}, [root]
+        while todo:
+            document = documents.get(todo.pop())
+            if document is None:
+                continue
+            if not isinstance(document.content, Index):
+                config = document.content.config.digest.hex
+                found.setdefault(config, []).append(Place(root, document.digest))
+                continue
+            for child in document.content.manifests:
+                steps += 1
+                if child.digest not in seen:
+                    seen.add(child.digest)
+                    todo.append(child.digest)
+            if steps > _STEPS_TIMES * limits.records:
+                raise over("the indexes of the archive list more manifests", "records", limits)
+    return found
+
+
+@dataclass(slots=True)
+class SavedNames:
+    """Gives the roots of an index the names that `manifest.json` has for their configs."""
+
+    named: dict[Digest, NamedRoot]
+    places: Mapping[str, Sequence[Place]]
+    notes: list[str]
+    problems: list[Problem] = field(default_factory=list)
+    _texts: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def compare(self, saved: Iterable[SavedImage]) -> None:
+        """Compares every entry with the roots of its config."""
+        for image in saved:
+            if image.config_hex in self.places:
+                texts = self._texts.setdefault(image.config_hex, {})
+                texts |= dict.fromkeys(image.names)
+        for config, texts in self._texts.items():
+            self._compare(self.places[config], tuple(texts))
+
+    def _compare(self, places: Sequence[Place], texts: Sequence[str]) -> None:
+        read = [name for name in map(self._read, texts) if name is not None]
+        roots = [self.named[place.root] for place in places]
+        given = {reference for root in roots for reference in root.names}
+        new = [name for name in read if name.reference not in given]
+        confirmed = {name.reference for name in read}
+        for root in roots:
+            self.problems += _drop_flipped(root, new, confirmed)
+        for name in new:
+            self._add(self._owner(places, name), name)
+
+    def _read(self, text: str) -> SavedName | None:
+        try:
+            found = read_name(text, may_be_tag=False).reference
+        except ReferenceInvalidError as exc:
+            self.problems.append(Problem(exc.message, image=text))
+            return None
+        return SavedName(text, found.without_digest) if found is not None else None
+
+    def _owner(self, places: Sequence[Place], name: SavedName) -> NamedRoot:
+        """Returns the root that a name goes to: one without a name, if any.
+
+        A name that not all platforms of an index have is that of its manifest alone.
+        """
+        roots = [self.named[place.root] for place in places]
+        free = [n for n, root in enumerate(roots) if not root.names and not root.is_doubtful]
+        place = places[free[0] if free else 0]
+        if place.root == place.manifest or self._is_of_all(place.root, name.text):
+            return self.named[place.root]
+        return self.named.setdefault(place.manifest, NamedRoot(place.manifest))
+
+    def _is_of_all(self, root: Digest, text: str) -> bool:
+        return all(
+            text in texts
+            for config, texts in self._texts.items()
+            if any(place.root == root for place in self.places[config])
+        )
+
+    def _add(self, root: NamedRoot, name: SavedName) -> None:
+        """Gives the root a name that only `manifest.json` has, or adds a problem."""
+        reference = name.reference
+        if root.is_doubtful or _contradicts(root, name):
+            self.problems.append(Problem(DISAGREE, image=str(reference)))
+            return
+        by_digest = [each for each in root.names if each.digest is not None]
+        if any(each.repository == reference.repository for each in by_digest):
+            if reference.tag != _MADE_UP:
+                root.names[reference] = EntryName(reference)
+            return
+        _drop_guessed(root, name)
+        if root.names:
+            self.notes.append(f"only manifest.json names the image {root.shown!r} {name.text!r}")
+        root.names[reference] = EntryName(reference)
+        root.tags = [tag for tag in root.tags if tag != reference.tag]
+        root.shown = root.shown or name.text
+        root.aliases.append(name.text)
+
+
+def _drop_flipped(
+    root: NamedRoot, new: list[SavedName], confirmed: set[Reference]
+) -> list[Problem]:
+    """Drops each pair of names of which one may be the other, damaged. Returns the problems."""
+    problems: list[Problem] = []
+    while True:
+        doubtful = [reference for reference in root.names if reference not in confirmed]
+        forms = [_forms(root.names[reference], reference) for reference in doubtful]
+        pair = first_flipped((name.forms for name in new), forms)
+        if pair is None:
+            return problems
+        saved, reference = new.pop(pair[0]), doubtful[pair[1]]
+        del root.names[reference]
+        root.is_doubtful = True
+        problems += [Problem(DISAGREE, str(each)) for each in (saved.reference, reference)]
+
+
+def _forms(name: EntryName, reference: Reference) -> tuple[str, ...]:
+    """Returns the texts of a name in the index with which a name of `manifest.json` is compared."""
+    texts = (*(text for text in name.texts if "/" in text or ":" in text), str(reference))
+    if reference.digest is None:
+        return texts
+    of_digest = f"{reference.digest.algorithm}-{reference.digest.hex}"
+    return (*texts, *(f"{reference.repository}:{tag}" for tag in (_MADE_UP, of_digest)))
+
+
+def _drop_guessed(root: NamedRoot, name: SavedName) -> None:
+    """Drops the names of the root that are this one without its registry."""
+    for reference, entry in tuple(root.names.items()):
+        if not entry.is_sure and all(is_form_of(text, name.text) for text in entry.texts):
+            del root.names[reference]
+
+
+def _contradicts(root: NamedRoot, name: SavedName) -> bool:
+    """Returns True if a tag or path of the root may be a part of the name, but for a flipped bit.
+
+    So may a host that is nearly the one that tools make up for a path.
+    """
+    host = name.text[: len(_MADE_UP_HOST)]
+    if root.paths and may_be_flipped(host, _MADE_UP_HOST):
+        return True
+    tag = name.reference.tag
+    tags = (each for each in root.tags if each != tag)
+    if any(
+        (len(t) == len(tag) and may_be_flipped(t, tag)) or lost_separator(t, name.text)
+        for t in tags
+    ):
+        return True
+    return any(
+        not is_form_of(path, name.text) and may_be_flipped(path, name.text) for path in root.paths
+    )
