@@ -10,7 +10,7 @@ import pytest
 from airside.agent.node import Node
 from airside.cli.main import main
 from airside.containerd.mirror.apply import apply, plan_write
-from airside.containerd.mirror.locations import HostsNode, RegistriesNode
+from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes
 from airside.core.errors import ContainerdError
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
@@ -114,7 +114,10 @@ def test_mirror_settings_are_told_of_each_runtime(tmp_path: Path) -> None:
     containerd = HostsNode("containerd", (certs,))
 
     def is_set(host: str) -> list[tuple[str, bool | None]]:
-        return [(each["runtime"], each["set"]) for each in mirrors_of(host, AT, tmp_path)]
+        return [
+            (each["runtime"], each["set"])
+            for each in mirrors_of(host, f"http://{AT}", find_nodes(tmp_path))
+        ]
 
     assert is_set("docker.io") == [("containerd", False)]
     apply(plan_write([containerd], f"http://{AT}", ["docker.io"]))
@@ -126,16 +129,20 @@ def test_mirror_settings_are_told_of_each_runtime(tmp_path: Path) -> None:
     (certs / "ghcr.io/hosts.toml").write_text('server = "https://ghcr.io"\n')
     assert is_set("ghcr.io") == [("containerd", False)]
     (certs / "docker.io/hosts.toml").write_text("= no TOML")
-    [broken] = mirrors_of("docker.io", AT, tmp_path)
-    assert broken["set"] is None
-    assert "docker.io/hosts.toml" in broken["reason"]
+    [broken] = mirrors_of("docker.io", f"http://{AT}", find_nodes(tmp_path))
+    assert broken["set"] is False
+    assert "docker.io/hosts.toml: it is not valid TOML" in broken["reason"]
 
 
 def test_mirror_settings_of_k3s_are_told(tmp_path: Path) -> None:
     file = tmp_path / "etc/rancher/k3s/registries.yaml"
     file.parent.mkdir(parents=True)
     for host, every in (("docker.io", False), ("quay.io", True)):
-        assert [each["set"] for each in mirrors_of(host, AT, tmp_path)] == [False]
+        assert [each["set"] for each in mirrors_of(host, f"http://{AT}", find_nodes(tmp_path))] == [
+            False
+        ]
         k3s = RegistriesNode("k3s", file)
         apply(plan_write([k3s], f"http://{AT}", None if every else [host]))
-        assert [each["set"] for each in mirrors_of(host, AT, tmp_path)] == [True]
+        assert [each["set"] for each in mirrors_of(host, f"http://{AT}", find_nodes(tmp_path))] == [
+            True
+        ]

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from airside.cli.main import main
 from airside.containerd.mirror.apply import apply, plan_remove, plan_write
 from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes
+from airside.containerd.mirror.search_order import searches_of
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 URL, ADDRESS = "http://127.0.0.1:5050", "127.0.0.1:5050"
@@ -83,6 +85,62 @@ def test_all_is_the_default_and_every_registry_with_a_directory(tmp_path, certs)
     assert states(apply(plan_remove([node])))[-1] == ("_default", "removed")
     assert tree(tmp_path) == before
     assert plan_remove([node]) == []
+
+
+def test_an_end_to_the_search_is_taken_back_byte_for_byte(tmp_path, certs):
+    put(certs / "quay.io/hosts.toml", MINE)
+    put(certs / "r.example_5000_/ca.crt", "a certificate")
+    before = tree(tmp_path)
+    node = HostsNode("containerd", (certs,))
+    changes = apply(plan_write([node], URL, None, only=True))
+    assert {each.state for each in changes} == {"written", "changed"}
+    for each in searches_of(node):
+        assert each.begins_with(URL)
+        assert each.after(URL) == (("https://m.example",) if each.registry == "quay.io" else ())
+    assert [note for each in changes for note in each.notes] == [
+        f"{certs}/quay.io/hosts.toml: https://m.example is still asked when Airside lacks an image"
+    ]
+    assert {c.state for c in apply(plan_write([node], URL, None, only=True))} == {"unchanged"}
+    write(node)  # an end no longer
+    assert [each.after(URL)[-1] for each in searches_of(node)] == ["", "https://quay.io", ""]
+    apply(plan_write([node], URL, None, only=True))
+    apply(plan_remove([node]))
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", [None, K3S])
+def test_an_end_to_the_search_of_k3s_is_a_setting_in_a_file_of_its_own(tmp_path, text):
+    path = tmp_path / "etc/registries.yaml"
+    if text is not None:
+        put(path, text + 'configs:\n  "r.example": {}\n')
+    before = tree(tmp_path)
+    node = RegistriesNode("k3s", path)
+    changes = apply(plan_write([node], URL, None, only=True))
+    flag = tmp_path / "etc/config.yaml.d/airside-mirror.yaml"
+    assert yaml.safe_load(flag.read_text()) == {"disable-default-registry-endpoint": True}
+    found = {each.registry: each.after(URL) for each in searches_of(node)}
+    if text is None:
+        assert found == {"*": ()}
+    else:
+        assert found == {"*": (), "docker.io": ("https://m.example",), "r.example": ("",)}
+        assert any("still asks r.example itself last" in n for c in changes for n in c.notes)
+    assert {c.state for c in apply(plan_write([node], URL, None, only=True))} == {"unchanged"}
+    put(flag.with_name("later.yaml"), "disable-default-registry-endpoint: false\n")
+    assert all(each.after(URL)[-1:] == ("",) for each in searches_of(node))
+    flag.with_name("later.yaml").unlink()
+    write(node)
+    assert not flag.exists()
+    apply(plan_write([node], URL, None, only=True))
+    apply(plan_remove([node]))
+    assert tree(tmp_path) == before
+
+
+def test_a_file_of_the_name_of_ours_that_is_not_ours_stays(tmp_path):
+    flag = put(tmp_path / "config.yaml.d/airside-mirror.yaml", "token: x\n")
+    node = RegistriesNode("k3s", tmp_path / "registries.yaml")
+    changes = apply(plan_write([node], URL, None, only=True))
+    assert [each.state for each in changes] == ["written", "refused"]
+    assert flag.read_text() == "token: x\n"
 
 
 def test_another_address_moves_what_was_written(certs):

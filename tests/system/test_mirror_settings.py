@@ -200,3 +200,41 @@ def test_the_agent_in_another_spelling_is_asked_and_not_added_again(ctr, agent, 
     assert file.read_text() == text
     ctr("images", "rm", "--sync", NAME)
     assert pull(ctr, certs, NAME).returncode == 0
+
+
+@pytest.mark.parametrize("server", [ThreadingHTTPServer, Server6])
+def test_with_only_a_miss_is_over_when_the_agent_has_said_so(ctr, tmp_path, server):
+    """It is asked once, by every version; the registry's own address, which is dead, never."""
+    certs = tmp_path / "certs.d"
+    at = "::1" if server is Server6 else "127.0.0.1"
+    with upstream(server, at) as (ours, asked), upstream() as (site, asked_site):
+        file = certs / "docker.io/hosts.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(text := f'server = "http://{site}"\n')
+        args = ("--all", "--only", "--address", ours, "--data", tmp_path / "data")
+        mirror("write", *args, "--certs-dir", certs)
+        for name in ("docker.io/library/nothere", "dead.invalid/team/nothere"):
+            asked.clear()
+            pulled = pull(ctr, certs, f"{name}:1")
+            assert pulled.returncode != 0
+            assert pulled.stderr.rstrip().endswith("not found")
+            host, _, path = name.partition("/")
+            assert asked == [f"/v2/{path}/manifests/1?ns={host}"]
+        assert asked_site == []
+        mirror("remove", "--certs-dir", certs)
+        assert file.read_text() == text
+        assert list(certs.iterdir()) == [file.parent]
+
+
+def test_with_only_the_hosts_of_others_are_asked_between(ctr, tmp_path):
+    certs = tmp_path / "certs.d"
+    with upstream() as (ours, asked), upstream() as (site, asked_site):
+        file = certs / "docker.io/hosts.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(f'server = "http://{site}/last"\n[host."http://{site}/first"]\n')
+        args = ("--all", "--only", "--address", ours, "--data", tmp_path / "data")
+        said = mirror("write", *args, "--certs-dir", certs)
+        assert f"note: {file}: http://{site}/first is still asked" in said
+        assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
+        assert len(asked) == 2
+        assert [path.partition("/v2/")[0] for path in asked_site] == ["/first"]

@@ -128,7 +128,10 @@ def _mirror_text(item: dict[str, Any]) -> str:
     if item["set"] is None:
         return f"{item['runtime']}: unknown: {item['reason']}".removeprefix(": ")
     if item["set"]:
-        return f"{item['runtime']}: asks Airside first ({item['path']})"
+        then = ", then ".join(item["then"][:_SHOWN]) or "nothing else"
+        return f"{item['runtime']}: asks Airside first, then {then} ({item['path']})"
+    if item["reason"]:
+        return f"{item['runtime']}: does not ask Airside: {item['reason']}"
     return f"{item['runtime']}: does not ask Airside; run the `airside mirror write` below"
 
 

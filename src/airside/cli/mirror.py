@@ -122,44 +122,88 @@ def mirror() -> None:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to write. `registries`: None means all; `version`: of the containerd that reads it."""
+
+    registries: tuple[str, ...] | None
+    address: str | None
+    version: Version | None
+    only: bool
+
+
+def _wanted_options(command: _Command) -> Callable[..., int]:
+    """Adds the options of a Wanted to a command, and passes it as `wanted`."""
+
+    @wraps(command)
+    def with_wanted(
+        *,
+        registries: tuple[str, ...],
+        every: bool,
+        address: str | None,
+        version: Version | None,
+        only: bool,
+        **others: Any,
+    ) -> int:
+        if every is bool(registries):
+            raise click.UsageError("give --registry (once or several times) or --all, not both")
+        wanted = Wanted(None if every else registries, address, version, only)
+        return command(wanted=wanted, **others)
+
+    decorated: Callable[..., int] = with_wanted
+    for option in (
+        click.option(
+            "--containerd",
+            "version",
+            callback=_version,
+            metavar="VERSION",
+            help="The oldest containerd that reads the files [default: of those that answer here].",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Airside's registry [default: of the running agent, else the setting listen].",
+        ),
+        click.option(
+            "--only",
+            is_flag=True,
+            help="End the search with Airside: ask no registry that cannot answer here.",
+        ),
+        click.option(
+            "--all", "every", is_flag=True, help="Pull images of every registry through Airside."
+        ),
+        click.option(
+            "--registry",
+            "registries",
+            multiple=True,
+            callback=_registry_names,
+            metavar="HOST[:PORT]",
+            help="A registry to pull through Airside; may be given several times.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
 @mirror.command(
     "write",
-    epilog=example("airside mirror write --all", "airside mirror write -n --registry docker.io"),
+    epilog=example(
+        "airside mirror write --all",
+        "airside mirror write --all --only",
+        "airside mirror write -n --registry docker.io",
+    ),
 )
-@click.option(
-    "--registry",
-    "registries",
-    multiple=True,
-    callback=_registry_names,
-    metavar="HOST[:PORT]",
-    help="A registry to pull through Airside; may be given several times.",
-)
-@click.option("--all", "every", is_flag=True, help="Pull images of every registry through Airside.")
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="Airside's registry [default: of the running agent, else the setting listen].",
-)
-@click.option(
-    "--containerd",
-    "version",
-    callback=_version,
-    metavar="VERSION",
-    help="The oldest containerd that reads the files [default: of those that answer here].",
-)
+@_wanted_options
 @_target_options
 @data_option
 @config_option
 @json_option
 def write_settings(
-    registries: tuple[str, ...],
-    address: str | None,
-    version: Version | None,
+    wanted: Wanted,
     target: MirrorTarget,
     data: Path | None,
     config: Path | None,
     *,
-    every: bool,
     as_json: bool,
 ) -> int:
     """Configure containerd to ask Airside first.
@@ -167,13 +211,11 @@ def write_settings(
     Writes hosts.toml files where containerd reads them, or mirrors in the registries.yaml of K3s
     and RKE2. Preserves lines of other tools; `mirror remove` restores the files byte for byte.
     """
-    if every is bool(registries):
-        raise click.UsageError("give --registry (once or several times) or --all, not both")
     settings = effective_settings(config, data=data).settings
     live = _live(settings)
-    url = _url(settings, live, address)
-    nodes = _read_by(target, version, settings, live)
-    changes = plan_write(nodes, url, None if every else registries)
+    url = _url(settings, live, wanted.address)
+    nodes = _read_by(target, wanted.version, settings, live)
+    changes = plan_write(nodes, url, wanted.registries, only=wanted.only)
     notes = _access_notes(live.get("access"), url)
     return _finish(nodes, changes, url, dry_run=target.dry_run, as_json=as_json, more=notes)
 
@@ -313,7 +355,8 @@ def _show(changes: list[Change], notes: list[str], *, dry_run: bool) -> None:
             click.echo(f"  hint: {clean(hint)}", err=True)
             continue
         registries = ", ".join(change.registries)
-        write(f"{_TEXTS[change.state][dry_run]}: {clean(change.path)} ({clean(registries)})")
+        whose = f" ({clean(registries)})" if registries else ""
+        write(f"{_TEXTS[change.state][dry_run]}: {clean(change.path)}{whose}")
         if dry_run:
             for line in change.diff().splitlines():
                 write(f"  {clean(line)}")

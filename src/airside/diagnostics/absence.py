@@ -21,7 +21,7 @@ from airside.core.rfc3339 import time_text
 from airside.core.settings import Settings
 from airside.diagnostics.external_state import Contents, lists_of
 from airside.diagnostics.name_suggestions import nearest_names
-from airside.diagnostics.pull_commands import reachable
+from airside.diagnostics.pull_commands import reachable, registry_url
 from airside.importer.watch.directories import (
     WatchedDirectories,
     is_candidate,
@@ -40,7 +40,8 @@ _SUFFIX = re.compile(r"(\.tar)?\.\w+\Z")
 class Place:
     """The host of a question. `address` is empty if no registry listens.
 
-    `contents`: the images of the connected runtimes; `read_through`: the setting.
+    `url`: of the registry, for containerd; `contents`: the images of the connected runtimes;
+    `read_through`: the setting.
     """
 
     address: str
@@ -48,6 +49,7 @@ class Place:
     watched: WatchedDirectories
     contents: Contents = tuple
     read_through: str = "false"
+    url: str = ""
 
     @property
     def directories(self) -> list[Path]:
@@ -59,8 +61,14 @@ def place_of(settings: Settings, address: str | None = None, contents: Contents 
     """Returns the Place of these settings; `address` overrides the setting `listen`."""
     node = parse_platform(settings.platform) if settings.platform else node_platform()
     listen = settings.listen if address is None else address
-    where = reachable(listen) if listen else ""
-    return Place(where, node, WatchedDirectories(settings.images), contents, settings.read_through)
+    return Place(
+        reachable(listen) if listen else "",
+        node,
+        WatchedDirectories(settings.images),
+        contents,
+        settings.read_through,
+        registry_url(listen, has_tls=bool(settings.tls_cert), public_url=settings.public_url),
+    )
 
 
 def same_name(written: str, reference: str) -> bool:

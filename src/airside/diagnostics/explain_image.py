@@ -7,6 +7,7 @@ from typing import Any
 from airside.catalog.lookup import ClaimRow, IncompleteImport, PartRow
 from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
+from airside.containerd.mirror.locations import find_nodes
 from airside.core.errors import ManifestInvalidError, NotFoundError
 from airside.core.host_root import host_root
 from airside.core.rfc3339 import time_text
@@ -42,7 +43,7 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
     node = _for_node(platforms, place)
     served = _NOT_SERVED
     if place.address:
-        served = _served(name, place.address, _pulled(view, document, platforms, node))
+        served = _served(name, place, _pulled(view, document, platforms, node))
     return {
         "kind": "image" if not artifact_type else "artifact",
         "reference": str(name),
@@ -106,10 +107,11 @@ def _backed(item: dict[str, Any], part: PartRow | None) -> dict[str, Any]:
     }
 
 
-def _served(name: Reference, address: str, pulled: Pulled) -> dict[str, Any]:
-    """The names, mirror settings and commands to pull an image from the registry at `address`."""
+def _served(name: Reference, place: Place, pulled: Pulled) -> dict[str, Any]:
+    """The names, mirror settings and commands to pull an image from the registry."""
+    address = place.address
     return {
-        "mirrors": mirrors_of(name.repository.host or address, address, host_root()),
+        "mirrors": mirrors_of(name.repository.host or address, place.url, find_nodes(host_root())),
         "served": served_names(name, address),
         "mirror": mirror_url(name, address),
         "pull": [

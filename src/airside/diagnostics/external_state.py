@@ -4,25 +4,21 @@ Queries the connected runtimes for one name and reads a few settings files; chan
 an unavailable runtime as empty.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from airside.catalog.lookup import ListEntry
 from airside.catalog.view import CatalogView
-from airside.containerd.mirror import hosts_toml as hosts
-from airside.containerd.mirror.apply import Change, plan_write
-from airside.containerd.mirror.locations import Node, RegistriesNode, find_nodes
-from airside.containerd.mirror.managed_block import without_ours
+from airside.containerd.mirror.locations import Node
+from airside.containerd.mirror.search_order import Search, searches_of
 from airside.containerd.pull_records import PullRecords
-from airside.core.errors import AirsideError, UnavailableError
+from airside.core.errors import UnavailableError
 from airside.oci.reference import Reference
 from airside.ports.content import Only, RuntimeContent, RuntimeTag
 
 Contents = Callable[[], Sequence[tuple[str, RuntimeContent]]]
 """Returns the socket and the content of each connected runtime."""
 
-_THERE = {"unchanged", "kept"}
 _RESTRICTIONS = {
     ("open", True): "not to that containerd itself",
     ("open", False): "not to that containerd itself",
@@ -109,38 +105,21 @@ def _listed(each: ListEntry) -> dict[str, Any]:
     }
 
 
-def mirrors_of(host: str, address: str, system: Path) -> list[dict[str, Any]]:
-    """Returns the mirror setting of each containerd of this machine for the registry `host`.
+def mirrors_of(host: str, url: str, nodes: Iterable[Node]) -> list[dict[str, Any]]:
+    """Returns the mirror setting of each of these containerd for the registry `host`.
 
-    `set` is True if it asks `address` first, None if the settings cannot be read.
+    `set` is True if it asks `url` first, None if the settings cannot be read; `then`: what it asks
+    when that lacks the image.
     """
-    try:
-        nodes = find_nodes(system)
-    except AirsideError as exc:
-        return [{"runtime": "", "path": "", "set": None, "reason": exc.message}]
-    url = f"http://{address}"
-    return [_mirror(_deciding(node, url, host)) for node in nodes]
+    return [_mirror(each, url) for node in nodes for each in searches_of(node, [host])]
 
 
-def _deciding(node: Node, url: str, host: str) -> Change:
-    """The settings that apply to a registry: its own, else the default ones."""
-    [own], [default] = (plan_write([node], url, [name]) for name in (host, hosts.DEFAULT))
-    if own.error is not None or own.state in _THERE or default.state not in _THERE:
-        return own
-    if isinstance(node, RegistriesNode):
-        from airside.containerd.mirror.registries_yaml import all_registries  # noqa: PLC0415 - a YAML parser
-
-        has_own = host in all_registries(without_ours(own.before or "").text)
-    else:
-        has_own = own.before is not None
-    return own if has_own else default
-
-
-def _mirror(change: Change) -> dict[str, Any]:
-    refused = change.error.message if change.error is not None else ""
+def _mirror(search: Search, url: str) -> dict[str, Any]:
+    is_set = search.begins_with(url) if not search.unread else None
     return {
-        "runtime": change.runtime,
-        "path": str(change.path),
-        "set": change.state in _THERE if not refused else None,
-        "reason": refused,
+        "runtime": search.runtime,
+        "path": str(search.path),
+        "set": is_set,
+        "then": [address or search.registry for address in search.after(url)] if is_set else [],
+        "reason": search.unread or search.ignored,
     }

@@ -44,6 +44,16 @@ def reachable(address: str) -> str:
     return f"{_ANY.get(host.strip('[]'), host)}:{port}" if port else address
 
 
+def registry_url(listen: str, *, has_tls: bool, public_url: str = "") -> str:
+    """Returns the URL at which clients of this node ask the registry; "" if none listens.
+
+    Over TLS that is the certificate's name, if `public_url` has it.
+    """
+    if listen and has_tls and public_url:
+        return public_url.rstrip("/")
+    return f"{'https' if has_tls else 'http'}://{reachable(listen)}" if listen else ""
+
+
 def name_in(text: str) -> str:
     """Returns the image name in a URL of the API or in a name with a scheme such as `docker://`."""
     match = _API.match(text)

@@ -17,12 +17,14 @@ from airside.containerd.mirror.atomic_file import (
     names_in,
     read_text,
 )
+from airside.containerd.mirror.certs_d import default_directory, directory_of, registries_of
+from airside.containerd.mirror.k3s_flags import flag_file, with_flag
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode
 from airside.containerd.mirror.managed_block import Foreign, without_ours
 from airside.core.errors import AirsideError, ConflictError
 
 _PRIVATE = 0o600
-"""A `registries.yaml` may come to hold passwords."""
+"""Of a new `registries.yaml`, which may come to hold passwords."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,21 @@ class Change:
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def plan_write(nodes: Iterable[Node], url: str, registries: Sequence[str] | None) -> list[Change]:
-    """Plans the files that make `url` the first mirror of these registries; None means all."""
+def plan_write(
+    nodes: Iterable[Node], url: str, registries: Sequence[str] | None, *, only: bool = False
+) -> list[Change]:
+    """Plans the files that make `url` the first mirror of these registries; None means all.
+
+    `only`: and the end of the search, so that no registry is asked that is not in the files.
+    """
     found: list[Change] = []
     for node in nodes:
         if isinstance(node, RegistriesNode):
-            found.append(_in_registries(node, url, registries))
+            found.append(_in_registries(node, url, registries, only=only))
+            found += _flag(node, only=only)
         else:
-            wanted = _all_of(node) if registries is None else registries
-            found += [_in_hosts(node, url, name) for name in wanted]
+            wanted = registries_of(node) if registries is None else registries
+            found += [_in_hosts(node, url, name, only=only) for name in wanted]
     return found
 
 
@@ -70,7 +78,7 @@ def plan_remove(nodes: Iterable[Node]) -> list[Change]:
     """Plans the removal of our lines from all files."""
     found: list[Change] = []
     for node in nodes:
-        paths = [node.path] if isinstance(node, RegistriesNode) else _host_files(node)
+        paths = _rancher_files(node) if isinstance(node, RegistriesNode) else _host_files(node)
         found += [change for path in paths for change in _without(node.runtime, path)]
     return sorted(found, key=lambda change: change.made)  # outer directories go last
 
@@ -127,7 +135,9 @@ def _without(runtime: str, path: Path) -> Iterator[Change]:
         return
     if before is None or foreign.text == before:
         return
-    names = foreign.registries or (hosts.registry_of(path.parent.name),)
+    names = foreign.registries
+    if path.name == hosts.FILE:
+        names = (hosts.registry_of(path.parent.name),)
     change = replace(change, registries=names, before=before)
     if foreign.text or foreign.made is None:
         yield replace(change, state="restored", after=foreign.text)
@@ -138,55 +148,25 @@ def _without(runtime: str, path: Path) -> Iterator[Change]:
 # hosts.toml
 
 
-def _in_hosts(node: HostsNode, url: str, registry: str) -> Change:
-    directory = _directory(node, registry)
+def _in_hosts(node: HostsNode, url: str, registry: str, *, only: bool) -> Change:
+    directory = directory_of(node, registry)
+    notes: list[str] = []
 
     def decide(foreign: Foreign, made: int | None) -> str:
         if not is_there(directory) and registry != hosts.DEFAULT:
             _refuse_to_hide(node)
         beside = [] if foreign.text else names_in(directory)
-        after = hosts.with_mirror(foreign, url, reader=node.reader, made=made, files=beside)
+        after = hosts.with_mirror(
+            foreign, url, only=only, reader=node.reader, made=made, files=beside
+        )
+        notes.extend(
+            f"{directory / hosts.FILE}: {name} is still asked when Airside lacks an image"
+            for name in hosts.others(foreign.text, url) * only
+        )
         return foreign.text if after is None else after
 
-    return _planned(Change(node.runtime, directory / hosts.FILE, (registry,), "refused"), decide)
-
-
-def _directory(node: HostsNode, registry: str) -> Path:
-    """Returns the directory of this registry: where containerd finds it, else the one to make."""
-    default = _default(node)
-    if registry == hosts.DEFAULT:
-        return default
-    for root in _searched(node):
-        for name in hosts.directory_names(registry):
-            if is_there(root / name):
-                return root / name
-    return node.roots[0] / registry
-
-
-def _default(node: HostsNode) -> Path:
-    """Returns the directory for all other registries: searched last, it hides none."""
-    return _searched(node)[-1] / hosts.DEFAULT
-
-
-def _searched(node: HostsNode) -> list[Path]:
-    """Returns the roots up to the first with a `_default`, which ends containerd's search."""
-    found: list[Path] = []
-    for root in node.roots:
-        found.append(root)
-        if is_there(root / hosts.DEFAULT):
-            break
-    return found
-
-
-def _all_of(node: HostsNode) -> list[str]:
-    """Returns the default, and each registry with a directory, which gets no default."""
-    own = [
-        hosts.registry_of(name)
-        for root in _searched(node)
-        for name in names_in(root)
-        if not name.startswith(".") and name != hosts.DEFAULT and (root / name).is_dir()
-    ]
-    return [hosts.DEFAULT, *dict.fromkeys(own)]
+    change = Change(node.runtime, directory / hosts.FILE, (registry,), "refused")
+    return replace(_planned(change, decide), notes=tuple(notes))
 
 
 def _host_files(node: HostsNode) -> list[Path]:
@@ -198,7 +178,7 @@ def _refuse_to_hide(node: HostsNode) -> None:
 
     containerd uses no default for a registry that has a directory of its own.
     """
-    default = _default(node)
+    default = default_directory(node)
     try:
         others = without_ours(read_text(default / hosts.FILE) or "").text
     except ConflictError:
@@ -213,7 +193,9 @@ def _refuse_to_hide(node: HostsNode) -> None:
 # registries.yaml
 
 
-def _in_registries(node: RegistriesNode, url: str, registries: Sequence[str] | None) -> Change:
+def _in_registries(
+    node: RegistriesNode, url: str, registries: Sequence[str] | None, *, only: bool
+) -> Change:
     from airside.containerd.mirror import registries_yaml as k3s  # noqa: PLC0415 - a YAML parser, only for K3s
 
     change = Change(node.runtime, node.path, tuple(registries or ()), "refused")
@@ -232,7 +214,26 @@ def _in_registries(node: RegistriesNode, url: str, registries: Sequence[str] | N
             for name in k3s.rewritten(foreign.text)
             if name in names
         )
+        notes.extend(
+            f"{name} has configs in {node.path}: {node.runtime} still asks {name} itself last"
+            for name in k3s.configured(foreign.text)
+            if only and name in names
+        )
         return k3s.with_mirrors(foreign, url, change.registries, reader=node.reader, made=made)
 
     planned = _planned(change, decide)
     return replace(planned, registries=change.registries, notes=tuple(notes))
+
+
+def _rancher_files(node: RegistriesNode) -> list[Path]:
+    return [flag_file(node.path), node.path]  # in one directory, which goes with the last one
+
+
+def _flag(node: RegistriesNode, *, only: bool) -> Iterator[Change]:
+    """Yields the file with K3s's setting for an end to the search, or its removal if it is ours."""
+    path = flag_file(node.path)
+    if not only:
+        yield from _without(node.runtime, path)
+        return
+    change = Change(node.runtime, path, (), "refused")
+    yield _planned(change, lambda foreign, made: with_flag(foreign, made=made))

@@ -70,6 +70,11 @@ def rewritten(text: str) -> list[str]:
     return [str(name) for name, mirror in _data(text)["mirrors"].items() if mirror.get("rewrite")]
 
 
+def configured(text: str) -> list[str]:
+    """Returns registries with `configs`, of which K3s always asks the default endpoint too."""
+    return [str(name) for name in _data(text)["configs"]]
+
+
 def is_there(text: str, registry: str, url: str) -> bool:
     """Returns True if our endpoint is the first. Raises ConflictError if it comes later."""
     endpoints = _data(text)["mirrors"].get(registry, {}).get("endpoint") or []
@@ -81,6 +86,19 @@ def is_there(text: str, registry: str, url: str) -> bool:
             hint="remove it, or make it the first one, and run the command again",
         )
     return any(ours)
+
+
+def asked(text: str, registry: str, *, is_end: bool) -> list[str]:
+    """Returns the endpoints that are asked for a registry, in order; "" is the registry itself.
+
+    `is_end`: K3s adds no default endpoint, but for registries with `configs` of their own. Raises
+    ConflictError.
+    """
+    data = _data(text)
+    own = data["mirrors"].get(registry, {}).get("endpoint")
+    name = registry if own or registry in data["configs"] else DEFAULT
+    found = [str(each) for each in data["mirrors"].get(name, {}).get("endpoint") or []]
+    return found if found and is_end and name not in data["configs"] else [*found, ""]
 
 
 def _refuse_to_hide(mirrors: dict[str, Any], registries: Sequence[str]) -> None:

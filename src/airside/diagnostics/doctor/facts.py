@@ -186,6 +186,8 @@ class Mirror:
     lacking: tuple[str, ...] = ()
     warning: str = ""
     """The reason containerd does not read the settings."""
+    ignored: str = ""
+    """The files that containerd ignores, and why."""
     reason: str = ""
     """The reason the doctor could not read the settings."""
 

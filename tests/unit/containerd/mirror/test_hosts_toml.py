@@ -2,7 +2,12 @@ import tomllib
 
 import pytest
 
-from airside.containerd.mirror.hosts_toml import directory_names, registry_of, with_mirror
+from airside.containerd.mirror.hosts_toml import (
+    asked,
+    directory_names,
+    registry_of,
+    with_mirror,
+)
 from airside.containerd.mirror.managed_block import Foreign, without_ours
 from airside.core.errors import ConflictError
 
@@ -185,3 +190,92 @@ def test_nothing_is_added_to_a_file_that_containerd_ignores(text, unread_by):
 )
 def test_what_this_containerd_reads_is_added_to(text, reader):
     assert without_ours(with_mirror(Foreign(text), URL, reader=reader)).text == text
+
+
+# An end to the search
+
+
+AS_SERVER = {"server": URL, **OURS}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+@pytest.mark.parametrize("name", [*FOREIGN, "nothing"])
+def test_our_host_ends_the_search_and_is_taken_out_again(name, end):
+    text = FOREIGN.get(name, "")
+    text = text.replace("\r", "").replace("\n", end) if end else text.rstrip("\r\n")
+    try:
+        after = with_mirror(Foreign(text), URL, only=True, reader=(1, 6, 20))
+    except ConflictError as exc:
+        assert name in ("a text that looks like a table", "dotted keys", "a header")
+        assert exc.context["hint"]  # noqa: PT017
+        return
+    said, says = tomllib.loads(text), tomllib.loads(after)
+    hosts = said.get("host", {})
+    assert list(says["host"].items()) == [*({URL: OURS} if hosts else {}).items(), *hosts.items()]
+    assert {k: v for k, v in says.items() if k != "host"} == {
+        **{k: v for k, v in said.items() if k != "host"},
+        **(AS_SERVER if name != "us as the server" else {}),
+    }
+    assert asked(after, (1, 6, 20))[-1] == (URL, False)
+    assert without_ours(after).text == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'server = "{URL}/"\n[host]\n',
+        f'server = "{URL}/v2"\n[host."http://localhost:5050"]\n[host."https://b"]\n',
+    ],
+)
+def test_an_end_that_somebody_else_wrote_is_kept(text):
+    assert with_mirror(Foreign(text), URL, only=True) is None
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        *('server = "a"\noverride_path = true', 'server = "a"\ncapabilities = ["push"]'),
+        *('[header]\nx = "1"', 'server = """\nx"""'),
+    ],
+)
+def test_what_others_set_for_their_server_does_not_come_to_apply_to_ours(root):
+    text = f"{root}\n"
+    with pytest.raises(ConflictError) as caught:
+        with_mirror(Foreign(text), URL, only=True)
+    assert caught.value.context["hint"]
+    assert with_mirror(Foreign(text), URL)
+
+
+def test_certificates_of_the_registry_itself_are_not_those_of_our_server():
+    text = 'server = "https://a"\nca = "a.crt"\n'
+    assert with_mirror(Foreign(text), URL, only=True)
+    with pytest.raises(ConflictError, match="its ca is for another server"):
+        with_mirror(Foreign(text), "https://airside.example", only=True)
+    assert "ca" not in tomllib.loads(with_mirror(Foreign(""), URL, only=True, files=["x.crt"]))
+
+
+@pytest.mark.parametrize("reader", [None, (1, 6, 20), (1, 7, 24), (2, 1)])
+def test_an_ipv6_literal_that_is_the_only_address_is_read_by_all(reader):
+    url = "http://[::1]:5050"
+    after = with_mirror(Foreign(FOREIGN["a server"]), url, only=True, reader=reader)
+    assert tomllib.loads(after)["server"] == url
+    assert tomllib.loads(after)["host"] == {}
+    if reader != (2, 1):
+        with pytest.raises(ConflictError, match="IPv6"):
+            with_mirror(Foreign(FOREIGN["hosts"]), url, only=True, reader=reader)
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("", [("", False)]),
+        (
+            'server = "https://b"\n[host."https://a"]\n',
+            [("https://a", False), ("https://b", False)],
+        ),
+        ('[host."https://a"]\noverride_path = true\n', [("https://a", True), ("", False)]),
+        ('[host."https://a"]\ncapabilities = ["push"]\n', [("", False)]),
+    ],
+)
+def test_the_search_order_is_that_of_the_file(text, order):
+    assert asked(text, None) == order

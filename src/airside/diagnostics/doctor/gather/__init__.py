@@ -20,7 +20,7 @@ from airside.diagnostics.doctor.gather.mirrors import look_at_mirrors
 from airside.diagnostics.doctor.gather.registries import ask_registry
 from airside.diagnostics.doctor.gather.runtimes import look_at_runtime, sockets_of
 from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
-from airside.diagnostics.pull_commands import reachable
+from airside.diagnostics.pull_commands import registry_url
 
 
 class AgentOrCatalog(Protocol):
@@ -85,12 +85,11 @@ def _watched(settings: Settings, agent: Agent | None) -> tuple[Path, ...]:
 
 
 def _url(settings: Settings, agent: Agent | None) -> str:
-    listen = settings.listen if agent is None or agent.state != "running" else agent.listen
-    if not listen:
-        return ""
-    is_running = agent is not None and agent.state == "running"
-    has_tls = agent.has_tls if agent is not None and is_running else bool(settings.tls_cert)
-    return f"{'https' if has_tls else 'http'}://{reachable(listen)}"
+    if agent is not None and agent.state == "running":
+        listen, has_tls = agent.listen, agent.has_tls
+    else:
+        listen, has_tls = settings.listen, bool(settings.tls_cert)
+    return registry_url(listen, has_tls=has_tls, public_url=settings.public_url)
 
 
 def _runtimes(settings: Settings, agents: list[str], source: AgentOrCatalog) -> list[Look[Runtime]]:

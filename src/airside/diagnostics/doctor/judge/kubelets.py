@@ -96,6 +96,14 @@ def _mirror(mirror: Mirror) -> Finding:
             "mirror settings name Airside, but containerd does not read them",
             mirror.warning,
         )
+    if mirror.ignored:
+        return Finding(
+            identity,
+            "warning",
+            subject,
+            f"it ignores mirror settings, those of others too: {mirror.ignored}",
+            f"correct or delete the file, then: {mirror.command}",
+        )
     if mirror.lacking or not mirror.asked:
         return Finding(
             identity,
