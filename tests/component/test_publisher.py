@@ -50,8 +50,10 @@ class Bench:
             lambda: self.now,
         )
 
-    def run(self, *, everything: bool = False) -> Pass:
-        return self.publisher.run(self.runtime, stop=lambda: False, everything=everything)
+    def run(self, *, everything: bool = False, pods_started: bool = False) -> Pass:
+        return self.publisher.run(
+            self.runtime, stop=lambda: False, everything=everything, pods_started=pods_started
+        )
 
     def drop(self, seed: object, name: str = NAME, **image: Any) -> None:
         """Import an archive in place of an earlier one of the name."""
@@ -288,6 +290,41 @@ def test_an_image_that_waits_for_its_restore_is_absent_and_tells_when_it_comes(
     bench.run()
     assert (told(bench)["state"], told(bench)["next_try_at"]) == ("published", None)
     assert status_report(bench.node.catalog)["unpublished"] == {"count": 0, "items": []}
+
+
+PAUSE = "registry.k8s.io/pause:3.10"
+
+
+@pytest.mark.parametrize("how", ["sandbox", "container", "name"])
+def test_what_a_pod_wants_is_restored_at_once_however_often_it_is_removed(
+    bench: Bench, how: str
+) -> None:
+    name = PAUSE if how == "sandbox" else NAME
+    bench.drop(1, name)
+    bench.run()
+    if how != "sandbox":
+        wanted = name if how == "name" else str(bench.row(name).detail["image_id"])
+        bench.runtime.wanted_now.add(wanted)
+    for _ in range(8):
+        bench.rmi()
+        assert bench.run().published == 1
+        assert bench.row(name).state == "published"
+
+
+def test_the_next_pod_ends_the_wait_of_every_image(bench: Bench) -> None:
+    found = wait_for_a_restore(bench)
+    assert (found.waiting, found.published) == (1, 0)
+    found = bench.run(pods_started=True)
+    assert (found.waiting, found.published) == (0, 1)
+
+
+def test_a_name_that_is_moved_again_and_again_waits_whatever_pods_want(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    for _ in range(3):
+        bench.runtime.named[NAME] = NamedImage(NAME, digest_of(b"theirs"), {})
+        found = bench.run(pods_started=True)
+    assert (found.waiting, bench.row().state) == (1, "waiting")
 
 
 def test_an_image_that_somebody_else_brings_back_waits_no_longer(bench: Bench) -> None:

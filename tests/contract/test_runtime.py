@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -84,8 +85,8 @@ class InMemory:
 
     def use(self, name: str) -> Callable[[], None]:
         image_id = str(self.twin.contents[self.twin.named[name].target].config)
-        self.twin.used.add(image_id)
-        return lambda: self.twin.used.remove(image_id)
+        self.twin.create_container(image_id)
+        return lambda: self.twin.used.discard(image_id)
 
     def collect(self) -> None:
         self.twin.collect()
@@ -187,6 +188,18 @@ def publication(
     return Publication(
         NodeContent(chain), dict.fromkeys(names, labels), (repository,), unpack=unpack
     )
+
+
+def runnable(host: Host) -> tuple[TestImage, str]:
+    """An image of the sample's program, that nobody had before."""
+    number = next(SEEDS)
+    [layer] = sample_image(NODE).layers
+    with layer.blob.open() as tar:
+        only = layer_of(tar.read())
+    config = {"config": {"Cmd": ["/hello"]}, "number": number}
+    image = image_of([only], platform=str(NODE), config=config)
+    put(host, image)
+    return image, f"docker.io/contract/image{number}:1"
 
 
 def fresh(host: Host, **more: object) -> tuple[TestImage, str]:
@@ -324,17 +337,7 @@ def test_an_image_with_another_name_stays(host: Host) -> None:
 
 
 def test_an_image_in_use_is_told_and_goes_later(host: Host) -> None:
-    number = next(SEEDS)
-    [layer] = sample_image(NODE).layers
-    with layer.blob.open() as tar:
-        runnable = layer_of(tar.read())
-    image = image_of(
-        [runnable],
-        platform=str(NODE),
-        config={"config": {"Cmd": ["/hello"]}, "number": number},
-    )
-    put(host, image)
-    name = f"docker.io/contract/image{number}:1"
+    image, name = runnable(host)
     host.runtime.publish(publication(image, name), stop=never)
     host.known(name, pinned=True)
     image_id = str(image.config.digest)
@@ -373,13 +376,43 @@ def test_a_publish_that_is_stopped_gives_no_name(host: Host) -> None:
     assert name in host.runtime.images()
 
 
+def test_a_new_container_is_told_and_its_image_is_wanted(host: Host) -> None:
+    image, name = runnable(host)
+    wanted = publication(image, name)
+    host.runtime.publish(wanted, stop=never)
+    assert str(wanted.content.config) not in host.runtime.wanted()
+    host.known(name, pinned=True)
+    told = threading.Event()
+
+    def listen() -> None:
+        with suppress(ContainerdError):
+            for change in host.runtime.changes():
+                if change.is_container:
+                    told.set()
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    uses = []
+    try:
+        end = time.monotonic() + LIMIT_SECONDS
+        while not told.wait(0.01):  # it listens a moment after it was asked to
+            assert time.monotonic() < end
+            uses.append(host.use(name))
+        assert str(wanted.content.config) in host.runtime.wanted()
+    finally:
+        for remove in uses:
+            remove()
+        host.runtime.close()
+        thread.join(LIMIT_SECONDS)
+
+
 def test_changes_are_told_until_it_is_closed(host: Host) -> None:
     image, name = fresh(host)
     told: list[str] = []
 
     def listen() -> None:
         try:
-            told.extend(changed for changed in host.runtime.changes())
+            told.extend(change.name for change in host.runtime.changes())
         except ContainerdError:
             ended.set()
 
@@ -413,6 +446,7 @@ CALLS: list[Callable[[Runtime, Publication], object]] = [
     lambda runtime, wanted: runtime.relabel(wanted.names, str(wanted.content.config)),
     lambda runtime, wanted: runtime.withdraw(wanted.names, []),
     lambda runtime, _: next(iter(runtime.changes())),
+    lambda runtime, _: runtime.wanted(),
 ]
 
 

@@ -15,7 +15,7 @@ from airside.core.errors import (
 from airside.oci.chain import rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
-from airside.ports.content import ContentStore, Published, RuntimeFacts
+from airside.ports.content import Change, ContentStore, Published, RuntimeFacts
 from airside.ports.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
 
 
@@ -39,9 +39,10 @@ class MemoryRuntime:
         self.relabelled = 0
         self.away = False
         self.knows_pins = True
+        self.wanted_now: set[str] = set()
         self._store = store
         self._lock = threading.Lock()
-        self._watching: list[queue.SimpleQueue[str | None]] = []
+        self._watching: list[queue.SimpleQueue[Change | None]] = []
 
     @property
     def facts(self) -> RuntimeFacts:
@@ -181,17 +182,25 @@ class MemoryRuntime:
             self.unpacked.discard(content.config)
             del self.contents[content.target.digest]
 
-    def changes(self) -> Iterator[str]:
+    def wanted(self) -> frozenset[str]:
         self._answer()
-        told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        return frozenset({*self.used, *self.wanted_now})
+
+    def changes(self) -> Iterator[Change]:
+        self._answer()
+        told: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._watching.append(told)
-        while (name := told.get()) is not None:
-            yield name
+        while (change := told.get()) is not None:
+            yield change
         self._answer()
 
-    def _tell(self, name: str) -> None:
+    def create_container(self, image_id: str) -> None:
+        self.used.add(image_id)
+        self._tell("container", is_container=True)
+
+    def _tell(self, name: str, *, is_container: bool = False) -> None:
         for told in self._watching:
-            told.put(name)
+            told.put(Change(name, is_container=is_container))
 
     def _answer(self) -> None:
         if self.away:

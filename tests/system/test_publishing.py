@@ -16,6 +16,7 @@ from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.kubelet import Kubelet, import_pause
+from support.pause import write_pause
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
@@ -197,6 +198,44 @@ def test_what_is_removed_is_put_back_without_sending_a_blob(
     publishing.wait_for(lambda: side(publishing, name)["adopted"].get("stream", 0) == 0)
     [runtime] = publishing.status()["runtimes"]
     assert runtime["blobs"].get("stream", 0) == 0
+
+
+def test_what_kubelet_removes_is_there_when_a_pod_wants_it(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    """kubelet removes unused images where CRI knows no pins (1.6), the sandbox image too."""
+    pause = containerd.options.sandbox_image
+    write_pause(tmp_path / "pause.tar", pause)
+    write_sample(tmp_path / "hello.tar")
+    for archive in ("pause.tar", "hello.tar"):
+        drop(publishing, tmp_path / archive)
+    wait_published(publishing, pause, SAMPLE_NAME)
+    with Kubelet(containerd) as kubelet:
+
+        def remove(name: str, *states: str) -> str:
+            """Remove as kubelet does; gives the state that follows."""
+            kubelet.cri.remove_image(kubelet.wait_image(name).id)
+            at = side(publishing, name)["restores"]
+
+            def seen() -> str:
+                found = side(publishing, name)
+                changed = found["state"] == "waiting" or found["restores"] > at
+                return found["state"] if changed else ""
+
+            return str(publishing.wait_for(seen, what=f"{name} is {states}"))
+
+        for _ in range(5):
+            assert remove(pause) == "published"
+        waited = [remove(SAMPLE_NAME) for _ in range(3)]
+        assert waited == ["published", "published", "waiting"]
+        told = side(publishing, SAMPLE_NAME)
+        assert (told["present"], told["pinned"], told["unpacked"]) == (False, False, False)
+        assert told["next_try_at"]
+        kubelet.wait_image(pause)
+        kubelet.start(pause)  # the next pod, which may want anything
+        wait_published(publishing, SAMPLE_NAME)
+        kubelet.wait_image(SAMPLE_NAME)
+        assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
 
 
 def test_an_image_whose_archive_goes_is_unpinned_at_once(

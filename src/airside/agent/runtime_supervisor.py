@@ -7,6 +7,7 @@ somebody changed the runtime's images (one pass for a burst), and every `reconci
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ _BURST_SECONDS = 5.0
 """The longest wait for the end of a burst of changes."""
 SETTLED_SECONDS = 600.0
 """The longest time that an import by hand waits until its images are published."""
+_POD_SECONDS = 30.0
+"""The time after a new container in which its pod may want any image."""
 _THREADS = 4
 
 P = ParamSpec("P")
@@ -52,11 +55,26 @@ class _RuntimeState:
         self.reason = "not connected yet"
         self.wake = asyncio.Event()
         self.disturbed_at = 0.0
+        self.container_at = -math.inf
+        """The time of the last new container, by the monotonic clock."""
+        self.pass_at = 0.0
+        self.is_busy = False
+        """True while a pass runs."""
         self.lost = False
         """True if its events ended: it disconnected, and may have been replaced."""
         self.seen_generation = -1
         self.last: Pass | None = None
         self.foreign = 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if images wait for their restore: the next pod may want one."""
+        return self.last is not None and self.last.waiting > 0
+
+    @property
+    def has_work(self) -> bool:
+        """True while a pass runs or is due."""
+        return self.runtime is not None and (self.is_busy or self.wake.is_set())
 
     def describe(self) -> dict[str, Any]:
         facts = self.runtime.facts if self.runtime is not None else None
@@ -151,8 +169,12 @@ class RuntimeSupervisor:
         return False
 
     def behind(self) -> int:
-        """The number of connected runtimes that lack the catalog's newest change."""
-        return self._behind(self._node.catalog.generation)
+        """The number of connected runtimes that were not compared with the catalog's newest change.
+
+        Nor with the last change of their own.
+        """
+        behind = self._behind(self._node.catalog.generation)
+        return max(behind, sum(state.has_work for state in self._states.values()))
 
     def _behind(self, generation: int) -> int:
         connected = [state for state in self._states.values() if state.runtime is not None]
@@ -201,17 +223,24 @@ class RuntimeSupervisor:
             await self._serve(state, runtime)
         finally:
             self._node.runtimes.remove(state.socket)
-            state.runtime = None
+            state.runtime, state.is_busy = None, False
             runtime.close()
 
     async def _serve(self, state: _RuntimeState, runtime: Runtime) -> None:
         everything = True
         while True:
+            state.is_busy = True
             state.wake.clear()
             generation = self._node.catalog.generation
+            state.pass_at = time.monotonic()
             state.last = await self._call(
-                state.publisher.run, runtime, stop=self._stopping.is_set, everything=everything
+                state.publisher.run,
+                runtime,
+                stop=self._stopping.is_set,
+                everything=everything,
+                pods_started=state.pass_at - state.container_at < _POD_SECONDS,
             )
+            state.is_busy = False
             self.passes += 1
             state.foreign = state.last.foreign
             state.seen_generation = generation
@@ -227,6 +256,8 @@ class RuntimeSupervisor:
             return False
         if state.lost:
             return True
+        if state.has_waiting and state.container_at >= state.pass_at:
+            return False
         period = self._settings.reconcile_seconds
         timeout = min(period, again_seconds) if again_seconds is not None else period
         try:
@@ -246,13 +277,20 @@ class RuntimeSupervisor:
             await asyncio.sleep(min(left, 0.05))
 
     def _watch(self, state: _RuntimeState, runtime: Runtime) -> None:
-        """Wake the task when images change. Runs in its own thread until disconnected."""
+        """Wake the task when images change, or a pod may want one that waits for its restore.
+
+        Runs in its own thread until disconnected.
+        """
         loop = self._loop
         assert loop is not None
         with suppress(AirsideError, RuntimeError):
-            for _ in runtime.changes():
-                state.disturbed_at = time.monotonic()
-                loop.call_soon_threadsafe(state.wake.set)
+            for change in runtime.changes():
+                if change.is_container:
+                    state.container_at = time.monotonic()
+                else:
+                    state.disturbed_at = time.monotonic()
+                if not change.is_container or state.has_waiting:
+                    loop.call_soon_threadsafe(state.wake.set)
         if state.runtime is runtime:
             state.lost = True
         with suppress(RuntimeError):

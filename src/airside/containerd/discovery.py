@@ -1,8 +1,10 @@
 """Discovers what a containerd is: version, content directory, policy, snapshotter."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from airside.containerd.client import Client
 from airside.containerd.cri import Cri
@@ -30,6 +32,8 @@ class Facts:
     has_cri: bool
     snapshotter: str
     snapshotter_root: str
+    sandbox: str = ""
+    """The sandbox (pause) image, if CRI says it (1.6, 1.7)."""
 
     @property
     def knows_pins(self) -> bool:
@@ -55,8 +59,10 @@ def discover(client: Client, *, snapshotter: str = "", seconds: float = 10.0) ->
     version = client.version(seconds=seconds)
     plugins = {(p.type, p.id): p for p in client.introspection.plugins()}
     has_cri = any(key in plugins and not plugins[key].error for key in CRI_PLUGINS)
-    name = snapshotter or (_of_cri(Cri(client.channel), plugins) if has_cri else "")
+    config = _cri_config(Cri(client.channel)) if has_cri else {}
+    name = snapshotter or (_of_cri(Cri(client.channel), config, plugins) if has_cri else "")
     name = name or DEFAULT_SNAPSHOTTER
+    sandbox = config.get("sandboxImage")
     return Facts(
         version=version,
         server_id=client.introspection.server_id(),
@@ -65,6 +71,7 @@ def discover(client: Client, *, snapshotter: str = "", seconds: float = 10.0) ->
         has_cri=has_cri,
         snapshotter=name,
         snapshotter_root=_export(plugins.get((SNAPSHOTTER, name)), "root"),
+        sandbox=sandbox if isinstance(sandbox, str) else "",
     )
 
 
@@ -72,10 +79,18 @@ def _export(plugin: Plugin | None, key: str) -> str:
     return plugin.exports.get(key, "") if plugin is not None else ""
 
 
-def _of_cri(cri: Cri, plugins: dict[tuple[str, str], Plugin]) -> str:
-    """Returns CRI's snapshotter, by its configuration (1.6, 1.7) or directory (2.x); else ""."""
-    with suppress(AirsideError, ValueError, TypeError, KeyError):
+def _cri_config(cri: Cri) -> Mapping[str, Any]:
+    """Returns CRI's configuration, as far as this version reports it."""
+    with suppress(AirsideError, ValueError, KeyError):
         config = json.loads(cri.status()[1]["config"])
+        if isinstance(config, dict):
+            return config
+    return {}
+
+
+def _of_cri(cri: Cri, config: Mapping[str, Any], plugins: dict[tuple[str, str], Plugin]) -> str:
+    """Returns CRI's snapshotter, by its configuration (1.6, 1.7) or directory (2.x); else ""."""
+    with suppress(TypeError, KeyError):
         name = config["containerd"]["snapshotter"]
         if isinstance(name, str) and name:
             return name

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from airside.catalog.publications import PublicationRow
 from airside.containerd.desired_state import DesiredImage
 from airside.containerd.publication_rows import names_of
+from airside.containerd.sandbox_image import wants
 from airside.ports.content import Runtime
 from airside.ports.publication import NamedImage
 
@@ -19,6 +20,8 @@ class Pass:
     published: int = 0
     withdrawn: int = 0
     failed: int = 0
+    waiting: int = 0
+    """Images that the runtime lacks until their back-off has ended."""
     foreign: int = 0
     """The names that another catalog published, and that are kept."""
     again_seconds: float | None = None
@@ -41,10 +44,21 @@ class PassState:
     """Returns False if the runtime was asked for its blobs and lacks one of the image."""
     found: Pass
     stop: Stop
+    pods_started: bool = False
+    """True if a pod began a moment ago: it may want any image."""
     due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
     """The images to publish, each with a flag: unpack it."""
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version that stay because the newer one cannot be published."""
+    _wanted: frozenset[str] | None = None
+
+    def is_wanted(self, desired: DesiredImage) -> bool:
+        """Returns True if a pod wants the image, so that its restore cannot wait."""
+        if self.pods_started:
+            return True
+        if self._wanted is None:
+            self._wanted = self.runtime.wanted()
+        return wants(self._wanted, desired.names, str(desired.content.config))
 
     def own(self, desired: DesiredImage) -> dict[str, Mapping[str, str]]:
         return {name: self.labels[name] for name in desired.names}

@@ -72,7 +72,14 @@ class Publisher:
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def run(self, runtime: Runtime, *, stop: Stop, everything: bool = False) -> Pass:
+    def run(
+        self,
+        runtime: Runtime,
+        *,
+        stop: Stop,
+        everything: bool = False,
+        pods_started: bool = False,
+    ) -> Pass:
         """Runs one pass and returns its result.
 
         `everything` also checks that the runtime still has the blobs. Of the names without a tag,
@@ -98,6 +105,7 @@ class Publisher:
             lambda image: held is None or self._documents.is_held(image.content, held, stop),
             found,
             lambda: given_up.is_set() or stop(),
+            pods_started,
         )
         state.protected.update(*(names_of(row) for row in found.rows if row.state == "incomplete"))
         for each in desired:
@@ -166,8 +174,13 @@ class Publisher:
         )
 
     def _restore(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
-        """Restores what somebody removed or moved, with a growing back-off if that repeats."""
+        """Restores what somebody removed or moved, with a growing back-off if that repeats.
+
+        What a pod wants, and whose names nobody moved, does not wait.
+        """
         wait = self._backoff.attempt(desired.tag.reference)
+        if wait is not None and not state.moved(desired) and state.is_wanted(desired):
+            wait = self._backoff.attempt(desired.tag.reference, at_once=True)
         if wait is not None:
             self._wait(desired, row, wait, state)
             return
@@ -187,6 +200,7 @@ class Publisher:
             left = wait.left_seconds
             log.warning("%s: %s: %s, in %.0f s", desired.tag.reference, self._name, reason, left)
         state.found.rows.append(waiting)
+        state.found.waiting += 1
         state.found.due(wait.left_seconds)
 
     def _publish_all(self, state: PassState, given_up: threading.Event) -> None:

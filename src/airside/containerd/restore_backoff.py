@@ -35,14 +35,17 @@ class RestoreBackoff:
         self._monotonic = monotonic
         self._restored: dict[str, _Restored] = {}
 
-    def attempt(self, reference: str) -> Wait | None:
-        """Counts a restore that begins now. Returns the wait, uncounted, if it is too soon."""
+    def attempt(self, reference: str, *, at_once: bool = False) -> Wait | None:
+        """Counts a restore that begins now. Returns the wait, uncounted, if it is too soon.
+
+        `at_once`: it is never too soon.
+        """
         now = self._monotonic()
         restored = self._restored.setdefault(reference, _Restored())
         since = now - restored.at
         if restored.count and since > max(_AGAIN_SECONDS, restored.wait_seconds):
             restored.count = 0
-        if restored.count >= 2 and since < restored.wait_seconds:
+        if restored.count >= 2 and since < restored.wait_seconds and not at_once:
             return Wait(restored.wait_seconds, restored.wait_seconds - since)
         restored.count += 1
         restored.at = now

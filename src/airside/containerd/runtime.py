@@ -33,6 +33,7 @@ from airside.containerd.services.images import ImageRecord
 from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
+from airside.containerd.wanted_images import WantedImages
 from airside.containerd.withdrawal import Withdrawal
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
@@ -49,7 +50,7 @@ from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
 from airside.oci.platform import Platform
-from airside.ports.content import Published, RuntimeFacts
+from airside.ports.content import Change, Published, RuntimeFacts
 from airside.ports.publication import (
     NamedImage,
     Publication,
@@ -117,6 +118,7 @@ class ContainerdRuntime:
         self._cri = Cri(client.channel) if facts.has_cri else None
         self._manifests = NodeManifests(client, options.node)
         self._names = ImageNames(client.images)
+        self._wanted = WantedImages(client, self._cri, facts.sandbox)
         self._withdrawal = Withdrawal(client, self._cri, self._manifests)
         self._ways: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -221,9 +223,12 @@ class ContainerdRuntime:
     def blobs(self) -> frozenset[str]:
         return frozenset(blob.digest for blob in self._client.content.list())
 
-    def changes(self) -> Iterator[str]:
-        for event in self._client.events.subscribe_images():
-            yield event.name
+    def wanted(self) -> frozenset[str]:
+        return self._wanted.find()
+
+    def changes(self) -> Iterator[Change]:
+        for event in self._client.events.subscribe():
+            yield Change(event.name, is_container=event.is_container)
 
     def manifest_of(self, name: str) -> Digest | None:
         return self._manifests.of(name)

@@ -196,6 +196,14 @@ class Published:
     """Why the image cannot be unpacked; empty if it can."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The name of an image that was created, updated or deleted, or the ID of a new container."""
+
+    name: str
+    is_container: bool = False
+
+
 class Runtime(Protocol):
     """A container runtime that images are published to. Thread-safe.
 
@@ -243,8 +251,14 @@ class Runtime(Protocol):
         Returns the IDs that a container still uses.
         """
 
-    def changes(self) -> Iterable[str]:
-        """Yields each name created, updated or deleted from now on, until the runtime is closed."""
+    def wanted(self) -> frozenset[str]:
+        """Returns the names and IDs of images that pods want: the sandbox's, and containers'."""
+
+    def changes(self) -> "Iterable[Change]":
+        """Yields each name created, updated or deleted, and each container created, from now on.
+
+        Ends when the runtime is closed.
+        """
 
     def close(self) -> None: ...
 

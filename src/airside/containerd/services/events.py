@@ -1,4 +1,4 @@
-"""The event service: reports changes of images."""
+"""The event service: reports changes of images, and new containers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +7,22 @@ from airside.containerd.channel import Channel
 from airside.containerd.proto import events_pb2, image_events_pb2, types_pb2
 
 EVENTS = "containerd.services.events.v1.Events"
+_TOPICS = ("/images/create", "/images/update", "/images/delete", "/containers/create")
 
 
 @dataclass(frozen=True, slots=True)
-class ImageEvent:
-    """An image of the namespace was created, updated or deleted (`kind`)."""
+class Event:
+    """An image was created, updated or deleted, or a container created (`kind`).
 
-    kind: str
+    `name` is that of the image, or the ID of the container.
+    """
+
+    topic: str
     name: str
+
+    @property
+    def is_container(self) -> bool:
+        return self.topic.startswith("/containers/")
 
 
 class Events:
@@ -23,14 +31,14 @@ class Events:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def subscribe_images(self) -> Iterator[ImageEvent]:
-        """Yields the changes of images from now on, until the channel is closed or disconnected."""
-        topics = ("create", "update", "delete")
+    def subscribe(self) -> Iterator[Event]:
+        """Yields what happens from now on, until the channel is closed or disconnected."""
         namespace = self._channel.namespace
-        filters = [f'topic=="/images/{kind}",namespace=={namespace}' for kind in topics]
+        filters = [f'topic=="{topic}",namespace=={namespace}' for topic in _TOPICS]
         request = events_pb2.SubscribeRequest(filters=filters)
         for envelope in self._channel.read(
             f"{EVENTS}/Subscribe", request, types_pb2.Envelope, seconds=None
         ):
+            # field 1 of all of these messages is a text: the name, or the container's ID
             name = image_events_pb2.ImageDelete.FromString(envelope.event.value).name
-            yield ImageEvent(envelope.topic.rpartition("/")[2], name)
+            yield Event(envelope.topic, name)

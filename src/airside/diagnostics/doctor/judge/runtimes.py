@@ -131,7 +131,7 @@ def _version(runtime: Runtime) -> Finding:
             "warning",
             runtime.socket,
             f"the CRI of containerd {version} ignores pins: kubelet may delete images that Airside "
-            "pins; Airside publishes them again in its next pass",
+            "pins; Airside publishes them again: at once if a pod wants them, else ever later",
             "upgrade to 1.6.22, 1.7.3 or later",
         )
     if not runtime.is_since(25, 10):
