@@ -21,7 +21,7 @@ from support.users import directory_for_all
 
 COMPONENT = Path(__file__).parent / "component"
 REQUIRED = os.environ.get("REQUIRE_COMPONENTS") == "1"
-WIND_DOWN_SECONDS = 2.0
+WIND_DOWN_SECONDS = 20.0
 """How long threads and descriptors of a test may take to go after it."""
 
 # /tmp is often kept in memory, where fsync, sendfile and free space are not what they are on disk.

@@ -198,7 +198,7 @@ def test_bodies_that_are_too_large_are_refused_by_their_length(content):
 
 
 def registry_connection(registry):
-    return socket.create_connection(("127.0.0.1", registry.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", registry.port), timeout=LIMIT_SECONDS)
 
 
 def test_what_a_container_runtime_holds_is_hidden_by_the_same_rules():

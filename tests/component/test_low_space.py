@@ -21,7 +21,7 @@ from support.clocks import believed
 from support.images import TestImage, oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.pushes import held, push_image
-from support.waiting import wait_until_async
+from support.waiting import LIMIT_SECONDS, wait_until_async
 
 KIB = 1024
 NAME = "registry.example/app"
@@ -208,9 +208,9 @@ def test_a_collection_in_a_loop_loses_nothing_of_what_is_imported_and_pushed(
         for thread in (collector, *workers):
             thread.start()
         for thread in workers:
-            thread.join(120)
+            thread.join(LIMIT_SECONDS)
         done.set()
-        collector.join(60)
+        collector.join(LIMIT_SECONDS)
         assert failures == []
         node.clock = believed(lambda: 1e12)
         node.clean(dry_run=False)

@@ -27,6 +27,7 @@ from support.images import docker_archive, oci_archive, random_image, random_ind
 from support.memory_runtime import MemoryRuntime
 from support.nodes import node_at, settings_at
 from support.pushing import push_image
+from support.waiting import LIMIT_SECONDS
 
 NAME = "docker.io/library/app:1"
 SOCKET = "/run/test.sock"
@@ -464,7 +465,7 @@ def test_a_runtime_that_is_away_ends_the_pass(bench: Bench) -> None:
 
 
 def test_images_are_published_side_by_side(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    met, publish = threading.Barrier(4, timeout=10.0), bench.runtime.publish
+    met, publish = threading.Barrier(4, timeout=LIMIT_SECONDS), bench.runtime.publish
 
     def together(publication: Publication, *, stop: Callable[[], bool]) -> Published:
         met.wait()
@@ -487,7 +488,7 @@ def test_the_first_that_finds_the_runtime_away_ends_the_others(
         if NAME in publication.names:
             away.set()
             raise ContainerdError("away", status="UNAVAILABLE")
-        assert away.wait(10.0)
+        assert away.wait(LIMIT_SECONDS)
         while not stop():
             time.sleep(0.001)
         stopped.append(publication)

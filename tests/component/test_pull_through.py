@@ -25,7 +25,7 @@ from support.images import oci_archive, random_image
 from support.nodes import import_now, node_at, visible, wrong_blobs
 from support.skopeo import run
 from support.upstreams import Handler, pulling_through, stubbed, token_server
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 HOME = Repository("docker.io", "library/app")
 IMAGE = random_image("upstream", layers=1, layer_bytes=3_000_000)
@@ -53,10 +53,12 @@ class Clock:
 
 
 @contextmanager
-def site(tmp_path, stub=None, clock=None, *, limits=None, access=None, **table):
+def site(
+    tmp_path, stub=None, clock=None, *, limits=None, access=None, seconds=LIMIT_SECONDS, **table
+):
     """A node whose docker.io is the stub."""
     upstream = AWAY if stub is None else Upstream("docker.io", stub.url, **table)
-    changes = {"upstream": (upstream,), "upstream_seconds": PATIENCE, "grace_seconds": 0.0}
+    changes = {"upstream": (upstream,), "upstream_seconds": seconds, "grace_seconds": 0.0}
     with (
         node_at(tmp_path / "data", limits=limits or Limits(), **changes) as node,
         pulling_through(node, clock or Clock(), access) as (registry, _),
@@ -133,7 +135,7 @@ def test_many_clients_wait_for_one_fetch_and_read_it_while_it_comes(tmp_path, st
         handler.end_headers()
         handler.wfile.write(LAYER.raw[:2_000_000])
         handler.wfile.flush()
-        assert release.wait(20)
+        assert release.wait(LIMIT_SECONDS)
         handler.wfile.write(LAYER.raw[2_000_000:])
         return True
 
@@ -142,12 +144,14 @@ def test_many_clients_wait_for_one_fetch_and_read_it_while_it_comes(tmp_path, st
         manifests = [pool.submit(registry.ask, TAG) for _ in range(6)]
         assert {reply.result().body for reply in manifests} == {IMAGE.manifest.raw}
         host, _, port = registry.address.partition(":")
-        with closing(http.client.HTTPConnection(host, int(port), timeout=20)) as first:
+        with closing(http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)) as first:
             first.request("GET", BLOB)
             answer = first.getresponse()
             assert answer.read(1_000_000) == LAYER.raw[:1_000_000]  # long before it is whole
             others = [pool.submit(registry.ask, BLOB) for _ in range(6)]
-            with closing(http.client.HTTPConnection(host, int(port), timeout=20)) as gone:
+            with closing(
+                http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
+            ) as gone:
                 gone.request("GET", BLOB)
                 gone.getresponse().read(10)
             wait_until(lambda: registry.ask(BLOB, "HEAD").status == 200)
@@ -364,9 +368,9 @@ def test_a_refusal_is_a_404_that_says_why_and_is_not_asked_for_at_once(tmp_path,
 
 def test_an_upstream_that_says_nothing_delays_one_answer_and_no_other(tmp_path, stub):
     release = threading.Event()
-    stub.act = lambda _handler: release.wait(20)
+    stub.act = lambda _handler: release.wait(LIMIT_SECONDS)
     try:
-        with site(tmp_path, stub) as (_node, registry):
+        with site(tmp_path, stub, seconds=PATIENCE) as (_node, registry):
             started = time.monotonic()
             assert registry.ask(f"{TAG}?ns=docker.io").status == 404
             assert time.monotonic() - started >= PATIENCE

@@ -19,7 +19,7 @@ from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_peer
 from airside.containerd.pull_records import RECORDS, PullRecords
-from airside.containerd.read_through import PATIENCE_SECONDS, PAUSE_SECONDS, ContainerdContent
+from airside.containerd.read_through import PAUSE_SECONDS, ContainerdContent
 from airside.core.errors import ContainerdError
 from airside.core.host_root import HOST_ROOT
 from airside.core.settings import Limits
@@ -36,6 +36,7 @@ from support.waiting import LIMIT_SECONDS, wait_until
 HOME = Repository("docker.io", "library/app")
 IMAGE, OURS = random_image("runtime", layer_bytes=3_000_000), random_image("ours")
 LAYER = IMAGE.layers[0]
+SHORT_SECONDS = 0.4
 TAG, DIGEST = "/v2/app/manifests/1", f"/v2/app/manifests/{IMAGE.digest}"
 BLOB = f"/v2/app/blobs/{LAYER.digest}"
 
@@ -47,6 +48,17 @@ def _grpc_has_begun() -> None:
         call = channel.unary_unary("/none/None", _raw, _raw)
         with pytest.raises(grpc.RpcError):
             call(b"", timeout=1.0)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Sets how long a query waits: on a busy machine even what works takes longer than usual."""
+
+    def set_to(seconds: float) -> None:
+        monkeypatch.setattr(read_through, "PATIENCE_SECONDS", seconds)
+
+    set_to(LIMIT_SECONDS)
+    return set_to
 
 
 def _raw(message: bytes) -> bytes:
@@ -225,8 +237,9 @@ def test_a_runtime_that_is_away_is_a_404_and_ours_is_served():
 
 
 @pytest.fixture
-def silent(tmp_path):
+def silent(tmp_path, patience):
     """The content of what takes connections and never says a word."""
+    patience(SHORT_SECONDS)
     with _short(tmp_path), closing(socket.socket(socket.AF_UNIX)) as listening:
         listening.bind("c.sock")
         listening.listen(64)
@@ -235,7 +248,7 @@ def silent(tmp_path):
 
 
 @pytest.fixture
-def hanging(tmp_path):
+def hanging(tmp_path, patience):
     """A containerd that answered once and then hangs, and its content."""
     fake = FakeContainerd(held(), tmp_path / "c.sock")
     with _short(tmp_path), fake.serving(), closing(Client.open("c.sock")) as client:
@@ -243,6 +256,7 @@ def hanging(tmp_path):
         content.is_client = lambda _connection: False
         assert content.tag(HOME, "1") is not None
         fake.answers.clear()
+        patience(SHORT_SECONDS)
         yield fake, content
 
 
@@ -282,7 +296,7 @@ def test_a_runtime_that_hangs_delays_one_404_and_the_following_are_at_once(
     with serving(content) as (registry, _view):
         started, before = time.monotonic(), len(fake.calls)
         assert registry.ask(f"{TAG}?ns=docker.io").status == 404
-        assert time.monotonic() - started >= PATIENCE_SECONDS
+        assert time.monotonic() - started >= SHORT_SECONDS
         assert len(fake.calls) == before + 1
         for target in (TAG, DIGEST, BLOB) * 5:
             assert registry.ask(target).status == 404
@@ -305,9 +319,12 @@ def test_many_at_once_wait_once_for_a_runtime_that_hangs(hanging, monkeypatch):
         assert len(fake.calls) == calls  # nobody waits for it any more
 
 
-def test_a_runtime_that_hangs_while_a_blob_is_sent_cuts_the_connection(hanging, monkeypatch):
+def test_a_runtime_that_hangs_while_a_blob_is_sent_cuts_the_connection(
+    hanging, patience, monkeypatch
+):
     monkeypatch.setattr(read_through, "CHUNK_SECONDS", 0.2)
     fake, content = hanging
+    patience(LIMIT_SECONDS)
     fake.answers.set()
     found = content.blob(HOME, LAYER.digest)
     assert found is not None
@@ -320,13 +337,14 @@ def test_a_runtime_that_hangs_while_a_blob_is_sent_cuts_the_connection(hanging, 
         registry.ask(BLOB)
 
 
-def test_a_runtime_that_answers_again_is_asked_again(hanging, monkeypatch):
+def test_a_runtime_that_answers_again_is_asked_again(hanging, patience, monkeypatch):
     fake, content = hanging
     clock = [time.monotonic()]
     monkeypatch.setattr(content._breaker, "_clock", lambda: clock[0])
     with serving(content) as (registry, _view):
         assert registry.ask(TAG).status == 404
         fake.answers.set()
+        patience(LIMIT_SECONDS)
         assert registry.ask(TAG).status == 404
         clock[0] += PAUSE_SECONDS
         assert registry.ask(TAG).status == 200
@@ -376,7 +394,7 @@ def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_
         greeted = pool.submit(greet_late, listening)
         with closing(Client.open("c.sock")) as client:
             assert client.images.get(f"{HOME}:1") is not None
-        greeted.result(10)
+        greeted.result(LIMIT_SECONDS)
 
 
 # --- what came with a secret

@@ -29,6 +29,7 @@ from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.answers import Answer
 from support.memory import MemoryStore, MemoryView
+from support.waiting import LIMIT_SECONDS
 
 HOME = Repository("docker.io", "library/busybox")
 LAYER = bytes(range(256)) * 4096  # 1 MiB
@@ -131,7 +132,7 @@ async def serving(
 ) -> AsyncIterator[Running]:
     with ThreadPoolExecutor(2, thread_name_prefix="reads") as reads:
         app = create_app(ServedContent(site.view, site.store, "docker.io"), DeadlinePool(reads))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LIMIT_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls).start()
         running = Running(runner.addresses[0], runner, client_tls)
@@ -148,7 +149,7 @@ async def serving(
 
 def run(scenario: Callable[[Running], Awaitable[None]], site: Site, **tls: ssl.SSLContext) -> None:
     async def main() -> None:
-        async with asyncio.timeout(60), serving(site, **tls) as running:
+        async with asyncio.timeout(LIMIT_SECONDS), serving(site, **tls) as running:
             await scenario(running)
 
     before = threading.active_count()
@@ -157,7 +158,7 @@ def run(scenario: Callable[[Running], Awaitable[None]], site: Site, **tls: ssl.S
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_SECONDS):
         while not condition():  # noqa: ASYNC110 what is waited for has no event
             await asyncio.sleep(0.005)
 
@@ -513,8 +514,13 @@ def large_site(store: MemoryStore | None = None) -> tuple[Site, Digest]:
 @pytest.mark.parametrize("store", [MemoryStore, Unmapped])
 @pytest.mark.parametrize("politely", [True, False])
 def test_a_client_that_leaves_in_the_middle_of_a_blob_leaves_nothing_behind(
-    store: type[MemoryStore], *, politely: bool, caplog: pytest.LogCaptureFixture
+    store: type[MemoryStore],
+    *,
+    politely: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(registry_app, "SLOW_SECONDS", LIMIT_SECONDS)
     site, large = large_site(store())
 
     async def scenario(running: Running) -> None:
@@ -560,7 +566,7 @@ def test_a_stop_does_not_wait_for_a_stalled_client() -> None:
         client.writer.transport.pause_reading()
         await client.send(f"{BLOBS}/{large}")
         await until(lambda: site.store.open_files == 1)
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(LIMIT_SECONDS / 2):
             await running.runner.cleanup()
         assert site.store.open_files == 0
 
@@ -590,7 +596,7 @@ def test_a_stop_while_a_blob_is_being_opened_closes_it() -> None:
 
         def open(self, digest: Digest) -> BinaryIO:
             self.entered.set()
-            self.go_on.wait(20)
+            self.go_on.wait(LIMIT_SECONDS)
             return super().open(digest)
 
     site = Site(store=(store := Slow()))

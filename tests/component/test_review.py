@@ -30,6 +30,7 @@ from support.images import (
 )
 from support.nodes import import_now, node_at, visible
 from support.queues import queue_of
+from support.waiting import LIMIT_SECONDS
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -177,7 +178,7 @@ async def run_job(node: Node, source_id: int, path: Path, watch: Watch) -> None:
         queue = queue_of(node, pool, watch.look_again)
         await queue.submit_path(source_id, path)
         work = asyncio.create_task(queue.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_SECONDS):
             while path in queue.running or path in queue._pending:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
         work.cancel()

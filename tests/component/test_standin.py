@@ -17,7 +17,7 @@ from airside.registry.rules.read_through import ReadThrough
 from support.images import random_image
 from support.memory import MemoryStore, MemoryView
 from support.served import served
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 HOME = Repository("docker.io", "library/app")
 IMAGE = random_image("standin")
@@ -49,11 +49,13 @@ class Beating:
     def stop(self) -> None:
         self.free.set()
         self.loop.call_soon_threadsafe(self.task.cancel)
-        self.thread.join(20)
+        self.thread.join(LIMIT_SECONDS)
         self.listening.close()
 
     def ask(self, target: str, method: str = "GET") -> tuple[int, bytes]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_SECONDS)
+        ) as connection:
             connection.request(method, target)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -76,17 +78,17 @@ def test_it_answers_while_the_agent_is_silent_and_leaves_all_to_one_that_beats()
         assert agent.ask(MIRROR, "HEAD") == (404, b"")
         for method, target in (("GET", "/v2/"), ("PUT", MIRROR), ("GET", "/v2/a/tags/list?n=1")):
             assert agent.ask(target, method)[0] == 503
-        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as large:
+        with closing(socket.create_connection(("127.0.0.1", agent.port), LIMIT_SECONDS)) as large:
             large.sendall(b"G" * (HEAD_BYTES + 1))
             assert large.recv(20).startswith(b"HTTP/1.1 503")
-        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as slow:
+        with closing(socket.create_connection(("127.0.0.1", agent.port), LIMIT_SECONDS)) as slow:
             slow.sendall(b"GET / HTTP")
             assert agent.ask(MIRROR)[0] == 404  # meanwhile
             assert slow.recv(20) == b""
         agent.free.set()
         agent.listening.settimeout(0.5)
         for _ in range(40):  # from the next beat on it leaves connections to the agent
-            late = socket.create_connection(("127.0.0.1", agent.port), 20)
+            late = socket.create_connection(("127.0.0.1", agent.port), LIMIT_SECONDS)
             with closing(late), suppress(TimeoutError):
                 taken, _ = agent.listening.accept()
                 with closing(taken):
@@ -100,7 +102,7 @@ def test_it_answers_while_the_agent_is_silent_and_leaves_all_to_one_that_beats()
 def test_under_tls_it_closes_the_connection():
     with beating(tls=True) as agent:
         agent.hold()
-        with closing(socket.create_connection(("127.0.0.1", agent.port), 20)) as client:
+        with closing(socket.create_connection(("127.0.0.1", agent.port), LIMIT_SECONDS)) as client:
             assert client.recv(1) == b""
 
 
@@ -121,7 +123,7 @@ def test_systemd_is_told_where_it_listens(tmp_path, monkeypatch):
     path = str(tmp_path / "n.sock")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
         manager.bind(path)
-        manager.settimeout(20)
+        manager.settimeout(LIMIT_SECONDS)
         monkeypatch.setenv("NOTIFY_SOCKET", path)
         with beating():
             assert manager.recv(100) == b"WATCHDOG_USEC=60000000"
@@ -142,7 +144,7 @@ class Hanging(MemoryStore):
         self.answers.set()
 
     def stat(self, digest):
-        assert self.answers.wait(30)
+        assert self.answers.wait(LIMIT_SECONDS)
         return super().stat(digest)
 
 

@@ -13,6 +13,7 @@ from airside.registry.proxy import pull_through as proxy
 from support.images import random_image
 from support.nodes import node_at
 from support.upstreams import pulling_through, stubbed
+from support.waiting import LIMIT_SECONDS
 
 IMAGE = random_image("upstream", layers=1)
 TAG = "/v2/app/manifests/1"
@@ -26,7 +27,7 @@ def stub():
 
 
 @contextmanager
-def site(tmp_path, stub, seconds=2.0):
+def site(tmp_path, stub, seconds=LIMIT_SECONDS):
     now = [1000.0]
     upstream = Upstream("docker.io", stub.url)
     changes = {"upstream": (upstream,), "upstream_seconds": seconds}

@@ -456,7 +456,7 @@ def test_a_file_system_that_does_not_answer_holds_up_no_other(tmp_path, monkeypa
 
     def hang(beneath, **named):
         if beneath.root == bad:
-            assert answers.wait(30)
+            assert answers.wait(LIMIT_SECONDS)
         return real(beneath, **named)
 
     async def scenario():

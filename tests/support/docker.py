@@ -89,7 +89,7 @@ def docker(*roots: Path, containerd_store: bool = False) -> Iterator[Docker]:
             yield client
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(LIMIT_SECONDS)
 
 
 def _flags(home: Path, driver: str) -> list[str]:

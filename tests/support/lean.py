@@ -24,8 +24,8 @@ from airside.registry.http.served_content import ServedContent
 
 from .nodes import settings_at
 from .queues import queue_of
+from .waiting import LIMIT_SECONDS
 
-IDLE_SECONDS = 20.0
 _POLL_SECONDS = 0.005
 
 
@@ -72,7 +72,7 @@ class Lean:
         await self._idle()
 
     async def _idle(self) -> None:
-        async with asyncio.timeout(IDLE_SECONDS):  # the queue has no event for it
+        async with asyncio.timeout(LIMIT_SECONDS):  # the queue has no event for it
             while self.queue._pending or self.queue.running or self._looks:  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_SECONDS)
 

@@ -21,6 +21,7 @@ from airside.oci.merge import attested_by
 from airside.oci.model import Document, Index, Manifest, parse_bare_document
 from airside.oci.reference import Repository, parse_reference
 from airside.ports.content import Connection, Only, RuntimeBlob, RuntimeTag, StoredDocument
+from support.waiting import LIMIT_SECONDS
 
 CHUNK_BYTES = 100_000
 HANG_SECONDS = 30.0
@@ -168,7 +169,7 @@ class FakeContainerd:
                 yield
             finally:
                 self.answers.set()
-                server.stop(None).wait(10)
+                server.stop(None).wait(LIMIT_SECONDS)
 
     def write_blobs(self) -> None:
         """Bring the directory to what is held."""

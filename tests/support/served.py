@@ -105,11 +105,11 @@ def served(
     thread = threading.Thread(target=run, name="served", daemon=True)  # a test may be killed
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(LIMIT_SECONDS)
         yield Served(address)
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(LIMIT_SECONDS)
 
 
 @contextmanager

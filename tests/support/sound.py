@@ -15,7 +15,7 @@ from typing import Any
 from airside.archive.formats.index_json import IMAGE_NAME
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import DOCUMENT_TYPES
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 ACCEPT = ", ".join(sorted(DOCUMENT_TYPES))
 OF_AN_AGENT = {"catalog.commits", "catalog.db", "format", "ingest", "lock", "oci"}
@@ -32,7 +32,7 @@ class Puller:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
 
     def close(self) -> None:
         self._connection.close()

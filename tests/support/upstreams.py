@@ -21,6 +21,7 @@ from airside.registry.http.served_content import ServedContent
 from airside.registry.proxy.pull_through import PullThrough
 from support.images import TestImage, sha256
 from support.served import Served
+from support.waiting import LIMIT_SECONDS
 
 Act = Callable[["Handler"], bool]
 """Does something with a request; False: the answer is as usual."""
@@ -111,7 +112,7 @@ def stubbed() -> Iterator[Stub]:
         yield stub
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(LIMIT_SECONDS)
         server.server_close()
 
 
@@ -164,11 +165,11 @@ def pulling_through(
     thread = threading.Thread(target=run, name="pulling-through")
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(LIMIT_SECONDS)
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(LIMIT_SECONDS)
 
 
 def token_server(password: str) -> Act:

@@ -74,7 +74,9 @@ def agent(disk, upstream, tmp_path_factory):
 def begun(agent):
     """A new upload: its path."""
     host, _, port = agent.registry.rpartition(":")
-    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=60)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
+    ) as connection:
         connection.request("POST", "/v2/team/app/blobs/uploads/")
         answer = connection.getresponse()
         answer.read()

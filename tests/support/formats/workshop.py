@@ -12,7 +12,7 @@ from support import debian
 from support.containerd import SUITES, Containerd
 from support.docker import Docker, docker
 from support.skopeo import run
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 
 class Workshop:
@@ -109,4 +109,4 @@ def docker_registry(home: Path) -> Iterator[str]:
         yield text.partition("listening on ")[2].split('"')[0].split(" ")[0].strip()
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LIMIT_SECONDS)
