@@ -18,6 +18,7 @@ import pytest
 from support.agent import Agent
 from support.debian import UnreachableError
 from support.formats import (
+    bundle_rows,
     compression_rows,
     directory_rows,
     docker_rows,
@@ -42,6 +43,7 @@ ROWS: list[Row] = [
     *layout_rows.ROWS,
     *directory_rows.ROWS,
     *feature_rows.ROWS,
+    *bundle_rows.ROWS,
     *tar_rows.ROWS,
     *compression_rows.ROWS,
     *refused_rows.ROWS,

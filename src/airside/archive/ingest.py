@@ -140,6 +140,22 @@ class ArchiveIngest:
         if before is not None and before.ingest is not None:
             before.ingest.discard()
 
+    def descend(self, folder: str) -> None:
+        """Drop the members and links outside a directory of the archive; name the others from it.
+
+        `folder` ends in `/`; with "" nothing changes.
+        """
+        if not folder:
+            return
+        for name in [name for name in self.members if not name.startswith(folder)]:
+            self._forget(name)
+        self.members = {name.removeprefix(folder): m for name, m in self.members.items()}
+        self.links = {
+            name.removeprefix(folder): target.removeprefix(folder)
+            for name, target in self.links.items()
+            if name.startswith(folder) and target.startswith(folder)
+        }
+
     def add_stream(self, chunks: Iterable[bytes], notes: list[str]) -> None:
         """Read a whole tar stream. Raises ArchiveError, StoreError, StoppedError."""
         with ReadAhead(chunks, self.stop) as ahead, WriteBehind() as writer:
@@ -271,8 +287,11 @@ def check_document_size(name: str, size_bytes: int, limits: Limits) -> None:
 
 
 def digest_of_member(name: str) -> Digest | None:
-    """Returns the digest in the name of a member `blobs/<alg>/<hex>`; None for other names."""
-    parts = name.split("/")
+    """Returns the digest in the name of a member `blobs/<alg>/<hex>`; None for other names.
+
+    The layout may be in a directory of the archive.
+    """
+    parts = name.split("/")[-3:]
     if len(parts) != 3 or parts[0] != "blobs" or HEX_LENGTHS.get(parts[1]) != len(parts[2]):
         return None
     return Digest(parts[1], parts[2])

@@ -15,11 +15,13 @@ from typing import BinaryIO, Self
 from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
 from airside.archive.directory import stat_key
+from airside.archive.formats.image_list import is_tar
+from airside.archive.formats.other_files import HEAD_BYTES as OTHER_HEAD_BYTES
+from airside.archive.formats.other_files import describe_other
 from airside.archive.formats.plan import PackedLayer, Plan, not_runnable_note
 from airside.archive.formats.platforms import restrict
 from airside.archive.formats.records import check_records
 from airside.archive.formats.shared_names import settle_names
-from airside.archive.formats.unsupported import TEXT, is_text
 from airside.archive.ingest import ArchiveIngest
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanPlace
@@ -190,8 +192,10 @@ def _read_open(
     if not head:
         raise ArchiveTruncatedError(f"{path.name} is empty")
     compression = detect_compression(head)
-    if compression is Compression.NONE and is_text(head):
-        raise ArchiveFormatError(TEXT, path=path)
+    if compression is Compression.NONE and not is_tar(head):
+        other = describe_other(os.pread(file.fileno(), OTHER_HEAD_BYTES, 0))
+        if other:
+            raise ArchiveFormatError(other, path=path)
     source = TarSource(reader, size_bytes, ingest, stop, progress, notes, file=file)
     if compression is Compression.NONE:
         plan, cut = source.scan()

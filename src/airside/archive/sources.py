@@ -5,7 +5,7 @@ once. Of a plain tar and of a directory only needed members are read, several at
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
 from airside.archive.formats.index_json import INDEX_JSON
 from airside.archive.formats.joined import JoinedDraft
+from airside.archive.formats.nested import nested_directory, nested_note
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
@@ -156,6 +157,7 @@ class TarSource(_Source):
             windows=self.reader.windows,
             notes=self.notes,
             stop=self.stop,
+            twice=True,
         )
         cut: ArchiveTruncatedError | None = None
         try:
@@ -163,8 +165,17 @@ class TarSource(_Source):
         except MissingEndError as exc:
             cut = exc
         ingest = self.ingest
+        ingest.descend(self._nested(ingest.members))
         draft = self._draft(frozenset(ingest.members), ingest.read, cut)
         return self._assemble(draft), cut
+
+    def _nested(self, names: Collection[str]) -> str:
+        """Returns the directory of the tar in which its images are, with a `/`; "": at its top."""
+        files = frozenset(names)
+        folder = nested_directory(files)
+        if folder:
+            self.notes.append(nested_note(folder, files))
+        return folder
 
     def _read_at(self, count: int, offset: int) -> bytes:
         return os.pread(self.file.fileno(), count, offset)
@@ -204,6 +215,13 @@ class TarSource(_Source):
                 self.ingest.links[member.name] = member.target
         if scan.truncated is not None:
             raise ArchiveTruncatedError(scan.truncated)
+        folder = self._nested(files)
+        self.ingest.descend(folder)
+        files = {
+            name.removeprefix(folder): replace(member, name=name.removeprefix(folder))
+            for name, member in files.items()
+            if name.startswith(folder)
+        }
         cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
         read = self._member_reader(files)
         draft = self._draft(frozenset(files), read, cut)

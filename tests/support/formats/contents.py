@@ -7,7 +7,7 @@ a docker-archive the manifest is built as containerd's importer builds it.
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,16 @@ def read_contents(path: Path, _key: str = "") -> Contents:
 def read_docker_archive(path: Path, _key: str = "") -> Contents:
     """The same by `manifest.json`, whatever is beside it."""
     return _of_docker_archive(dict(_files(path)))
+
+
+def read_below(folder: str) -> Callable[[Path, str], Contents]:
+    """The same of a layout that lies in a directory of a tar."""
+
+    def read(path: Path, _key: str) -> Contents:
+        found = {n.removeprefix(f"{folder}/"): d for n, d in _files(path) if n.startswith(folder)}
+        return _of_layout(found, json.loads(found["index.json"])["manifests"])
+
+    return read
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -44,6 +44,7 @@ TABLES = {
     ),
     "directory": ("OCI layout directories", "Dropped as they are, not packed."),
     "features": ("Other contents of layouts and docker-archives", ""),
+    "bundle": ("Bundles", "Layouts in a directory of a tar, beside other things."),
     "tar": ("Programs that pack the tar", "The same layout, packed by each program."),
     "compression": ("Compression", ""),
     "refused": ("Refused by name", ""),

@@ -112,13 +112,6 @@ ROWS = [
         no_platforms,
         "none",
     ),
-    _row(
-        "parent",
-        "`tar -cf FILE DIR`",
-        "an OCI layout in a directory",
-        by_shell("tar -cf out source"),
-        "pack the contents",
-    ),
     _row("sparse-gnu", "`tar --sparse`", LAYOUT, by_shell("tar -S -C source -cf out ."), "sparse"),
     _row(
         "sparse-pax",

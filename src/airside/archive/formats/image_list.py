@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from airside.archive.formats.text import UTF_16, decode_text
 from airside.core.errors import ArchiveFormatError, ArchiveLimitError, ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.core.settings import Limits
@@ -21,7 +22,6 @@ LIST = "list"
 """The format of a list, as `airside archives` shows it."""
 
 _BOM = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TAR_MAGIC = slice(257, 262)
 _CHECKSUM = slice(148, 156)
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
@@ -100,8 +100,8 @@ def _notes(entries: dict[str, Entry], repeated: int) -> Iterator[str]:
 
 def _lines(data: bytes) -> Iterator[tuple[int, int, str]]:
     """Yields (number, offset of its end, text) of the lines with a name. Raises as `parse_list`."""
-    if data.startswith(_UTF_16):
-        raise ArchiveFormatError("the list is in UTF-16: save it as UTF-8")
+    if data.startswith(UTF_16):
+        data = (decode_text(data) or "\0").encode("utf-8", "replace")
     start = len(_BOM) if data.startswith(_BOM) else 0
     for number, raw in enumerate(data[start:].split(b"\n"), 1):
         start += len(raw) + 1

@@ -6,6 +6,7 @@ Called only for files without images: a guess here never decides what is importe
 import contextlib
 import re
 
+from airside.archive.formats.nested import ZARF, nested_directories
 from airside.archive.formats.plan import ReadMember
 from airside.core.errors import InputError
 from airside.oci.strict_json import load_json
@@ -19,6 +20,8 @@ _ENOUGH_ROOT = 3
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _DISKS = (".ovf", ".vmdk", ".qcow2", ".vhd", ".vhdx")
 _SKOPEO = "`skopeo copy dir:DIRECTORY oci-archive:FILE.tar:NAME:TAG`"
+_SERVE = "`skopeo copy docker://HOST/NAME:TAG oci-archive:FILE.tar:NAME:TAG`"
+_STORAGE = re.compile(r"(?:.*/)?docker/registry/v2/(?:blobs|repositories)/.*")
 _TEXT = re.compile(rb"(?!\s*[{\[<])[\t\r\x20-\x7e\x80-\xff]+\n")
 
 FILE_SYSTEM = (
@@ -70,6 +73,9 @@ def guess_contents(files: frozenset[str]) -> str:
     """Returns what a tar without the documents of an image archive seems to be; or ""."""
     if ".dockerenv" in files or _looks_like_root(files):
         return FILE_SYSTEM
+    bundle = _bundle(files)
+    if bundle:
+        return bundle
     nested = _first(files, ("/index.json", "/manifest.json"))
     if nested:
         folder = nested.rpartition("/")[0]
@@ -80,6 +86,23 @@ def guess_contents(files: frozenset[str]) -> str:
     if disk:
         return f"this looks like a virtual machine ({disk:.200}), not an image of a container"
     return f"it holds other archives ({packed:.200}): unpack it" if packed else ""
+
+
+def _bundle(files: frozenset[str]) -> str:
+    """Returns what a tar is that holds several layouts, or images in a form of its own; or ""."""
+    if any(_STORAGE.fullmatch(name) for name in files):
+        return (
+            "this is the storage of a registry (docker/registry/v2): start a registry on it, and "
+            f"copy its images from there with {_SERVE}"
+        )
+    layouts = nested_directories(files)
+    if len(layouts) > 1:
+        shown = ", ".join(repr(folder[:-1]) for folder in layouts[:3])
+        more = ", …" if len(layouts) > 3 else ""
+        return f"there are {len(layouts)}, in {shown:.200}{more}: pack each of them by itself"
+    if ZARF in files:
+        return "this is a Zarf package without images: it brings none to a node"
+    return ""
 
 
 def _looks_like_root(files: frozenset[str]) -> bool:

@@ -47,6 +47,7 @@ __all__ = ["ByteSource", "Compression", "compression_name", "detect_compression"
 
 RATIO_FREE_BYTES = GIB
 """`limits.ratio` applies only to output beyond this size."""
+_MAGIC_BYTES = 16
 _FIRST_FEED_BYTES = 4 * KIB
 _FEED_BYTES = 512 * KIB
 
@@ -152,8 +153,12 @@ def iter_decompressed(
     windows: WindowBudget,
     notes: list[str],
     stop: Stop = never,
+    twice: bool = False,
 ) -> Iterator[bytes]:
     """Yields the decompressed bytes in chunks of at most CHUNK_BYTES.
+
+    `twice`: decompress also what is gzip within another compression, or another within gzip, as
+    servers and scripts make it; with a note.
 
     Close the iterator (or exhaust it) to release its share of `windows`; `stop` ends a wait for
     that share. Raises ArchiveTruncatedError, ArchiveFormatError, ArchiveLimitError, StoppedError,
@@ -165,8 +170,28 @@ def iter_decompressed(
         return
     codec = CODECS[compression]
     with windows.reserve(stop=stop) as reservation:
-        parts = _iter_frames(codec, source, limits, reservation, notes)
-        yield from _limited(parts, source, limits)
+        parts = _limited(_iter_frames(codec, source, limits, reservation, notes), source, limits)
+        if not twice:
+            yield from parts
+            return
+        inner = ByteSource(parts)
+        second = _compression_inside(inner, compression)
+        if second is None:
+            yield from _iter_plain(inner)
+            return
+        notes.append(f"the archive is compressed twice: {second.value} in {compression.value}")
+        frames = _iter_frames(CODECS[second], inner, limits, reservation, notes)
+        yield from _limited(frames, inner, limits)
+
+
+def _compression_inside(source: ByteSource, outer: Compression) -> Compression | None:
+    """Returns the compression of decompressed bytes, if one of both is gzip: its window is small.
+
+    The reservation is then that of the other one.
+    """
+    signature = _signature_of(bytes(source.peek(_MAGIC_BYTES)))
+    inner = signature.compression if signature else None
+    return inner if Compression.GZIP in {inner, outer} else None
 
 
 def _iter_plain(source: ByteSource) -> Iterator[bytes]:

@@ -78,9 +78,19 @@ def test_a_file_that_is_no_text_is_refused_with_the_line(data):
         parse_list(data, LIMITS)
 
 
-def test_a_text_of_windows_is_told():
-    with pytest.raises(ArchiveFormatError, match="UTF-16"):
-        parse_list("a:1\n".encode("utf-16"), LIMITS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_text_of_powershell_is_read(encoding):
+    data = "a:1\r\n# grüße\r\n".encode(encoding)
+    found = parse_list(data, LIMITS)
+    assert [(e.name, e.end <= len(data)) for e in found.entries] == [(A, True)]
+
+
+def test_damaged_text_of_powershell_is_refused_or_a_problem():
+    with pytest.raises(ArchiveFormatError, match="line 1"):
+        parse_list(b"\xff\xfea\0\0\0", LIMITS)
+    assert [p.reason.partition(":")[0] for p in parse_list(b"\xfe\xff\0a\0", LIMITS).problems] == [
+        "line 1"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Layouts that lie one level down in a tar, as bundlers pack them beside other things."""
+
+from pathlib import Path
+from typing import Any
+
+from support.formats.contents import read_below
+from support.formats.row import Make, Row
+from support.formats.sources import one
+from support.formats.workshop import Workshop
+from support.skopeo import run
+
+ZARF = {"zarf.yaml": "kind: ZarfPackageConfig\n", "checksums.txt": "", "components/app.tar": ""}
+CNAB = {"bundle.json": "{}", "artifacts/README": ""}
+
+
+def packed_below(folder: str, others: dict[str, str], program: str = "tar -c .") -> Make:
+    """Pack a layout into `folder` of a tar that has these other files."""
+
+    def make(_: Workshop, directory: Path, key: str) -> Path:
+        one(directory, key, compression="gzip")
+        bundle = directory / "bundle"
+        (bundle / folder).parent.mkdir(parents=True)
+        (directory / "source").rename(bundle / folder)
+        for name, text in others.items():
+            (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+            (bundle / name).write_text(text)
+        run("sh", "-ec", f"cd {bundle}; {program} >../out.tar")
+        return directory / "out.tar"
+
+    return make
+
+
+def storage(_: Workshop, directory: Path, key: str) -> Path:
+    """What the registry of the CNCF keeps below its `rootdirectory`."""
+    blob = directory / "root/docker/registry/v2/blobs/sha256/aa" / ("a" * 64)
+    blob.mkdir(parents=True)
+    (blob / "data").write_text(key)
+    run("tar", "-C", directory / "root", "-cf", directory / "out.tar", ".")
+    return directory / "out.tar"
+
+
+def _row(key: str, made_by: str, holds: str, folder: str, make: Make, **more: Any) -> Row:
+    noted = more.pop("noted", f"images are in the directory '{folder}'")
+    return Row(
+        key,
+        "bundle",
+        made_by,
+        holds,
+        make,
+        noted=noted,
+        containerd=False,
+        read=read_below(folder),
+        **more,
+    )
+
+
+ROWS = [
+    _row(
+        "zarf",
+        "builder: `zarf package create`",
+        "one image in `images/`, beside components and SBOMs",
+        "images",
+        packed_below("images", ZARF),
+        noted="this is a Zarf package; its images are in the directory 'images'",
+    ),
+    _row(
+        "cnab",
+        "builder: a thick bundle of CNAB (`porter archive`)",
+        "one image in `artifacts/layout/`",
+        "artifacts/layout",
+        packed_below("artifacts/layout", CNAB),
+    ),
+    _row(
+        "parent",
+        "`tar -cf FILE DIR`",
+        "an OCI layout in a directory",
+        "source",
+        packed_below("source", {}, "tar -c source"),
+    ),
+    Row(
+        "storage",
+        "bundle",
+        "builder: the storage of a registry, `tar`",
+        "`docker/registry/v2/…`",
+        storage,
+        refused="start a registry on it",
+    ),
+]
