@@ -104,8 +104,9 @@ class MemoryRuntime:
             self.unpacked.add(content.config)
         self.published.append(publication)
         self.contents[content.target.digest] = content
+        self.contents.setdefault(content.manifest.digest, NodeContent(content.chain[-1:]))
         for name, labels in publication.names.items():
-            self._set(NamedImage(name, content.target.digest, labels))
+            self._set(NamedImage(name, publication.target_of(name).digest, labels))
         self._know(content, publication.names)
         return Published(ways, content.config in self.unpacked)
 
@@ -158,15 +159,21 @@ class MemoryRuntime:
 
     def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
         self._answer()
+        kept = {name: i for name in names if "@" in name and (i := self._id_of(name)) in self.used}
         for name in names:
-            if self.named.pop(name, None) is not None:
+            if name not in kept and self.named.pop(name, None) is not None:
                 self._tell(name)
         wanted = {str(c.config) for c in self.contents.values() if self._is_named(c)}
         leaving = set(image_ids) - wanted
         for image_id in leaving - self.used:
             self.ids.pop(image_id, None)
         self.collect()
-        return frozenset(leaving & self.used)
+        return frozenset(leaving & self.used).union(kept, kept.values())
+
+    def _id_of(self, name: str) -> str:
+        found = self.named.get(name)
+        content = self.contents.get(found.target) if found is not None else None
+        return str(content.config) if content is not None else ""
 
     def _is_named(self, content: NodeContent) -> bool:
         return any(image.target == content.target.digest for image in self.named.values())
@@ -179,7 +186,8 @@ class MemoryRuntime:
         needed = {str(blob.digest) for content in kept for blob in content.blobs}
         for content in gone:
             self.held -= {str(blob.digest) for blob in content.blobs} - needed
-            self.unpacked.discard(content.config)
+            if content.config not in {each.config for each in kept}:
+                self.unpacked.discard(content.config)
             del self.contents[content.target.digest]
 
     def wanted(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ from support.containerd_config import GC_OFTEN, Options
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.kubelet import Kubelet, import_pause
 from support.pause import write_pause
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
@@ -165,22 +166,31 @@ def reachable(graph: dict[str, dict[str, str]], root: str) -> dict[str, dict[str
 def test_an_update_moves_the_tag_and_leaves_nothing_nameless(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
-    name = "docker.io/library/app:1"
-    docker_archive(tmp_path / "app.tar", {name: random_image(1)})
-    drop(publishing, tmp_path / "app.tar")
-    wait_published(publishing, name)
-    before = publishing.images()[name]["digest"]
+    name, digests = "docker.io/library/app:1", [""]
     with Kubelet(containerd) as kubelet:
-        first = kubelet.wait_image(name)
-        docker_archive(tmp_path / "app.tar", {name: random_image(2)})
-        drop(publishing, tmp_path / "app.tar")
-        publishing.wait_for(lambda: publishing.images()[name]["digest"] != before)
-        wait_published(publishing, name, digest=publishing.images()[name]["digest"])
-        publishing.wait_for(lambda: first.id not in {i.id for i in kubelet.cri.images()})
-        [image] = kubelet.cri.images()
-        assert image.tags == (name,)
+        for number in (1, 2, 3):
+            docker_archive(tmp_path / "app.tar", {name: random_image(number)})
+            drop(publishing, tmp_path / "app.tar")
+            publishing.wait_for(
+                lambda: publishing.images().get(name, {}).get("digest", "") != digests[-1]
+            )
+            digests.append(publishing.images()[name]["digest"])
+            wait_published(publishing, name, digest=digests[-1])
+        _, first, second, third = (name.replace(":1", f"@{digest}") for digest in digests)
+        wait_names(kubelet, {first: (), second: (), third: (name,)})
+        publishing.ask("/v1/gc", method="POST", body={})
+        wait_names(kubelet, {second: (), third: (name,)})
     containerd.collect()
-    assert before not in blob_labels(containerd)
+    assert digests[1] not in blob_labels(containerd)
+
+
+def wait_names(kubelet: Kubelet, expected: dict[str, tuple[str, ...]]) -> None:
+    """Wait until the images are these: the one name by digest of each, and its tags."""
+
+    def found() -> dict[str, tuple[str, ...]]:
+        return {" ".join(i.digests): i.tags for i in kubelet.cri.images()}
+
+    wait_until(lambda: found() == expected, lambda: str(found()))
 
 
 def test_what_is_removed_is_put_back_without_sending_a_blob(

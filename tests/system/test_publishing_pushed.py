@@ -54,7 +54,11 @@ def test_a_pushed_image_of_any_algorithm_is_published_and_unpacked(
             words = containerd.did("images", "check", f"name=={name}").split()
             assert "complete" in words
             assert words[-1] == "true"  # unpacked
-            assert_gone(repository(agent, algorithm), "manifests/v1", "MANIFEST_UNKNOWN")
+            here, [found] = repository(agent, algorithm), pushed_image(algorithm).documents
+            assert_gone(here, "manifests/v1", "MANIFEST_UNKNOWN")
+            by_digest = f"{HOST}/team/{algorithm}@{found.digest}"  # it was pushed by digest too
+            assert by_digest in containerd.did("images", "ls", "-q").split()
+            assert_gone(here, f"manifests/{found.digest}", "MANIFEST_UNKNOWN")
         agent.wait_for(lambda: HOST not in containerd.did("images", "ls", "-q"))
         assert agent.logged("error", "critical") == []
 

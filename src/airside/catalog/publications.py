@@ -12,13 +12,6 @@ from dataclasses import dataclass, field
 from airside.catalog.database import Readers, Writer
 from airside.catalog.events import record_event
 
-_WANTED = (
-    "SELECT r.host, r.path, t.name, t.digest, t.sequence, t.unbacked_since, d.media_type,"
-    " s.kind IS 'push' AS pushed,"
-    " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
-    " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
-    " WHERE s.kind IS NOT 'peer' ORDER BY r.host, r.path, t.name"
-)
 UNSYNCED = "unsynced:"
 """The prefix of the keys in `meta` of a runtime's layers that are not synced.
 
@@ -31,32 +24,6 @@ FOREIGN = "foreign:"
 
 The runtime's name follows; the value is name → identity of that catalog.
 """
-_BEHIND = (
-    "SELECT DISTINCT r.host, r.path AS repository, c.tag, s.path FROM claim c"
-    " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
-    " WHERE s.state != 'removed' AND s.kind != 'peer' AND c.tag != '' ORDER BY s.path"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TagState:
-    """The current state of a tag, to be published to a runtime."""
-
-    host: str
-    path: str
-    tag: str
-    digest: str
-    media_type: str
-    artifact_type: str
-    sequence: int
-    backed: bool
-    archives: tuple[str, ...]
-    pushed: bool = False
-    """The tag follows a push, not an archive."""
-
-    @property
-    def reference(self) -> str:
-        return f"{self.host}/{self.path}:{self.tag}" if self.host else f"{self.path}:{self.tag}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +57,6 @@ class PublicationRow:
         """How often it was published again after somebody removed or moved it."""
         found = self.detail.get("restores")
         return found if isinstance(found, int) else 0
-
-
-def list_tags(readers: Readers) -> list[TagState]:
-    """Returns all tags, with the present archives that claim them.
-
-    Leaves out tags from an upstream registry: they are a cache and are not published.
-    """
-    behind: dict[tuple[str, str, str], list[str]] = {}
-    for r in readers.rows(_BEHIND):
-        behind.setdefault((r["host"], r["repository"], r["tag"]), []).append(r["path"])
-    return [
-        TagState(
-            r["host"],
-            r["path"],
-            r["name"],
-            r["digest"],
-            r["media_type"],
-            r["artifact_type"],
-            r["sequence"],
-            r["unbacked_since"] is None,
-            tuple(behind.get((r["host"], r["path"], r["name"]), ())),
-            bool(r["pushed"]),
-        )
-        for r in readers.rows(_WANTED)
-    ]
 
 
 def list_publications(readers: Readers, runtime: str | None = None) -> list[PublicationRow]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airside.catalog.database import Readers
 from airside.catalog.expiry import ages
+from airside.catalog.held_digests import list_held_digests
 from airside.catalog.images import list_generations, list_images, list_index_entries
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
@@ -23,15 +24,14 @@ from airside.catalog.model import (
 )
 from airside.catalog.publications import (
     PublicationRow,
-    TagState,
     count_publications,
     list_intents,
     list_publications,
-    list_tags,
     list_unpublished,
 )
 from airside.catalog.referrers import list_referrers
 from airside.catalog.sources import SourcePage, list_sources
+from airside.catalog.tag_states import TagState, list_tags
 from airside.catalog.unknown_blobs import list_explained, list_unknown
 from airside.catalog.verification import (
     BadBlob,
@@ -286,6 +286,10 @@ class CatalogView:
     def tag_states(self) -> list[TagState]:
         """Returns all current tags, for publishing."""
         return list_tags(self._readers)
+
+    def held_digests(self) -> list[TagState]:
+        """Returns the documents that are held by digest beside the tags, for publishing."""
+        return list_held_digests(self._readers)
 
     def published(self, runtime: str | None = None) -> list[PublicationRow]:
         """Returns the states of the tags in one runtime, or in all."""

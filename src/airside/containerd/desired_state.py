@@ -1,13 +1,14 @@
-"""The images that a runtime shall have: the catalog's tags that this node can run."""
+"""The images that a runtime shall have: the catalog's tags and digests that this node can run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from airside.catalog.publications import TagState
+from airside.catalog.tag_states import TagState
 from airside.containerd.image_documents import ChosenImage, ImageDocuments, Stop
 from airside.core.config import registry_hosts
 from airside.core.settings import Settings
-from airside.oci.digest import parse_digest
+from airside.oci.digest import Digest, parse_digest
+from airside.oci.model import INDEX_TYPES
 from airside.oci.platform import Platform, node_platform, parse_platform
 from airside.oci.reference import Repository
 from airside.ports.publication import (
@@ -22,7 +23,10 @@ _CACHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class DesiredImage:
-    """A tag that the runtime shall have, with its names there. Holds no document."""
+    """A tag, or a digest alone, that the runtime shall have, with its names there.
+
+    Holds no document.
+    """
 
     tag: TagState
     content: ChosenImage
@@ -31,6 +35,11 @@ class DesiredImage:
     @property
     def repository(self) -> Repository:
         return Repository(self.tag.host, self.tag.path)
+
+    def target_of(self, name: str) -> Digest:
+        """Returns the document that a name points at, as `Publication.target_of`."""
+        manifest = self.content.manifest.digest
+        return manifest if name.endswith(f"@{manifest}") else self.content.target.digest
 
 
 def naming_of(settings: Settings) -> Naming:
@@ -51,6 +60,8 @@ class DesiredState:
         self._documents = documents
         self._naming = naming_of(settings)
         self._chosen: dict[str, ChosenImage] = {}
+        self._never: dict[str, Unwanted] = {}
+        """Manifests that this node never runs."""
         self._known: dict[str, DesiredImage] = {}
         """The images of the last pass: most tags have not changed since."""
 
@@ -69,9 +80,7 @@ class DesiredState:
                 desired.append(known)
                 continue
             chosen = self._choose(tag, stop)
-            names = self._naming.names(
-                Repository(tag.host, tag.path), tag.tag, parse_digest(tag.digest)
-            )
+            names = self.names(tag, chosen)
             if isinstance(chosen, Unwanted):
                 unwanted.append((tag, chosen))
             elif not names:
@@ -80,7 +89,15 @@ class DesiredState:
             else:
                 desired.append(DesiredImage(tag, chosen, names))
         self._known = {each.tag.reference: each for each in desired}
-        return _without_collisions(desired, unwanted), unwanted
+        found = _without_collisions(desired, unwanted)
+        return _without_repeats(found), unwanted
+
+    def names(self, tag: TagState, chosen: ChosenImage | Unwanted) -> tuple[str, ...]:
+        """Returns the names of a tag: also that of the manifest that the node runs of an index."""
+        digests = [parse_digest(tag.digest)]
+        if isinstance(chosen, ChosenImage) and chosen.manifest.digest not in digests:
+            digests.append(chosen.manifest.digest)
+        return self._naming.names(Repository(tag.host, tag.path), tag.tag, *digests)
 
     def forget(self, digest: str) -> None:
         """Drops the cached content of a target: the next pass chooses again. Thread-safe."""
@@ -90,6 +107,8 @@ class DesiredState:
         chosen = self._chosen.get(tag.digest)
         if chosen is not None:
             return chosen
+        if tag.digest in self._never:
+            return self._never[tag.digest]
         if tag.artifact_type:
             return Unwanted("artifact", f"it is an artifact ({tag.artifact_type}), not an image")
         found = self._documents.choose(tag, stop)
@@ -97,6 +116,10 @@ class DesiredState:
             if len(self._chosen) >= _CACHED:
                 self._chosen.clear()
             self._chosen[tag.digest] = found
+        elif found.state != "incomplete" and tag.media_type not in INDEX_TYPES:
+            if len(self._never) >= _CACHED:
+                self._never.clear()
+            self._never[tag.digest] = found
         return found
 
 
@@ -115,7 +138,7 @@ def _without_collisions(
                 owners[name] = each
     found: list[DesiredImage] = []
     for each in desired:
-        names = tuple(n for n in each.names if owners[n].tag.digest == each.tag.digest)
+        names = tuple(n for n in each.names if owners[n].target_of(n) == each.target_of(n))
         if names:
             found.append(each if names == each.names else replace(each, names=names))
         else:
@@ -123,6 +146,12 @@ def _without_collisions(
             reason = f"its names belong to {other}, by `extra_registries` or `rewrite`"
             unwanted.append((each.tag, Unwanted("conflict", reason)))
     return found
+
+
+def _without_repeats(desired: list[DesiredImage]) -> list[DesiredImage]:
+    """Leaves out digests whose names pinned images with a tag have too."""
+    named = {n for each in desired if each.tag.tag and each.tag.backed for n in each.names}
+    return [each for each in desired if each.tag.tag or not named.issuperset(each.names)]
 
 
 def _rank(image: DesiredImage) -> tuple[bool, int]:

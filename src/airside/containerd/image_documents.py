@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from airside.catalog.catalog import Catalog
-from airside.catalog.publications import TagState
+from airside.catalog.tag_states import TagState
 from airside.core.errors import ManifestInvalidError, NotFoundError
 from airside.core.memory_account import MemoryAccount, acquire
 from airside.core.settings import MIB

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from airside.catalog.publications import PublicationRow, TagState
+from airside.catalog.publications import PublicationRow
+from airside.catalog.tag_states import TagState
 from airside.containerd.desired_state import DesiredImage
 from airside.ports.content import Published
 from airside.ports.publication import Unwanted

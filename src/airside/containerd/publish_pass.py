@@ -51,6 +51,7 @@ class PassState:
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version that stay because the newer one cannot be published."""
     _wanted: frozenset[str] | None = None
+    _by_digest: dict[str, list[PublicationRow]] = field(default_factory=dict)
 
     def is_wanted(self, desired: DesiredImage) -> bool:
         """Returns True if a pod wants the image, so that its restore cannot wait."""
@@ -68,14 +69,26 @@ class PassState:
         self.protected.update(names_of(before) if before is not None else ())
 
     def is_as_wanted(self, desired: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
-        target = desired.content.target.digest
         is_named = all(
-            name in self.actual and self.actual[name].has(target, own[name])
+            name in self.actual and self.actual[name].has(desired.target_of(name), own[name])
             for name in desired.names
         )
         return is_named and self.is_whole(desired)
 
     def moved(self, desired: DesiredImage) -> list[str]:
         """Returns the names that point elsewhere."""
-        target = desired.content.target.digest
-        return [n for n in desired.names if n in self.actual and self.actual[n].target != target]
+        there = [name for name in desired.names if name in self.actual]
+        return [name for name in there if self.actual[name].target != desired.target_of(name)]
+
+    def published_as_tag(self, desired: DesiredImage) -> PublicationRow | None:
+        """Returns the row of a tag that was published with this digest and has moved on."""
+        if desired.tag.tag:
+            return None
+        if not self._by_digest:
+            for row in self.rows.values():
+                self._by_digest.setdefault(row.digest, []).append(row)
+        path = desired.tag.reference.partition("@")[0]
+        for row in self._by_digest.get(desired.tag.digest, ()):
+            if row.state == "published" and row.reference.rpartition(":")[0] == path:
+                return row
+        return None

@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.identity import identity_of
-from airside.catalog.publications import PublicationRow, TagState
+from airside.catalog.publications import PublicationRow
+from airside.catalog.tag_states import TagState
 from airside.containerd.desired_state import DesiredImage, DesiredState, labels_of, node_of
 from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
@@ -38,6 +39,7 @@ from airside.core.errors import (
 )
 from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
+from airside.oci.digest import is_digest
 from airside.ports.content import ContentStore, Runtime
 from airside.ports.publication import Publication
 
@@ -89,10 +91,11 @@ class Publisher:
         """
         found = Pass()
         self._rows = PublicationRows(self._name, runtime.facts.knows_pins)
-        tags = self._catalog.tag_states()
+        tags = [*self._catalog.tag_states(), *self._catalog.held_digests()]
         rows = {row.reference: row for row in self._catalog.published(self._name)}
         actual = runtime.images()
         desired, unwanted = self._desired.of(tags, stop)
+        unwanted = [(t, why) for t, why in unwanted if t.tag or why.state == "incomplete"]
         found.rows += [self._rows.unwanted(t, why, rows.get(t.reference)) for t, why in unwanted]
         labels = labels_of(desired, identity_of(self._catalog))
         held = runtime.blobs() if everything else None
@@ -108,6 +111,7 @@ class Publisher:
             pods_started,
         )
         state.protected.update(*(names_of(row) for row in found.rows if row.state == "incomplete"))
+        state.protected.update(*(self._desired.names(t, why) for t, why in unwanted if not t.tag))
         for each in desired:
             if stop():
                 return found
@@ -132,18 +136,18 @@ class Publisher:
                 self._restore_or_leave(desired, row, state)
                 return
         if state.is_as_wanted(desired, own):
-            if row is None or not row.is_placed or row.digest != tag.digest:
-                state.due.append(
-                    (desired, True)
-                )  # the publish has not ended: not unpacked, or not durable
-            elif not same or row.state == "waiting":
-                state.found.rows.append(self._rows.row(tag, "published", desired, before=row))
+            ended = row or state.published_as_tag(desired)
+            if ended is None or not ended.is_placed or ended.digest != tag.digest:
+                # the publish has not ended: not unpacked, or not durable
+                state.due.append((desired, bool(tag.tag)))
+            elif not same or ended.state == "waiting":
+                state.found.rows.append(self._rows.row(tag, "published", desired, before=ended))
         elif same and row is not None and row.state == "conflict" and state.moved(desired):
             return
         elif same and row is not None and row.is_placed and state.is_whole(desired):
             self._repair(desired, row, state)
         else:
-            state.due.append((desired, True))
+            state.due.append((desired, bool(tag.tag)))
 
     def _repair(self, desired: DesiredImage, row: PublicationRow, state: PassState) -> None:
         """Repairs names that are missing, point elsewhere, or lack our labels."""
@@ -255,7 +259,8 @@ class Publisher:
         else:
             self._failed_at.pop(key, None)
             seconds = self._monotonic() - started
-            row = self._rows.published(desired, done, seconds, before, is_restore=not unpack)
+            is_restore = not unpack and before is not None
+            row = self._rows.published(desired, done, seconds, before, is_restore=is_restore)
             self._catalog.publications.record([row], self._clock())
             with self._lock:
                 state.found.published += 1
@@ -286,7 +291,10 @@ class Publisher:
     ) -> None:
         """Withdraws names of ours that no tag has now, and the images that only they held."""
         stale = self._stale(desired, state)
-        gone = sorted(set(state.rows) - {tag.reference for tag in tags})
+        wanted = {tag.reference for tag in tags if tag.tag}
+        wanted.update(row.reference for row in state.found.rows)
+        wanted.update(each.tag.reference for each in desired)
+        gone = sorted(set(state.rows) - wanted)
         current = {str(each.content.config) for each in desired}
         current |= {
             str(row.detail.get("image_id")) for row in state.found.rows if row.state == "incomplete"
@@ -295,7 +303,7 @@ class Publisher:
         ids, left = before - current - {""}, self._leaving() - current
         if stale or ids or left:
             used = state.runtime.withdraw(stale, ids | left)
-            state.found.withdrawn += len(stale)
+            state.found.withdrawn += len(stale) - len(used.intersection(stale))
             self._remember_leaving(used)
             if used:
                 state.found.due(_FAILED_AGAIN_SECONDS)
@@ -318,6 +326,6 @@ class Publisher:
         return set(filter(None, (self._catalog.meta(f"leaving:{self._name}") or "").split()))
 
     def _remember_leaving(self, used: Iterable[str]) -> None:
-        text = " ".join(sorted(used))
+        text = " ".join(sorted(filter(is_digest, used)))
         if text != (self._catalog.meta(f"leaving:{self._name}") or ""):
             self._catalog.set_meta({f"leaving:{self._name}": text})

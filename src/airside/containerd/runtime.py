@@ -316,7 +316,8 @@ class ContainerdRuntime:
 
     def _name(self, publication: Publication, lease: str, *, again: bool) -> None:
         for name, labels in publication.names.items():
-            self._names.set(ImageRecord(name, publication.target, labels), lease, touch=again)
+            record = ImageRecord(name, publication.target_of(name), labels)
+            self._names.set(record, lease, touch=again)
             fault("publish.after_name")
 
     @property

@@ -18,14 +18,30 @@ class Withdrawal:
 
     def run(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
         """Deletes names and images as `airside.ports.content.Runtime.withdraw` says."""
-        gone = list(names)
+        wanted = list(names)
+        kept = self._held_by_containers(wanted)
+        gone = [name for name in wanted if name not in kept]
         for name in gone:
             self._client.images.delete(name)
             fault("publish.after_withdraw")
         left = {i for i in image_ids if is_digest(i)}
-        if not left:
-            return frozenset()
-        return self._drop_ids(left, frozenset(gone))
+        used = self._drop_ids(left, frozenset(gone)) if left else frozenset()
+        return used.union(kept, kept.values())
+
+    def _held_by_containers(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns those of the digests' names whose image a container uses: name → image ID.
+
+        A container that is pinned to a digest is restarted by that name only.
+        """
+        digests = [name for name in names if "@" in name]
+        if not digests:
+            return {}
+        used = {c.image for c in self._client.containers.list()}
+        if self._cri is not None:
+            used |= {c.image_id for c in self._cri.containers()}
+        used.discard("")
+        ids = ((name, self._manifests.config_of(name)) for name in digests if used)
+        return {name: image_id for name, image_id in ids if name in used or image_id in used}
 
     def _drop_ids(self, image_ids: set[str], gone: frozenset[str]) -> frozenset[str]:
         """Deletes CRI's own records of images without another name. Returns those still in use.

@@ -248,7 +248,8 @@ class Runtime(Protocol):
     def withdraw(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
         """Deletes names, and the images of these IDs that have no other name and no container.
 
-        Returns the IDs that a container still uses.
+        A name by digest stays while a container uses its image. Returns the names and the IDs that
+        stay so.
         """
 
     def wanted(self) -> frozenset[str]:

@@ -230,16 +230,16 @@ class Naming:
     own_hosts: tuple[str, ...] = ()
     """The names of this registry for clients: the hosts of images that were pushed without one."""
 
-    def names(self, repository: Repository, tag: str, digest: Digest) -> tuple[str, ...]:
-        """Returns `name:tag` and `name@digest`, also in each extra registry.
+    def names(self, repository: Repository, tag: str, *digests: Digest) -> tuple[str, ...]:
+        """Returns `name:tag`, unless `tag` is empty, and `name@digest`; also in extra registries.
 
         An image that was pushed without a host gets the hosts of this registry.
         """
         hosts = (repository.host,) if repository.host else self.own_hosts
         own = [self._rewritten(f"{host}/{repository.path}") for host in hosts]
         stems = [*own, *(f"{host}/{repository.path}" for host in self.extra_registries)]
-        both = [name for stem in stems for name in (f"{stem}:{tag}", f"{stem}@{digest}")]
-        return tuple(dict.fromkeys(both))
+        ends = [*([f":{tag}"] if tag else []), *(f"@{digest}" for digest in digests)]
+        return tuple(dict.fromkeys(f"{stem}{end}" for stem in stems for end in ends))
 
     def _rewritten(self, name: str) -> str:
         fitting = [rule for rule in self.rewrite if name.startswith(rule[0])]
@@ -288,6 +288,11 @@ class Publication:
     @property
     def target(self) -> Descriptor:
         return _descriptor(self.content.target)
+
+    def target_of(self, name: str) -> Descriptor:
+        """Returns the document that a name points at: `name@digest` that of its digest."""
+        named = (d for d in self.content.chain if name.endswith(f"@{d.digest}"))
+        return _descriptor(next(named, self.content.target))
 
     def blob_labels(self, digest: Digest) -> dict[str, str]:
         """Returns all labels of a blob."""

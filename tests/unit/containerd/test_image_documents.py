@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airside.catalog.publications import TagState
+from airside.catalog.tag_states import TagState
 from airside.containerd.image_documents import ChosenImage, ImageDocuments
 from airside.core.errors import NotFoundError, StoppedError
 from airside.core.memory_account import MemoryAccount
