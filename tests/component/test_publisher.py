@@ -434,8 +434,18 @@ def test_the_first_that_finds_the_runtime_away_ends_the_others(
     assert len(stopped) < 20
 
 
-def test_only_what_this_node_runs_is_published(bench: Bench) -> None:
+def test_an_only_manifest_is_published_with_a_note_whatever_its_config_says(bench: Bench) -> None:
     bench.drop(1, platform="linux/arm64")
+    bench.run()
+    assert NAME in bench.runtime.named
+    assert bench.row().state == "published"
+    assert "its config says linux/arm64" in str(bench.row().detail["note"])
+
+
+def test_only_what_this_node_runs_is_published(bench: Bench) -> None:
+    path = bench.directory / "index.tar"
+    oci_archive(path, {NAME: random_index(1, ("linux/arm64", "linux/s390x"))})
+    bench.settle(path)
     bench.run()
     assert bench.runtime.named == {}
     assert bench.row().state == "not-for-node"

@@ -11,10 +11,11 @@ def log_outcome(outcome: Outcome) -> None:
     """Log a line for the result, and one for each of the first problems."""
     path, names = outcome.path, ", ".join(outcome.images[:3])
     more = f" and {len(outcome.images) - 3} more" if len(outcome.images) > 3 else ""
+    remarks = "".join(f"; {remark}" for remark in outcome.remarks)
     if outcome.state == "imported":
-        log.info("%s: imported %s%s in %.2f s", path, names, more, outcome.seconds)
+        log.info("%s: imported %s%s in %.2f s%s", path, names, more, outcome.seconds, remarks)
     elif outcome.state == "partial":
-        log.warning("%s: imported in part: %s%s", path, names, more)
+        log.warning("%s: imported in part: %s%s%s", path, names, more, remarks)
     elif outcome.state == "incomplete":
         log.info("%s: incomplete, waiting for the rest: %s", path, outcome.reason)
     elif outcome.state == "rejected":

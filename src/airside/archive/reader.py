@@ -23,6 +23,7 @@ from airside.archive.formats.platforms import restrict
 from airside.archive.formats.records import check_records
 from airside.archive.formats.shared_names import settle_names
 from airside.archive.ingest import ArchiveIngest
+from airside.archive.node_remarks import node_remarks
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanPlace
 from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
@@ -35,7 +36,13 @@ from airside.core.problem import Problem
 from airside.core.settings import CHUNK_BYTES, Settings
 from airside.oci.digest import Digest, new_hasher
 from airside.oci.model import MANIFEST_TYPES, Descriptor
-from airside.oci.platform import node_platform, parse_platform, select_for, select_listed
+from airside.oci.platform import (
+    Platform,
+    node_platform,
+    parse_platform,
+    select_for,
+    select_listed,
+)
 from airside.ports.content import ContentStore
 
 DIRECTORY = "directory"
@@ -58,6 +65,8 @@ class Reading:
     judgement: Judgement
     ingest: ArchiveIngest
     notes: list[str] = field(default_factory=list)
+    remarks: tuple[str, ...] = ()
+    """The notes on what this node does with the images."""
     copied: bool = False
     beneath: Beneath = ANYWHERE
 
@@ -113,6 +122,9 @@ def read_archive(
             _check_directory(cut, plan, judgement)
         else:
             _check_end(cut, judgement, absent, notes)
+        remarks = node_remarks(
+            plan, judgement, _node(reader.settings), reader.settings.other_platforms
+        )
         reading = Reading(
             path=path,
             key=key,
@@ -120,7 +132,8 @@ def read_archive(
             plan=plan,
             judgement=judgement,
             ingest=ingest,
-            notes=[*notes, *plan.notes, *name_clashes(plan)],
+            notes=[*notes, *plan.notes, *name_clashes(plan), *remarks],
+            remarks=remarks,
             copied=copy and not is_directory,
             beneath=beneath,
         )
@@ -228,10 +241,13 @@ def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Pla
     if platforms == ("all",):
         return plan
     if platforms == ("node",):
-        node = settings.platform
-        own = parse_platform(node) if node else node_platform()
+        own = _node(settings)
         return restrict(plan, select_for(own), f"this node ({own})")
     return restrict(plan, select_listed(platforms), ", ".join(platforms))
+
+
+def _node(settings: Settings) -> Platform:
+    return parse_platform(settings.platform) if settings.platform else node_platform()
 
 
 def _check_packed_layers(reader: Reader, ingest: ArchiveIngest, plan: Plan, stop: Stop) -> Plan:

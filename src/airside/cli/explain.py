@@ -112,7 +112,8 @@ def _runtime_text(item: dict[str, Any]) -> str:
     ways = ", ".join(f"{count} {way}" for way, count in sorted(item["adopted"].items()))
     unpacked = "unpacked" if item["unpacked"] else f"not unpacked {item['not_unpacked']}".strip()
     pinned = "pinned" if item["pinned"] else "not pinned"
-    details = filter(None, (pinned, unpacked, f"blobs: {ways}" if ways else "", item["reason"]))
+    blobs = f"blobs: {ways}" if ways else ""
+    details = filter(None, (pinned, unpacked, blobs, item["note"], item["reason"]))
     return f"{item['socket']}: published {time_text(item['at'])}, {', '.join(details)}"
 
 
@@ -173,7 +174,8 @@ def _node_text(report: dict[str, Any]) -> str:
     if node["digest"] is None:
         has = ", ".join(i["platform"] for i in report["platforms"] if i["present"]) or "nothing"
         return f"not for {node['platform']} (has: {has})"
-    return f"{node['platform']} uses {node['takes']}, {node['digest']}"
+    note = f" ({node['note']})" if node["note"] else ""
+    return f"{node['platform']} uses {node['takes']}, {node['digest']}{note}"
 
 
 def _platform_text(item: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from airside.ports.publication import (
 )
 
 _CACHED = 20_000
+_LISTED = " listed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,11 @@ class DesiredState:
         desired: list[DesiredImage] = []
         unwanted: list[tuple[TagState, Unwanted]] = []
         for tag in tags:
-            known = self._known.get(tag.reference)
-            if known is not None and known.tag == tag and tag.digest in self._chosen:
+            known, key = self._known.get(tag.reference), self._key(tag)
+            if known is not None and known.tag == tag and key in self._chosen:
                 desired.append(known)
                 continue
-            chosen = self._choose(tag, stop)
+            chosen = self._choose(tag, key, stop)
             names = self.names(tag, chosen)
             if isinstance(chosen, Unwanted):
                 unwanted.append((tag, chosen))
@@ -101,26 +102,28 @@ class DesiredState:
 
     def forget(self, digest: str) -> None:
         """Drops the cached content of a target: the next pass chooses again. Thread-safe."""
-        self._chosen.pop(digest, None)
+        for key in (digest, f"{digest}{_LISTED}"):
+            self._chosen.pop(key, None)
 
-    def _choose(self, tag: TagState, stop: Stop) -> ChosenImage | Unwanted:
-        chosen = self._chosen.get(tag.digest)
+    def _choose(self, tag: TagState, key: str, stop: Stop) -> ChosenImage | Unwanted:
+        chosen = self._chosen.get(key) or self._never.get(key)
         if chosen is not None:
             return chosen
-        if tag.digest in self._never:
-            return self._never[tag.digest]
-        if tag.artifact_type:
-            return Unwanted("artifact", f"it is an artifact ({tag.artifact_type}), not an image")
-        found = self._documents.choose(tag, stop)
+        found = self._documents.choose(tag, stop, is_listed=key.endswith(_LISTED))
         if isinstance(found, ChosenImage):
             if len(self._chosen) >= _CACHED:
                 self._chosen.clear()
-            self._chosen[tag.digest] = found
+            self._chosen[key] = found
         elif found.state != "incomplete" and tag.media_type not in INDEX_TYPES:
             if len(self._never) >= _CACHED:
                 self._never.clear()
-            self._never[tag.digest] = found
+            self._never[key] = found
         return found
+
+    def _key(self, tag: TagState) -> str:
+        """Returns the key of what is chosen: a manifest that an index lists has its platform."""
+        is_listed = not tag.tag and self._documents.is_listed(tag)
+        return f"{tag.digest}{_LISTED}" if is_listed else tag.digest
 
 
 def _without_collisions(

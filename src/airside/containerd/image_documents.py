@@ -22,10 +22,11 @@ from airside.core.memory_account import MemoryAccount, acquire
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import Descriptor, Document, Index, Manifest, parse_config, parse_document
-from airside.oci.platform import Platform
+from airside.oci.platform import Platform, parse_platform
 from airside.oci.strict_json import parsed_bytes
 from airside.ports.content import ContentStore
-from airside.ports.publication import NodeContent, Selector, Unwanted
+from airside.ports.node_manifest import Selector
+from airside.ports.publication import NodeContent, Unwanted
 
 SMALL_BYTES = MIB
 """The memory of choosing a usual image, with all manifests that its index lists."""
@@ -43,6 +44,8 @@ class ChosenImage:
     config: Digest
     blobs: str
     """The digests of its distributable blobs, joined; "" for more than `_MOST_BLOBS`."""
+    note: str = ""
+    """What is unusual about the choice of the manifest."""
 
     @property
     def target(self) -> Descriptor:
@@ -64,19 +67,32 @@ class ImageDocuments:
         node: Platform,
         document_bytes: int,
         memory: MemoryAccount,
+        others: str = "sole",
     ) -> None:
-        self._catalog, self._store, self._node = catalog, store, node
+        self._catalog, self._store, self._node, self._others = catalog, store, node, others
         self._document_bytes, self._memory = document_bytes, memory
         self._large = threading.Lock()
 
-    def choose(self, tag: TagState, stop: Stop) -> ChosenImage | Unwanted:
-        """Returns what this node shall have of a tag, or why nothing. Raises StoppedError."""
+    def is_listed(self, tag: TagState) -> bool:
+        """Returns True if an index lists the document of a tag, and so names its platform."""
+        return self._catalog.lookup.is_listed(tag.digest)
+
+    def choose(
+        self, tag: TagState, stop: Stop, *, is_listed: bool = False
+    ) -> ChosenImage | Unwanted:
+        """Returns what this node shall have of a tag, or why nothing. Raises StoppedError.
+
+        `is_listed`: its platform counts, even if it is an image's only manifest.
+        """
 
         def chosen(loading: _Loading) -> ChosenImage | Unwanted:
             target = loading.document(Descriptor(tag.media_type, parse_digest(tag.digest), 0))
             if target is None:
                 return Unwanted("incomplete", "its manifest is missing")
-            found = self._selector(loading).choose(target)
+            selector = self._selector(loading)
+            if is_listed and selector.others == "sole":
+                selector = replace(selector, others="none")
+            found = selector.choose(target)
             return found if isinstance(found, Unwanted) else _chosen(found)
 
         return self._step(chosen, stop)
@@ -128,7 +144,9 @@ class ImageDocuments:
         return _Loading(self._catalog, self._store, self._document_bytes, most_bytes)
 
     def _selector(self, loading: "_Loading") -> Selector:
-        return Selector(self._node, loading.document, loading.platform_of, self._is_whole)
+        return Selector(
+            self._node, loading.document, loading.platform_of, self._is_whole, self._others
+        )
 
     def _is_whole(self, manifest: Document) -> bool:
         assert isinstance(manifest.content, Manifest)
@@ -165,7 +183,13 @@ class _Loading:
             return None
 
     def platform_of(self, manifest: Document) -> Platform | None:
-        """Returns the platform in a manifest's config; None if that cannot be read."""
+        """Returns the platform of a manifest: as `index.json` listed it, else as its config says.
+
+        None if that cannot be read.
+        """
+        listed = self.catalog.lookup.platform(str(manifest.digest))
+        if listed:
+            return parse_platform(listed)
         assert isinstance(manifest.content, Manifest)
         config = manifest.content.config.digest
         try:
@@ -196,7 +220,7 @@ def _chosen(content: NodeContent) -> ChosenImage:
     chain = (Descriptor(each.media_type, each.digest, each.size_bytes) for each in content.chain)
     blobs = _blobs(content)
     joined = " ".join(blobs) if len(blobs) <= _MOST_BLOBS else ""
-    return ChosenImage(tuple(chain), content.config, joined)
+    return ChosenImage(tuple(chain), content.config, joined, content.note)
 
 
 def _blobs(content: NodeContent) -> list[str]:

@@ -8,7 +8,8 @@ from airside.core.errors import ManifestInvalidError, NotFoundError
 from airside.oci.digest import Digest
 from airside.oci.model import INDEX_TYPES, Document, Manifest, parse_bare_document, parse_document
 from airside.oci.platform import Platform
-from airside.ports.publication import NodeContent, Selector
+from airside.ports.node_manifest import Selector
+from airside.ports.publication import NodeContent
 
 DOCUMENT_BYTES = 4 * 1024 * 1024
 

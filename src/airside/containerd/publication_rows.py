@@ -39,6 +39,7 @@ class PublicationRows:
             detail["names"] = list(desired.names)
             detail["manifest"] = str(desired.content.manifest.digest)
             detail["image_id"] = str(desired.content.config)
+            detail["note"] = desired.content.note
         return PublicationRow(self.runtime, tag.reference, tag.digest, state, detail)
 
     def published(

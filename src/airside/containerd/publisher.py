@@ -67,7 +67,9 @@ class Publisher:
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._rows = PublicationRows(runtime_name)
         limit = settings.limits.document_bytes
-        self._documents = ImageDocuments(catalog, store, node_of(settings), limit, memory)
+        self._documents = ImageDocuments(
+            catalog, store, node_of(settings), limit, memory, settings.other_platforms
+        )
         self._desired = DesiredState(self._documents, settings)
         self._backoff = RestoreBackoff(monotonic)
         self._foreign = ForeignNames(runtime_name, catalog, clock)

@@ -26,6 +26,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_removal": ("unpin", "delete", "keep"),
     "links": ("inside", "owner", "any"),
     "unpack": ("node-platform", "never"),
+    "other_platforms": ("none", "sole", "all"),
     "conflict": ("ours", "theirs"),
     "foreign_names": ("keep", "release"),
     "push": ("own", "all", "none"),

@@ -137,6 +137,11 @@ class Settings:
     unpack: str = _setting(
         "node-platform", "node-platform|never", "unpack images when they are published"
     )
+    other_platforms: str = _setting(
+        "sole",
+        "none|sole|all",
+        "publish images that are not for this node: none, a tag's only manifest, all",
+    )
     snapshotter: str = _setting("", "", "snapshotter for unpacking; empty: the one that CRI uses")
     extra_registries: tuple[str, ...] = _setting(
         (), "hosts", "each image gets its name in these registries too"

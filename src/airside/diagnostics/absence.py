@@ -50,6 +50,7 @@ class Place:
     contents: Contents = tuple
     read_through: str = "false"
     url: str = ""
+    other_platforms: str = "sole"
 
     @property
     def directories(self) -> list[Path]:
@@ -68,6 +69,7 @@ def place_of(settings: Settings, address: str | None = None, contents: Contents 
         contents,
         settings.read_through,
         registry_url(listen, has_tls=bool(settings.tls_cert), public_url=settings.public_url),
+        settings.other_platforms,
     )
 
 

@@ -25,6 +25,8 @@ from airside.oci.merge import MOST_PARTS, attested_by
 from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference
+from airside.ports.node_manifest import Selector
+from airside.ports.publication import NodeContent
 
 _TITLE = "org.opencontainers.image.title"
 _NOT_SERVED: dict[str, Any] = {"mirrors": [], "served": [], "mirror": "", "pull": []}
@@ -40,7 +42,7 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
     parts = {part.platform: part for part in (lookup.parts(name) if name.tag else [])}
     platforms = _platforms(view, document, {p: part.archive for p, part in parts.items()})
     artifact_type = document.kind_of_artifact
-    node = _for_node(platforms, place)
+    node = _for_node(view, document, platforms, place)
     served = _NOT_SERVED
     if place.address:
         served = _served(name, place, _pulled(view, document, platforms, node))
@@ -208,7 +210,7 @@ def _platforms(
     lookup = view.lookup
     if not isinstance(document.content, Index):
         platform = lookup.platform(str(document.digest))
-        if not platform or not document.is_image:
+        if not platform or document.kind_of_artifact:
             return []
         return [_platform(view, platform, str(document.digest), archives)]
     found: dict[tuple[Digest, str], dict[str, Any]] = {}
@@ -244,8 +246,10 @@ def _platform(
     }
 
 
-def _for_node(platforms: list[dict[str, Any]], place: Place) -> dict[str, Any]:
-    """The platform of the image that this node uses."""
+def _for_node(
+    view: CatalogView, document: Document, platforms: list[dict[str, Any]], place: Place
+) -> dict[str, Any]:
+    """The platform of the image that this node uses, with a note if it is not the node's."""
     held: dict[Platform, dict[str, Any]] = {}
     for item in platforms:
         if item["present"]:
@@ -253,11 +257,24 @@ def _for_node(platforms: list[dict[str, Any]], place: Place) -> dict[str, Any]:
                 held.setdefault(parse_platform(item["platform"]), item)
             except ManifestInvalidError:
                 continue
-    best = best_for(place.node, held)
+    best, note = best_for(place.node, held), ""
+    if best is None:
+        selector = Selector(
+            place.node,
+            lambda child: view.lookup.document(str(child.digest)),
+            lambda manifest: next(_parsed([view.lookup.platform(str(manifest.digest))]), None),
+            lambda _manifest: True,
+            place.other_platforms,
+        )
+        chosen = selector.choose(document)
+        if isinstance(chosen, NodeContent):
+            digest, note = str(chosen.manifest.digest), chosen.note
+            best = next((p for p, item in held.items() if item["digest"] == digest), None)
     return {
         "platform": str(place.node),
         "digest": held[best]["digest"] if best is not None else None,
         "takes": best.key if best is not None else None,
+        "note": note,
     }
 
 

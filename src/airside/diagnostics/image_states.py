@@ -62,6 +62,7 @@ class ImageState:
             "pinned": there and bool(detail.get("pinned")),
             "unpacked": there and bool(detail.get("unpacked")),
             "not_unpacked": detail.get("not_unpacked", ""),
+            "note": detail.get("note", ""),
             "adopted": detail.get("adopted", {}),
             "restores": self.row.restores if self.row is not None else 0,
             "names": detail.get("names", []),

@@ -110,6 +110,8 @@ class Outcome:
     retry: bool = False
     stat_key: str = ""
     after_seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
+    """What this node does with the images, where that is unusual."""
 
 
 class Importer:
@@ -239,6 +241,7 @@ class Importer:
             new_blobs=new_blobs,
             seconds=result.seconds,
             reason=result.reason,
+            remarks=reading.remarks,
         )
 
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:

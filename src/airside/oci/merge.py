@@ -59,7 +59,7 @@ def parts_of(
         parts = tuple(islice(_listed(document.content, documents, platforms), MOST_PARTS + 1))
         return parts if len(parts) <= MOST_PARTS else ()
     platform = platforms.get(root)
-    if not document.is_image or platform is None or platform.is_unknown:
+    if document.kind_of_artifact or platform is None or platform.is_unknown:
         return ()
     return (Part(root, platform, held=True),)
 

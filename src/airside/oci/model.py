@@ -11,6 +11,7 @@ from typing import Any
 
 from airside.core.errors import DigestInvalidError, DigestMismatchError, ManifestInvalidError
 from airside.oci.digest import Digest, digest_of, parse_digest
+from airside.oci.media_types import IMAGE_CONFIG_TYPES, artifact_kind, is_wasm_type
 from airside.oci.platform import Platform, platform_from
 from airside.oci.strict_json import load_json
 
@@ -28,7 +29,6 @@ DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 DOCUMENT_TYPES = INDEX_TYPES | MANIFEST_TYPES
-IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _NON_DISTRIBUTABLE = ("nondistributable", ".foreign.")
 
 MAX_SIZE = 2**63 - 1
@@ -99,17 +99,22 @@ class Document:
         )
 
     @property
-    def kind_of_artifact(self) -> str:
-        """The artifact type; empty for an image and an index of images.
+    def is_wasm(self) -> bool:
+        """True for a manifest with a config or a layer of WebAssembly."""
+        return isinstance(self.content, Manifest) and any(
+            is_wasm_type(blob.media_type) for blob in self.content.blobs
+        )
 
-        Signatures of cosign have an image's config, but no layer that is a tar.
+    @property
+    def kind_of_artifact(self) -> str:
+        """The artifact type; empty for what a runtime can run, and for an index of it.
+
+        A statement about another document (`subject`) keeps its type.
         """
-        if self.artifact_type or isinstance(self.content, Index):
+        if isinstance(self.content, Index) or (self.artifact_type and self.subject is not None):
             return self.artifact_type
-        if not self.is_image:
-            return self.content.config.media_type
-        types = [layer.media_type for layer in self.content.layers]
-        return "" if not types or any(".tar" in each for each in types) else types[0]
+        layers = [layer.media_type for layer in self.content.layers]
+        return artifact_kind(self.artifact_type, self.content.config.media_type, layers)
 
     @property
     def children(self) -> tuple[Descriptor, ...]:

@@ -54,6 +54,11 @@ class Platform:
         """`unknown/unknown` marks attestation manifests (BuildKit)."""
         return self.os == "unknown" or self.architecture == "unknown"
 
+    @property
+    def is_wasm(self) -> bool:
+        """True for WebAssembly (`wasip1/wasm`), which shims run on nodes of any platform."""
+        return self.architecture in {"wasm", "wasm32", "wasm64"}
+
 
 def normalise(
     os: str,

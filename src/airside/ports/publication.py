@@ -1,18 +1,15 @@
 """Decides what a container runtime holds of an image: names, documents, blobs and labels. Pure.
 
-Chooses the node's manifest, the names of an image, and the labels of its blobs and names
-(containerd's `images/handlers.go`: garbage collection follows labels). Left to others: whether the
-runtime has it already, and how it is published.
+Chooses the names of an image, and the labels of its blobs and names (containerd's
+`images/handlers.go`: garbage collection follows labels). Left to others: which manifest is the
+node's (`node_manifest`), whether the runtime has it already, and how it is published.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from airside.oci.digest import Digest
-from airside.oci.merge import MOST_PARTS
-from airside.oci.model import INDEX_TYPES, Descriptor, Document, Index, Manifest
-from airside.oci.platform import Platform, best_for
+from airside.oci.model import Descriptor, Document, Manifest
 from airside.oci.reference import Repository
 
 PINNED_LABEL = "io.cri-containerd.pinned"
@@ -26,7 +23,6 @@ GC_LABEL = "containerd.io/gc.ref.content."
 _LABEL_BYTES = 4096
 """A label's key and value together (containerd's `labels/validate.go`)."""
 _MORE = ", …"
-_MOST_NESTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +31,8 @@ class NodeContent:
 
     chain: tuple[Document, ...]
     """The documents: the target first, the manifest of the node's platform last."""
+    note: str = ""
+    """What is unusual about the choice; empty for a manifest of the node's platform."""
 
     @property
     def target(self) -> Document:
@@ -123,101 +121,6 @@ def _free(key: str, taken: Container[str]) -> str:
     while f"{stem}{number}" in taken:
         number += 1
     return f"{stem}{number}"
-
-
-Load = Callable[[Descriptor], Document | None]
-"""Returns a stored document, None if it is not stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Chooses the manifest of the node's platform, as containerd does (`images.Manifest`)."""
-
-    node: Platform
-    load: Load
-    platform_of: Callable[[Document], Platform | None]
-    """Returns the platform in a manifest's config."""
-    is_whole: Callable[[Document], bool]
-    """Returns True if config and layers of a manifest are stored."""
-
-    def choose(self, target: Document) -> NodeContent | Unwanted:
-        """Returns the content for the node, or why there is none."""
-        if target.kind_of_artifact:
-            kind = target.kind_of_artifact
-            return Unwanted("artifact", f"it is an artifact ({kind}), not an image")
-        found = tuple(islice(self._candidates(target), MOST_PARTS))
-        if not found:
-            return Unwanted("artifact", "it has no image that a runtime could run")
-        best = self._best(found)
-        if isinstance(best, Unwanted):
-            return best
-        chain = [self.load(each) for each in best.path]
-        if None in chain:
-            return Unwanted("incomplete", "a document below its target is missing")
-        return NodeContent((target, *(document for document in chain if document is not None)))
-
-    def _best(self, images: tuple["_Candidate", ...]) -> "_Candidate | Unwanted":
-        whole = [each for each in images if each.is_whole]
-        if not whole:
-            return Unwanted("incomplete", "layers or the config of its manifests are missing")
-        best = best_for(self.node, [each.platform for each in whole if each.platform is not None])
-        for each in whole:
-            if each.platform is None or each.platform == best:
-                return each
-        has = ", ".join(sorted({str(each.platform) for each in whole}))
-        return Unwanted("not-for-node", f"not for this node, {self.node} (has: {has})")
-
-    def _candidates(self, target: Document) -> Iterator["_Candidate"]:
-        """Yields each stored image at or below a document, as listed; holds no document."""
-        if not isinstance(target.content, Index):
-            alone = self._judged(target)
-            if alone is not None and not (alone.platform and alone.platform.is_unknown):
-                yield alone
-            return
-        judged: dict[Digest, _Candidate | None] = {}
-        for path in self._leaves(target, target.content):
-            entry = path[-1]
-            if entry.digest not in judged:
-                document = self.load(entry)
-                judged[entry.digest] = self._judged(document) if document else None
-            leaf = judged[entry.digest]
-            platform = entry.platform or (leaf.platform if leaf else None)
-            if leaf is not None and not (platform and platform.is_unknown):
-                yield replace(leaf, platform=platform, path=path)
-
-    def _leaves(self, target: Document, index: Index) -> Iterator[tuple[Descriptor, ...]]:
-        """Yields the way to each listed manifest. Each index is read once, however often listed."""
-        seen = {target.digest}
-        walks: list[tuple[Iterator[Descriptor], tuple[Descriptor, ...]]]
-        walks = [(iter(index.manifests), ())]
-        while walks:
-            entries, path = walks[-1]
-            entry = next(entries, None)
-            if entry is None:
-                walks.pop()
-            elif entry.media_type not in INDEX_TYPES:
-                if entry.is_document:
-                    yield (*path, entry)
-            elif entry.digest not in seen and len(walks) <= _MOST_NESTED:
-                seen.add(entry.digest)
-                nested = self.load(entry)
-                if nested is not None and isinstance(nested.content, Index):
-                    walks.append((iter(nested.content.manifests), (*path, entry)))
-
-    def _judged(self, manifest: Document) -> "_Candidate | None":
-        """Returns the manifest of an image that a runtime could run, else None."""
-        if not manifest.is_image or manifest.kind_of_artifact:
-            return None
-        return _Candidate(self.platform_of(manifest), (), self.is_whole(manifest))
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A stored image manifest; `path` leads to it from the target, which is left out."""
-
-    platform: Platform | None
-    path: tuple[Descriptor, ...]
-    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from support.images import (
     random_image,
     random_layer,
 )
+from support.odd_images import ODD, write_layout
 from support.skopeo import run, skopeo
 
 # Artifacts
@@ -203,6 +204,25 @@ def _row(key: str, made_by: str, holds: str, make: Make, *needs: str, **more: An
     return Row(key, "features", made_by, holds, make, needs, **more)
 
 
+def odd(kind: str) -> Make:
+    def make(_: Workshop, directory: Path, key: str) -> Path:
+        return write_layout(directory / "odd.tar", {name_of(key): ODD[kind]})
+
+    return make
+
+
+NOT_UNPACKED = "published to containerd, but not unpacked"
+ODD_ROWS = (
+    ("mislabelled", "builder", "a config of another platform", "its config says linux/s390x"),
+    ("spin", "builder: `spin registry push`", "WebAssembly in an image's manifest", "WebAssembly"),
+    ("wasm-artifact", "builder: `wkg oci push`", "WebAssembly as an artifact", "WebAssembly"),
+    ("wasm-compat", "builder: `docker buildx build --platform wasip1/wasm`",
+     "WebAssembly in an image's layer", "it is WebAssembly (wasip1/wasm), for any node"),
+    ("erofs", "builder", "EROFS layers", NOT_UNPACKED),
+    ("nydus", "builder: `nydusify convert`", "nydus layers", NOT_UNPACKED),
+    ("unknown-layers", "builder", "layers of a type that nobody knows yet", NOT_UNPACKED),
+)  # fmt: skip
+
 RUN = ("gzip", "zstd")
 NOT_ALL = {"containerd": False, "skopeo": False}
 REGISTRY = "docker-registry"
@@ -242,9 +262,21 @@ ROWS = [
         "builder",
         "a foreign layer, which is not in the archive",
         foreign_layer,
+        noted="not for this node",
         **NOT_ALL,
     ),
-    _row("encrypted", "`skopeo copy --encryption-key`", "encrypted layers", encrypted, "openssl"),
+    _row(
+        "encrypted",
+        "`skopeo copy --encryption-key`",
+        "encrypted layers",
+        encrypted,
+        "openssl",
+        noted=NOT_UNPACKED,
+    ),
+    *(
+        _row(f"odd-{kind}", made_by, holds, odd(kind), noted=noted, containerd=False)
+        for kind, made_by, holds, noted in ODD_ROWS
+    ),
     _row("mixed", "builder", "an index of an image and an artifact", no_platform, containerd=False),
     _row(
         "null",

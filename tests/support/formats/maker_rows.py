@@ -171,6 +171,7 @@ ROWS = [
         read=windows_contents,
         containerd=False,
         skopeo=False,
+        noted="not for this node",
     ),
     _row(
         "docker-25.0.0",

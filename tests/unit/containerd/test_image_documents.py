@@ -38,7 +38,8 @@ class Bench:
         store: Any = SimpleNamespace(
             missing=lambda _blobs: (), open=lambda _digest: BytesIO(config())
         )
-        catalog: Any = SimpleNamespace(document=self._document)
+        lookup = SimpleNamespace(platform=lambda _digest: "")
+        catalog: Any = SimpleNamespace(document=self._document, lookup=lookup)
         node = parse_platform("linux/amd64")
         self.documents = ImageDocuments(catalog, store, node, 4 * MIB, self.memory)
 

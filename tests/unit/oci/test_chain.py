@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from airside.core.errors import ManifestInvalidError, NotRunnableError
-from airside.oci.chain import chain_ids, is_compressed, rootfs_of
+from airside.oci.chain import chain_ids, is_compressed, rootfs_of, unpack_obstacle
 from airside.oci.model import (
     OCI_CONFIG,
     OCI_EMPTY,
@@ -91,7 +91,7 @@ def test_layers_and_diff_ids_of_different_number_cannot_be_unpacked():
         (f"{OCI_LAYER}+gzip+encrypted", "encrypted"),
         ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "foreign"),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "foreign"),
-        (f"{OCI_LAYER}+xz", "cannot unpack"),
+        (f"{OCI_LAYER}+xz", "snapshotter"),
         ("application/vnd.in-toto+json", "vnd.in-toto"),
     ],
 )
@@ -100,6 +100,40 @@ def test_a_layer_that_containerd_cannot_unpack_is_named(media_type, said):
     assert said in error.message
     assert "layer 2" in error.message
     assert error.context["blob"] == str(LAYERS[1].digest)
+
+
+WASM = "application/vnd.wasm.content.layer.v1+wasm"
+ALIEN = [
+    (WASM, "a shim"),
+    ("application/vnd.erofs.layer.v1", "vnd.erofs"),
+    ("application/vnd.erofs+zstd", "vnd.erofs"),
+    ("application/vnd.oci.image.layer.v1.erofs", "erofs"),
+    ("application/vnd.oci.image.layer.nydus.blob.v1", "nydus"),
+    (f"{OCI_LAYER}+gzip+encrypted", "encrypted"),
+    ("application/vnd.ollama.image.model", "ollama"),
+    ("application/vnd.stacker.image.layer.squashfs+zstd+verity", "squashfs"),
+]
+
+
+@pytest.mark.parametrize(("media_type", "said"), ALIEN)
+def test_why_nothing_is_unpacked_is_known_from_the_media_types(media_type, said):
+    document = manifest([{**layer.descriptor, "mediaType": media_type} for layer in LAYERS])
+    assert document.kind_of_artifact == ""
+    assert said in unpack_obstacle(document)
+    assert said in refused(document).message
+
+
+def test_nothing_is_in_the_way_of_an_image():
+    assert unpack_obstacle(manifest([layer.descriptor for layer in LAYERS])) == ""
+    assert unpack_obstacle(manifest([], artifactType="application/x")) == ""
+
+
+def test_layers_that_are_no_file_systems_are_passed_over_beside_others():
+    extra = {**random_layer(9).descriptor, "mediaType": WASM}
+    document = manifest([LAYERS[0].descriptor, extra, *(x.descriptor for x in LAYERS[1:])])
+    found = rootfs_of(document, image_of(LAYERS).config.raw)
+    assert [layer.digest for layer in found.layers] == [layer.digest for layer in LAYERS]
+    assert unpack_obstacle(document) == ""
 
 
 @pytest.mark.parametrize(
@@ -112,6 +146,15 @@ def test_a_layer_that_containerd_cannot_unpack_is_named(media_type, said):
                 config=dataclasses.replace(image_of(LAYERS).config, media_type=OCI_EMPTY),
             ),
             "artifact",
+        ),
+        (
+            manifest(
+                [{**LAYERS[0].descriptor, "mediaType": "application/wasm"}],
+                config=dataclasses.replace(
+                    image_of(LAYERS).config, media_type="application/vnd.wasm.config.v0+json"
+                ),
+            ),
+            "a config of the type application/vnd.wasm.config.v0+json",
         ),
         (
             manifest([{**LAYERS[0].descriptor, "mediaType": "application/vnd.cosign+json"}]),

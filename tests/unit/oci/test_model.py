@@ -306,6 +306,7 @@ def test_any_bytes_are_a_document_or_an_input_error(raw):
 # Artifacts
 
 CHART = "application/vnd.cncf.helm.config.v1+json"
+WASM = "application/vnd.wasm.content.layer.v1+wasm"
 SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
 TAR = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -323,6 +324,22 @@ def of_type(media_type):
         ({"config": of_type(CHART), "layers": [of_type(TAR)]}, CHART),
         ({"config": of_type(OCI_EMPTY), "artifactType": "application/z"}, "application/z"),
         ({"layers": [of_type(TAR)], "artifactType": "application/y"}, "application/y"),
+        ({"layers": [of_type("text/spdx")]}, "text/spdx"),
+        ({"layers": [of_type("application/vnd.cyclonedx")]}, "application/vnd.cyclonedx"),
+        ({"layers": [of_type("application/vnd.oci.empty.v1+json")]},
+         "application/vnd.oci.empty.v1+json"),
+        ({"layers": [of_type("application/vnd.erofs.layer.v1")]}, ""),
+        ({"layers": [of_type("application/octet-stream")]}, ""),
+        ({"layers": [of_type(SIGNATURE), of_type("application/wasm")]}, ""),
+        ({"layers": [of_type(WASM)], "artifactType": "application/vnd.component.v1+wasm"}, ""),
+        ({"config": of_type("application/vnd.wasm.config.v0+json"), "layers": [of_type(WASM)]}, ""),
+        ({"config": of_type("application/vnd.fermyon.spin.application.v1+config"),
+          "layers": [of_type(WASM), of_type("application/vnd.wasm.content.layer.v1+data")]}, ""),
+        ({"config": of_type("application/vnd.wasmcloud.provider.archive.config"),
+          "layers": [of_type("application/vnd.wasmcloud.provider.archive.layer.v1+par")]},
+         "application/vnd.wasmcloud.provider.archive.config"),
+        ({"layers": [of_type(WASM)], "artifactType": "application/x", "subject": DESCRIPTOR},
+         "application/x"),
     ],
 )  # fmt: skip
 def test_an_artifact_is_told_from_an_image(changes, kind):

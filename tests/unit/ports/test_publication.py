@@ -1,21 +1,9 @@
 """Labels and names, which containerd's garbage collection and CRI follow."""
 
-from collections.abc import Callable
-
 import pytest
 
 from airside.oci.digest import Digest, digest_of
-from airside.oci.model import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    Document,
-    Index,
-    Manifest,
-)
-from airside.oci.platform import Platform
+from airside.oci.model import Manifest
 from airside.oci.reference import Repository
 from airside.ports.publication import (
     ARCHIVES_LABEL,
@@ -25,12 +13,11 @@ from airside.ports.publication import (
     Naming,
     NodeContent,
     Publication,
-    Selector,
-    Unwanted,
     missing_labels,
     name_labels,
     parse_rewrite,
 )
+from support.documents import APP, BOTH, index
 
 GC = "containerd.io/gc.ref.content."
 SOURCE = "containerd.io/distribution.source.docker.io"
@@ -99,127 +86,6 @@ def test_labels_of_others_do_not_count() -> None:
     assert not image.has(target, {ARCHIVES_LABEL: "/b"})
     assert not image.has(target, {ARCHIVES_LABEL: "/a", PINNED_LABEL: "pinned"})
     assert not image.has(digest_of(b"y"), {ARCHIVES_LABEL: "/a"})
-
-
-def blob(text: str, media_type: str = OCI_LAYER) -> Descriptor:
-    return Descriptor(media_type, digest_of(text.encode()), len(text))
-
-
-def manifest(name: str, *, layer_type: str = OCI_LAYER, config_type: str = OCI_CONFIG) -> Document:
-    layers = (blob(f"{name}-1", layer_type), blob(f"{name}-2", layer_type))
-    content = Manifest(blob(f"{name}-config", config_type), layers)
-    return Document(OCI_MANIFEST, name.encode(), digest_of(name.encode()), content)
-
-
-def index(name: str, *children: tuple[Document, Platform | None]) -> Document:
-    listed = tuple(
-        Descriptor(child.media_type, child.digest, child.size_bytes, platform)
-        for child, platform in children
-    )
-    return Document(OCI_INDEX, name.encode(), digest_of(name.encode()), Index(listed))
-
-
-AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
-APP = manifest("app")
-OTHER = manifest("other")
-BOTH = index("both", (OTHER, ARM64), (APP, AMD64))
-
-
-def selector(
-    *held: Document,
-    whole: Callable[[Document], bool] = lambda _: True,
-    platform: Platform | None = None,
-) -> Selector:
-    documents = {document.digest: document for document in held}
-    return Selector(
-        AMD64, lambda descriptor: documents.get(descriptor.digest), lambda _: platform, whole
-    )
-
-
-def test_of_an_index_the_manifest_of_the_node_is_chosen() -> None:
-    assert selector(APP, OTHER).choose(BOTH) == NodeContent((BOTH, APP))
-
-
-def test_a_manifest_that_is_no_longer_whole_is_not_chosen() -> None:
-    found = selector(APP, OTHER, whole=lambda document: document is OTHER).choose(BOTH)
-    assert isinstance(found, Unwanted)
-    assert found.state == "not-for-node"
-    assert found.reason == "not for this node, linux/amd64 (has: linux/arm64)"
-
-
-def test_an_image_of_which_nothing_is_whole_is_incomplete() -> None:
-    found = selector(APP, OTHER, whole=lambda _: False).choose(BOTH)
-    assert isinstance(found, Unwanted)
-    assert found.state == "incomplete"
-
-
-def test_a_child_that_is_not_held_is_passed_over() -> None:
-    found = selector(OTHER).choose(BOTH)
-    assert isinstance(found, Unwanted)
-    assert found.state == "not-for-node"
-
-
-def test_the_platform_of_a_bare_manifest_is_that_of_its_config() -> None:
-    assert selector(platform=AMD64).choose(APP) == NodeContent((APP,))
-    assert isinstance(selector(platform=ARM64).choose(APP), Unwanted)
-
-
-def test_a_manifest_without_any_platform_is_for_every_node() -> None:
-    assert selector().choose(APP) == NodeContent((APP,))
-
-
-def test_a_nested_index_is_followed_to_its_manifest() -> None:
-    outer = index("outer", (BOTH, None))
-    assert selector(BOTH, APP, OTHER).choose(outer) == NodeContent((outer, BOTH, APP))
-
-
-def test_indexes_nested_without_end_hold_no_image() -> None:
-    chain = [BOTH]
-    for depth in range(12):
-        chain.append(index(f"depth-{depth}", (chain[-1], None)))
-    found = selector(APP, OTHER, *chain).choose(chain[-1])
-    assert isinstance(found, Unwanted)
-    assert found.state == "artifact"
-
-
-def test_an_index_that_lists_itself_is_followed_once() -> None:
-    raw = b"circle"
-    own = Descriptor(OCI_INDEX, digest_of(raw), len(raw))
-    listed = (own, Descriptor(OCI_MANIFEST, APP.digest, APP.size_bytes, AMD64))
-    circle = Document(OCI_INDEX, raw, digest_of(raw), Index(listed))
-    assert selector(circle, APP).choose(circle) == NodeContent((circle, APP))
-
-
-def test_each_document_is_loaded_once_however_often_indexes_list_it() -> None:
-    chain = [BOTH]
-    for depth in range(5):
-        chain.append(index(f"depth-{depth}", *[(chain[-1], None)] * 50))
-    documents = {document.digest: document for document in (APP, OTHER, *chain)}
-    loaded: list[Digest] = []
-
-    def load(descriptor: Descriptor) -> Document | None:
-        loaded.append(descriptor.digest)
-        return documents.get(descriptor.digest)
-
-    found = Selector(AMD64, load, lambda _: None, lambda _: True).choose(chain[-1])
-    assert found == NodeContent((*reversed(chain), APP))
-    assert len(loaded) <= 2 * len(documents)
-
-
-def test_artifacts_are_for_no_runtime() -> None:
-    chart = manifest("chart", config_type="application/vnd.cncf.helm.config.v1+json")
-    signature = manifest("signature", layer_type="application/vnd.dev.cosign.simplesigning.v1+json")
-    attested = index("attested", (APP, Platform("unknown", "unknown")))
-    for artifact, reason in [
-        (chart, "application/vnd.cncf.helm.config.v1+json"),
-        (signature, "application/vnd.dev.cosign.simplesigning.v1+json"),
-        (attested, "no image that a runtime could run"),
-        (index("charts", (chart, AMD64)), "no image that a runtime could run"),
-    ]:
-        found = selector(APP, chart, signature).choose(artifact)
-        assert isinstance(found, Unwanted)
-        assert found.state == "artifact"
-        assert reason in found.reason
 
 
 def test_a_node_needs_layers_before_what_refers_to_them() -> None:

@@ -25,12 +25,14 @@ from airside.archive.formats.plan import (
 from airside.archive.formats.saved_names import SavedNames, places_by_config
 from airside.core.errors import InputError, ManifestInvalidError
 from airside.core.problem import Problem
+from airside.oci.chain import file_system_layers, unpack_obstacle
 from airside.oci.digest import Digest
 from airside.oci.model import (
     OCI_LAYER,
     Descriptor,
     Document,
     ImageConfig,
+    Index,
     Manifest,
     parse_config,
 )
@@ -112,20 +114,20 @@ class LayoutDraft:
         platforms: dict[Digest, Platform] = {}
         rejected: set[Digest] = set()
         configs: dict[str, ImageConfig | InputError] = {}  # many manifests may share a large one
+        declared = self._declared_platforms()
         for digest, document in self.documents.items():
             manifest = document.content
-            if not isinstance(manifest, Manifest) or not document.is_image:
+            if digest in declared:
+                platforms[digest] = declared[digest]
+            if not isinstance(manifest, Manifest) or not (document.is_image or document.is_wasm):
                 continue
             member = blobs.get(manifest.config.digest)
             if member is None:
                 continue
             if member not in configs:
                 configs[member] = self._config(read, member, manifest.config.digest)
-            config = configs[member]
             try:
-                if isinstance(config, InputError):
-                    raise config
-                _check_diff_ids(config, manifest, facts)
+                config = _checked(configs[member], document, manifest, facts)
             except InputError as exc:
                 blob = exc.context.get("blob", str(manifest.config.digest))
                 self.problems.append(Problem(exc.message, blob=blob))
@@ -133,8 +135,20 @@ class LayoutDraft:
                 continue
             self.notes += _not_runnable(document, manifest, config, facts)
             if config.platform is not None:
-                platforms[digest] = config.platform
+                known = platforms.setdefault(digest, config.platform)
+                self.notes += _contradiction(digest, known, config.platform)
         return platforms, rejected
+
+    def _declared_platforms(self) -> dict[Digest, Platform]:
+        """Returns the platforms that `index.json` and the indexes below it list."""
+        indexes = (d.content for d in self.documents.values() if isinstance(d.content, Index))
+        entries = (*self.roots, *(entry for index in indexes for entry in index.manifests))
+        found: dict[Digest, Platform] = {}
+        for entry in entries:
+            document = self.documents.get(entry.digest)
+            if entry.platform is not None and document and not isinstance(document.content, Index):
+                found.setdefault(entry.digest, entry.platform)
+        return found
 
     def _config(self, read: ReadMember, member: str, digest: Digest) -> ImageConfig | InputError:
         """Returns a config, which stays in memory, or why it is bad. Raises ArchiveLimitError."""
@@ -149,6 +163,24 @@ def _config(read: ReadMember, member: str, digest: Digest) -> ImageConfig | Inpu
         return parse_config(read(member), f"config {digest}")
     except InputError as exc:
         return exc
+
+
+def _checked(
+    config: ImageConfig | InputError,
+    document: Document,
+    manifest: Manifest,
+    facts: Mapping[str, Facts],
+) -> ImageConfig:
+    """Returns a config that fits its manifest. Raises InputError.
+
+    Only an image's config must: one of WebAssembly is read for its platform.
+    """
+    if not document.is_image:
+        return config if isinstance(config, ImageConfig) else ImageConfig(None, ())
+    if isinstance(config, InputError):
+        raise config
+    _check_diff_ids(config, manifest, facts)
+    return config
 
 
 def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str, Facts]) -> None:
@@ -169,11 +201,19 @@ def _check_diff_ids(config: ImageConfig, manifest: Manifest, facts: Mapping[str,
             )
 
 
+def _contradiction(digest: Digest, listed: Platform, said: Platform) -> Iterator[str]:
+    """Yields a note if an index and a config name different machines, variants aside."""
+    if (listed.os, listed.architecture) != (said.os, said.architecture):
+        yield f"{digest} is listed for {listed}, but its config says {said}: the list counts"
+
+
 def _not_runnable(
     document: Document, manifest: Manifest, config: ImageConfig, facts: Mapping[str, Facts]
 ) -> Iterator[str]:
     """Yields the reasons why an image cannot be run, although it is stored and served."""
-    if config.diff_ids and len(config.diff_ids) != len(manifest.layers):
+    layers = file_system_layers(manifest, len(config.diff_ids))
+    mismatched = config.diff_ids and len(config.diff_ids) != len(layers)
+    if mismatched and document.is_image and not unpack_obstacle(document):
         yield (
             f"{document.digest} lists {len(manifest.layers)} layers, its config "
             f"{len(config.diff_ids)} diff IDs: the image is stored and served, but containerd and "
