@@ -57,6 +57,8 @@ class NamedRoot:
     paths: list[str] = field(default_factory=list)
     """Texts that name a path, from which other records may have made a name."""
     is_supplement: bool = False
+    is_annotated: bool = False
+    """True if an entry has annotations, but none that names an image."""
     is_doubtful: bool = False
     """True if a name of the root was refused: no other record names it then."""
 
@@ -83,6 +85,8 @@ def name_roots(
     for root in roots:
         texts = [n for n in (root.annotations.get(IMAGE_NAME), root.annotations.get(REF_NAME)) if n]
         named = found.setdefault(root.digest, NamedRoot(root.digest, is_supplement=True))
+        keys = root.annotations.keys()
+        named.is_annotated |= bool(keys) and not keys & {IMAGE_NAME, REF_NAME}
         named.shown = named.shown or next(iter(texts), "")
         named.aliases += texts
         named.is_supplement = named.is_supplement and _is_supplement(root)

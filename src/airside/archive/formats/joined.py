@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from airside.archive.formats.plan import Draft, Facts, Plan, PlannedImage, ReadMember
+from airside.archive.formats.saved_names import NOT_TAKEN
+from airside.core.problem import Problem
 from airside.oci.digest import Digest
 
 
@@ -40,6 +42,8 @@ class JoinedDraft:
 def join_plans(plans: list[Plan], *, first_counts: bool = False) -> Plan:
     """Returns one plan with the images of all. The first plan's format is that of the whole."""
     first = plans[0]
+    if first_counts and first.problems:
+        plans = [first, *map(_without_names, plans[1:])]
     documents = {digest: each for plan in plans for digest, each in plan.documents.items()}
     return replace(
         first,
@@ -53,6 +57,16 @@ def join_plans(plans: list[Plan], *, first_counts: bool = False) -> Plan:
         rejected=frozenset(digest for plan in plans for digest in plan.rejected),
         made={digest: raw for plan in plans for digest, raw in plan.made.items()},
         lacks_members=any(plan.lacks_members for plan in plans),
+    )
+
+
+def _without_names(plan: Plan) -> Plan:
+    """Returns the plan without its names, each of which is a problem: the better record lost it."""
+    names = dict.fromkeys(str(name) for image in plan.images for name in image.references)
+    return replace(
+        plan,
+        images=tuple(replace(image, references=()) for image in plan.images),
+        problems=(*plan.problems, *(Problem(NOT_TAKEN, image=name) for name in names)),
     )
 
 

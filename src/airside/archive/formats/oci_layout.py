@@ -101,7 +101,8 @@ class LayoutDraft:
         """Returns the roots with their names. Raises ArchiveLimitError."""
         named, problems = name_roots(self.roots, self.notes)
         places = places_by_config(named, self.documents, self.allowance.limits)
-        names = SavedNames(named, places, self.notes)
+        is_sound = not self.problems and not problems and self.documents.keys() >= named.keys()
+        names = SavedNames(named, places, self.notes, is_sound)
         names.compare(self.saved)
         note_tags(named.values(), self.notes)
         self.problems += [*problems, *names.problems]

@@ -32,6 +32,15 @@ _MADE_UP_HOST = "localhost/"
 """The host that regctl makes up for an image of a layout directory."""
 DISAGREE = "index.json and manifest.json disagree on this name: one of them is damaged"
 
+AMBIGUOUS = (
+    "only manifest.json has this name, and index.json lists {} images with its config and without "
+    "a name: which of them is meant is not told"
+)
+NOT_TAKEN = (
+    "only manifest.json has this name: index.json may have lost it, as it has problems, or "
+    "annotations without a name"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SavedName:
@@ -84,13 +93,22 @@ def places_by_config(
 
 @dataclass(slots=True)
 class SavedNames:
-    """Gives the roots of an index the names that `manifest.json` has for their configs."""
+    """Gives the roots of an index the names that `manifest.json` has for their configs.
+
+    A name that the index gives to one root is never given to another.
+    """
 
     named: dict[Digest, NamedRoot]
     places: Mapping[str, Sequence[Place]]
     notes: list[str]
+    is_sound: bool = True
+    """False if documents or entries of the index are damaged or absent: it may have lost names."""
     problems: list[Problem] = field(default_factory=list)
+    _given: frozenset[Reference] = field(init=False)
     _texts: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._given = frozenset(name for root in self.named.values() for name in root.names)
 
     def compare(self, saved: Iterable[SavedImage]) -> None:
         """Compares every entry with the roots of its config."""
@@ -109,8 +127,12 @@ class SavedNames:
         confirmed = {name.reference for name in read}
         for root in roots:
             self.problems += _drop_flipped(root, new, confirmed)
+        free = {place.root for place in places if not self.named[place.root].names}
         for name in new:
-            self._add(self._owner(places, name), name)
+            if len(free) > 1:
+                self.problems.append(Problem(AMBIGUOUS.format(len(free)), str(name.reference)))
+            else:
+                self._add(self._owner(places, free, name), name)
 
     def _read(self, text: str) -> SavedName | None:
         try:
@@ -120,14 +142,12 @@ class SavedNames:
             return None
         return SavedName(text, found.without_digest) if found is not None else None
 
-    def _owner(self, places: Sequence[Place], name: SavedName) -> NamedRoot:
-        """Returns the root that a name goes to: one without a name, if any.
+    def _owner(self, places: Sequence[Place], free: set[Digest], name: SavedName) -> NamedRoot:
+        """Returns the root that a name goes to: the one without a name, if any.
 
         A name that not all platforms of an index have is that of its manifest alone.
         """
-        roots = [self.named[place.root] for place in places]
-        free = [n for n, root in enumerate(roots) if not root.names and not root.is_doubtful]
-        place = places[free[0] if free else 0]
+        place = next((place for place in places if place.root in free), places[0])
         if place.root == place.manifest or self._is_of_all(place.root, name.text):
             return self.named[place.root]
         return self.named.setdefault(place.manifest, NamedRoot(place.manifest))
@@ -144,6 +164,12 @@ class SavedNames:
         reference = name.reference
         if root.is_doubtful or _contradicts(root, name):
             self.problems.append(Problem(DISAGREE, image=str(reference)))
+            return
+        if not self.is_sound or (root.is_annotated and not root.names):
+            self.problems.append(Problem(NOT_TAKEN, image=str(reference)))
+            return
+        if reference in self._given:
+            self.notes.append(f"{name.text!r} is another image in index.json, which counts")
             return
         by_digest = [each for each in root.names if each.digest is not None]
         if any(each.repository == reference.repository for each in by_digest):

@@ -11,7 +11,7 @@ from airside.archive.formats.docker_manifest import SavedImage
 from airside.archive.formats.layout_walk import DocumentWalk
 from airside.archive.formats.oci_layout import LayoutDraft
 from airside.archive.formats.plan import ReadMember
-from airside.core.errors import ArchiveLimitError, InputError
+from airside.core.errors import InputError
 from airside.oci.digest import Digest, digest_of
 from airside.oci.model import Descriptor, Document, Index, Manifest, parse_bare_document
 
@@ -79,8 +79,8 @@ def _loose_documents(layout: LayoutDraft, read: ReadMember) -> Iterator[Document
             continue
         try:
             raw = read(name)
-        except ArchiveLimitError:
-            continue  # too large for a document
+        except InputError:
+            continue  # too large for a document, or damaged
         allowance.take_bytes(len(raw), "")
         algorithm = name.split("/")[1]
         try:

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from airside.oci.model import OCI_MANIFEST
+from airside.archive.formats.allowance import Allowance
+from airside.archive.formats.detect import make_draft
+from airside.core.errors import ManifestInvalidError
+from airside.oci.model import OCI_INDEX, OCI_MANIFEST
 from support.images import TestBlob, compact, random_image, random_index
 from support.makers import docker_25_members, file, layout_members, named
 from support.members import Members
@@ -96,3 +99,57 @@ def test_blobs_that_no_table_lists_are_no_images():
     loose = [TestBlob(b'{"a":1}', OCI_MANIFEST), TestBlob(b"[]", OCI_MANIFEST), *THIRD.blobs]
     plan = archive([saved_entry(FIRST, "app:1"), saved_entry(SECOND)], *loose, *SECOND.blobs).plan()
     assert [image.root for image in plan.images] == [FIRST.digest, SECOND.digest]
+
+
+def test_names_are_not_borrowed_where_the_index_has_problems():
+    """An entry or a document of it is damaged: its name must not go to another image."""
+    index = [named(FIRST.manifest, NAME), {**named(SECOND.manifest, "other:1"), "digest": "bad"}]
+    members = layout_members(index, [*FIRST.blobs, *SECOND.blobs[1:]])
+    saved = [saved_entry(FIRST, "app:1"), saved_entry(SECOND, "other:1")]
+    plan = Members.of([*members, file("manifest.json", compact(saved))]).plan()
+    assert owners(plan) == {NAME: FIRST.digest}
+    assert "docker.io/library/other:1" in {problem.image for problem in plan.problems}
+
+
+def test_names_are_not_borrowed_where_annotations_may_have_lost_them():
+    index = [{**FIRST.manifest.descriptor, "annotations": {"io.containerdci.imagname": NAME}}]
+    members = layout_members(index, FIRST.blobs)
+    saved = file("manifest.json", compact([saved_entry(FIRST, "app:1")]))
+    plan = Members.of([*members, saved]).plan()
+    assert owners(plan) == {}
+    assert [problem.image for problem in plan.problems] == [NAME]
+
+
+def test_a_name_of_which_nothing_tells_the_image_is_a_problem():
+    """Two documents with one config and no names, as where a key of all entries is damaged."""
+    top = TestBlob(
+        compact(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [FIRST.manifest.descriptor]}
+        ),
+        OCI_INDEX,
+    )
+    members = layout_members([top.descriptor, FIRST.manifest.descriptor], [top, *FIRST.blobs])
+    saved = file("manifest.json", compact([saved_entry(FIRST, "app:1")]))
+    plan = Members.of([*members, saved]).plan()
+    assert owners(plan) == {}
+    assert [problem.image for problem in plan.problems] == [NAME]
+
+
+def test_a_blob_that_cannot_be_read_is_no_manifest():
+    """`airside inspect` holds no blob that is no document."""
+    members = archive([saved_entry(FIRST, "app:1"), saved_entry(SECOND)], *SECOND.blobs)
+    members = members.with_file(f"blobs/sha256/{'0' * 64}", b"")
+
+    def read(name):
+        if name.endswith("0" * 64):
+            raise ManifestInvalidError("it is not a JSON document")
+        return members.files[name]
+
+    draft = make_draft(
+        files=frozenset(members.files),
+        links={},
+        read=read,
+        held=lambda _digest: None,
+        allowance=Allowance(),
+    )
+    assert {root.digest for root in draft.roots} == {FIRST.digest, SECOND.digest}
