@@ -13,6 +13,7 @@ from airside.archive.directory import stat_key
 from airside.catalog.identity import identity_of
 from airside.containerd.publisher import Publisher
 from airside.importer.importer import Job
+from airside.ports.content import OtherAgent
 from airside.ports.publication import AGENT_LABEL, NamedImage
 from support.images import docker_archive, random_image
 from support.memory_runtime import MemoryRuntime
@@ -171,3 +172,19 @@ def test_a_rebuilt_catalog_withdraws_nothing(tmp_path: Path, runtime: MemoryRunt
     with agent(tmp_path / "old", runtime) as old:
         old.run()
         assert runtime.named.keys() == before
+
+
+def test_while_another_agent_has_the_runtime_nothing_is_published(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    before = dict(runtime.named)
+    with agent(tmp_path / "new", runtime, foreign_names="release") as new:
+        new.drop("other", "docker.io/library/other:1")
+        runtime.other = OtherAgent("airside-1", "/data", 1)
+        done = new.publisher.run(runtime, stop=lambda: False)
+        assert done.other == runtime.other
+        assert done.again_seconds is not None
+        assert runtime.named == before
+        runtime.other = None
+        new.run()
+        assert "docker.io/library/other:1" in runtime.named

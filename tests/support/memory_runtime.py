@@ -15,7 +15,7 @@ from airside.core.errors import (
 from airside.oci.chain import rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
-from airside.ports.content import Change, ContentStore, Published, RuntimeFacts
+from airside.ports.content import Change, ContentStore, OtherAgent, Published, RuntimeFacts
 from airside.ports.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
 
 
@@ -38,6 +38,7 @@ class MemoryRuntime:
         self.published: list[Publication] = []
         self.relabelled = 0
         self.away = False
+        self.other: OtherAgent | None = None
         self.knows_pins = True
         self.wanted_now: set[str] = set()
         self._store = store
@@ -69,6 +70,10 @@ class MemoryRuntime:
     @property
     def puller(self) -> None:
         return None
+
+    def claim(self) -> OtherAgent | None:
+        self._answer()
+        return self.other
 
     def images(self) -> dict[str, NamedImage]:
         self._answer()

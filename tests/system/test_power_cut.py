@@ -12,6 +12,7 @@ import pytest
 
 from airside.containerd.client import Client
 from support.agent import Agent
+from support.claims import work_leases
 from support.containerd import Containerd
 from support.images import docker_archive, random_image
 
@@ -100,7 +101,7 @@ def test_what_was_half_written_is_whole_again(
             assert side["unpacked"]
             assert files_of(made) == whole
             assert record(agent.data) == {}
-            assert client.leases.list() == []
+            assert work_leases(client) == []
             made.collect()
             kept = {POD} if in_use else set()
             assert set(client.snapshots.list_active(snapshotter)) == kept
@@ -143,4 +144,4 @@ def test_what_a_kill_left_unsynced_is_synced_at_the_next_start(tmp_path: Path) -
         (images / "app.tar").unlink()
         with agent:
             agent.wait_for(lambda: not record(agent.data), what="synced")
-            agent.wait_for(lambda: not client.leases.list(), what="nothing holds it")
+            agent.wait_for(lambda: not work_leases(client), what="nothing holds it")

@@ -12,6 +12,7 @@ from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
 from airside.core.failpoints import PUBLISHING
 from support.agent import Agent
+from support.claims import work_leases
 from support.containerd import Containerd
 from support.containerd_config import GC_OFTEN, Options
 from support.images import docker_archive, oci_archive, random_image, random_index
@@ -84,7 +85,7 @@ def lists(containerd: Containerd) -> dict[str, Any]:
             for s in ("overlayfs", "native")
         }
         return {
-            "leases": client.leases.list(),
+            "leases": work_leases(client),
             "writes": client.content.ingests(),
             "snapshots": snapshots,
             "content": {b.digest: dict(b.labels) for b in client.content.list()},

@@ -26,6 +26,7 @@ from airside.containerd.services.images import ImageRecord, Images
 from airside.core import failpoints as faults
 from airside.core.errors import ConflictError
 from airside.importer.importer import Job
+from support.claims import work_leases
 from support.containerd import Containerd
 from support.images import docker_archive, random_image
 from support.nodes import node_at
@@ -131,7 +132,7 @@ def state_of(containerd: Containerd) -> dict[str, Any]:
         files = {f"sha256:{p.name}" for p in (containerd.content_root / "blobs/sha256").iterdir()}
         assert files == set(content)
         return {
-            "leases": client.leases.list(),
+            "leases": work_leases(client),
             "writes": client.content.ingests(),
             "active": client.snapshots.list_active(snapshotter),
             "snapshots": set(client.snapshots.list_committed(snapshotter)),

@@ -21,6 +21,7 @@ from airside.oci.reference import parse_reference
 from airside.ports.publication import NodeContent, Publication, name_labels
 from airside.registry.rules.read_through import ReadThrough
 from airside.store.local import LocalStore
+from support.claims import work_leases
 from support.containerd import Containerd
 from support.images import TestImage, random_image
 from support.kubelet import Kubelet
@@ -103,7 +104,7 @@ def lists(containerd: Containerd) -> dict[str, Any]:
     snapshotter = str(containerd.options.snapshotter)
     with Client.open(str(containerd.socket)) as client:
         return {
-            "leases": client.leases.list(),
+            "leases": work_leases(client),
             "writes": client.content.ingests(),
             "active": client.snapshots.list_active(snapshotter),
             "snapshots": set(client.snapshots.list_committed(snapshotter)),
@@ -124,7 +125,7 @@ def test_a_publish_whose_lease_goes_begins_again(
 
     def end_leases(passed: str) -> None:
         if passed == step and not gone:
-            gone.extend(runtime.client.leases.list())
+            gone.extend(work_leases(runtime.client))
             for lease in gone:
                 runtime.client.leases.delete(lease, sync=True)
 

@@ -21,7 +21,7 @@ from airside.containerd.publisher import Publisher
 from airside.containerd.sockets import find_sockets
 from airside.core.errors import AirsideError, ConfigError, StoppedError
 from airside.core.settings import Settings
-from airside.ports.content import Runtime
+from airside.ports.content import OtherAgent, Runtime
 from airside.ports.runtime_set import RuntimeSet
 from airside.store.data_directory import boot_id
 
@@ -38,6 +38,7 @@ def check_names(settings: Settings) -> None:
 
 def connect(node: Node, socket: str) -> Runtime:
     """Connect to a containerd. Raises ContainerdError. Only here grpc is loaded."""
+    from airside.containerd.agent_process import AgentProcess  # noqa: PLC0415
     from airside.containerd.pending_sync import PendingSync  # noqa: PLC0415
     from airside.containerd.runtime import ContainerdRuntime, RuntimeOptions  # noqa: PLC0415
 
@@ -52,6 +53,8 @@ def connect(node: Node, socket: str) -> Runtime:
             node=node_of(settings),
             snapshotter=settings.snapshotter,
             threads=os.cpu_count() or 1,
+            data=os.fsencode(settings.data).decode(errors="replace"),
+            process=AgentProcess.own(boot_id()),
             limits=settings.limits,
             space=node.store.space,
             pull_seconds=settings.pull_seconds,
@@ -59,6 +62,11 @@ def connect(node: Node, socket: str) -> Runtime:
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),
         pending_sync=PendingSync(RuntimePendingSync(node.catalog, socket), boot_id()),
     )
+
+
+def claimed_by(other: OtherAgent | None) -> str:
+    """Returns why nothing is published to a runtime that another agent has claimed."""
+    return f"another agent publishes to it ({other})" if other is not None else ""
 
 
 def forget_wiped(node: Node, socket: str, server_id: str) -> None:
@@ -97,7 +105,8 @@ class RuntimeConnection:
         if self.runtime is None:
             return
         try:
-            self.publisher.run(self.runtime, stop=stop, everything=self.is_first)
+            done = self.publisher.run(self.runtime, stop=stop, everything=self.is_first)
+            self.reason = claimed_by(done.other)
         except StoppedError:
             raise
         except AirsideError as exc:

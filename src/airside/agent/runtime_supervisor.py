@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from airside.agent.node import Node
-from airside.agent.runtime_connections import forget_wiped
+from airside.agent.runtime_connections import claimed_by, forget_wiped
 from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
 from airside.core.settings import Settings
-from airside.ports.content import Runtime
+from airside.ports.content import OtherAgent, Runtime
 
 log = logging.getLogger("airside.runtime")
 
@@ -65,6 +65,16 @@ class _RuntimeState:
         self.seen_generation = -1
         self.last: Pass | None = None
         self.foreign = 0
+        self.other: OtherAgent | None = None
+
+    def took_turn(self, done: Pass) -> None:
+        """Notes a finished pass; logs that another agent has the runtime now, or no longer."""
+        if done.other != self.other:
+            if done.other is not None:
+                log.warning("%s: %s: nothing is published", self.socket, claimed_by(done.other))
+            else:
+                log.info("%s: the other agent has gone: publishing", self.socket)
+        self.other, self.foreign = done.other, done.foreign
 
     @property
     def has_waiting(self) -> bool:
@@ -81,7 +91,7 @@ class _RuntimeState:
         found: dict[str, Any] = {
             "socket": self.socket,
             "connected": facts is not None,
-            "reason": self.reason,
+            "reason": self.reason or claimed_by(self.other),
         }
         if facts is None:
             return found
@@ -95,7 +105,14 @@ class _RuntimeState:
             "streams_because": facts.why_streamed,
             "blobs": dict(facts.ways),
             "foreign_names": self.foreign,
+            "other_agent": self._other_agent(),
         }
+
+    def _other_agent(self) -> dict[str, Any] | None:
+        other = self.other
+        if other is None:
+            return None
+        return {"identity": other.identity, "data": other.data, "pid": other.pid or None}
 
 
 class RuntimeSupervisor:
@@ -223,7 +240,7 @@ class RuntimeSupervisor:
             await self._serve(state, runtime)
         finally:
             self._node.runtimes.remove(state.socket)
-            state.runtime, state.is_busy = None, False
+            state.runtime, state.other, state.is_busy = None, None, False
             runtime.close()
 
     async def _serve(self, state: _RuntimeState, runtime: Runtime) -> None:
@@ -242,9 +259,9 @@ class RuntimeSupervisor:
             )
             state.is_busy = False
             self.passes += 1
-            state.foreign = state.last.foreign
+            state.took_turn(state.last)
             state.seen_generation = generation
-            everything = await self._wait(state, state.last.again_seconds)
+            everything = await self._wait(state, state.last.again_seconds) or bool(state.other)
             if state.lost:  # gRPC may have connected again already, to one that restarted
                 raise ContainerdError(
                     f"containerd at {state.socket} went away", status="UNAVAILABLE"

@@ -176,6 +176,8 @@ def _agent_of(status: dict[str, Any]) -> Agent:
                 each["connected"],
                 each.get("reason") or "",
                 each.get("streams_because") or "",
+                bool(each.get("other_agent")),
+                each.get("foreign_names") or 0,
             )
             for each in status.get("runtimes") or ()
         ),

@@ -82,7 +82,7 @@ def _import_all(
                 except NoAgentError:
                     local = _LocalImport(settings, stack)
             item = local.run(path, quiet=quiet)
-            yield item, not _refused(item) and all(r["connected"] for r in _runtimes(item))
+            yield item, not _refused(item) and all(_publishes(r) for r in _runtimes(item))
 
 
 def _absolute(file: Path) -> Path:
@@ -131,6 +131,11 @@ class _LocalImport:
                 return _failed(path, exc)
 
 
+def _publishes(runtime: dict[str, Any]) -> bool:
+    """False if it is away, or another agent publishes to it."""
+    return bool(runtime["connected"]) and not runtime["reason"]
+
+
 def _runtimes(item: dict[str, Any]) -> list[dict[str, Any]]:
     """The result of the publication to each runtime; empty for a list."""
     return [] if is_list_name(item["path"]) else item.get("runtimes", [])
@@ -177,7 +182,7 @@ def _runtime_texts(item: dict[str, Any]) -> Iterator[str]:
         yield "no container runtime found or set: only the registry serves these images"
     for runtime in _runtimes(item):
         socket = runtime["socket"]
-        if not runtime["connected"]:
+        if not runtime["connected"] or runtime["reason"]:
             yield f"not in {socket}: {runtime['reason']}"
             continue
         images = {image["reference"]: image for image in runtime["images"]}

@@ -200,6 +200,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     blobs = f", blobs: {', '.join(ways)}" if ways else ""
     why = f", streamed because {runtime['streams_because']}" if runtime["streams_because"] else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
+    if runtime.get("other_agent"):
+        return f"{runtime['socket']} (nothing is published: {runtime['reason']})"
     text = f"{runtime['socket']} (containerd {runtime['version']}, {unpacks}{blobs}{why})"
     return text + _foreign_text(runtime.get("foreign_names", 0))
 

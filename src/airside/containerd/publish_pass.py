@@ -7,7 +7,7 @@ from airside.catalog.publications import PublicationRow
 from airside.containerd.desired_state import DesiredImage
 from airside.containerd.publication_rows import names_of
 from airside.containerd.sandbox_image import wants
-from airside.ports.content import Runtime
+from airside.ports.content import OtherAgent, Runtime
 from airside.ports.publication import NamedImage
 
 Stop = Callable[[], bool]
@@ -24,6 +24,8 @@ class Pass:
     """Images that the runtime lacks until their back-off has ended."""
     foreign: int = 0
     """The names that another catalog published, and that are kept."""
+    other: OtherAgent | None = None
+    """The agent that publishes to the runtime instead of us: then nothing was done."""
     again_seconds: float | None = None
     rows: list[PublicationRow] = field(default_factory=list)
 

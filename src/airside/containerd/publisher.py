@@ -46,6 +46,8 @@ from airside.ports.publication import Publication
 log = logging.getLogger("airside.publish")
 
 _FAILED_AGAIN_SECONDS = 300.0
+_CLAIM_AGAIN_SECONDS = 5.0
+"""The time until the next try to claim a runtime that another agent has."""
 _AT_ONCE = 8
 """Images published at once. The runtime limits how many layers are unpacked at once."""
 
@@ -87,11 +89,15 @@ class Publisher:
         """Runs one pass and returns its result.
 
         `everything` also checks that the runtime still has the blobs. Of the names without a tag,
-        only those that this catalog published are withdrawn.
+        only those that this catalog published are withdrawn. While another agent has claimed the
+        runtime, nothing is published.
 
         Raises ContainerdError if the runtime is away, StoreError.
         """
-        found = Pass()
+        found = Pass(other=runtime.claim())
+        if found.other is not None:
+            found.due(_CLAIM_AGAIN_SECONDS)
+            return found
         self._rows = PublicationRows(self._name, runtime.facts.knows_pins)
         tags = [*self._catalog.tag_states(), *self._catalog.held_digests()]
         rows = {row.reference: row for row in self._catalog.published(self._name)}

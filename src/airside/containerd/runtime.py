@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from airside.containerd.adopt import Adopter, LabelledBlob
+from airside.containerd.agent_claim import AgentClaim, Claimant
+from airside.containerd.agent_process import AgentProcess
 from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource, ContentDirectory
@@ -50,7 +52,7 @@ from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
 from airside.oci.platform import Platform
-from airside.ports.content import Change, Published, RuntimeFacts
+from airside.ports.content import Change, OtherAgent, Published, RuntimeFacts
 from airside.ports.publication import (
     NamedImage,
     Publication,
@@ -58,6 +60,7 @@ from airside.ports.publication import (
 
 log = logging.getLogger("airside.containerd")
 
+KUBELET_NAMESPACE = "k8s.io"
 _LEASE_SECONDS = 6 * 3600.0
 _TRIES = 3
 
@@ -77,6 +80,9 @@ class RuntimeOptions:
     snapshotter: str = ""
     """Empty: the one that CRI uses."""
     threads: int = 2
+    data: str = ""
+    """The data directory, for other agents to tell about."""
+    process: AgentProcess = field(default_factory=AgentProcess)
     limits: Limits = field(default_factory=Limits)
     space: DiskSpace = field(default_factory=lambda: DiskSpace(0))
     pull_seconds: float = PULL_SECONDS
@@ -120,6 +126,9 @@ class ContainerdRuntime:
         self._names = ImageNames(client.images)
         self._wanted = WantedImages(client, self._cri, facts.sandbox)
         self._withdrawal = Withdrawal(client, self._cri, self._manifests)
+        claimant = Claimant(options.identity, options.data, options.process)
+        lockable = root if client.namespace == KUBELET_NAMESPACE else None
+        self._claim = AgentClaim(client.leases, lockable, claimant)
         self._ways: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._placing = threading.Lock()
@@ -170,6 +179,7 @@ class ContainerdRuntime:
     def close(self) -> None:
         if self._unpacker is not None:
             self._unpacker.close(wait=False)
+        self._claim.release()
         self._client.close()
 
     @property
@@ -213,6 +223,9 @@ class ContainerdRuntime:
     @property
     def copies(self) -> ContainerdCopies:
         return self._copies
+
+    def claim(self) -> OtherAgent | None:
+        return self._claim.take()
 
     def images(self) -> dict[str, NamedImage]:
         return {

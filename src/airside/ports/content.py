@@ -204,6 +204,20 @@ class Change:
     is_container: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OtherAgent:
+    """The agent that publishes to a runtime instead of us. Unknown parts are empty or 0."""
+
+    identity: str = ""
+    data: str = ""
+    pid: int = 0
+    """In the PID namespace of that agent."""
+
+    def __str__(self) -> str:
+        known = [self.data and f"data directory {self.data}", self.pid and f"process {self.pid}"]
+        return ", ".join(map(str, filter(None, known))) or "unknown"
+
+
 class Runtime(Protocol):
     """A container runtime that images are published to. Thread-safe.
 
@@ -225,6 +239,12 @@ class Runtime(Protocol):
     @property
     def puller(self) -> "Puller | None":
         """Pulls images with this runtime; None if it has no CRI."""
+
+    def claim(self) -> OtherAgent | None:
+        """Claims the runtime for publishing. Returns the living agent that has it, None if we do.
+
+        To be repeated before each pass. The claim ends with the connection.
+        """
 
     def images(self) -> dict[str, NamedImage]:
         """Returns every name in the runtime, whoever made it."""

@@ -48,6 +48,9 @@ class Published:
     connected: bool
     reason: str = ""
     streams_because: str = ""
+    other_agent: bool = False
+    """True if another agent publishes to it instead."""
+    foreign_names: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
         yield _registry(agent)
         for published in agent.published:
             yield _published(published)
+            if published.foreign_names:
+                yield _foreign(published)
         yield from _unpublished(agent)
 
 
@@ -82,6 +84,15 @@ def _published(published: Published) -> Finding:
             f"the agent does not publish to it: {published.reason or 'not connected yet'}",
             "see the findings of this socket; the agent retries by itself",
         )
+    if published.other_agent:
+        return Finding(
+            identity,
+            "problem",
+            socket,
+            f"nothing is published to it: {published.reason}",
+            "stop one of the two agents; this one publishes as soon as the other has ended. What "
+            "the other published stays",
+        )
     if published.streams_because:
         return Finding(
             identity,
@@ -122,6 +133,18 @@ _ADVICE = {
     "conflict": 'remove the other image, or set conflict = "ours"',
 }
 """By the state of an image that containerd lacks."""
+
+
+def _foreign(published: Published) -> Finding:
+    return Finding(
+        "agent.foreign-names",
+        "note",
+        published.socket,
+        f"{published.foreign_names} names in it were published by another data directory; they "
+        "are kept",
+        "drop the archives of those that are needed here, and run airside runtime release for "
+        "the others (--dry-run lists them)",
+    )
 
 
 def _registry(agent: Agent) -> Finding:
