@@ -29,6 +29,12 @@ class NoAgentError(UnavailableError):
     code = "no_agent"
 
 
+class SilentAgentError(UnavailableError):
+    """An agent has the data directory, and did not answer in time."""
+
+    code = "agent_silent"
+
+
 class NotPermittedError(UnavailableError):
     """The operating system denies this user the agent's socket or the catalog."""
 
@@ -130,7 +136,9 @@ class ControlClient:
         return answer
 
     def _broken(self, exc: Exception) -> AirsideError:
-        reason = "timed out" if isinstance(exc, TimeoutError) else str(exc) or repr(exc)
+        if isinstance(exc, TimeoutError):
+            return _silent(self._data)
+        reason = str(exc) or repr(exc)
         return UnavailableError(f"incomplete response from the agent of {self._data}: {reason}")
 
 
@@ -185,6 +193,8 @@ def _translated(exc: OSError, data: Path) -> AirsideError:
             path=path,
             hint=f"start it (airside run --data {data}), or pass its directory with --data",
         )
+    if isinstance(exc, TimeoutError | BlockingIOError):  # its queue of connections is full
+        return _silent(data)
     if isinstance(exc, PermissionError):
         return NotPermittedError(
             f"permission denied: cannot connect to the agent at {path}",
@@ -193,6 +203,14 @@ def _translated(exc: OSError, data: Path) -> AirsideError:
         )
     return UnavailableError(
         f"cannot connect to the agent at {path}: {exc.strerror or exc}", path=path
+    )
+
+
+def _silent(data: Path) -> SilentAgentError:
+    return SilentAgentError(
+        f"the agent of {data} does not answer: it hangs, or its disk does",
+        path=data / SOCKET_NAME,
+        hint="see its log; if it hangs, restart it: no data is lost",
     )
 
 

@@ -66,7 +66,9 @@ def _show(report: dict[str, Any]) -> None:
 
 def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     running = "not running; below is the last state in the catalog"
-    if report["running"]:
+    if report.get("silent"):
+        running = f"process {report['pid']} does not answer; below is the last state in the catalog"
+    elif report["running"]:
         uptime = duration_text(report.get("uptime_seconds"))
         running = f"running, process {report['pid']}" + (f", for {uptime}" if uptime else "")
     unbacked = f", {report['unbacked']} without an archive" if report.get("unbacked") else ""
@@ -89,7 +91,7 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("unknown", _unknown_text(report)))
     if report.get("space"):
         rows.append(("disk", _space_text(report["space"])))
-    if report["running"]:
+    if report["running"] and not report.get("silent"):
         rows.append(("registry", report.get("listen") or "not served"))
         rows += [("access", _access_text(report["access"]))] if report.get("access") else []
         if report.get("read_through") in _THROUGH:

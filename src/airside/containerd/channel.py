@@ -6,6 +6,7 @@ ALREADY_EXISTS → ConflictError, all others → ContainerdError.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
@@ -89,7 +90,7 @@ class Channel:
         """
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
         metadata, wait = self._metadata(lease, namespace), self._wait(seconds)
-        with translated(method):
+        with translated(method, wait):
             found: Answer
             if stop is None:
                 found = stub(request, timeout=wait, metadata=metadata)
@@ -108,10 +109,10 @@ class Channel:
     ) -> Answer:
         """Calls as `call` does. On `stop` cancels the call, in containerd too: StoppedError."""
         stub = self._channel.unary_unary(f"/{method}", _bytes_of, answer.FromString)
-        with translated(method):
+        with translated(method, seconds):
             future = stub.future(request, timeout=seconds, metadata=self._metadata("", ""))
         try:
-            with translated(method):
+            with translated(method, seconds):
                 while not stop():
                     with contextlib.suppress(grpc.FutureTimeoutError):
                         found: Answer = future.result(timeout=_LOOK_SECONDS)
@@ -132,10 +133,10 @@ class Channel:
         """Calls a method that streams its answers. Closing the iterator ends the call."""
         stub = self._channel.unary_stream(f"/{method}", _bytes_of, answer.FromString)
         wait, metadata = self._wait(seconds), self._metadata("", namespace)
-        with translated(method):
+        with translated(method, wait):
             call = stub(request, timeout=wait, metadata=metadata)
         try:
-            with translated(method):
+            with translated(method, wait):
                 yield from call
         finally:
             call.cancel()
@@ -152,10 +153,10 @@ class Channel:
         """Calls a method that streams both ways. Returns all answers, read to the end."""
         stub = self._channel.stream_stream(f"/{method}", _bytes_of, answer.FromString)
         wait, metadata = self._wait(seconds), self._metadata(lease, "")
-        with translated(method):
+        with translated(method, wait):
             call = stub(iter(requests), timeout=wait, metadata=metadata)
         try:
-            with translated(method):
+            with translated(method, wait):
                 return list(call)
         finally:
             call.cancel()
@@ -184,14 +185,17 @@ def _bytes_of(message: Message) -> bytes:
 
 
 @contextlib.contextmanager
-def translated(method: str) -> Iterator[None]:
-    """Translates a gRPC error into one of ours that names the call and containerd's message."""
+def translated(method: str, seconds: float | None = None) -> Iterator[None]:
+    """Translates a gRPC error into one of ours that names the call and containerd's message.
+
+    One that never reached containerd is a plain sentence instead. `seconds`: the time limit.
+    """
     try:
         yield
     except grpc.RpcError as exc:
-        raise _translate(method, exc) from exc
+        raise _translate(method, exc, seconds) from exc
     except ValueError as exc:  # gRPC's word for a channel that is closed
-        raise ContainerdError(f"containerd: {method}: {exc}", status="CANCELLED") from exc
+        raise ContainerdError(_CLOSED, status="CANCELLED") from exc
 
 
 _CLASSES: dict[str, type[AirsideError]] = {
@@ -200,10 +204,47 @@ _CLASSES: dict[str, type[AirsideError]] = {
 }
 
 
-def _translate(method: str, exc: grpc.RpcError) -> AirsideError:
+_CLOSED = "the connection to containerd was closed"
+_AWAY = (
+    ("No such file or directory", "containerd does not run: its socket does not exist"),
+    ("Connection refused", "containerd does not run: nothing listens on its socket"),
+    ("Permission denied", "this user may not connect to the socket of containerd"),
+    ("HTTP/2", "what listens on the socket is no containerd"),
+    ("target uri", "the path of the socket is too long: 107 bytes are allowed"),
+    ("failed to connect", "containerd does not accept connections: it stops or starts"),
+)
+"""By a word of gRPC's text, which is for those who debug gRPC, a sentence for operators."""
+_OF_GRPC = re.compile(
+    "failed to connect to all|connections to all|recvmsg|sendmsg|socket closed|stream removed"
+    "|goaway|connection reset|broken pipe|cancelling all|keepalive|received rst_stream|end of tcp"
+    "|error reading server preface|transport is closing|ping timeout|endpoint closing"
+    "|failed to create channel",
+    re.IGNORECASE,
+)
+"""How the texts begin that come from gRPC in this process. Others are containerd's own."""
+
+
+def _away(status: str, details: str, call: str, seconds: float | None) -> str:
+    """Returns why containerd was not reached, as one sentence; "" if it answered."""
+    if status == "DEADLINE_EXCEEDED":
+        limit = f" within {seconds:.3g} s" if seconds is not None else " in time"
+        return f"containerd did not answer{limit} ({call})"
+    if status == "CANCELLED":
+        return _CLOSED
+    if not _OF_GRPC.match(details):
+        return ""
+    for word, sentence in _AWAY:
+        if word in details:
+            return sentence
+    return "containerd ended the connection: it stops or restarts"
+
+
+def _translate(method: str, exc: grpc.RpcError, seconds: float | None) -> AirsideError:
     status = exc.code().name if isinstance(exc, grpc.Call) else "UNKNOWN"
     details = (exc.details() or "") if isinstance(exc, grpc.Call) else str(exc)
     service, _, name = method.rpartition("/")
     call = f"{service.rpartition('.')[2]}.{name}"
+    if away := _away(status, details, call, seconds):
+        return ContainerdError(away, status=status)
     error = _CLASSES.get(status, ContainerdError)
     return error(f"containerd: {call}: {details or status}", status=status)

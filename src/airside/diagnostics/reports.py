@@ -203,6 +203,7 @@ def status_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "running": False,
+        "silent": "",
         "pid": None,
         "version": __version__,
         "data": None,
