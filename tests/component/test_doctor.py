@@ -18,6 +18,7 @@ import pytest
 from asyncinotify import Inotify, Mask
 
 from airside.cli.main import main
+from airside.containerd.kubelet_pulls import KubeletPulls, PullPolicy
 from airside.core.errors import ContainerdError, StoreError
 from airside.diagnostics.doctor.gather import trial
 from airside.diagnostics.doctor.gather.bounded import Look
@@ -203,7 +204,12 @@ def write(system, name, text):
 def test_a_host_without_kubelet_has_none(tmp_path):
     found = look_at_kubelet(tmp_path)
     assert not found.present
-    assert (found.read, found.unread, found.policies, found.always_pull) == ((), (), {}, ())
+    assert (found.read, found.unread, found.pulls, found.always_pull) == (
+        (),
+        (),
+        KubeletPulls(),
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +230,7 @@ def test_a_policy_that_asks_the_registry_is_found(tmp_path, name, text):
     path = write(tmp_path, name, text)
     found = look_at_kubelet(tmp_path)
     assert found.present or name.startswith("etc/kubernetes")
-    assert found.policies == {path: "AlwaysVerify"}
+    assert found.pulls.policy == PullPolicy("AlwaysVerify", (), Path(path))
 
 
 @pytest.mark.parametrize(

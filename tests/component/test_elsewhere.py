@@ -12,6 +12,7 @@ from airside.cli.main import main
 from airside.containerd.mirror.apply import apply, plan_write
 from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes
 from airside.core.errors import ContainerdError
+from airside.core.host_root import HOST_ROOT
 from airside.diagnostics.absence import place_of
 from airside.diagnostics.explain import explain
 from airside.diagnostics.external_state import mirrors_of
@@ -146,3 +147,35 @@ def test_mirror_settings_of_k3s_are_told(tmp_path: Path) -> None:
         assert [each["set"] for each in mirrors_of(host, f"http://{AT}", find_nodes(tmp_path))] == [
             True
         ]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_image_that_kubelet_asks_a_registry_for_says_why(
+    node: Node,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    mirrored: bool,
+) -> None:
+    monkeypatch.setenv(HOST_ROOT, str(tmp_path / "host"))
+    image = random_image("ours")
+    docker_archive(tmp_path / "a.tar", {NAME: image})
+    import_now(node, tmp_path / "a.tar")
+    assert told(node, None)["kubelet"] is None
+    manager = tmp_path / "host/var/lib/kubelet/image_manager"
+    for name in ("pulled", "pulling"):
+        (manager / name).mkdir(parents=True)
+    assert told(node, None)["kubelet"]["asks"] is False
+    if mirrored:
+        certs = tmp_path / "host/etc/containerd/certs.d"
+        apply(plan_write([HostsNode("containerd", (certs,))], f"http://{AT}", None))
+    record = {"kind": "ImagePulledRecord", "imageRef": str(image.config.digest)}
+    (manager / "pulled/sha256-x").write_text(json.dumps(record))
+    found = told(node, None)["kubelet"]
+    assert (found["policy"], found["asks"]) == ("NeverVerifyPreloadedImages", True)
+    assert found["records"] == [str(manager / "pulled/sha256-x")]
+    assert "no credentials for this name" in found["reason"]
+    assert ("stop kubelet, delete" in found["advice"]) is not mirrored
+    assert main(["explain", "--data", str(node.settings.data), NAME]) == 0
+    assert "asks a registry although the image is present" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import pytest
 from airside.containerd import read_through
 from airside.containerd.client import Client
 from airside.containerd.peer_check import is_peer
-from airside.containerd.pull_records import RECORDS, PullRecords
+from airside.containerd.pull_records import PullRecords
 from airside.containerd.read_through import PAUSE_SECONDS, ContainerdContent
 from airside.core.errors import ContainerdError
 from airside.core.host_root import HOST_ROOT
@@ -403,7 +403,7 @@ def test_a_containerd_that_greets_late_is_connected_to_at_the_first_attempt(tmp_
 def test_by_default_only_what_kubelet_recorded_as_open_is_served(runtime, tmp_path, monkeypatch):
     """Fails on the code of before, which served every image, by tag and by digest."""
     monkeypatch.setenv(HOST_ROOT, str(tmp_path / "host"))
-    records = tmp_path / "host" / RECORDS[0]
+    records = tmp_path / "host" / "var/lib/kubelet/image_manager/pulled"
     records.mkdir(parents=True)
     now = [0.0]
     opened = PullRecords(lambda: now[0]).opened

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airside.archive.sample import SAMPLE_NAME, write_sample
 from support.agent import Agent
 from support.command import airside
 from support.containerd import Containerd
@@ -181,6 +182,29 @@ def test_a_mirror_that_is_written_is_seen(containerd: Containerd, data: Path) ->
     file.write_text('[host."http://127.0.0.1:5050"]\ncapabilities = ["pull", "resolve"]\n')
     _, found = doctor("--data", data, "--runtime", containerd.socket)
     assert found["containerd.mirror"]["severity"] == "ok"
+
+
+def test_explain_and_doctor_agree_on_a_containerd_of_other_places(
+    containerd: Containerd, tmp_path: Path
+) -> None:
+    """Its socket, configuration and directory of hosts.toml files are those of flags."""
+    images, archive = tmp_path / "images", tmp_path / "images/hello.tar"
+    images.mkdir()
+    write_sample(archive)
+    with Agent(images, tmp_path / "data", flags=("--runtime", str(containerd.socket))) as agent:
+        agent.wait_imported(archive)
+        words = ("--data", agent.data)
+        for expected in (False, True):
+            [mirror] = json.loads(airside("explain", SAMPLE_NAME, "--json", *words).stdout)[
+                "mirrors"
+            ]
+            assert (mirror["set"], mirror["directory"]) == (expected, str(containerd.hosts))
+            _, found = doctor(*words)
+            finding = found["containerd.mirror"]
+            assert (finding["severity"] == "ok") is expected
+            command = finding["advice"].partition(";")[0]
+            if not expected:
+                assert airside(*command.split()[1:], *words).returncode == 0
 
 
 @pytest.mark.needs("setpriv")

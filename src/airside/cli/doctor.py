@@ -139,6 +139,17 @@ class _AgentOrCatalog:
             return report["blobs_quarantined"], report["blobs_lost"]
         return 0, 0
 
+    def names(self) -> frozenset[str] | None:
+        with suppress(AirsideError, LookupError):
+            try:
+                report = self._get("images")
+            except NoAgentError:
+                from airside.cli import offline  # noqa: PLC0415 - SQLite only without an agent
+
+                report = offline.read_catalog(self._settings.data, "images", {})
+            return frozenset(item["reference"] for item in report["items"])
+        return None
+
     def holds(self, reference: str) -> bool | None:
         with suppress(AirsideError, LookupError):
             try:

@@ -99,6 +99,7 @@ def _image(report: dict[str, Any]) -> list[str]:
     )
     mirrors = report["mirrors"] if report["pull"] and report["kind"] == "image" else []
     lines += _list("mirror settings", [_mirror_text(item) for item in mirrors])
+    lines += _list("kubelet", _kubelet_texts(report.get("kubelet")))
     if report["pull"]:
         lines += ["", "pull"]
         lines.append(_rows((f"  {p['client']}", p["command"]) for p in report["pull"]))
@@ -122,6 +123,18 @@ def _list_text(item: dict[str, Any]) -> str:
     if item["pulled"]:
         return f"{item['path']}: pulled by {item['runtime']}"
     return f"{item['path']}: {item['state']}: {item['reason']}"
+
+
+def _kubelet_texts(item: dict[str, Any] | None) -> list[str]:
+    """What kubelet does with the image once it is present, and what to do about it."""
+    if item is None:
+        return []
+    if item["asks"] is None:
+        return [f"unknown: {item['reason']}"]
+    if not item["asks"]:
+        return [f"runs it without asking a registry ({item['policy']})"]
+    advice = [item["advice"]] if item["advice"] else []
+    return [f"asks a registry although the image is present: {item['reason']}", *advice]
 
 
 def _mirror_text(item: dict[str, Any]) -> str:

@@ -26,17 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airside.containerd.kubelet_files import kubelet_roots
 from airside.core.errors import AirsideError
 from airside.core.host_root import host_root
 from airside.core.settings import MIB
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.reference import Repository, parse_repository
 
-RECORDS = (
-    "var/lib/kubelet/image_manager/pulled",
-    "var/lib/k0s/kubelet/image_manager/pulled",
-    "var/snap/microk8s/common/var/lib/kubelet/image_manager/pulled",
-)
+_PULLED = "image_manager/pulled"
 REMEMBERED_SECONDS = 5.0
 
 _DOCKER_CONFIGS = (
@@ -149,10 +146,10 @@ def read_opened(root: Path) -> Opened:
 
 
 def _records(root: Path) -> Iterator[PullRecord]:
-    for directory in RECORDS:
+    for directory in kubelet_roots(root):
         with suppress(OSError):
-            for path in sorted((root / directory).iterdir())[:_MOST_RECORDS]:
-                raw = _read(path) if not path.name.endswith(".tmp") else None
+            for path in sorted((directory / _PULLED).iterdir())[:_MOST_RECORDS]:
+                raw = read_record(path) if not path.name.endswith(".tmp") else None
                 record = parse_record(raw) if raw else None
                 if record is not None:
                     yield record
@@ -222,7 +219,7 @@ def _text(path: Path) -> str:
         return _UNREADABLE
 
 
-def _read(path: Path) -> bytes | None:
+def read_record(path: Path) -> bytes | None:
     """The bytes of a small regular file; None of anything else."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -16,6 +16,7 @@ from airside.archive.beneath import Beneath
 from airside.archive.directory import is_archive_directory
 from airside.catalog.lookup import IncompleteImport, Lookup
 from airside.catalog.view import CatalogView
+from airside.containerd.sockets import find_sockets
 from airside.core.errors import LinkRefusedError, ReferenceInvalidError
 from airside.core.rfc3339 import time_text
 from airside.core.settings import Settings
@@ -51,6 +52,8 @@ class Place:
     read_through: str = "false"
     url: str = ""
     other_platforms: str = "sole"
+    sockets: tuple[str, ...] = ()
+    """The containerd that the settings name or that are found now."""
 
     @property
     def directories(self) -> list[Path]:
@@ -70,6 +73,7 @@ def place_of(settings: Settings, address: str | None = None, contents: Contents 
         settings.read_through,
         registry_url(listen, has_tls=bool(settings.tls_cert), public_url=settings.public_url),
         settings.other_platforms,
+        tuple(find_sockets(settings.runtime)),
     )
 
 

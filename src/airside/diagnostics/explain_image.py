@@ -7,12 +7,11 @@ from typing import Any
 from airside.catalog.lookup import ClaimRow, IncompleteImport, PartRow
 from airside.catalog.source_paths import shown_source
 from airside.catalog.view import CatalogView
-from airside.containerd.mirror.locations import find_nodes
 from airside.core.errors import ManifestInvalidError, NotFoundError
 from airside.core.host_root import host_root
 from airside.core.rfc3339 import time_text
 from airside.diagnostics.absence import Place, same_name
-from airside.diagnostics.external_state import lists_of, mirrors_of
+from airside.diagnostics.external_state import kubelet_of, lists_of, mirrors_at
 from airside.diagnostics.image_states import recorded_state
 from airside.diagnostics.pull_commands import (
     Pulled,
@@ -22,7 +21,7 @@ from airside.diagnostics.pull_commands import (
 )
 from airside.oci.digest import Digest
 from airside.oci.merge import MOST_PARTS, attested_by
-from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index
+from airside.oci.model import OCI_INDEX, OCI_MANIFEST, Document, Index, Manifest
 from airside.oci.platform import Platform, best_for, parse_platform
 from airside.oci.reference import Reference
 from airside.ports.node_manifest import Selector
@@ -67,7 +66,19 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
         "problems": _problems_of(lookup.troubles(), str(name)),
         "lists": lists_of(view, name),
         **served,
+        "kubelet": None if artifact_type else _kubelet(view, name, node, served["mirrors"]),
     }
+
+
+def _kubelet(
+    view: CatalogView, name: Reference, node: dict[str, Any], mirrors: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Returns whether kubelet runs the image without asking a registry; None without a kubelet."""
+    document = view.lookup.document(node["digest"]) if node["digest"] else None
+    content = document.content if document is not None else None
+    image_id = content.config.digest if isinstance(content, Manifest) else None
+    mirrored = bool(mirrors) and all(each["set"] for each in mirrors)
+    return kubelet_of(name, image_id, host_root(), mirrored=mirrored)
 
 
 def _tag(
@@ -112,13 +123,15 @@ def _backed(item: dict[str, Any], part: PartRow | None) -> dict[str, Any]:
 def _served(name: Reference, place: Place, pulled: Pulled) -> dict[str, Any]:
     """The names, mirror settings and commands to pull an image from the registry."""
     address = place.address
+    mirrors = mirrors_at(name.repository.host or address, place.url, place.sockets)
+    certs = mirrors[0]["directory"] if mirrors and place.sockets else ""
     return {
-        "mirrors": mirrors_of(name.repository.host or address, place.url, find_nodes(host_root())),
+        "mirrors": mirrors,
         "served": served_names(name, address),
         "mirror": mirror_url(name, address),
         "pull": [
             {"client": client, "command": command}
-            for client, command in pull_commands(name, address, pulled)
+            for client, command in pull_commands(name, address, pulled, certs)
         ],
     }
 

@@ -5,14 +5,18 @@ an unavailable runtime as empty.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from airside.catalog.lookup import ListEntry
 from airside.catalog.view import CatalogView
-from airside.containerd.mirror.locations import Node
+from airside.containerd.kubelet_pulls import read_kubelet_pulls
+from airside.containerd.mirror.locations import Node, RegistriesNode
 from airside.containerd.mirror.search_order import Search, searches_of
 from airside.containerd.pull_records import PullRecords
 from airside.core.errors import UnavailableError
+from airside.diagnostics.pull_doubts import advice_for_doubt, reason_of
+from airside.oci.digest import Digest
 from airside.oci.reference import Reference
 from airside.ports.content import Only, RuntimeContent, RuntimeTag
 
@@ -105,13 +109,33 @@ def _listed(each: ListEntry) -> dict[str, Any]:
     }
 
 
+def mirrors_at(host: str, url: str, sockets: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns the mirror settings of the containerd at these sockets, else of this host."""
+    from airside.diagnostics.mirror_nodes import nodes_at  # noqa: PLC0415 - the doctor, for one answer
+
+    try:
+        return mirrors_of(host, url, nodes_at(sockets))
+    except UnavailableError as exc:
+        unknown: dict[str, Any] = {"runtime": "", "path": "", "directory": ""}
+        return [unknown | {"set": None, "then": [], "reason": exc.message}]
+
+
 def mirrors_of(host: str, url: str, nodes: Iterable[Node]) -> list[dict[str, Any]]:
     """Returns the mirror setting of each of these containerd for the registry `host`.
 
     `set` is True if it asks `url` first, None if the settings cannot be read; `then`: what it asks
     when that lacks the image.
     """
-    return [_mirror(each, url) for node in nodes for each in searches_of(node, [host])]
+    return [
+        _mirror(each, url) | {"directory": _directory(node)}
+        for node in nodes
+        for each in searches_of(node, [host])
+    ]
+
+
+def _directory(node: Node) -> str:
+    """Returns where its `hosts.toml` files are; "" if K3s makes them."""
+    return "" if isinstance(node, RegistriesNode) else str(node.roots[0])
 
 
 def _mirror(search: Search, url: str) -> dict[str, Any]:
@@ -122,4 +146,26 @@ def _mirror(search: Search, url: str) -> dict[str, Any]:
         "set": is_set,
         "then": [address or search.registry for address in search.after(url)] if is_set else [],
         "reason": search.unread or search.ignored,
+    }
+
+
+def kubelet_of(
+    name: Reference, image_id: Digest | None, system: Path, *, mirrored: bool
+) -> dict[str, Any] | None:
+    """Returns whether kubelet runs this image without asking a registry; None without a kubelet.
+
+    `image_id`: of the image for this node. `mirrored`: containerd asks Airside first.
+    """
+    pulls = read_kubelet_pulls(system)
+    policy, doubt = pulls.policy, pulls.doubt_of(name, image_id)
+    if not pulls.is_kept and policy.file is None:
+        return None
+    unread = f"this user may not read {pulls.unread}" if pulls.unread is not None else ""
+    return {
+        "policy": policy.name,
+        "policy_file": str(policy.file) if policy.file is not None else "",
+        "asks": doubt is not None if not unread else None,
+        "records": [str(path) for path in doubt.files] if doubt is not None else [],
+        "reason": reason_of(doubt, policy) if doubt is not None else unread,
+        "advice": advice_for_doubt(doubt, policy) if doubt is not None and not mirrored else "",
     }

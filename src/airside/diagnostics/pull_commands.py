@@ -80,8 +80,13 @@ def mirror_url(name: Reference, address: str) -> str:
     return f"http://{address}/v2/{name.repository.path}/manifests/{end}{query}"
 
 
-def pull_commands(name: Reference, address: str, pulled: Pulled) -> list[tuple[str, str]]:
-    """Returns (client, command) pairs; for an artifact only of clients that support its type."""
+def pull_commands(
+    name: Reference, address: str, pulled: Pulled, certs: str = ""
+) -> list[tuple[str, str]]:
+    """Returns (client, command) pairs; for an artifact only of clients that support its type.
+
+    `certs`: containerd's directory of `hosts.toml` files, if not the usual one.
+    """
     served = served_names(name, address)[0]
     last = [
         ("skopeo", _skopeo(name, served, pulled)),
@@ -89,7 +94,7 @@ def pull_commands(name: Reference, address: str, pulled: Pulled) -> list[tuple[s
     ]
     if pulled.artifact_type:
         return [*_artifact_commands(name, served, pulled), *last]
-    return [*_image_commands(name, served, address, pulled), *last]
+    return [*_image_commands(name, served, address, pulled, certs or _CERTS), *last]
 
 
 def _skopeo(name: Reference, served: str, pulled: Pulled) -> str:
@@ -117,16 +122,17 @@ def _artifact_commands(name: Reference, served: str, pulled: Pulled) -> list[tup
 
 
 def _image_commands(
-    name: Reference, served: str, address: str, pulled: Pulled
+    name: Reference, served: str, address: str, pulled: Pulled, certs: str
 ) -> list[tuple[str, str]]:
     host = name.repository.host or address
     mirrored = str(name) if name.repository.host else served
     which = f" --platform {pulled.platform}" if pulled.other and pulled.platform else ""
     where = "" if address == _USUAL else f" --address {address}"
+    where += "" if certs == _CERTS else f" --certs-dir {certs}"
     found = [("containerd", f"airside mirror write --registry {host}{where}")]
     if not which:  # CRI pulls only the node's platform
         found.append(("crictl", f"crictl pull {mirrored}"))
-    ctr = f"ctr -n k8s.io images pull --hosts-dir {_CERTS}{which} {mirrored}"
+    ctr = f"ctr -n k8s.io images pull --hosts-dir {certs}{which} {mirrored}"
     found += [("ctr", ctr), ("nerdctl", f"nerdctl --insecure-registry pull{which} {served}")]
     if not address.startswith(("127.", "[::1]")):
         setting = f'with this in /etc/docker/daemon.json: {{"insecure-registries": ["{address}"]}}'

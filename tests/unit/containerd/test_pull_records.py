@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.containerd.pull_records import (
-    RECORDS,
     PullRecords,
     credential_hosts,
     parse_record,
@@ -19,6 +18,7 @@ from airside.core.host_root import HOST_ROOT
 from airside.oci.digest import parse_digest
 from airside.oci.reference import Repository
 
+RECORDS = ("var/lib/kubelet/image_manager/pulled", "var/lib/k0s/kubelet/image_manager/pulled")
 ID, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 HUB, SITE = Repository("docker.io", "library/app"), Repository("site.example:5000", "team/app")
 OPEN = {"nodePodsAccessible": True}

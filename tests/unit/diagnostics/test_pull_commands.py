@@ -155,3 +155,11 @@ def test_a_name_is_found_in_what_clients_write(text, name):
 def test_looking_for_a_name_in_any_text_fails_nowhere(text):
     assert isinstance(name_in(text), str)
     assert isinstance(reachable(text), str)
+
+
+def test_another_directory_of_hosts_files_is_named():
+    found = dict(pull_commands(APP, AT, Pulled(), "/run/certs"))
+    assert found["containerd"] == (
+        "airside mirror write --registry registry.example --certs-dir /run/certs"
+    )
+    assert "--hosts-dir /run/certs " in found["ctr"]

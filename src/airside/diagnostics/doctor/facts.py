@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from airside.containerd.kubelet_pulls import KubeletPulls
 from airside.core.settings import Settings
 
 AgentState = Literal["running", "absent", "silent", "forbidden"]
@@ -162,6 +163,8 @@ class Cri:
     hosts: tuple[Path, ...] = ()
     """The directories of `hosts.toml` files, in use now or after `hosts_warning` is resolved."""
     hosts_warning: str = ""
+    images: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The images by ID, each with its names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """A kubelet's settings in files. `policies`, `always_pull`: by file.
+    """A kubelet's settings in files. `always_pull`: the files with it; `pulls`: policy and records.
 
     `has_api_server`: True if the files include the API server's arguments.
     """
@@ -238,7 +241,7 @@ class Kubelet:
     present: bool = False
     read: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
-    policies: Mapping[str, str] = field(default_factory=dict)
+    pulls: KubeletPulls = field(default_factory=KubeletPulls)
     always_pull: tuple[str, ...] = ()
     has_api_server: bool = False
 
@@ -280,4 +283,6 @@ class Facts:
     directories: tuple[Directory, ...] = ()
     runtimes: tuple[Runtime, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
+    names: frozenset[str] | None = None
+    """The names of Airside's images; None if unknown."""
     unseen: tuple[Unseen, ...] = ()

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airside.containerd.kubelet_pulls import DEFAULT_POLICY, KubeletPulls, PullPolicy
+from airside.containerd.pull_records import PullRecord
 from airside.core.settings import Settings, WatchedDirectory
 from airside.core.upstream_config import Upstream
 from airside.diagnostics.doctor.facts import (
@@ -27,6 +30,8 @@ from airside.diagnostics.doctor.facts import (
 )
 from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
 from airside.diagnostics.doctor.judge import judge
+from airside.oci.digest import parse_digest
+from airside.oci.reference import parse_reference
 
 DATA = Path("/data")
 IMAGES = Path("/images")
@@ -119,6 +124,15 @@ def directory(**changes: object) -> Facts:
 
 def kubelet(**changes: object) -> Facts:
     return replace(WELL, kubelet=replace(KUBELET, **changes))
+
+
+def pulls(policy: str = "NeverVerifyPreloadedImages", **changes: Any) -> KubeletPulls:
+    file = None if policy == DEFAULT_POLICY else Path("/k.yaml")
+    return KubeletPulls(PullPolicy(policy, (), file), is_kept=True, **changes)
+
+
+def unmirrored(policy: str) -> Facts:
+    return replace(kubelet(pulls=pulls(policy)), mirrors=())
 
 
 def mirror(**changes: object) -> Facts:
@@ -400,22 +414,26 @@ CASES = [
         "restorecon",
     ),
     # kubelet and mirrors
+    (unmirrored("AlwaysVerify"), "kubelet.credentials", "warning", "airside mirror"),
     (
-        kubelet(policies={"/k.yaml": "AlwaysVerify"}),
+        unmirrored("NeverVerifyAllowlistedImages"),
         "kubelet.credentials",
         "warning",
-        "airside mirror",
+        "preloadedImagesVerificationAllowlist; or let containerd ask Airside",
     ),
-    (
-        kubelet(policies={"/k.yaml": "NeverVerifyAllowlistedImages"}),
-        "kubelet.credentials",
-        "warning",
-        "airside mirror",
-    ),
-    (kubelet(policies={"/k.yaml": "NeverVerify"}), "kubelet.credentials", "ok", ""),
+    (unmirrored("NeverVerify"), "kubelet.credentials", "ok", ""),
+    (kubelet(pulls=pulls("AlwaysVerify")), "kubelet.credentials", "ok", ""),
+    (kubelet(pulls=replace(pulls(), unread=Path("/m"))), "kubelet.credentials", "note", "as root"),
+    (kubelet(pulls=pulls()), "kubelet.pull-records", "ok", ""),
     (kubelet(unread=("/k.yaml",)), "kubelet.credentials", "note", "as root"),
     (replace(WELL, kubelet=Kubelet()), "kubelet.credentials", "note", ""),
-    (kubelet(always_pull=("/a.yaml",)), "kubelet.always-pull", "warning", "airside mirror"),
+    (kubelet(always_pull=("/a.yaml",)), "kubelet.always-pull", "ok", ""),
+    (
+        replace(kubelet(always_pull=("/a.yaml",)), mirrors=()),
+        "kubelet.always-pull",
+        "warning",
+        "airside mirror",
+    ),
     (kubelet(has_api_server=False), "kubelet.always-pull", "note", "admission-plugins"),
     (mirror(asked=(), lacking=("_default",)), "containerd.mirror", "warning", "airside mirror"),
     (
@@ -605,3 +623,77 @@ def test_an_agent_that_runs_is_not_to_be_started_for_the_sandbox_image() -> None
     assert SOCKET in found(elsewhere, "containerd.sandbox").advice
     absent = replace(facts, agent=Agent("absent"))
     assert "start the agent" in found(absent, "containerd.sandbox").advice
+
+
+# kubelet's pull records
+
+
+ID = "sha256:" + "a" * 64
+APP = parse_reference("registry.example/app:1")
+RECORD = Path("/var/lib/kubelet/image_manager/pulled/sha256-1")
+INTENT = Path("/var/lib/kubelet/image_manager/pulling/sha256-2")
+
+
+def recorded(kind: str, *, mirrored: bool) -> Facts:
+    """A node that has an image which Airside has too, and a record of kubelet about it."""
+    secret = frozenset({APP.repository} if kind == "secret" else ())
+    records = {parse_digest(ID): ((RECORD, PullRecord(parse_digest(ID), frozenset(), secret)),)}
+    found = pulls(intents={APP: INTENT}) if kind == "intent" else pulls(records=records)
+    cri = replace(CRI, images=((ID, (str(APP), "registry.example/other:1")),))
+    return replace(
+        kubelet(pulls=found),
+        runtimes=(replace(RUNTIME, cri=cri),),
+        names=frozenset({str(APP)}),
+        mirrors=(MIRROR,) if mirrored else (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "file"),
+    [
+        ("record", "no credentials for this name", RECORD),
+        ("secret", "pods without that secret", RECORD),
+        ("intent", "if kubelet restarts", INTENT),
+    ],
+)
+def test_an_image_that_kubelet_asks_for_because_of_a_record_is_named(
+    kind: str, word: str, file: Path
+) -> None:
+    found = {each.id: each for each in judge(recorded(kind, mirrored=False))}[
+        "kubelet.pull-records"
+    ]
+    assert (found.severity, found.subject) == ("warning", str(file.parent))
+    assert f"{APP}, which the node has: " in found.found
+    assert "other" not in found.found
+    assert word in found.found
+    assert "airside mirror write --all" in found.advice
+    assert f"stop kubelet, delete {file}, and start it" in found.advice
+    found = {each.id: each for each in judge(recorded(kind, mirrored=True))}["kubelet.pull-records"]
+    assert (found.severity, found.advice) == ("ok", "")
+
+
+def test_an_allowlist_with_all_images_is_well() -> None:
+    cri = replace(CRI, images=((ID, (str(APP),)),))
+    policy = PullPolicy("NeverVerifyAllowlistedImages", ("registry.example/*",), Path("/k.yaml"))
+    facts = replace(
+        kubelet(pulls=KubeletPulls(policy, is_kept=True)),
+        runtimes=(replace(RUNTIME, cri=cri),),
+        names=frozenset({str(APP)}),
+        mirrors=(),
+    )
+    assert _severity(facts) == "ok"
+    other = PullPolicy(policy.name, ("registry.example/team/*",), policy.file)
+    facts = replace(facts, kubelet=replace(KUBELET, pulls=KubeletPulls(other, is_kept=True)))
+    assert _severity(facts) == "warning"
+
+
+def _severity(facts: Facts) -> str:
+    return {each.id: each.severity for each in judge(facts)}["kubelet.credentials"]
+
+
+def test_no_advice_is_what_another_finding_shows_done() -> None:
+    """With the mirror written, nothing tells to write it."""
+    for facts in (WELL, kubelet(always_pull=("/a",)), kubelet(pulls=pulls("AlwaysVerify"))):
+        findings = judge(replace(facts, kubelet=replace(facts.kubelet, has_api_server=False)))
+        assert "containerd.mirror" in {each.id for each in findings if each.severity == "ok"}
+        assert not [each for each in findings if "mirror write" in each.advice]

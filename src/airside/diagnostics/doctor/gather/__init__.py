@@ -35,6 +35,9 @@ class AgentOrCatalog(Protocol):
     def bad_blobs(self) -> tuple[int, int]:
         """Returns the numbers of quarantined and of lost blobs; 0 if unknown."""
 
+    def names(self) -> frozenset[str] | None:
+        """Returns the names of Airside's images; None if unknown."""
+
     def holds(self, reference: str) -> bool | None:
         """Returns True if Airside has this image; None if unknown."""
 
@@ -43,6 +46,7 @@ def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) 
     """Runs all checks. `chosen`: only the containerd of these settings, not the agent's."""
     agent = Look("the agent", lambda: _agent(source))
     store = Look("the data directory", lambda: _store(settings, source))
+    names = Look("the names of images", source.names)
     kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root()))
     runtimes: list[Look[Runtime]] = []
     try:
@@ -65,6 +69,7 @@ def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) 
             directories=directories.wait() or (),
             runtimes=answered,
             mirrors=mirrors.wait() or (),
+            names=names.wait(),
             unseen=_unseen((*looks, *runtimes)),
         )
     except BaseException:  # interrupted: the trial's file in containerd's directory must be deleted

@@ -32,7 +32,7 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
     """Returns CRI's facts; its report (1.6, 1.7) overrides the files. Raises ContainerdError."""
     client = CriClient(channel)
     conditions, verbose = client.status()
-    config = _parsed(verbose.get("config", ""))
+    config = parsed_config(verbose.get("config", ""))
     sandbox = config.get("sandboxImage") or files.sandbox
     if not sandbox and not files.unread:
         sandbox = _DEFAULT_SANDBOX.get(numbers[:2], "")
@@ -49,6 +49,7 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
         sandbox_pinned=image is not None and image.pinned,
         sandbox_held=holds(str(sandbox)) if sandbox and image is None else None,
         unread=files.unread,
+        images=tuple((each.id, (*each.tags, *each.digests)) for each in client.images()),
     )
     return _with_hosts(found, config, numbers, files)
 
@@ -56,17 +57,27 @@ def look_at_cri(channel: Channel, numbers: tuple[int, ...], files: CriFiles, hol
 def _with_hosts(
     cri: Cri, config: Mapping[str, Any], numbers: tuple[int, ...], files: CriFiles
 ) -> Cri:
+    hosts, warning = hosts_in_use(config, numbers, files)
+    return replace(cri, hosts=hosts, hosts_warning=warning)
+
+
+def hosts_in_use(
+    config: Mapping[str, Any], numbers: tuple[int, ...], files: CriFiles
+) -> tuple[tuple[Path, ...], str]:
+    """Returns the directories of `hosts.toml` files, and why containerd reads none; () if unknown.
+
+    `config`: as CRI reports it (1.6, 1.7).
+    """
     registry = config.get("registry")
     path = registry.get("configPath") if isinstance(registry, dict) else files.registry.config_path
     if path:
-        return replace(cri, hosts=tuple(Path(part) for part in str(path).split(":") if part))
+        return tuple(Path(part) for part in str(path).split(":") if part), ""
     if numbers >= _CERTS_SINCE:
-        return replace(cri, hosts=tuple(map(on_host, _CERTS)))
+        return tuple(map(on_host, _CERTS)), ""
     if not isinstance(registry, dict) and files.unread:
-        return cri
+        return (), ""
     certs = on_host(_CERTS[0])
-    warning = advice(files.registry, files.main, str(certs))
-    return replace(cri, hosts=(certs,), hosts_warning=warning)
+    return (certs,), advice(files.registry, files.main, str(certs))
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:
@@ -80,7 +91,8 @@ def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:
     return None if files.unread else False
 
 
-def _parsed(text: str) -> Mapping[str, Any]:
+def parsed_config(text: str) -> Mapping[str, Any]:
+    """Parses CRI's report of its configuration; empty if it has none."""
     with suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict):

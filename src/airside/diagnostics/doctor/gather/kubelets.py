@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airside.containerd.kubelet_files import kubelet_settings
+from airside.containerd.kubelet_pulls import read_kubelet_pulls
 from airside.diagnostics.doctor.facts import Kubelet
 from airside.diagnostics.doctor.gather.processes import command_line, iter_processes
 from airside.diagnostics.doctor.gather.volumes import sight_of
@@ -22,15 +24,6 @@ _SIGNS = (
     "etc/k0s",
     "var/lib/k0s",
     "var/snap/microk8s/current/args",
-)
-_KUBELET_FILES = (
-    "var/lib/kubelet/config.yaml",
-    "var/lib/kubelet/config.json",
-    "etc/kubernetes/kubelet/*",
-    "var/lib/rancher/*/agent/etc/kubelet.conf.d/*",
-    "var/lib/k0s/kubelet*config.yaml",
-    "var/lib/k0s/kubelet/config*",
-    "var/snap/microk8s/current/args/kubelet",
 )
 _API_SERVER_FILES = (
     "etc/kubernetes/manifests/kube-apiserver.yaml",
@@ -46,10 +39,8 @@ _BOTH = (
     "etc/k0s/k0s.yaml",
 )
 _MOST_BYTES = 1_000_000
-_POLICY = re.compile(r"imagePullCredentialsVerificationPolicy[\"']?\s*[:=]\s*[\"']?(\w+)")
 _ALWAYS = re.compile(r"\bAlwaysPullImages\b")
 _DISABLED = re.compile(r"disable-admission-plugins[^\s]*")
-_CONFIG_FLAG = re.compile(r"--config(?:=|\Z)")
 
 
 @dataclass(slots=True)
@@ -58,7 +49,6 @@ class _KubeletFiles:
 
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-    policies: dict[str, str] = field(default_factory=dict)
     always_pull: list[str] = field(default_factory=list)
     has_api_server: bool = False
 
@@ -78,9 +68,6 @@ class _KubeletFiles:
 
     def search(self, source: str, text: str, *, api_server: bool) -> None:
         bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-        policy = _POLICY.search(bare)
-        if policy:
-            self.policies[source] = policy[1]
         if _ALWAYS.search(_DISABLED.sub("", bare)):
             self.always_pull.append(source)
         self.has_api_server = self.has_api_server or api_server
@@ -89,10 +76,11 @@ class _KubeletFiles:
 def look_at_kubelet(system: Path) -> Kubelet:
     """Returns the kubelet's facts. `system` is the host's root directory."""
     files = _KubeletFiles()
-    for patterns, api_server in ((_KUBELET_FILES, False), (_API_SERVER_FILES, True)):
-        for pattern in patterns:
-            for file in _matching(system, pattern):
-                files.look(file, api_server=api_server)
+    for file in kubelet_settings(system):
+        files.look(file, api_server=False)
+    for pattern in _API_SERVER_FILES:
+        for file in _matching(system, pattern):
+            files.look(file, api_server=True)
     for pattern in _BOTH:
         for file in _matching(system, pattern):
             files.look(file, api_server=_is_server(file))
@@ -101,7 +89,7 @@ def look_at_kubelet(system: Path) -> Kubelet:
         present=running or any(sight_of(system / sign) == "visible" for sign in _SIGNS),
         read=tuple(files.read),
         unread=tuple(files.unread),
-        policies=files.policies,
+        pulls=read_kubelet_pulls(system),
         always_pull=tuple(files.always_pull),
         has_api_server=files.has_api_server,
     )
@@ -128,14 +116,6 @@ def _look_at_processes(files: _KubeletFiles, proc: Path) -> bool:
         name = words[0].rpartition("/")[2] if words else ""
         if name == "kubelet":
             running = True
-            for file in _config_files(words):
-                files.look(file, api_server=False)
         if name == "kube-apiserver":
             files.search(f"process {process.name}", " ".join(words), api_server=True)
     return running
-
-
-def _config_files(words: list[str]) -> Iterator[Path]:
-    for word, following in zip(words, (*words[1:], ""), strict=True):
-        if _CONFIG_FLAG.match(word):
-            yield Path(word.partition("=")[2] or following)

@@ -7,8 +7,10 @@ from airside.diagnostics.doctor.finding import Finding, ordered
 from airside.diagnostics.doctor.judge.adoption import judge_adoption
 from airside.diagnostics.doctor.judge.agents import judge_agent
 from airside.diagnostics.doctor.judge.hosts import judge_host
-from airside.diagnostics.doctor.judge.kubelets import judge_kubernetes
+from airside.diagnostics.doctor.judge.kubelets import judge_kubelet
+from airside.diagnostics.doctor.judge.mirrors import judge_mirrors
 from airside.diagnostics.doctor.judge.openness import judge_openness
+from airside.diagnostics.doctor.judge.pulls import judge_pulls
 from airside.diagnostics.doctor.judge.runtimes import judge_runtimes
 from airside.diagnostics.doctor.judge.stores import judge_directories, judge_store
 
@@ -19,7 +21,9 @@ _PARTS = (
     judge_directories,
     judge_runtimes,
     judge_adoption,
-    judge_kubernetes,
+    judge_pulls,
+    judge_kubelet,
+    judge_mirrors,
     judge_host,
 )
 
