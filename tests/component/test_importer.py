@@ -21,7 +21,8 @@ from airside.core.errors import (
     StoreError,
 )
 from airside.core.failpoints import arm
-from airside.importer.importer import Importer, Job, unnamed_repository
+from airside.importer.claimed_names import unnamed_repository
+from airside.importer.importer import Importer, Job
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import OCI_INDEX
 from airside.oci.reference import Repository, parse_reference

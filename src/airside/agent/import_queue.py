@@ -20,6 +20,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
 from airside.agent.pending_jobs import PendingJobs
+from airside.archive.checksum_files import may_be_list
 from airside.archive.formats.image_list import is_list_name
 from airside.core.errors import (
     AirsideError,
@@ -209,6 +210,19 @@ class ImportQueue:
         if moves:
             await self._record(self._node.collect_garbage)
         await asyncio.to_thread(self._node.importer.write_index)
+        lists = [Path(path) for path in removals if may_be_list(Path(path).name)]
+        await self._check_again(self._node.imports.checksums.rejected_by, lists)
+
+    async def _check_again(
+        self, find: Callable[[list[Path]], list[tuple[int, Path]]], paths: list[Path]
+    ) -> None:
+        """Queue the archives that lists of checksums concern, which came, changed or went."""
+        if not paths:
+            return
+        for source_id, path in await self._record(find, paths):
+            if self._places.owner(path) is not None:
+                job = job_at(self._places, source_id, path)
+                await self._add(replace(job, for_checksums=True))
 
     async def submit_path(self, source_id: int, path: Path) -> None:
         """Queue an archive to be imported again."""
@@ -310,6 +324,7 @@ class ImportQueue:
         before = self._waiting.get(job.path)
         if before is None or before.reason != outcome.reason or not is_list_name(job.path.name):
             log_outcome(outcome)
+        await self._check_again(self._node.imports.checksums.waiting_for, list(outcome.named))
         if job.path in self._pending:
             return  # a newer version of it is read in any case
         if outcome.retry:

@@ -22,6 +22,9 @@ class PendingJobs:
         return path in self._archives or path in self._lists
 
     def add(self, job: Job) -> None:
+        """Adds a job. One that only compares checksums replaces none: the other does so too."""
+        if job.for_checksums and job.path in self:
+            return
         self._of(job.path)[job.path] = job
 
     def pop(self, path: Path) -> Job | None:

@@ -1,11 +1,14 @@
 """`airside inspect`: the contents of an archive. Reads and hashes all of it, writes nothing."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from airside.archive.beneath import ANYWHERE
+from airside.archive.checksum_files import read_checked
 from airside.archive.companion_file import companion_at
 from airside.archive.formats.image_list import LIST
 from airside.archive.reader import read_archive
@@ -93,9 +96,10 @@ def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str
         stopped_by_signals() as stopping,
     ):
         try:
-            with read_archive(
-                reader, path, strict=False, stop=stopping, progress=progress
-            ) as reading:
+            read = partial(
+                read_archive, reader, path, strict=False, stop=stopping, progress=progress
+            )
+            with read_checked(read, path, ANYWHERE, stopping) as reading:
                 if reading.plan.packed_layers:
                     reading.notes.append(NOT_DECOMPRESSED)
                 report = inspect_report(reading)

@@ -122,6 +122,12 @@ class DigestMismatchError(VerificationError):
     code = "digest_mismatch"
 
 
+class ChecksumMismatchError(VerificationError):
+    """A file is not the one of which a list of checksums beside it has the digest."""
+
+    code = "checksum_mismatch"
+
+
 class DiffIdMismatchError(VerificationError):
     """An unpacked layer has another diff ID than the image's config says."""
 

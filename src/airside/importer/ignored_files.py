@@ -5,13 +5,18 @@ What always holds: such a file is `ignored`, never a failure; its kind is the re
 """
 
 from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 
+from airside.archive.checksum_files import may_be_list, read_checksums
 from airside.archive.companion_file import companion_at
 from airside.archive.directory import stat_key
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import IGNORED, Import
 from airside.core.errors import AirsideError
 from airside.importer.importer import Job, Outcome
+
+_MOST_NAMED = 1000
 
 
 class IgnoredFiles:
@@ -35,7 +40,7 @@ class IgnoredFiles:
         if not kind:
             return None
         self._record(job, key, kind)
-        return Outcome(job.path, IGNORED, reason=kind)
+        return Outcome(job.path, IGNORED, reason=kind, named=_named(job))
 
     def _record(self, job: Job, key: str, kind: str) -> None:
         self._catalog.source_states.set_kind(job.source_id, "archive")
@@ -55,3 +60,13 @@ class IgnoredFiles:
             keeps_claims=True,
         )
         self._catalog.imports.record(result, self._clock())
+
+
+def _named(job: Job) -> tuple[Path, ...]:
+    """Returns the paths beside a list of checksums that it is about."""
+    name = job.path.name
+    if not may_be_list(name):
+        return ()
+    names = (each.file_name(name) for each in read_checksums(job.path, job.beneath))
+    named = dict.fromkeys(n for n in names if n not in {"", ".", "..", name})
+    return tuple(job.path.with_name(n) for n in islice(named, _MOST_NAMED))

@@ -6,21 +6,21 @@ the earlier state. Blocking; one call is one job in one thread.
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from airside.archive.beneath import ANYWHERE, Beneath
+from airside.archive.checksum_files import read_checked
 from airside.archive.directory import stat_key
-from airside.archive.formats.plan import OCI_LAYOUT
-from airside.archive.reader import ARCHIVE_SUFFIXES, Reading, read_archive
+from airside.archive.reader import Reading, read_archive
 from airside.archive.sources import Progress, Reader
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.catalog.imports import plan_digest
-from airside.catalog.model import ClaimedName, Import, TagMove
+from airside.catalog.model import Import, TagMove
 from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -34,11 +34,12 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem
+from airside.importer import claimed_names
 from airside.importer.attempts import AttemptGuard, DeadlyArchiveError
 from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor, Document, Index
-from airside.oci.reference import Repository, is_tag, parse_repository
+from airside.oci.reference import Repository, parse_repository
 from airside.store.data_directory import boot_id
 from airside.store.index_json import IndexJsonWriter
 from airside.store.local import LocalStore
@@ -46,11 +47,7 @@ from airside.store.lock import StoreLock
 
 log = logging.getLogger("airside.import")
 
-UNNAMED = "unnamed"
 _MOST_NOTES = 100
-_ALIAS_CHARS = 1000
-"""The longest text of an image's names as they were written; each of its names records them all."""
-_NOT_IN_PATH = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,8 @@ class Job:
 
     `stat_key`: the stat key with which the watcher reported the file; empty without a watcher.
     `beneath`: where the path may lead. `is_repeated`: an import by hand that is read again without
-    the user who asked for it, so nothing but the same file may be read.
+    the user who asked for it, so nothing but the same file may be read. `for_checksums`: only a
+    list of checksums came or changed, so an unchanged archive is compared and not imported.
     """
 
     source_id: int
@@ -72,6 +70,7 @@ class Job:
     stat_key: str = ""
     beneath: Beneath = ANYWHERE
     is_repeated: bool = False
+    for_checksums: bool = False
 
 
 def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
@@ -95,8 +94,8 @@ def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
 class Outcome:
     """The result of a job. `state` as in `airside archives`.
 
-    For a job to retry, `stat_key` is the file's before it was read, and `after_seconds` the least
-    delay.
+    `named`: the files that a list of checksums is about. For a job to retry, `stat_key` is the
+    file's before it was read, and `after_seconds` the least delay.
     """
 
     path: Path
@@ -112,6 +111,7 @@ class Outcome:
     after_seconds: float = 0.0
     remarks: tuple[str, ...] = ()
     """What this node does with the images, where that is unusual."""
+    named: tuple[Path, ...] = ()
 
 
 class Importer:
@@ -153,11 +153,12 @@ class Importer:
                 return self._pass(job, "incomplete", exc, key)
             if _stat_key(job) != key:
                 raise ArchiveChangedError(f"{job.path} changed while it was read") from exc
-            return self._reject(job, key, exc, started)
+            return self.reject(job, key, exc, started)
 
     def _read(self, job: Job, stop: Stop, progress: Progress, started: float) -> Outcome:
         self._catalog.source_states.set_state(job.source_id, "importing", self._clock())
-        with read_archive(
+        read = partial(
+            read_archive,
             self._reader,
             job.path,
             strict=job.strict,
@@ -166,7 +167,8 @@ class Importer:
             platforms=job.platforms,
             copy=job.copy,
             beneath=job.beneath,
-        ) as reading:
+        )
+        with read_checked(read, job.path, job.beneath, stop) as reading:
             self._check_unchanged(reading)
             if job.is_repeated:
                 self._check_same(job, str(reading.key))
@@ -196,7 +198,7 @@ class Importer:
             )
 
     def _take(self, job: Job, reading: Reading, started: float, stop: Stop) -> Outcome:
-        claims = tuple(_claims(reading, job.repository))
+        claims = tuple(claimed_names.claims(reading, job.repository))
         judgement = reading.judgement
         problems = judgement.problems
         state = _state(reading)
@@ -223,8 +225,8 @@ class Importer:
                 problems=problems,
                 notes=tuple(dict.fromkeys(reading.notes))[:_MOST_NOTES],
                 on_removal=job.on_removal,
-                already_held=_absent_documents(reading),
-                withheld=_withheld(reading),
+                already_held=claimed_names.absent_documents(reading),
+                withheld=claimed_names.withheld(reading),
                 keeps_claims=state == "rejected",
             )
             size = sum(len(document.raw) for document in judgement.documents)
@@ -270,7 +272,7 @@ class Importer:
         sizes = {digest: self._store.stat(digest) for digest in blobs}
         return {digest: size for digest, size in sizes.items() if size is not None}
 
-    def _reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
+    def reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
         """Record a rejected archive; its earlier images stay."""
         blob = error.context.get("blob") or error.context.get("member", "")
         problem = Problem(error.message, error.context.get("image", ""), blob)
@@ -332,54 +334,6 @@ def _reason(reading: Reading) -> str:
     if reading.judgement.problems:
         return reading.judgement.problems[0].reason
     return "" if reading.judgement.images else next(iter(reading.plan.unwanted), "")
-
-
-def _claims(reading: Reading, repository: Repository | None) -> Iterable[ClaimedName]:
-    """Yields the names to record. An image without a name is recorded under `unnamed/<file name>`.
-
-    `repository`: the repository of names that are only a tag.
-    """
-    for image in reading.judgement.images:
-        alias = " ".join(image.aliases)[:_ALIAS_CHARS]
-        for reference in image.references:
-            yield ClaimedName(reference.repository, reference.tag, image.root, alias)
-        tags = [tag for tag in image.tags if repository is not None and is_tag(tag)]
-        for tag in tags:
-            assert repository is not None
-            yield ClaimedName(repository, tag, image.root, alias)
-        beside = image.beside if repository is None or not image.beside_tag else (repository,)
-        beside = tuple(dict.fromkeys((*image.beside, *beside)))
-        for found in beside:
-            yield ClaimedName(found, "", image.root, alias)
-        if not image.references and not tags and not beside:
-            yield ClaimedName(unnamed_repository(reading.path), "", image.root, alias)
-
-
-def _absent_documents(reading: Reading) -> frozenset[Digest]:
-    """Returns the documents that a sparse archive lacks and the store had."""
-    if reading.plan.format != OCI_LAYOUT:
-        return frozenset()
-    documents = (document.digest for document in reading.judgement.documents)
-    return frozenset(digest for digest in documents if digest not in reading.plan.blobs)
-
-
-def _withheld(reading: Reading) -> frozenset[tuple[Repository, str]]:
-    """Returns the names of the images that were not imported."""
-    kept = {image.root for image in reading.judgement.images}
-    return frozenset(
-        (reference.repository, reference.tag)
-        for image in reading.plan.images
-        if image.root not in kept
-        for reference in image.references
-    )
-
-
-def unnamed_repository(path: Path) -> Repository:
-    """Returns the repository for an archive's images without names, which are pulled by digest."""
-    stem = path.name.lower()
-    for suffix in (*ARCHIVE_SUFFIXES, ".tar"):  # x.tar.gz has two
-        stem = stem.removesuffix(suffix)
-    return Repository("", f"{UNNAMED}/{_NOT_IN_PATH.sub('-', stem).strip('-') or 'archive'}")
 
 
 def _needed(

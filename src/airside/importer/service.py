@@ -31,6 +31,7 @@ from airside.core.errors import (
     UnavailableError,
 )
 from airside.core.settings import Settings
+from airside.importer.checksum_recheck import ChecksumRecheck
 from airside.importer.ignored_files import IgnoredFiles
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
@@ -65,6 +66,7 @@ class ImportService:
         self._garbage, self._reserve, self._clock = garbage, reserve, clock
         self._directories = WatchedDirectories(settings.images)
         self._ignored = IgnoredFiles(catalog, clock)
+        self.checksums = ChecksumRecheck(catalog, importer)
 
     def run(
         self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool = False
@@ -94,6 +96,10 @@ class ImportService:
     def _run_once(
         self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool
     ) -> Outcome:
+        if job.for_checksums:
+            checked = self.checksums.run(job, stop)
+            if checked is not None:
+                return checked
         ignored = self._ignored.take(job)
         if ignored is not None:
             return ignored

@@ -81,9 +81,13 @@ class Checksum:
 
     def is_of(self, file_name: str, list_name: str) -> bool:
         """Returns True if the line is about this file beside the list, in whatever directory."""
+        return self.file_name(list_name) == file_name
+
+    def file_name(self, list_name: str) -> str:
+        """Returns the name of the file beside the list that the line is about, without a path."""
         if not self.name:
-            return _SUFFIX.sub("", list_name) == file_name
-        return re.split(r"[/\\]", self.name)[-1] == file_name
+            return _SUFFIX.sub("", list_name)
+        return re.split(r"[/\\\0]", self.name)[-1]
 
 
 def is_checksums_name(name: str) -> bool:
