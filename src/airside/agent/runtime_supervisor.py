@@ -21,7 +21,7 @@ from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
 from airside.core.settings import Settings
-from airside.ports.content import OtherAgent, Runtime
+from airside.ports.content import Change, OtherAgent, Runtime
 
 log = logging.getLogger("airside.runtime")
 
@@ -80,6 +80,14 @@ class _RuntimeState:
     def has_waiting(self) -> bool:
         """True if images wait for their restore: the next pod may want one."""
         return self.last is not None and self.last.waiting > 0
+
+    def concerns(self, change: Change) -> bool:
+        """Returns True if a pass is due after a change in the runtime."""
+        if not change.is_container:
+            return True
+        if change.has_ended:
+            return self.last is not None and self.last.in_use > 0
+        return self.has_waiting
 
     @property
     def has_work(self) -> bool:
@@ -294,7 +302,7 @@ class RuntimeSupervisor:
             await asyncio.sleep(min(left, 0.05))
 
     def _watch(self, state: _RuntimeState, runtime: Runtime) -> None:
-        """Wake the task when images change, or a pod may want one that waits for its restore.
+        """Wake the task when images change, or containers that an image waits for.
 
         Runs in its own thread until disconnected.
         """
@@ -302,11 +310,11 @@ class RuntimeSupervisor:
         assert loop is not None
         with suppress(AirsideError, RuntimeError):
             for change in runtime.changes():
-                if change.is_container:
+                if change.is_container and not change.has_ended:
                     state.container_at = time.monotonic()
                 else:
                     state.disturbed_at = time.monotonic()
-                if not change.is_container or state.has_waiting:
+                if state.concerns(change):
                     loop.call_soon_threadsafe(state.wake.set)
         if state.runtime is runtime:
             state.lost = True

@@ -22,6 +22,8 @@ class Pass:
     failed: int = 0
     waiting: int = 0
     """Images that the runtime lacks until their back-off has ended."""
+    in_use: int = 0
+    """Names and images that are withdrawn when their last container is deleted."""
     foreign: int = 0
     """The names that another catalog published, and that are kept."""
     other: OtherAgent | None = None

@@ -313,6 +313,7 @@ class Publisher:
             used = state.runtime.withdraw(stale, ids | left)
             state.found.withdrawn += len(stale) - len(used.intersection(stale))
             self._remember_leaving(used)
+            state.found.in_use = len(used)
             if used:
                 state.found.due(_FAILED_AGAIN_SECONDS)
         if gone:

@@ -125,7 +125,7 @@ class ContainerdRuntime:
         self._manifests = NodeManifests(client, options.node)
         self._names = ImageNames(client.images)
         self._wanted = WantedImages(client, self._cri, facts.sandbox)
-        self._withdrawal = Withdrawal(client, self._cri, self._manifests)
+        self._withdrawal = Withdrawal(client, self._cri, self._manifests, self._wanted)
         claimant = Claimant(options.identity, options.data, options.process)
         lockable = root if client.namespace == KUBELET_NAMESPACE else None
         self._claim = AgentClaim(client.leases, lockable, claimant)
@@ -241,7 +241,7 @@ class ContainerdRuntime:
 
     def changes(self) -> Iterator[Change]:
         for event in self._client.events.subscribe():
-            yield Change(event.name, is_container=event.is_container)
+            yield Change(event.name, is_container=event.is_container, has_ended=event.has_ended)
 
     def manifest_of(self, name: str) -> Digest | None:
         return self._manifests.of(name)

@@ -6,6 +6,7 @@ from airside.containerd.client import Client
 from airside.containerd.cri import Cri
 from airside.containerd.node_manifests import NodeManifests
 from airside.containerd.services.images import ImageRecord
+from airside.containerd.wanted_images import WantedImages
 from airside.core.failpoints import fault
 from airside.oci.digest import is_digest
 
@@ -13,8 +14,10 @@ from airside.oci.digest import is_digest
 class Withdrawal:
     """Withdraws images of one namespace. Thread-safe. `cri` is None if containerd has none."""
 
-    def __init__(self, client: Client, cri: Cri | None, manifests: NodeManifests) -> None:
-        self._client, self._cri, self._manifests = client, cri, manifests
+    def __init__(
+        self, client: Client, cri: Cri | None, manifests: NodeManifests, wanted: WantedImages
+    ) -> None:
+        self._client, self._cri, self._manifests, self._wanted = client, cri, manifests, wanted
 
     def run(self, names: Iterable[str], image_ids: Iterable[str]) -> frozenset[str]:
         """Deletes names and images as `airside.ports.content.Runtime.withdraw` says."""
@@ -36,10 +39,7 @@ class Withdrawal:
         digests = [name for name in names if "@" in name]
         if not digests:
             return {}
-        used = {c.image for c in self._client.containers.list()}
-        if self._cri is not None:
-            used |= {c.image_id for c in self._cri.containers()}
-        used.discard("")
+        used = self._wanted.find()
         ids = ((name, self._manifests.config_of(name)) for name in digests if used)
         return {name: image_id for name, image_id in ids if name in used or image_id in used}
 

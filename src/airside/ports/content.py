@@ -198,10 +198,14 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The name of an image that was created, updated or deleted, or the ID of a new container."""
+    """The name of an image that was created, updated or deleted, or the ID of a container.
+
+    The container is new, or was deleted (`has_ended`).
+    """
 
     name: str
     is_container: bool = False
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +280,7 @@ class Runtime(Protocol):
         """Returns the names and IDs of images that pods want: the sandbox's, and containers'."""
 
     def changes(self) -> "Iterable[Change]":
-        """Yields each name created, updated or deleted, and each container created, from now on.
+        """Yields each name created, updated or deleted, and each container created or deleted.
 
         Ends when the runtime is closed.
         """

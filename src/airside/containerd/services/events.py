@@ -1,4 +1,4 @@
-"""The event service: reports changes of images, and new containers."""
+"""The event service: reports changes of images, and new and deleted containers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from airside.containerd.channel import Channel
 from airside.containerd.proto import events_pb2, image_events_pb2, types_pb2
 
 EVENTS = "containerd.services.events.v1.Events"
-_TOPICS = ("/images/create", "/images/update", "/images/delete", "/containers/create")
+_DELETED = "/containers/delete"
+_TOPICS = ("/images/create", "/images/update", "/images/delete", "/containers/create", _DELETED)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An image was created, updated or deleted, or a container created (`kind`).
+    """An image was created, updated or deleted, or a container created or deleted (`topic`).
 
     `name` is that of the image, or the ID of the container.
     """
@@ -23,6 +24,11 @@ class Event:
     @property
     def is_container(self) -> bool:
         return self.topic.startswith("/containers/")
+
+    @property
+    def has_ended(self) -> bool:
+        """True if a container was deleted."""
+        return self.topic == _DELETED
 
 
 class Events:
