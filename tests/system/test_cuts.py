@@ -56,7 +56,7 @@ pytestmark = pytest.mark.system
 
 COMPRESSIONS = ("gzip", "zstd", "lz4", "bzip2", "xz")
 NAME, OTHER = "example.com/one:1.0", "docker.io/library/second:2"
-CUTS, FLIPS = sized((40, 200), (200, 2000))
+CUTS, FLIPS = sized((16, 80), (200, 2000))
 
 Expected = Mapping[str, Digest]
 
@@ -293,7 +293,7 @@ def test_a_flipped_bit_never_changes_what_a_name_means(
         assert found != "WRONG" or region in UNVOUCHED.get(form, ()), (found, region, position)
         classes[region][found] += 1
     show(f"{form}: one bit flipped at {total(classes)} positions", classes)
-    assert total(classes) >= 200
+    assert total(classes) >= 80
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -312,4 +312,4 @@ def test_a_flipped_bit_under_a_compression_is_seen(
         assert found in {"rejected", "incomplete", "failed", "unchanged"}, (found, position)
         classes[region][found] += 1
     show(f"{form}, {compression}: one bit flipped at {total(classes)} positions", classes)
-    assert total(classes) >= 200
+    assert total(classes) >= 80

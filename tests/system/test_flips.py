@@ -31,9 +31,9 @@ from support.size import sized
 pytestmark = pytest.mark.system
 
 LAYER_BYTES = 1200
-WHOLE_IMPORTS = sized(6, 24)
-CUTS = sized(60, 400)
-PLAIN_SHARE = sized(0.12, 1.0)
+WHOLE_IMPORTS = sized(3, 24)
+CUTS = sized(24, 400)
+PLAIN_SHARE = sized(0.06, 1.0)
 """Of the positions in plain archives; in `make torture` every one that names something."""
 
 FORMATS = ("docker", "skopeo", "oci", "hybrid")
@@ -93,7 +93,7 @@ def test_one_flipped_bit_never_changes_what_a_name_means(form, compression, tmp_
         assert not found.startswith("WRONG"), (found, region, position, bit)
         classes[region][found] += 1
     show(f"{form}, {compression}: one bit flipped at {total(classes)} positions", classes)
-    assert total(classes) >= 200
+    assert total(classes) >= 100
     together = sum(classes.values(), Counter())
     assert may_rename or not together["renamed"], classes
     assert may_rename or may_lose or not together["unnamed"], classes
@@ -161,7 +161,7 @@ def test_a_name_with_one_record_can_be_changed_unseen(tmp_path, judge):
         judge(flipped(single, position, bit), expected)
         for region, start, end in regions(single)
         if region == "index.json"
-        for position in range(start, end)
+        for position in range(start, end, sized(2, 1))
         for bit in [position % 3]
     )
     show("oci, names recorded once", {"index.json": classes})
@@ -176,7 +176,7 @@ def test_the_form_of_docker_before_1_10_shows_no_damage_to_layers_and_documents(
     assert judge(data, expected) == "unchanged"
     rng = random.Random(7)
     classes = defaultdict(Counter)
-    for region, position in plain_positions(data, rng):
+    for region, position in _some(plain_positions(data, rng), rng, sized(0.5, 0.0)):
         bit = rng.randrange(8)
         found = judge(flipped(data, position, bit), expected).partition(" ")[0]
         classes[region][found] += 1
