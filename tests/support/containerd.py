@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,11 +24,24 @@ from typing import Self
 from support import cni, containerd_config, debian, remains
 from support.containerd_config import Options, Snapshotter
 from support.processes import die_with_parent
+from support.size import TORTURE
 from support.waiting import LIMIT_SECONDS, wait_until
 
 SUITES = {"1.6": "bookworm", "1.7": "trixie", "2.1": "forky"}
 VERSIONS = tuple(SUITES)
 """What is tested, by the Debian release that has it."""
+
+
+def by_turns(cases: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Returns each case behind a version of containerd, which take turns; all in `make torture`.
+
+    For parameters that begin with `containerd_version`, which is indirect.
+    """
+    found = [(VERSIONS, case) for case in cases]
+    if not TORTURE:
+        found = [((VERSIONS[n % len(VERSIONS)],), case) for n, (_, case) in enumerate(found)]
+    return [(version, *case) for versions, case in found for version in versions]
+
 
 _RUNS = 4
 LONGEST_SOCKET = 97

@@ -146,7 +146,8 @@ class Wire:
         found = bytearray()
         try:
             while True:
-                waits = found.count(b"HTTP/1.") < answers
+                begun = found.count(b"HTTP/1.") - found.count(b"HTTP/1.1 100 ")
+                waits = begun < answers
                 self._socket.settimeout(LIMIT_SECONDS if waits else QUIET_SECONDS)
                 data = self._receive()
                 if not data:

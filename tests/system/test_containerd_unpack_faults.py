@@ -1,10 +1,6 @@
 """Death of us and of containerd at each step of an unpack: it ends as an undisturbed one."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +9,9 @@ from airside.containerd import unpack
 from airside.containerd import unpack_layer as layering
 from airside.core import failpoints as faults
 from airside.core.errors import ContainerdError, StoreError
-from support.containerd import Containerd
+from support.containerd import Containerd, by_turns
 from support.unpacking import LEASE, Namespace, family, namespace_of, until_connected
-from support.waiting import LIMIT_SECONDS
+from support.warm import run_until_killed
 
 pytestmark = pytest.mark.system
 
@@ -25,23 +21,6 @@ PASSES = [(point, n) for point in POINTS for n in (1, 4) if (point, n) != ("unpa
 """A call passes that one once."""
 NAMES = (f"fault-{number}" for number in itertools.count())
 COUNT = 3
-
-CHILD = f"""
-import sys
-sys.path.insert(0, {str(TESTS)!r})
-from pathlib import Path
-from types import SimpleNamespace
-from support.snapshots import rootfs
-from support.unpacking import LEASE, family, namespace_of
-
-socket, content, snapshotter, namespace = sys.argv[1:]
-containerd = SimpleNamespace(
-    socket=socket, content_root=Path(content), options=SimpleNamespace(snapshotter=snapshotter)
-)
-with namespace_of(containerd, namespace, fresh=False) as node, node.unpacker() as unpacker:
-    images = [rootfs(image) for image in family({COUNT})]
-    unpacker.unpack_all(images, lease=LEASE, stop=lambda: False)
-"""
 
 
 def taken(node: Namespace) -> list[unpack.Rootfs]:
@@ -57,23 +36,25 @@ def undisturbed(shared_containerd: Containerd) -> tuple[object, ...]:
         return node.finished(taken(node))
 
 
-@pytest.mark.parametrize(("point", "number"), PASSES)
+@pytest.mark.parametrize(
+    ("containerd_version", "point", "number"), by_turns(PASSES), indirect=["containerd_version"]
+)
 def test_we_are_killed(shared_containerd: Containerd, undisturbed, point: str, number: int):
     if point == "unpack.after_sync":
         number = 1
     with namespace_of(shared_containerd, next(NAMES)) as node:
         images = taken(node)
         places = (node.containerd.socket, node.containerd.content_root)
-        command = [sys.executable, "-c", CHILD, *places, node.snapshotter, node.name]
-        environment = os.environ | {"AIRSIDE_FAULT": f"{point}=kill@{number}"}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, check=False, timeout=LIMIT_SECONDS
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        where = (*places, node.snapshotter, node.name, COUNT)
+        run_until_killed("support.unpack_family", *where, fault=f"{point}=kill@{number}")
         assert node.finished(images) == undisturbed
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("containerd_version", "point"),
+    by_turns((point,) for point in POINTS),
+    indirect=["containerd_version"],
+)
 def test_containerd_is_killed(
     shared_containerd: Containerd, undisturbed, point: str, monkeypatch: pytest.MonkeyPatch
 ):

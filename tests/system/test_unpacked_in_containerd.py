@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from airside.core.errors import (
 )
 from airside.oci.chain import rootfs_of
 from airside.oci.model import parse_document
-from support.containerd import Containerd
+from support.containerd import Containerd, by_turns
 from support.containerd_config import GC_OFTEN, Options
 from support.images import TestImage, image_of, layer_of, random_image, random_layer
 from support.unpacking import LEASE, Namespace, archive_of, family, namespace_of, until_connected
@@ -123,9 +124,11 @@ def tree_of(node: Namespace, chain: object, where: Path) -> dict[str, list[objec
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("twins", [True, False], ids=["twins", "direct"])
-@pytest.mark.parametrize("media", ["oci", "docker"])
-@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("containerd_version", "compression", "media", "twins"),
+    by_turns(itertools.product(["none", "gzip", "zstd"], ["oci", "docker"], [True, False])),
+    indirect=["containerd_version"],
+)
 def test_it_is_what_ctr_makes(ours, theirs, tmp_path, compression, media, twins):
     image = random_image(f"{compression}/{media}/{twins}", compression=compression, media=media)
     rootfs = ours.take(image, REFERENCE)
@@ -354,8 +357,9 @@ def test_containerd_that_is_killed_in_the_middle(containerd: Containerd):
         taken = [node.take(image, f"docker.io/airside/k:{n}") for n, image in enumerate(images)]
         with node.unpacker() as unpacker, ThreadPoolExecutor(1) as pool:
             call = pool.submit(unpacker.unpack_all, taken, lease=LEASE, stop=running)
-            while len(list(node.client.snapshots.list_committed(node.snapshotter))) < 3:
-                assert not call.done()
+            committed = partial(node.client.snapshots.list_committed, node.snapshotter)
+            wait_until(lambda: call.done() or len(list(committed())) >= 3, poll_seconds=0.002)
+            assert not call.done()
             containerd.kill()
             found = call.result(LIMIT_SECONDS)
             failed = [each for each in found if isinstance(each, Exception)]
