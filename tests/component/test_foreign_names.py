@@ -12,6 +12,7 @@ from airside.agent.node import Node
 from airside.archive.directory import stat_key
 from airside.catalog.identity import identity_of
 from airside.containerd.publisher import Publisher
+from airside.containerd.release import Release
 from airside.importer.importer import Job
 from airside.ports.content import OtherAgent
 from airside.ports.publication import AGENT_LABEL, NamedImage
@@ -188,3 +189,46 @@ def test_while_another_agent_has_the_runtime_nothing_is_published(
         runtime.other = None
         new.run()
         assert "docker.io/library/other:1" in runtime.named
+
+
+def release(agent: Agent, *only: str, dry_run: bool = False) -> dict[str, str]:
+    """Run it; gives what became of each name."""
+    made = Release(SOCKET, agent.node.catalog, agent.node.settings, agent.node.clock)
+    found = made.run(agent.runtime, only, dry_run=dry_run)
+    return {item.name.partition("@")[0]: item.state for item in found if "@" not in item.name}
+
+
+def test_a_release_deletes_what_nobody_needs(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    before, ids = set(runtime.named), set(runtime.ids)
+    with agent(tmp_path / "new", runtime) as new:
+        new.drop("web", "docker.io/library/web:1")
+        new.run()
+        wanted = {PAUSE: "sandbox", APP: "released"}
+        assert release(new, dry_run=True) == wanted
+        assert before <= set(runtime.named)
+        assert release(new) == wanted
+        assert APP not in runtime.named
+        assert {PAUSE, "docker.io/library/web:1"} <= set(runtime.named)
+        assert len(ids - set(runtime.ids)) == 1
+        assert release(new, APP, PAUSE) == {APP: "absent", PAUSE: "released"}
+        assert PAUSE not in runtime.named
+        new.run()
+        assert [e.kind for e in new.node.catalog.events(limit=1000)].count("foreign-released") == 2
+        assert release(new) == {}
+
+
+def test_a_release_leaves_what_a_container_uses(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    with agent(tmp_path / "new", runtime) as new:
+        target = runtime.named[APP].target
+        runtime.used = {i for i, image in runtime.ids.items() if image.target == target}
+        assert release(new, APP) == {APP: "used"}
+        runtime.used = set()
+        runtime.used = {APP}
+        assert release(new, APP) == {APP: "used"}
+        assert APP in runtime.named
+
+
+def test_a_release_spares_what_our_archives_need(tmp_path: Path, runtime: MemoryRuntime) -> None:
+    with agent(tmp_path / "new", runtime) as new:
+        new.drop("app", APP)  # and no pass since
+        assert release(new, APP, PAUSE, dry_run=True) == {APP: "absent", PAUSE: "released"}

@@ -31,6 +31,12 @@ def runtime_of(agent: Agent) -> dict[str, Any]:
     return dict(found)
 
 
+def released(agent: Agent, *words: str) -> dict[str, str]:
+    done = airside("runtime", "release", "--json", "--data", agent.data, *words)
+    assert done.returncode == 0, done.stderr
+    return {item["name"]: item["state"] for item in json.loads(done.stdout)["items"]}
+
+
 def names_in(containerd: Containerd) -> set[str]:
     with Client.open(str(containerd.socket)) as client:
         return {image.name for image in client.images.list()}
@@ -80,6 +86,16 @@ def test_the_second_agent_says_so_and_follows_the_first(
             one.wait_for(lambda: runtime_of(one)["connected"], what="connected")
             one.wait_for(lambda: runtime_of(one)["foreign_names"], what="it publishes")
             assert {SAMPLE_NAME, OTHER_NAME} <= names_in(made)
+
+            two.start()
+            two.wait_for(lambda: runtime_of(two).get("other_agent"), what="it sees the first")
+            assert airside("runtime", "release", "--data", two.data).returncode == 1
+            two.stop()
+            assert released(one, "--dry-run", OTHER_NAME) == {OTHER_NAME: "released"}
+            assert set(released(one)) >= {OTHER_NAME}
+            assert OTHER_NAME not in names_in(made)
+            assert SAMPLE_NAME in names_in(made)
+            one.wait_for(lambda: not runtime_of(one)["foreign_names"], what="nothing is left")
 
 
 def test_the_claim_is_a_lease_of_every_containerd(containerd: Containerd, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def create_control(
     published: Published,
     verify: Verify,
     contents: Contents,
+    release: Handler,
 ) -> web.Application:
     """Returns the control socket's application. `published` waits for the container runtimes."""
     control = _Control(node, live, reads, imports, published, verify, contents)
@@ -88,6 +89,7 @@ def create_control(
             web.post("/v1/gc", control.collect),
             web.post("/v1/verify", control.verify),
             web.post("/v1/acknowledge", control.acknowledge),
+            web.post("/v1/release", release),
         ]
     )
     app.on_shutdown.append(control.stop)

@@ -25,6 +25,7 @@ from airside.agent.maintenance import Maintenance
 from airside.agent.memory import keep_started, keep_together
 from airside.agent.node import Node, open_node
 from airside.agent.registry_server import RegistryServer
+from airside.agent.release import ReleaseRequest
 from airside.agent.runtime_connections import check_names, connect
 from airside.agent.runtime_supervisor import RuntimeSupervisor
 from airside.agent.scrub_scheduler import ScrubScheduler
@@ -176,6 +177,7 @@ class _Agent:
             published=self._runtimes.settled,
             verify=self._scrubs.verify,
             contents=self._node.runtimes.contents_by_socket,
+            release=ReleaseRequest(self._node, self._pools.reads, self._runtimes.connected).answer,
         )
         try:
             async with (

@@ -205,6 +205,14 @@ class RuntimeSupervisor:
         connected = [state for state in self._states.values() if state.runtime is not None]
         return sum(state.seen_generation < generation for state in connected)
 
+    def connected(self) -> list[tuple[str, Runtime, OtherAgent | None]]:
+        """Returns the connected runtimes, each with the other agent that has claimed it."""
+        return [
+            (state.socket, state.runtime, state.other)
+            for state in self._states.values()
+            if state.runtime is not None
+        ]
+
     def describe(self) -> list[dict[str, Any]]:
         """Returns the runtimes' part of `status`."""
         return [state.describe() for state in self._states.values()]

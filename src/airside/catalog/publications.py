@@ -6,7 +6,7 @@ content directory; after an interrupted publish, its leftovers are found by thes
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airside.catalog.database import Readers, Writer
@@ -178,6 +178,12 @@ class Publications:
                 detail = {"runtime": runtime, "count": len(added), "names": shown}
                 record_event(db, now, "foreign-names", detail=json.dumps(detail))
         return bool(added)
+
+    def record_released(self, runtime: str, names: Sequence[str], now: float) -> None:
+        """Records the event that names of another catalog were deleted on request."""
+        detail = {"runtime": runtime, "count": len(names), "names": list(names[:_SHOWN_NAMES])}
+        with self._writer.transaction("record released names") as db:
+            record_event(db, now, "foreign-released", detail=json.dumps(detail))
 
     def forget_runtime(self, runtime: str) -> None:
         """Deletes all rows of a runtime that was wiped."""

@@ -31,6 +31,11 @@ _COMMANDS = {
     ),
     "import": ("import_archive", "import_files", "Import archives now, and wait for the result."),
     "tag": ("tag", "tag", "Move a tag to an earlier version (tag rollback)."),
+    "runtime": (
+        "runtime",
+        "runtime",
+        "Delete what another data directory published (runtime release).",
+    ),
     "gc": ("gc", "gc", "Delete expired tags, old versions and unused blobs now."),
     "verify": ("verify", "verify", "Verify the digest of every blob; --repair damaged ones."),
     "mirror": ("mirror", "mirror", "Configure containerd to pull through Airside."),

@@ -212,7 +212,9 @@ def _foreign_text(foreign: int) -> str:
     """The names that another data directory published, and what to do with them."""
     if not foreign:
         return ""
-    return f"; keeps {count_text(foreign, 'name')} that another data directory published"
+    return (
+        f"; keeps {count_text(foreign, 'name')} of another data directory: airside runtime release"
+    )
 
 
 def _directory_text(directory: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ class ForeignNames:
             agents = ", ".join(sorted(filter(None, set(names.values())))) or "an earlier version"
             log.warning(
                 "%s: %d names were published by another Airside (%s) and are kept: drop their "
-                "archives here to take them over, or delete them with foreign_names = release",
+                "archives here to take them over, or delete them with airside runtime release",
                 self._runtime,
                 len(names),
                 agents,
