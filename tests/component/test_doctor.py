@@ -20,11 +20,13 @@ from asyncinotify import Inotify, Mask
 from airside.cli.main import main
 from airside.containerd.kubelet_pulls import KubeletPulls, PullPolicy
 from airside.core.errors import ContainerdError, StoreError
+from airside.diagnostics.doctor.facts import Reach
 from airside.diagnostics.doctor.gather import trial
 from airside.diagnostics.doctor.gather.bounded import Look
 from airside.diagnostics.doctor.gather.configs import config_paths, read_configs
 from airside.diagnostics.doctor.gather.hosts import look_at_host
 from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
+from airside.diagnostics.doctor.gather.misses import reach_all
 from airside.diagnostics.doctor.gather.registries import ask_registry
 from airside.diagnostics.doctor.gather.sockets import probe
 from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
@@ -189,6 +191,45 @@ def test_inotify_of_our_own_is_counted(tmp_path):
         after = look_at_host(None).inotify
     assert after.instances >= before.instances + 1 or after.instances > 0
     assert after.watches > 0
+
+
+# what a missing image costs
+
+
+def test_what_is_asked_next_is_reached_or_not_all_at_once():
+    end = threading.Event()
+
+    def connect(host, port):
+        asked.append((host, port))
+        if host == "slow.example":
+            end.wait()
+        if host == "dead.example":
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        if host == "closed.example":
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    asked = []
+    addresses = ["https://a.example", "http://b.example", "c.example:5000", "https://dead.example"]
+    addresses += ["https://closed.example", "http://[::1]:5000/v2", "https://:x"]
+    found = reach_all(addresses, connect)
+    assert [found[each].reason for each in addresses[:3]] == ["", "", ""]
+    assert found["https://dead.example"].reason.startswith("no address: Temporary")
+    assert found["https://closed.example"].reason == "Connection refused"
+    assert found["https://:x"].reason
+    assert {("a.example", 443), ("b.example", 80), ("c.example", 5000), ("::1", 5000)} <= {*asked}
+    slow = reach_all(["https://slow.example"], connect, seconds=0.01)
+    assert slow == {"https://slow.example": Reach(None, "no answer")}
+    end.set()
+
+
+def test_a_registry_that_is_there_is_reached_without_a_word():
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        server.settimeout(10)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert reach_all([address])[address].reason == ""
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1) == b""
 
 
 # kubelet

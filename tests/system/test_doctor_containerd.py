@@ -179,9 +179,11 @@ def test_a_name_that_is_no_digest_is_found_and_collection_really_fails(
 def test_a_mirror_that_is_written_is_seen(containerd: Containerd, data: Path) -> None:
     file = containerd.hosts / "_default/hosts.toml"
     file.parent.mkdir()
-    file.write_text('[host."http://127.0.0.1:5050"]\ncapabilities = ["pull", "resolve"]\n')
+    host = '[host."http://127.0.0.1:5050"]\ncapabilities = ["pull", "resolve"]\n'
+    file.write_text(f'server = "http://127.0.0.1:9"\n{host}')
     _, found = doctor("--data", data, "--runtime", containerd.socket)
     assert found["containerd.mirror"]["severity"] == "ok"
+    assert "then http://127.0.0.1:9 fails after" in found["containerd.miss"]["found"]
 
 
 def test_explain_and_doctor_agree_on_a_containerd_of_other_places(
@@ -191,6 +193,9 @@ def test_explain_and_doctor_agree_on_a_containerd_of_other_places(
     images, archive = tmp_path / "images", tmp_path / "images/hello.tar"
     images.mkdir()
     write_sample(archive)
+    default = containerd.hosts / "_default/hosts.toml"
+    default.parent.mkdir()
+    default.write_text('server = "http://127.0.0.1:9"\n[host]\n')  # nothing else is asked
     with Agent(images, tmp_path / "data", flags=("--runtime", str(containerd.socket))) as agent:
         agent.wait_imported(archive)
         words = ("--data", agent.data)
@@ -202,9 +207,14 @@ def test_explain_and_doctor_agree_on_a_containerd_of_other_places(
             _, found = doctor(*words)
             finding = found["containerd.mirror"]
             assert (finding["severity"] == "ok") is expected
-            command = finding["advice"].partition(";")[0]
             if not expected:
-                assert airside(*command.split()[1:], *words).returncode == 0
+                assert mirror["then"] == []
+                command = finding["advice"].partition(";")[0].split()
+                assert airside(*command[1:]).returncode == 0
+        assert mirror["then"] == ["http://127.0.0.1:9"]
+        assert airside(*command[1:], "--only").returncode == 0
+        _, found = doctor(*words)
+        assert "nothing else is asked" in found["containerd.miss"]["found"]
 
 
 @pytest.mark.needs("setpriv")

@@ -11,7 +11,7 @@ from airside.oci.reference import Reference
 
 HELM = "application/vnd.cncf.helm."
 _CERTS = "/etc/containerd/certs.d"
-_USUAL = "127.0.0.1:5050"
+USUAL_ADDRESS = "127.0.0.1:5050"
 """The default address of the registry: `airside mirror write` needs no --address for it."""
 _SCHEME = re.compile(r"(?:docker|oci|https?)://", re.ASCII)
 _API = re.compile(
@@ -127,7 +127,7 @@ def _image_commands(
     host = name.repository.host or address
     mirrored = str(name) if name.repository.host else served
     which = f" --platform {pulled.platform}" if pulled.other and pulled.platform else ""
-    where = "" if address == _USUAL else f" --address {address}"
+    where = "" if address == USUAL_ADDRESS else f" --address {address}"
     where += "" if certs == _CERTS else f" --certs-dir {certs}"
     found = [("containerd", f"airside mirror write --registry {host}{where}")]
     if not which:  # CRI pulls only the node's platform

@@ -13,6 +13,8 @@ from airside.containerd.kubelet_pulls import KubeletPulls
 from airside.core.settings import Settings
 
 AgentState = Literal["running", "absent", "silent", "forbidden"]
+REACH_SECONDS = 4.0
+"""What is waited for a registry that containerd asks after us; containerd waits longer."""
 SocketState = Literal[
     "answers", "absent", "forbidden", "refused", "silent", "no-socket", "not-containerd"
 ]
@@ -80,6 +82,8 @@ class Agent:
     """True if everybody may pull everything."""
     answer: int | None = None
     answer_reason: str = ""
+    miss_seconds: float | None = None
+    """How long its registry takes to say that it lacks an image; None if it does not say so."""
     archives: Mapping[str, int] = field(default_factory=dict)
     modes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """For each watched directory, how changes are noticed, and the reason."""
@@ -196,6 +200,16 @@ class Mirror:
     """The files that containerd ignores, and why."""
     reason: str = ""
     """The reason the doctor could not read the settings."""
+    then: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For registries that ask us first, what is asked next if we lack an image, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a registry is reached. `seconds`: None if longer than was waited; `reason`: why not."""
+
+    seconds: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +297,8 @@ class Facts:
     directories: tuple[Directory, ...] = ()
     runtimes: tuple[Runtime, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
+    reached: Mapping[str, Reach] = field(default_factory=dict)
+    """How what `Mirror.then` names is reached, by address."""
     names: frozenset[str] | None = None
     """The names of Airside's images; None if unknown."""
     unseen: tuple[Unseen, ...] = ()

@@ -21,6 +21,7 @@ from airside.diagnostics.doctor.facts import (
     Kubelet,
     Mirror,
     Published,
+    Reach,
     Runtime,
     Store,
     Trial,
@@ -174,7 +175,13 @@ def test_a_host_that_is_well_has_only_ok_findings():
         *("images.directory", "containerd.socket", "containerd.version", "containerd.cri"),
         *("containerd.discard", "containerd.sandbox", "containerd.snapshotter"),
         *("containerd.gunzip", "containerd.sharing", "containerd.link", "containerd.collection"),
-        *("containerd.space", "containerd.inodes", "containerd.mirror", "kubelet.credentials"),
+        *(
+            "containerd.space",
+            "containerd.inodes",
+            "containerd.mirror",
+            "containerd.miss",
+            "kubelet.credentials",
+        ),
         *("kubelet.always-pull", "host.clock", "host.inotify-watches", "host.inotify-instances"),
         *("host.open-files", "host.selinux", "host.overlayfs"),
     } == {f.id for f in findings}
@@ -689,6 +696,38 @@ def test_an_allowlist_with_all_images_is_well() -> None:
 
 def _severity(facts: Facts) -> str:
     return {each.id: each.severity for each in judge(facts)}["kubelet.credentials"]
+
+
+HUB = "https://registry-1.docker.io"
+
+
+@pytest.mark.parametrize(
+    ("then", "reached", "severity", "word"),
+    [
+        ((), {}, "ok", "nothing else is asked"),
+        ((HUB,), {HUB: Reach(0.02)}, "ok", f"{HUB} is reached in 0.02 s"),
+        ((HUB,), {HUB: Reach(0.3, "refused")}, "ok", "fails after 0.30 s (refused)"),
+        ((HUB,), {HUB: Reach(None)}, "warning", "does not answer within 4 s"),
+        (("https://a", HUB), {"https://a": Reach(3), HUB: Reach(None)}, "warning", "takes 7 s and"),
+        ((HUB,), {HUB: Reach(1.5, "no address")}, "warning", "takes 2 s and more"),
+    ],
+)
+def test_what_a_missing_image_costs_is_told(
+    then: tuple[str, ...], reached: dict[str, Reach], severity: str, word: str
+) -> None:
+    facts = replace(
+        mirror(then={"docker.io": then}), reached=reached, agent=replace(AGENT, miss_seconds=0.003)
+    )
+    found = {each.id: each for each in judge(facts)}["containerd.miss"]
+    assert found.severity == severity
+    assert word in found.found
+    assert "Airside says so after 3 ms" in found.found
+    assert (f"{MIRROR.command} --only" in found.advice) is (severity == "warning")
+
+
+def test_a_miss_is_not_told_of_settings_that_are_not_in_use() -> None:
+    for facts in (mirror(asked=()), mirror(warning="no config_path")):
+        assert "containerd.miss" not in {each.id for each in judge(facts)}
 
 
 def test_no_advice_is_what_another_finding_shows_done() -> None:

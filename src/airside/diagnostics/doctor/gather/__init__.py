@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 from airside.core.host_root import host_root
 from airside.core.settings import Settings
-from airside.diagnostics.doctor.facts import Agent, Facts, Runtime, Store, Unseen
+from airside.diagnostics.doctor.facts import Agent, Facts, Mirror, Runtime, Store, Unseen
 from airside.diagnostics.doctor.gather.bounded import RUNTIME_SECONDS, Look
 from airside.diagnostics.doctor.gather.hosts import look_at_host
 from airside.diagnostics.doctor.gather.kubelets import look_at_kubelet
 from airside.diagnostics.doctor.gather.mirrors import look_at_mirrors
-from airside.diagnostics.doctor.gather.registries import ask_registry
+from airside.diagnostics.doctor.gather.misses import reach_all
+from airside.diagnostics.doctor.gather.registries import ask_registry, time_a_miss
 from airside.diagnostics.doctor.gather.runtimes import look_at_runtime, sockets_of
 from airside.diagnostics.doctor.gather.stores import look_at_directories, look_at_store
 from airside.diagnostics.pull_commands import registry_url
@@ -58,8 +59,12 @@ def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) 
         host = Look("the host", lambda: look_at_host(known))
         answered = tuple(found for look in runtimes if (found := look.wait()) is not None)
         url = _url(settings, known)
-        mirrors = Look("mirror settings", lambda: look_at_mirrors(answered, url) if url else ())
-        looks: tuple[Look[Any], ...] = (agent, store, kubelet, directories, host, mirrors)
+        held = names.wait()
+        mirrors = Look(
+            "mirror settings", lambda: look_at_mirrors(answered, url, held or ()) if url else ()
+        )
+        asked = mirrors.wait() or ()
+        looks: tuple[Look[Any], ...] = (agent, store, kubelet, directories, host, names, mirrors)
         return Facts(
             settings=settings,
             agent=known,
@@ -68,14 +73,21 @@ def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) 
             kubelet=kubelet.wait(),
             directories=directories.wait() or (),
             runtimes=answered,
-            mirrors=mirrors.wait() or (),
-            names=names.wait(),
+            mirrors=asked,
+            reached=reach_all(_next(asked)),
+            names=held,
             unseen=_unseen((*looks, *runtimes)),
         )
     except BaseException:  # interrupted: the trial's file in containerd's directory must be deleted
         for look in runtimes:
             look.settle()
         raise
+
+
+def _next(mirrors: Iterable[Mirror]) -> list[str]:
+    """Returns what is asked after us by settings that containerd reads."""
+    read = [each for each in mirrors if not each.warning]
+    return [address for each in read for then in each.then.values() for address in then]
 
 
 def _unseen(looks: Iterable[Look[Any]]) -> tuple[Unseen, ...]:
@@ -115,7 +127,8 @@ def _agent(source: AgentOrCatalog) -> Agent:
     if found.state != "running" or not found.listen:
         return found
     answer, reason = ask_registry(found.listen, has_tls=found.has_tls)
-    return replace(found, answer=answer, answer_reason=reason)
+    seconds = time_a_miss(found.listen, has_tls=found.has_tls) if answer else None
+    return replace(found, answer=answer, answer_reason=reason, miss_seconds=seconds)
 
 
 def _store(settings: Settings, source: AgentOrCatalog) -> Store:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 
-from airside.diagnostics.doctor.facts import Facts, Mirror
+from airside.diagnostics.doctor.facts import REACH_SECONDS, Facts, Mirror
 from airside.diagnostics.doctor.finding import Finding
+
+_SLOW_SECONDS = 1.0
 
 
 def judge_mirrors(facts: Facts) -> Iterator[Finding]:
     if facts.runtimes:
         for mirror in facts.mirrors:
             yield _mirror(mirror)
+            if mirror.asked and not mirror.warning:
+                yield _miss(mirror, facts)
 
 
 def is_mirrored(facts: Facts) -> bool:
@@ -63,3 +67,48 @@ def _mirror(mirror: Mirror) -> Finding:
 def _names(registries: tuple[str, ...]) -> str:
     others = "all others" if len(registries) > 1 else "any registry"
     return ", ".join(others if name in {"_default", "*"} else name for name in registries)
+
+
+def _miss(mirror: Mirror, facts: Facts) -> Finding:
+    """What an image costs that Airside lacks: by the registry for which it costs most."""
+    identity, subject = "containerd.miss", mirror.subject
+    ours = facts.agent.miss_seconds if facts.agent is not None else None
+    here = "" if ours is None else f"Airside says so after {ours * 1000:.0f} ms; "
+    costs = {name: _cost(then, facts) for name, then in mirror.then.items() if then}
+    if not costs:
+        text = f"an image that Airside lacks is absent at once: {here}nothing else is asked"
+        return Finding(identity, "ok", subject, text)
+    name = max(costs, key=lambda each: costs[each])
+    then = mirror.then[name]
+    found = f"an image of {name} that Airside lacks: {here}then {_reaches(then, facts)}"
+    if costs[name] < _SLOW_SECONDS:
+        return Finding(identity, "ok", subject, found)
+    return Finding(
+        identity,
+        "warning",
+        subject,
+        f"{found}: such a pull takes {costs[name]:.0f} s and more, and kubelet pulls one image "
+        "after another by default, so that good pulls wait for it",
+        f"if nothing else can answer here: {mirror.command} --only; else see why that is slow",
+    )
+
+
+def _cost(then: tuple[str, ...], facts: Facts) -> float:
+    """The seconds of all that is asked, at least."""
+    found = [facts.reached.get(address) for address in then]
+    return sum(REACH_SECONDS if r.seconds is None else r.seconds for r in found if r is not None)
+
+
+def _reaches(then: tuple[str, ...], facts: Facts) -> str:
+    texts = []
+    for address in then:
+        reach = facts.reached.get(address)
+        if reach is None:
+            texts.append(f"{address} is asked")
+        elif reach.seconds is None:
+            texts.append(f"{address} does not answer within {REACH_SECONDS:.0f} s")
+        elif reach.reason:
+            texts.append(f"{address} fails after {reach.seconds:.2f} s ({reach.reason})")
+        else:
+            texts.append(f"{address} is reached in {reach.seconds:.2f} s")
+    return ", then ".join(texts)
