@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
 from airside.archive.formats.plan import Facts
+from airside.archive.formats.tables import MOST_OLDER, is_table, older_name
 from airside.archive.pipeline import ReadAhead, WriteBehind
 from airside.archive.planning_room import PlanningRoom, PlanPlace
 from airside.archive.stop import Stop, never
@@ -73,6 +74,8 @@ class ArchiveIngest:
     """The place of the archive's plan among those of others."""
     members: dict[str, IngestedMember] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    older: dict[str, int] = field(default_factory=dict)
+    """By the name of a table, how many earlier versions of it there were."""
 
     def __enter__(self) -> Self:
         return self
@@ -134,32 +137,26 @@ class ArchiveIngest:
         self.members[name] = member
 
     def _forget(self, name: str) -> None:
-        """Discard the earlier member with this name: the last one counts."""
+        """Discard the earlier member with this name: the last one counts.
+
+        An earlier table of images is kept under another name.
+        """
         before = self.members.pop(name, None)
         self.links.pop(name, None)
+        if before is not None and is_table(name):
+            number = self.older[name] = self.older.get(name, 0) + 1
+            self.members[older_name(name, number)] = before
+            before = self.members.pop(older_name(name, number - MOST_OLDER), None)
         if before is not None and before.ingest is not None:
             before.ingest.discard()
 
-    def descend(self, folder: str) -> None:
-        """Drop the members and links outside a directory of the archive; name the others from it.
+    def add_stream(self, chunks: Iterable[bytes], notes: list[str], left: list[str]) -> None:
+        """Read a whole tar stream; `left` gets what of other archives follows it.
 
-        `folder` ends in `/`; with "" nothing changes.
+        Raises ArchiveError, StoreError, StoppedError.
         """
-        if not folder:
-            return
-        for name in [name for name in self.members if not name.startswith(folder)]:
-            self._forget(name)
-        self.members = {name.removeprefix(folder): m for name, m in self.members.items()}
-        self.links = {
-            name.removeprefix(folder): target.removeprefix(folder)
-            for name, target in self.links.items()
-            if name.startswith(folder) and target.startswith(folder)
-        }
-
-    def add_stream(self, chunks: Iterable[bytes], notes: list[str]) -> None:
-        """Read a whole tar stream. Raises ArchiveError, StoreError, StoppedError."""
         with ReadAhead(chunks, self.stop) as ahead, WriteBehind() as writer:
-            for member, pieces in iter_members(ahead, limits=self.limits, notes=notes):
+            for member, pieces in iter_members(ahead, limits=self.limits, notes=notes, left=left):
                 if member.kind is MemberKind.FILE:
                     self._add_member(member, pieces, writer)
                 elif member.kind is not MemberKind.DIRECTORY:

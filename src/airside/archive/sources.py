@@ -5,7 +5,7 @@ once. Of a plain tar and of a directory only needed members are read, several at
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,16 +18,24 @@ from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
 from airside.archive.formats.index_json import INDEX_JSON
 from airside.archive.formats.joined import JoinedDraft
-from airside.archive.formats.nested import nested_directory, nested_note
 from airside.archive.formats.oci_layout import LayoutDraft, blob_member
 from airside.archive.formats.plan import Draft, Plan, ReadMember
+from airside.archive.formats.tables import (
+    MOST_OLDER,
+    View,
+    draft_views,
+    is_table,
+    older_name,
+    views_of,
+)
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanningRoom
 from airside.archive.stop import Stop
 from airside.archive.tar.compression import Compression, content_bytes, iter_decompressed
+from airside.archive.tar.headers import MissingEndError
 from airside.archive.tar.members import Member, MemberKind
-from airside.archive.tar.reader import MissingEndError, scan_members
+from airside.archive.tar.reader import scan_members
 from airside.archive.tar.window_budget import WindowBudget
 from airside.core.errors import (
     ArchiveLimitError,
@@ -87,24 +95,28 @@ class _Source:
         self.progress(min(self.done_bytes, self.size_bytes), self.size_bytes)
 
     def _draft(
-        self, files: frozenset[str], read: ReadMember, cut: ArchiveTruncatedError | None
+        self, views: list[View], read: ReadMember, cut: ArchiveTruncatedError | None
     ) -> Draft:
         """Plan from the documents. For a truncated archive, raises `cut` in place of any problem.
 
         A missing or half document is then a consequence of the truncation.
         """
-        if cut is not None and index_may_follow(files):
+        if cut is not None and index_may_follow(views[-1].files):
             raise cut
         place = self.ingest.place
         try:
             return place.draft(
                 self.limits,
-                lambda allowance: make_draft(
-                    files=files,
-                    links=self.ingest.links,
-                    read=place.reserving(read),
-                    held=place.reserving(self.reader.document),
-                    allowance=allowance,
+                lambda allowance: draft_views(
+                    views,
+                    lambda files, links, read: make_draft(
+                        files=files,
+                        links=links,
+                        read=read,
+                        held=place.reserving(self.reader.document),
+                        allowance=allowance,
+                    ),
+                    place.reserving(read),
                 ),
             )
         except InputError:
@@ -160,22 +172,21 @@ class TarSource(_Source):
             twice=True,
         )
         cut: ArchiveTruncatedError | None = None
+        left: list[str] = []
         try:
-            self.ingest.add_stream(chunks, self.notes)
+            self.ingest.add_stream(chunks, self.notes, left)
         except MissingEndError as exc:
             cut = exc
-        ingest = self.ingest
-        ingest.descend(self._nested(ingest.members))
-        draft = self._draft(frozenset(ingest.members), ingest.read, cut)
-        return self._assemble(draft), cut
+        draft = self._draft(self._views(self.ingest.members), self.ingest.read, cut)
+        return self._told(self._assemble(draft), left), cut
 
-    def _nested(self, names: Collection[str]) -> str:
-        """Returns the directory of the tar in which its images are, with a `/`; "": at its top."""
-        files = frozenset(names)
-        folder = nested_directory(files)
-        if folder:
-            self.notes.append(nested_note(folder, files))
-        return folder
+    def _views(self, files: Iterable[str]) -> list[View]:
+        return views_of(files, self.ingest.links, self.notes)
+
+    def _told(self, plan: Plan, left: Iterable[str]) -> Plan:
+        """Returns the plan with a problem for each archive that follows and is not read."""
+        more = (Problem(f"{each}: it is not read; drop it as a file of its own") for each in left)
+        return replace(plan, problems=(*plan.problems, *more))
 
     def _read_at(self, count: int, offset: int) -> bytes:
         return os.pread(self.file.fileno(), count, offset)
@@ -208,26 +219,28 @@ class TarSource(_Source):
         files: dict[str, Member] = {}
         for member in scan.members:
             self.ingest.links.pop(member.name, None)
-            files.pop(member.name, None)
+            self._forget(files, member.name)
             if member.kind is MemberKind.FILE:
                 files[member.name] = member
             elif member.kind is not MemberKind.DIRECTORY:
                 self.ingest.links[member.name] = member.target
         if scan.truncated is not None:
             raise ArchiveTruncatedError(scan.truncated)
-        folder = self._nested(files)
-        self.ingest.descend(folder)
-        files = {
-            name.removeprefix(folder): replace(member, name=name.removeprefix(folder))
-            for name, member in files.items()
-            if name.startswith(folder)
-        }
         cut = None if scan.ended else MissingEndError("the archive has no end-of-archive blocks")
         read = self._member_reader(files)
-        draft = self._draft(frozenset(files), read, cut)
+        draft = self._draft(self._views(files), read, cut)
         wanted = [files[name] for name in draft.members]
         self._read_members(self._open_member, wanted, self._expected(draft, read))
-        return self._assemble(draft), cut
+        return self._told(self._assemble(draft), scan.left), cut
+
+    def _forget(self, files: dict[str, Member], name: str) -> None:
+        """Drop the earlier member with this name; an earlier table of images is kept."""
+        before = files.pop(name, None)
+        if before is not None and is_table(name):
+            number = self.ingest.older[name] = self.ingest.older.get(name, 0) + 1
+            kept = older_name(name, number)
+            files[kept] = replace(before, name=kept)
+            files.pop(older_name(name, number - MOST_OLDER), None)
 
     def _member_reader(self, files: dict[str, Member]) -> ReadMember:
         def read(name: str) -> bytes:
@@ -272,11 +285,11 @@ class DirectorySource(_Source):
         if not {INDEX_JSON, MANIFEST_JSON} & files.keys():
             raise ArchiveTruncatedError(f"the directory {self.root.name} has no {INDEX_JSON} yet")
         try:
-            draft = self._draft(frozenset(files), self._reader_of(files), None)
+            draft = self._draft(_one_view(files), self._reader_of(files), None)
             short = _too_short(draft, files)
             if short:
                 files = {name: member for name, member in files.items() if name not in short}
-                draft = self._draft(frozenset(files), self._reader_of(files), None)
+                draft = self._draft(_one_view(files), self._reader_of(files), None)
         except ManifestInvalidError as exc:
             raise ArchiveTruncatedError(
                 f"{exc.message}; the directory may still be copied"
@@ -321,6 +334,10 @@ class DirectorySource(_Source):
         path = self.root / member.name
         with open_archive(path, self.beneath) as file, translated_reading(path):
             yield lambda count, offset: os.pread(file.fileno(), count, offset)
+
+
+def _one_view(files: Iterable[str]) -> list[View]:
+    return [View(keys={name: name for name in files})]
 
 
 def _needed_members(draft: Draft) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ several tars in one file. Of two images with one name, the later counts, as in o
 first table is the better record (`first_counts`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from airside.archive.formats.plan import Draft, Facts, Plan, PlannedImage, ReadMember
@@ -13,13 +13,22 @@ from airside.archive.formats.saved_names import NOT_TAKEN
 from airside.core.problem import Problem
 from airside.oci.digest import Digest
 
+OLDER = "an earlier table of the tar lists {} images that the last one does not: they are read too"
+
 
 @dataclass(frozen=True, slots=True)
 class JoinedDraft:
-    """The drafts of the tables of one archive, in their order."""
+    """The drafts of the tables of one archive, in their order.
+
+    With `first_counts`, no later table renames an image of the first, or has its names. With
+    `are_older`, the later ones are earlier versions of the first: only their other images count.
+    """
 
     drafts: tuple[Draft, ...]
     first_counts: bool = False
+    are_older: bool = False
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -36,7 +45,61 @@ class JoinedDraft:
             draft.assemble({name: facts[name] for name in draft.members if name in facts}, read)
             for draft in self.drafts
         ]
-        return join_plans(plans, first_counts=self.first_counts)
+        if self.are_older:
+            plans = [plans[0], *_older(plans)]
+        plan = join_plans(plans, first_counts=self.first_counts)
+        return replace(
+            plan,
+            notes=(*plan.notes, *self.notes),
+            problems=(*plan.problems, *self.problems),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedDraft:
+    """A draft whose members have other names in the file; `keys` has them by the draft's names."""
+
+    draft: Draft
+    keys: Mapping[str, str]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.keys[name] for name in self.draft.members))
+
+    def expected(self, read: ReadMember) -> dict[str, Digest]:
+        found = self.draft.expected(lambda name: read(self.keys[name]))
+        return {self.keys[name]: digest for name, digest in found.items() if name in self.keys}
+
+    def assemble(self, facts: Mapping[str, Facts], read: ReadMember) -> Plan:
+        names = self.draft.members
+        plan = self.draft.assemble(
+            {name: facts[self.keys[name]] for name in names if self.keys[name] in facts},
+            lambda name: read(self.keys[name]),
+        )
+        return replace(
+            plan,
+            blobs={digest: self.keys[name] for digest, name in plan.blobs.items()},
+            packed_layers=tuple(
+                replace(layer, member=self.keys[layer.member]) for layer in plan.packed_layers
+            ),
+        )
+
+
+def _older(plans: list[Plan]) -> Iterator[Plan]:
+    """Yields what of each later plan no plan before it has, without names that are taken."""
+    roots = {image.root for image in plans[0].images}
+    names = {name for image in plans[0].images for name in image.references}
+    for plan in plans[1:]:
+        new = [image for image in plan.images if image.root not in roots]
+        if not new:
+            continue
+        images = tuple(
+            replace(image, references=tuple(r for r in image.references if r not in names))
+            for image in new
+        )
+        roots |= {image.root for image in new}
+        names |= {name for image in images for name in image.references}
+        yield replace(plan, images=images, notes=(*plan.notes, OLDER.format(len(new))))
 
 
 def join_plans(plans: list[Plan], *, first_counts: bool = False) -> Plan:

@@ -29,6 +29,7 @@ from airside.archive.tar.codecs import (
     Decoder,
     lz4_content_bytes,
 )
+from airside.archive.tar.members import is_tar_header
 from airside.archive.tar.window_budget import Reservation, WindowBudget
 from airside.archive.tar.xz_index import ReadAt, xz_content_bytes
 from airside.core.errors import (
@@ -48,6 +49,7 @@ __all__ = ["ByteSource", "Compression", "compression_name", "detect_compression"
 RATIO_FREE_BYTES = GIB
 """`limits.ratio` applies only to output beyond this size."""
 _MAGIC_BYTES = 16
+_BLOCK_BYTES = 512
 _FIRST_FEED_BYTES = 4 * KIB
 _FEED_BYTES = 512 * KIB
 
@@ -248,8 +250,13 @@ def _to_next_frame(codec: Codec, source: ByteSource, notes: list[str]) -> bool:
     is_padding = codec.padding_bytes and zeros % codec.padding_bytes == 0
     if (is_padding or not zeros) and _at_frame(codec, source):
         return True
+    head = source.peek(_BLOCK_BYTES)
+    found = "a tar" if is_tar_header(head) else compression_name(head)
     raise TrailingBytesError(
-        f"other bytes follow the {codec.name} data, which ends at byte {end}", offset=end
+        f"{f'{found} archive' if found else 'other bytes'} follow{'s' if found else ''} the "
+        f"{codec.name} data, which ends at byte {end}",
+        offset=end,
+        archive=found,
     )
 
 

@@ -23,6 +23,14 @@ _FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
 
 
+def is_tar_header(block: bytes) -> bool:
+    """Returns True for the header of a member: a block with a name and its own checksum."""
+    try:
+        return bool(tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").name)
+    except tarfile.HeaderError:
+        return False
+
+
 class MemberKind(StrEnum):
     FILE = "file"
     DIRECTORY = "directory"

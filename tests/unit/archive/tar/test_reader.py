@@ -11,12 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airside.archive.tar.compression import Compression, iter_decompressed
+from airside.archive.tar.headers import MissingEndError
 from airside.archive.tar.members import Member, MemberKind, parse_pax
-from airside.archive.tar.reader import (
-    MissingEndError,
-    iter_members,
-    scan_members,
-)
+from airside.archive.tar.reader import iter_members, scan_members
 from airside.archive.tar.window_budget import WindowBudget
 from airside.core.errors import (
     ArchiveError,
