@@ -190,7 +190,7 @@ def test_a_host_that_is_well_has_only_ok_findings():
 CASES = [
     # the agent and its registry
     (without_agent(WELL), "agent", "note", "airside run --data /data"),
-    (without_agent(WELL, "forbidden"), "agent", "note", "as root"),
+    (without_agent(WELL, "forbidden"), "agent", "note", "root may not either"),
     (without_agent(WELL, "silent"), "agent", "problem", "restart"),
     (agent(archives={"imported": 2, "rejected": 1}), "archives", "warning", "airside archives"),
     (agent(archives={"imported": 2}), "archives", "ok", ""),
@@ -209,10 +209,19 @@ CASES = [
         "by itself",
     ),
     (
-        agent(published=(Published(SOCKET, connected=True, streams_because="isolated"),)),
+        replace(
+            agent(published=(Published(SOCKET, connected=True, streams_because="isolated"),)),
+            runtimes=(replace(RUNTIME, policy="isolated"),),
+        ),
         "agent.runtime",
         "warning",
         "containerd.link",
+    ),
+    (
+        agent(published=(Published(SOCKET, connected=True, streams_because="isolated"),)),
+        "agent.runtime",
+        "warning",
+        "restart the agent: ",
     ),
     # the data directory
     (store(writable=False), "data.directory", "note", ""),
@@ -223,7 +232,7 @@ CASES = [
         "problem",
         "--data",
     ),
-    (store(reason="permission denied"), "data.directory", "note", "as root"),
+    (store(reason="permission denied"), "data.directory", "note", "root may not either"),
     (store(format=9), "data.directory", "problem", "newer"),
     (store(quarantined=1, lost=2), "data.blobs", "warning", "airside verify --repair"),
     (store(mode=0o777), "data.directory", "warning", "chmod o-rwx /data"),
@@ -295,7 +304,7 @@ CASES = [
     (runtime(state="silent"), "containerd.socket", "problem", "restart it"),
     (runtime(state="no-socket"), "containerd.socket", "problem", "--runtime"),
     (runtime(state="not-containerd"), "containerd.socket", "problem", "docker.sock"),
-    (runtime(state="forbidden"), "containerd.socket", "note", "as root"),
+    (runtime(state="forbidden"), "containerd.socket", "note", "root may not either"),
     (without_agent(runtime(state="forbidden")), "containerd.socket", "warning", "as root"),
     (
         without_agent(runtime(state="forbidden", named=True)),
@@ -366,7 +375,7 @@ CASES = [
     (runtime(gunzip=Gunzip("", ("unpigz",))), "containerd.gunzip", "note", "pigz"),
     # adoption
     (runtime(policy="isolated"), "containerd.sharing", "warning", '"shared"'),
-    (runtime(root_sight="forbidden", trial=None), "containerd.link", "note", "as root"),
+    (runtime(root_sight="forbidden", trial=None), "containerd.link", "note", "root may not either"),
     (runtime(root_sight="absent", trial=None), "containerd.link", "warning", "same path"),
     (runtime(trial=None), "containerd.link", "note", "after the agent"),
     (runtime(trial=Trial(error="/x: Read-only")), "containerd.link", "problem", "read-only"),
@@ -430,9 +439,14 @@ CASES = [
     ),
     (unmirrored("NeverVerify"), "kubelet.credentials", "ok", ""),
     (kubelet(pulls=pulls("AlwaysVerify")), "kubelet.credentials", "ok", ""),
-    (kubelet(pulls=replace(pulls(), unread=Path("/m"))), "kubelet.credentials", "note", "as root"),
+    (
+        kubelet(pulls=replace(pulls(), unread=Path("/m"))),
+        "kubelet.credentials",
+        "note",
+        "root may not either",
+    ),
     (kubelet(pulls=pulls()), "kubelet.pull-records", "ok", ""),
-    (kubelet(unread=("/k.yaml",)), "kubelet.credentials", "note", "as root"),
+    (kubelet(unread=("/k.yaml",)), "kubelet.credentials", "note", "root may not either"),
     (replace(WELL, kubelet=Kubelet()), "kubelet.credentials", "note", ""),
     (kubelet(always_pull=("/a.yaml",)), "kubelet.always-pull", "ok", ""),
     (
@@ -450,7 +464,7 @@ CASES = [
         "airside mirror",
     ),
     (mirror(warning="no config_path"), "containerd.mirror", "warning", "no config_path"),
-    (mirror(reason="permission denied"), "containerd.mirror", "note", "as root"),
+    (mirror(reason="permission denied"), "containerd.mirror", "note", "root may not either"),
     # the host
     (host(uid=1000), "doctor.user", "note", "root"),
     (host(now=0.0), "host.clock", "problem", "set the clock"),
@@ -728,6 +742,24 @@ def test_what_a_missing_image_costs_is_told(
 def test_a_miss_is_not_told_of_settings_that_are_not_in_use() -> None:
     for facts in (mirror(asked=()), mirror(warning="no config_path")):
         assert "containerd.miss" not in {each.id for each in judge(facts)}
+
+
+def test_root_is_not_told_to_be_root() -> None:
+    for facts in (mirror(reason="permission denied"), kubelet(unread=("/k.yaml",))):
+        assert any("root may not either" in each.advice for each in judge(facts))
+        assert not any("run the doctor as root" in each.advice for each in judge(facts))
+
+
+def test_an_archive_is_not_asked_for_that_airside_has() -> None:
+    cri = replace(CRI, sandbox_pinned=False)
+    facts = replace(WELL, runtimes=(replace(RUNTIME, cri=cri),))
+    advice = {each.id: each.advice for each in judge(facts)}["containerd.sandbox"]
+    assert "drop an archive" in advice
+    facts = replace(facts, names=frozenset({PAUSE}))
+    running = replace(AGENT, published=(Published(SOCKET, connected=True),))
+    for state, word in ((running, "run the doctor again"), (Agent("absent"), "start the agent")):
+        advice = {each.id: each.advice for each in judge(replace(facts, agent=state))}
+        assert advice["containerd.sandbox"].startswith(word)
 
 
 def test_no_advice_is_what_another_finding_shows_done() -> None:

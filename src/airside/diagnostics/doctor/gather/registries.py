@@ -9,7 +9,7 @@ from http import HTTPStatus
 from airside.diagnostics.doctor.gather.bounded import LOOK_SECONDS
 from airside.diagnostics.pull_commands import reachable
 
-_ABSENT = "/v2/airside/doctor/manifests/absent?ns=airside.invalid"
+_ABSENT = "/v2/airside/doctor/manifests/absent?ns=registry.invalid"
 """No image has this name: that domain does not exist (RFC 2606)."""
 
 

@@ -1,6 +1,7 @@
 """Turns the facts about a host into findings. Pure: findings depend on `facts` only."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from airside.diagnostics.doctor.facts import Facts
 from airside.diagnostics.doctor.finding import Finding, ordered
@@ -14,6 +15,11 @@ from airside.diagnostics.doctor.judge.pulls import judge_pulls
 from airside.diagnostics.doctor.judge.runtimes import judge_runtimes
 from airside.diagnostics.doctor.judge.stores import judge_directories, judge_store
 
+_AS_ROOT = "run the doctor as root"
+_ROOT_MAY_NOT = (
+    "root may not either: check the file system (NFS with root_squash), SELinux and AppArmor, and "
+    "the capabilities of this process"
+)
 _PARTS = (
     judge_agent,
     judge_openness,
@@ -30,7 +36,16 @@ _PARTS = (
 
 def judge(facts: Facts) -> list[Finding]:
     """Returns all findings, the worst first."""
-    return ordered([*_unseen(facts), *(finding for part in _PARTS for finding in part(facts))])
+    found = [*_unseen(facts), *(finding for part in _PARTS for finding in part(facts))]
+    is_root = facts.host is not None and facts.host.uid == 0
+    return ordered(map(_of_root, found) if is_root else found)
+
+
+def _of_root(finding: Finding) -> Finding:
+    """Returns the finding without the advice to be root, which root has followed."""
+    if not finding.advice.startswith(_AS_ROOT):
+        return finding
+    return replace(finding, advice=_ROOT_MAY_NOT)
 
 
 def _unseen(facts: Facts) -> Iterator[Finding]:

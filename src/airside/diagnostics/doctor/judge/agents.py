@@ -24,7 +24,7 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
         yield from _archives(agent, data)
         yield _registry(agent)
         for published in agent.published:
-            yield _published(published)
+            yield _published(published, is_linked=_is_linked(published.socket, facts))
             if published.foreign_names:
                 yield _foreign(published)
         yield from _unpublished(agent)
@@ -74,7 +74,16 @@ def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
         yield Finding("archives", "ok", str(data), f"{total} archives, none with problems")
 
 
-def _published(published: Published) -> Finding:
+def _is_linked(socket: str, facts: Facts) -> bool:
+    """Returns True if the doctor could link or copy a file into this containerd just now."""
+    return any(
+        each.policy == "shared" and each.trial is not None and bool(each.trial.way)
+        for each in facts.runtimes
+        if each.socket == socket
+    )
+
+
+def _published(published: Published, *, is_linked: bool) -> Finding:
     identity, socket = "agent.runtime", published.socket
     if not published.connected:
         return Finding(
@@ -99,7 +108,9 @@ def _published(published: Published) -> Finding:
             "warning",
             socket,
             f"the agent streams every blob, which is slow: {published.streams_because}",
-            "fix the findings containerd.link and containerd.sharing, then restart the agent",
+            "restart the agent: blobs can be linked or copied now"
+            if is_linked
+            else "fix the findings containerd.link and containerd.sharing, then restart the agent",
         )
     return Finding(identity, "ok", socket, "the agent publishes to it by hard links or copies")
 

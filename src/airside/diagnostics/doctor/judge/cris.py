@@ -1,9 +1,12 @@
 """CRI of a containerd: kubelet sees and preserves images, and can start pods. Pure."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from airside.core.errors import AirsideError
 from airside.diagnostics.doctor.facts import Cri, Facts, Runtime
 from airside.diagnostics.doctor.finding import Finding
+from airside.oci.reference import parse_reference
 
 _KUBERNETES = "k8s.io"
 
@@ -102,15 +105,21 @@ def _sandbox(runtime: Runtime, cri: Cri, facts: Facts) -> Finding:
     if not cri.sandbox_present:
         return _no_sandbox(runtime, cri, facts)
     if not cri.sandbox_pinned and runtime.is_since(22, 3):
-        return Finding(
-            identity,
-            "warning",
-            subject,
+        found = (
             f"the sandbox image {cri.sandbox} exists but is not pinned: kubelet's garbage "
-            "collection may delete it",
-            "drop an archive that has it: Airside pins the images it publishes",
+            "collection may delete it"
         )
+        advice = "drop an archive that has it: Airside pins the images it publishes"
+        if _is_held(cri.sandbox, facts):
+            found, advice = _held_sandbox(runtime, cri, found, facts)
+        return Finding(identity, "warning", subject, found, advice)
     return Finding(identity, "ok", subject, f"the sandbox image {cri.sandbox} exists")
+
+
+def _is_held(name: str, facts: Facts) -> bool:
+    with suppress(AirsideError):
+        return str(parse_reference(name)) in (facts.names or ())
+    return False
 
 
 def _held_sandbox(runtime: Runtime, cri: Cri, found: str, facts: Facts) -> tuple[str, str]:
