@@ -1,6 +1,7 @@
 """What an import says of images that are no ordinary image of the node."""
 
 import dataclasses
+import gzip
 import logging
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from airside.agent.outcome_log import log_outcome
 from airside.cli.inspect_archive import inspect_file
 from airside.core.settings import Settings
 from airside.importer.importer import Outcome
-from support.images import docker_archive, oci_archive, random_image, random_index
+from support.images import (
+    docker_archive,
+    image_of,
+    layer_of,
+    oci_archive,
+    random_image,
+    random_index,
+    random_layer,
+)
+from support.layer_members import REFUSED, tar_of
 from support.odd_images import LINUX, ODD, OTHER, OddImage, write_layout
 
 NAME = "registry.example/app:1"
@@ -63,8 +73,29 @@ def test_many_notes_are_counted(tmp_path: Path) -> None:
     }
     docker_archive(tmp_path / "many.tar", names)
     notes = inspect_file(SETTINGS, tmp_path / "many.tar", quiet=True)["notes"]
-    assert notes[-1] == "6 more images have such a note"
+    assert notes[-1] == "6 more such notes"
     assert len(notes) == 4
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("media", ["docker", "oci"])
+def test_a_member_that_containerd_refuses_is_noted_by_layer(
+    tmp_path: Path, media: str, compression: str, packed: str
+) -> None:
+    sparse, name = REFUSED["gnu-sparse"]
+    layers = [random_layer(1, media=media), layer_of(tar_of(sparse), compression=compression)]
+    archive = tmp_path / "sparse.tar"
+    write = docker_archive if media == "docker" else oci_archive
+    write(archive, {NAME: image_of(layers, media=media)})
+    if packed:
+        archive.write_bytes(gzip.compress(archive.read_bytes()))
+    found = inspect_file(SETTINGS, archive, quiet=True)
+    assert found["state"] == "imported"
+    [note] = [note for note in found["notes"] if "sparse file" in note]
+    assert note.startswith(f"{NAME}: layer 2 (sha256:")
+    assert f"member {name!r} is a GNU sparse file, which containerd refuses to unpack" in note
+    assert "without --sparse" in note
 
 
 def test_the_log_line_of_an_import_says_what_is_odd(caplog: pytest.LogCaptureFixture) -> None:

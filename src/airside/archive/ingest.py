@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 
 from airside.archive.formats.plan import Facts
 from airside.archive.formats.tables import MOST_OLDER, is_table, older_name
+from airside.archive.layer_probe import LayerProbes
 from airside.archive.pipeline import ReadAhead, WriteBehind
 from airside.archive.planning_room import PlanningRoom, PlanPlace
 from airside.archive.stop import Stop, never
@@ -76,6 +77,7 @@ class ArchiveIngest:
     links: dict[str, str] = field(default_factory=dict)
     older: dict[str, int] = field(default_factory=dict)
     """By the name of a table, how many earlier versions of it there were."""
+    probes: LayerProbes = field(default_factory=LayerProbes)
 
     def __enter__(self) -> Self:
         return self
@@ -230,6 +232,7 @@ class ArchiveIngest:
     ) -> None:
         if member.name in self.members:  # replaced; writes to its ingest may still be queued
             writer.flush()
+        pieces = self.probes.watched(member.name, pieces)
         promised = digest_of_member(member.name)
         held = self._held(promised or expected, member.size_bytes)
         if held is not None and self.trust_names and promised == held:

@@ -4,11 +4,14 @@ An image may be for other nodes, be published although its config names another 
 published without being unpacked. The choice is the publisher's own (`ports.node_manifest`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from airside.archive.completeness import Judgement
 from airside.archive.formats.plan import Plan
+from airside.archive.layer_check import Refused
 from airside.oci.chain import unpack_obstacle
+from airside.oci.digest import Digest
+from airside.oci.model import Document, Manifest
 from airside.oci.platform import Platform
 from airside.ports.node_manifest import Selector
 from airside.ports.publication import NodeContent, Unwanted
@@ -16,12 +19,28 @@ from airside.ports.publication import NodeContent, Unwanted
 _SHOWN = 3
 
 
-def node_remarks(plan: Plan, judgement: Judgement, node: Platform, others: str) -> tuple[str, ...]:
-    """Returns remarks on the images that are imported; `others`: the setting `other_platforms`."""
-    return tuple(_few(list(dict.fromkeys(_remarks(plan, judgement, node, others)))))
+def node_remarks(
+    plan: Plan,
+    judgement: Judgement,
+    node: Platform,
+    others: str,
+    refused: Mapping[Digest, Sequence[Refused]],
+) -> tuple[str, ...]:
+    """Returns remarks on the images that are imported.
+
+    `others`: the setting `other_platforms`. `refused`: what containerd refuses of layers.
+    """
+    found = dict.fromkeys(_remarks(plan, judgement, node, others, refused))
+    return tuple(_few(list(found)))
 
 
-def _remarks(plan: Plan, judgement: Judgement, node: Platform, others: str) -> Iterator[str]:
+def _remarks(
+    plan: Plan,
+    judgement: Judgement,
+    node: Platform,
+    others: str,
+    refused: Mapping[Digest, Sequence[Refused]],
+) -> Iterator[str]:
     documents = {document.digest: document for document in judgement.documents}
     selector = Selector(
         node,
@@ -50,9 +69,22 @@ def _remarks(plan: Plan, judgement: Judgement, node: Platform, others: str) -> I
         obstacle = unpack_obstacle(found.manifest)
         if obstacle:
             yield f"{image.title} is published to containerd, but not unpacked: {obstacle}"
+        elif refused:
+            yield from _refusals(image.title, found.manifest, refused)
+
+
+def _refusals(
+    title: str, manifest: Document, refused: Mapping[Digest, Sequence[Refused]]
+) -> Iterator[str]:
+    assert isinstance(manifest.content, Manifest)
+    for number, layer in enumerate(manifest.content.layers, start=1):
+        first, *more = refused.get(layer.digest, (None,))
+        if first is not None:
+            others = f" ({len(more)} more such members)" if more else ""
+            yield f"{title}: layer {number} ({layer.digest.short}): {first}{others}"
 
 
 def _few(remarks: list[str]) -> Iterable[str]:
     if len(remarks) <= _SHOWN:
         return remarks
-    return [*remarks[:_SHOWN], f"{len(remarks) - _SHOWN} more images have such a note"]
+    return [*remarks[:_SHOWN], f"{len(remarks) - _SHOWN} more such notes"]

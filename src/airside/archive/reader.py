@@ -23,6 +23,7 @@ from airside.archive.formats.platforms import restrict
 from airside.archive.formats.records import check_records
 from airside.archive.formats.shared_names import settle_names
 from airside.archive.ingest import ArchiveIngest
+from airside.archive.layer_probe import LayerProbes
 from airside.archive.node_remarks import node_remarks
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanPlace
@@ -105,6 +106,7 @@ def read_archive(
                 stop,
                 trust_names=reader.settings.verify == "names",
                 place=PlanPlace(reader.plans, stop),
+                probes=LayerProbes(reader.probe_bytes),
             )
         )
         notes: list[str] = []
@@ -122,9 +124,7 @@ def read_archive(
             _check_directory(cut, plan, judgement)
         else:
             _check_end(cut, judgement, absent, notes)
-        remarks = node_remarks(
-            plan, judgement, _node(reader.settings), reader.settings.other_platforms
-        )
+        remarks = _remarks(reader.settings, ingest, plan, judgement)
         reading = Reading(
             path=path,
             key=key,
@@ -244,6 +244,14 @@ def _restrict(plan: Plan, settings: Settings, platforms: tuple[str, ...]) -> Pla
         own = _node(settings)
         return restrict(plan, select_for(own), f"this node ({own})")
     return restrict(plan, select_listed(platforms), ", ".join(platforms))
+
+
+def _remarks(
+    settings: Settings, ingest: ArchiveIngest, plan: Plan, judgement: Judgement
+) -> tuple[str, ...]:
+    found = ingest.probes.found
+    refused = {digest: found[name] for digest, name in plan.blobs.items() if name in found}
+    return node_remarks(plan, judgement, _node(settings), settings.other_platforms, refused)
 
 
 def _node(settings: Settings) -> Platform:

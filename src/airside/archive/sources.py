@@ -29,6 +29,7 @@ from airside.archive.formats.tables import (
     views_of,
 )
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
+from airside.archive.layer_probe import IMPORT_BYTES
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanningRoom
 from airside.archive.stop import Stop
@@ -72,6 +73,8 @@ class Reader:
     windows: WindowBudget
     document: Callable[[Digest], bytes | None]
     plans: PlanningRoom = field(default_factory=PlanningRoom)
+    probe_bytes: int | None = IMPORT_BYTES
+    """Decompressed bytes of layers of one archive that are checked; None: all."""
 
 
 @dataclass(slots=True)

@@ -90,7 +90,8 @@ def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, An
 def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:
     settings = replace(settings, verify="full", verify_diff_ids="never")
     windows = WindowBudget(settings.window_budget_bytes)
-    reader = Reader(HashOnlyStore(settings.limits), settings, windows, lambda _digest: None)
+    store = HashOnlyStore(settings.limits)
+    reader = Reader(store, settings, windows, lambda _digest: None, probe_bytes=None)
     with (
         shown_progress(path.name, quiet=quiet) as progress,
         stopped_by_signals() as stopping,

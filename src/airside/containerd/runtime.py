@@ -31,6 +31,7 @@ from airside.containerd.layer_footprint import LayerFootprints, OpenTar
 from airside.containerd.node_manifests import DOCUMENT_BYTES, NodeManifests
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.read_through import ContainerdContent
+from airside.containerd.refused_members import RefusedMembers
 from airside.containerd.services.images import ImageRecord
 from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayers
@@ -121,6 +122,7 @@ class ContainerdRuntime:
                 uncompressed_layers=self._uncompressed_layers,
                 pending_sync=pending_sync,
             )
+        self._refused = RefusedMembers(store.open, open_tar) if open_tar is not None else None
         self._cri = Cri(client.channel) if facts.has_cri else None
         self._manifests = NodeManifests(client, options.node)
         self._names = ImageNames(client.images)
@@ -308,8 +310,22 @@ class ContainerdRuntime:
         if not publication.unpack and not self._unpacker.is_unpacked(rootfs):
             name()
             return False, ""
-        self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
+        try:
+            self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
+        except ContainerdError as exc:
+            if not exc.is_away:
+                self._explain(exc, rootfs, stop)
+            raise
         return True, ""
+
+    def _explain(self, refusal: ContainerdError, rootfs: Rootfs, stop: Stop) -> None:
+        """Raises ContainerdError with the member for which containerd refused a layer, if known."""
+        for number, layer in enumerate(rootfs.layers, start=1):
+            if self._refused is not None and str(layer.digest) == refusal.context.get("blob"):
+                reason = self._refused.explain(layer, stop)
+                if reason:
+                    what = f"layer {number} ({layer.digest.short}): {reason}"
+                    raise ContainerdError(what, blob=layer.digest) from refusal
 
     def _rootfs(self, publication: Publication) -> Rootfs | str:
         """Returns what to unpack, or why nothing can be unpacked."""

@@ -209,10 +209,11 @@ class LayerUnpacker:
         uncompressed: UncompressedLayer | None,
     ) -> Digest:
         """Applies the layer, uncompressed if possible. Returns the digest of its tar."""
-        if uncompressed is not None:
-            with contextlib.suppress(NotFoundError):  # its lease ended: apply the layer itself
-                return self._client.diff.apply(uncompressed.descriptor, mounts, lease, stop=stop)
         try:
+            if uncompressed is not None:
+                with contextlib.suppress(NotFoundError):  # its lease ended: apply the layer itself
+                    descriptor = uncompressed.descriptor
+                    return self._client.diff.apply(descriptor, mounts, lease, stop=stop)
             return self._client.diff.apply(step.layer, mounts, lease, stop=stop)
         except AirsideError as exc:
             exc.add_context(blob=step.layer.digest)
