@@ -135,6 +135,21 @@ def test_an_archive_that_goes_unpins_and_the_name_stays(bench: Bench) -> None:
     assert NAME in bench.runtime.named
     assert not any(PINNED_LABEL in i.labels for i in bench.runtime.named.values())
     assert bench.row().detail["pinned"] is False
+    changes = bench.runtime.relabelled
+    bench.run()
+    assert bench.runtime.relabelled == changes
+
+
+def test_a_name_without_archives_is_withdrawn_when_its_tag_expires(tmp_path: Path) -> None:
+    with node_at(tmp_path / "data", unbacked_after_seconds=0.0) as node:
+        bench = Bench(node, tmp_path)
+        bench.drop(1)
+        bench.run()
+        bench.remove()
+        bench.run()
+        node.garbage.collect(node.clock() + 1)
+        assert bench.run().withdrawn == 2
+        assert bench.runtime.named == {}
 
 
 def test_a_deleted_tag_is_withdrawn(bench: Bench) -> None:

@@ -310,6 +310,9 @@ def test_labels_are_set_on_names_that_are_there(host: Host) -> None:
     labels = name_labels(pinned=True, archives=())
     host.runtime.relabel({name: labels}, str(image.config.digest))
     host.known(name, pinned=True)
+    found = host.runtime.images()[name]
+    assert found.has(image.digest, labels)
+    assert found.is_of_airside
 
 
 def test_a_withdrawn_image_is_gone_and_its_blobs_too(host: Host) -> None:

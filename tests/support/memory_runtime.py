@@ -139,7 +139,8 @@ class MemoryRuntime:
         found = self.named.get(wanted.name)
         labels = dict(found.labels) if found is not None else {}
         labels.pop(PINNED_LABEL, None)
-        made = NamedImage(wanted.name, wanted.target, {**labels, **wanted.labels})
+        labels = {k: v for k, v in {**labels, **wanted.labels}.items() if v}  # as containerd does
+        made = NamedImage(wanted.name, wanted.target, labels)
         if made != found:
             self.named[wanted.name] = made
             self._tell(wanted.name)

@@ -16,6 +16,8 @@ PINNED_LABEL = "io.cri-containerd.pinned"
 PINNED = "pinned"
 ARCHIVES_LABEL = "io.airside.archives"
 """The label of names that an Airside published: the archives behind each."""
+NO_ARCHIVE = "none"
+"""Its value without archives: containerd deletes a label without a value."""
 AGENT_LABEL = "io.airside.agent"
 """The label of the same names: the identity of the catalog that published them (ADR 0031)."""
 SOURCE_LABEL = "containerd.io/distribution.source."
@@ -166,7 +168,7 @@ def parse_rewrite(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def name_labels(*, pinned: bool, archives: Iterable[str], agent: str = "") -> dict[str, str]:
     """Returns the labels of a name: the pin, the archives behind it, and who published it."""
     room = _LABEL_BYTES - len(ARCHIVES_LABEL)
-    found = {ARCHIVES_LABEL: _fitting(", ".join(archives), room)}
+    found = {ARCHIVES_LABEL: _fitting(", ".join(archives) or NO_ARCHIVE, room)}
     found |= {AGENT_LABEL: agent} if agent else {}
     return found | ({PINNED_LABEL: PINNED} if pinned else {})
 
@@ -221,7 +223,7 @@ class NamedImage:
     @property
     def is_of_airside(self) -> bool:
         """True if an Airside published the name, this one or another."""
-        return ARCHIVES_LABEL in self.labels
+        return ARCHIVES_LABEL in self.labels or AGENT_LABEL in self.labels
 
     @property
     def agent(self) -> str:
