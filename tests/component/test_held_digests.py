@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airside.agent.node import Node
+from airside.catalog.tag_states import TagState
+from airside.containerd.image_documents import ImageDocuments
 from airside.core.errors import DigestMismatchError
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.oci.digest import parse_digest
 from airside.registry.rules.names import Name
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.nodes import node_at
@@ -207,3 +213,50 @@ def test_another_agents_catalog_of_the_same_archives_has_the_same_digests(
             again.settle(tmp_path / f"{number}.tar")
         again.run(everything=True)
         assert held(again) == before
+
+
+def test_explain_and_the_registry_agree_with_the_runtime_on_each_digest(bench: Bench) -> None:
+    part = drop_part(bench, "amd64", "amd64.tar")
+    bench.run()
+    drop_part(bench, "arm64", "arm64.tar")
+    bench.run()
+    merged = target(bench)
+    bench.drop(2)
+    bench.run()
+    view, place = bench.node.catalog, place_of(bench.node.settings)
+    digests = held(bench)
+    told = {d: explain(view, f"{REPOSITORY}@{d}", place) for d in digests}
+    assert {part, merged, target(bench)} < set(digests)
+    for digest in digests:
+        assert view.document_by_digest(view.repositories()[0], parse_digest(digest)) is not None
+        [state] = told[digest]["runtimes"]
+        assert (state["state"], state["pinned"]) == ("published", True)
+    archive = {"kind": "archive", "name": str(bench.directory / "amd64.tar")}
+    assert told[part]["held_by"] == [archive, {"kind": "version", "name": NAME}]
+    assert told[merged]["held_by"] == [{"kind": "version", "name": NAME}]
+    assert told[target(bench)]["held_by"] == [{"kind": "tag", "name": NAME}]
+
+
+def test_a_pass_reads_the_documents_of_a_held_digest_once(
+    node: Node, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visited: list[str] = []
+    choose = ImageDocuments.choose
+
+    def counted(self: ImageDocuments, tag: TagState, *args: Any, **named: Any) -> Any:
+        visited.append(tag.reference)
+        return choose(self, tag, *args, **named)
+
+    monkeypatch.setattr(ImageDocuments, "choose", counted)
+    for version in (1, 2):
+        names = {f"{REPOSITORY}:{n}": random_image((version, n)) for n in range(20)}
+        path = bench.directory / "all.tar"
+        path.unlink(missing_ok=True)
+        docker_archive(path, names)
+        bench.settle(path)
+        bench.run()
+    assert len(held(bench)) == 40
+    assert len(visited) == 40
+    bench.run(everything=True)
+    assert len(visited) == 40  # nothing is read again
+    assert len(node.catalog.held_digests()) == 20

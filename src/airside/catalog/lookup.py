@@ -167,11 +167,6 @@ class Lookup:
         rows = self._rows("SELECT platform FROM document WHERE digest = ?", digest)
         return str(rows[0]["platform"]) if rows else ""
 
-    def is_listed(self, digest: str) -> bool:
-        """Returns True if an index lists this document."""
-        query = "SELECT 1 FROM edge WHERE child = ? AND kind = 'manifest' LIMIT 1"
-        return bool(self._rows(query, digest))
-
     def below(self, digest: str) -> tuple[int, list[tuple[str, str]]]:
         """Returns the bytes of the blobs below a document, and (digest, state) of lost ones."""
         rows = self._rows(

@@ -43,6 +43,8 @@ class TagState:
     archives: tuple[str, ...]
     pushed: bool = False
     """The tag follows a push, not an archive."""
+    is_listed: bool = False
+    """Without a tag: an index lists the document too, and says its platform."""
 
     @property
     def reference(self) -> str:

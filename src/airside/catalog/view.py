@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airside.catalog.database import Readers
 from airside.catalog.expiry import ages
-from airside.catalog.held_digests import list_held_digests
+from airside.catalog.held_digests import Holder, list_held_digests, list_holders
 from airside.catalog.images import list_generations, list_images, list_index_entries
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
@@ -290,6 +290,10 @@ class CatalogView:
     def held_digests(self) -> list[TagState]:
         """Returns the documents that are held by digest beside the tags, for publishing."""
         return list_held_digests(self._readers)
+
+    def holders(self, repository: Repository, digest: Digest) -> list[Holder]:
+        """Returns the tags, versions and sources that hold a document in its repository."""
+        return list_holders(self._readers, repository, digest)
 
     def published(self, runtime: str | None = None) -> list[PublicationRow]:
         """Returns the states of the tags in one runtime, or in all."""

@@ -79,6 +79,8 @@ def _image(report: dict[str, Any]) -> list[str]:
         ),
     ]
     lines += _list("container runtimes", [_runtime_text(item) for item in report["runtimes"]])
+    held = [f"{item['kind']} {item['name']}" for item in report["held_by"]]
+    lines += _list("the digest is held by", held)
     lines += _list("lists", [_list_text(item) for item in report["lists"]])
     lines += _list("platforms", [_platform_text(item) for item in report["platforms"]])
     lines += _list("archives and pushes", [_claim_text(item) for item in report["archives"]])

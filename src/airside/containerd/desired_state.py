@@ -18,7 +18,6 @@ from airside.ports.publication import (
     parse_rewrite,
 )
 
-_CACHED = 20_000
 _LISTED = " listed"
 
 
@@ -75,8 +74,10 @@ class DesiredState:
         """
         desired: list[DesiredImage] = []
         unwanted: list[tuple[TagState, Unwanted]] = []
+        asked: set[str] = set()
         for tag in tags:
-            known, key = self._known.get(tag.reference), self._key(tag)
+            known, key = self._known.get(tag.reference), _key(tag)
+            asked.add(key)
             if known is not None and known.tag == tag and key in self._chosen:
                 desired.append(known)
                 continue
@@ -90,6 +91,7 @@ class DesiredState:
             else:
                 desired.append(DesiredImage(tag, chosen, names))
         self._known = {each.tag.reference: each for each in desired}
+        self._keep_only(asked)
         found = _without_collisions(desired, unwanted)
         return _without_repeats(found), unwanted
 
@@ -105,25 +107,28 @@ class DesiredState:
         for key in (digest, f"{digest}{_LISTED}"):
             self._chosen.pop(key, None)
 
+    def _keep_only(self, keys: set[str]) -> None:
+        """Drops what no tag of the last pass has: the memory follows the number of tags."""
+        for key in self._chosen.keys() - keys:
+            self._chosen.pop(key, None)
+        for key in self._never.keys() - keys:
+            self._never.pop(key, None)
+
     def _choose(self, tag: TagState, key: str, stop: Stop) -> ChosenImage | Unwanted:
         chosen = self._chosen.get(key) or self._never.get(key)
         if chosen is not None:
             return chosen
-        found = self._documents.choose(tag, stop, is_listed=key.endswith(_LISTED))
+        found = self._documents.choose(tag, stop, is_listed=tag.is_listed)
         if isinstance(found, ChosenImage):
-            if len(self._chosen) >= _CACHED:
-                self._chosen.clear()
             self._chosen[key] = found
         elif found.state != "incomplete" and tag.media_type not in INDEX_TYPES:
-            if len(self._never) >= _CACHED:
-                self._never.clear()
             self._never[key] = found
         return found
 
-    def _key(self, tag: TagState) -> str:
-        """Returns the key of what is chosen: a manifest that an index lists has its platform."""
-        is_listed = not tag.tag and self._documents.is_listed(tag)
-        return f"{tag.digest}{_LISTED}" if is_listed else tag.digest
+
+def _key(tag: TagState) -> str:
+    """Returns the key of what is chosen: a manifest that an index lists has its platform."""
+    return f"{tag.digest}{_LISTED}" if tag.is_listed else tag.digest
 
 
 def _without_collisions(

@@ -73,10 +73,6 @@ class ImageDocuments:
         self._document_bytes, self._memory = document_bytes, memory
         self._large = threading.Lock()
 
-    def is_listed(self, tag: TagState) -> bool:
-        """Returns True if an index lists the document of a tag, and so names its platform."""
-        return self._catalog.lookup.is_listed(tag.digest)
-
     def choose(
         self, tag: TagState, stop: Stop, *, is_listed: bool = False
     ) -> ChosenImage | Unwanted:

@@ -12,7 +12,8 @@ from airside.core.host_root import host_root
 from airside.core.rfc3339 import time_text
 from airside.diagnostics.absence import Place, same_name
 from airside.diagnostics.external_state import kubelet_of, lists_of, mirrors_at
-from airside.diagnostics.image_states import recorded_state
+from airside.diagnostics.holders import held_by
+from airside.diagnostics.image_states import states_under
 from airside.diagnostics.pull_commands import (
     Pulled,
     mirror_url,
@@ -52,11 +53,8 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
         "media_type": document.media_type,
         "artifact_type": artifact_type,
         "size_bytes": size_bytes,
-        "runtimes": [
-            recorded_state(each).report()
-            for each in view.published()
-            if each.reference == str(name)
-        ],
+        "runtimes": [each.report() for each in states_under(view.published(), str(name))],
+        "held_by": [] if name.digest is None else held_by(view, name.repository, name.digest),
         **_tag(view, name, document, parts),
         "platforms": [_backed(item, parts.get(item["platform"])) for item in platforms],
         "node": node,

@@ -86,6 +86,21 @@ def recorded_state(row: PublicationRow) -> ImageState:
     return ImageState(row.reference, row.runtime, row.state, row.reason, row.next_try_at, row)
 
 
+def states_under(rows: Iterable[PublicationRow], name: str) -> list[ImageState]:
+    """Returns the state of a name in each runtime: of its own row, else of one that has the name.
+
+    A tag's row has the names by digest too.
+    """
+    found: dict[str, PublicationRow] = {}
+    for row in rows:
+        names = row.detail.get("names")
+        if row.reference == name:
+            found[row.runtime] = row
+        elif "@" in name and isinstance(names, list) and name in names:
+            found.setdefault(row.runtime, row)
+    return [recorded_state(found[runtime]) for runtime in sorted(found)]
+
+
 class ImageStates:
     """The states of images in the runtimes.
 
