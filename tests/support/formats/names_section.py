@@ -30,5 +30,11 @@ row that fits (ADR 0032). None of these forms is called damaged.
   note names them. Images for several platforms share a name; of two for one platform, the last counts.
 - **Several tables.** An image that only `manifest.json` has, beside an index that lists others, is
   read too: by its manifest among the blobs, or made from its config and layers as in a
-  docker-archive. The index counts where both give one name to two images.
+  docker-archive. The index counts where both give one name to two images. Where a tar has a table
+  twice (`tar -A`, `tar -r`), the last counts, and images that only an earlier one lists are read too.
+- **Several tars.** Tars that `cat` joined, plain or as members of one compression, are each read by
+  themselves; of one name in two, the last counts. An archive in another compression that follows is
+  not read: the state is `partial`.
+- **`manifest.json` and `repositories`** of a docker-archive are compared in the same way; where they
+  differ lawfully, `manifest.json` counts.
 """

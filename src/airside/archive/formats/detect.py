@@ -130,10 +130,14 @@ def _draft_docker(
         raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
-    listed = parse_repositories(read(REPOSITORIES)) if REPOSITORIES in files else None
+    repositories = read(REPOSITORIES) if REPOSITORIES in files else b""
+    listed = parse_repositories(repositories)
+    if listed is None and repositories.lstrip()[:1] == b"{":
+        reason = f"the member {REPOSITORIES!r} cannot be read: names are not compared with it"
+        problems.append(Problem(reason))
     Allowance(allowance.limits).take_names(len(listed or ()), "")
     draft = _docker_draft(images, files, links, allowance)
-    return replace(draft, listed_names=listed or None, problems=tuple(problems))
+    return replace(draft, listed=listed or (), problems=tuple(problems))
 
 
 def _docker_draft(

@@ -9,16 +9,15 @@ others: hashing, decompressing, completeness.
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker_manifest import (
     CONFIG_NAME,
     MANIFEST_JSON,
-    REPOSITORIES,
     SavedImage,
-    normalised,
 )
+from airside.archive.formats.listed_names import ListedNames, compare_listed
 from airside.archive.formats.manifest import ForeignLayer, build_manifest
 from airside.archive.formats.plan import (
     DOCKER_ARCHIVE,
@@ -47,8 +46,8 @@ class DockerDraft:
     images: tuple[SavedImage, ...]
     links: Mapping[str, str]
     absent: frozenset[str]
-    listed_names: frozenset[str] | None = None
-    listed_in: str = f"the member {REPOSITORIES!r}"
+    listed: tuple[str, ...] = ()
+    """The names in `repositories`; none if there is none that can be read."""
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     allowance: Allowance = field(default_factory=Allowance)
@@ -93,7 +92,6 @@ class DockerDraft:
         builder = _PlanBuilder(facts=facts, read=read, draft=self)
         for image in self.images:
             builder.add(image)
-        builder.check_listed()
         return builder.plan()
 
 
@@ -123,11 +121,12 @@ class _PlanBuilder:
         self._lacks_members = False
         self._configs: dict[str, ImageConfig | ManifestInvalidError] = {}
         self._notes: dict[str, None] = {}
-        self._lost_names = False
+        self._listed = compare_listed(draft.images, draft.listed) if draft.listed else ListedNames()
 
     def plan(self) -> Plan:
         images = tuple(named.planned(root) for root, named in self._images.items())
-        if self._lost_names:
+        self._problems += self._listed.problems
+        if self._listed.is_lossy:
             images, problems = drop_ambiguous(images)
             self._problems += problems
         return Plan(
@@ -136,7 +135,7 @@ class _PlanBuilder:
             documents=self._documents,
             blobs=self._blobs,
             problems=tuple(self._problems),
-            notes=(*self._draft.notes, *self._notes),
+            notes=(*self._draft.notes, *self._listed.notes, *self._notes),
             platforms=self._platforms,
             packed_layers=tuple(self._packed_layers.values()),
             lacks_members=self._lacks_members,
@@ -169,18 +168,6 @@ class _PlanBuilder:
         if config.platform is not None:
             self._platforms[document.digest] = config.platform
         self._name(document.digest, image, shown)
-
-    def check_listed(self) -> None:
-        """Report each name that only `repositories` has: `manifest.json` lost it (ADR 0009)."""
-        given = {name for image in self._draft.images for name in normalised(image.names)}
-        lost = (self._draft.listed_names or frozenset()) - given
-        for name in sorted(lost):
-            reason = (
-                f"{self._draft.listed_in} names {name!r}, but {MANIFEST_JSON} does not: "
-                "one of them is damaged or was edited"
-            )
-            self._problems.append(Problem(reason, image=name))
-        self._lost_names = bool(lost)
 
     def _layers(
         self, image: SavedImage, config: ImageConfig | None, shown: str
@@ -261,21 +248,13 @@ class _PlanBuilder:
         named = self._images.setdefault(root, _Named())
         for name in image.names:
             try:
-                reference = self._reference(name)
+                reference = parse_reference(name)
             except ReferenceInvalidError as exc:
                 self._problems.append(Problem(exc.message, image=name))
                 continue
-            named.references[reference] = None
+            if reference.digest is not None and not reference.tag:
+                reference = replace(reference, digest=root)
+            reference = reference.without_digest
+            if reference not in self._listed.damaged:
+                named.references[reference] = None
         named.shown, named.aliases = shown, image.names
-
-    def _reference(self, name: str) -> Reference:
-        reference = parse_reference(name)
-        if reference.digest is not None:
-            raise ReferenceInvalidError(f"{name!r} has a digest: RepoTags hold tags only")
-        listed = self._draft.listed_names
-        if listed is not None and str(reference) not in listed:
-            raise ReferenceInvalidError(
-                f"{MANIFEST_JSON} names {name!r}, but {self._draft.listed_in} does not: "
-                "one of them is damaged or was edited"
-            )
-        return reference

@@ -6,17 +6,17 @@ Windows' foreign layers, is ignored where it is invalid.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airside.archive.formats.manifest import ForeignLayer
 from airside.archive.formats.plan import parse_each
-from airside.core.errors import DigestInvalidError, ManifestInvalidError, ReferenceInvalidError
+from airside.core.errors import DigestInvalidError, ManifestInvalidError
 from airside.core.problem import Problem
 from airside.oci.digest import Digest, parse_digest
 from airside.oci.model import parse_descriptor
-from airside.oci.reference import is_image_id, parse_reference
+from airside.oci.reference import is_image_id
 from airside.oci.strict_json import load_json
 
 MANIFEST_JSON = "manifest.json"
@@ -108,19 +108,10 @@ def _foreign_layers(value: Any, what: str) -> Iterator[tuple[Digest, ForeignLaye
             yield parse_digest(diff_id), ForeignLayer(descriptor, valid_urls)
 
 
-def parse_repositories(raw: bytes) -> frozenset[str] | None:
-    """Returns the full names that the `repositories` member lists; None if it is invalid."""
+def parse_repositories(raw: bytes) -> tuple[str, ...] | None:
+    """Returns the names that the `repositories` member lists, as written; None if it is invalid."""
     try:
         value = load_json(raw, REPOSITORIES)
-        return frozenset(
-            str(parse_reference(f"{name}:{tag}")) for name, tags in value.items() for tag in tags
-        )
-    except (ManifestInvalidError, ReferenceInvalidError, AttributeError, TypeError):
+        return tuple(f"{name}:{tag}" for name, tags in value.items() for tag in [*tags.keys()])
+    except (ManifestInvalidError, AttributeError, TypeError):
         return None
-
-
-def normalised(names: Iterable[str]) -> Iterator[str]:
-    """Yields the full names as Docker reads them, without digests; skips invalid ones."""
-    for name in names:
-        with contextlib.suppress(ReferenceInvalidError):
-            yield str(parse_reference(name).without_digest)

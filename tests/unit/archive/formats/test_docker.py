@@ -8,13 +8,12 @@ from airside.archive.completeness import judge
 from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import (
     SavedImage,
-    normalised,
     parse_manifest_json,
     parse_repositories,
 )
 from airside.archive.formats.plan import DOCKER_ARCHIVE, is_compressed, layer_compression
 from airside.archive.writer.docker_archive import docker_members
-from airside.core.errors import ManifestInvalidError
+from airside.core.errors import InputError, ManifestInvalidError
 from airside.oci.model import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_MANIFEST
 from airside.oci.platform import Platform
 from support.images import (
@@ -28,9 +27,11 @@ from support.images import (
     sha256,
 )
 from support.members import Members
+from support.size import sized
 
 NAME = "example.com/app:1"
 FULL = {NAME}
+EVERY_BIT = sized(False, True)
 
 
 def archive(*images, style="docker"):
@@ -126,23 +127,16 @@ def test_duplicate_keys_are_refused():
 @pytest.mark.parametrize(
     ("raw", "found"),
     [
-        (b'{"busybox":{"1":"x","2":"y"}}', {f"docker.io/library/busybox:{n}" for n in "12"}),
-        (b"{}", set()),
+        (b'{"busybox":{"1":"x","2":"y"}}', ("busybox:1", "busybox:2")),
+        (b"{}", ()),
         (b"[]", None),
         (b"{", None),
         (b'{"busybox":3}', None),
-        (b'{"Bad Name":{"1":"x"}}', None),
+        (b'{"Bad Name":{"1":"x"}}', ("Bad Name:1",)),
     ],
 )
 def test_repositories_are_read_or_left_aside(raw, found):
     assert parse_repositories(raw) == found
-
-
-def test_names_are_normalised_and_bad_ones_left_out():
-    assert list(normalised(["x", "Bad Name", "y:1"])) == [
-        "docker.io/library/x:latest",
-        "docker.io/library/y:1",
-    ]
 
 
 # A good archive
@@ -399,7 +393,7 @@ def test_a_config_that_is_no_json_is_a_problem_of_its_image():
 # Names
 
 
-@pytest.mark.parametrize("bad", ["Bad Name", "x:", f"x@sha256:{'ab' * 32}"])
+@pytest.mark.parametrize("bad", ["Bad Name", "x:", "x@sha256:ab"])
 def test_a_bad_name_fails_that_name_only(bad):
     _, members = one()
     members = with_entries(members, lambda entry: entry.update(RepoTags=[bad, "good:1"]))
@@ -439,12 +433,60 @@ def test_a_name_of_two_images_counts_only_where_no_name_was_lost():
     assert not both.plan().problems
 
 
-@pytest.mark.parametrize("raw", [b"{", b"{}", b"[]"])
+@pytest.mark.parametrize(
+    ("repo_tags", "names"),
+    [
+        (["mirror.example/team/app:2"], {"mirror.example/team/app:2"}),  # renamed by hand
+        ([NAME, "mirror.example/app:2"], {NAME, "mirror.example/app:2"}),
+        ([f"{NAME}@sha256:{'ab' * 32}"], {NAME}),
+    ],
+)
+def test_names_that_repositories_says_differently_are_those_of_manifest_json(repo_tags, names):
+    _, members = one()
+    plan = with_entries(members, lambda entry: entry.update(RepoTags=repo_tags)).plan()
+    assert (set(names_of(plan)), plan.problems) == (names, ())
+    assert "damaged" not in " ".join(plan.notes)
+
+
+def test_a_name_by_digest_is_that_of_the_manifest_that_is_built():
+    _, members = one()
+    name = f"a.b/app@sha256:{'ab' * 32}"
+    members = with_entries(members, lambda entry: entry.update(RepoTags=[name]))
+    [planned] = members.without("repositories").plan().images
+    assert [str(each) for each in planned.references] == [f"a.b/app@{planned.root}"]
+
+
+@pytest.mark.parametrize("style", ["docker", "skopeo"])
+def test_every_flipped_bit_in_a_name_with_two_records_is_found(style):
+    _, members = one(names=(NAME, "busybox:1.36"), style=style)
+    missed = []
+    for member in ("manifest.json", "repositories"):
+        raw = members.files[member]
+        for text in (NAME, *NAME.rpartition(":")[::2], "busybox", "1.36", "busybox:1.36"):
+            start = raw.find(b'"' + text.encode() + b'"') + 1
+            for position in range(start, start + len(text)) if start else ():
+                for bit in range(8) if EVERY_BIT else (position % 8, (position + 3) % 8):
+                    data = bytearray(raw)
+                    data[position] ^= 1 << bit
+                    missed += _missed(members.with_file(member, bytes(data)))
+    assert not missed
+
+
+def _missed(members):
+    try:
+        plan = members.plan()
+    except InputError:
+        return []
+    is_found = set(names_of(plan)) <= {NAME, "docker.io/library/busybox:1.36"} and plan.problems
+    return [] if is_found else [names_of(plan)]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"{", b'{"busybox":3}'])
 def test_repositories_that_say_nothing_are_left_aside(raw):
     _, members = one()
     plan = members.with_file("repositories", raw).plan()
-    assert names_of(plan) == FULL
-    assert not plan.problems
+    assert set(names_of(plan)) == FULL
+    assert bool(plan.problems) == (raw[:1] == b"{" and raw != b"{}")
 
 
 # Before reading

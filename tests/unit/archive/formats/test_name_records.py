@@ -19,7 +19,7 @@ from support.size import sized
 
 IMAGE, INDEX = random_image("names", layer_bytes=300), random_index("names", layer_bytes=300)
 D = str(IMAGE.digest)
-FULL = sized(False, True)
+EVERY_BIT = sized(False, True)
 OLD = f"sha256:{'3e' * 32}"
 
 LAWFUL = {
@@ -138,7 +138,7 @@ def test_every_flipped_bit_in_a_name_with_two_records_is_found(tool):
         for text in filter(None, texts):
             start = raw.index(json.dumps(text).encode()) + 1
             for position in range(start, start + len(text)):
-                for bit in range(8) if FULL else (position % 8, (position + 3) % 8):
+                for bit in range(8) if EVERY_BIT else (position % 8, (position + 3) % 8):
                     missed += _missed(whole, member, position, bit, names)
     assert not missed
 
