@@ -17,7 +17,7 @@ from airside.core.errors import ContainerdError, DigestMismatchError
 from airside.diagnostics.reports import archives_report, images_report, status_report
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import Document
-from airside.ports.content import Published
+from airside.ports.outcome import Published
 from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
 from airside.registry.rules.names import Name
 from support.images import oci_archive, random_image, random_index
@@ -305,6 +305,59 @@ def test_a_pin_that_the_runtime_does_not_know_is_no_pin(bench: Bench) -> None:
     bench.run()
     assert bench.runtime.named[NAME].pinned  # a newer containerd will know it
     assert told(bench)["pinned"] is False
+
+
+def test_what_others_unpack_or_collect_is_recorded(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    assert told(bench)["unpacked"]
+    config = bench.runtime.unpacked_images.pop()  # a collection of snapshots
+    bench.run()
+    assert (told(bench)["state"], told(bench)["unpacked"]) == ("published", False)
+    events = bench.node.catalog.events(limit=1000)
+    bench.runtime.unpacked_images.add(config)  # a pod began
+    bench.run(everything=True)
+    assert told(bench)["unpacked"]
+    assert bench.node.catalog.events(limit=1000) == events
+
+
+def test_an_image_that_is_restored_without_its_snapshots_is_not_called_unpacked(
+    bench: Bench,
+) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.rmi()
+    bench.runtime.unpacked_images.clear()
+    bench.run()
+    for _ in range(2):
+        assert (told(bench)["state"], told(bench)["unpacked"]) == ("published", False)
+        bench.run()
+
+
+def test_stripped_labels_are_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A pull through CRI writes the names anew, one after another."""
+    bench.drop(1)
+    bench.run()
+    caplog.set_level("INFO", "airside.publish")
+    caplog.clear()
+    for name in list(bench.runtime.named):
+        bench.runtime.named[name] = NamedImage(name, bench.runtime.named[name].target, {})
+        bench.run()
+        assert bench.runtime.named[name].pinned
+    assert len([r for r in caplog.records if "labels were removed" in r.message]) == 1
+    assert told(bench)["restores"] == 0
+
+
+def test_what_another_agent_publishes_is_unknown_here(bench: Bench) -> None:
+    bench.drop(1)
+    theirs = {"socket": SOCKET, "connected": True, "reason": "another has it", "other_agent": {}}
+    [image] = images_report(bench.node.catalog, [theirs | {"other_agent": {"pid": 1}}])["items"]
+    [state] = image["runtimes"]
+    assert (state["state"], state["reason"], state["present"]) == (
+        "unknown",
+        "another has it",
+        False,
+    )
 
 
 def test_an_image_is_pending_or_unknown_where_no_pass_can_have_seen_it(bench: Bench) -> None:

@@ -15,7 +15,8 @@ from airside.core.errors import (
 from airside.oci.chain import rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
-from airside.ports.content import Change, ContentStore, OtherAgent, Published, RuntimeFacts
+from airside.ports.content import ContentStore, OtherAgent, RuntimeFacts
+from airside.ports.outcome import Change, Published
 from airside.ports.publication import PINNED, PINNED_LABEL, NamedImage, NodeContent, Publication
 
 
@@ -32,7 +33,7 @@ class MemoryRuntime:
         self.ids: dict[str, NamedImage] = {}
         self.held: set[str] = set()
         self.contents: dict[Digest, NodeContent] = {}
-        self.unpacked: set[Digest] = set()
+        self.unpacked_images: set[Digest] = set()
         self.used: set[str] = set()
         self.fail: dict[str, AirsideError] = {}
         self.published: list[Publication] = []
@@ -56,6 +57,7 @@ class MemoryRuntime:
             unpacks=True,
             content_root="",
             why_streamed="",
+            why_copied="",
             ways={},
         )
 
@@ -104,16 +106,17 @@ class MemoryRuntime:
 
     def _publish(self, publication: Publication, content: NodeContent) -> Published:
         ways = self._take(content)
-        if publication.unpack and content.config not in self.unpacked:
+        if publication.unpack and content.config not in self.unpacked_images:
             self._verify(content)
-            self.unpacked.add(content.config)
+            self.unpacked_images.add(content.config)
         self.published.append(publication)
         self.contents[content.target.digest] = content
         self.contents.setdefault(content.manifest.digest, NodeContent(content.chain[-1:]))
         for name, labels in publication.names.items():
             self._set(NamedImage(name, publication.target_of(name).digest, labels))
         self._know(content, publication.names)
-        return Published(ways, content.config in self.unpacked)
+        is_unpacked = content.config in self.unpacked_images
+        return Published(ways, is_unpacked, chain=str(content.config))
 
     def _take(self, content: NodeContent) -> dict[str, int]:
         absent = [blob for blob in content.blobs if str(blob.digest) not in self.held]
@@ -193,8 +196,12 @@ class MemoryRuntime:
         for content in gone:
             self.held -= {str(blob.digest) for blob in content.blobs} - needed
             if content.config not in {each.config for each in kept}:
-                self.unpacked.discard(content.config)
+                self.unpacked_images.discard(content.config)
             del self.contents[content.target.digest]
+
+    def unpacked(self) -> frozenset[str]:
+        self._answer()
+        return frozenset(map(str, self.unpacked_images))
 
     def wanted(self) -> frozenset[str]:
         self._answer()

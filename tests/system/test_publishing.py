@@ -10,7 +10,9 @@ import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
+from airside.containerd.services.images import ImageRecord
 from airside.core.failpoints import PUBLISHING
+from airside.ports.publication import ARCHIVES_LABEL
 from support.agent import Agent
 from support.claims import work_leases
 from support.containerd import Containerd
@@ -247,6 +249,47 @@ def test_what_kubelet_removes_is_there_when_a_pod_wants_it(
         wait_published(publishing, SAMPLE_NAME)
         kubelet.wait_image(SAMPLE_NAME)
         assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
+        publishing.wait_for(lambda: side(publishing, SAMPLE_NAME)["unpacked"], what="unpacked")
+
+
+def test_what_kubelet_unpacks_is_called_unpacked(tmp_path: Path, containerd: Containerd) -> None:
+    import_pause(containerd)
+    write_sample(tmp_path / "hello.tar")
+    with agent_for(tmp_path, containerd, AIRSIDE_UNPACK="never") as agent:
+        wait_connected(agent)
+        drop(agent, tmp_path / "hello.tar")
+        wait_published(agent, SAMPLE_NAME)
+        assert not side(agent, SAMPLE_NAME)["unpacked"]
+        with Kubelet(containerd) as kubelet:
+            kubelet.wait_image(SAMPLE_NAME)
+            assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
+        agent.wait_for(lambda: side(agent, SAMPLE_NAME)["unpacked"], what="unpacked")
+
+
+def test_a_pull_that_strips_our_labels_is_logged_once(
+    publishing: Agent, containerd: Containerd, tmp_path: Path
+) -> None:
+    """CRI pulls write the names anew, without the labels of others."""
+    write_sample(tmp_path / "hello.tar")
+    drop(publishing, tmp_path / "hello.tar")
+    wait_published(publishing, SAMPLE_NAME)
+    digest = publishing.images()[SAMPLE_NAME]["digest"]
+    names = [SAMPLE_NAME, f"{SAMPLE_NAME.rpartition(':')[0]}@{digest}"]
+
+    def labelled() -> bool:
+        with Client.open(str(containerd.socket)) as client:
+            images = {i.name: i for i in client.images.list()}
+            return all(ARCHIVES_LABEL in images[name].labels for name in names)
+
+    for name in names:
+        with Client.open(str(containerd.socket)) as client:
+            record = client.images.get(name)
+            assert record is not None
+            bare = ImageRecord(record.name, record.target, {})
+            client.images.update(bare, "labels")
+        publishing.wait_for(labelled, what="labelled again")
+    told = [line for line in publishing.logged("info") if "labels were removed" in line]
+    assert len(told) == 1
 
 
 def test_an_image_whose_archive_goes_is_unpinned_at_once(

@@ -21,7 +21,8 @@ from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import AirsideError, ContainerdError, StoppedError
 from airside.core.settings import Settings
-from airside.ports.content import Change, OtherAgent, Runtime
+from airside.ports.content import OtherAgent, Runtime
+from airside.ports.outcome import Change
 
 log = logging.getLogger("airside.runtime")
 
@@ -111,6 +112,7 @@ class _RuntimeState:
             "unpacks": facts.unpacks,
             "content_root": facts.content_root,
             "streams_because": facts.why_streamed,
+            "copies_because": facts.why_copied,
             "blobs": dict(facts.ways),
             "foreign_names": self.foreign,
             "other_agent": self._other_agent(),

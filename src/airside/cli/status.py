@@ -201,6 +201,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     ways = [f"{count} {way}" for way, count in sorted(runtime["blobs"].items())]
     blobs = f", blobs: {', '.join(ways)}" if ways else ""
     why = f", streamed because {runtime['streams_because']}" if runtime["streams_because"] else ""
+    copied = runtime.get("copies_because")
+    why += f", copied because {copied}" if copied else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
     if runtime.get("other_agent"):
         return f"{runtime['socket']} (nothing is published: {runtime['reason']})"

@@ -69,6 +69,11 @@ class Adopter:
         self.why_streamed = "containerd has not yet been proved to adopt blobs"
 
     @property
+    def why_copied(self) -> str:
+        """Why blobs were copied instead of linked; empty if none was."""
+        return self._directory.why_copied if self._directory is not None else ""
+
+    @property
     def shares_directory(self) -> bool:
         """True if containerd adopts blobs, so that they need not be sent."""
         return self._shared is not None

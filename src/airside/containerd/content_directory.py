@@ -24,7 +24,14 @@ log = logging.getLogger("airside.containerd")
 
 LINK, COPY = "link", "copy"
 _COPY_BYTES = 16 * MIB
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LINK = {
+    errno.EXDEV: "the data directory and {} are on different file systems or mounts",
+    errno.EPERM: "hard links from the data directory to {} are not permitted",
+    errno.EMLINK: "a blob has as many hard links as the file system of {} allows",
+    errno.EOPNOTSUPP: "the file system of {} knows no hard links",
+    errno.ENOSYS: "the file system of {} knows no hard links",
+}
+"""The errors of link(2) after which a blob is copied, and what each means."""
 
 
 class BlobSource(Protocol):
@@ -47,6 +54,8 @@ class ContentDirectory:
     ) -> None:
         self.root, self._space = root, space or DiskSpace(0)
         self._store, self._private = store, root / f".{identity}"
+        self.why_copied = ""
+        """Why the last copy was no link; empty if there was none."""
 
     def path(self, digest: Digest) -> Path:
         """Returns the path of a blob; the file may be absent."""
@@ -65,8 +74,7 @@ class ContentDirectory:
             except FileExistsError:
                 return self._take_over(ours, target, digest)
             except OSError as exc:
-                if exc.errno not in _NO_LINK:
-                    raise
+                self._note_copy(exc)
                 self._copy(ours).rename(target)
                 return COPY
         except OSError as exc:
@@ -88,6 +96,16 @@ class ContentDirectory:
         way = LINK if fresh.samefile(ours) else COPY
         fresh.replace(target)
         return way
+
+    def _note_copy(self, error: OSError) -> None:
+        """Notes why a blob is copied. Raises the error if a copy would not help."""
+        why = _NO_LINK.get(error.errno or 0)
+        if why is None:
+            raise error
+        found = why.format(self.root)
+        if found != self.why_copied:
+            log.warning("blobs are copied, not linked: %s", found)
+        self.why_copied = found
 
     def sync(self, digests: Iterable[Digest]) -> None:
         """Makes the names of these blobs durable. Raises StoreError."""
@@ -120,8 +138,7 @@ class ContentDirectory:
         try:
             os.link(ours, name)
         except OSError as exc:
-            if exc.errno not in _NO_LINK:
-                raise
+            self._note_copy(exc)
             return self._copy(ours)
         return name
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from airside.catalog.publications import PublicationRow
 from airside.catalog.tag_states import TagState
 from airside.containerd.desired_state import DesiredImage
-from airside.ports.content import Published
+from airside.ports.outcome import Published
 from airside.ports.publication import Unwanted
 
 _SAME_SECONDS = 5.0
@@ -58,6 +58,7 @@ class PublicationRows:
             "adopted": dict(done.ways),
             "unpacked": done.unpacked,
             "not_unpacked": done.not_unpacked,
+            "chain": done.chain,
             "seconds": round(seconds, 3),
             "restores": restores + is_restore,
         }

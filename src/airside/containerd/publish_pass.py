@@ -52,6 +52,8 @@ class PassState:
     """True if a pod began a moment ago: it may want any image."""
     due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
     """The images to publish, each with a flag: unpack it."""
+    restored: set[str] = field(default_factory=set)
+    """The references of those that somebody removed or moved."""
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version that stay because the newer one cannot be published."""
     _wanted: frozenset[str] | None = None

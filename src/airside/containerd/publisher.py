@@ -29,7 +29,9 @@ from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_pass import Pass, PassState, Stop
+from airside.containerd.relabel_log import RelabelLog
 from airside.containerd.restore_backoff import RestoreBackoff, Wait
+from airside.containerd.unpacked_images import UnpackedImages
 from airside.core.errors import (
     ContainerdError,
     InputError,
@@ -74,6 +76,8 @@ class Publisher:
         )
         self._desired = DesiredState(self._documents, settings)
         self._backoff = RestoreBackoff(monotonic)
+        self._relabelled = RelabelLog(monotonic)
+        self._snapshots = UnpackedImages(catalog)
         self._foreign = ForeignNames(runtime_name, catalog, clock)
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -125,6 +129,7 @@ class Publisher:
                 return found
             self._compare(each, state)
         self._publish_all(state, given_up)
+        self._snapshots.compare(state, everything=everything)
         self._withdraw(desired, tags, state)
         self._catalog.publications.record(changed_rows(found.rows, rows), self._clock())
         return found
@@ -168,6 +173,7 @@ class Publisher:
             state.found.rows.append(self._rows.row(desired.tag, "conflict", desired, reason=reason))
         elif not others and not missing:  # only labels, or another index of the same manifest
             state.runtime.relabel(state.own(desired), str(desired.content.config))
+            self._relabelled.tell(desired.tag.reference, self._name)
             state.found.rows.append(self._rows.row(desired.tag, "published", desired, before=row))
         else:
             self._restore(desired, row, state)
@@ -196,6 +202,7 @@ class Publisher:
         if wait is not None:
             self._wait(desired, row, wait, state)
             return
+        state.restored.add(desired.tag.reference)
         state.due.append((desired, False))
 
     def _wait(
@@ -267,7 +274,7 @@ class Publisher:
         else:
             self._failed_at.pop(key, None)
             seconds = self._monotonic() - started
-            is_restore = not unpack and before is not None
+            is_restore = tag.reference in state.restored
             row = self._rows.published(desired, done, seconds, before, is_restore=is_restore)
             self._catalog.publications.record([row], self._clock())
             with self._lock:

@@ -53,7 +53,8 @@ from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
 from airside.oci.platform import Platform
-from airside.ports.content import Change, OtherAgent, Published, RuntimeFacts
+from airside.ports.content import OtherAgent, RuntimeFacts
+from airside.ports.outcome import Change, Published
 from airside.ports.publication import (
     NamedImage,
     Publication,
@@ -215,6 +216,7 @@ class ContainerdRuntime:
             unpacks=self._unpacker is not None,
             content_root=self._facts.content_root,
             why_streamed=self._adopter.why_streamed,
+            why_copied=self._adopter.why_copied,
             ways=ways,
         )
 
@@ -237,6 +239,11 @@ class ContainerdRuntime:
 
     def blobs(self) -> frozenset[str]:
         return frozenset(blob.digest for blob in self._client.content.list())
+
+    def unpacked(self) -> frozenset[str]:
+        if self._unpacker is None:
+            return frozenset()
+        return frozenset(self._client.snapshots.list_committed(self._facts.snapshotter))
 
     def wanted(self) -> frozenset[str]:
         return self._wanted.find()
@@ -288,35 +295,38 @@ class ContainerdRuntime:
         with self._lock:
             self._ways.update(ways)
         fault("publish.after_content")
-        unpacked, reason = self._unpack_and_name(publication, lease, stop, again=again)
+        rootfs = self._rootfs(publication)
+        unpacked = self._unpack_and_name(publication, rootfs, lease, stop, again=again)
         # proves that the lease still held the content when the names were set
         self._client.leases.add_blob(lease, publication.target.digest)
-        return Published(ways=dict(ways), unpacked=unpacked, not_unpacked=reason)
+        if isinstance(rootfs, str):
+            return Published(ways=dict(ways), unpacked=False, not_unpacked=rootfs)
+        chain = str(rootfs.steps[-1].chain) if rootfs.steps else ""
+        return Published(ways=dict(ways), unpacked=unpacked, chain=chain)
 
     def _unpack_and_name(
-        self, publication: Publication, lease: str, stop: Stop, *, again: bool
-    ) -> tuple[bool, str]:
-        """Unpacks and names an image. Returns (unpacked durably, why it cannot be unpacked)."""
+        self, publication: Publication, rootfs: Rootfs | str, lease: str, stop: Stop, *, again: bool
+    ) -> bool:
+        """Unpacks and names an image. Returns True if it is unpacked durably."""
 
         def name() -> None:
             fault("publish.after_unpack")
             self._name(publication, lease, again=again)
             fault("publish.after_names")
 
-        rootfs = self._rootfs(publication)
         if isinstance(rootfs, str) or self._unpacker is None:
             name()
-            return False, rootfs if isinstance(rootfs, str) else ""
+            return False
         if not publication.unpack and not self._unpacker.is_unpacked(rootfs):
             name()
-            return False, ""
+            return False
         try:
             self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
         except ContainerdError as exc:
             if not exc.is_away:
                 self._explain(exc, rootfs, stop)
             raise
-        return True, ""
+        return True
 
     def _explain(self, refusal: ContainerdError, rootfs: Rootfs, stop: Stop) -> None:
         """Raises ContainerdError with the member for which containerd refused a layer, if known."""

@@ -7,7 +7,7 @@ no row can say: that a runtime has no row yet, or that it is away. The states:
 - `pending`: it is published by the next pass, or being published now;
 - `waiting`: somebody removed or moved it again and again; restored at `next_try_at`;
 - `failed`: it could not be published, for `reason`; retried at `next_try_at`;
-- `unknown`: the runtime is not connected, for `reason`; the last known state is in it;
+- `unknown`: the runtime is not connected, or another agent has it, for `reason`;
 - `incomplete`, `conflict`, `left`, `not-for-node`, `artifact`: see `airside.containerd.publisher`.
 """
 
@@ -130,6 +130,9 @@ class ImageStates:
         if runtime is not None and not runtime["connected"]:
             known = f"; its last state was {row.state}" if row is not None else ""
             reason = f"not connected: {runtime['reason'] or 'not yet'}{known}"
+            return ImageState(reference, socket, "unknown", reason, None, row)
+        if runtime is not None and runtime.get("other_agent"):
+            reason = str(runtime["reason"])
             return ImageState(reference, socket, "unknown", reason, None, row)
         if row is None:
             return ImageState(reference, socket, "pending", "it is published in the next pass")

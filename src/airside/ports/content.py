@@ -16,6 +16,7 @@ from airside.core.settings import MIB
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
+from airside.ports.outcome import Change, Published
 from airside.ports.publication import NamedImage, Publication
 
 
@@ -182,30 +183,10 @@ class RuntimeFacts:
     content_root: str
     why_streamed: str
     """Why blobs must be sent; empty if they are linked or copied."""
+    why_copied: str
+    """Why blobs were copied; empty if all could be linked."""
     ways: Mapping[str, int]
     """The number of blobs placed each way since the connection: link, copy, stream, held."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The result of a publish: the number of blobs placed each way, and the unpacking."""
-
-    ways: Mapping[str, int]
-    unpacked: bool
-    not_unpacked: str = ""
-    """Why the image cannot be unpacked; empty if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The name of an image that was created, updated or deleted, or the ID of a container.
-
-    The container is new, or was deleted (`has_ended`).
-    """
-
-    name: str
-    is_container: bool = False
-    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +257,13 @@ class Runtime(Protocol):
         stay so.
         """
 
+    def unpacked(self) -> frozenset[str]:
+        """Returns the chain IDs of all unpacked layers."""
+
     def wanted(self) -> frozenset[str]:
         """Returns the names and IDs of images that pods want: the sandbox's, and containers'."""
 
-    def changes(self) -> "Iterable[Change]":
+    def changes(self) -> Iterable[Change]:
         """Yields each name created, updated or deleted, and each container created or deleted.
 
         Ends when the runtime is closed.

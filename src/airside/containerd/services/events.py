@@ -8,14 +8,21 @@ from airside.containerd.proto import events_pb2, image_events_pb2, types_pb2
 
 EVENTS = "containerd.services.events.v1.Events"
 _DELETED = "/containers/delete"
-_TOPICS = ("/images/create", "/images/update", "/images/delete", "/containers/create", _DELETED)
+_TOPICS = (
+    "/images/create",
+    "/images/update",
+    "/images/delete",
+    "/containers/create",
+    _DELETED,
+    "/snapshot/commit",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An image was created, updated or deleted, or a container created or deleted (`topic`).
+    """An image or a container was changed, or a layer unpacked, as `topic` says.
 
-    `name` is that of the image, or the ID of the container.
+    `name` is that of the image, the ID of the container, or the key of the snapshot.
     """
 
     topic: str
