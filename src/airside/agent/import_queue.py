@@ -179,7 +179,8 @@ class ImportQueue:
         if quiet < self._settings.incomplete_seconds:
             self._wait_for_more(path, waiting)
             return
-        reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again"
+        why = f" ({waiting.reason})" if waiting.reason else ""
+        reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again{why}"
         log.error("%s: %s", path, reason)
         await self._record(
             self._node.catalog.source_states.set_state,

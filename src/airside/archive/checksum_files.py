@@ -22,6 +22,7 @@ from airside.archive.formats.checksums import (
 )
 from airside.archive.formats.companions import ARCHIVE_SUFFIXES
 from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.open_parts import open_joined, parts_at
 from airside.archive.reader import Reading
 from airside.archive.stop import Stop
 from airside.core.errors import (
@@ -84,11 +85,12 @@ def find_listed(path: Path, beneath: Beneath) -> tuple[Listed, ...]:
     """Returns what the lists beside a file say of it; never raises for a list."""
     if beneath.is_directory(path):
         return ()
-    found = []
+    parts, found = parts_at(path, beneath), []
+    own = parts.whole if parts and len(parts.names) > 1 else path.name
     for name in _names_of_lists(path, beneath):
         checksums = [c for c in read_checksums(path.with_name(name), beneath) if c.algorithms]
-        about = tuple(c for c in checksums if c.is_of(path.name, name))
-        exact = tuple(c for c in about if c.name.removeprefix("./") in {path.name, ""})
+        about = tuple(c for c in checksums if c.is_of(own, name))
+        exact = tuple(c for c in about if c.name.removeprefix("./") in {own, ""})
         if about:
             found.append(Listed(name, exact or about))
     return tuple(found)
@@ -156,7 +158,7 @@ def _digests(path: Path, beneath: Beneath, algorithms: set[str], stop: Stop) -> 
     if not algorithms:
         return {}
     hashers = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-    with open_archive(path, beneath) as file, translated_reading(path):
+    with open_joined(path, beneath) as file, translated_reading(path):
         while chunk := file.read(CHUNK_BYTES):
             if stop():
                 raise StoppedError("the import was stopped")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airside.archive.beneath import ANYWHERE, Beneath, Opened
+from airside.archive.open_parts import joined_key
 from airside.archive.stat_key import StatKey
 from airside.core.errors import ArchiveError, LinkRefusedError
 
@@ -154,7 +155,7 @@ def stat_key(path: Path, beneath: Beneath = ANYWHERE) -> StatKey:
     except LinkRefusedError:
         return StatKey.of(beneath.stat_entry(path))
     if not stat.S_ISDIR(found.st_mode):
-        return StatKey.of(found)
+        return joined_key(path, beneath, found)
     size = mtime = ctime = 0
     hasher = hashlib.blake2b(str(found.st_ino).encode(), digest_size=8)
     refused: set[str] = set()

@@ -5,12 +5,11 @@ the others (`airside inspect` never commits). Runs in one worker thread with sma
 own, and calls `stop` once per chunk.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
@@ -25,12 +24,14 @@ from airside.archive.formats.shared_names import settle_names
 from airside.archive.ingest import ArchiveIngest
 from airside.archive.layer_probe import LayerProbes
 from airside.archive.node_remarks import node_remarks
-from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.open_file import translated_reading
+from airside.archive.open_parts import open_joined
 from airside.archive.planning_room import PlanPlace
 from airside.archive.sources import DirectorySource, Progress, Reader, TarSource
 from airside.archive.staging import stage
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
+from airside.archive.tar.archive_file import ArchiveFile, key_of, read_at, size_of
 from airside.archive.tar.compression import Compression, detect_compression, iter_decompressed
 from airside.core.errors import ArchiveFormatError, ArchiveTruncatedError, InputError
 from airside.core.problem import Problem
@@ -162,8 +163,8 @@ def _read_file(
     notes: list[str],
 ) -> _Read:
     path = place.path
-    with open_archive(path, place.beneath) as file, translated_reading(path):
-        key = StatKey.of(os.fstat(file.fileno()))
+    with open_joined(path, place.beneath, notes) as file, translated_reading(path):
+        key = key_of(file)
         return key, *_read_open(reader, path, file, ingest, stop, progress, notes)
 
 
@@ -176,8 +177,8 @@ def _read_copy(
     notes: list[str],
 ) -> _Read:
     path = place.path
-    with open_archive(path, place.beneath) as original, translated_reading(path):
-        key = StatKey.of(os.fstat(original.fileno()))
+    with open_joined(path, place.beneath, notes) as original, translated_reading(path):
+        key = key_of(original)
         copy = stage(original, reader.store, stop, progress)
     try:
         with copy.open() as file:
@@ -194,19 +195,19 @@ def _after(progress: Progress, before: int) -> Progress:
 def _read_open(
     reader: Reader,
     path: Path,
-    file: BinaryIO,
+    file: ArchiveFile,
     ingest: ArchiveIngest,
     stop: Stop,
     progress: Progress,
     notes: list[str],
 ) -> tuple[str, Plan, ArchiveTruncatedError | None]:
-    size_bytes = os.fstat(file.fileno()).st_size
-    head = os.pread(file.fileno(), _HEAD_BYTES, 0)
+    size_bytes = size_of(file)
+    head = read_at(file, _HEAD_BYTES, 0)
     if not head:
         raise ArchiveTruncatedError(f"{path.name} is empty")
     compression = detect_compression(head)
     if compression is Compression.NONE and not is_tar(head):
-        other = describe_other(os.pread(file.fileno(), OTHER_HEAD_BYTES, 0))
+        other = describe_other(read_at(file, OTHER_HEAD_BYTES, 0))
         if other:
             raise ArchiveFormatError(other, path=path)
     source = TarSource(reader, size_bytes, ingest, stop, progress, notes, file=file)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import iter_files
@@ -33,6 +33,7 @@ from airside.archive.layer_probe import IMPORT_BYTES
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.planning_room import PlanningRoom
 from airside.archive.stop import Stop
+from airside.archive.tar.archive_file import ArchiveFile, read_at
 from airside.archive.tar.compression import Compression, content_bytes, iter_decompressed
 from airside.archive.tar.headers import MissingEndError
 from airside.archive.tar.members import Member, MemberKind
@@ -155,7 +156,7 @@ class _Source:
 class TarSource(_Source):
     """A tar in an open file."""
 
-    file: BinaryIO
+    file: ArchiveFile
 
     def stream(
         self, compression: Compression, head: bytes
@@ -192,7 +193,7 @@ class TarSource(_Source):
         return replace(plan, problems=(*plan.problems, *more))
 
     def _read_at(self, count: int, offset: int) -> bytes:
-        return os.pread(self.file.fileno(), count, offset)
+        return read_at(self.file, count, offset)
 
     def _check_size(self, needed_bytes: int) -> None:
         """Raise ArchiveLimitError before the check of free space.
@@ -250,7 +251,7 @@ class TarSource(_Source):
             member = files[name]
             check_document_size(name, member.size_bytes, self.limits)
             assert member.offset is not None
-            data = os.pread(self.file.fileno(), member.size_bytes, member.offset)
+            data = read_at(self.file, member.size_bytes, member.offset)
             if len(data) != member.size_bytes:
                 raise ArchiveTruncatedError(f"the file ends inside member {name}")
             return data
@@ -258,9 +259,9 @@ class TarSource(_Source):
         return read
 
     def _open_member(self, member: Member) -> AbstractContextManager[Callable[[int, int], bytes]]:
-        start, descriptor = member.offset, self.file.fileno()
+        start, file = member.offset, self.file
         assert start is not None
-        return nullcontext(lambda count, offset: os.pread(descriptor, count, start + offset))
+        return nullcontext(lambda count, offset: read_at(file, count, start + offset))
 
 
 @dataclass(slots=True)

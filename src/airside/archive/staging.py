@@ -5,25 +5,24 @@ is copied, not until all its images are verified and durable. The copy is no blo
 durable. It is deleted once it was read, else at the next start of the agent.
 """
 
-import os
 from collections.abc import Callable
-from typing import BinaryIO
 
 from airside.archive.sources import ArchiveStore, Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
+from airside.archive.tar.archive_file import ArchiveFile, key_of
 from airside.core.errors import ArchiveChangedError, StoppedError
 from airside.core.settings import CHUNK_BYTES
 from airside.ports.content import Ingest
 
 
-def stage(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:
+def stage(file: ArchiveFile, store: ArchiveStore, stop: Stop, progress: Progress) -> Ingest:
     """Copy an open file into an ingest of the store; `progress` gets half of the total.
 
     The caller discards the copy. Raises ArchiveChangedError if the file changes during the copy,
     StoppedError, StorageFullError, StoreError, and OSError if the file cannot be read.
     """
-    key = StatKey.of(os.fstat(file.fileno()))
+    key = key_of(file)
     store.check_space(key.size_bytes)
     copy = store.ingest()
     try:
@@ -36,7 +35,7 @@ def stage(file: BinaryIO, store: ArchiveStore, stop: Stop, progress: Progress) -
     return copy
 
 
-def _copy(file: BinaryIO, copy: Ingest, stop: Stop, progress: Callable[[int], None]) -> int:
+def _copy(file: ArchiveFile, copy: Ingest, stop: Stop, progress: Callable[[int], None]) -> int:
     done = 0
     while chunk := file.read(CHUNK_BYTES):
         if stop():
@@ -47,8 +46,8 @@ def _copy(file: BinaryIO, copy: Ingest, stop: Stop, progress: Callable[[int], No
     return done
 
 
-def _check_unchanged(file: BinaryIO, key: StatKey, done: int) -> None:
-    if done != key.size_bytes or StatKey.of(os.fstat(file.fileno())) != key:
+def _check_unchanged(file: ArchiveFile, key: StatKey, done: int) -> None:
+    if done != key.size_bytes or key_of(file) != key:
         raise ArchiveChangedError(
             f"the archive changed while it was copied: {done} of {key.size_bytes} bytes were read"
         )

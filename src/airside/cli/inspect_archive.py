@@ -11,6 +11,7 @@ from airside.archive.beneath import ANYWHERE
 from airside.archive.checksum_files import read_checked
 from airside.archive.companion_file import companion_at
 from airside.archive.formats.image_list import LIST
+from airside.archive.open_parts import first_part
 from airside.archive.reader import read_archive
 from airside.archive.sources import Reader
 from airside.archive.tar.window_budget import WindowBudget
@@ -84,7 +85,10 @@ def inspect_file(settings: Settings, path: Path, *, quiet: bool) -> dict[str, An
             return list_report(str(path), listed)
     except AirsideError as exc:
         return _unreadable(path, exc)
-    return _inspect_archive(settings, path, quiet=quiet)
+    return {
+        **_inspect_archive(settings, first_part(path), quiet=quiet),
+        "path": str(path),
+    }
 
 
 def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str, Any]:

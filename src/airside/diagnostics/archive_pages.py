@@ -8,7 +8,7 @@ from airside.diagnostics.reports import SCHEMA, archive_report
 
 
 def archives_page_report(
-    view: CatalogView, after: int, limit: int, *, ignored: bool
+    view: CatalogView, after: int, limit: int, *, ignored: bool = False
 ) -> dict[str, Any]:
     """Returns a page of archives. `next`: the `after` of the next page; null: it is the last.
 

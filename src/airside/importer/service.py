@@ -15,6 +15,7 @@ from airside.archive.beneath.rights import name_of
 from airside.archive.directory import is_archive_directory, stat_key
 from airside.archive.formats.image_list import is_list_name
 from airside.archive.open_file import open_archive, translated_reading
+from airside.archive.open_parts import first_part
 from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
@@ -125,6 +126,7 @@ class ImportService:
         beneath = self._directories.beneath(path)
         if asker is not None and beneath.root is None:
             beneath = Beneath(None, "any", asker)
+        path = first_part(path, beneath)
         key = self._check_as(path, beneath)
         files = [(str(path), str(key), key.size_bytes)]
         ids = self._catalog.source_states.settle(files, self._clock(), kind="import")

@@ -44,7 +44,17 @@ TABLES = {
     ),
     "directory": ("OCI layout directories", "Dropped as they are, not packed."),
     "features": ("Other contents of layouts and docker-archives", ""),
-    "bundle": ("Bundles", "Layouts in a directory of a tar, beside other things."),
+    "bundle": (
+        "Bundles",
+        (
+            "Layouts in a directory of a tar, beside other things. An archive in parts is read as "
+            "one file, without a\ncopy, once all parts are in one directory: `split` "
+            "(`x.tar.aa`, `x.tar-ab`), hauler `--chunk-size` (`x.tar.zst.001`),\nzarf "
+            "(`x.tar.zst.part001`, with what `part000` says), `x.part1.tar`, "
+            "`x.tar.part-01-of-03`, `x.z01`. It goes by the\npath of its first part, is "
+            "*incomplete* until then, and the reason names the part that is missing."
+        ),
+    ),
     "tar": ("Programs that pack the tar", "The same layout, packed by each program."),
     "compression": ("Compression", ""),
     "refused": ("Refused by name", ""),

@@ -82,7 +82,7 @@ _SIGNATURES = (
     _Signature("lzma", rb"\x5d\x00\x00(?!\x00\x00)..(\xff{8}|.{7}\x00)"),
     _Signature("compress (.Z)", rb"\x1f[\x9d\xa0]"),
     _Signature("lzip", rb"LZIP\x01"),
-    _Signature("zip", rb"PK(\x03\x04|\x05\x06)", hint=_UNPACK),
+    _Signature("zip", rb"PK(\x03\x04|\x05\x06|\x07\x08)", hint=_UNPACK),
     _Signature("7z", rb"7z\xbc\xaf\x27\x1c", hint=_UNPACK),
     _Signature("rar", rb"Rar!\x1a\x07", hint=_UNPACK),
 )

@@ -16,12 +16,11 @@ Supported: v7, ustar, pax (path, linkpath, size) and GNU (long names, base-256 s
 may have the same name: the caller decides which of them counts, and checks their contents.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import BinaryIO
 
+from airside.archive.tar.archive_file import ArchiveFile, read_at, size_of
 from airside.archive.tar.byte_source import ByteSource
 from airside.archive.tar.compression import TrailingBytesError, compression_name
 from airside.archive.tar.headers import BLOCK, Headers, MissingEndError, TarBytes, cut_at
@@ -73,7 +72,7 @@ def iter_members(
         return
 
 
-def scan_members(file: BinaryIO, *, limits: Limits, notes: list[str]) -> Scan:
+def scan_members(file: ArchiveFile, *, limits: Limits, notes: list[str]) -> Scan:
     """Read the headers of a seekable plain tar, with `os.pread`; contents are skipped.
 
     For a tar that ends early, returns the members that are complete. Raises the other
@@ -108,15 +107,15 @@ def scan_members(file: BinaryIO, *, limits: Limits, notes: list[str]) -> Scan:
 class _FileSource:
     """A seekable file read with `os.pread`, which does not move its offset."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._descriptor = file.fileno()
-        self._size_bytes = os.fstat(self._descriptor).st_size
+    def __init__(self, file: ArchiveFile) -> None:
+        self._file = file
+        self._size_bytes = size_of(file)
         self.position = 0
 
     def read(self, count: int) -> bytes:
         data = b""
         try:
-            while part := os.pread(self._descriptor, count - len(data), self.position):
+            while part := read_at(self._file, count - len(data), self.position):
                 data += part
                 self.position += len(part)
         except OSError as exc:

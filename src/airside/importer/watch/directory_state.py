@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from airside.archive.beneath import Beneath
+from airside.archive.formats.parts import part_of
 from airside.core.settings import WatchedDirectory
 from airside.importer.watch.directories import WatchedDirectories, beneath, is_within
 from airside.importer.watch.mount_table import Mount
@@ -73,6 +74,11 @@ class DirectoryState:
     def is_due(self, now: float) -> bool:
         """Returns True if a scan may begin now."""
         return self.busy is None and self.due_at <= now
+
+    def saw_part(self, name: str) -> None:
+        """Scan the directory soon if a file is a part: its archive goes by the first one."""
+        if part_of(name) is not None:
+            self.scan_at = 0.0
 
     def is_listed(self, path: Path) -> bool:
         """Returns True if a scan reports the path: it is not part of a layout directory."""

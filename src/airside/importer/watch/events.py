@@ -59,3 +59,4 @@ def apply_event(
         directory.scan_at = 0.0  # what it is in may be an archive now
     elif tree is None and is_candidate(name):
         _SAW.get(mask & EVENTS, Settler.saw_change)(settler, where / name, now)
+        directory.saw_part(name)

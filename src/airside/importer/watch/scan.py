@@ -19,6 +19,8 @@ from typing import Literal
 
 from airside.archive.beneath import Beneath, Opened
 from airside.archive.directory import is_archive_directory, iter_directories, stat_key
+from airside.archive.formats.parts import later_parts, part_of
+from airside.archive.open_parts import first_part, joined_key
 from airside.archive.stat_key import StatKey
 from airside.core.errors import ArchiveError, LinkRefusedError
 from airside.importer.watch.directories import is_candidate, is_candidate_directory, is_within
@@ -269,10 +271,11 @@ class _Walk:
                     "of its own here"
                 )
             below: list[Path] = []
+            later = later_parts(e.name for e in found if not e.is_dir(follow_symlinks=False))
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
                     below += self._directory(path / entry.name)
-                elif is_candidate(entry.name):
+                elif is_candidate(entry.name) and entry.name not in later:
                     self._candidate(path / entry.name, opened)
         return below
 
@@ -343,7 +346,14 @@ def _observe_found(
         return _observe_tree(observation, beneath, link=link)
     if not stat.S_ISREG(found.st_mode):
         return replace(observation, absent=True)
-    return replace(observation, key=StatKey.of(found), linked=link or found.st_nlink > 1)
+    path = observation.path
+    if part_of(path.name) is not None and first_part(path, beneath) != path:
+        return replace(observation, absent=True)  # a part of an archive that goes by its first one
+    try:
+        key = joined_key(path, beneath, found)
+    except (OSError, ArchiveError):
+        return replace(observation, linked=link)
+    return replace(observation, key=key, linked=link or found.st_nlink > 1)
 
 
 def _entry_in(directory: Opened, path: Path) -> os.stat_result:
