@@ -16,7 +16,7 @@ row that fits (ADR 0032). None of these forms is called damaged.
 | `docker://`, `registry://`, `oci://`, `docker-daemon:`, `containers-storage:` and a name | | | skopeo, Helm | the name after the transport |
 | `ocidir://helm3:3.8`, a path | `3.8` | `localhost/helm3:3.8` | regctl | that of `RepoTags`; without it, only a tag |
 | none, or an image ID | `quay.io/t/app:1` | the same | podman, skopeo, Zarf | `quay.io/t/app:1` |
-| none | `t/app:1` | `quay.io/t/app:1` | Hauler | the one with its registry; alone, `docker.io/t/app:1` |
+| none | `t/app:1` | `quay.io/t/app:1` | Hauler | the one with its registry, wherever it stands; alone, `docker.io/t/app:1` |
 | none | `1` | `quay.io/t/app:1` | several | `quay.io/t/app:1`; alone, only a tag |
 | none | none | `quay.io/t/app:1` | several | `quay.io/t/app:1`, of the image with that config |
 | `quay.io/t/app:1` | | another name, far from the first | several | both; noted |

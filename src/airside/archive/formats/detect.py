@@ -50,6 +50,7 @@ def make_draft(
         index_json = read(INDEX_JSON)
         if parse_index_json(index_json):
             saved, problems = _saved_beside(files, read, allowance)
+            listed = _listed(files, read, allowance, problems)
             walk = walk_layout(
                 index_json,
                 present=files,
@@ -57,6 +58,7 @@ def make_draft(
                 held=held,
                 allowance=allowance,
                 saved=saved,
+                listed=listed,
                 problems=problems,
             )
             if not saved or not has_disordered_layers(walk.draft, read):
@@ -84,21 +86,21 @@ def index_may_follow(files: frozenset[str]) -> bool:
 
 def _saved_beside(
     files: frozenset[str], read: ReadMember, allowance: Allowance
-) -> tuple[tuple[SavedImage, ...], tuple[Problem, ...]]:
+) -> tuple[tuple[SavedImage, ...], list[Problem]]:
     """Returns the entries of a `manifest.json` beside an index, and problems with them.
 
     Other tools have documents of this name beside a layout, which are no lists.
     """
     raw = read(MANIFEST_JSON) if MANIFEST_JSON in files else b""
     if raw.lstrip()[:1] != b"[":
-        return (), ()
+        return (), []
     problems: list[Problem] = []
     try:
         images = parse_manifest_json(raw, problems)
     except InputError as exc:
-        return (), (Problem(f"{exc.message}: images that only it lists are not read"),)
+        return (), [Problem(f"{exc.message}: images that only it lists are not read")]
     Allowance(allowance.limits).take_names(_count_names(images), "")
-    return images, tuple(problems)
+    return images, problems
 
 
 def _with_unlisted(
@@ -130,14 +132,22 @@ def _draft_docker(
         raise ArchiveFormatError(describe_single_manifest(raw, files, read))
     problems: list[Problem] = []
     images = parse_manifest_json(raw, problems)
-    repositories = read(REPOSITORIES) if REPOSITORIES in files else b""
-    listed = parse_repositories(repositories)
-    if listed is None and repositories.lstrip()[:1] == b"{":
+    listed = _listed(files, read, allowance, problems)
+    draft = _docker_draft(images, files, links, allowance)
+    return replace(draft, listed=listed, problems=tuple(problems))
+
+
+def _listed(
+    files: frozenset[str], read: ReadMember, allowance: Allowance, problems: list[Problem]
+) -> tuple[str, ...]:
+    """Returns the names in `repositories`; none, perhaps with a problem, if it cannot be read."""
+    raw = read(REPOSITORIES) if REPOSITORIES in files else b""
+    listed = parse_repositories(raw)
+    if listed is None and raw.lstrip()[:1] == b"{":
         reason = f"the member {REPOSITORIES!r} cannot be read: names are not compared with it"
         problems.append(Problem(reason))
     Allowance(allowance.limits).take_names(len(listed or ()), "")
-    draft = _docker_draft(images, files, links, allowance)
-    return replace(draft, listed=listed or (), problems=tuple(problems))
+    return listed or ()
 
 
 def _docker_draft(

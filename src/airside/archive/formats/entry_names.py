@@ -165,6 +165,8 @@ def name_of(annotations: Mapping[str, str]) -> EntryName:
     if first.reference is None and second.reference is not None:
         return EntryName(second.reference, "", (ref_name,), second.has_registry)
     texts = tuple(text for text in (full, ref_name) if text)
+    if not first.has_registry and second.has_registry and is_form_of(first.text, second.text):
+        return EntryName(second.reference, "", texts)
     if first.reference is None:
         return EntryName(tag=first.tag or second.tag, texts=(first.text,) if first.text else ())
     return EntryName(first.reference, "", texts, first.has_registry, _differ(first, second))

@@ -26,13 +26,15 @@ def walk_layout(
     held: ReadHeld,
     allowance: Allowance,
     saved: tuple[SavedImage, ...] = (),
+    listed: tuple[str, ...] = (),
     problems: Iterable[Problem] = (),
 ) -> "DocumentWalk":
     """Walk the documents from `index.json` down. Returns the walk, whose `draft` has them.
 
     `present` are the names of all members, `saved` the entries of a `manifest.json` beside the
-    index, with its `problems`. Raises ManifestInvalidError for `index.json` itself, and
-    ArchiveLimitError. An invalid document below it becomes a problem.
+    index and `listed` the names of a `repositories`, with their `problems`. Raises
+    ManifestInvalidError for `index.json` itself, and ArchiveLimitError. An invalid document below
+    it becomes a problem.
     """
     found: list[Problem] = []
     roots = parse_index_json(index_json, found)
@@ -41,6 +43,7 @@ def walk_layout(
         problems=[*found, *problems],
         present=present,
         saved=saved,
+        listed=listed,
         allowance=allowance,
     )
     allowance.take_names(len(roots), "")

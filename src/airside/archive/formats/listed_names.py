@@ -4,7 +4,7 @@
 flipped bit is a problem, and the name is not created.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from airside.archive.formats.docker_manifest import MANIFEST_JSON, REPOSITORIES, SavedImage
@@ -50,6 +50,16 @@ def compare_listed(images: Iterable[SavedImage], listed: Iterable[str]) -> Liste
         found.problems.append(Problem(reason, image=_shown(text)))
     found.is_lossy = found.is_lossy or bool(found.problems)
     return found
+
+
+def unknown_names(listed: Iterable[str], known: Container[Reference]) -> list[Problem]:
+    """Returns a problem for each name of a `repositories` beside an index that no table has."""
+    reason = f"{_LISTED} has this name, but neither the index nor {MANIFEST_JSON}: no image gets it"
+    return [
+        Problem(reason, image=_shown(text))
+        for text in listed
+        if (reference := _read(text)) is None or reference not in known
+    ]
 
 
 def _read(text: str) -> Reference | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from airside.archive.formats.allowance import Allowance
 from airside.archive.formats.docker_manifest import SavedImage
 from airside.archive.formats.entry_names import name_roots, note_tags
+from airside.archive.formats.listed_names import unknown_names
 from airside.archive.formats.plan import (
     OCI_LAYOUT,
     Facts,
@@ -57,6 +58,8 @@ class LayoutDraft:
     present: frozenset[str] = frozenset()
     bad: set[Digest] = field(default_factory=set)
     saved: tuple[SavedImage, ...] = ()
+    listed: tuple[str, ...] = ()
+    """The names in a `repositories` beside the index."""
     allowance: Allowance = field(default_factory=Allowance)
 
     @property
@@ -106,6 +109,8 @@ class LayoutDraft:
         names.compare(self.saved)
         note_tags(named.values(), self.notes)
         self.problems += [*problems, *names.problems]
+        if self.listed and not self.problems:
+            self.problems += unknown_names(self.listed, names.known(self.saved))
         return tuple(root.planned() for root in named.values())
 
     def _read_configs(

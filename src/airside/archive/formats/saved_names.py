@@ -48,6 +48,7 @@ class SavedName:
 
     text: str
     reference: Reference
+    has_registry: bool = True
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -119,6 +120,12 @@ class SavedNames:
         for config, texts in self._texts.items():
             self._compare(self.places[config], tuple(texts))
 
+    def known(self, saved: Iterable[SavedImage]) -> set[Reference]:
+        """Returns all names of the index and of these entries."""
+        given = {name for root in self.named.values() for name in root.names}
+        read = (self._read(text) for image in saved for text in image.names)
+        return given | {name.reference for name in read if name is not None}
+
     def _compare(self, places: Sequence[Place], texts: Sequence[str]) -> None:
         read = [name for name in map(self._read, texts) if name is not None]
         roots = [self.named[place.root] for place in places]
@@ -136,11 +143,13 @@ class SavedNames:
 
     def _read(self, text: str) -> SavedName | None:
         try:
-            found = read_name(text, may_be_tag=False).reference
+            found = read_name(text, may_be_tag=False)
         except ReferenceInvalidError as exc:
             self.problems.append(Problem(exc.message, image=text))
             return None
-        return SavedName(text, found.without_digest) if found is not None else None
+        if found.reference is None:
+            return None
+        return SavedName(text, found.reference.without_digest, found.has_registry)
 
     def _owner(self, places: Sequence[Place], free: set[Digest], name: SavedName) -> NamedRoot:
         """Returns the root that a name goes to: the one without a name, if any.
@@ -170,6 +179,8 @@ class SavedNames:
             return
         if reference in self._given:
             self.notes.append(f"{name.text!r} is another image in index.json, which counts")
+            return
+        if not name.has_registry and _names_more(root, name):
             return
         by_digest = [each for each in root.names if each.digest is not None]
         if any(each.repository == reference.repository for each in by_digest):
@@ -209,6 +220,16 @@ def _forms(name: EntryName, reference: Reference) -> tuple[str, ...]:
         return texts
     of_digest = f"{reference.digest.algorithm}-{reference.digest.hex}"
     return (*texts, *(f"{reference.repository}:{tag}" for tag in (_MADE_UP, of_digest)))
+
+
+def _names_more(root: NamedRoot, name: SavedName) -> bool:
+    """Returns True if a name of the root is this one with its registry."""
+    return any(
+        is_form_of(name.text, text)
+        for entry in root.names.values()
+        if entry.is_sure
+        for text in entry.texts
+    )
 
 
 def _drop_guessed(root: NamedRoot, name: SavedName) -> None:

@@ -153,3 +153,13 @@ def test_a_blob_that_cannot_be_read_is_no_manifest():
         allowance=Allowance(),
     )
     assert {root.digest for root in draft.roots} == {FIRST.digest, SECOND.digest}
+
+
+def test_a_name_that_only_repositories_has_is_a_problem():
+    members = Members.of(docker_25_members({("app:1", "b/app:2"): FIRST}))
+    assert not members.plan().problems
+    other = members.with_file("repositories", compact({"app": {"1": "x"}, "b/other": {"2": "x"}}))
+    plan = other.plan()
+    assert set(owners(plan)) == {NAME, "docker.io/b/app:2"}
+    assert [problem.image for problem in plan.problems] == ["docker.io/b/other:2"]
+    assert members.with_file("repositories", b"{").plan().problems
