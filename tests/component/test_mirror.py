@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -440,7 +441,11 @@ def test_config_path_is_read_with_its_imports(tmp_path):
     config(etc / "more/1.toml", "/a:/b")
     put(etc / "more/2.toml", "not TOML")
     [node] = find_nodes(tmp_path)
-    assert (node.roots, node.warning) == ((Path("/a"), Path("/b")), "")
+    assert node.roots == (Path("/a"), Path("/b"))
+    assert replace(node, reader=(2, 0)).warning == ""
+    for reader in (None, (2, 1)):
+        assert "several directories" in replace(node, reader=reader).warning
+        assert 'config_path = "/a"' in replace(node, reader=reader).warning
 
 
 def test_drop_ins_count_where_there_is_no_main_file(tmp_path):
@@ -456,7 +461,7 @@ def test_dockers_certificates_are_searched_where_containerd_would(tmp_path):
     [node] = find_nodes(tmp_path)
     roots = (tmp_path / "etc/containerd/certs.d", tmp_path / "etc/docker/certs.d")
     assert node.roots == roots
-    assert f'"{roots[0]}:{roots[1]}"' in node.warning
+    assert f'config_path = "{roots[0]}"' in node.warning
 
 
 # The command

@@ -54,6 +54,8 @@ class Options:
     gc: Table = field(default_factory=dict)
     sandbox_image: str = "docker.io/airside/pause:1"
     cri: bool = True
+    hosts: Sequence[str] = ("certs.d",)
+    """The directories of `config_path`."""
 
 
 def written(version: str, home: Path, socket: Path, options: Options) -> str:
@@ -91,14 +93,14 @@ def _classic(home: Path, options: Options) -> dict[Sequence[str], Table]:
         (*cri, "cni"): {"bin_dir": str(home / "cni"), "conf_dir": str(home / "cni")},
         (*cri, "containerd"): _images(options),
         **_runc((*cri, "containerd"), home),
-        (*cri, "registry"): {"config_path": str(home / "certs.d")},
+        (*cri, "registry"): _hosts(home, options),
     }
 
 
 def _modern(home: Path, options: Options) -> dict[Sequence[str], Table]:
     images = ("plugins", "io.containerd.cri.v1.images")
     runtime = ("plugins", "io.containerd.cri.v1.runtime")
-    hosts = {"config_path": str(home / "certs.d")}
+    hosts = _hosts(home, options)
     return {
         images: _images(options),
         (*images, "pinned_images"): {"sandbox": options.sandbox_image},
@@ -114,6 +116,10 @@ def _modern(home: Path, options: Options) -> dict[Sequence[str], Table]:
         },
         ("plugins", "io.containerd.image-verifier.v1.bindir"): {"bin_dir": str(home / "verifiers")},
     }
+
+
+def _hosts(home: Path, options: Options) -> Table:
+    return {"config_path": ":".join(str(home / name) for name in options.hosts)}
 
 
 def _images(options: Options) -> Table:

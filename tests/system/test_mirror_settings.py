@@ -3,6 +3,7 @@
 `ctr images pull --hosts-dir` reads the files with the code that reads those of CRI's `config_path`.
 """
 
+import json
 import socket
 import threading
 import time
@@ -12,8 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from airside.archive.sample import write_sample
+from airside.containerd.client import Client
+from airside.containerd.cri import Cri
+from airside.core.errors import AirsideError
 from support.agent import Agent
 from support.command import airside
+from support.containerd import Containerd
+from support.containerd_config import Options
 
 pytestmark = pytest.mark.system
 
@@ -238,3 +244,22 @@ def test_with_only_the_hosts_of_others_are_asked_between(ctr, tmp_path):
         assert pull(ctr, certs, "docker.io/library/nothere:1").returncode != 0
         assert len(asked) == 2
         assert [path.partition("/v2/")[0] for path in asked_site] == ["/first"]
+
+
+def test_a_list_of_directories_that_cri_does_not_read_is_told(containerd_version, tmp_path):
+    """2.1 takes `config_path` for the name of one directory, and logs nothing."""
+    options = Options(hosts=("certs.d", "other"))
+    made = Containerd(containerd_version, tmp_path / "c", options=options)
+    with upstream() as (ours, asked), made as containerd:
+        words = ("--address", ours, "--certs-dir", containerd.hosts)
+        mirror("write", "--all", "--only", *words, "--data", tmp_path / "data")
+        with Client.open(str(containerd.socket)) as client, pytest.raises(AirsideError):
+            Cri(client.channel).pull("registry.invalid/team/nothere:1")
+        told = airside(
+            "doctor", "--json", "--runtime", containerd.socket, "--data", tmp_path / "data",
+            AIRSIDE_LISTEN=ours,
+        )  # fmt: skip
+        found = {each["id"]: each for each in json.loads(told.stdout)["items"]}["containerd.mirror"]
+        assert bool(asked) is (containerd.version != "2.1")
+        assert found["severity"] == ("ok" if asked else "warning")
+        assert asked or f'put config_path = "{containerd.hosts}"' in found["advice"]

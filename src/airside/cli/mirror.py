@@ -22,7 +22,7 @@ from airside.cli.options import (
 )
 from airside.cli.output import clean, write, write_json
 from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
-from airside.containerd.mirror.legibility import Version
+from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
 from airside.containerd.mirror.readers import with_readers
 from airside.containerd.sockets import find_sockets

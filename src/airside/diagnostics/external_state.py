@@ -114,7 +114,11 @@ def mirrors_at(host: str, url: str, sockets: Iterable[str]) -> list[dict[str, An
     from airside.diagnostics.mirror_nodes import nodes_at  # noqa: PLC0415 - the doctor, for one answer
 
     try:
-        return mirrors_of(host, url, nodes_at(sockets))
+        return [
+            item if not unread else item | {"set": False, "then": [], "reason": unread}
+            for node, unread in nodes_at(sockets)
+            for item in mirrors_of(host, url, [node])
+        ]
     except UnavailableError as exc:
         unknown: dict[str, Any] = {"runtime": "", "path": "", "directory": ""}
         return [unknown | {"set": None, "then": [], "reason": exc.message}]

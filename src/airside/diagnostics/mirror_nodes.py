@@ -24,13 +24,16 @@ _ANSWER_SECONDS = 1.0
 _OF_K3S = "k3s"
 
 
-def nodes_at(sockets: Iterable[str]) -> list[Node]:
-    """Returns the settings of the containerd at these sockets. Raises UnavailableError."""
-    found = [node for path in dict.fromkeys(sockets) for node in _at(path)]
-    return list(dict.fromkeys(found)) or find_nodes(host_root())
+def nodes_at(sockets: Iterable[str]) -> list[tuple[Node, str]]:
+    """Returns the settings of the containerd at these sockets, and why one does not read them.
+
+    Raises UnavailableError.
+    """
+    found = [each for path in dict.fromkeys(sockets) for each in _at(path)]
+    return list(dict.fromkeys(found)) or [(node, "") for node in find_nodes(host_root())]
 
 
-def _at(path: str) -> Iterator[Node]:
+def _at(path: str) -> Iterator[tuple[Node, str]]:
     name = {socket: name for name, socket in known_sockets().items()}.get(path, "containerd")
     probed = probe(path)
     if probed.state != "answers":
@@ -45,10 +48,10 @@ def _at(path: str) -> Iterator[Node]:
         config = parsed_config(Cri(client.channel).status()[1].get("config", ""))
         hosts, warning = hosts_in_use(config, numbers, files)
         if hosts:
-            yield HostsNode(name, hosts, warning, numbers)
+            yield HostsNode(name, hosts, numbers), warning
 
 
-def _rancher(numbers: tuple[int, ...]) -> Iterator[Node]:
+def _rancher(numbers: tuple[int, ...]) -> Iterator[tuple[Node, str]]:
     for node in find_nodes(host_root()):
         if isinstance(node, RegistriesNode):
-            yield replace(node, reader=numbers)
+            yield replace(node, reader=numbers), ""

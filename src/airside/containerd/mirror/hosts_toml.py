@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
+from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.endpoint import has_brackets, of_containerd
-from airside.containerd.mirror.legibility import BRACKETS_SINCE, Version, fault
+from airside.containerd.mirror.legibility import BRACKETS_SINCE, fault
 from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
 from airside.core.errors import ConflictError
 

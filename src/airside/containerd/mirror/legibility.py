@@ -14,10 +14,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.endpoint import has_brackets
 
-Version = tuple[int, ...]
-"""For instance (1, 7, 24)."""
 BRACKETS_SINCE = (2, 0)
 """The first containerd that reads an IPv6 literal as the name of a table."""
 _REFERRERS_SINCE = (2, 2)

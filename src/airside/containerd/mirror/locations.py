@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from airside.containerd.mirror.atomic_file import is_there, names_in
-from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
-from airside.containerd.mirror.legibility import Version
+from airside.containerd.mirror.cri_config import (
+    Registry,
+    Version,
+    advice,
+    registry_settings,
+)
 
 _MOST_FILES = 200
 """Configuration files that are read of one containerd, at most."""
@@ -32,9 +36,19 @@ class HostsNode:
 
     runtime: str
     roots: tuple[Path, ...]
-    warning: str = ""
     reader: Version | None = None
     """The oldest containerd that reads them; None if unknown."""
+    registry: Registry | None = None
+    """The settings that name these directories; None if they were named by hand."""
+    config: str = ""
+    """The file of these settings."""
+
+    @property
+    def warning(self) -> str:
+        """Returns why containerd does not read these files, and what to do; "" if it does."""
+        if self.registry is None:
+            return ""
+        return advice(self.registry, self.config, str(self.roots[0]), self.reader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +105,7 @@ def _containerd(system: Path) -> Node:
 
 def _node(runtime: str, registry: Registry, config: Path, usual: tuple[Path, ...]) -> HostsNode:
     given = tuple(map(Path, registry.directories()))
-    warning = advice(registry, str(config), ":".join(map(str, usual)))
-    return HostsNode(runtime, given or usual, warning)
+    return HostsNode(runtime, given or usual, None, registry, str(config))
 
 
 def _read_with_imports(config: Path) -> Iterator[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from airside.containerd.mirror.legibility import Version
+from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.locations import Node
 from airside.containerd.sockets import is_socket, known_sockets
 from airside.core.errors import AirsideError

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
+from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.endpoint import of_k3s
 from airside.containerd.mirror.hosts_toml import refuse_brackets
-from airside.containerd.mirror.legibility import Version
 from airside.containerd.mirror.managed_block import Foreign, split_lines, with_lines
 from airside.core.errors import ConflictError
 

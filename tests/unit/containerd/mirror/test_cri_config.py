@@ -1,5 +1,7 @@
 import tomllib
 
+import pytest
+
 from airside.containerd.mirror.cri_config import Registry, advice, registry_settings
 
 
@@ -49,3 +51,45 @@ def test_mirrors_of_the_old_form_must_go():
         'endpoint = ["https://a"]\n'
     )
     assert "must go" in advice(read(text), "f", "/certs")
+
+
+MODERN = 'version = 3\n[plugins."io.containerd.cri.v1.images"'
+LIST = f'{MODERN}.registry]\nconfig_path = "/a:/b"\n'
+
+
+@pytest.mark.parametrize("text", [LIST, LIST.replace(":/b", ":")])
+def test_a_list_of_directories_is_read_by_no_transfer_service(text):
+    """Tried on 2.1.9: the whole list is one name there. The default of 2.2 is a list."""
+    for reader, is_read in (((1, 6, 20), True), ((2, 0), True), ((2, 1), False), (None, False)):
+        said = advice(read(text), "f", "/certs", reader)
+        assert (said == "") is is_read
+        assert is_read or 'config_path = "/a"' in said
+    assert advice(read(LIST.replace(":/b", "")), "f", "/certs", (2, 1)) == ""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        f"{MODERN}]\nuse_local_image_pull = true\n",
+        f"{MODERN}]\ndiscard_unpacked_layers = true\n",
+        f"{MODERN}]\nimage_pull_with_sync_fs = true\n",
+        f"{MODERN}]\nmax_concurrent_downloads = 5\n",
+        f'{MODERN}.registry.configs."a".auth]\nusername = "u"\n',
+    ],
+)
+def test_a_list_is_read_where_cri_pulls_itself(more):
+    assert advice(read(LIST, more), "f", "/certs", (2, 1)) == ""
+    assert advice(read(more), "f", "/certs", (2, 2)) == ""  # the default, a list
+    assert advice(read(more), "f", "/certs", (2, 1)) != ""
+
+
+def test_no_config_path_is_well_in_no_version_of_the_transfer_service():
+    for reader in (None, (1, 7), (2, 1), (2, 2)):
+        assert 'config_path = "/certs"' in advice(read("version = 3\n"), "f", "/certs", reader)
+
+
+def test_settings_of_the_plugin_of_another_version_count_for_nothing():
+    """containerd ignores them, though the name was right before an upgrade."""
+    old = 'plugins."io.containerd.grpc.v1.cri".registry'
+    assert read(f'version = 3\n[{old}]\nconfig_path = "/a"\n').config_path == ""
+    assert read(LIST.replace("version = 3", "version = 2")).config_path == ""

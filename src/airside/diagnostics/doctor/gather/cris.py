@@ -68,16 +68,16 @@ def hosts_in_use(
 
     `config`: as CRI reports it (1.6, 1.7).
     """
-    registry = config.get("registry")
-    path = registry.get("configPath") if isinstance(registry, dict) else files.registry.config_path
-    if path:
-        return tuple(Path(part) for part in str(path).split(":") if part), ""
-    if numbers >= _CERTS_SINCE:
-        return tuple(map(on_host, _CERTS)), ""
-    if not isinstance(registry, dict) and files.unread:
+    reported = config.get("registry")
+    registry = files.registry
+    if isinstance(reported, dict):
+        registry = replace(registry, config_path=str(reported.get("configPath") or ""))
+    elif files.unread and not registry.config_path:
         return (), ""
-    certs = on_host(_CERTS[0])
-    return (certs,), advice(files.registry, files.main, str(certs))
+    named = tuple(map(Path, registry.directories()))
+    usual = _CERTS if numbers >= _CERTS_SINCE else _CERTS[:1]
+    hosts = named or tuple(map(on_host, usual))
+    return hosts, advice(registry, files.main, str(hosts[0]), numbers)
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:

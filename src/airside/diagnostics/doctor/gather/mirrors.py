@@ -45,8 +45,8 @@ def _mirrors(runtime: Runtime, url: str, usual: Sequence[str]) -> Iterator[Mirro
                 read = replace(node, reader=runtime.numbers or None)
                 yield _mirror(str(node.path), url, read, usual)
     elif cri.hosts:
-        node = HostsNode(runtime.name, cri.hosts, cri.hosts_warning, runtime.numbers or None)
-        yield _mirror(runtime.socket, url, node, usual)
+        node = HostsNode(runtime.name, cri.hosts, runtime.numbers or None)
+        yield replace(_mirror(runtime.socket, url, node, usual), warning=cri.hosts_warning)
     else:
         yield Mirror(
             runtime.socket, url, _command(None, url), reason=f"this user may not read {cri.unread}"
@@ -63,7 +63,6 @@ def _mirror(subject: str, url: str, node: Node, usual: Sequence[str]) -> Mirror:
         _command(node, url),
         asked=tuple(each.registry for each in asked),
         lacking=tuple(each.registry for each in read if each not in asked),
-        warning=node.warning if isinstance(node, HostsNode) else "",
         ignored=_texts(each.ignored for each in read),
         reason=_texts(each.unread for each in searches),
         then={
