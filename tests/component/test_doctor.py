@@ -243,7 +243,7 @@ def write(system, name, text):
 
 
 def test_a_host_without_kubelet_has_none(tmp_path):
-    found = look_at_kubelet(tmp_path)
+    found = look_at_kubelet(tmp_path, tmp_path)
     assert not found.present
     assert (found.read, found.unread, found.pulls, found.always_pull) == (
         (),
@@ -269,7 +269,7 @@ def test_a_host_without_kubelet_has_none(tmp_path):
 )
 def test_a_policy_that_asks_the_registry_is_found(tmp_path, name, text):
     path = write(tmp_path, name, text)
-    found = look_at_kubelet(tmp_path)
+    found = look_at_kubelet(tmp_path, tmp_path)
     assert found.present or name.startswith("etc/kubernetes")
     assert found.pulls.policy == PullPolicy("AlwaysVerify", (), Path(path))
 
@@ -298,7 +298,7 @@ def test_a_policy_that_asks_the_registry_is_found(tmp_path, name, text):
 )
 def test_always_pull_images_is_found(tmp_path, name, text):
     path = write(tmp_path, name, text)
-    assert look_at_kubelet(tmp_path).always_pull == (path,)
+    assert look_at_kubelet(tmp_path, tmp_path).always_pull == (path,)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_always_pull_images_is_found(tmp_path, name, text):
 )
 def test_always_pull_images_that_is_off_is_not_found(tmp_path, text):
     write(tmp_path, "etc/kubernetes/manifests/kube-apiserver.yaml", text)
-    found = look_at_kubelet(tmp_path)
+    found = look_at_kubelet(tmp_path, tmp_path)
     assert (found.always_pull, found.has_api_server) == ((), True)
 
 

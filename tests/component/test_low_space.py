@@ -118,6 +118,57 @@ def test_earlier_versions_go_first_and_then_what_nothing_backs_the_oldest_first(
     assert all("low_space_bytes" in reason for reason in reasons)
 
 
+def test_a_dry_run_shows_what_the_lack_of_space_takes_now(
+    node: Node, now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        drop(node, tmp_path / f"{number}.tar", {f"{NAME}:{number}": image(number)}, now)
+        now[0] += 1
+        node.remove({str(tmp_path / f"{number}.tar"): "unpin"})
+    now[0] += 7200
+    disk = Disk(node, monkeypatch, 0)
+    disk.size_bytes = 101 * KIB - disk.free(tmp_path)
+    assert node.clean(dry_run=True) == []
+    for gone in (1, 3):
+        disk.size_bytes -= (gone * 100 - 50) * KIB
+        told = node.clean(dry_run=True)
+        assert [line.reference for line in told if line.reference] == [
+            f"{NAME}:{number}" for number in range(gone)
+        ]
+        assert all("low_space_percent" in line.reason for line in told if line.reference)
+        assert len(visible(node)) == 3
+        disk.size_bytes += (gone * 100 - 50) * KIB
+    disk.size_bytes -= 250 * KIB
+    told, done = node.clean(dry_run=True), node.clean(dry_run=False)
+    assert {(line.digest, line.freed_bytes) for line in told} == {
+        (line.digest, line.freed_bytes) for line in done
+    }
+    assert visible(node) == {}
+
+
+@pytest.mark.parametrize(("setting", "kubelets"), [("40", 0.0), ("auto", 40.0)])
+def test_a_percentage_of_the_file_system_is_kept_free_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, kubelets: float
+) -> None:
+    with node_at(tmp_path / "data", low_space_percent=setting) as node:
+        node.garbage.kubelet_percent = lambda _total: kubelets
+        clock = [1e6]
+        node.clock = node.importer._clock = believed(lambda: clock[0])
+        drop(node, tmp_path / "gone.tar", {f"{NAME}:gone": image("gone")}, clock)
+        node.remove({str(tmp_path / "gone.tar"): "unpin"})
+        clock[0] += 7200
+        disk = Disk(node, monkeypatch, 0)
+        disk.size_bytes = 410 * KIB - disk.free(tmp_path)
+        monkeypatch.setattr("airside.store.gc.total_bytes", lambda _path: 1000 * KIB)
+        assert not node.garbage.space().low
+        assert not node.garbage.keep_room(node.clock())
+        disk.size_bytes -= 20 * KIB
+        assert node.garbage.space().low
+        assert node.garbage.keep_room(node.clock())
+        assert visible(node) == {}
+        assert not node.garbage.space().low
+
+
 def test_an_import_for_which_there_is_no_room_is_tried_again_after_a_collection(
     node: Node, now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

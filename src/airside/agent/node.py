@@ -21,10 +21,12 @@ from airside.catalog.catalog import Catalog
 from airside.catalog.identity import identity_of, settle_identity
 from airside.catalog.model import TagMove
 from airside.catalog.retention import read_rules
+from airside.containerd.kubelet_space import KubeletThresholds
 from airside.containerd.pull_records import PullRecords
 from airside.core.clock import Clock
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import StoreError
+from airside.core.host_root import host_root
 from airside.core.listeners import Listeners
 from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
@@ -149,7 +151,8 @@ class Node:
         `unknown`: also the blobs without a record that are kept since records were lost.
         """
         with self._repair:
-            freed = [*self._end_uploads(dry_run=dry_run), *self.collect_garbage(dry_run=dry_run)]
+            freed = self._end_uploads(dry_run=dry_run)
+            freed += self.garbage.collect_by_hand(self.clock.ages(), dry_run=dry_run)
             if unknown:
                 freed += self.garbage.delete_kept(dry_run=dry_run)
         if not dry_run:
@@ -284,7 +287,8 @@ def _assemble(
         max_bytes=settings.limits.upload_bytes,
         idle_seconds=settings.upload_seconds,
     )
-    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases, uploads.give_way)
+    give_way, percent = uploads.give_way, KubeletThresholds(host_root(), settings.data).kept_percent
+    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases, give_way, percent)
     backend = _backend(store, catalog, guard, garbage, uploads, clock)
     read_through = ReadThrough(
         runtimes.contents, cast("Policy", settings.read_through), PullRecords().opened

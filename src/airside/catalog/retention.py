@@ -14,7 +14,7 @@ from airside.core.errors import ConfigError
 from airside.core.settings import RetentionRule
 from airside.oci.patterns import Pattern, parse_pattern
 
-LOW_SPACE = "the disk is nearly full (low_space_bytes)"
+LOW_SPACE = "the disk is nearly full (low_space_bytes, low_space_percent)"
 _UNUSED = "it came from an upstream registry and no client asked for it (upstream_keep_seconds)"
 _UNBACKED = "unbacked for longer than unbacked_after_seconds: no archive has it"
 

@@ -64,6 +64,12 @@ def kubelet_roots(root: Path) -> list[Path]:
     return list(dict.fromkeys([*(root / path for path in _ROOTS), *named]))
 
 
+def kubelet_texts(root: Path) -> list[str]:
+    """Returns the texts of the files with settings or flags, and of running kubelets' arguments."""
+    files = dict.fromkeys([*kubelet_settings(root), *_found(root, _FLAGS)])
+    return [*map(_text, files), *_command_lines(root / "proc")]
+
+
 def _flags(root: Path) -> Iterator[tuple[str, str]]:
     """Yields (flag, path) of each flag that names a place."""
     for text in (*map(_text, _found(root, _FLAGS)), *_command_lines(root / "proc")):

@@ -41,6 +41,7 @@ _LISTS = (
     *("images", "runtime", "extra_registries", "rewrite", "registry_names", "upstream"),
     "allowed_hosts",
 )
+_MOST_LOW_PERCENT = 90
 _PERIODS = (
     *("rescan_seconds", "poll_seconds", "reconcile_seconds", "retry_seconds"),
     *("pull_seconds", "refused_seconds", "upstream_seconds"),
@@ -307,6 +308,11 @@ def _check(settings: Settings) -> None:
         )
     if settings.parallel_imports < 1:
         raise ConfigError("parallel_imports must be at least 1")
+    percent = settings.low_space_percent
+    if percent != "auto" and not (percent.isdecimal() and int(percent) <= _MOST_LOW_PERCENT):
+        raise ConfigError(
+            f"low_space_percent must be auto or 0 to {_MOST_LOW_PERCENT}, found {percent!r:.20}"
+        )
     _check_names(settings)
 
 

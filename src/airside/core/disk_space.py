@@ -198,6 +198,12 @@ def _lack_of_inodes(path: Path) -> str:
     )
 
 
+def total_bytes(path: Path) -> int:
+    """Returns the size of this path's file system in bytes. Raises OSError."""
+    stat = os.statvfs(path)
+    return stat.f_blocks * stat.f_frsize
+
+
 def free_bytes(path: Path) -> int:
     """Returns the bytes that an unprivileged user may still write on this path's file system.
 

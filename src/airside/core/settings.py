@@ -241,6 +241,11 @@ class Settings:
     low_space_bytes: int = _setting(
         256 * MIB, "bytes", "with less than this above min_free_bytes, collect more garbage"
     )
+    low_space_percent: str = _setting(
+        "auto",
+        "auto|percent",
+        "the same with less than this percentage free; auto: just above kubelet's thresholds",
+    )
     scrub_seconds: float = _setting(
         30 * 86400.0, "seconds", "between two passes that re-hash the whole store; 0: none"
     )

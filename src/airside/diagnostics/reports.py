@@ -250,6 +250,8 @@ def space_report(space: Space) -> dict[str, Any]:
         "free_bytes": space.free_bytes,
         "min_free_bytes": space.min_free_bytes,
         "low_space_bytes": space.low_space_bytes,
+        "low_space_percent": space.low_space_percent,
+        "total_bytes": space.total_bytes,
         "low": space.low,
     }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.retention import Policy, Pressure, Rule, next_pressure
-from airside.core.disk_space import free_bytes
+from airside.core.disk_space import free_bytes, total_bytes
 from airside.core.logs import human_bytes
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
@@ -58,9 +58,18 @@ class Space:
     free_bytes: int
     min_free_bytes: int
     low_space_bytes: int
+    total_bytes: int = 0
+    low_space_percent: float = 0.0
 
     @property
     def wanted_bytes(self) -> int:
+        """The free bytes below which more is collected than usual."""
+        share = int(self.total_bytes * self.low_space_percent / 100)
+        return max(self.uploads_bytes, share)
+
+    @property
+    def uploads_bytes(self) -> int:
+        """The free bytes below which idle uploads end, too."""
         return self.min_free_bytes + self.low_space_bytes
 
     @property
@@ -113,6 +122,8 @@ class GarbageCollector:
     leases: BlobLeases
     give_way: Callable[[int], bool]
     """Cancels idle uploads until so many bytes more fit. Returns True if they fit."""
+    kubelet_percent: Callable[[int], float]
+    """Returns the percentage to keep free for kubelet of a file system with so many bytes."""
     _room: threading.Lock = field(default_factory=threading.Lock)
     _in_vain_at: float = float("-inf")
 
@@ -185,8 +196,11 @@ class GarbageCollector:
         """Returns the free space of the store's file system. Raises StoreError."""
         path = self.settings.data
         with translated("cannot read the free space of", path):
-            free = free_bytes(path)
-        return Space(free, self.settings.min_free_bytes, self.settings.low_space_bytes)
+            free, total = free_bytes(path), total_bytes(path)
+        setting = self.settings.low_space_percent
+        percent = self.kubelet_percent(total) if setting == "auto" else float(setting)
+        least, low = self.settings.min_free_bytes, self.settings.low_space_bytes
+        return Space(free, least, low, total, percent)
 
     def keep_room(self, now: float, needed_bytes: int = 0) -> bool:
         """Collects more than usual if the disk is nearly full, or if so many bytes do not fit.
@@ -208,16 +222,19 @@ class GarbageCollector:
         with self._room:
             space = self.space()
             wanted = max(space.wanted_bytes, space.free_bytes + short_bytes)
-            if self.give_way(wanted - space.min_free_bytes) or space.free_bytes >= wanted:
+            uploads = max(space.uploads_bytes, space.free_bytes + short_bytes)
+            gave_way = self.give_way(uploads - space.min_free_bytes) and uploads == wanted
+            if gave_way or space.free_bytes >= wanted:
                 return True  # another thread freed it meanwhile
             if time.monotonic() - self._in_vain_at < _IN_VAIN_SECONDS:
                 return False
-            log.warning(
+            log.log(
+                logging.WARNING if space.free_bytes < uploads else logging.INFO,
                 "low disk space: %s free, %s wanted; collecting garbage now",
                 human_bytes(space.free_bytes),
                 human_bytes(wanted),
             )
-            freed = self._collect_until(now, wanted)
+            freed = bool(self._collect_until(now, wanted))
             if not freed:
                 self._in_vain_at = time.monotonic()
             return freed
@@ -226,7 +243,30 @@ class GarbageCollector:
         """Ends the wait after a collection that freed nothing: there may be garbage now."""
         self._in_vain_at = float("-inf")
 
-    def _collect_until(self, now: float, wanted_bytes: int) -> bool:
+    def collect_by_hand(self, now: float, *, dry_run: bool) -> list[Freed]:
+        """Collects as much as the free space asks for now; a dry run only reports it.
+
+        Returns a line for each name or document.
+        """
+        wanted = self.space().wanted_bytes
+        if dry_run:
+            return self._preview(now, wanted)
+        with self._room:
+            return self._collect_until(now, wanted)
+
+    def _preview(self, now: float, wanted_bytes: int) -> list[Freed]:
+        """Returns what would be collected until so many bytes are free."""
+        free, (versions, unbacked) = self.space().free_bytes, self.catalog.ages()
+        lines, count, most = self.collect(now, dry_run=True), 1, len(versions) + len(unbacked)
+        while most and free + sum(f.freed_bytes + f.linked_bytes for f in lines) < wanted_bytes:
+            pressure = next_pressure(versions, unbacked, min(count, most))
+            lines = self.collect(now, dry_run=True, pressure=pressure)
+            if count >= most:
+                break
+            count *= 2
+        return lines
+
+    def _collect_until(self, now: float, wanted_bytes: int) -> list[Freed]:
         lines, count = self.collect(now), 1
         while self.space().free_bytes + sum(f.linked_bytes for f in lines) < wanted_bytes:
             versions, unbacked = self.catalog.ages()
@@ -234,4 +274,4 @@ class GarbageCollector:
                 break
             lines += self.collect(now, pressure=next_pressure(versions, unbacked, count))
             count *= 2
-        return bool(lines)
+        return lines

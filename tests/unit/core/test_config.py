@@ -112,6 +112,8 @@ def test_bad_times_are_refused(load, text):
         "log_level = 'loud'",
         "verify_diff_ids = true",
         "parallel_imports = 0",
+        'low_space_percent = "91"',
+        'low_space_percent = "a few"',
         "not toml",
         "listen = 'a'\nlisten = 'b'",
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from airside.containerd.kubelet_pulls import KubeletPulls
+from airside.containerd.kubelet_space import KubeletSpace
 from airside.core.settings import Settings
 
 AgentState = Literal["running", "absent", "silent", "forbidden"]
@@ -258,6 +259,8 @@ class Kubelet:
     pulls: KubeletPulls = field(default_factory=KubeletPulls)
     always_pull: tuple[str, ...] = ()
     has_api_server: bool = False
+    space: KubeletSpace | None = None
+    """When it acts for lack of space on the file system of the data directory; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airside.containerd.kubelet_pulls import DEFAULT_POLICY, KubeletPulls, PullPolicy
+from airside.containerd.kubelet_space import KubeletSpace
 from airside.containerd.pull_records import PullRecord
 from airside.core.settings import Settings, WatchedDirectory
 from airside.core.upstream_config import Upstream
@@ -454,6 +455,17 @@ CASES = [
         "kubelet.always-pull",
         "warning",
         "airside mirror",
+    ),
+    (kubelet(space=KubeletSpace()), "kubelet.space", "ok", ""),
+    (kubelet(space=KubeletSpace(evicts_percent=99.0)), "kubelet.space", "warning", "gc --dry-run"),
+    (
+        replace(
+            kubelet(space=KubeletSpace(15.0, 10.0, is_found=True)),
+            settings=replace(WELL.settings, low_space_percent="15"),
+        ),
+        "kubelet.space",
+        "warning",
+        "low_space_percent",
     ),
     (kubelet(has_api_server=False), "kubelet.always-pull", "note", "admission-plugins"),
     (mirror(asked=(), lacking=("_default",)), "containerd.mirror", "warning", "airside mirror"),

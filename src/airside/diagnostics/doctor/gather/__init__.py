@@ -48,7 +48,7 @@ def gather(settings: Settings, source: AgentOrCatalog, *, chosen: bool = False) 
     agent = Look("the agent", lambda: _agent(source))
     store = Look("the data directory", lambda: _store(settings, source))
     names = Look("the names of images", source.names)
-    kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root()))
+    kubelet = Look("kubelet's configuration", lambda: look_at_kubelet(host_root(), settings.data))
     runtimes: list[Look[Runtime]] = []
     try:
         known = agent.wait()

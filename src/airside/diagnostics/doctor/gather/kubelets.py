@@ -11,9 +11,10 @@ from pathlib import Path
 
 from airside.containerd.kubelet_files import kubelet_settings
 from airside.containerd.kubelet_pulls import read_kubelet_pulls
+from airside.containerd.kubelet_space import kubelet_space
 from airside.diagnostics.doctor.facts import Kubelet
 from airside.diagnostics.doctor.gather.processes import command_line, iter_processes
-from airside.diagnostics.doctor.gather.volumes import sight_of
+from airside.diagnostics.doctor.gather.volumes import nearest, sight_of
 
 _SIGNS = (
     "var/lib/kubelet",
@@ -73,8 +74,8 @@ class _KubeletFiles:
         self.has_api_server = self.has_api_server or api_server
 
 
-def look_at_kubelet(system: Path) -> Kubelet:
-    """Returns the kubelet's facts. `system` is the host's root directory."""
+def look_at_kubelet(system: Path, data: Path) -> Kubelet:
+    """Returns the kubelet's facts. `system`: the host's root directory; `data`: the agent's."""
     files = _KubeletFiles()
     for file in kubelet_settings(system):
         files.look(file, api_server=False)
@@ -92,6 +93,7 @@ def look_at_kubelet(system: Path) -> Kubelet:
         pulls=read_kubelet_pulls(system),
         always_pull=tuple(files.always_pull),
         has_api_server=files.has_api_server,
+        space=kubelet_space(system, nearest(data)),
     )
 
 
