@@ -144,6 +144,15 @@ def test_a_file_of_the_name_of_ours_that_is_not_ours_stays(tmp_path):
     assert flag.read_text() == "token: x\n"
 
 
+def test_a_file_that_containerd_1_ignores_already_is_told_where_its_version_is_unknown(certs):
+    put(certs / "quay.io/hosts.toml", '[host."http://[fd00::1]:5000"]\n')
+    for reader, notes in ((None, 1), ((2, 0), 0)):
+        [change] = plan_write([HostsNode("containerd", (certs,), reader)], URL, ["quay.io"])
+        assert change.state == "changed"
+        assert len(change.notes) == notes
+        assert all("for containerd 2.0 and later" in note for note in change.notes)
+
+
 def test_another_address_moves_what_was_written(certs):
     node = HostsNode("containerd", (certs,))
     put(certs / "quay.io/hosts.toml", MINE)

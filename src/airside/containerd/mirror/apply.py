@@ -163,7 +163,10 @@ def _in_hosts(node: HostsNode, url: str, registry: str, *, only: bool) -> Change
             f"{directory / hosts.FILE}: {name} is still asked when Airside lacks an image"
             for name in hosts.others(foreign.text, url) * only
         )
-        return foreign.text if after is None else after
+        result = foreign.text if after is None else after
+        if node.reader is None and (fault := hosts.unread_by_1(result)):
+            notes.append(f"{directory / hosts.FILE} is for containerd 2.0 and later: {fault}")
+        return result
 
     change = Change(node.runtime, directory / hosts.FILE, (registry,), "refused")
     return replace(_planned(change, decide), notes=tuple(notes))

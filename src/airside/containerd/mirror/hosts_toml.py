@@ -199,6 +199,11 @@ def asked(text: str, reader: Version | None) -> list[tuple[str, bool]]:
     return [*found, (parsed.get("server") or "", parsed.get("override_path") is True)]
 
 
+def unread_by_1(text: str) -> str:
+    """Returns why containerd 1.6 and 1.7 would ignore the file; "" if they read it."""
+    return fault(_parsed(text), (1, 6))
+
+
 def others(text: str, url: str) -> list[str]:
     """Returns the hosts of the file that are asked and are not ours."""
     wanted = of_containerd(url)

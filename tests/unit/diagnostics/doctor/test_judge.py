@@ -756,6 +756,39 @@ def test_a_miss_is_not_told_of_settings_that_are_not_in_use() -> None:
         assert "containerd.miss" not in {each.id for each in judge(facts)}
 
 
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (Agent("absent"), "start the agent"),
+        (replace(AGENT, is_open=False), 'anonymous = "pull"'),
+        (replace(AGENT, answer=None), "see the finding registry"),
+    ],
+)
+def test_a_mirror_that_does_not_answer_is_no_remedy(state: Agent, word: str) -> None:
+    for facts, identity in (
+        (recorded("record", mirrored=True), "kubelet.pull-records"),
+        (kubelet(pulls=pulls("AlwaysVerify")), "kubelet.credentials"),
+        (kubelet(always_pull=("/a.yaml",)), "kubelet.always-pull"),
+    ):
+        found = {each.id: each for each in judge(replace(facts, agent=state))}[identity]
+        assert found.severity == "warning"
+        assert word in found.advice
+        assert "mirror write" not in found.advice
+
+
+def test_a_mirror_for_the_registry_of_the_image_is_enough() -> None:
+    facts = recorded("record", mirrored=False)
+    for asked, lacking, severity in (
+        (("registry.example",), ("_default",), "ok"),
+        (("_default",), ("quay.io",), "ok"),
+        (("_default",), ("registry.example",), "warning"),
+        (("docker.io",), ("_default",), "warning"),
+    ):
+        of_this = replace(facts, mirrors=(replace(MIRROR, asked=asked, lacking=lacking),))
+        found = {each.id: each for each in judge(of_this)}["kubelet.pull-records"]
+        assert found.severity == severity
+
+
 def test_root_is_not_told_to_be_root() -> None:
     for facts in (mirror(reason="permission denied"), kubelet(unread=("/k.yaml",))):
         assert any("root may not either" in each.advice for each in judge(facts))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from airside.containerd.kubelet_space import KubeletSpace
 from airside.diagnostics.doctor.facts import Facts, Kubelet, Volume
 from airside.diagnostics.doctor.finding import Finding
-from airside.diagnostics.doctor.judge.mirrors import is_mirrored
+from airside.diagnostics.doctor.judge.mirrors import is_mirrored, why_unanswered
 from airside.diagnostics.pull_doubts import MIRROR
 
 
@@ -15,7 +15,7 @@ def judge_kubelet(facts: Facts) -> Iterator[Finding]:
     if kubelet is not None and kubelet.space is not None and volume is not None:
         yield _space(kubelet.space, volume, facts)
     if kubelet is not None and any(runtime.cri for runtime in facts.runtimes):
-        yield _always(kubelet, mirrored=is_mirrored(facts))
+        yield _always(kubelet, facts, mirrored=is_mirrored(facts))
 
 
 def _space(space: KubeletSpace, volume: Volume, facts: Facts) -> Finding:
@@ -38,7 +38,7 @@ def _space(space: KubeletSpace, volume: Volume, facts: Facts) -> Finding:
     return Finding(identity, "ok", path, found)
 
 
-def _always(kubelet: Kubelet, *, mirrored: bool) -> Finding:
+def _always(kubelet: Kubelet, facts: Facts, *, mirrored: bool) -> Finding:
     identity = "kubelet.always-pull"
     if kubelet.always_pull:
         found = (
@@ -46,7 +46,8 @@ def _always(kubelet: Kubelet, *, mirrored: bool) -> Finding:
         )
         file = kubelet.always_pull[0]
         if mirrored:
-            return Finding(identity, "ok", file, f"{found}; containerd asks Airside first")
+            gap, found = why_unanswered(facts), f"{found}; containerd asks Airside first"
+            return Finding(identity, "warning" if gap else "ok", file, found, gap)
         advice = f"disable it, or let containerd ask Airside first ({MIRROR})"
         return Finding(identity, "warning", file, f"{found}, and fails without one", advice)
     if kubelet.has_api_server:

@@ -6,6 +6,8 @@ from airside.diagnostics.doctor.facts import REACH_SECONDS, Facts, Mirror
 from airside.diagnostics.doctor.finding import Finding
 
 _SLOW_SECONDS = 1.0
+_DEFAULTS = ("_default", "*")
+_GOOD_ANSWERS = (200, 401)
 
 
 def judge_mirrors(facts: Facts) -> Iterator[Finding]:
@@ -16,12 +18,33 @@ def judge_mirrors(facts: Facts) -> Iterator[Finding]:
                 yield _miss(mirror, facts)
 
 
-def is_mirrored(facts: Facts) -> bool:
-    """Returns True if every containerd with CRI asks Airside first, for every registry."""
+def is_mirrored(facts: Facts, host: str = "") -> bool:
+    """Returns True if every containerd with CRI asks Airside first, for this registry or all."""
     return bool(facts.mirrors) and all(
-        each.asked and not (each.lacking or each.ignored or each.warning or each.reason)
-        for each in facts.mirrors
+        _is_asked(each, host) and not (each.warning or each.reason) for each in facts.mirrors
     )
+
+
+def _is_asked(mirror: Mirror, host: str) -> bool:
+    if not host:
+        return bool(mirror.asked) and not (mirror.lacking or mirror.ignored)
+    by_default = any(name in mirror.asked for name in _DEFAULTS) and host not in mirror.lacking
+    return host in mirror.asked or by_default
+
+
+def why_unanswered(facts: Facts) -> str:
+    """Returns what to do if Airside does not answer containerd; "" if it does, or unknown."""
+    agent = facts.agent
+    if agent is None or agent.state == "forbidden":
+        return ""
+    if agent.state != "running":
+        return "start the agent, which containerd asks first"
+    if not agent.is_open:
+        return (
+            "containerd asks Airside first, but sends no login to a mirror by default: set "
+            'anonymous = "pull", or give containerd a token (docs/access.md)'
+        )
+    return "" if agent.answer in _GOOD_ANSWERS else "see the finding registry"
 
 
 def _mirror(mirror: Mirror) -> Finding:
@@ -66,7 +89,7 @@ def _mirror(mirror: Mirror) -> Finding:
 
 def _names(registries: tuple[str, ...]) -> str:
     others = "all others" if len(registries) > 1 else "any registry"
-    return ", ".join(others if name in {"_default", "*"} else name for name in registries)
+    return ", ".join(others if name in _DEFAULTS else name for name in registries)
 
 
 def _miss(mirror: Mirror, facts: Facts) -> Finding:

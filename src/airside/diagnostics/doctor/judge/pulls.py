@@ -1,18 +1,19 @@
 """Findings about present images for which kubelet asks a registry all the same. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from airside.containerd.kubelet_pulls import Doubt, KubeletPulls
 from airside.core.errors import AirsideError
 from airside.diagnostics.doctor.facts import Facts, Kubelet
 from airside.diagnostics.doctor.finding import Finding
-from airside.diagnostics.doctor.judge.mirrors import is_mirrored
+from airside.diagnostics.doctor.judge.mirrors import is_mirrored, why_unanswered
 from airside.diagnostics.pull_doubts import advice_for_doubt, reason_of
 from airside.oci.digest import parse_digest
 from airside.oci.reference import parse_reference
 
 _SHOWN = 3
-_ANSWERED = "; containerd asks Airside first, which answers"
+_ANSWERED = "; containerd asks Airside first"
 
 
 def judge_pulls(facts: Facts) -> Iterator[Finding]:
@@ -56,9 +57,8 @@ def _policy(facts: Facts, kubelet: Kubelet, asked: list[str]) -> Finding:
             f"imagePullCredentialsVerificationPolicy is {policy.name}: kubelet asks the registry "
             f"for images that the node already has{which}"
         )
-        if is_mirrored(facts):
-            return Finding(identity, "ok", file, found + _ANSWERED)
-        return Finding(identity, "warning", file, found, advice_for_doubt(Doubt("policy"), policy))
+        advice = advice_for_doubt(Doubt("policy"), policy)
+        return _answered(facts, asked, Finding(identity, "warning", file, found, advice))
     unread = [*kubelet.unread, *map(str, filter(None, [kubelet.pulls.unread]))]
     if unread:
         return Finding(
@@ -93,11 +93,23 @@ def _records(facts: Facts, kubelet: Kubelet, doubts: list[tuple[str, Doubt]]) ->
         whole = Doubt(kind, files)
         found = f"kubelet asks a registry for {_names([name for name, _ in those])}"
         found += f", which the node has: {reason_of(whole, pulls.policy)}"
-        if is_mirrored(facts):
-            yield Finding(identity, "ok", str(files[0].parent), found + _ANSWERED)
-        else:
-            advice = advice_for_doubt(whole, pulls.policy)
-            yield Finding(identity, "warning", str(files[0].parent), found, advice)
+        advice = advice_for_doubt(whole, pulls.policy)
+        finding = Finding(identity, "warning", str(files[0].parent), found, advice)
+        yield _answered(facts, [name for name, _ in those], finding)
+
+
+def _answered(facts: Facts, names: list[str], finding: Finding) -> Finding:
+    """Changes the finding if containerd asks Airside first for all of these images."""
+    hosts = {parse_reference(name).repository.host for name in names} or {""}
+    if not all(is_mirrored(facts, host) for host in hosts):
+        return finding
+    gap = why_unanswered(facts)
+    return replace(
+        finding,
+        severity="warning" if gap else "ok",
+        found=finding.found + _ANSWERED + ", which answers" * (not gap),
+        advice=gap,
+    )
 
 
 def _names(names: list[str]) -> str:
