@@ -40,8 +40,12 @@ class NodeImage:
         return str(digest_of(self.spec.manifest))
 
     @property
+    def repository(self) -> str:
+        return self.name.rpartition(":")[0]
+
+    @property
     def by_digest(self) -> str:
-        return f"{self.name.rpartition(':')[0]}@{self.digest}"
+        return f"{self.repository}@{self.digest}"
 
 
 @dataclass
@@ -53,6 +57,8 @@ class NodeArchives:
     digests: bool = True
     """Whether the node must have each archive's image by its own digest too."""
     present: dict[str, NodeImage] = field(default_factory=dict)
+    known: dict[str, NodeImage] = field(default_factory=dict)
+    """By `name@digest`: all that ever were there, for this node."""
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def path(self, file: str) -> Path:
@@ -66,6 +72,8 @@ class NodeArchives:
         made.rename(self.path(file))
         self.present.pop(file, None)
         self.present[file] = image
+        if not image.foreign:
+            self.known[image.by_digest] = image
         return self.path(file)
 
     def remove(self, file: str) -> Path:

@@ -7,6 +7,7 @@ cause. Time is kubelet's own: steps take minutes of it, and no wait.
 
 import itertools
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Collection
@@ -14,7 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from airside.containerd.cri import CriImage
 from airside.core.errors import ContainerdError
+from airside.oci.reference import parse_reference
 from support.agent import Agent
 from support.containerd import Containerd
 from support.image_manager import (
@@ -29,6 +32,8 @@ from support.image_manager import (
 from support.kubelet import ImageNeverPullError, Kubelet, Pod, Policy, Sandbox
 from support.node_archives import NodeArchives, NodeImage
 from support.node_truth import disagreements
+
+log = logging.getLogger(__name__)
 
 NAMES = ("docker.io/library/app:1", "docker.io/library/app:2", "docker.io/library/web:1")
 _REPOSITORIES = tuple({name.rpartition(":")[0] for name in NAMES})
@@ -97,7 +102,7 @@ class NodeLife:
         self.pods: list[Wanted] = []
         self.steps: list[str] = [f"seed {seed}, kubelet's sandbox image {protected or 'unknown'}"]
         self.causes: Counter[str] = Counter()
-        self._numbers = itertools.count()
+        self._numbers, self._settled = itertools.count(), itertools.count()
         self._detected = 0.0
         self.mirrored = self.random.random() < 0.5
         self.pause = NodeImage(containerd.options.sandbox_image, "0")
@@ -120,11 +125,12 @@ class NodeLife:
             self.judge()
 
     def pass_time(self, seconds: float) -> None:
-        """Kubelet notes the images and their use every five minutes."""
-        self.clock.advance(seconds)
+        """Kubelet notes the images and their use every five minutes, in the midst of it."""
+        self.clock.advance(seconds / 2)
         if self.clock.now - self._detected >= _DETECT_SECONDS:
             self._detected = self.clock.now
             self.manager.detect()
+        self.clock.advance(seconds / 2)
 
     # archives
 
@@ -140,19 +146,17 @@ class NodeLife:
         self.drop(f"{number}-{slot}.tar", image)
 
     def drop(self, file: str, image: NodeImage) -> None:
+        """It is imported when the agent has settled."""
         self.tell(f"drop {file}: {image.name} {image.label}{' foreign' * image.foreign}")
-        before = self.agent.now()
-        same = self.archives.present.get(file) == image
-        path = self.archives.drop(file, image)
-        self.causes[image.name] += 2
-        self.agent.wait_imported(path, after=0 if same else before)
+        self.archives.drop(file, image)
+        self.causes[image.repository] += 2
 
     def remove_some(self) -> None:
         files = [file for file in self.archives.present if file not in ("pause.tar", "marker.tar")]
         if files:
             file = self.random.choice(files)
             self.tell(f"remove {file}")
-            self.causes[self.archives.present[file].name] += 2
+            self.causes[self.archives.present[file].repository] += 2
             before = self.agent.now()
             path = self.archives.remove(file)
             self.agent.wait_for(
@@ -247,15 +251,16 @@ class NodeLife:
         self.tell(f"{why} removed {names} for {done.wanted} bytes {done.errors or ''}")
         assert not done.errors, self.steps
         for image in done.removed:
-            self.causes.update(image.tags)
+            self.causes.update(repositories(image))
 
     def remove_by_hand(self) -> None:
-        images = [image for image in self.kubelet.cri.images() if image.tags]
+        images = {tag: image for image in self.kubelet.cri.images() for tag in image.tags}
+        images.pop(MARKER, None)
         if images:
-            image = self.random.choice(images)
-            self.tell(f"crictl rmi {image.tags[0]}")
-            self.kubelet.cri.remove_image(image.tags[0])
-            self.causes.update(image.tags)
+            tag = self.random.choice(sorted(images))
+            self.causes.update(repositories(images[tag]))
+            self.tell(f"crictl rmi {tag}")
+            self.kubelet.cri.remove_image(tag)
 
     def collect_garbage(self) -> None:
         self.tell("containerd collects garbage")
@@ -275,8 +280,8 @@ class NodeLife:
         (self.agent.kill if killed else self.agent.stop)()
         if self.random.random() < 0.5:
             self.collect_images()
-        for name in (*NAMES, self.pause.name, MARKER):
-            self.causes[name] += killed
+        for archive in {*self.archives.present.values()} if killed else ():
+            self.causes[archive.repository] += 1
         self.agent.start()
         self.mirror()
 
@@ -303,13 +308,19 @@ class NodeLife:
 
     def tell(self, text: str) -> None:
         self.steps.append(f"{self.clock.now:.0f} s: {text}")
+        log.info("%s", self.steps[-1])
 
     def settle(self) -> None:
         """Wait for a whole pass of the agent: one more image makes it look at everything."""
-        image = NodeImage(MARKER, str(next(self._numbers)))
-        before = self.agent.now()
-        self.agent.wait_imported(self.archives.drop("marker.tar", image), after=before)
-        self.causes[MARKER] += 1
+        image = NodeImage(MARKER, str(next(self._settled) % 2))
+        self.archives.drop("marker.tar", image)
+        self.causes[image.repository] += 1
+
+        def published() -> bool:
+            found = self.agent.images().get(MARKER, {"runtimes": ()})["runtimes"]
+            return [(image.digest, "published")] == [(r["digest"], r["state"]) for r in found]
+
+        self.agent.wait_for(published, what=f"{MARKER} is published")
         self.agent.wait_idle()
 
     def judge(self) -> None:
@@ -327,19 +338,24 @@ class NodeLife:
                     wrong.append(f"{wanted} cannot start")
         published = self.count_published()
         wrong += [
-            f"{name} was published {count} times for {self.causes[name]} causes"
-            for name, count in published.items()
-            if count > self.causes[name]
+            f"{repository} was published {count} times for {self.causes[repository]} causes"
+            for repository, count in published.items()
+            if count > self.causes[repository]
         ]
         assert not wrong, "\n".join(["", *self.steps, "wrong:", *wrong])
 
     def count_published(self) -> Counter[str]:
-        """How often each reference was published, by the log of all the agent's lives."""
+        """How often images of each repository were published, in all the agent's lives."""
         found: Counter[str] = Counter()
         for line in self.agent.log_path.read_text().splitlines():
             with suppress(ValueError):
                 message = str(json.loads(line)["message"])
                 name, _, rest = message.partition(": published to ")
                 if rest:
-                    found[name] += 1
+                    found[str(parse_reference(name).repository)] += 1
         return found
+
+
+def repositories(image: CriImage) -> list[str]:
+    """Of each of its names: what may be published again when it was removed."""
+    return [str(parse_reference(name).repository) for name in (*image.tags, *image.digests)]

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airside.containerd.cri import CriImage
+from airside.oci.platform import node_platform
 
 if TYPE_CHECKING:
     from support.containerd import Containerd
     from support.node_life import NodeLife
 
 _PINNED, _OURS = "io.cri-containerd.pinned=pinned", "io.airside.archives="
+
+_LACKING = ("failed", "waiting", "conflict", "incomplete")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ def disagreements(life: NodeLife) -> list[str]:
                 for line in _untrue(reference, each, rows, cri, knows_pins=runtime["knows_pins"])
             ]
     found += _missing(life, told, cri)
+    if life.archives.digests:
+        found += _digests(life, status, rows, cri)
+    found += _unpublished(status, told)
     return found
 
 
@@ -86,6 +92,18 @@ def _untrue(
     return found
 
 
+def _unpublished(status: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
+    """How `status` differs from the sum of what `images` says."""
+    lacking = {name for name, each in told.items() if each["state"] in _LACKING}
+    listed = {name for name in waiting(status) if "@" not in name}
+    return [f"status lists {listed} as unpublished, images {lacking}"] if listed != lacking else []
+
+
+def waiting(status: dict[str, Any]) -> set[str]:
+    """The references that the agent says containerd lacks: tags, and digests alone."""
+    return {each["reference"] for each in status["unpublished"]["items"]}
+
+
 def _missing(
     life: NodeLife, told: dict[str, dict[str, Any]], cri: dict[str, CriImage]
 ) -> list[str]:
@@ -99,8 +117,29 @@ def _missing(
             found.append(f"{name}: not there: {told[name]['state']}, {told[name]['reason']}")
         elif has is not None and has.id != image.id:
             found.append(f"{name}: {has.id} instead of {image.id}")
-    for reference, image_id in life.archives.references().items():
-        has = cri.get(reference)
-        if "@" in reference and (has is None or has.id != image_id):
-            found.append(f"{reference}: an archive has it, and it is not there")
     return found
+
+
+def _digests(
+    life: NodeLife, status: dict[str, Any], rows: dict[str, Row], cri: dict[str, CriImage]
+) -> list[str]:
+    """Which `name@digest` of an archive, a kept version or a container is missing; which is left.
+
+    What nothing holds is to be withdrawn.
+    """
+    held = {each.by_digest for each in life.archives.present.values() if not each.foreign}
+    node, may = str(node_platform()), set(held)
+    for item in life.agent.ask("/v1/images?history=1")["items"]:
+        repository = item["reference"].rpartition(":")[0]
+        kept = [each for each in item["history"] if node in each["platforms"]]
+        if item["unbacked_since"] is None:
+            held |= {f"{repository}@{each['digest']}" for each in kept}
+        may |= {f"{repository}@{each['digest']}" for each in (*item["history"], *item["parts"])}
+    used = {container.image_id for container in life.kubelet.cri.containers()}
+    held |= {pod.reference for pod in life.pods if "@" in pod.reference and pod.pod is not None}
+    found = [f"{name}: held, and not there" for name in held - waiting(status) if name not in cri]
+    return found + [
+        f"{name}: nothing holds it, and it is there"
+        for name, image in life.archives.known.items()
+        if name in rows and name not in held | may and image.id not in used
+    ]
