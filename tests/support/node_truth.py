@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,18 @@ def _untrue(
     return found
 
 
+def _parts(life: NodeLife, repository: str, digest: str) -> list[str]:
+    """The node's manifest of an index, as the registry serves it; of a manifest nothing."""
+    path = repository.partition("/")[2]
+    status, body = life.agent.get(f"/v2/{path}/manifests/{digest}?ns=docker.io")
+    assert status == 200, (repository, digest, status)
+    return [
+        each["digest"]
+        for each in json.loads(body).get("manifests", ())
+        if each["platform"]["architecture"] == node_platform().architecture
+    ]
+
+
 def _unpublished(status: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
     """How `status` differs from the sum of what `images` says."""
     lacking = {name for name, each in told.items() if each["state"] in _LACKING}
@@ -128,13 +141,17 @@ def _digests(
     What nothing holds is to be withdrawn.
     """
     held = {each.by_digest for each in life.archives.present.values() if not each.foreign}
-    node, may = str(node_platform()), set(held)
+    may = set(held)
     for item in life.agent.ask("/v1/images?history=1")["items"]:
         repository = item["reference"].rpartition(":")[0]
-        kept = [each for each in item["history"] if node in each["platforms"]]
-        if item["unbacked_since"] is None:
-            held |= {f"{repository}@{each['digest']}" for each in kept}
-        may |= {f"{repository}@{each['digest']}" for each in (*item["history"], *item["parts"])}
+        kept = {
+            f"{repository}@{digest}"
+            for each in item["history"]
+            if str(node_platform()) in each["platforms"]
+            for digest in (each["digest"], *_parts(life, repository, each["digest"]))
+        }
+        may |= kept | {f"{repository}@{part['digest']}" for part in item["parts"]}
+        held |= kept if item["unbacked_since"] is None else set()
     used = {container.image_id for container in life.kubelet.cri.containers()}
     held |= {pod.reference for pod in life.pods if "@" in pod.reference and pod.pod is not None}
     found = [f"{name}: held, and not there" for name in held - waiting(status) if name not in cri]

@@ -18,9 +18,7 @@ from support.size import sized
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
-STEPS = sized(30, 200)
-
-REMOVALS = ("collect_images", "delete_unused", "stay_under_pressure", "remove_by_hand")
+STEPS = sized(30, 300)
 
 
 def seeds() -> range:
@@ -40,9 +38,6 @@ def test_pods_start_and_states_are_true_whatever_kubelet_removes(
     ):
         flags = ["--runtime", str(containerd.socket)]
         with Agent(tmp_path / "images", tmp_path / "data", flags=flags) as agent:
-            left_out = REMOVALS if containerd_version == "1.6" else REMOVALS[-1:]
-            life = NodeLife(
-                seed, containerd, agent, kubelet, tmp_path, digests=False, leave_out=left_out
-            )
+            life = NodeLife(seed, containerd, agent, kubelet, tmp_path)
             life.begin()
             life.live(STEPS)
