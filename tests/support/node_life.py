@@ -173,7 +173,10 @@ class NodeLife:
         policies: tuple[Policy, ...] = ("Never", "IfNotPresent")
         if self.mirrored:
             policies += ("Always",)
-        policy = self.random.choice(policies)
+        self.start(reference, self.random.choice(policies))
+
+    def start(self, reference: str, policy: Policy) -> None:
+        """Have a pod of one container."""
         wanted = Wanted(f"pod-{next(self._numbers)}", reference, policy)
         self.tell(f"start {wanted.name}: {reference} {policy}")
         self.pods.append(wanted)

@@ -54,7 +54,8 @@ def disagreements(life: NodeLife) -> list[str]:
             ]
     found += _missing(life, told, cri)
     if life.archives.digests:
-        found += _digests(life, status, rows, cri)
+        absent = {name for each in told.values() if not each["present"] for name in each["names"]}
+        found += _digests(life, absent | waiting(status), rows, cri)
     found += _unpublished(status, told)
     return found
 
@@ -134,11 +135,11 @@ def _missing(
 
 
 def _digests(
-    life: NodeLife, status: dict[str, Any], rows: dict[str, Row], cri: dict[str, CriImage]
+    life: NodeLife, absent: set[str], rows: dict[str, Row], cri: dict[str, CriImage]
 ) -> list[str]:
     """Which `name@digest` of an archive, a kept version or a container is missing; which is left.
 
-    What nothing holds is to be withdrawn.
+    What nothing holds is to be withdrawn. `absent`: what the agent says containerd lacks.
     """
     held = {each.by_digest for each in life.archives.present.values() if not each.foreign}
     may = set(held)
@@ -154,7 +155,7 @@ def _digests(
         held |= kept if item["unbacked_since"] is None else set()
     used = {container.image_id for container in life.kubelet.cri.containers()}
     held |= {pod.reference for pod in life.pods if "@" in pod.reference and pod.pod is not None}
-    found = [f"{name}: held, and not there" for name in held - waiting(status) if name not in cri]
+    found = [f"{name}: held, and not there" for name in held - absent if name not in cri]
     return found + [
         f"{name}: nothing holds it, and it is there"
         for name, image in life.archives.known.items()

@@ -36,7 +36,7 @@ _BURST_SECONDS = 5.0
 SETTLED_SECONDS = 600.0
 """The longest time that an import by hand waits until its images are published."""
 _POD_SECONDS = 30.0
-"""The time after a new container in which its pod may want any image."""
+"""The time after a container began or ended in which its pod may want any image."""
 _THREADS = 4
 
 P = ParamSpec("P")
@@ -57,7 +57,7 @@ class _RuntimeState:
         self.wake = asyncio.Event()
         self.disturbed_at = 0.0
         self.container_at = -math.inf
-        """The time of the last new container, by the monotonic clock."""
+        """The time at which a container last began or ended, by the monotonic clock."""
         self.pass_at = 0.0
         self.is_busy = False
         """True while a pass runs."""

@@ -20,7 +20,7 @@ class Published:
 class Change:
     """The name of a changed image, the key of an unpacked layer, or the ID of a container.
 
-    The container is new, or was deleted (`has_ended`).
+    The container is new, its process ended, or it was deleted (`has_ended`).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The event service: reports changes of images, and new and deleted containers."""
+"""The event service: reports changes of images, and containers that begin, end and go."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ _TOPICS = (
     "/images/delete",
     "/containers/create",
     _DELETED,
+    "/tasks/delete",
     "/snapshot/commit",
 )
 
@@ -30,7 +31,8 @@ class Event:
 
     @property
     def is_container(self) -> bool:
-        return self.topic.startswith("/containers/")
+        """True also if a container's own process ended (`/tasks/delete`: not of an exec)."""
+        return self.topic.startswith(("/containers/", "/tasks/"))
 
     @property
     def has_ended(self) -> bool:
