@@ -44,6 +44,8 @@ class ChosenImage:
     config: Digest
     blobs: str
     """The digests of its distributable blobs, joined; "" for more than `_MOST_BLOBS`."""
+    size_bytes: int = 0
+    """Of its blobs, as they are stored."""
     note: str = ""
     """What is unusual about the choice of the manifest."""
 
@@ -216,7 +218,8 @@ def _chosen(content: NodeContent) -> ChosenImage:
     chain = (Descriptor(each.media_type, each.digest, each.size_bytes) for each in content.chain)
     blobs = _blobs(content)
     joined = " ".join(blobs) if len(blobs) <= _MOST_BLOBS else ""
-    return ChosenImage(tuple(chain), content.config, joined, content.note)
+    size_bytes = sum(blob.size_bytes for blob in content.blobs if blob.is_distributable)
+    return ChosenImage(tuple(chain), content.config, joined, size_bytes, content.note)
 
 
 def _blobs(content: NodeContent) -> list[str]:

@@ -61,11 +61,13 @@ class PassState:
 
     def is_wanted(self, desired: DesiredImage) -> bool:
         """Returns True if a pod wants the image, so that its restore cannot wait."""
-        if self.pods_started:
-            return True
+        return self.pods_started or wants(self.wanted(), desired.names, str(desired.content.config))
+
+    def wanted(self) -> frozenset[str]:
+        """Returns what pods want; the runtime is asked once in a pass."""
         if self._wanted is None:
             self._wanted = self.runtime.wanted()
-        return wants(self._wanted, desired.names, str(desired.content.config))
+        return self._wanted
 
     def own(self, desired: DesiredImage) -> dict[str, Mapping[str, str]]:
         return {name: self.labels[name] for name in desired.names}

@@ -18,7 +18,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from airside.catalog.catalog import Catalog
 from airside.catalog.identity import identity_of
@@ -28,6 +28,7 @@ from airside.containerd.desired_state import DesiredImage, DesiredState, labels_
 from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
+from airside.containerd.publish_order import Due, PublishOrder
 from airside.containerd.publish_pass import Pass, PassState, Stop
 from airside.containerd.relabel_log import RelabelLog
 from airside.containerd.restore_backoff import RestoreBackoff, Wait
@@ -75,6 +76,7 @@ class Publisher:
             catalog, store, node_of(settings), limit, memory, settings.other_platforms
         )
         self._desired = DesiredState(self._documents, settings)
+        self._order = PublishOrder(settings.images)
         self._backoff = RestoreBackoff(monotonic)
         self._relabelled = RelabelLog(monotonic)
         self._snapshots = UnpackedImages(catalog)
@@ -223,16 +225,19 @@ class Publisher:
         state.found.due(wait.left_seconds)
 
     def _publish_all(self, state: PassState, given_up: threading.Event) -> None:
-        """Publishes what is due, several images at once: it mostly waits for runtime and disk.
+        """Publishes what is due in its order (`publish_order`); sandbox images alone, before all.
 
-        The first image that finds the runtime away ends the others.
+        Several images at once: it mostly waits for runtime and disk. The first image that finds the
+        runtime away ends the others.
         """
-        if not state.due:
-            return
-        with ThreadPoolExecutor(min(_AT_ONCE, len(state.due)), "publish-image") as pool:
-            running = [pool.submit(self._publish, *each, state) for each in state.due]
+        for group in self._order.groups(state.due, state.wanted):
+            self._publish_group(group, state, given_up)
+
+    def _publish_group(self, due: list[Due], state: PassState, given_up: threading.Event) -> None:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(due)), "publish-image") as pool:
+            running = [pool.submit(self._publish, *each, state) for each in due]
             try:
-                for each in running:
+                for each in wait(running, return_when=FIRST_EXCEPTION).done:
                     each.result()
             except BaseException:
                 given_up.set()

@@ -1,9 +1,14 @@
-"""Which images the pods of a containerd want: the sandbox image, and those of containers."""
+"""Which images the pods of a containerd want: of sandboxes, containers, static pods and pulls."""
 
 from collections.abc import Iterator
 
 from airside.containerd.client import Client
 from airside.containerd.cri import Cri
+from airside.containerd.pod_files import images_in_pod_files
+from airside.core.host_root import host_root
+
+_PULLS = ("index-", "manifest-", "config-")
+"""The beginning of containerd's keys for the documents that a pull fetches."""
 
 
 class WantedImages:
@@ -23,6 +28,10 @@ class WantedImages:
         yield self._sandbox
         for record in self._client.containers.list():  # the sandboxes of pods are containers too
             yield record.image
+        for ingest in self._client.content.ingests():
+            if ingest.startswith(_PULLS):  # a pull that runs: `config-` has the image ID
+                yield ingest.partition("-")[2]
+        yield from images_in_pod_files(host_root())
         for container in self._cri.containers() if self._cri is not None else ():
             yield container.image
             yield container.image_id

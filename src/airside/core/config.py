@@ -225,6 +225,9 @@ _OF_RULES: Mapping[str, Callable[[Any, str], Any]] = {
 }
 
 
+_HIGHEST_PRIORITY = 1000
+
+
 def _watched(raw: Any, where: str) -> WatchedDirectory:
     if isinstance(raw, WatchedDirectory):
         return raw
@@ -243,8 +246,18 @@ def _watched(raw: Any, where: str) -> WatchedDirectory:
     for name, is_on in (("strict", False), ("recursive", True), ("copy", False)):
         if not isinstance(table.setdefault(name, is_on), bool):
             raise ConfigError(f"{where}: {name} must be true or false")
+    table["priority"] = _priority(table.get("priority", 0), where)
     table["platforms"] = _platforms(table.get("platforms", "all"), where)
     return WatchedDirectory(**table)
+
+
+def _priority(raw: Any, where: str) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or abs(raw) > _HIGHEST_PRIORITY:
+        raise ConfigError(
+            f"{where}: priority must be a whole number from -{_HIGHEST_PRIORITY} to "
+            f"{_HIGHEST_PRIORITY}, found {raw!r:.80}"
+        )
+    return raw
 
 
 def _retention_rule(raw: Any, where: str) -> RetentionRule:

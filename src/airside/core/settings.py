@@ -75,6 +75,8 @@ class WatchedDirectory:
     """True if an archive is copied into the data directory before it is read (USB sticks)."""
     links: Literal["inside", "owner", "any"] = "owner"
     """Where links may lead; `owner`: out of the directory, to what their owner may read."""
+    priority: int = 0
+    """Archives of the directory with the highest are imported and published first."""
 
 
 @dataclass(frozen=True, slots=True)

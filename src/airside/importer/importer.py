@@ -71,6 +71,8 @@ class Job:
     beneath: Beneath = ANYWHERE
     is_repeated: bool = False
     for_checksums: bool = False
+    priority: int = 0
+    """That of its directory: the highest is imported first."""
 
 
 def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
@@ -86,6 +88,7 @@ def job_at(places: WatchedDirectories, source_id: int, path: Path) -> Job:
         on_removal=directory.on_removal,
         platforms=directory.platforms,
         copy=directory.copy,
+        priority=directory.priority,
         beneath=beneath(directory),
     )
 

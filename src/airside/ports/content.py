@@ -261,7 +261,10 @@ class Runtime(Protocol):
         """Returns the chain IDs of all unpacked layers."""
 
     def wanted(self) -> frozenset[str]:
-        """Returns the names and IDs of images that pods want: the sandbox's, and containers'."""
+        """Returns names, IDs and digests of images that pods want.
+
+        Of the sandbox, of containers, of static pods, and of pulls that run.
+        """
 
     def changes(self) -> Iterable[Change]:
         """Yields each name created, updated or deleted, and each container created or deleted.
