@@ -47,3 +47,16 @@ def test_the_tag_serves_the_image_and_the_rest_is_there_by_digest(
             assert node.catalog.document_by_digest(REPOSITORY, blob.digest) is not None
         referrers = node.catalog.referrers(REPOSITORY, image.digest).items
         assert [each.digest for each in referrers] == [sbom[0].digest]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_signature_in_an_archive_of_its_own_does_not_take_the_tag(tmp_path, made, order):
+    image, signature, _ = made
+    archives = [tmp_path / "image.tar", tmp_path / "signature.tar"]
+    write_members(archives[0], layout_members([entry(image.blobs[0])], image.blobs))
+    write_members(archives[1], layout_members([entry(signature[0])], signature[1]))
+    with node_at(tmp_path / "data") as node:
+        for n in order:
+            assert import_now(node, archives[n]).state == "imported"
+        assert visible(node) == {NAME: image.digest}
+        assert node.catalog.document_by_digest(REPOSITORY, signature[0].digest) is not None

@@ -9,6 +9,7 @@ holds (ADR 0010):
   the parts merged into an index of ours;
 - a claim without parts (an artifact, an image of no known platform) is not merged: it is followed
   alone if it is the newest, and ignored otherwise;
+- a signature, SBOM or attestation of an archive never takes the tag of anything else (ADR 0032);
 - a push is followed byte for byte: older claims are ignored;
 - removing an archive does not change a tag at first: its parts stay until a claim newer than the
   removal decides again;
@@ -39,7 +40,8 @@ class ClaimedPart:
 class Claim:
     """One source's claim on one tag. `removed_at` is the sequence number of its removal.
 
-    `alone`: it is not merged with older claims (a push).
+    `alone`: it is not merged with older claims (a push). `is_supplement`: the document describes
+    another (a signature, an SBOM).
     """
 
     sequence: int
@@ -49,6 +51,7 @@ class Claim:
     parts: tuple[ClaimedPart, ...] = ()
     removed_at: int = 0
     alone: bool = False
+    is_supplement: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Decision:
 
 def decide_tag(claims: Iterable[Claim], rollback: Rollback | None = None) -> Decision:
     """Decides what the tag is; of the claims of one source the last given wins."""
-    newest_first = sorted(claims, key=lambda claim: (claim.backed, claim.sequence))[::-1]
+    counting = _without_supplements(tuple(claims))
+    newest_first = sorted(counting, key=lambda claim: (claim.backed, claim.sequence))[::-1]
     if not newest_first or not newest_first[0].backed:
         return Decision(newest_first[0] if newest_first else None, backed=False)
     newest = newest_first[0]
@@ -98,6 +102,12 @@ def decide_tag(claims: Iterable[Claim], rollback: Rollback | None = None) -> Dec
         return Decision(newest, backed=True, digest=newest.digest)
     digest = next((c.digest for c in counted if _says_all(c, chosen)), "")
     return Decision(newest, backed=True, digest=digest, parts=_attested(chosen, counted))
+
+
+def _without_supplements(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    """Returns the claims without those of archives on the name of what their document describes."""
+    others = tuple(claim for claim in claims if claim.alone or not claim.is_supplement)
+    return others or claims
 
 
 def _counted(newest_first: list[Claim]) -> list[Claim]:

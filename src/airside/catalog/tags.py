@@ -19,6 +19,7 @@ from airside.catalog.tag_parts import (
 )
 from airside.catalog.tag_policy import Chosen, Claim, ClaimedPart, Decision, Rollback, decide_tag
 from airside.oci.model import Document
+from airside.oci.supplements import is_supplement
 
 Hold = Callable[[Document], None]
 """Makes a document durable in the store, before the transaction that records it ends."""
@@ -63,8 +64,10 @@ class Tags:
     def claims(self, name: TagName) -> list[Claim]:
         """Returns the claims on a tag, with their parts, oldest first."""
         rows = self.db.execute(
-            "SELECT c.sequence, c.digest, c.source_id, c.position, s.state, s.removed_at, s.kind"
+            "SELECT c.sequence, c.digest, c.source_id, c.position, s.state, s.removed_at, s.kind,"
+            " coalesce(d.kind, '') AS artifact, coalesce(d.subject, '') AS subject"
             " FROM claim c JOIN source s ON s.id = c.source_id"
+            " LEFT JOIN document d ON d.digest = c.digest"
             " WHERE c.repository_id = ? AND c.tag = ? ORDER BY c.sequence, c.position",
             name.key,
         ).fetchall()
@@ -89,6 +92,7 @@ class Tags:
                 tuple(parts[r["source_id"], r["position"]]),
                 r["removed_at"],
                 alone=r["kind"] in {"push", "peer"},
+                is_supplement=is_supplement(r["artifact"], has_subject=bool(r["subject"])),
             )
             for r in rows
         ]

@@ -47,6 +47,17 @@ def test_the_order_of_claims_does_not_matter(claims, rng):
         assert decision.claim.sequence == max(rivals)
 
 
+def test_what_describes_an_image_never_takes_its_tag():
+    image = Claim(1, "image", 1, backed=True)
+    gone = Claim(1, "image", 1, backed=False)
+    signature = Claim(2, "signature", 2, backed=True, is_supplement=True)
+    pushed = Claim(3, "pushed", 3, backed=True, alone=True, is_supplement=True)
+    assert decide_tag([image, signature]) == Decision(image, backed=True, digest="image")
+    assert decide_tag([gone, signature]) == Decision(gone, backed=False)
+    assert decide_tag([signature]) == Decision(signature, backed=True, digest="signature")
+    assert decide_tag([image, signature, pushed]).digest == "pushed"
+
+
 # Merging
 
 AMD64, ARM64, ARM = "linux/amd64", "linux/arm64", "linux/arm/v7"

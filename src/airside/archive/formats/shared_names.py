@@ -14,24 +14,8 @@ from airside.archive.formats.plan import Plan, PlannedImage
 from airside.oci.digest import Digest
 from airside.oci.model import Document, Index
 from airside.oci.reference import Reference
+from airside.oci.supplements import is_supplement
 
-_SUPPLEMENT_MARKS = (
-    "simplesigning",
-    "in-toto",
-    "dsse",
-    "sigstore",
-    "cosign",
-    "notary",
-    "notation",
-    "spdx",
-    "cyclonedx",
-    "sbom",
-    "signature",
-    "attestation",
-    "vulnerability",
-    "sarif",
-)
-"""Parts of the types of what describes another document."""
 _SHOWN = 3
 
 
@@ -132,8 +116,8 @@ class _Ranks:
             return min((self._of(c.digest) for c in document.content.manifests), default=Rank.IMAGE)
         if not kind:
             return Rank.IMAGE
-        is_supplement = document.subject or any(mark in kind.lower() for mark in _SUPPLEMENT_MARKS)
-        return Rank.SUPPLEMENT if is_supplement else Rank.ARTIFACT
+        describes = is_supplement(kind, has_subject=document.subject is not None)
+        return Rank.SUPPLEMENT if describes else Rank.ARTIFACT
 
     def _below(self, roots: set[Digest]) -> set[Digest]:
         """Returns the manifests and indexes below these roots."""
