@@ -401,6 +401,21 @@ def test_an_image_without_archive_is_not_put_back(bench: Bench) -> None:
     assert "no archive" in str(bench.row().detail["reason"])
 
 
+def test_a_kept_version_is_put_back_when_its_tag_has_an_archive_again(bench: Bench) -> None:
+    bench.drop(1)
+    first = bench.node.catalog.tag_states()[0].digest
+    bench.drop(2)
+    bench.run()
+    bench.remove()
+    bench.run()
+    bench.rmi()
+    bench.run()
+    assert bench.runtime.named == {}
+    bench.drop(2)
+    bench.run()
+    assert f"{NAME.rpartition(':')[0]}@{first}" in bench.runtime.named
+
+
 @pytest.mark.parametrize("conflict", ["ours", "theirs"])
 def test_a_moved_name_is_taken_back_or_left(node: Node, tmp_path: Path, conflict: str) -> None:
     bench = Bench(node, tmp_path, conflict=conflict)

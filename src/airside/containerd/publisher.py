@@ -145,7 +145,7 @@ class Publisher:
         )
         there = [name for name in desired.names if name in state.actual]
         if row is not None and same and not there:
-            if row.state == "left":
+            if row.state == "left" and (self._settings.respect_rmi or not tag.backed):
                 return
             if row.is_placed:
                 self._restore_or_leave(desired, row, state)
