@@ -109,9 +109,13 @@ def _foreign_layers(value: Any, what: str) -> Iterator[tuple[Digest, ForeignLaye
 
 
 def parse_repositories(raw: bytes) -> tuple[str, ...] | None:
-    """Returns the names that the `repositories` member lists, as written; None if it is invalid."""
+    """Returns the names that the `repositories` member lists, as written; None if it is invalid.
+
+    go-containerregistry writes an empty tag for a name that has none.
+    """
     try:
         value = load_json(raw, REPOSITORIES)
-        return tuple(f"{name}:{tag}" for name, tags in value.items() for tag in [*tags.keys()])
+        pairs = ((name, tag) for name, tags in value.items() for tag in [*tags.keys()])
+        return tuple(f"{name}:{tag}" if tag else name for name, tag in pairs)
     except (ManifestInvalidError, AttributeError, TypeError):
         return None

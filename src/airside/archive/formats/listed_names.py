@@ -4,7 +4,7 @@
 flipped bit is a problem, and the name is not created.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from airside.archive.formats.docker_manifest import MANIFEST_JSON, REPOSITORIES, SavedImage
@@ -45,20 +45,22 @@ def compare_listed(images: Iterable[SavedImage], listed: Iterable[str]) -> Liste
     is_renamed = any(given[text] is not None for text in new) and not has_unnamed
     if is_renamed:
         found.notes.append(RENAMED)
-    for text in lost if not is_renamed else ():
+    for text in filter(_read, lost) if not is_renamed else ():
         reason = f"{_LISTED} has this name, but {MANIFEST_JSON} does not: no image gets it"
         found.problems.append(Problem(reason, image=_shown(text)))
     found.is_lossy = found.is_lossy or bool(found.problems)
     return found
 
 
-def unknown_names(listed: Iterable[str], known: Container[Reference]) -> list[Problem]:
+def unknown_names(listed: Iterable[str], known: Collection[Reference]) -> list[Problem]:
     """Returns a problem for each name of a `repositories` beside an index that no table has."""
     reason = f"{_LISTED} has this name, but neither the index nor {MANIFEST_JSON}: no image gets it"
+    forms = [(str(reference),) for reference in known]
     return [
         Problem(reason, image=_shown(text))
         for text in listed
-        if (reference := _read(text)) is None or reference not in known
+        if (reference := _read(text)) not in known
+        and (reference is not None or first_flipped([(text,)], forms) is not None)
     ]
 
 

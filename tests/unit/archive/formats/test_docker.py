@@ -128,6 +128,7 @@ def test_duplicate_keys_are_refused():
     ("raw", "found"),
     [
         (b'{"busybox":{"1":"x","2":"y"}}', ("busybox:1", "busybox:2")),
+        (b'{"a.b/none":{"":"x"}}', ("a.b/none",)),
         (b"{}", ()),
         (b"[]", None),
         (b"{", None),
@@ -446,6 +447,18 @@ def test_names_that_repositories_says_differently_are_those_of_manifest_json(rep
     plan = with_entries(members, lambda entry: entry.update(RepoTags=repo_tags)).plan()
     assert (set(names_of(plan)), plan.problems) == (names, ())
     assert "damaged" not in " ".join(plan.notes)
+
+
+def test_a_text_in_repositories_that_is_no_name_is_damage_only_near_one():
+    _, members = one()
+    for text, is_told in ((NAME.replace("app", "aPp"), True), ("Any Thing:1", False)):
+        name, _, tag = text.rpartition(":")
+        raw = compact({**json.loads(members.files["repositories"]), name: {tag: "x"}})
+        plan = members.with_file("repositories", raw).plan()
+        assert set(names_of(plan)) == FULL
+        assert not plan.problems
+        only = members.with_file("repositories", compact({name: {tag: "x"}})).plan()
+        assert bool(only.problems) == is_told
 
 
 def test_a_name_by_digest_is_that_of_the_manifest_that_is_built():
