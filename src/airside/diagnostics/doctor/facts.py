@@ -201,6 +201,8 @@ class Mirror:
     """The files that containerd ignores, and why."""
     reason: str = ""
     """The reason the doctor could not read the settings."""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """As of the runtime."""
     then: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For registries that ask us first, what is asked next if we lack an image, in order."""
 
@@ -238,6 +240,8 @@ class Runtime:
     has_cri: bool = False
     cri: Cri | None = None
     gunzip: Gunzip | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """The variables of its environment about proxies."""
     volume: Volume | None = None
     label: str = ""
 

@@ -476,6 +476,12 @@ CASES = [
         "airside mirror",
     ),
     (mirror(warning="no config_path"), "containerd.mirror", "warning", "no config_path"),
+    (
+        mirror(url="http://10.0.0.1:5050", proxies={"HTTP_PROXY": "http://p"}),
+        "containerd.mirror",
+        "warning",
+        "add 10.0.0.1 to NO_PROXY",
+    ),
     (mirror(reason="permission denied"), "containerd.mirror", "note", "root may not either"),
     # the host
     (host(uid=1000), "doctor.user", "note", "root"),

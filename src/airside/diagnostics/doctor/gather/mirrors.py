@@ -27,7 +27,12 @@ def look_at_mirrors(
     `names`: of images, whose registries stand for all others.
     """
     usual = _registries(names)
-    return tuple(mirror for each in runtimes if each.cri for mirror in _mirrors(each, url, usual))
+    return tuple(
+        replace(mirror, proxies=each.proxies)
+        for each in runtimes
+        if each.cri
+        for mirror in _mirrors(each, url, usual)
+    )
 
 
 def _registries(names: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ Blocking. A socket that does not respond costs `ANSWER_SECONDS` once: no more is
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from airside.diagnostics.doctor.gather.trial import foreign_names, try_adoption
 from airside.diagnostics.doctor.gather.volumes import label_of, may, sight_of, volume_of
 
 _INGEST = "ingest"
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _IGZIP_SINCE = (2, 0)
 _SWITCHES = {"igzip": "CONTAINERD_DISABLE_IGZIP", "unpigz": "CONTAINERD_DISABLE_PIGZ"}
 
@@ -133,6 +134,7 @@ class _Inspection:
             found,
             other_mounts=shares_mounts(self._proc) is False,
             gunzip=_gunzip(self._proc, found.numbers),
+            proxies=_proxies(environment(self._proc) or {}),
         )
 
     def _cri(self, found: Runtime) -> Runtime:
@@ -176,6 +178,10 @@ class _Inspection:
             return found
         trial = try_adoption(self.client, origin, Path(found.content_root))
         return replace(found, trial=trial)
+
+
+def _proxies(variables: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in variables.items() if name.lower() in _PROXIES}
 
 
 def _gunzip(process: Path, numbers: tuple[int, ...]) -> Gunzip | None:

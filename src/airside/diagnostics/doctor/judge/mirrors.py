@@ -1,9 +1,11 @@
 """Mirror settings: whether containerd asks Airside first. Pure."""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from airside.diagnostics.doctor.facts import REACH_SECONDS, Facts, Mirror
 from airside.diagnostics.doctor.finding import Finding
+from airside.diagnostics.doctor.judge.proxies import proxy_for
 
 _SLOW_SECONDS = 1.0
 _DEFAULTS = ("_default", "*")
@@ -21,7 +23,9 @@ def judge_mirrors(facts: Facts) -> Iterator[Finding]:
 def is_mirrored(facts: Facts, host: str = "") -> bool:
     """Returns True if every containerd with CRI asks Airside first, for this registry or all."""
     return bool(facts.mirrors) and all(
-        _is_asked(each, host) and not (each.warning or each.reason) for each in facts.mirrors
+        _is_asked(each, host)
+        and not (each.warning or each.reason or proxy_for(each.url, each.proxies))
+        for each in facts.mirrors
     )
 
 
@@ -81,6 +85,16 @@ def _mirror(mirror: Mirror) -> Finding:
             f"it does not ask {mirror.url} first for {_names(mirror.lacking)}: a pull (pull policy "
             "Always) asks the original registry and fails without a network",
             "; ".join(filter(None, (mirror.command, mirror.warning))),
+        )
+    proxy = proxy_for(mirror.url, mirror.proxies)
+    if proxy:
+        name = urlsplit(mirror.url).hostname
+        return Finding(
+            identity,
+            "warning",
+            subject,
+            f"it asks {mirror.url} first, but through a proxy that its environment names",
+            f"add {name} to NO_PROXY in containerd's environment, and restart containerd",
         )
     return Finding(
         identity, "ok", subject, f"it asks {mirror.url} first for {_names(mirror.asked)}"
