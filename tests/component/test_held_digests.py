@@ -260,3 +260,22 @@ def test_a_pass_reads_the_documents_of_a_held_digest_once(
     bench.run(everything=True)
     assert len(visited) == 40  # nothing is read again
     assert len(node.catalog.held_digests()) == 20
+
+
+def test_a_digest_that_passes_between_tag_and_version_is_neither_sent_nor_withdrawn(
+    bench: Bench,
+) -> None:
+    for number in (1, 2):
+        bench.drop(number, f"{REPOSITORY}:2")
+        bench.run()
+    first = next(d for d in held(bench) if d != bench.row(f"{REPOSITORY}:2").digest)
+    sent = len(bench.runtime.published)
+    bench.drop(1)  # the version of the other tag is this tag now
+    assert bench.run().published == 1
+    assert bench.row().digest == first
+    bench.remove()
+    assert bench.run().published == 0
+    assert held(bench)[first]
+    assert len(bench.runtime.published) == sent + 1
+    withdrawn = [e for e in bench.node.catalog.events(limit=1000) if e.kind == "withdrawn"]
+    assert withdrawn == []

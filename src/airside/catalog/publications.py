@@ -6,7 +6,7 @@ content directory; after an interrupted publish, its leftovers are found by thes
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airside.catalog.database import Readers, Writer
@@ -140,8 +140,18 @@ class Publications:
         kind = "restored" if restored else row.state
         record_event(db, now, kind, reference=row.reference, digest=row.digest, detail=detail)
 
-    def forget(self, runtime: str, references: Iterable[str], now: float) -> None:
-        """Deletes the rows of tags that were withdrawn."""
+    def forget(
+        self,
+        runtime: str,
+        references: Iterable[str],
+        now: float,
+        *,
+        kept: Collection[str] = (),
+    ) -> None:
+        """Deletes the rows of tags that were withdrawn; each is an event.
+
+        Those of `kept` are digests that a tag's row has from now on.
+        """
         with self._writer.transaction("forget publications") as db:
             for reference in references:
                 row = db.execute(
@@ -149,7 +159,7 @@ class Publications:
                     " RETURNING digest, state",
                     (runtime, reference),
                 ).fetchone()
-                if row is not None and row["state"] == "published":
+                if row is not None and row["state"] == "published" and reference not in kept:
                     detail = json.dumps({"runtime": runtime})
                     record_event(
                         db,

@@ -83,6 +83,11 @@ class PassState:
         )
         return is_named and self.is_whole(desired)
 
+    def is_there(self, desired: DesiredImage) -> bool:
+        """Returns True if the runtime has all names, whatever their labels, and the blobs."""
+        missing = any(name not in self.actual for name in desired.names)
+        return not missing and not self.moved(desired) and self.is_whole(desired)
+
     def moved(self, desired: DesiredImage) -> list[str]:
         """Returns the names that point elsewhere."""
         there = [name for name in desired.names if name in self.actual]

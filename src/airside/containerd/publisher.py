@@ -150,8 +150,8 @@ class Publisher:
             if row.is_placed:
                 self._restore_or_leave(desired, row, state)
                 return
+        ended = row or state.published_as_tag(desired)
         if state.is_as_wanted(desired, own):
-            ended = row or state.published_as_tag(desired)
             if ended is None or not ended.is_placed or ended.digest != tag.digest:
                 # the publish has not ended: not unpacked, or not durable
                 state.due.append((desired, bool(tag.tag)))
@@ -161,6 +161,9 @@ class Publisher:
             return
         elif same and row is not None and row.is_placed and state.is_whole(desired):
             self._repair(desired, row, state)
+        elif row is None and ended is not None and state.is_there(desired):  # of a tag before
+            state.runtime.relabel(own, str(desired.content.config))
+            state.found.rows.append(self._rows.row(tag, "published", desired, before=ended))
         else:
             state.due.append((desired, bool(tag.tag)))
 
@@ -329,7 +332,9 @@ class Publisher:
             if used:
                 state.found.due(_FAILED_AGAIN_SECONDS)
         if gone:
-            self._catalog.publications.forget(self._name, gone, self._clock())
+            names = {name for each in desired for name in each.names}
+            kept = {reference for reference in gone if reference in names}
+            self._catalog.publications.forget(self._name, gone, self._clock(), kept=kept)
 
     def _stale(self, desired: Iterable[DesiredImage], state: PassState) -> list[str]:
         """Returns the names to withdraw; records those that another catalog published."""
