@@ -265,6 +265,15 @@ def test_the_next_pod_ends_the_wait_of_every_image(bench: Bench) -> None:
     assert (found.waiting, found.published) == (0, 1)
 
 
+def test_nothing_waits_while_a_pod_has_no_container_yet(bench: Bench) -> None:
+    bench.drop(1)
+    bench.run()
+    bench.runtime.pod_starts = True
+    for _ in range(8):
+        bench.rmi()
+        assert bench.run().published == 1
+
+
 def test_a_name_that_is_moved_again_and_again_waits_whatever_pods_want(bench: Bench) -> None:
     bench.drop(1)
     bench.run()

@@ -450,6 +450,8 @@ CALLS: list[Callable[[Runtime, Publication], object]] = [
     lambda runtime, wanted: runtime.withdraw(wanted.names, []),
     lambda runtime, _: next(iter(runtime.changes())),
     lambda runtime, _: runtime.wanted(),
+    lambda runtime, _: runtime.has_starting_pod(),
+    lambda runtime, _: runtime.unpacked(),
 ]
 
 

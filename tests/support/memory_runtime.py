@@ -42,6 +42,7 @@ class MemoryRuntime:
         self.other: OtherAgent | None = None
         self.knows_pins = True
         self.wanted_now: set[str] = set()
+        self.pod_starts = False
         self._store = store
         self._lock = threading.Lock()
         self._watching: list[queue.SimpleQueue[Change | None]] = []
@@ -206,6 +207,10 @@ class MemoryRuntime:
     def wanted(self) -> frozenset[str]:
         self._answer()
         return frozenset({*self.used, *self.wanted_now})
+
+    def has_starting_pod(self) -> bool:
+        self._answer()
+        return self.pod_starts
 
     def changes(self) -> Iterator[Change]:
         self._answer()

@@ -11,6 +11,7 @@ import pytest
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from airside.containerd.client import Client
 from airside.containerd.services.images import ImageRecord
+from airside.containerd.starting_pods import has_starting_pod
 from airside.core.failpoints import PUBLISHING
 from airside.ports.publication import ARCHIVES_LABEL
 from support.agent import Agent
@@ -245,8 +246,12 @@ def test_what_kubelet_removes_is_there_when_a_pod_wants_it(
         assert (told["present"], told["pinned"], told["unpacked"]) == (False, False, False)
         assert told["next_try_at"]
         kubelet.wait_image(pause)
-        kubelet.start(pause)  # the next pod, which may want anything
+        sandbox = kubelet.sandbox()  # the next pod, which may want anything
         wait_published(publishing, SAMPLE_NAME)
+        with Client.open(str(containerd.socket)) as client:
+            assert has_starting_pod(client.containers.list())
+            kubelet.container(sandbox, kubelet.wait_image(SAMPLE_NAME).id)
+            assert not has_starting_pod(client.containers.list())
         kubelet.wait_image(SAMPLE_NAME)
         assert kubelet.run(SAMPLE_NAME, policy="Never") == TEXT
         publishing.wait_for(lambda: side(publishing, SAMPLE_NAME)["unpacked"], what="unpacked")

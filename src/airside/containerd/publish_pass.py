@@ -49,18 +49,21 @@ class PassState:
     found: Pass
     stop: Stop
     pods_started: bool = False
-    """True if a pod began a moment ago: it may want any image."""
+    """True if a pod began a moment ago, or waits for its first container: it may want any image."""
     due: list[tuple[DesiredImage, bool]] = field(default_factory=list)
     """The images to publish, each with a flag: unpack it."""
     restored: set[str] = field(default_factory=set)
     """The references of those that somebody removed or moved."""
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version that stay because the newer one cannot be published."""
+    _asked_pods: bool = False
     _wanted: frozenset[str] | None = None
     _by_digest: dict[str, list[PublicationRow]] = field(default_factory=dict)
 
     def is_wanted(self, desired: DesiredImage) -> bool:
         """Returns True if a pod wants the image, so that its restore cannot wait."""
+        if not self.pods_started and not self._asked_pods:
+            self.pods_started, self._asked_pods = self.runtime.has_starting_pod(), True
         return self.pods_started or wants(self.wanted(), desired.names, str(desired.content.config))
 
     def wanted(self) -> frozenset[str]:

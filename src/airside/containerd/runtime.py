@@ -34,6 +34,7 @@ from airside.containerd.read_through import ContainerdContent
 from airside.containerd.refused_members import RefusedMembers
 from airside.containerd.services.images import ImageRecord
 from airside.containerd.snapshot_space import SnapshotSpace
+from airside.containerd.starting_pods import has_starting_pod
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
 from airside.containerd.wanted_images import WantedImages
@@ -247,6 +248,9 @@ class ContainerdRuntime:
 
     def wanted(self) -> frozenset[str]:
         return self._wanted.find()
+
+    def has_starting_pod(self) -> bool:
+        return has_starting_pod(self._client.containers.list())
 
     def changes(self) -> Iterator[Change]:
         for event in self._client.events.subscribe():

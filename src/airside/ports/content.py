@@ -266,6 +266,9 @@ class Runtime(Protocol):
         Of the sandbox, of containers, of static pods, and of pulls that run.
         """
 
+    def has_starting_pod(self) -> bool:
+        """Returns True if a pod has begun without a container: it may wait for any image."""
+
     def changes(self) -> Iterable[Change]:
         """Yields each name created, updated or deleted, and each container created or deleted.
 

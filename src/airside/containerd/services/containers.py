@@ -1,7 +1,7 @@
 """The container service, read only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from airside.containerd.channel import Channel
 from airside.containerd.proto import containers_pb2
@@ -11,12 +11,13 @@ CONTAINERS = "containerd.services.containers.v1.Containers"
 
 @dataclass(frozen=True, slots=True)
 class ContainerRecord:
-    """A container: the name of its image, and the snapshot that it writes to."""
+    """A container: the name of its image, the snapshot that it writes to, and its labels."""
 
     id: str
     image: str
     snapshotter: str
     snapshot_key: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Containers:
@@ -33,5 +34,6 @@ class Containers:
             containers_pb2.ListContainersResponse,
         )
         return [
-            ContainerRecord(c.id, c.image, c.snapshotter, c.snapshot_key) for c in answer.containers
+            ContainerRecord(c.id, c.image, c.snapshotter, c.snapshot_key, dict(c.labels))
+            for c in answer.containers
         ]
