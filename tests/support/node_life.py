@@ -41,6 +41,7 @@ SLOTS = ("a", "b", "foreign")
 MARKER = "docker.io/library/marker:1"
 _LABELS = 4
 _MOST_PODS = 4
+_CLOSELY = 4
 _DETECT_SECONDS = 300.0
 _WHOLE_PASSES = 2
 """How many passes of the agent a pod that waits for its image may need."""
@@ -103,7 +104,7 @@ class NodeLife:
         self.steps: list[str] = [f"seed {seed}, kubelet's sandbox image {protected or 'unknown'}"]
         self.causes: Counter[str] = Counter()
         self._numbers, self._settled = itertools.count(), itertools.count()
-        self._detected = 0.0
+        self._detected, self._judged = 0.0, 0
         self.mirrored = self.random.random() < 0.5
         self.pause = NodeImage(containerd.options.sandbox_image, "0")
 
@@ -309,6 +310,11 @@ class NodeLife:
 
     # judging
 
+    @property
+    def looks_closely(self) -> bool:
+        """Whether what costs more is judged too, now and then."""
+        return self._judged % _CLOSELY == 0
+
     def tell(self, text: str) -> None:
         self.steps.append(f"{self.clock.now:.0f} s: {text}")
         log.info("%s", self.steps[-1])
@@ -328,6 +334,7 @@ class NodeLife:
 
     def judge(self) -> None:
         """Raises AssertionError, with the steps, for what is still wrong after whole passes."""
+        self._judged += 1
         for _ in range(_WHOLE_PASSES):
             self.settle()
             wrong = disagreements(self)

@@ -56,7 +56,9 @@ def disagreements(life: NodeLife) -> list[str]:
     if life.archives.digests:
         absent = {name for each in told.values() if not each["present"] for name in each["names"]}
         found += _digests(life, absent | waiting(status), rows, cri)
-    found += _unpublished(status, told)
+    found += _unpublished(life, status, told)
+    if life.looks_closely:
+        found += _unpacked(life, told)
     return found
 
 
@@ -106,11 +108,29 @@ def _parts(life: NodeLife, repository: str, digest: str) -> list[str]:
     ]
 
 
-def _unpublished(status: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
-    """How `status` differs from the sum of what `images` says."""
+def _unpublished(
+    life: NodeLife, status: dict[str, Any], told: dict[str, dict[str, Any]]
+) -> list[str]:
+    """How `status` and `archives` differ from what `images` says."""
     lacking = {name for name, each in told.items() if each["state"] in _LACKING}
     listed = {name for name in waiting(status) if "@" not in name}
-    return [f"status lists {listed} as unpublished, images {lacking}"] if listed != lacking else []
+    found = [f"status lists {listed} as unpublished, images {lacking}"] if listed != lacking else []
+    for path, archive in life.agent.archives().items():
+        own = lacking.intersection(archive["images"])
+        if {each["reference"] for each in archive["unpublished"]} != own:
+            found.append(f"{path.name} lists {archive['unpublished']} as unpublished, images {own}")
+    return found
+
+
+def _unpacked(life: NodeLife, told: dict[str, dict[str, Any]]) -> list[str]:
+    """Of which images `images` says something else than containerd of their layers."""
+    lines = life.containerd.did("images", "check").splitlines()[1:]
+    checked = {line.split()[0]: line.split()[-1] == "true" for line in lines}
+    return [
+        f"{name}: told unpacked={each['unpacked']}, containerd says {checked[name]}"
+        for name, each in told.items()
+        if each["present"] and name in checked and each["unpacked"] != checked[name]
+    ]
 
 
 def waiting(status: dict[str, Any]) -> set[str]:

@@ -21,7 +21,7 @@ from support.size import sized
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
-STEPS = sized(30, 300)
+STEPS = sized(20, 300)
 
 
 def seeds() -> range:
