@@ -18,7 +18,7 @@ from airside.ports.content import OtherAgent
 from airside.ports.publication import AGENT_LABEL, NamedImage
 from support.images import docker_archive, random_image
 from support.memory_runtime import MemoryRuntime
-from support.nodes import node_at
+from support.nodes import import_now, node_at
 
 SOCKET = "/run/test.sock"
 PAUSE, APP = "registry.k8s.io/pause:3.10", "docker.io/library/app:1"
@@ -232,3 +232,17 @@ def test_a_release_spares_what_our_archives_need(tmp_path: Path, runtime: Memory
     with agent(tmp_path / "new", runtime) as new:
         new.drop("app", APP)  # and no pass since
         assert release(new, APP, PAUSE, dry_run=True) == {APP: "absent", PAUSE: "released"}
+
+
+def test_the_store_of_the_other_makes_its_names_ours(
+    tmp_path: Path, runtime: MemoryRuntime
+) -> None:
+    """Its data directory is an OCI layout: importing it takes over what no archive has."""
+    before = {name: image.target for name, image in runtime.named.items()}
+    with agent(tmp_path / "new", runtime) as new:
+        new.run()
+        assert import_now(new.node, tmp_path / "old/oci").state == "imported"
+        new.run()
+        assert {name: image.target for name, image in runtime.named.items()} == before
+        assert {new.owner(name) for name in before} == {new.node.identity}
+        assert release(new) == {}

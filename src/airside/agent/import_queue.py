@@ -17,13 +17,12 @@ from pathlib import Path
 from threading import Event
 from typing import ParamSpec, Protocol, TypeVar
 
-from airside.agent.import_order import ImportOrder
+from airside.agent.current_order import CurrentOrder
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
 from airside.agent.pending_jobs import PendingJobs
 from airside.archive.checksum_files import may_be_list
 from airside.archive.formats.image_list import is_list_name
-from airside.containerd.pod_files import images_in_pod_files
 from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -33,7 +32,6 @@ from airside.core.errors import (
     StoreError,
     UnavailableError,
 )
-from airside.core.host_root import host_root
 from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome, job_at
 from airside.importer.service import is_utf8
@@ -114,7 +112,7 @@ class ImportQueue:
         for directory in filter(lambda d: d.repository, settings.images):
             parse_repository(directory.repository)
         self._pending = PendingJobs()
-        self._order = ImportOrder()
+        self._order = CurrentOrder()
         self._waiting: dict[Path, _Waiting] = {}
         self.running: dict[Path, RunningJob] = {}
         self._work = asyncio.Condition()
@@ -152,8 +150,7 @@ class ImportQueue:
             )
             self._doubtful -= {settled.path for settled in fresh}
             if len(fresh) > 1 or len(self._pending):
-                wanted = await asyncio.to_thread(images_in_pod_files, host_root())
-                self._order = ImportOrder(wanted)
+                await self._order.refresh()
             for count, settled in enumerate(fresh, 1):
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)  # a batch may have thousands

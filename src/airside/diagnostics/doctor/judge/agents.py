@@ -153,8 +153,8 @@ def _foreign(published: Published) -> Finding:
         published.socket,
         f"{published.foreign_names} names in it were published by another data directory; they "
         "are kept",
-        "drop the archives of those that are needed here, and run airside runtime release for "
-        "the others (--dry-run lists them)",
+        "drop the archives of those that are needed here, or import the other's store (airside "
+        "import OLD/oci); run airside runtime release for the others (--dry-run lists them)",
     )
 
 
