@@ -64,7 +64,8 @@ def images(tmp_path: Path) -> Path:
 def test_an_image_tells_its_archives_platforms_versions_and_commands(
     images: Path, tmp_path: Path
 ) -> None:
-    with Agent(images, tmp_path / "data", environ={"AIRSIDE_PLATFORM": "linux/arm64"}) as agent:
+    environ = {"AIRSIDE_PLATFORM": "linux/arm64", "AIRSIDE_OTHER_PLATFORMS": "none"}
+    with Agent(images, tmp_path / "data", environ=environ) as agent:
         first = _drop(agent, images, "amd64.tar", {(NAME, "other.example/app:x"): _image("a")})
         assert ask(agent, NAME)["node"]["digest"] is None
         assert "not for linux/arm64 (has: linux/amd64)" in text(agent, NAME)

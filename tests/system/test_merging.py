@@ -87,7 +87,7 @@ def test_a_node_of_another_architecture_chooses_its_own(tmp_path: Path, arch: st
         agent.wait_imported(*images.iterdir())
         node = agent.ask(f"/v1/explain?what={NAME}:x")["node"]
         digest = str(_image(arch).manifest.digest)
-        assert node == {"platform": mine, "takes": mine, "digest": digest}
+        assert node == {"platform": mine, "takes": mine, "digest": digest, "note": ""}
     only = {"platforms": "node"}
     runs = {"arm64": {"arm64", "arm"}, "arm": {"arm"}}[arch]  # 64-bit ARM runs what is for 32
     with Agent(images, tmp_path / "b", environ={"AIRSIDE_PLATFORM": mine}, tables=only) as agent:
