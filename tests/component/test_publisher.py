@@ -14,6 +14,7 @@ from airside.catalog.runtime_records import RuntimePendingSync
 from airside.containerd.publish_pass import Pass
 from airside.containerd.publisher import Publisher
 from airside.core.errors import ContainerdError, DigestMismatchError
+from airside.diagnostics.image_states import states_under
 from airside.diagnostics.reports import archives_report, images_report, status_report
 from airside.oci.digest import digest_of, parse_digest
 from airside.oci.model import Document
@@ -379,6 +380,10 @@ def test_an_image_is_pending_or_unknown_where_no_pass_can_have_seen_it(bench: Be
     [image] = images_report(bench.node.catalog, [connected])["items"]
     assert [each["state"] for each in image["runtimes"]] == ["pending"]
     away = connected | {"connected": False, "reason": "containerd does not run"}
+    [explained] = states_under(bench.node.catalog.published(), NAME, [away])
+    assert (explained.state, explained.is_present) == ("unknown", False)
+    [explained] = states_under(bench.node.catalog.published(), NAME, [connected])
+    assert explained.is_present
     [image] = images_report(bench.node.catalog, [away])["items"]
     [state] = image["runtimes"]
     assert (state["state"], state["present"]) == ("unknown", False)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -143,8 +143,9 @@ class _Control:
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer with all facts about one name, digest or archive."""
-        address = self._live()["listen"] or ""
-        place = place_of(self._node.settings, address, self._contents)
+        live = self._live()
+        place = place_of(self._node.settings, live["listen"] or "", self._contents)
+        place = replace(place, runtimes=live["runtimes"])
         what = parse_text(request.query, "what")
         found = await asyncio.get_running_loop().run_in_executor(
             self._reads, explain, self._node.catalog, what, place

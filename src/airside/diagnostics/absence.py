@@ -21,6 +21,7 @@ from airside.core.errors import LinkRefusedError, ReferenceInvalidError
 from airside.core.rfc3339 import time_text
 from airside.core.settings import Settings
 from airside.diagnostics.external_state import Contents, lists_of
+from airside.diagnostics.image_states import Runtimes
 from airside.diagnostics.name_suggestions import nearest_names
 from airside.diagnostics.pull_commands import reachable, registry_url
 from airside.importer.watch.directories import (
@@ -54,6 +55,8 @@ class Place:
     other_platforms: str = "sole"
     sockets: tuple[str, ...] = ()
     """The containerd that the settings name or that are found now."""
+    runtimes: Runtimes = ()
+    """The runtimes' part of the agent's status; empty without an agent."""
 
     @property
     def directories(self) -> list[Path]:

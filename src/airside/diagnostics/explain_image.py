@@ -53,7 +53,9 @@ def image_answer(view: CatalogView, name: Reference, digest: str, place: Place) 
         "media_type": document.media_type,
         "artifact_type": artifact_type,
         "size_bytes": size_bytes,
-        "runtimes": [each.report() for each in states_under(view.published(), str(name))],
+        "runtimes": [
+            each.report() for each in states_under(view.published(), str(name), place.runtimes)
+        ],
         "held_by": [] if name.digest is None else held_by(view, name.repository, name.digest),
         **_tag(view, name, document, parts),
         "platforms": [_backed(item, parts.get(item["platform"])) for item in platforms],

@@ -86,7 +86,22 @@ def recorded_state(row: PublicationRow) -> ImageState:
     return ImageState(row.reference, row.runtime, row.state, row.reason, row.next_try_at, row)
 
 
-def states_under(rows: Iterable[PublicationRow], name: str) -> list[ImageState]:
+def _unasked(
+    reference: str, row: PublicationRow | None, runtime: Mapping[str, Any]
+) -> ImageState | None:
+    """Returns the state in a runtime that is away or another agent's; None if it is neither."""
+    socket, reason = str(runtime["socket"]), str(runtime["reason"])
+    if not runtime["connected"]:
+        known = f"; its last state was {row.state}" if row is not None else ""
+        reason = f"not connected: {reason or 'not yet'}{known}"
+    elif not runtime.get("other_agent"):
+        return None
+    return ImageState(reference, socket, "unknown", reason, None, row)
+
+
+def states_under(
+    rows: Iterable[PublicationRow], name: str, runtimes: Runtimes = ()
+) -> list[ImageState]:
     """Returns the state of a name in each runtime: of its own row, else of one that has the name.
 
     A tag's row has the names by digest too.
@@ -98,7 +113,12 @@ def states_under(rows: Iterable[PublicationRow], name: str) -> list[ImageState]:
             found[row.runtime] = row
         elif "@" in name and isinstance(names, list) and name in names:
             found.setdefault(row.runtime, row)
-    return [recorded_state(found[runtime]) for runtime in sorted(found)]
+    living = {str(each["socket"]): each for each in runtimes}
+    return [
+        (_unasked(name, found[each], living[each]) if each in living else None)
+        or recorded_state(found[each])
+        for each in sorted(found)
+    ]
 
 
 class ImageStates:
@@ -127,13 +147,9 @@ class ImageStates:
         self, reference: str, digest: str, socket: str, row: PublicationRow | None
     ) -> ImageState:
         runtime = self._runtimes.get(socket)
-        if runtime is not None and not runtime["connected"]:
-            known = f"; its last state was {row.state}" if row is not None else ""
-            reason = f"not connected: {runtime['reason'] or 'not yet'}{known}"
-            return ImageState(reference, socket, "unknown", reason, None, row)
-        if runtime is not None and runtime.get("other_agent"):
-            reason = str(runtime["reason"])
-            return ImageState(reference, socket, "unknown", reason, None, row)
+        unasked = _unasked(reference, row, runtime) if runtime is not None else None
+        if unasked is not None:
+            return unasked
         if row is None:
             return ImageState(reference, socket, "pending", "it is published in the next pass")
         if digest and row.digest != digest:
