@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from airside.archive.formats.docker_manifest import MANIFEST_JSON, REPOSITORIES, SavedImage
-from airside.archive.formats.name_records import first_flipped
+from airside.archive.formats.name_records import flipped_pairs
 from airside.core.errors import ReferenceInvalidError
 from airside.core.problem import Problem
 from airside.oci.reference import Reference, parse_reference
@@ -39,8 +39,11 @@ def compare_listed(images: Iterable[SavedImage], listed: Iterable[str]) -> Liste
     new = [text for text, name in given.items() if name not in known]
     lost = [text for text, name in there.items() if name not in named]
     found = ListedNames()
-    while (pair := _first_flipped(new, lost)) is not None:
-        _add_flipped(found, new.pop(pair[0]), lost.pop(pair[1]))
+    pairs = [(new[n], lost[m]) for n, m in flipped_pairs(_forms(new), _forms(lost))]
+    for text, other in pairs:
+        _add_flipped(found, text, other)
+        new.remove(text)
+        lost.remove(other)
     has_unnamed = any(not image.names for image in images)
     is_renamed = any(given[text] is not None for text in new) and not has_unnamed
     if is_renamed:
@@ -60,7 +63,7 @@ def unknown_names(listed: Iterable[str], known: Collection[Reference]) -> list[P
         Problem(reason, image=_shown(text))
         for text in listed
         if (reference := _read(text)) not in known
-        and (reference is not None or first_flipped([(text,)], forms) is not None)
+        and (reference is not None or flipped_pairs([(text,)], forms))
     ]
 
 
@@ -76,10 +79,8 @@ def _shown(text: str) -> str:
     return text if reference is None else str(reference)
 
 
-def _first_flipped(new: list[str], lost: list[str]) -> tuple[int, int] | None:
-    return first_flipped(
-        ((text, _shown(text)) for text in new), ((text, _shown(text)) for text in lost)
-    )
+def _forms(texts: Iterable[str]) -> list[tuple[str, ...]]:
+    return [(text, _shown(text)) for text in texts]
 
 
 def _add_flipped(found: ListedNames, given: str, listed: str) -> None:

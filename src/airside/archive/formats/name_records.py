@@ -6,17 +6,17 @@ that differs in a few bits. Everything else that differs was written so.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from airside.core.errors import ReferenceInvalidError
 from airside.oci.digest import Digest
 from airside.oci.reference import Reference, is_image_id, is_tag, looks_like_host, parse_reference
 
 _FEW_BITS = 3
-_MOST_COMPARED = 64
-"""Names of one image that are compared with one another: a flipped bit changes one."""
+_MOST_PAIRS = 1_024
+_ENDS = 4
+"""Characters at each end of a text; one flipped bit leaves those of one end as they were."""
 _SEPARATORS = "/:@"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)\Z", re.DOTALL)
 _PREFIX = re.compile(r"(docker-daemon|containers-storage|oci-archive|docker-archive|oci|dir|sif):")
@@ -115,7 +115,14 @@ def may_be_flipped(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     if not short:
         return False
-    bits = _bits(short, long[-len(short) :])
+    tail = long[-len(short) :]
+    if (
+        len(short) >= 2 * _ENDS
+        and short[:_ENDS] != tail[:_ENDS]
+        and short[-_ENDS:] != tail[-_ENDS:]
+    ):
+        return _lost_escape(short, long)
+    bits = _bits(short, tail)
     if len(short) < len(long) and short[0] not in _SEPARATORS:
         bits += _bits_from_separator(long[-len(short) - 1])
     return 0 < bits <= _FEW_BITS or _lost_escape(short, long)
@@ -133,7 +140,11 @@ def _bits_from_separator(mark: str) -> int:
 
 
 def _bits(one: str, other: str) -> int:
-    return sum((ord(a) ^ ord(b)).bit_count() for a, b in zip(one, other, strict=True) if a != b)
+    return (_number(one) ^ _number(other)).bit_count()
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(text.encode("utf-32-le", "surrogatepass"), "little")
 
 
 def _lost_escape(short: str, long: str) -> bool:
@@ -144,19 +155,23 @@ def _lost_escape(short: str, long: str) -> bool:
     )
 
 
-def first_flipped(
-    ones: Iterable[tuple[str, ...]], others: Iterable[tuple[str, ...]]
-) -> tuple[int, int] | None:
-    """Returns the positions of two names that may be one with a flipped bit; None for none.
+def flipped_pairs(
+    ones: Sequence[tuple[str, ...]], others: Sequence[tuple[str, ...]]
+) -> list[tuple[int, int]]:
+    """Returns the positions of names that may be one another with a flipped bit, each at most once.
 
-    Each name is given by its forms: as it is written, and normalised.
+    Each name is given by its forms: as it is written, and normalised. At most `_MOST_PAIRS` are
+    compared: a flipped bit changes one name, so that one of the two lists is short.
     """
-    others = tuple(islice(others, _MOST_COMPARED))
-    for n, one in enumerate(islice(ones, _MOST_COMPARED)):
-        for m, other in enumerate(others):
+    pairs: list[tuple[int, int]] = []
+    left = dict(enumerate(others[: max(1, _MOST_PAIRS // max(1, len(ones)))]))
+    for n, one in enumerate(ones[:_MOST_PAIRS]):
+        for m, other in left.items():
             if any(may_be_flipped(a, b) for a in one for b in other):
-                return n, m
-    return None
+                pairs.append((n, m))
+                del left[m]
+                break
+    return pairs
 
 
 def is_flipped_digest(one: Digest, other: Digest) -> bool:

@@ -12,7 +12,7 @@ from airside.archive.formats.allowance import over
 from airside.archive.formats.docker_manifest import SavedImage
 from airside.archive.formats.entry_names import EntryName, NamedRoot
 from airside.archive.formats.name_records import (
-    first_flipped,
+    flipped_pairs,
     is_form_of,
     lost_separator,
     may_be_flipped,
@@ -201,16 +201,15 @@ def _drop_flipped(
 ) -> list[Problem]:
     """Drops each pair of names of which one may be the other, damaged. Returns the problems."""
     problems: list[Problem] = []
-    while True:
-        doubtful = [reference for reference in root.names if reference not in confirmed]
-        forms = [_forms(root.names[reference], reference) for reference in doubtful]
-        pair = first_flipped((name.forms for name in new), forms)
-        if pair is None:
-            return problems
-        saved, reference = new.pop(pair[0]), doubtful[pair[1]]
+    doubtful = [reference for reference in root.names if reference not in confirmed]
+    forms = [_forms(root.names[reference], reference) for reference in doubtful]
+    pairs = flipped_pairs([name.forms for name in new], forms)
+    for saved, reference in [(new[n], doubtful[m]) for n, m in pairs]:
+        new.remove(saved)
         del root.names[reference]
         root.is_doubtful = True
         problems += [Problem(DISAGREE, str(each)) for each in (saved.reference, reference)]
+    return problems
 
 
 def _forms(name: EntryName, reference: Reference) -> tuple[str, ...]:

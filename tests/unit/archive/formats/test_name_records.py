@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from airside.archive.formats import name_records
 from airside.archive.formats.entry_names import name_of
 from airside.archive.formats.index_json import IMAGE_NAME, REF_NAME
 from airside.archive.formats.name_records import is_form_of, may_be_flipped, read_name
@@ -217,3 +218,15 @@ def test_forms_of_a_name():
     for form in (name, f"1@{OLD}", f"d:1@{OLD}", f"c/d:1@{OLD}", OLD):
         assert is_form_of(form, name)
     assert not is_form_of("b/c/d:1", "a.b/c/d:1")
+
+
+def test_many_names_that_differ_are_compared_up_to_a_number_of_pairs(monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        name_records, "may_be_flipped", lambda one, other: bool(compared.append((one, other)))
+    )
+    names = [(f"a.b/c:{n}",) for n in range(10_000)]
+    assert name_records.flipped_pairs(names, names) == []
+    assert name_records.flipped_pairs(names[:1], names) == []
+    assert name_records.flipped_pairs([], names) == []
+    assert len(compared) <= 3 * 1_024
