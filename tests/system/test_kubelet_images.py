@@ -21,12 +21,12 @@ from support.size import sized
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
-STEPS = sized(20, 300)
+STEPS = sized(20, 150)
 
 
 def seeds() -> range:
     first, _, last = os.environ.get("NODE_SEEDS", "").partition("-")
-    return range(int(first), int(last or first) + 1) if first else range(1, sized(2, 10))
+    return range(int(first), int(last or first) + 1) if first else range(1, sized(2, 13))
 
 
 @pytest.fixture
