@@ -96,6 +96,12 @@ def _untrue(
     return found
 
 
+def _nodes_manifests(life: NodeLife, names: set[str]) -> set[str]:
+    """The names of the node's manifests of indexes that are named by digest."""
+    pairs = [name.split("@") for name in names if "@" in name]
+    return {f"{path}@{part}" for path, digest in pairs for part in _parts(life, path, digest)}
+
+
 def _parts(life: NodeLife, repository: str, digest: str) -> list[str]:
     """The node's manifest of an index, as the registry serves it; of a manifest nothing."""
     path = repository.partition("/")[2]
@@ -173,6 +179,7 @@ def _digests(
         }
         may |= kept | {f"{repository}@{part['digest']}" for part in item["parts"]}
         held |= kept if item["unbacked_since"] is None else set()
+    absent = absent | _nodes_manifests(life, absent)
     used = {container.image_id for container in life.kubelet.cri.containers()}
     held |= {pod.reference for pod in life.pods if "@" in pod.reference and pod.pod is not None}
     found = [f"{name}: held, and not there" for name in held - absent if name not in cri]
