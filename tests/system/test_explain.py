@@ -64,8 +64,14 @@ def images(tmp_path: Path) -> Path:
 def test_an_image_tells_its_archives_platforms_versions_and_commands(
     images: Path, tmp_path: Path
 ) -> None:
-    environ = {"AIRSIDE_PLATFORM": "linux/arm64", "AIRSIDE_OTHER_PLATFORMS": "none"}
-    with Agent(images, tmp_path / "data", environ=environ) as agent:
+    node = {"AIRSIDE_PLATFORM": "linux/arm64"}
+    with Agent(images, tmp_path / "data", environ=node) as agent:
+        _drop(agent, images, "sole.tar", {"r.example/sole:1": _image("sole")})
+        assert "linux/arm64 uses linux/amd64" in text(agent, "r.example/sole:1")
+        assert "its config says linux/amd64" in ask(agent, "r.example/sole:1")["node"]["note"]
+        (images / "sole.tar").unlink()
+    strict = {**node, "AIRSIDE_OTHER_PLATFORMS": "none"}
+    with Agent(images, tmp_path / "data", environ=strict) as agent:
         first = _drop(agent, images, "amd64.tar", {(NAME, "other.example/app:x"): _image("a")})
         assert ask(agent, NAME)["node"]["digest"] is None
         assert "not for linux/arm64 (has: linux/amd64)" in text(agent, NAME)
