@@ -21,8 +21,10 @@ from airside.agent.current_order import CurrentOrder
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
 from airside.agent.pending_jobs import PendingJobs
+from airside.agent.waiting_archive import FIRST_RETRY_SECONDS, WaitingArchive
 from airside.archive.checksum_files import may_be_list
 from airside.archive.formats.image_list import is_list_name
+from airside.archive.preallocated import blocks_of
 from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -41,7 +43,6 @@ from airside.oci.reference import parse_repository
 
 log = logging.getLogger("airside.import")
 
-FIRST_RETRY_SECONDS = 1.0
 LISTS_AT_ONCE = 2
 """Number of lists that are pulled at the same time."""
 _RECORD_AGAIN_SECONDS = 2.0
@@ -72,22 +73,6 @@ class RunningJob:
         self.done_bytes, self.total_bytes = done_bytes, total_bytes
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """An archive to retry: when its bytes changed last, and the next delay.
-
-    `key` is the stat key of the file that was read; the path may be another file by now. `reason`
-    was logged, and is not logged again at each retry.
-    """
-
-    key: str
-    source_id: int
-    incomplete: bool
-    since: float
-    reason: str = ""
-    delay_seconds: float = FIRST_RETRY_SECONDS
-
-
 class ImportQueue:
     """Turns batches of the watcher into imports. Belongs to the event loop's thread.
 
@@ -113,7 +98,7 @@ class ImportQueue:
             parse_repository(directory.repository)
         self._pending = PendingJobs()
         self._order = CurrentOrder()
-        self._waiting: dict[Path, _Waiting] = {}
+        self._waiting: dict[Path, WaitingArchive] = {}
         self.running: dict[Path, RunningJob] = {}
         self._work = asyncio.Condition()
         self._stopping = Event()
@@ -173,9 +158,10 @@ class ImportQueue:
         if isinstance(error, StorageFullError):
             await asyncio.to_thread(self._node.imports.make_room, error)
 
-    async def _unchanged(self, path: Path, waiting: _Waiting) -> None:
+    async def _unchanged(self, path: Path, waiting: WaitingArchive) -> None:
         """Retry an archive whose bytes did not change; an incomplete one waits until it fails."""
-        if not waiting.incomplete:
+        blocks = await asyncio.to_thread(blocks_of, path, self._places.beneath(path))
+        if not waiting.incomplete or waiting.has_moved(blocks):
             job = job_at(self._places, waiting.source_id, path)
             await self._submit(replace(job, stat_key=waiting.key))
             return
@@ -183,8 +169,8 @@ class ImportQueue:
         if quiet < self._settings.incomplete_seconds:
             self._wait_for_more(path, waiting)
             return
-        why = f" ({waiting.reason})" if waiting.reason else ""
-        reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again{why}"
+        reason = f"the archive ends early and did not grow for {quiet:.0f} s: copy it again"
+        reason += f" ({waiting.reason})" if waiting.reason else ""
         log.error("%s: %s", path, reason)
         await self._record(
             self._node.catalog.source_states.set_state,
@@ -194,7 +180,7 @@ class ImportQueue:
             reason=reason,
         )
 
-    def _wait_for_more(self, path: Path, waiting: _Waiting, at_least: float = 0.0) -> None:
+    def _wait_for_more(self, path: Path, waiting: WaitingArchive, at_least: float = 0.0) -> None:
         self._look_again(path, after_seconds=max(waiting.delay_seconds, at_least))
         waiting.delay_seconds = min(waiting.delay_seconds * 2, self._settings.retry_seconds)
 
@@ -376,11 +362,11 @@ class ImportQueue:
     def _retry(self, job: Job, outcome: Outcome) -> None:
         key, incomplete = outcome.stat_key or job.stat_key, outcome.state == "incomplete"
         before = self._waiting.get(job.path)
-        waiting = _Waiting(key, job.source_id, incomplete, time.monotonic(), outcome.reason)
+        waiting = WaitingArchive(key, job.source_id, incomplete, time.monotonic(), outcome.reason)
         if before is not None and before.incomplete == incomplete:
             waiting.delay_seconds = before.delay_seconds
             if before.key == key:
-                waiting.since = before.since
+                waiting.since, waiting.blocks = before.since, before.blocks
         self._waiting[job.path] = waiting
         self._wait_for_more(job.path, waiting, outcome.after_seconds)
 

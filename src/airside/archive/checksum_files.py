@@ -8,7 +8,7 @@ incomplete, not wrong, so its digest is only computed once all of it was read.
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,13 +23,10 @@ from airside.archive.formats.checksums import (
 from airside.archive.formats.companions import ARCHIVE_SUFFIXES
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.open_parts import open_joined, parts_at
-from airside.archive.reader import Reading
 from airside.archive.stop import Stop
 from airside.core.errors import (
     AirsideError,
-    ArchiveTruncatedError,
     ChecksumMismatchError,
-    InputError,
     StoppedError,
 )
 from airside.core.settings import CHUNK_BYTES
@@ -54,31 +51,6 @@ class Listed:
         """Returns the note on an archive that is what the list says."""
         digests = dict.fromkeys(each.digest for each in self.checksums)
         return f"{self.list_name!r:.200} lists its digest: {' or '.join(digests):.200}"
-
-
-def read_checked(read: Callable[[], Reading], path: Path, beneath: Beneath, stop: Stop) -> Reading:
-    """Read an archive and compare it with the lists beside it, which its notes then name.
-
-    Raises ChecksumMismatchError, also in place of another InputError: a wrong file explains what is
-    wrong in it; and as `read`.
-    """
-    listed = find_listed(path, beneath)
-    try:
-        reading = read()
-    except ArchiveTruncatedError:
-        raise
-    except InputError as exc:
-        try:
-            compare(path, beneath, listed, stop)
-        except ChecksumMismatchError as wrong:
-            raise ChecksumMismatchError(f"{wrong.message}; {exc.message}", **wrong.context) from exc
-        raise
-    try:
-        reading.notes += compare(path, beneath, listed, stop)
-    except BaseException:
-        reading.close()
-        raise
-    return reading
 
 
 def find_listed(path: Path, beneath: Beneath) -> tuple[Listed, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from airside.archive.beneath import ANYWHERE
-from airside.archive.checksum_files import read_checked
+from airside.archive.checked_reading import read_checked
 from airside.archive.companion_file import companion_at
 from airside.archive.formats.image_list import LIST
 from airside.archive.open_parts import first_part
@@ -104,7 +104,8 @@ def _inspect_archive(settings: Settings, path: Path, *, quiet: bool) -> dict[str
             read = partial(
                 read_archive, reader, path, strict=False, stop=stopping, progress=progress
             )
-            with read_checked(read, path, ANYWHERE, stopping) as reading:
+            moving = settings.incomplete_seconds
+            with read_checked(read, path, ANYWHERE, stopping, moving) as reading:
                 if reading.plan.packed_layers:
                     reading.notes.append(NOT_DECOMPRESSED)
                 report = inspect_report(reading)

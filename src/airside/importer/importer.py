@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from airside.archive.beneath import ANYWHERE, Beneath
-from airside.archive.checksum_files import read_checked
+from airside.archive.checked_reading import read_checked
 from airside.archive.directory import stat_key
 from airside.archive.reader import Reading, read_archive
 from airside.archive.sources import Progress, Reader
@@ -171,7 +171,8 @@ class Importer:
             copy=job.copy,
             beneath=job.beneath,
         )
-        with read_checked(read, job.path, job.beneath, stop) as reading:
+        moving = self._reader.settings.incomplete_seconds
+        with read_checked(read, job.path, job.beneath, stop, moving) as reading:
             self._check_unchanged(reading)
             if job.is_repeated:
                 self._check_same(job, str(reading.key))
