@@ -26,7 +26,7 @@ def node_remarks(
     others: str,
     refused: Mapping[Digest, Sequence[Refused]],
 ) -> tuple[str, ...]:
-    """Returns remarks on the images that are imported.
+    """Returns remarks on the named images that are imported: others are not published.
 
     `others`: the setting `other_platforms`. `refused`: what containerd refuses of layers.
     """
@@ -49,7 +49,8 @@ def _remarks(
         lambda _manifest: True,
         others,
     )
-    chosen = [(image, selector.choose(documents[image.root])) for image in judgement.images]
+    named = [image for image in judgement.images if image.references or image.tags]
+    chosen = [(image, selector.choose(documents[image.root])) for image in named]
     usual = {
         name
         for image, found in chosen
