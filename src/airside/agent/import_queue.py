@@ -18,6 +18,7 @@ from threading import Event
 from typing import ParamSpec, Protocol, TypeVar
 
 from airside.agent.current_order import CurrentOrder
+from airside.agent.misnamed_files import record_misnamed, shown_path
 from airside.agent.node import Node
 from airside.agent.outcome_log import log_outcome
 from airside.agent.pending_jobs import PendingJobs
@@ -120,7 +121,8 @@ class ImportQueue:
         fresh = []
         for settled in batch.settled:
             if not is_utf8(settled.path):
-                log.error("%r: the name is not UTF-8: rename the file", str(settled.path))
+                text = await self._record(record_misnamed, self._node, settled)
+                log.error("%s: the name is not UTF-8: rename the file", text)
                 continue
             waiting = self._waiting.get(settled.path)
             if waiting is not None and waiting.key == str(settled.key):
@@ -186,7 +188,7 @@ class ImportQueue:
 
     async def _remove(self, paths: tuple[Path, ...]) -> None:
         removals: dict[str, str] = {}
-        for path in filter(is_utf8, paths):
+        for path in paths:
             self._waiting.pop(path, None)
             self._pending.pop(path)
             if path in self.running:
@@ -195,8 +197,8 @@ class ImportQueue:
             policy = directory.on_removal if directory else "unpin"
             if path in self._doubtful and policy == "delete":
                 policy = "unpin"
-            removals[str(path)] = policy
-            log.info("%s: removed", path)
+            removals[shown_path(path)] = policy
+            log.info("%s: removed", shown_path(path))
         moves = await self._record(self._node.remove, removals)
         if moves:
             await self._record(self._node.collect_garbage)

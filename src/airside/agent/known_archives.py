@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from airside.agent.misnamed_files import path_shown
 from airside.agent.node import Node
 from airside.archive.stat_key import StatKey
 from airside.catalog.catalog import Catalog
@@ -37,7 +38,7 @@ def load_known_archives(node: Node, directories: WatchedDirectories) -> KnownArc
     """Read the catalog. Archives that are no longer watched are set to `waiting`."""
     keys: dict[Path, StatKey] = {}
     for text, key in node.catalog.known().items():
-        path = Path(text)
+        path = path_shown(text)
         if directories.owner(path) is not None:
             keys[path] = StatKey.parse(key) if key else _NOT_JUDGED
         else:
