@@ -259,7 +259,6 @@ def no_archives():
     with zipfile.ZipFile(zipped, "w") as out:
         out.writestr("image.tar", bytes(1000))
     return {
-        "zeros": bytes(100_000),
         "random": random.Random(1).randbytes(100_000),
         "zip": zipped.getvalue(),
         "html": b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
@@ -282,11 +281,12 @@ def test_a_file_that_is_no_archive_is_rejected_with_what_it_is(agent):
     agent.wait_for(lambda: len(agent.logged("error")) == len(paths))
 
 
-def test_an_empty_file_waits_for_its_bytes(agent, tmp_path):
+@pytest.mark.parametrize(("data", "said"), [(b"", "empty"), (bytes(100_000), "zeros")])
+def test_a_file_of_nothing_waits_for_its_bytes(agent, tmp_path, data, said):
     path = agent.watched / "empty.tar"
-    path.touch()
+    path.write_bytes(data)
     found = agent.wait_state(path, "incomplete")
-    assert "empty" in found["reason"]
+    assert said in found["reason"]
     made = tmp_path / "made.tar"
     docker_archive(made, {"empty/app:1": random_image("empty", media="docker")})
     path.write_bytes(made.read_bytes())
