@@ -182,8 +182,8 @@ def _row(
     return Row(key, "oci", made_by, holds, make, needs, root, **more)
 
 
-def _built(key: str, made_by: str, holds: str, make: Make) -> Row:
-    return _row(key, made_by, holds, make, "containerd", "runc", root=True)
+def _built(key: str, made_by: str, holds: str, make: Make, **more: Any) -> Row:
+    return _row(key, made_by, holds, make, "containerd", "runc", root=True, **more)
 
 
 def _ctr_rows() -> list[Row]:
@@ -277,6 +277,7 @@ ROWS = [
         "`docker save --platform` (Docker 28+, containerd's store)",
         "one of three platforms",
         saved_platform,
+        noted="published, as it is the only manifest",
     ),
     *_ctr_rows(),
     _row("umoci", "`umoci`, `tar`", "one image, its name only a tag", tarred(by_umoci), "umoci"),
