@@ -8,7 +8,7 @@ import pytest
 
 from airside.containerd.sockets import known_sockets
 from airside.core.config import default_directories
-from airside.core.host_root import host_root
+from airside.core.host_root import HOST_ROOT, host_root
 from support import host
 
 
@@ -28,7 +28,10 @@ def test_to_touch_the_host_fails_and_is_noted(place):
     assert host.touched() == [f"os.mkdir {place}", f"open {place}/file"]
 
 
-def test_a_process_that_a_test_starts_is_watched_too():
+def test_a_process_that_a_test_starts_is_watched_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(HOST_ROOT, str(tmp_path))  # one that no other test has used
     code = "from pathlib import Path; Path('/var/lib/airside/data').mkdir(parents=True)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -36,5 +39,5 @@ def test_a_process_that_a_test_starts_is_watched_too():
     assert host.touched() == ["os.mkdir /var/lib/airside/data"]
     code = "from airside.cli.main import main; main(['status'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert str(host_root() / "var/lib/airside/data") in done.stderr
+    assert str(tmp_path / "var/lib/airside/data") in done.stderr
     assert host.touched() == []
