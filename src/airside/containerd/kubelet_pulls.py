@@ -34,6 +34,7 @@ _GATE = re.compile(r"KubeletEnsureSecretPulledImages[\"']?\s*[:=]\s*[\"']?(true|
 _LIST = re.compile(
     r"preloadedImagesVerificationAllowlist[\"']?\s*:[ \t]*(?:\[([^\]]*)\]|((?:\n[ \t]*-[^\n]*)+))"
 )
+_COMMENT = re.compile(r"\s#[^\n]*")
 _MOST_RECORDS = 20_000
 
 Kind = Literal["policy", "record", "secret", "intent", "damaged"]
@@ -155,8 +156,12 @@ def _intent(raw: bytes) -> Iterator[Reference]:
 
 
 def _policy(files: Iterable[Path]) -> tuple[PullPolicy, Path | None]:
-    """Returns the policy of these files, and one that this user may not read."""
+    """Returns the policy of these files, and one that this user may not read.
+
+    Where the feature is off, by the last file that names its gate, kubelet verifies nothing.
+    """
     policy, unread = PullPolicy(), None
+    off: Path | None = None
     for path in files:
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -165,19 +170,20 @@ def _policy(files: Iterable[Path]) -> tuple[PullPolicy, Path | None]:
             continue
         except OSError:
             continue
-        policy = _with(policy, text, path)
-    return policy, unread
+        bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        if gate := _GATE.search(bare):
+            off = path if gate[1] == "false" else None
+        policy = _with(policy, bare, path)
+    return (PullPolicy("NeverVerify", (), off) if off is not None else policy), unread
 
 
 def _with(policy: PullPolicy, text: str, path: Path) -> PullPolicy:
-    bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    named, listed, gate = _POLICY.search(bare), _LIST.search(bare), _GATE.search(bare)
+    named, listed = _POLICY.search(text), _LIST.search(text)
     name, allowlist, file = policy.name, policy.allowlist, policy.file
-    if gate and gate[1] == "false":
-        return PullPolicy("NeverVerify", (), path)
     if listed:
         items = (listed[1] or "").split(",") if listed[1] is not None else listed[2].splitlines()
-        allowlist = tuple(filter(None, (item.strip(" \t-\"'") for item in items)))
+        bare = (_COMMENT.sub("", item).strip(" \t\r\n-\"'") for item in items)
+        allowlist = tuple(filter(None, bare))
     if named:
         name, file = named[1], path
     return PullPolicy(name, allowlist, file)

@@ -189,3 +189,33 @@ def test_a_feature_that_is_off_asks_for_nothing(tmp_path: Path) -> None:
         "featureGates:\n  KubeletEnsureSecretPulledImages: false\n",
     )
     assert doubt(tmp_path, f"{HUB}:1") is None
+
+
+@pytest.mark.parametrize(("drop_in", "name"), [("true", "AlwaysVerify"), ("false", "NeverVerify")])
+def test_the_last_file_that_names_the_feature_turns_it_on_or_off(
+    tmp_path: Path, drop_in: str, name: str
+) -> None:
+    other = "false" if drop_in == "true" else "true"
+    gate = "featureGates:\n  KubeletEnsureSecretPulledImages: "
+    put(tmp_path, "var/lib/kubelet/config.yaml", f"{gate}{other}\n")
+    directory = "etc/kubernetes/kubelet.conf.d"
+    put(tmp_path, f"{directory}/10-gate.conf", f"{gate}{drop_in}\n")
+    put(
+        tmp_path,
+        f"{directory}/20-policy.conf",
+        "imagePullCredentialsVerificationPolicy: AlwaysVerify\n",
+    )
+    assert read_kubelet_pulls(tmp_path).policy.name == name
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ': [\n  "a.example/b", # ours\n  "c.example/*"\n]\n',
+        ":\r\n- a.example/b # ours\r\n# theirs\r\n- 'c.example/*'\r\n",
+        ':\n  - "a.example/b"\n  - c.example/*',
+    ],
+)
+def test_an_allowlist_is_read_in_each_style(tmp_path: Path, listed: str) -> None:
+    put(tmp_path, "var/lib/kubelet/config.yaml", f"preloadedImagesVerificationAllowlist{listed}")
+    assert read_kubelet_pulls(tmp_path).policy.allowlist == ("a.example/b", "c.example/*")
