@@ -5,6 +5,7 @@ Tried on containerd 1.6.20, 1.7.24 and 2.1.9: an address that does not begin wit
 a host of that name). K3s reads an address of this host with a port but without a scheme as HTTP.
 """
 
+import re
 from ipaddress import ip_address
 from posixpath import normpath
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 _PORTS = {"http": 80, "https": 443}
 _API = "/v2"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
+_NO_URL = re.compile(r"[\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})")
+_NO_HOST = re.compile(r"[ \\^`{|}]")
+_HOST = re.compile(r"\[.*\](?::\d*)?|(?!\[)(?:.*:\d*|[^:]*)")
 _LOCAL = ("127.0.0.1", "::1")
 """What the name `localhost` stands for."""
 
@@ -35,9 +39,18 @@ class Endpoint(NamedTuple):
 
 def of_containerd(address: str, *, override_path: bool = False) -> Endpoint | None:
     """Parses the key of a `[host]` table or a `server`; None if containerd cannot."""
-    return _parsed(
-        address if address.startswith("http") else f"https://{address}", override_path=override_path
-    )
+    return _parsed(_with_scheme(address), override_path=override_path)
+
+
+def is_parsed(address: str) -> bool:
+    """Returns False for an address that Go parses as no URL; containerd then ignores the file."""
+    url = _with_scheme(address).partition("#")[0].partition("?")[0]
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return not _NO_URL.search(url) and not _NO_HOST.search(host) and bool(_HOST.fullmatch(host))
+
+
+def _with_scheme(address: str) -> str:
+    return address if address.startswith("http") else f"https://{address}"
 
 
 def of_k3s(address: str) -> Endpoint | None:

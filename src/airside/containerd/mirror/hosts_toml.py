@@ -130,7 +130,7 @@ def _is_server(parsed: Mapping[str, Any], url: str) -> bool:
 
 def _can_pull(table: Mapping[str, Any]) -> bool:
     given = table.get("capabilities") or _OURS["capabilities"]
-    return isinstance(given, list) and all(each in given for each in ("pull", "resolve"))
+    return isinstance(given, list) and {"pull", "resolve"} <= {str(each).lower() for each in given}
 
 
 def _added(

@@ -67,7 +67,7 @@ def test_a_new_file_has_nothing_but_our_host():
         "http://[::ffff:127.0.0.1]:5050",
     ],
 )
-@pytest.mark.parametrize("capabilities", ["", 'capabilities = ["resolve", "pull", "push"]'])
+@pytest.mark.parametrize("capabilities", ["", 'capabilities = ["resolve", "Pull", "push"]'])
 def test_what_somebody_else_wrote_as_we_would_is_kept(url, capabilities):
     text = f'[host."{url}"]\n{capabilities}\n[host."https://b"]\n'
     assert with_mirror(Foreign(text), URL) is None
@@ -167,6 +167,14 @@ def test_an_ipv6_literal_is_refused_unless_containerd_is_known_to_read_it(reader
         ('[host."https://a"]\ncapabilities = ["pull", "x"]\n', [None, (1, 7), (2, 1), (2, 2)]),
         ('[host."https://a"]\nca = 5\n', [None, (1, 7), (2, 1)]),
         ('skip_verify = "yes"\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a"]\nca = ["a.crt", 5]\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a"]\nclient = [["a.cert"]]\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a".header]\nx-retries = 5\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a:port"]\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a registry"]\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a"]\n[host."https://b/%zz"]\n', [None, (1, 7), (2, 1)]),
+        ('server = "https://[::1:5000"\n', [None, (1, 7), (2, 1)]),
+        ('[host."https://a"]\ndial_timeout = 5\n', [(2, 0), (2, 1)]),
         ('[host."https://a"]\ndial_timeout = "soon"\n', [(2, 0), (2, 1)]),
     ],
 )
@@ -185,6 +193,11 @@ def test_nothing_is_added_to_a_file_that_containerd_ignores(text, unread_by):
         ('[host."https://a"]\ncapabilities = ["pull", "referrers"]\n', (2, 2)),
         ('[host."https://a"]\ndial_timeout = "soon"\n', (1, 7)),
         ('[host."https://a"]\ndial_timeout = "1m2.5s"\nunknown = 5\n', (2, 1)),
+        ('[host."https://a"]\ndial_timeout = ""\n', (2, 1)),
+        ('[host."https://a"]\ncapabilities = ["Pull", "RESOLVE"]\n', (1, 7)),
+        ('[host."https://a"]\nclient = [["a.cert", "a.key"], "b.pem"]\n', (2, 1)),
+        ('[host."https://a:"]\n[host."registry_1:5000/p?q=%zz"]\n[host.""]\n', (2, 1)),
+        ('[host."https://a".header]\nx-a = "1"\nx-b = ["2", "3"]\n', (1, 7)),
         ('server = "http://[fd00::1]:5000"\n', (1, 6, 20)),
     ],
 )
