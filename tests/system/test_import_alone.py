@@ -68,13 +68,21 @@ def test_an_import_without_an_agent_publishes(newest_containerd: str, tmp_path: 
             assert names_in(made) >= {n for n in before if "hello" in n}
 
 
-def test_a_replaced_image_takes_its_old_name_along(newest_containerd: str, tmp_path: Path) -> None:
-    name = "docker.io/library/app:1"
+def test_a_replaced_image_keeps_its_digest_for_as_long_as_its_version_is_kept(
+    newest_containerd: str, tmp_path: Path
+) -> None:
+    name, data, app = "docker.io/library/app:1", tmp_path / "data", tmp_path / "app.tar"
     with Containerd(newest_containerd, tmp_path / "c") as made:
-        for seed in (1, 2):
-            docker_archive(tmp_path / "app.tar", {name: random_image(seed)})
-            import_alone(tmp_path / "data", "--runtime", made.socket, tmp_path / "app.tar")
-            assert len(names_in(made)) == 2
+        seen: list[set[str]] = []
+        for seed in (1, 2, 3):
+            docker_archive(app, {name: random_image(seed)})
+            import_alone(data, "--runtime", made.socket, app)
+            seen.append(names_in(made))
+        assert [len(names) for names in seen] == [2, 3, 4]
+        assert airside("gc", "--data", data).returncode == 0
+        import_alone(data, "--runtime", made.socket, app)
+        [gone] = seen[-1] - names_in(made)
+        assert gone in seen[0] - {name}  # the first version: `retention` is 1
 
 
 def test_without_a_runtime_it_says_so(tmp_path: Path) -> None:
