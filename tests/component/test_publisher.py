@@ -296,10 +296,14 @@ def test_an_image_that_somebody_else_brings_back_waits_no_longer(bench: Bench) -
 def test_an_image_that_cannot_be_published_says_so_until_it_can(bench: Bench) -> None:
     bench.drop(1)
     bench.runtime.fail[NAME] = DigestMismatchError("layer unpacks to something else")
-    found = bench.run()
-    assert found.again_seconds == 300
-    bench.now += 100
-    assert bench.run().again_seconds == 200  # a pass in between does not forget the next try
+    assert bench.run().again_seconds == 10
+    bench.now += 4
+    assert bench.run().again_seconds == 6  # a pass in between does not forget the next try
+    waits = []
+    for _ in range(6):
+        bench.now += waits[-1] if waits else 6.0
+        waits.append(bench.run().again_seconds)
+    assert waits == [20, 40, 80, 160, 300, 300]
     image = told(bench)
     assert (image["state"], image["present"]) == ("failed", False)
     assert "something else" in image["reason"]
@@ -307,6 +311,23 @@ def test_an_image_that_cannot_be_published_says_so_until_it_can(bench: Bench) ->
     [archive] = archives_report(bench.node.catalog)["items"]
     assert archive["state"] == "imported"
     assert "something else" in archive["reason"]
+
+
+def test_a_sandbox_image_that_failed_is_tried_every_half_minute(bench: Bench) -> None:
+    pause = "registry.k8s.io/pause:3.9"
+    bench.drop(1, pause)
+    bench.runtime.fail[pause] = DigestMismatchError("layer unpacks to something else")
+    for seconds in (10, 20, 30, 30):
+        assert bench.run().again_seconds == seconds
+        bench.now += seconds
+
+
+def test_a_new_version_of_an_image_that_failed_is_tried_at_once(bench: Bench) -> None:
+    bench.runtime.fail[NAME] = DigestMismatchError("layer unpacks to something else")
+    for seed in range(2):
+        bench.drop(seed)
+        assert bench.run().again_seconds == 10
+        bench.now += 1
 
 
 def test_a_pin_that_the_runtime_does_not_know_is_no_pin(bench: Bench) -> None:
@@ -469,7 +490,7 @@ def test_a_lost_blob_is_published_again(bench: Bench) -> None:
 def test_a_layer_that_is_wrong_leaves_the_version_before(bench: Bench) -> None:
     bench.drop(1)
     bench.run()
-    before = dict(bench.runtime.named)
+    before, [image_id] = dict(bench.runtime.named), bench.runtime.ids
     bench.drop(2)
     bench.runtime.fail[NAME] = DigestMismatchError("layer unpacks to something else")
     for _ in range(2):
@@ -477,6 +498,8 @@ def test_a_layer_that_is_wrong_leaves_the_version_before(bench: Bench) -> None:
         assert bench.runtime.named == before
         assert bench.row().state == "failed"
         assert "something else" in str(bench.row().detail["reason"])
+        assert bench.row().detail["image_id"] == image_id
+        assert image_id in bench.runtime.ids
     del bench.runtime.fail[NAME]
     bench.now += 301
     bench.run()

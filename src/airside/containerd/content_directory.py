@@ -56,6 +56,7 @@ class ContentDirectory:
         self._store, self._private = store, root / f".{identity}"
         self.why_copied = ""
         """Why the last copy was no link; empty if there was none."""
+        self._why_sent = ""
 
     def path(self, digest: Digest) -> Path:
         """Returns the path of a blob; the file may be absent."""
@@ -78,9 +79,16 @@ class ContentDirectory:
                 self._copy(ours).rename(target)
                 return COPY
         except OSError as exc:
-            log.warning("cannot link blob %s to %s: %s; it is sent", digest, target, exc.strerror)
+            self._tell_sent(target, exc)
             return ""
+        self._why_sent = ""
         return LINK
+
+    def _tell_sent(self, target: Path, error: OSError) -> None:
+        """Logs why a blob is sent: once, until a link succeeds or the reason is another."""
+        why, self._why_sent = self._why_sent, error.strerror or repr(error)
+        if why != self._why_sent:
+            log.warning("cannot link to %s: %s; blobs are sent", target, self._why_sent)
 
     def _take_over(self, ours: Path, target: Path, digest: Digest) -> str:
         """Handles a file that the namespace does not know: ours, a stranger's, or a damaged one.

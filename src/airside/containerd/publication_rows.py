@@ -75,14 +75,13 @@ class PublicationRows:
         row = self.row(tag, unwanted.state, reason=unwanted.reason)
         if unwanted.state != "incomplete" or before is None or before.digest != tag.digest:
             return row
-        kept = {key: before.detail[key] for key in ("names", "image_id") if key in before.detail}
-        return replace(row, detail={**row.detail, **kept})
+        return replace(row, detail={**row.detail, **_names(before)})
 
     def failed(
         self, tag: TagState, reason: str, before: PublicationRow | None, *, next_try_at: float
     ) -> PublicationRow:
         """Returns the row of a failed tag, with the names under which it was published before."""
-        kept = {} if before is None else {"names": before.detail.get("names", [])}
+        kept = _names(before) if before is not None else {}
         row = self.row(tag, "failed", reason=reason, next_try_at=next_try_at)
         return replace(row, detail={**kept, **row.detail})
 
@@ -99,6 +98,11 @@ class PublicationRows:
         return self.row(
             desired.tag, "waiting", desired, reason=reason, next_try_at=next_try_at, before=before
         )
+
+
+def _names(row: PublicationRow) -> dict[str, object]:
+    """Returns what a row says of the names in the runtime, CRI's own record among them."""
+    return {key: row.detail[key] for key in ("names", "image_id") if key in row.detail}
 
 
 def names_of(row: PublicationRow) -> list[str]:

@@ -56,6 +56,8 @@ class PassState:
     """The references of those that somebody removed or moved."""
     protected: set[str] = field(default_factory=set)
     """Names of an earlier version that stay because the newer one cannot be published."""
+    protected_ids: set[str] = field(default_factory=set)
+    """The IDs of their images."""
     _asked_pods: bool = False
     _wanted: frozenset[str] | None = None
     _by_digest: dict[str, list[PublicationRow]] = field(default_factory=dict)
@@ -75,9 +77,11 @@ class PassState:
     def own(self, desired: DesiredImage) -> dict[str, Mapping[str, str]]:
         return {name: self.labels[name] for name in desired.names}
 
-    def protect(self, desired: DesiredImage) -> None:
-        before = self.rows.get(desired.tag.reference)
-        self.protected.update(names_of(before) if before is not None else ())
+    def protect(self, row: PublicationRow | None) -> None:
+        """Keeps what a row says is in the runtime."""
+        if row is not None:
+            self.protected.update(names_of(row))
+            self.protected_ids.add(str(row.detail.get("image_id", "")))
 
     def is_as_wanted(self, desired: DesiredImage, own: Mapping[str, Mapping[str, str]]) -> bool:
         is_named = all(

@@ -14,7 +14,6 @@ Left to others: when to run (`airside.agent.runtime_supervisor`), and how (the `
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from airside.containerd.desired_state import DesiredImage, DesiredState, labels_
 from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
+from airside.containerd.publish_failures import PublishFailures
 from airside.containerd.publish_order import Due, PublishOrder
 from airside.containerd.publish_pass import Pass, PassState, Stop
 from airside.containerd.relabel_log import RelabelLog
@@ -48,7 +48,7 @@ from airside.ports.publication import Publication
 
 log = logging.getLogger("airside.publish")
 
-_FAILED_AGAIN_SECONDS = 300.0
+_IN_USE_AGAIN_SECONDS = 300.0
 _CLAIM_AGAIN_SECONDS = 5.0
 """The time until the next try to claim a runtime that another agent has."""
 _AT_ONCE = 8
@@ -81,7 +81,7 @@ class Publisher:
         self._relabelled = RelabelLog(monotonic)
         self._snapshots = UnpackedImages(catalog)
         self._foreign = ForeignNames(runtime_name, catalog, clock)
-        self._failed_at: dict[str, float] = {}
+        self._failures = PublishFailures(monotonic)
         self._lock = threading.Lock()
 
     def run(
@@ -124,7 +124,9 @@ class Publisher:
             lambda: given_up.is_set() or stop(),
             pods_started,
         )
-        state.protected.update(*(names_of(row) for row in found.rows if row.state == "incomplete"))
+        for row in found.rows:
+            if row.state == "incomplete":
+                state.protect(row)
         state.protected.update(*(self._desired.names(t, why) for t, why in unwanted if not t.tag))
         for each in desired:
             if stop():
@@ -251,12 +253,12 @@ class Publisher:
     def _publish(self, desired: DesiredImage, unpack: bool, state: PassState) -> None:  # noqa: FBT001 - of `due`
         if state.stop():
             raise StoppedError("publishing was stopped")
-        tag, key = desired.tag, f"{desired.tag.reference} {desired.tag.digest}"
+        tag = desired.tag
         before, started = state.rows.get(tag.reference), self._monotonic()
-        left = self._failed_at.get(key, -math.inf) + _FAILED_AGAIN_SECONDS - started
+        left = self._failures.left_seconds(desired)
         if left > 0 and before is not None and before.state == "failed":
             with self._lock:
-                state.protect(desired)
+                state.protect(before)
                 state.found.due(left)
             return
         try:
@@ -280,7 +282,7 @@ class Publisher:
             log.exception("%s: internal error while publishing to %s", tag.reference, self._name)
             self._failed(desired, f"internal error, please report it: {exc!r}", state)
         else:
-            self._failed_at.pop(key, None)
+            self._failures.forget(desired)
             seconds = self._monotonic() - started
             is_restore = tag.reference in state.restored
             row = self._rows.published(desired, done, seconds, before, is_restore=is_restore)
@@ -291,22 +293,21 @@ class Publisher:
 
     def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
         """Logs, records and retries a failed publish. What was published before stays."""
-        tag = desired.tag
+        tag, seconds = desired.tag, self._failures.note(desired)
         log.error(
             "%s: not published to %s: %s; retrying in %d s",
             tag.reference,
             self._name,
             reason,
-            _FAILED_AGAIN_SECONDS,
+            seconds,
         )
-        self._failed_at[f"{tag.reference} {tag.digest}"] = self._monotonic()
         self._desired.forget(tag.digest)
-        with self._lock:
-            state.protect(desired)
-            state.found.failed += 1
-            state.found.due(_FAILED_AGAIN_SECONDS)
-        next_try_at = self._clock() + _FAILED_AGAIN_SECONDS
         before = state.rows.get(tag.reference)
+        with self._lock:
+            state.protect(before)
+            state.found.failed += 1
+            state.found.due(seconds)
+        next_try_at = self._clock() + seconds
         state.found.rows.append(self._rows.failed(tag, reason, before, next_try_at=next_try_at))
 
     def _withdraw(
@@ -318,10 +319,9 @@ class Publisher:
         wanted.update(row.reference for row in state.found.rows)
         wanted.update(each.tag.reference for each in desired)
         gone = sorted(set(state.rows) - wanted)
+        self._failures.keep_only(wanted)
         current = {str(each.content.config) for each in desired}
-        current |= {
-            str(row.detail.get("image_id")) for row in state.found.rows if row.state == "incomplete"
-        }
+        current |= state.protected_ids
         before = {str(row.detail.get("image_id", "")) for row in state.rows.values()}
         ids, left = before - current - {""}, self._leaving() - current
         if stale or ids or left:
@@ -330,7 +330,7 @@ class Publisher:
             self._remember_leaving(used)
             state.found.in_use = len(used)
             if used:
-                state.found.due(_FAILED_AGAIN_SECONDS)
+                state.found.due(_IN_USE_AGAIN_SECONDS)
         if gone:
             names = {name for each in desired for name in each.names}
             kept = {reference for reference in gone if reference in names}

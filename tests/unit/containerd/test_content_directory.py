@@ -75,3 +75,18 @@ def test_an_error_that_a_copy_would_meet_too_is_no_reason_to_copy(
     monkeypatch.setattr(os, "link", refuse)
     assert directory.link(DIGEST) == ""
     assert directory.why_copied == ""
+
+
+def test_why_blobs_are_sent_is_logged_once_until_a_link_succeeds(
+    directory: ContentDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", refuse)
+            assert [directory.link(DIGEST) for _ in range(3)] == ["", "", ""]
+        assert directory.link(DIGEST) == LINK
+        directory.path(DIGEST).unlink()
+    assert [r.message.count("Read-only file system") for r in caplog.records] == [1, 1]
