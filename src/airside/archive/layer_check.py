@@ -6,6 +6,7 @@ headers, and a hard link needs its target in the same layer. What the check is u
 report. Left to others: the compression (`archive.layer_probe`), and the bytes of the files.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from airside.archive.tar.members import parse_pax
@@ -19,6 +20,8 @@ _MOST_NAMES = 100_000
 """Names that are remembered for hard links; links are not checked in a layer that has more."""
 _MOST_FOUND = 20
 _NAME_BYTES = 255
+_SIZE = re.compile(r"[0-9]{1,19}")
+_OCTAL = re.compile(rb"[0-7]*")
 _UNPACKED = frozenset(b"0123456") | {0}
 _LINK, _SYMLINK = b"1"[0], b"2"[0]
 _HEADER_ONLY = frozenset(b"123456")
@@ -93,7 +96,9 @@ class LayerCheck:
         if kind in _EXTENDED:
             self._skip = length + -length % _BLOCK
             self._extended_kind = kind
-            if kind != _GLOBAL and length <= _MOST_EXTENDED_BYTES:
+            if kind != _GLOBAL and not length:
+                self._take_extended(b"")
+            elif kind != _GLOBAL and length <= _MOST_EXTENDED_BYTES:
                 self._extended = bytearray()
             else:  # a global header may rename what follows: links are not checked any more
                 self._names = None
@@ -151,7 +156,7 @@ class LayerCheck:
             return
         self._name = found["path"].encode() if "path" in found else self._name
         self._link = found["linkpath"].encode() if "linkpath" in found else self._link
-        if found.get("size", "").isdecimal():
+        if _SIZE.fullmatch(found.get("size", "")):
             self._size = int(found["size"])
         if found.get("sparse"):
             self._name = found["sparse"].encode()
@@ -193,7 +198,6 @@ def _number(raw: bytes) -> int | None:
         value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:])
         return None if raw[0] & 0x40 else value
     text = raw.strip(b" \0")
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
+    if not _OCTAL.fullmatch(text):  # `int` also takes signs, with which a reader goes back
         return None
+    return int(text or b"0", 8)

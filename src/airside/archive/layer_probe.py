@@ -14,7 +14,7 @@ from isal import isal_zlib
 
 from airside.archive.formats.plan import layer_compression
 from airside.archive.layer_check import LayerCheck, Refused
-from airside.core.settings import MIB
+from airside.core.settings import KIB, MIB
 from airside.oci.digest import BytesLike
 
 if sys.version_info >= (3, 14):
@@ -28,6 +28,10 @@ _ISAL_ERROR = cast("type[Exception]", isal_zlib.error)  # its stub declares an i
 _WINDOW_LOG = 23
 """8 MiB: what `zstd` takes up to level 19, in memory for each layer that is read."""
 _PIECE_BYTES = MIB
+_FEED_BYTES = 64 * KIB
+"""Decoders copy what follows the end of a frame: less at once costs less where frames are tiny."""
+_FRAME_COST = 16 * KIB
+"""What each frame or member takes of the room: a layer may have very many empty ones."""
 
 
 @dataclass(slots=True)
@@ -90,12 +94,14 @@ class _Probe:
             self.check.ended = True
 
     def _tar(self, piece: BytesLike) -> Iterator[BytesLike]:
-        if self._gzip is not None:
-            yield from self._gunzipped(piece)
-        elif self._zstd is not None:
-            yield from self._unzstd(piece)
-        else:
+        if self._gzip is None and self._zstd is None:
             yield piece
+            return
+        for at in range(0, len(piece), _FEED_BYTES):
+            part = piece[at : at + _FEED_BYTES]
+            yield from self._unzstd(part) if self._gzip is None else self._gunzipped(part)
+            if self.check.ended:
+                return
 
     def _gunzipped(self, piece: BytesLike) -> Iterator[bytes]:
         data: BytesLike = piece
@@ -103,6 +109,7 @@ class _Probe:
             assert self._gzip is not None
             if self._gzip.eof:  # the next member
                 self._gzip = isal_zlib.decompressobj(wbits=31)
+                self.probes.take(_FRAME_COST)
             chunk = self._gzip.decompress(data, _PIECE_BYTES)
             if not self.probes.take(len(chunk)):
                 self.check.ended = True
@@ -124,6 +131,7 @@ class _Probe:
             if self._zstd.eof:
                 data = self._zstd.unused_data
                 self._zstd = _zstd_decoder()
+                self.probes.take(_FRAME_COST)
                 if not data:
                     return
             elif self._zstd.needs_input:

@@ -1,6 +1,7 @@
 """What containerd refuses to unpack, found by the headers of a layer's tar."""
 
 import gzip
+import tarfile
 
 import pytest
 from backports import zstd
@@ -48,6 +49,44 @@ def test_any_chunks_give_the_same(step: int, kind: str) -> None:
 def test_any_bytes_are_read_without_an_error(raw: bytes, step: int) -> None:
     refused(raw, step)
     refused(FILE + raw, step)
+
+
+def test_a_size_with_a_sign_ends_the_check() -> None:
+    check = LayerCheck()
+    check.feed(header("x", b"-0000002000\0") + FILE)
+    assert check.ended
+
+
+def test_an_extended_header_without_content_does_not_take_the_file_behind_it() -> None:
+    check = LayerCheck()
+    check.feed(header("x", b"00000000000\0", b"x") + header("large", b"00010000000\0"))
+    for _ in range(4):
+        check.feed(bytes(1 << 19))
+    check.feed(REFUSED["gnu-sparse"][0])
+    assert [each.member for each in check.found] == [REFUSED["gnu-sparse"][1]]
+
+
+def test_a_size_of_thousands_of_digits_is_no_size() -> None:
+    record = b"5014 size=" + b"9" * 5003 + b"\n"
+    pax = header("x", b"%011o\0" % len(record), b"x") + record + bytes(-len(record) % 512)
+    assert refused(pax + header("file", b"00000000000\0") + REFUSED["gnu-sparse"][0])
+
+
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A header of a tar whose field of the size has these bytes."""
+    block = bytearray(tarfile.TarInfo(name).tobuf())
+    block[124:136], block[156:157], block[148:156] = size, kind, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("empty", [gzip.compress(b""), zstd.compress(b"")])
+def test_frames_without_content_use_up_the_room(empty: bytes) -> None:
+    probes = LayerProbes(room_bytes=1 << 20)
+    raw = empty * 1000
+    assert list(probes.watched("layer", [raw])) == [raw]
+    assert probes.room_bytes is not None
+    assert probes.room_bytes < 0
 
 
 @pytest.mark.parametrize("pack", COMPRESSIONS.values(), ids=COMPRESSIONS)
