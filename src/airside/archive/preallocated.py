@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airside.archive.beneath import Beneath
 from airside.archive.formats.image_list import is_tar
+from airside.archive.formats.other_files import HEAD_BYTES, describe_other
 from airside.archive.open_parts import open_joined
 from airside.archive.tar.archive_file import ArchiveFile, JoinedFile, key_of, read_at, size_of
 from airside.archive.tar.compression import Compression, detect_compression
@@ -72,8 +73,8 @@ def blocks_of(path: Path, beneath: Beneath) -> int:
 def _unwritten(file: ArchiveFile, *, is_partial: bool) -> str:
     """Returns what of an archive is not written yet; "" for a whole one, or no archive."""
     size = size_of(file)
-    head = read_at(file, _HEAD_BYTES, 0)
-    if any(head) and not _is_archive(head):
+    head = read_at(file, HEAD_BYTES, 0)
+    if describe_other(head) or (any(head[:_HEAD_BYTES]) and not _is_archive(head)):
         return ""
     tail = read_at(file, _TAIL_BYTES, max(size - _TAIL_BYTES, 0))
     if not any(tail) and (len(tail) == _TAIL_BYTES or len(tail) == size):
