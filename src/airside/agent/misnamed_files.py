@@ -6,10 +6,12 @@ shown as hexadecimal escapes.
 
 import os
 import re
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from airside.agent.node import Node
-from airside.catalog.model import Import
+from airside.catalog.model import NOTHING_READ
 from airside.core.errors import NotFoundError
 from airside.core.problem import Problem
 from airside.importer.watch.settle import Settled
@@ -34,24 +36,14 @@ def record_misnamed(node: Node, settled: Settled) -> str:
     text = shown_path(settled.path)
     files = [(text, str(settled.key), settled.key.size_bytes)]
     ids = node.catalog.source_states.settle(files, node.clock())
-    result = Import(
+    result = replace(
+        NOTHING_READ,
         source_id=ids[text],
         state="rejected",
         reason=_REASON,
         stat_key=str(settled.key),
-        plan_digest="",
-        format="",
-        compression="",
-        seconds=0.0,
-        claims=(),
-        documents=(),
-        platforms={},
-        blobs={},
         problems=(Problem(_REASON),),
-        keeps_claims=True,
     )
-    try:
+    with suppress(NotFoundError):  # removed meanwhile
         node.catalog.imports.record(result, node.clock())
-    except NotFoundError:  # removed meanwhile
-        return text
     return text

@@ -9,7 +9,7 @@ report. Left to others: the compression (`archive.layer_probe`), and the bytes o
 import re
 from dataclasses import dataclass, field
 
-from airside.archive.tar.members import parse_pax
+from airside.archive.tar.members import header_number, parse_pax
 from airside.core.errors import ArchiveError
 from airside.oci.digest import BytesLike
 
@@ -21,7 +21,6 @@ _MOST_NAMES = 100_000
 _MOST_FOUND = 20
 _NAME_BYTES = 255
 _SIZE = re.compile(r"[0-9]{1,19}")
-_OCTAL = re.compile(rb"[0-7]*")
 _UNPACKED = frozenset(b"0123456") | {0}
 _LINK, _SYMLINK = b"1"[0], b"2"[0]
 _HEADER_ONLY = frozenset(b"123456")
@@ -89,7 +88,7 @@ class LayerCheck:
                 self._take_header(block)
 
     def _take_header(self, block: bytes) -> None:
-        kind, length = block[156], _number(block[124:136])
+        kind, length = block[156], header_number(block[124:136])
         if block == _ZERO_BLOCK or length is None or not _is_header(block):
             self.ended = True
             return
@@ -168,7 +167,7 @@ def _text(name: bytes) -> str:
 
 def _is_header(block: bytes) -> bool:
     """Returns True if the checksum is right, signed or unsigned."""
-    want = _number(block[148:156])
+    want = header_number(block[148:156])
     if want is None:
         return False
     total = sum(block) - sum(block[148:156]) + 8 * 32
@@ -190,14 +189,3 @@ def _path(name: bytes) -> int:
     if b"//" in name or b"./" in name or name.endswith(b"/."):
         name = b"/".join(part for part in name.split(b"/") if part not in {b"", b"."})
     return hash(name)
-
-
-def _number(raw: bytes) -> int | None:
-    """Returns a number of a tar header, octal or base 256; None if it is neither."""
-    if raw[0] & 0x80:
-        value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:])
-        return None if raw[0] & 0x40 else value
-    text = raw.strip(b" \0")
-    if not _OCTAL.fullmatch(text):  # `int` also takes signs, with which a reader goes back
-        return None
-    return int(text or b"0", 8)

@@ -132,6 +132,23 @@ class Import:
     """(name, runtime) of each image of a list that was pulled."""
 
 
+NOTHING_READ = Import(
+    source_id=0,
+    state="",
+    stat_key="",
+    plan_digest="",
+    format="",
+    compression="",
+    seconds=0.0,
+    claims=(),
+    documents=(),
+    platforms={},
+    blobs={},
+    keeps_claims=True,
+)
+"""What a file gives from which no image was read: to be completed (`dataclasses.replace`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListRow:
     """A present list of images: the (name, runtime) pairs that were pulled."""

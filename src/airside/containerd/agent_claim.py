@@ -83,12 +83,14 @@ class AgentClaim:
         Raises ContainerdError.
         """
         free = self._try_lock()
-        others = [r for r in self._list() if not r.id.startswith(self._session)]
+        records = self._list()
+        others = [r for r in records if not r.id.startswith(self._session)]
         living = self._living(others) if free else others
         if not free or living:
             self._step_back()
             return _shown(living)
-        if not self._renew() or self._lock is not None:
+        is_there = any(record.id == self._lease for record in records)
+        if not self._renew(is_there=is_there) or self._lock is not None:
             return None
         # without a lock two may have looked at the same time: the first by ID has it
         rivals = self._living(r for r in self._list() if r.id < self._lease)
@@ -134,10 +136,9 @@ class AgentClaim:
             (r for r in self._leases.records() if r.id.startswith(PREFIX)), key=lambda r: r.id
         )
 
-    def _renew(self) -> bool:
+    def _renew(self, *, is_there: bool) -> bool:
         """Replaces our lease where it is old or was deleted. Returns True if it is new."""
         now, before = self._monotonic(), self._lease
-        is_there = any(record.id == before for record in self._list())
         if is_there and now - self._renewed_at < RENEW_SECONDS:
             return False
         self._count += 1

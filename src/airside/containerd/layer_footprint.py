@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from airside.archive.tar.members import header_number
 from airside.core.errors import AirsideError, StoppedError
 from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
@@ -99,7 +100,7 @@ class TarFootprint:
         self._pax = None
 
     def _read_header(self, block: bytes) -> None:
-        kind, length = block[156], _number(block[124:136])
+        kind, length = block[156], header_number(block[124:136])
         if block == _NO_HEADER or length is None:
             self.ended = True
             return
@@ -112,25 +113,13 @@ class TarFootprint:
         length = 0 if kind in _HEADER_ONLY else sizes.get(b"size", length)
         self._skip = _rounded(length, _TAR_BLOCK)
         if kind == _OLD_SPARSE:
-            length = max(length, _number(block[483:495]) or 0)
+            length = max(length, header_number(block[483:495]) or 0)
             if block[482]:  # blocks with more of the map follow: unread, so the rest is a guess
                 self._skip += _TAR_BLOCK
         written = max([length, *(v for k, v in sizes.items() if k != b"size")])
         self.size_bytes += _ENTRY_BYTES + _rounded(written, _DISK_BLOCK)
         if kind == b"5"[0]:
             self.size_bytes += _DISK_BLOCK
-
-
-def _number(raw: bytes) -> int | None:
-    """Returns a number of a tar header, octal or base 256; None if it is neither."""
-    if raw[0] & 0x80:
-        value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:])
-        return None if raw[0] & 0x40 else value
-    text = raw.strip(b" \0")
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        return None
 
 
 def _rounded(count: int, unit: int) -> int:

@@ -5,6 +5,7 @@ What always holds: such a file is `ignored`, never a failure; its kind is the re
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from airside.archive.checksum_files import may_be_list, read_checksums
 from airside.archive.companion_file import companion_at
 from airside.archive.directory import stat_key
 from airside.catalog.catalog import Catalog
-from airside.catalog.model import IGNORED, Import
+from airside.catalog.model import IGNORED, NOTHING_READ
 from airside.core.errors import AirsideError
 from airside.importer.importer import Job, Outcome
 
@@ -44,20 +45,8 @@ class IgnoredFiles:
 
     def _record(self, job: Job, key: str, kind: str) -> None:
         self._catalog.source_states.set_kind(job.source_id, "archive")
-        result = Import(
-            source_id=job.source_id,
-            state=IGNORED,
-            reason=kind,
-            stat_key=key,
-            plan_digest="",
-            format="",
-            compression="",
-            seconds=0.0,
-            claims=(),
-            documents=(),
-            platforms={},
-            blobs={},
-            keeps_claims=True,
+        result = replace(
+            NOTHING_READ, source_id=job.source_id, state=IGNORED, reason=kind, stat_key=key
         )
         self._catalog.imports.record(result, self._clock())
 

@@ -8,7 +8,7 @@ the earlier state. Blocking; one call is one job in one thread.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from airside.archive.sources import Progress, Reader
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.catalog.imports import plan_digest
-from airside.catalog.model import Import, TagMove
+from airside.catalog.model import NOTHING_READ, Import, TagMove
 from airside.core.errors import (
     AirsideError,
     ArchiveChangedError,
@@ -281,21 +281,14 @@ class Importer:
         blob = error.context.get("blob") or error.context.get("member", "")
         problem = Problem(error.message, error.context.get("image", ""), blob)
         seconds = time.monotonic() - started
-        result = Import(
+        result = replace(
+            NOTHING_READ,
             source_id=job.source_id,
             state="rejected",
             reason=error.message,
             stat_key=key,
-            plan_digest="",
-            format="",
-            compression="",
             seconds=seconds,
-            claims=(),
-            documents=(),
-            platforms={},
-            blobs={},
             problems=(problem,),
-            keeps_claims=True,
         )
         self._catalog.imports.record(result, self._clock())
         return Outcome(

@@ -9,6 +9,7 @@ thread.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from airside.archive.formats.image_list import LIST
@@ -16,7 +17,7 @@ from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
-from airside.catalog.model import Import
+from airside.catalog.model import NOTHING_READ, Import
 from airside.core.errors import ArchiveChangedError, ArchiveError
 from airside.core.problem import Problem
 from airside.core.settings import Settings
@@ -130,19 +131,14 @@ class ListImporter:
         reason = reason or (problems[0].reason if problems else "")
         seconds = time.monotonic() - started
         failed = {problem.image for problem in pulled.problems}
-        result = Import(
+        result = replace(
+            NOTHING_READ,
             source_id=job.source_id,
             state=state,
             reason=reason,
             stat_key=str(listed.key),
-            plan_digest="",
             format=LIST,
-            compression="",
             seconds=seconds,
-            claims=(),
-            documents=(),
-            platforms={},
-            blobs={},
             problems=problems,
             notes=listed.images.notes,
             on_removal=job.on_removal,

@@ -66,6 +66,16 @@ def test_what_is_no_tar_is_measured_without_an_error(raw):
     TarFootprint().feed(raw)
 
 
+def test_a_negative_length_ends_the_measuring():
+    """`int` reads signs, so the reader would go back, and measure one member for ever."""
+    block = bytearray(tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = b"-0000001000\0"
+    found = TarFootprint()
+    found.feed(bytes(block))
+    assert found.ended
+    assert not found.skip_bytes
+
+
 def measured(layer, room=1 << 60, stop=lambda: False, open_blob=None):
     def tar(_descriptor, _stop):
         return iter_of(gzip.decompress(layer.raw)) if layer.raw[:2] == b"\x1f\x8b" else None

@@ -20,6 +20,7 @@ from airside.core.settings import Limits
 _PAX_KEYS = frozenset({"path", "linkpath", "size"})
 _FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")
 """Absolute names that buildpacks write: layers as `/sha256:<hex>.tar`, and whole layouts."""
+_OCTAL = re.compile(rb"[0-7]*")
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
 
 
@@ -218,3 +219,14 @@ def over_limit(what: str, limit: str, limits: Limits) -> ArchiveLimitError:
         "raise the limit if you trust the archive",
         limit=f"limits.{limit}",
     )
+
+
+def header_number(raw: bytes) -> int | None:
+    """Returns a number of a tar header, octal or base 256; None if it is neither."""
+    if raw[0] & 0x80:
+        value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:])
+        return None if raw[0] & 0x40 else value
+    text = raw.strip(b" \0")
+    if not _OCTAL.fullmatch(text):  # `int` also takes signs, with which a reader goes back
+        return None
+    return int(text or b"0", 8)
