@@ -511,8 +511,7 @@ def test_many_directories_are_watched_without_a_scan_of_each_change(images):
             old(images / f"{number:03}" / f"{number}.tar")
         await age()
         async with watching(images) as log:
-            await log.until(lambda: len(log.settled) == 200)
-            await asyncio.sleep(0.3)
+            await log.until(lambda: len(log.settled) == 200 and not log.watcher.unsettled())
             scans = []
 
             async def scanned(*request):
