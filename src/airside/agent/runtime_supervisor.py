@@ -37,6 +37,8 @@ SETTLED_SECONDS = 600.0
 """The longest time that an import by hand waits until its images are published."""
 _POD_SECONDS = 30.0
 """The time after a container began or ended in which its pod may want any image."""
+_LONGEST_PAUSE_SECONDS = 600.0
+"""The longest time without a pass: by its passes an agent is seen to live (`agent_claim`)."""
 _THREADS = 4
 
 P = ParamSpec("P")
@@ -58,7 +60,8 @@ class _RuntimeState:
         self.disturbed_at = 0.0
         self.container_at = -math.inf
         """The time at which a container last began or ended, by the monotonic clock."""
-        self.pass_at = 0.0
+        self.pass_at = self.checked_at = 0.0
+        """When the last pass began, and the last that checked everything."""
         self.is_busy = False
         """True while a pass runs."""
         self.lost = False
@@ -268,6 +271,7 @@ class RuntimeSupervisor:
             state.wake.clear()
             generation = self._node.catalog.generation
             state.pass_at = time.monotonic()
+            state.checked_at = state.pass_at if everything else state.checked_at
             state.last = await self._call(
                 state.publisher.run,
                 runtime,
@@ -279,28 +283,30 @@ class RuntimeSupervisor:
             self.passes += 1
             state.took_turn(state.last)
             state.seen_generation = generation
-            everything = await self._wait(state, state.last.again_seconds) or bool(state.other)
+            await self._wait(state, state.last.again_seconds)
+            everything = bool(state.other) or self._check_in(state) <= 0
             if state.lost:  # gRPC may have connected again already, to one that restarted
                 raise ContainerdError(
                     f"containerd at {state.socket} went away", status="UNAVAILABLE"
                 )
 
-    async def _wait(self, state: _RuntimeState, again_seconds: float | None) -> bool:
-        """Wait for a reason for a pass. Returns True to check everything."""
-        if self._node.catalog.generation != state.seen_generation:
-            return False
-        if state.lost:
-            return True
+    def _check_in(self, state: _RuntimeState) -> float:
+        """Returns the seconds until everything is to be checked, whatever else passes are for."""
+        return state.checked_at + self._settings.reconcile_seconds - time.monotonic()
+
+    async def _wait(self, state: _RuntimeState, again_seconds: float | None) -> None:
+        """Wait for a reason for a pass."""
+        if self._node.catalog.generation != state.seen_generation or state.lost:
+            return
         if state.has_waiting and state.container_at >= state.pass_at:
-            return False
-        period = self._settings.reconcile_seconds
-        timeout = min(period, again_seconds) if again_seconds is not None else period
+            return
+        again = math.inf if again_seconds is None else again_seconds
+        timeout = max(min(self._check_in(state), again, _LONGEST_PAUSE_SECONDS), 0.0)
         try:
             await asyncio.wait_for(state.wake.wait(), timeout)
         except TimeoutError:
-            return timeout == period
+            return
         await self._wait_until_quiet(state)
-        return False
 
     async def _wait_until_quiet(self, state: _RuntimeState) -> None:
         """Wait until the burst of changes in the runtime has ended, unless the catalog changed."""

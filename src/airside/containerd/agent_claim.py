@@ -19,6 +19,7 @@ import errno
 import fcntl
 import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -38,8 +39,8 @@ PREFIX = "airside-agent-"
 RENEW_SECONDS = 240.0
 """The time after which the lease is replaced: containerd's leases cannot be changed."""
 SILENT_SECONDS = 1800.0
-"""The time after which a lease that was not renewed is that of a dead agent. One image may take
-minutes to publish."""
+"""The time after which a lease that was not renewed is that of a dead agent. An agent makes a pass
+every ten minutes, and renews in between after each image; one may take minutes to publish."""
 _EXPIRE_SECONDS = 86400.0
 """containerd deletes the lease after this, if nobody else does. No decision depends on it."""
 _RELEASE_SECONDS = 1.0
@@ -60,7 +61,7 @@ class Claimant:
 
 
 class AgentClaim:
-    """Claims one namespace for one agent. Used by one thread at a time, except `release`."""
+    """Claims one namespace for one agent. Used by one thread, except `keep` and `release`."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class AgentClaim:
         self._session = f"{PREFIX}{uuid.uuid4().hex[:12]}-"
         self._lease, self._renewed_at, self._count = "", 0.0, 0
         self._lock: int | None = None
+        self._renewing = threading.Lock()
         self._seen: dict[str, float] = {}
         """Leases of others that may be alive, and when each was first seen."""
 
@@ -97,6 +99,19 @@ class AgentClaim:
         if rivals:
             self._step_back()
         return _shown(rivals) if rivals else None
+
+    def keep(self) -> None:
+        """Renews the lease, if we have the claim, in the midst of a long pass. Thread-safe.
+
+        Raises ContainerdError.
+        """
+        if not self._is_old() or not self._renewing.acquire(blocking=False):
+            return
+        try:
+            if self._is_old():
+                self._renew(is_there=True)
+        finally:
+            self._renewing.release()
 
     def release(self) -> None:
         """Gives the claim back, if we have it. Never raises."""
@@ -135,6 +150,10 @@ class AgentClaim:
         return sorted(
             (r for r in self._leases.records() if r.id.startswith(PREFIX)), key=lambda r: r.id
         )
+
+    def _is_old(self) -> bool:
+        """Returns True if we have a lease and it is time for another."""
+        return bool(self._lease) and self._monotonic() - self._renewed_at >= RENEW_SECONDS
 
     def _renew(self, *, is_there: bool) -> bool:
         """Replaces our lease where it is old or was deleted. Returns True if it is new."""

@@ -266,6 +266,7 @@ class ContainerdRuntime:
         return self._withdrawal.run(names, image_ids)
 
     def publish(self, publication: Publication, *, stop: Stop) -> Published:
+        self._claim.keep()  # a pass over many images may take hours
         for attempt in range(_TRIES):
             lease = f"{self._options.identity}-{uuid.uuid4().hex[:12]}"
             is_full = False

@@ -184,6 +184,24 @@ def test_the_lease_is_renewed_and_made_again_where_it_was_deleted(site: Site) ->
     assert site.leases.held == {}
 
 
+def test_a_long_pass_renews_the_lease(site: Site) -> None:
+    claim = site.agent("one", sees_directory=False, process=ELSEWHERE)
+    claim.keep()
+    assert site.leases.held == {}  # it has no claim yet
+    assert claim.take() is None
+    [before] = site.leases.held
+    claim.keep()
+    assert list(site.leases.held) == [before]
+    site.now += RENEW_SECONDS + 1
+    claim.keep()
+    [after] = site.leases.held
+    assert after != before
+    claim.release()
+    site.now += RENEW_SECONDS + 1
+    claim.keep()
+    assert site.leases.held == {}
+
+
 def test_a_wiped_directory_is_another_one(site: Site, tmp_path: Path) -> None:
     first = site.agent("one")
     assert first.take() is None
