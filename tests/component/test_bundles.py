@@ -119,6 +119,26 @@ def test_other_bundles_are_told_by_name(tmp_path, files, what):
     assert (item["state"], what in reason_of(item)) == ("rejected", True)
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"manifest.json": b'[{"ImageIndex":null,"Image":{"Refs":[],"Layers":null}}]'},
+        {"manifest.json": b'[{"ImageIndex":{"Images":[],"Raw":"{}"},"Image":null}]'},
+        {"manifest.json": bytes(5_000_000), f"sha256-{'a' * 64}.tar.gz": b"x"},
+        {"b/manifest.json": b"[", f"b/sha256-{'a' * 64}.tar.gz": b"x"},
+    ],
+)
+def test_a_tar_of_imgpkg_is_told_with_what_to_do(tmp_path, files):
+    item = inspected(tmp_path / "a.tar", tar_of(files))
+    assert item["state"] == "rejected"
+    assert "imgpkg copy --tar FILE --to-repo HOST/NAME" in reason_of(item)
+
+
+def test_a_list_of_no_images_is_not_called_a_tar_of_imgpkg(tmp_path):
+    item = inspected(tmp_path / "a.tar", tar_of({"manifest.json": b"[]"}))
+    assert "is not a list of images" in reason_of(item)
+
+
 def test_several_layouts_are_named(tmp_path, layout):
     files = {**below("one", layout), **below("two", layout)}
     item = inspected(tmp_path / "a.tar", tar_of(files))

@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from airside.archive.writer.member import Member
+from support.formats.compression_rows import through
 from support.formats.contents import read_below
-from support.formats.row import Make, Row
+from support.formats.maker_rows import of
+from support.formats.row import Make, Row, name_of
 from support.formats.sources import one
 from support.formats.workshop import Workshop
+from support.images import TestImage, compact, random_image
+from support.makers import file, layout_members, named
 from support.skopeo import run
 
 ZARF = {"zarf.yaml": "kind: ZarfPackageConfig\n", "checksums.txt": "", "components/app.tar": ""}
@@ -37,6 +42,46 @@ def storage(_: Workshop, directory: Path, key: str) -> Path:
     (blob / "data").write_text(key)
     run("tar", "-C", directory / "root", "-cf", directory / "out.tar", ".")
     return directory / "out.tar"
+
+
+def _imgpkg_entry(image: TestImage, name: str) -> dict[str, Any]:
+    manifest, config = image.manifest, image.config
+    layers = [
+        {
+            "MediaType": layer.media_type,
+            "Digest": str(layer.digest),
+            "DiffID": str(layer.digest),
+            "Size": layer.size_bytes,
+        }
+        for layer in image.layers
+    ]
+    described = {
+        "Refs": [f"{name}@{manifest.digest}"],
+        "Layers": layers,
+        "Config": {"Digest": str(config.digest), "Raw": config.raw.decode()},
+        "Manifest": {
+            "MediaType": manifest.media_type,
+            "Digest": str(manifest.digest),
+            "Raw": manifest.raw.decode(),
+        },
+        "Tag": "1",
+        "OrigRef": name,
+        "Labels": {},
+    }
+    return {"ImageIndex": None, "Image": described}
+
+
+def imgpkg(key: str) -> list[Member]:
+    """Documents are texts in its `manifest.json`; only layers are members of their own."""
+    image = random_image(key, compression="gzip")
+    layers = [file(f"sha256-{each.digest.hex}.tar.gz", each.raw) for each in image.layers]
+    return [file("manifest.json", compact([_imgpkg_entry(image, name_of(key))])), *layers]
+
+
+def imgpkg_layout(key: str) -> list[Member]:
+    """What go-containerregistry's `layout` writes, which knows no names."""
+    image = random_image(key, media="docker", compression="gzip")
+    return layout_members([named(image.manifest)], [*image.layers, image.config, image.manifest])
 
 
 def _row(key: str, made_by: str, holds: str, folder: str, make: Make, **more: Any) -> Row:
@@ -84,5 +129,24 @@ ROWS = [
         "`docker/registry/v2/…`",
         storage,
         refused="start a registry on it",
+    ),
+    Row(
+        "imgpkg",
+        "bundle",
+        "builder: `imgpkg copy --to-tar`",
+        "an image in a form of its own",
+        of(imgpkg),
+        refused="this is a tar of imgpkg",
+    ),
+    Row(
+        "imgpkg-oci",
+        "bundle",
+        "builder: `imgpkg push --to-oci-tar`",
+        "an OCI layout whose image has no name",
+        of(imgpkg_layout),
+        ("gzip",),
+        compression="gzip",
+        pack=through("gzip", "-c"),
+        suffix=".tar.gz",
     ),
 ]

@@ -20,8 +20,17 @@ from airside.archive.formats.oci_layout import LAYOUT_FILE, has_disordered_layer
 from airside.archive.formats.plan import Draft, ReadHeld, ReadMember
 from airside.archive.formats.unlisted import NOTE as UNLISTED
 from airside.archive.formats.unlisted import take_unlisted, unlisted_images
-from airside.archive.formats.unsupported import describe_single_manifest, guess_contents
-from airside.core.errors import ArchiveFormatError, InputError
+from airside.archive.formats.unsupported import (
+    describe_foreign_list,
+    describe_single_manifest,
+    guess_contents,
+)
+from airside.core.errors import (
+    ArchiveFormatError,
+    ArchiveLimitError,
+    InputError,
+    ManifestInvalidError,
+)
 from airside.core.problem import Problem
 
 DISORDERED = (
@@ -127,11 +136,17 @@ def _count_names(images: Iterable[SavedImage]) -> int:
 def _draft_docker(
     files: frozenset[str], links: Mapping[str, str], read: ReadMember, allowance: Allowance
 ) -> DockerDraft:
-    raw = read(MANIFEST_JSON)
-    if raw.lstrip()[:1] == b"{":
-        raise ArchiveFormatError(describe_single_manifest(raw, files, read))
-    problems: list[Problem] = []
-    images = parse_manifest_json(raw, problems)
+    raw, problems = b"", list[Problem]()
+    try:
+        raw = read(MANIFEST_JSON)
+        if raw.lstrip()[:1] == b"{":
+            raise ArchiveFormatError(describe_single_manifest(raw, files, read))
+        images = parse_manifest_json(raw, problems)
+    except (ManifestInvalidError, ArchiveLimitError) as exc:
+        foreign = describe_foreign_list(raw, files)
+        if foreign:
+            raise ArchiveFormatError(foreign) from exc
+        raise
     listed = _listed(files, read, allowance, problems)
     draft = _docker_draft(images, files, links, allowance)
     return replace(draft, listed=listed, problems=tuple(problems))

@@ -22,6 +22,12 @@ _DISKS = (".ovf", ".vmdk", ".qcow2", ".vhd", ".vhdx")
 _SKOPEO = "`skopeo copy dir:DIRECTORY oci-archive:FILE.tar:NAME:TAG`"
 _SERVE = "`skopeo copy docker://HOST/NAME:TAG oci-archive:FILE.tar:NAME:TAG`"
 _STORAGE = re.compile(r"(?:.*/)?docker/registry/v2/(?:blobs|repositories)/.*")
+_IMGPKG_LAYER = re.compile(r"(?:.*/)?sha256-[0-9a-f]{64}\.tar\.gz")
+_IMGPKG = (
+    "this is a tar of imgpkg (`imgpkg copy --to-tar`), which only imgpkg reads: copy it to a "
+    "registry with `imgpkg copy --tar FILE --to-repo HOST/NAME`, and its images from there with "
+    "`skopeo copy --all docker://HOST/NAME@DIGEST oci-archive:FILE.tar:NAME:TAG`"
+)
 _TEXT = re.compile(rb"(?!\s*[{\[<])[\t\r\x20-\x7e\x80-\xff]+\n")
 
 FILE_SYSTEM = (
@@ -67,6 +73,18 @@ def describe_single_manifest(raw: bytes, files: frozenset[str], read: ReadMember
     else:
         what = "its manifest.json is a single manifest, as in a directory of the `dir:` transport"
     return f"{what}, which has no image name: make an archive of the directory with {_SKOPEO}"
+
+
+def describe_foreign_list(raw: bytes, files: frozenset[str]) -> str:
+    """Returns what an archive is whose `manifest.json` lists images in a form of its own; or ""."""
+    if any(_IMGPKG_LAYER.fullmatch(name) for name in files):
+        return _IMGPKG
+    value: object = None
+    with contextlib.suppress(InputError):
+        value = load_json(raw, "manifest.json")
+    entries = value if isinstance(value, list) else []
+    own = [e for e in entries if isinstance(e, dict) and {"Image", "ImageIndex"} <= e.keys()]
+    return _IMGPKG if own and len(own) == len(entries) else ""
 
 
 def guess_contents(files: frozenset[str]) -> str:
