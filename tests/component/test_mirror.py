@@ -450,7 +450,7 @@ def test_config_path_is_read_with_its_imports(tmp_path):
     config(etc / "more/1.toml", "/a:/b")
     put(etc / "more/2.toml", "not TOML")
     [node] = find_nodes(tmp_path)
-    assert node.roots == (Path("/a"), Path("/b"))
+    assert node.roots == (tmp_path / "a", tmp_path / "b")
     assert replace(node, reader=(2, 0)).warning == ""
     for reader in (None, (2, 1)):
         assert "several directories" in replace(node, reader=reader).warning
@@ -461,8 +461,15 @@ def test_drop_ins_count_where_there_is_no_main_file(tmp_path):
     config(tmp_path / "etc/containerd/conf.d/1.toml", "/a")
     config(tmp_path / "etc/k0s/containerd.d/1.toml", "/k")
     found = {node.runtime: node for node in find_nodes(tmp_path)}
-    assert found["containerd"].roots == (Path("/a"),)
-    assert (found["k0s"].roots, found["k0s"].warning) == ((Path("/k"),), "")
+    assert found["containerd"].roots == (tmp_path / "a",)
+    assert (found["k0s"].roots, found["k0s"].warning) == ((tmp_path / "k",), "")
+
+
+def test_paths_in_the_configuration_are_of_the_host_whose_root_is_mounted(tmp_path):
+    """An agent in a container must not write into its own /etc."""
+    put(tmp_path / "etc/containerd/config.toml", 'version = 2\nimports = ["/etc/c.d/*.toml"]\n')
+    config(tmp_path / "etc/c.d/1.toml", "/etc/containerd/hosts")
+    assert find_nodes(tmp_path)[0].roots == (tmp_path / "etc/containerd/hosts",)
 
 
 def test_dockers_certificates_are_searched_where_containerd_would(tmp_path):

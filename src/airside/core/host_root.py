@@ -19,3 +19,23 @@ def host_root() -> Path:
 def on_host(path: str | Path) -> Path:
     """Returns the path at which an absolute path of the host is reached from here."""
     return host_root() / str(path).lstrip("/")
+
+
+def below(root: Path, path: str | Path) -> Path:
+    """Returns where a path that a file of the host names is reached, if its `/` is this root."""
+    return Path(path) if Path(path).is_relative_to(root) else root / str(path).lstrip("/")
+
+
+def as_named(path: str | Path) -> Path:
+    """Returns where a path that a process names is reached, whether it is of the host or of ours.
+
+    It is the host's if its directory is there.
+    """
+    found = below(host_root(), path)
+    return found if os.path.lexists(found.parent) else Path(path)
+
+
+def in_host(path: Path) -> Path:
+    """Returns the path by which the host itself knows what is reached by this one."""
+    root = host_root()
+    return Path("/") / path.relative_to(root) if path.is_relative_to(root) else path

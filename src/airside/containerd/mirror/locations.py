@@ -18,6 +18,7 @@ from airside.containerd.mirror.cri_config import (
     advice,
     registry_settings,
 )
+from airside.core.host_root import below, in_host
 
 _MOST_FILES = 200
 """Configuration files that are read of one containerd, at most."""
@@ -48,7 +49,8 @@ class HostsNode:
         """Returns why containerd does not read these files, and what to do; "" if it does."""
         if self.registry is None:
             return ""
-        return advice(self.registry, self.config, str(self.roots[0]), self.reader)
+        config, directory = in_host(Path(self.config)), in_host(self.roots[0])
+        return advice(self.registry, str(config), str(directory), self.reader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +88,31 @@ def _k0s(system: Path) -> Node:
     """k0s merges `containerd.d/*.toml` into the configuration that it generates."""
     config = system / "etc/k0s/containerd.toml"
     drop_ins = system / "etc/k0s/containerd.d"
-    files = [*_read_with_imports(config), *_read(sorted(drop_ins.glob("*.toml")))]
+    files = [*_read_with_imports(system, config), *_read(sorted(drop_ins.glob("*.toml")))]
     usual = drop_ins / "certs.d"
-    return _node("k0s", registry_settings(files), drop_ins / "airside.toml", (usual,))
+    return _node(system, "k0s", registry_settings(files), drop_ins / "airside.toml", (usual,))
 
 
 def _containerd(system: Path) -> Node:
     config = system / "etc/containerd/config.toml"
-    files = list(_read_with_imports(config))
+    files = list(_read_with_imports(system, config))
     if not files:  # then containerd 2.2 and later has these
         files = list(_read(sorted((system / "etc/containerd/conf.d").glob("*.toml"))))
     usual: tuple[Path, ...] = (system / "etc/containerd/certs.d",)
     docker = system / "etc/docker/certs.d"  # the second directory of containerd 2.2's default
     if names_in(docker):
         usual = (*usual, docker)
-    return _node("containerd", registry_settings(files), config, usual)
+    return _node(system, "containerd", registry_settings(files), config, usual)
 
 
-def _node(runtime: str, registry: Registry, config: Path, usual: tuple[Path, ...]) -> HostsNode:
-    given = tuple(map(Path, registry.directories()))
+def _node(
+    system: Path, runtime: str, registry: Registry, config: Path, usual: tuple[Path, ...]
+) -> HostsNode:
+    given = tuple(below(system, path) for path in registry.directories())
     return HostsNode(runtime, given or usual, None, registry, str(config))
 
 
-def _read_with_imports(config: Path) -> Iterator[Mapping[str, Any]]:
+def _read_with_imports(system: Path, config: Path) -> Iterator[Mapping[str, Any]]:
     """Returns a configuration and its imports, in containerd's order."""
     pending, seen = [config], set[Path]()
     while pending and len(seen) < _MOST_FILES:
@@ -120,13 +124,12 @@ def _read_with_imports(config: Path) -> Iterator[Mapping[str, Any]]:
             yield file
             imports = file.get("imports")
             for pattern in imports if isinstance(imports, list) else ():
-                pending += _imported(path.parent, str(pattern))
+                pending += _imported(below(system, path.parent / str(pattern)))
 
 
-def _imported(directory: Path, pattern: str) -> list[Path]:
-    if "*" not in pattern:
-        return [directory / pattern]
-    place = directory / pattern  # absolute patterns replace the directory
+def _imported(place: Path) -> list[Path]:
+    if "*" not in str(place):
+        return [place]
     return sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airside.containerd.mirror.cri_config import Registry, registry_settings
-from airside.core.host_root import on_host
+from airside.core.host_root import as_named, on_host
 
 _MOST_FILES = 100
 _DEFAULT = Path("/etc/containerd/config.toml")
@@ -46,7 +46,7 @@ def config_paths(words: list[str], name: str) -> tuple[Path, ...]:
     for word, following in zip(words, (*words[1:], ""), strict=False):
         flag, equals, value = word.partition("=")
         if flag in _FLAGS:
-            return (Path(value if equals else following),)
+            return (as_named(value if equals else following),)
     usual = _USUAL.get(name, (_DEFAULT,)) if not words else (_DEFAULT,)
     return tuple(map(on_host, usual))
 
@@ -76,7 +76,7 @@ def read_configs(paths: Iterable[Path]) -> CriFiles:
 def _imports(path: Path, imports: Any) -> list[Path]:
     found: list[Path] = []
     for pattern in imports if isinstance(imports, list) else ():
-        place = path.parent / str(pattern)  # an absolute pattern replaces the directory
+        place = as_named(path.parent / str(pattern))  # an absolute one replaces the directory
         if "*" in str(pattern):
             found += sorted(Path("/").glob(str(place).lstrip("/")))
         else:

@@ -10,7 +10,7 @@ from typing import Any
 from airside.containerd.channel import Channel
 from airside.containerd.cri import Cri as CriClient
 from airside.containerd.mirror.cri_config import advice
-from airside.core.host_root import on_host
+from airside.core.host_root import as_named, in_host, on_host
 from airside.diagnostics.doctor.facts import Cri
 from airside.diagnostics.doctor.gather.configs import CriFiles
 
@@ -74,10 +74,11 @@ def hosts_in_use(
         registry = replace(registry, config_path=str(reported.get("configPath") or ""))
     elif files.unread and not registry.config_path:
         return (), ""
-    named = tuple(map(Path, registry.directories()))
+    named = tuple(map(as_named, registry.directories()))
     usual = _CERTS if numbers >= _CERTS_SINCE else _CERTS[:1]
     hosts = named or tuple(map(on_host, usual))
-    return hosts, advice(registry, files.main, str(hosts[0]), numbers)
+    directory = str(in_host(hosts[0]))
+    return hosts, advice(registry, str(in_host(Path(files.main))), directory, numbers)
 
 
 def _discard(config: Mapping[str, Any], files: CriFiles) -> bool | None:
