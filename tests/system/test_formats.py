@@ -126,12 +126,15 @@ def already_there(data: Path, contents: Contents) -> set[str]:
 def drop(watched: Path, row: Row, made: Path) -> Path:
     """Into the watched directory, under a name that is only its row's."""
     path = watched / (row.key + ("" if made.is_dir() else row.suffix))
-    if row.pack is None:
+    if row.pack is not None:
+        row.pack(made, made.with_name("packed"))
+        made = made.with_name("packed")
+    if row.cut is None:
         made.rename(path)
-    else:
-        packed = made.with_name("packed")
-        row.pack(made, packed)
-        packed.rename(path)
+        return path
+    for ending, data in reversed(row.cut(made.read_bytes()).items()):  # the first one comes last
+        made.write_bytes(data)
+        path = made.rename(watched / f"{row.key}{ending}")
     return path
 
 
@@ -224,7 +227,8 @@ def check_notes(row: Row, notes: list[str]) -> None:
     if row.noted:
         assert any(row.noted in note for note in notes), notes
     others = [note for note in notes if not row.noted or row.noted not in note]
-    assert all("is only a tag" in note or "zero bytes follow" in note for note in others), others
+    usual = ["is only a tag", "zero bytes follow", *(["read from "] if row.cut else [])]
+    assert all(any(text in note for text in usual) for note in others), others
 
 
 def result(row: Row, contents: Contents) -> str:

@@ -1,14 +1,16 @@
-"""Layouts that lie one level down in a tar, as bundlers pack them beside other things."""
+"""Layouts that lie one level down in a tar, and archives in parts."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from airside.archive.writer.member import Member
 from support.formats.compression_rows import through
-from support.formats.contents import read_below
+from support.formats.contents import read_below, read_contents
 from support.formats.maker_rows import of
-from support.formats.row import Make, Row, name_of
-from support.formats.sources import one
+from support.formats.row import Cut, Make, Row, name_of
+from support.formats.sources import one, packed
 from support.formats.workshop import Workshop
 from support.images import TestImage, compact, random_image
 from support.makers import file, layout_members, named
@@ -84,6 +86,34 @@ def imgpkg_layout(key: str) -> list[Member]:
     return layout_members([named(image.manifest)], [*image.layers, image.config, image.manifest])
 
 
+# Parts
+
+
+def parts(*endings: str) -> Cut:
+    def cut(data: bytes) -> dict[str, bytes]:
+        size = -(-len(data) // len(endings))
+        return {end: data[n * size : (n + 1) * size] for n, end in enumerate(endings)}
+
+    return cut
+
+
+def zarf_parts(data: bytes) -> dict[str, bytes]:
+    """Behind one that only says what follows."""
+    about = {"sha256Sum": hashlib.sha256(data).hexdigest(), "bytes": len(data), "count": 3}
+    ends = [f".tar.zst.part{number:03}" for number in range(4)]
+    return {ends[0]: json.dumps(about).encode(), **parts(*ends[1:])(data)}
+
+
+def plain(_: Workshop, directory: Path, key: str) -> Path:
+    one(directory, key)
+    return packed(directory / "source")
+
+
+def _in_parts(key: str, made_by: str, cut: Cut, make: Make = plain, **more: Any) -> Row:
+    about = {"read": read_contents, "noted": "read from 3 parts", **more}
+    return Row(key, "bundle", made_by, "one image in three parts", make, cut=cut, **about)
+
+
 def _row(key: str, made_by: str, holds: str, folder: str, make: Make, **more: Any) -> Row:
     noted = more.pop("noted", f"images are in the directory '{folder}'")
     return Row(
@@ -148,5 +178,27 @@ ROWS = [
         compression="gzip",
         pack=through("gzip", "-c"),
         suffix=".tar.gz",
+    ),
+    _in_parts("split", "`split`", parts(".tar.aa", ".tar.ab", ".tar.ac")),
+    _in_parts("split-digits", "`split -d`", parts(".tar.00", ".tar.01", ".tar.02")),
+    _in_parts(
+        "haul-parts",
+        "builder: `hauler store save --chunk-size`",
+        parts(*(f".tar.zst.{number:03}" for number in (1, 2, 3))),
+        needs=("zstd",),
+        compression="zstd",
+        pack=through("zstd", "-qc"),
+    ),
+    _in_parts(
+        "zarf-parts",
+        "builder: `zarf package create --max-package-size`",
+        zarf_parts,
+        packed_below("images", ZARF),
+        read=read_below("images"),
+        noted="this is a Zarf package",
+        containerd=False,
+        needs=("zstd",),
+        compression="zstd",
+        pack=through("zstd", "-qc"),
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.formats import feature_rows, layout_rows
 from support.formats.row import Make, Row, name_of
-from support.formats.sources import PLATFORMS, context, longest_names, several_platforms
+from support.formats.sources import PLATFORMS, context, longest_names, one, several_platforms
 from support.formats.workshop import Workshop
 from support.images import oci_layout, random_index
 from support.skopeo import skopeo
@@ -19,6 +19,11 @@ def by_buildx(shop: Workshop, directory: Path, key: str) -> Path:
     words = ["--quiet", "--provenance=mode=max", f"--platform={','.join(PLATFORMS)}"]
     docker.buildx("build", where, *words, context(directory, key))
     return made
+
+
+def by_skopeo_dir(_: Workshop, directory: Path, key: str) -> Path:
+    skopeo("copy", one(directory, key), f"dir:{directory / 'copied'}")
+    return directory / "copied"
 
 
 def by_skopeo_all(_: Workshop, directory: Path, key: str) -> Path:
@@ -107,4 +112,5 @@ ROWS = [
         "a docker-archive, unpacked",
         lambda _, directory, key: feature_rows.unpacked(directory, key),
     ),
+    _row("dir", "`skopeo copy … dir:`", ONE, by_skopeo_dir, refused="`dir:` transport"),
 ]

@@ -11,6 +11,8 @@ Make = Callable[[Workshop, Path, str], Path]
 """Make an archive in an empty directory, of images named after a key; gives its path."""
 Pack = Callable[[Path, Path], None]
 """Compress a file into another."""
+Cut = Callable[[bytes], dict[str, bytes]]
+"""Cut an archive into parts, by the endings of their names, in their order."""
 Read = Callable[[Path, str], Contents]
 """What must come of a packed file or directory that was made with a key."""
 
@@ -22,7 +24,8 @@ class Row:
     `refused`: what the reason must say; empty: it must be imported whole. `noted`: what a note
     must say; empty: nothing is noted. `containerd`: whether
     `ctr images import` reads it too, which must then come to the same digests. `skopeo`: whether
-    skopeo can pull all that is in it. `read`: how the test learns what the archive holds.
+    skopeo can pull all that is in it. `cut`: into parts, which are dropped.
+    `read`: how the test learns what the archive holds.
     """
 
     key: str
@@ -34,6 +37,7 @@ class Row:
     root: bool = False
     compression: str = "none"
     pack: Pack | None = None
+    cut: Cut | None = None
     suffix: str = ".tar"
     refused: str = ""
     noted: str = ""
