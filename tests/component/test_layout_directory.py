@@ -259,6 +259,16 @@ def test_a_dir_copy_is_refused_with_what_to_do(
         assert "dir:" in outcome.reason
 
 
+def test_the_storage_of_a_registry_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    storage = tmp_path / "docker/registry/v2"
+    (storage / "blobs/sha256/aa" / ("a" * 64)).mkdir(parents=True)
+    assert is_archive_directory(storage)
+    with node_at(tmp_path / "data") as node:
+        outcome = _import(node, storage)
+        assert outcome.state == "rejected"
+        assert "start a registry on it" in outcome.reason
+
+
 def test_an_unpacked_docker_archive_is_read_too(tmp_path: Path) -> None:
     expected = docker_archive(tmp_path / "a.tar", {"app:1": random_image(1, media="docker")})
     shutil.unpack_archive(tmp_path / "a.tar", tmp_path / "unpacked", filter="data")

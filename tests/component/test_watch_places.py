@@ -143,6 +143,30 @@ def test_hidden_and_unfinished_directories_are_not_looked_into(images):
     asyncio.run(scenario())
 
 
+def test_a_file_of_a_config_map_is_one_archive_and_followed_to_its_next_version(images):
+    """As kubelet writes a volume: `..data` leads to hidden directories, and files lead there."""
+
+    def version(name):
+        (images / name).mkdir()
+        old(images / name / "a.tar", name.encode())
+        (images / "..data_tmp").symlink_to(name)
+        (images / "..data_tmp").rename(images / "..data")
+
+    async def scenario():
+        version("..2026_01_01")
+        (images / "a.tar").symlink_to("..data/a.tar")
+        await age()
+        async with watching(images) as log:
+            await log.has("a.tar")
+            version("..2026_01_02")
+            await log.until(lambda: log.settled.count("a.tar") == 2)
+            assert set(log.settled) == {"a.tar"}
+            assert not log.removed
+            assert log.watcher.describe()[0].files == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_directory_that_is_not_recursive_has_what_lies_just_in_it(images):
     async def scenario():
         (images / "sub").mkdir()

@@ -28,6 +28,7 @@ from airside.archive.formats.tables import (
     older_name,
     views_of,
 )
+from airside.archive.formats.unsupported import describe_storage
 from airside.archive.ingest import ArchiveIngest, OpenMember, check_document_size
 from airside.archive.layer_probe import IMPORT_BYTES
 from airside.archive.open_file import open_archive, translated_reading
@@ -40,6 +41,7 @@ from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import scan_members
 from airside.archive.tar.window_budget import WindowBudget
 from airside.core.errors import (
+    ArchiveFormatError,
     ArchiveLimitError,
     ArchiveTruncatedError,
     InputError,
@@ -287,6 +289,9 @@ class DirectorySource(_Source):
             if name in self.refused:
                 raise self.beneath.refusal(self.root / name)
         if not {INDEX_JSON, MANIFEST_JSON} & files.keys():
+            storage = describe_storage([f"{self.root}/blobs/"])
+            if storage:
+                raise ArchiveFormatError(storage)
             raise ArchiveTruncatedError(f"the directory {self.root.name} has no {INDEX_JSON} yet")
         try:
             draft = self._draft(_one_view(files), self._reader_of(files), None)

@@ -5,6 +5,7 @@ Called only for files without images: a guess here never decides what is importe
 
 import contextlib
 import re
+from collections.abc import Iterable
 
 from airside.archive.formats.nested import ZARF, nested_directories
 from airside.archive.formats.plan import ReadMember
@@ -106,13 +107,21 @@ def guess_contents(files: frozenset[str]) -> str:
     return f"it holds other archives ({packed:.200}): unpack it" if packed else ""
 
 
+def describe_storage(names: Iterable[str]) -> str:
+    """Returns what to do with the storage of a registry, if one of the paths is in it; or ""."""
+    if not any(_STORAGE.fullmatch(name) for name in names):
+        return ""
+    return (
+        "this is the storage of a registry (docker/registry/v2): start a registry on it, and copy "
+        f"its images from there with {_SERVE}"
+    )
+
+
 def _bundle(files: frozenset[str]) -> str:
     """Returns what a tar is that holds several layouts, or images in a form of its own; or ""."""
-    if any(_STORAGE.fullmatch(name) for name in files):
-        return (
-            "this is the storage of a registry (docker/registry/v2): start a registry on it, and "
-            f"copy its images from there with {_SERVE}"
-        )
+    storage = describe_storage(files)
+    if storage:
+        return storage
     layouts = nested_directories(files)
     if len(layouts) > 1:
         shown = ", ".join(repr(folder[:-1]) for folder in layouts[:3])
