@@ -9,20 +9,6 @@ from airside.oci.model import Document
 from airside.oci.platform import Platform
 from airside.oci.reference import Reference, Repository
 
-STATES = (
-    "settling",
-    "incomplete",
-    "queued",
-    "importing",
-    "imported",
-    "partial",
-    "rejected",
-    "ignored",
-    "failed",
-    "waiting",
-    "unreadable",
-    "removed",
-)
 KINDS = ("archive", "import", "push", "list", "peer")
 IGNORED = "ignored"
 """The state of a file that is no archive and is not meant to be one, as its kind says."""

@@ -27,7 +27,8 @@ row that fits (ADR 0032). None of these forms is called damaged.
 - **One name, several documents.** What can be run keeps the name: a manifest or an index, an index
   before a manifest that it lists. Its signatures, SBOMs and attestations, which bundlers give the
   same name, are reachable by digest in that repository, and as referrers if they have a subject; a
-  note names them. So it is where they come in an archive of their own. Images for several platforms share a name; of two for one platform, the last counts.
+  note names them. So it is where they come in an archive of their own. Images for several platforms
+  share a name; of two for one platform, the last counts.
 - **Several tables.** An image that only `manifest.json` has, beside an index that lists others, is
   read too: by its manifest among the blobs, or made from its config and layers as in a
   docker-archive. The index counts where both give one name to two images. Where a tar has a table
