@@ -21,7 +21,7 @@ from airside.oci.model import Document
 from airside.ports.outcome import Published
 from airside.ports.publication import ARCHIVES_LABEL, PINNED_LABEL, NamedImage, Publication
 from airside.registry.rules.names import Name
-from support.images import oci_archive, random_image, random_index
+from support.images import docker_archive, oci_archive, random_image, random_index
 from support.nodes import node_at
 from support.publishing import NAME, SOCKET, Bench
 from support.pushing import push_image
@@ -377,6 +377,24 @@ def test_stripped_labels_are_logged_once(bench: Bench, caplog: pytest.LogCapture
         assert bench.runtime.named[name].pinned
     assert len([r for r in caplog.records if "labels were removed" in r.message]) == 1
     assert told(bench)["restores"] == 0
+
+
+def test_labels_that_we_change_are_not_called_removed(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "airside.publish")
+    bench.drop(1)
+    bench.run()
+    again = bench.directory / "again.tar"
+    docker_archive(again, {NAME: random_image(1)})
+    bench.settle(again)  # another archive has the image too
+    bench.run()
+    assert str(again) in bench.runtime.named[NAME].labels[ARCHIVES_LABEL]
+    for path in (again, bench.directory / f"{NAME.replace('/', '_')}.tar"):
+        bench.node.remove({str(path): "unpin"})
+        bench.run()
+    assert not bench.runtime.named[NAME].pinned
+    assert [r for r in caplog.records if "labels were removed" in r.message] == []
 
 
 def test_what_another_agent_publishes_is_unknown_here(bench: Bench) -> None:

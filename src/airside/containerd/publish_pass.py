@@ -100,6 +100,12 @@ class PassState:
         there = [name for name in desired.names if name in self.actual]
         return [name for name in there if self.actual[name].target != desired.target_of(name)]
 
+    def are_stripped(self, desired: DesiredImage, row: PublicationRow) -> bool:
+        """Returns True if somebody took our labels from a name; else ours have changed."""
+        there = [self.actual[name] for name in desired.names if name in self.actual]
+        was_pinned = bool(row.detail.get("pinned"))
+        return any(not n.is_of_airside or (was_pinned and not n.pinned) for n in there)
+
     def published_as_tag(self, desired: DesiredImage) -> PublicationRow | None:
         """Returns the row of a tag that was published with this digest and has moved on."""
         if desired.tag.tag:

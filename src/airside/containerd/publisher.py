@@ -180,7 +180,8 @@ class Publisher:
             state.found.rows.append(self._rows.row(desired.tag, "conflict", desired, reason=reason))
         elif not others and not missing:  # only labels, or another index of the same manifest
             state.runtime.relabel(state.own(desired), str(desired.content.config))
-            self._relabelled.tell(desired.tag.reference, self._name)
+            if state.are_stripped(desired, row):
+                self._relabelled.tell(desired.tag.reference, self._name)
             state.found.rows.append(self._rows.row(desired.tag, "published", desired, before=row))
         else:
             self._restore(desired, row, state)
@@ -294,13 +295,8 @@ class Publisher:
     def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
         """Logs, records and retries a failed publish. What was published before stays."""
         tag, seconds = desired.tag, self._failures.note(desired)
-        log.error(
-            "%s: not published to %s: %s; retrying in %d s",
-            tag.reference,
-            self._name,
-            reason,
-            seconds,
-        )
+        told = f"{reason}; retrying in {seconds:.0f} s"
+        log.error("%s: not published to %s: %s", tag.reference, self._name, told)
         self._desired.forget(tag.digest)
         before = state.rows.get(tag.reference)
         with self._lock:
