@@ -53,6 +53,9 @@ FORMS = [
     ("checksums.txt", "blake2b", "{digest}  images.tar\n"),
     ("images.tar.md5", "md5", "{digest}  images.tar\n"),
     ("images.tar.sha1", "sha1", "{digest}  images.tar\n"),
+    ("images.tar.sha256", "sha256", "{digest}  -\n"),
+    ("images.tar.sha256", "sha256", "sha256:{digest}\n"),
+    ("images.tar.digest", "sha256", "sha256:{digest}  images.tar\n"),
 ]
 
 
@@ -97,6 +100,51 @@ def test_one_of_two_digests_of_a_name_is_enough_and_the_exact_name_counts_first(
     assert inspect_file(Settings(), archive, quiet=True)["state"] == "imported"
     (images / "SHA256SUMS").write_text(f"{lines}{'0' * 64}  {NAME}\n")
     assert inspect_file(Settings(), archive, quiet=True)["state"] == "rejected"
+
+
+def test_a_digest_of_a_file_in_a_directory_beside_the_list_is_of_that_file(images, archive):
+    (images / "SHA256SUMS").write_text(f"{'0' * 64}  old/{NAME}\n")
+    assert inspect_file(Settings(), archive, quiet=True)["state"] == "rejected"
+    (images / "old").mkdir()
+    (images / "old" / NAME).write_bytes(b"")
+    assert inspect_file(Settings(), archive, quiet=True)["state"] == "imported"
+
+
+def split(archive):
+    data = archive.read_bytes()
+    archive.unlink()
+    parts = [archive.with_name(f"{NAME}.{end}") for end in ("aa", "ab")]
+    parts[0].write_bytes(data[:1000])
+    parts[1].write_bytes(data[1000:])
+    return parts
+
+
+def test_a_list_of_the_parts_of_an_archive_is_compared_with_each(images, archive):
+    parts = split(archive)
+    lines = [f"{digest_of(part)}  {part.name}\n" for part in parts]
+    (images / "SHA256SUMS").write_text("".join(lines))
+    item = inspect_file(Settings(), parts[0], quiet=True)
+    assert item["state"] == "imported"
+    assert [part.name for part in parts if any(part.name in note for note in item["notes"])] == [
+        part.name for part in parts
+    ]
+    (images / "SHA256SUMS").write_text(lines[0] + f"{'0' * 64}  {parts[1].name}\n")
+    [problem] = inspect_file(Settings(), parts[0], quiet=True)["problems"]
+    assert parts[1].name in problem["reason"]
+    assert digest_of(parts[1]) in problem["reason"]
+
+
+@pytest.mark.parametrize("named", [NAME, f"{NAME}.aa", f"{NAME}.ab"])
+def test_a_list_that_comes_after_an_archive_in_parts_is_used(node, images, archive, named):
+    parts = split(archive)
+
+    async def drop():
+        async with running(node) as run:
+            await run.state(parts[0], "imported")
+            (images / "SHA256SUMS").write_text(f"{'0' * 64}  {named}\n")
+            await run.state(parts[0], "rejected")
+
+    asyncio.run(drop())
 
 
 def test_an_archive_that_ends_early_is_incomplete_whatever_a_list_says(images, archive):

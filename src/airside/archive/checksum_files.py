@@ -7,8 +7,10 @@ incomplete, not wrong, so its digest is only computed once all of it was read.
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,7 @@ from airside.archive.formats.companions import ARCHIVE_SUFFIXES
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.open_parts import open_joined, parts_at
 from airside.archive.stop import Stop
+from airside.archive.tar.archive_file import ArchiveFile
 from airside.core.errors import (
     AirsideError,
     ChecksumMismatchError,
@@ -38,10 +41,14 @@ _TEXT_SUFFIXES = (".txt", ".asc")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What one list says of a file: any of these digests is right."""
+    """What one list says of a file: any of these digests is right.
+
+    `part`: the name of the part of an archive that it is about; "" for the whole archive.
+    """
 
     list_name: str
     checksums: tuple[Checksum, ...]
+    part: str = ""
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -50,7 +57,8 @@ class Listed:
     def note(self) -> str:
         """Returns the note on an archive that is what the list says."""
         digests = dict.fromkeys(each.digest for each in self.checksums)
-        return f"{self.list_name!r:.200} lists its digest: {' or '.join(digests):.200}"
+        what = f"the digest of {self.part!r:.200}" if self.part else "its digest"
+        return f"{self.list_name!r:.200} lists {what}: {' or '.join(digests):.200}"
 
 
 def find_listed(path: Path, beneath: Beneath) -> tuple[Listed, ...]:
@@ -58,14 +66,29 @@ def find_listed(path: Path, beneath: Beneath) -> tuple[Listed, ...]:
     if beneath.is_directory(path):
         return ()
     parts, found = parts_at(path, beneath), []
-    own = parts.whole if parts and len(parts.names) > 1 else path.name
+    several = parts.names if parts and len(parts.names) > 1 else ()
+    own = parts.whole if parts and several else path.name
     for name in _names_of_lists(path, beneath):
         checksums = [c for c in read_checksums(path.with_name(name), beneath) if c.algorithms]
-        about = tuple(c for c in checksums if c.is_of(own, name))
-        exact = tuple(c for c in about if c.name.removeprefix("./") in {own, ""})
-        if about:
-            found.append(Listed(name, exact or about))
+        for file_name, part in ((own, ""), *((each, each) for each in several)):
+            about = tuple(c for c in checksums if c.is_of(file_name, name))
+            exact = tuple(c for c in about if c.name.removeprefix("./") in {file_name, ""})
+            about = exact or tuple(c for c in about if not _is_elsewhere(path, c.name, beneath))
+            if about:
+                found.append(Listed(name, about, part))
     return tuple(found)
+
+
+def _is_elsewhere(path: Path, name: str, beneath: Beneath) -> bool:
+    """Returns True if a list names a file of a directory beside it, and that file is there."""
+    parts = re.split(r"[/\\]", name)
+    if parts[0] == "" or ".." in parts:
+        return False
+    try:
+        beneath.stat_entry(path.parent.joinpath(*parts))
+    except (OSError, ValueError, AirsideError):
+        return False
+    return True
 
 
 def compare(path: Path, beneath: Beneath, listed: tuple[Listed, ...], stop: Stop) -> list[str]:
@@ -73,13 +96,19 @@ def compare(path: Path, beneath: Beneath, listed: tuple[Listed, ...], stop: Stop
 
     Raises ChecksumMismatchError, StoppedError, NotFoundError, ArchiveUnreadableError.
     """
-    digests = _digests(path, beneath, {a for each in listed for a in each.algorithms}, stop)
-    for each in listed:
+    digests: dict[str, str] = {}
+    before = None
+    for each in sorted(listed, key=lambda each: each.part):
+        if each.part != before:
+            of_part = (a for other in listed if other.part == each.part for a in other.algorithms)
+            digests = _digests(path, each.part, beneath, set(of_part), stop)
+            before = each.part
         if any(digests[a] == c.digest for c in each.checksums for a in c.algorithms):
             continue
         wanted, algorithm = each.checksums[0].digest, each.checksums[0].algorithms[0]
         raise ChecksumMismatchError(
-            f"{each.list_name!r:.200} lists {algorithm} {wanted} for {path.name!r:.200}, which has "
+            f"{each.list_name!r:.200} lists {algorithm} {wanted} for "
+            f"{each.part or path.name!r:.200}, which has "
             f"{digests[algorithm]}: copy it again, or delete the list if it is of another version",
             path=path,
             expected=wanted,
@@ -125,12 +154,17 @@ def may_be_list(name: str) -> bool:
     return is_checksums_name(name) or lower.endswith(_TEXT_SUFFIXES) or "." not in name
 
 
-def _digests(path: Path, beneath: Beneath, algorithms: set[str], stop: Stop) -> dict[str, str]:
-    """Returns the digests of a file; reads it once."""
+def _digests(
+    path: Path, part: str, beneath: Beneath, algorithms: set[str], stop: Stop
+) -> dict[str, str]:
+    """Returns the digests of an archive, or of one of its parts; reads it once."""
     if not algorithms:
         return {}
     hashers = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-    with open_joined(path, beneath) as file, translated_reading(path):
+    opened: AbstractContextManager[ArchiveFile] = (
+        open_archive(path.with_name(part), beneath) if part else open_joined(path, beneath)
+    )
+    with opened as file, translated_reading(path):
         while chunk := file.read(CHUNK_BYTES):
             if stop():
                 raise StoppedError("the import was stopped")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from airside.archive.checksum_files import compare, find_listed
 from airside.archive.directory import stat_key
+from airside.archive.formats.parts import part_of
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.core.errors import ArchiveError, ChecksumMismatchError
@@ -45,8 +46,9 @@ class ChecksumRecheck:
 
     def waiting_for(self, paths: list[Path]) -> list[tuple[int, Path]]:
         """Returns the archives (source id, path) among these that a list may change."""
-        rows = [row for path in paths for row in self._catalog.sources(path=str(path))]
-        return [(row.id, Path(row.path)) for row in rows if row.state in CHECKED]
+        wanted = {each for path in paths for each in (path, *_whole(path))}
+        rows = [(row.id, Path(row.path)) for row in self._catalog.sources() if row.state in CHECKED]
+        return [(found, path) for found, path in rows if {path, *_whole(path)} & wanted]
 
     def rejected_by(self, lists: list[Path]) -> list[tuple[int, Path]]:
         """Returns the archives (source id, path) that these lists, now deleted, were against."""
@@ -59,6 +61,12 @@ class ChecksumRecheck:
             for row in rows
             if any(Path(row.path).parent == d and row.reason.startswith(t) for d, t in said)
         ]
+
+
+def _whole(path: Path) -> tuple[Path, ...]:
+    """Returns the path of the archive that a part is of; nothing for a whole file."""
+    part = part_of(path.name)
+    return (path.with_name(part.whole),) if part else ()
 
 
 def _key(job: Job) -> str:

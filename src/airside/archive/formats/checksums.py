@@ -42,6 +42,10 @@ _FORMS = (
     re.compile(rf"(?P<algorithm>[A-Za-z0-9/_-]+) ?\((?P<name>.+)\) ?= ?{_HEX}"),  # BSD, OpenSSL
     re.compile(rf"(?P<algorithm>(?:MD|SHA)[0-9]+)[ \t]+{_HEX}[ \t]+(?P<name>\S.*)"),  # Get-FileHash
     re.compile(rf"\\?{_HEX}(?:[ \t]+[*?^]?|[*])(?P<name>\S.*)"),  # coreutils, with `*` for binary
+    re.compile(  # as registries write digests
+        rf"(?P<algorithm>(?:md|sha)-?[0-9]+|blake2b):{_HEX}(?:[ \t]+[*]?(?P<name>\S.*))?",
+        re.IGNORECASE,
+    ),
     re.compile(_HEX),  # alone, in a file that is named after the other
 )
 _LONGEST_LINE = 1000
@@ -152,6 +156,7 @@ def _parse_line(line: str, said: str | None) -> Checksum | None:
         if len(digest) not in _BY_LENGTH:
             continue
         name = (groups.get("name") or "").strip()
+        name = "" if name == "-" else name  # of the standard input
         return Checksum(_algorithms(digest, groups.get("algorithm") or said), digest, name)
     return None
 

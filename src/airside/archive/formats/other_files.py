@@ -3,6 +3,7 @@
 Called only for what is rejected anyway: a guess here never decides what is imported.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ HEAD_BYTES = 36 * 1024
 
 _DECRYPT = "decrypt it, and drop the archive that was in it"
 _EXPORT = "it holds a machine or a file system, no image of a container"
+_NO_IMAGES = "images are read from tar archives"
 _AGAIN = "the download got this instead of the file: download it again"
 
 
@@ -50,11 +52,12 @@ _KINDS = (
     _kind("the image of a disk (VHD)", _EXPORT, rb"conectix"),
     _kind("the image of a disk (VDI)", _EXPORT, rb"\x7f\x10\xda\xbe", 64),
     _kind("the image of a disk (GPT)", _EXPORT, rb"EFI PART", 512),
+    _kind("the image of a disk (MBR)", _EXPORT, rb"\x55\xaa", 510),
     _kind("an ext file system", _EXPORT, rb"\x53\xef", 1080),
     _kind("an EROFS file system", _EXPORT, rb"\xe2\xe1\xf5\xe0", 1024),
     _kind("an XFS file system", _EXPORT, rb"XFSB"),
     _kind("a squashfs file system", _EXPORT, rb"hsqs|sqsh"),
-    _kind("a Windows program", "images are read from tar archives", rb"MZ.{58}"),
+    _kind("a Windows program", _NO_IMAGES, rb"MZ.{58}"),
     _kind(
         "a pointer of Git LFS, not the file itself",
         "run `git lfs pull`, and copy the file",
@@ -75,6 +78,16 @@ _KINDS = (
             rb'\s*\{\s*"(errors?|message|code|detail|details|status|statusCode|error_description)"\s*:'
         ),
     ),
+    _kind(
+        "the text of an error",
+        _AGAIN,
+        (
+            rb"\s*((HTTP )?(Error )?[45]\d\d\b|(?i:not found|forbidden|access denied|unauthorized|"
+            rb"bad gateway|gateway time-?out|service unavailable|no healthy upstream|error code:))"
+            rb"[^\0]{0,200}\Z"
+        ),
+    ),
+    _kind("a Debian package, or another archive of `ar`", _NO_IMAGES, rb"!<arch>\n"),
     _kind("gzip data in base64", "decode it with `base64 -d`", rb"H4sI[A-Za-z0-9+/\r\n]{60}"),
 )
 _PROGRAM = re.compile(rb"#!")
@@ -86,8 +99,9 @@ _REDIRECTED = (
 
 def describe_other(head: bytes) -> str:
     """Returns what a file is that is neither a tar nor compressed, and what to do; or ""."""
+    text = head.removeprefix(codecs.BOM_UTF8)
     for kind in _KINDS:
-        if kind.pattern.match(head, kind.offset):
+        if kind.pattern.match(head if kind.offset else text, kind.offset):
             return f"the file is {kind.what}: {kind.advice}"
     if head.startswith(UTF_16):
         return f"the file is {_REDIRECTED}"

@@ -14,7 +14,8 @@ _PART = re.compile(
     r"(?P<before>.+[._-]part[._-]?)(?P<number>\d{1,4})(?P<after>([._-]?of[._-]?\d{1,4})?(\.\w+)*)",
     re.IGNORECASE,
 )
-_DIGITS = re.compile(r"(?P<before>.+[._-])(?P<number>\d{2,4})(?P<after>)")
+_DIGITS = re.compile(r"(?P<before>.+[._-])(?P<number>\d{1,3}|0\d{3})(?P<after>)")
+"""At most 999: `images.tar.2026` has a year."""
 _ZIP = re.compile(r"(?P<before>.+\.z)(?P<number>\d\d)(?P<after>)", re.IGNORECASE)
 _LETTERS = (
     re.compile(r"(?P<before>.+)(?P<number>[a-z]{2})(?P<after>)"),
@@ -56,6 +57,10 @@ class Part:
         if self.before.lower().endswith(".z"):
             return f"{self.before}ip"
         return _SPLIT_WORD.sub("", self.before) + _OF.sub("", self.after)
+
+    def is_version_among(self, names: set[str]) -> bool:
+        """Returns True for `x.tar.1` beside `x.tar`: an older version, or a second download."""
+        return not self.after and len(self.text) == 1 and self.whole in names
 
     def name_of(self, number: int) -> str:
         """Returns the name of the part with this number."""
@@ -116,14 +121,16 @@ def parts_among(name: str, others: Iterable[str]) -> Parts | None:
     own = part_of(name)
     if own is None:
         return None
-    return _parts(_grouped((name, *others)).get(own.key, {}), own)
+    found = _grouped((name, *others)).get(own.key)
+    return _parts(found, own) if found else None
 
 
 def _grouped(names: Iterable[str]) -> Mapping[tuple[str, str, int], dict[int, str]]:
     groups: dict[tuple[str, str, int], dict[int, str]] = {}
-    for name in names:
+    there = set(names)
+    for name in there:
         part = part_of(name)
-        if part is not None:
+        if part is not None and not part.is_version_among(there):
             groups.setdefault(part.key, {})[part.number] = name
     return groups
 

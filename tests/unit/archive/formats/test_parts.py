@@ -18,6 +18,7 @@ from airside.archive.formats.parts import later_parts, part_of, parts_among
         ("haul.tar.zst.001", "haul.tar.zst", 1),
         ("haul.tar.zst.00", "haul.tar.zst", 0),
         ("images.tar.0003", "images.tar", 3),
+        ("images.tar.gz.1", "images.tar.gz", 1),
         ("zarf-package-x-amd64.tar.zst.part000", "zarf-package-x-amd64.tar.zst", 0),
         ("images.part1", "images", 1),
         ("images.part2.tar", "images.tar", 2),
@@ -46,11 +47,19 @@ def test_parts_are_known_by_their_names(name, whole, number):
             "list.txt",
         ),
         *("images.tar.md", "images.tar.sig", "images.tar.asc", "images.tar.sh", "images.tar.md5"),
+        *("images.tar.2026", "images.tar.gz-1130"),
         *("images-1.28.100", "k3s-v1.31.001", "notes.aa", "part", "a.part", "department.tar", "x"),
     ],
 )
 def test_other_names_are_no_parts(name):
     assert part_of(name) is None
+
+
+def test_a_number_behind_the_name_of_a_file_that_is_there_is_an_older_version():
+    names = ["a.tar", "a.tar.1", "a.tar.2"]
+    assert parts_among("a.tar.1", names) is None
+    assert later_parts(names) == frozenset()
+    assert later_parts(names[1:]) == {"a.tar.2"}
 
 
 def test_the_parts_of_an_archive_are_those_of_its_name_in_their_order():
