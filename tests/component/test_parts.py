@@ -99,6 +99,25 @@ def test_the_first_part_of_zarf_says_how_many_follow(images, whole):
     assert (item["state"], repr(names[3]) in reason_of(item)) == ("incomplete", True)
 
 
+def test_parts_with_the_names_of_whole_archives_are_told_what_to_do(images, whole):
+    names = ["haul_0.tar.zst", "haul_1.tar.zst"]
+    put(images, names, compress(whole, "zstd"))
+    for name, state in zip(names, ("incomplete", "rejected"), strict=True):
+        item = inspect_file(Settings(), images / name, quiet=True)
+        assert item["state"] == state
+        assert f"rename it to 'haul.tar.zst.00{name[5]}'" in reason_of(item)
+    for name in names:
+        (images / name).rename(images / f"haul.tar.zst.00{name[5]}")
+    item = inspect_file(Settings(), images / "haul.tar.zst.000", quiet=True)
+    assert item["state"] == "imported"
+
+
+def test_a_damaged_archive_with_a_number_is_no_part_when_it_is_alone(images, whole):
+    (images / "app_1.tar").write_bytes(whole[: len(whole) // 2])
+    item = inspect_file(Settings(), images / "app_1.tar", quiet=True)
+    assert (item["state"], "rename" in reason_of(item)) == ("incomplete", False)
+
+
 def test_a_checksum_of_the_joined_file_is_compared(images, whole):
     put(images, STYLES["split"], whole)
     digest = hashlib.sha256(whole).hexdigest()

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from airside.archive.beneath import ANYWHERE, Beneath
-from airside.archive.formats.parts import Parts, part_of, parts_among
+from airside.archive.formats.parts import Parts, chunk_of, part_of, parts_among
 from airside.archive.open_file import open_archive, translated_reading
 from airside.archive.stat_key import StatKey
 from airside.archive.tar.archive_file import ArchiveFile, JoinedFile
@@ -102,7 +102,7 @@ def open_joined(
     """
     parts = parts_at(path, beneath)
     if parts is None:
-        with open_archive(path, beneath) as file:
+        with _advised(path, beneath), open_archive(path, beneath) as file:
             yield file
         return
     with ExitStack() as stack:
@@ -128,6 +128,22 @@ def open_joined(
             if not parts.missing:
                 raise
             raise _missing(parts, parts.missing, exc) from exc
+
+
+@contextmanager
+def _advised(path: Path, beneath: Beneath) -> Iterator[None]:
+    """Adds to the reason why a whole file can't be read that it may be a part."""
+    try:
+        yield
+    except (ArchiveTruncatedError, ArchiveFormatError) as exc:
+        chunk = chunk_of(path.name)
+        if chunk is None:
+            raise
+        try:
+            _stat(path.with_name(chunk.neighbour), beneath)
+        except (OSError, AirsideError):
+            raise exc from None
+        raise type(exc)(f"{exc.message}; {chunk.advice:.300}", **exc.context) from exc
 
 
 def _described(path: Path, parts: Parts, beneath: Beneath) -> Parts:

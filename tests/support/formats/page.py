@@ -52,7 +52,8 @@ TABLES = {
             "(`x.tar.aa`, `x.tar-ab`), hauler `--chunk-size` (`x.tar.zst.001`),\nzarf "
             "(`x.tar.zst.part001`, with what `part000` says), `x.part1.tar`, "
             "`x.tar.part-01-of-03`, `x.z01`. It goes by the\npath of its first part, is "
-            "*incomplete* until then, and the reason names the part that is missing."
+            "*incomplete* until then, and the reason names the part that is missing. Hauler 2.0 "
+            "names parts as whole archives\n(`x_0.tar.zst`): the reason says how to rename them."
         ),
     ),
     "tar": ("Programs that pack the tar", "The same layout, packed by each program."),

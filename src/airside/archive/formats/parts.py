@@ -21,6 +21,7 @@ _LETTERS = (
     re.compile(r"(?P<before>.+)(?P<number>[a-z]{2})(?P<after>)"),
     re.compile(r"(?P<before>.+)(?P<number>[a-z]{3})(?P<after>)"),
 )
+_CHUNK = re.compile(r"(?P<before>.+)_(?P<number>\d{1,4})(?P<after>(\.\w+)+)")
 _SPLIT_WORD = re.compile(r"[._-](?:part[._-]?)?$", re.IGNORECASE)
 _OF = re.compile(r"[._-]?of[._-]?\d{1,4}", re.IGNORECASE)
 
@@ -152,3 +153,27 @@ def later_parts(names: Iterable[str]) -> frozenset[str]:
     for group in _grouped(names).values():
         later |= {group[number] for number in sorted(group)[1:]}
     return frozenset(later)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What may be a part of Hauler 2.0: these names are those of whole archives too.
+
+    `neighbour`: the name beside it that a part must have. `advice`: what to do with a part.
+    """
+
+    neighbour: str
+    advice: str
+
+
+def chunk_of(name: str) -> Chunk | None:
+    """Returns what a file may be a part of, by a name such as `haul_0.tar.zst`; or None."""
+    found = _CHUNK.fullmatch(name)
+    if found is None or not name.lower().endswith(ARCHIVE_SUFFIXES):
+        return None
+    before, number, after = found["before"], int(found["number"]), found["after"]
+    return Chunk(
+        f"{before}_{number - 1 if number else 1}{after}",
+        f"if it is a part, as Hauler 2.0 names them, rename it to '{before}{after}.{number:03}', "
+        "and the others in the same way",
+    )
