@@ -42,7 +42,7 @@ def test_companions_are_known_by_their_first_bytes(name, head):
     [
         ("images.tar", LINE),
         ("images.tar.zst", b"-----BEGIN CERTIFICATE-----\n"),
-        ("images.json", gzip.compress(b"x")),
+        ("images.json", gzip.compress(b"x", mtime=0)),
         ("README", tarfile.TarInfo("a").tobuf()),
         ("images.txt", b"docker.io/library/a:1\n"),
         ("license-server-images.txt", b"docker.io/library/a:1\n"),

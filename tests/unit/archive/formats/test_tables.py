@@ -117,6 +117,7 @@ def test_a_last_tar_that_ends_early_makes_the_file_incomplete(tmp_path, packed):
         (gzip.compress(PARTS[0]) + PARTS[1], "a tar"),
         (gzip.compress(PARTS[0]) + compress(PARTS[1], "zstd"), "zstd"),
     ],
+    ids=["gzip", "a tar", "zstd"],
 )
 def test_an_archive_that_follows_in_another_compression_is_a_problem(tmp_path, data, what):
     names, problems, _ = read(tmp_path, data)
