@@ -90,11 +90,19 @@ class ControlClient:
         path: str,
         query: Mapping[str, object] | None = None,
         body: object = None,
+        *,
+        begin_seconds: float | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yields the JSON object of each line as it arrives. May block without a time limit."""
-        with closing(_Connection(self._data, None)) as connection:
+        """Yields the JSON object of each line as it arrives. May block without a time limit.
+
+        `begin_seconds`: the longest wait for the beginning of the answer.
+        """
+        with closing(_Connection(self._data, begin_seconds)) as connection:
             try:
+                connection.connect()
+                stream = connection.sock
                 answer = self._answer(connection, method, path, query, body)
+                stream.settimeout(None)
                 while line := answer.readline():
                     yield json.loads(line)
             except (OSError, ValueError, http.client.HTTPException) as exc:
@@ -108,7 +116,7 @@ class ControlClient:
         Calls `progress` with (bytes done, bytes in total). `what` names the task in the error that
         is raised when the agent ends the stream without a result.
         """
-        for line in self.iter_lines("POST", path, body=body):
+        for line in self.iter_lines("POST", path, body=body, begin_seconds=ANSWER_SECONDS):
             if "result" in line:
                 result: dict[str, Any] = line["result"]
                 return result
