@@ -22,6 +22,8 @@ _OLDER = re.compile(r"older ([0-9]+)//(.*)\Z", re.DOTALL)
 _JOINED = re.compile(r"(tar [0-9]+)//(.*)\Z", re.DOTALL)
 MOST_OLDER = 8
 """Earlier tables of one name that are kept: the latest ones."""
+_MOST_TOLD = 20
+"""Tars of one file without images that are told one by one."""
 
 MakeDraft = Callable[[frozenset[str], Mapping[str, str], ReadMember], Draft]
 """Drafts the images among these files, with these links."""
@@ -110,14 +112,17 @@ def draft_views(views: list[View], make: MakeDraft, read: ReadMember) -> Draft:
         except InputError as exc:
             errors.append(exc)
             title = view.title or "tar 1"
-            if isinstance(exc, ArchiveFormatError):
-                notes.append(f"{title} of the {len(views)} joined in the file: {exc.message}")
-            else:
+            if not isinstance(exc, ArchiveFormatError):
                 problems.append(Problem(f"{title} of the file: {exc.message}"))
+            elif len(notes) < _MOST_TOLD:
+                notes.append(f"{title} of the {len(views)} joined in the file: {exc.message}")
     if not drafts:
         raise errors[0]
     if len(views) == 1:
         return drafts[0]
+    untold = len(errors) - len(problems) - len(notes)
+    if untold:
+        notes.append(f"{untold} more of them hold no images")
     notes.append(f"{len(views)} tar archives are joined in the file: each is read")
     return JoinedDraft(tuple(drafts), notes=tuple(notes), problems=tuple(problems))
 

@@ -163,6 +163,14 @@ def test_of_many_versions_of_a_table_the_latest_are_kept(tmp_path):
     assert (names, problems) == ({f"a.b/v{len(versions) - 1}:1": ONE.digest}, ())
 
 
+def test_very_many_tars_without_images_are_not_told_one_by_one(tmp_path):
+    empty = tar_of([file("readme", b"")])
+    names, problems, notes = read(tmp_path, PARTS[0] + empty * 100)
+    assert (list(names), problems) == ([FIRST], ())
+    assert len(notes) < 30
+    assert "80 more of them hold no images" in notes
+
+
 def test_a_file_whose_tars_hold_no_images_is_refused(tmp_path):
     data = tar_of([file("README", b"x")])
     with pytest.raises(InputError, match="holds no images"):
