@@ -1,17 +1,15 @@
 """Files beside archives: what is none of them is ignored by its kind, and said only on request."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
 
-from airside.agent.node import Node
 from airside.cli.archives import archives
 from airside.cli.inspect_archive import inspect_file
 from airside.core.settings import Settings
 from support.images import oci_archive, random_image
-from support.nodes import import_now, node_at, visible
+from support.nodes import import_now, visible
 
 APP = "docker.io/library/app:1"
 SUMS = f"{'a' * 64}  k3s\n{'b' * 64}  k3s-airgap-images-amd64.tar.zst\n"
@@ -31,12 +29,6 @@ BESIDE = {
     "registries.yaml": "mirrors: {}\n",
     "empty.md5": "",
 }
-
-
-@pytest.fixture
-def node(tmp_path) -> Iterator[Node]:
-    with node_at(tmp_path / "data") as node:
-        yield node
 
 
 def write(path, text):

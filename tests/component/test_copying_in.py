@@ -8,15 +8,9 @@ from airside.core.settings import MIB
 from airside.importer.importer import Job
 from airside.store.local import LocalStore
 from support.images import docker_archive, flip_bit, oci_archive, oci_layout, random_image, truncate
-from support.nodes import node_at, visible, wrong_blobs
+from support.nodes import visible, wrong_blobs
 
 NAME = "docker.io/copied/app:1"
-
-
-@pytest.fixture
-def node(tmp_path):
-    with node_at(tmp_path / "data") as node:
-        yield node
 
 
 def leftovers(node):

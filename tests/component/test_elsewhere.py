@@ -1,7 +1,6 @@
 """What `explain` tells of names that only a runtime has, of lists, and of mirror settings."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,13 @@ from airside.diagnostics.explain import explain
 from airside.diagnostics.external_state import mirrors_of
 from support.connected import connect_pullers
 from support.images import docker_archive, random_image
-from support.nodes import import_now, node_at, settings_at
+from support.nodes import import_now, settings_at
 from support.pullers import FakePuller
 from support.runtimes import Held, MemoryRuntime
 
 NAME = "docker.io/library/pulled:1"
 SOCKET = "/run/test.sock"
 AT = "127.0.0.1:5050"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with node_at(tmp_path / "data") as made:
-        yield made
 
 
 def holding() -> MemoryRuntime:

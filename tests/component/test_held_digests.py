@@ -1,6 +1,5 @@
 """`name@digest` stays while an archive, a push, a kept version or a container holds it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,6 @@ from support.publishing import NAME, SOCKET, Bench
 from support.pushing import push_image
 
 REPOSITORY = "docker.io/library/app"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with node_at(tmp_path / "data") as made:
-        yield made
-
-
-@pytest.fixture
-def bench(node: Node, tmp_path: Path) -> Bench:
-    return Bench(node, tmp_path)
 
 
 def held(bench: Bench) -> dict[str, bool]:

@@ -44,12 +44,6 @@ APP, OTHER = "docker.io/library/app:1", "docker.io/library/other:1"
 
 
 @pytest.fixture
-def node(tmp_path):
-    with node_at(tmp_path / "data") as node:
-        yield node
-
-
-@pytest.fixture
 def ingests(monkeypatch):
     """Counts the blobs that are written to the disk."""
     written = []

@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,6 @@ from support.nodes import node_at
 from support.publishing import NAME, SOCKET, Bench
 from support.pushing import push_image
 from support.waiting import LIMIT_SECONDS
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with node_at(tmp_path / "data") as made:
-        yield made
-
-
-@pytest.fixture
-def bench(node: Node, tmp_path: Path) -> Bench:
-    return Bench(node, tmp_path)
 
 
 def test_an_import_is_named_by_tag_and_digest_and_pinned(bench: Bench) -> None:

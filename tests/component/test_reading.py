@@ -43,12 +43,6 @@ NAME = "docker.io/library/app:1"
 COMPRESSIONS = ["none", "gzip", "zstd"]
 
 
-@pytest.fixture
-def node(tmp_path):
-    with node_at(tmp_path / "data") as node:
-        yield node
-
-
 def read(node, path, *, strict=False, stop=lambda: False, progress=lambda *_: None):
     return read_archive(node.importer._reader, path, strict=strict, stop=stop, progress=progress)
 

@@ -6,8 +6,6 @@ answered that name from then on.
 
 from urllib.parse import quote
 
-import pytest
-
 from airside.archive.directory import stat_key
 from airside.importer.importer import Job
 from airside.registry.rules.names import Name
@@ -19,12 +17,6 @@ from support.served import served_node
 DROPPED, EVIL = random_image("dropped", layers=1), random_image("evil", layers=1)
 NAMES = ["docker.io/library/nginx:1", "registry.example/team/app:1", "127.0.0.1:5050/own/app:1"]
 SHORT = ["nginx", "library/nginx", "team/app", "own/app"]
-
-
-@pytest.fixture
-def node(tmp_path):
-    with node_at(tmp_path / "data") as node:
-        yield node
 
 
 def drop(node, tmp_path, *names):
