@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make requirements.lock (what the agent needs, and the build tools), requirements-dev.lock (the
-# tools of `make test` on top) and requirements-fuzz.lock (those of `make fuzz` alone) from
+# tools of `make test` on top), requirements-fuzz.lock (those of `make fuzz` alone),
+# requirements-dist.lock (of `make dist`) and requirements-docs.lock (of `make docs`) from
 # pyproject.toml. Run it as `make lock`.
 #
 # Hashes of every wheel of a release go in, so one lock serves x86-64 and aarch64. Where the
@@ -34,7 +35,9 @@ group build | compile --output-file requirements.lock
 # pip counts coverage[toml], which pytest-cov asks for, as pinned only with its extra
 group dev | compile --no-strip-extras --constraint requirements.lock \
     --output-file requirements-dev.lock
-group fuzz | compile --constraint requirements.lock --output-file requirements-fuzz.lock
+for extra in fuzz dist docs; do
+    group "$extra" | compile --constraint requirements.lock --output-file "requirements-$extra.lock"
+done
 
 if grep -nE '://|^--(index|extra|find|trusted)|(^|[ =])/' requirements*.lock; then
     echo "lock: an address or a path of this machine is in the lock files, see above" >&2
