@@ -1,3 +1,3 @@
 """Airside: container images for hosts where the network is bad or absent."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

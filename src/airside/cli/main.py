@@ -10,7 +10,6 @@ from importlib import import_module
 
 import click
 
-from airside import __version__
 from airside.cli.failure import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE, exit_code, report_error
 from airside.cli.options import Session
 from airside.cli.output import OutputClosedError, drop_output, escape_unprintable_output
@@ -84,14 +83,29 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+    invoke_without_command=True,
+    no_args_is_help=True,
 )
-@click.version_option(__version__, prog_name="airside", message="%(prog)s %(version)s")
-def airside() -> None:
+@click.option("--version", "show", is_flag=True, help="Print the version.")
+@click.option("--json", "as_json", is_flag=True, help="With --version: print JSON.")
+@click.pass_context
+def airside(ctx: click.Context, *, show: bool, as_json: bool) -> None:
     """Container images for hosts with a bad network or none.
 
     Drop an image archive into a directory; seconds later it can be pulled.
     """
+    if show:
+        from airside.cli.version import show_version  # noqa: PLC0415 - as commands: on use
+
+        show_version(as_json=as_json)
+        ctx.exit()
+    if as_json:
+        raise click.UsageError("--json belongs after the command: airside COMMAND --json")
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("Missing command.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from airside import __version__
+from airside import __version__, containerd
+from airside.catalog import schema
 from airside.cli import client, output
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.config import setting_items
@@ -33,7 +34,7 @@ from airside.core.errors import (
     StorageFullError,
     UnavailableError,
 )
-from airside.core.settings import Limits
+from airside.core.settings import FORMAT, Limits
 from airside.diagnostics import reports as report
 from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of
@@ -229,6 +230,34 @@ def test_the_stable_codes_are_unique():
 
 def test_version(run):
     assert run("--version") == (0, f"airside {__version__}\n", "")
+
+
+def test_version_as_json_has_the_formats_and_the_commit_of_the_build(run, monkeypatch, tmp_path):
+    code, out, _ = run("--version", "--json")
+    found = json.loads(out)
+    assert (code, found["version"], found["commit"]) == (0, __version__, None)
+    assert (found["catalog_schema"], found["data_format"]) == (schema.VERSION, FORMAT)
+    (tmp_path / "commit.txt").write_text("5ca1ab1e\n")
+    monkeypatch.setattr("airside.cli.version.files", lambda _: tmp_path)
+    assert json.loads(run("--version", "--json")[1])["commit"] == "5ca1ab1e"
+    documented = re.search(r"^\*\*Version\.\*\* .*", DOCS, re.MULTILINE)[0]
+    assert [key for key in found if f"`{key}`" not in documented] == []
+
+
+def test_the_containerd_api_is_the_one_of_the_services_that_are_called():
+    proto = Path(containerd.__file__).parent / "proto"
+    packages = re.findall(
+        r"^package (?:containerd\.services|runtime).*?(v\d+);",
+        "\n".join(path.read_text() for path in sorted(proto.glob("*.proto"))),
+        re.MULTILINE,
+    )
+    assert set(packages) == {containerd.API}
+
+
+def test_json_before_the_command_is_wrong_usage_that_says_where_it_belongs(run):
+    code, out, err = run("--json", "status")
+    assert (code, out) == (2, "")
+    assert "airside COMMAND --json" in err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
