@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz lock clean setup setup-test setup-fuzz
+        fuzz docs lock clean setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -85,15 +85,19 @@ hosted: setup-test ## `make test` on a machine that is somebody's node: agent, c
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
+docs: setup setup-docs ## build the documentation site into build/site; it loads nothing from elsewhere
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict
+
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh
 
 clean: ## remove what was set up or built; images and data stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .fuzz/corpus .fuzz/seeds
+	rm -rf .venv .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .fuzz/corpus .fuzz/seeds
 
 setup: .venv/ready
 setup-test: .venv/ready-test
 setup-fuzz: .venv/ready-fuzz
+setup-docs: .venv-docs/ready
 
 .venv/ready: requirements.lock pyproject.toml hatch_build.py $(wildcard src/airside/containerd/proto/*.proto)
 	scripts/setup-debian.sh run
@@ -110,4 +114,9 @@ setup-fuzz: .venv/ready-fuzz
 
 .venv/ready-fuzz: .venv/ready-test requirements-fuzz.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+.venv-docs/ready: requirements-docs.lock
+	scripts/make-venv.sh .venv-docs
+	.venv-docs/bin/python -m pip install --require-hashes -r requirements-docs.lock
 	@touch $@

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Make .venv, or say exactly what is missing. A .venv that does not work is made again.
+# Make an environment in .venv, or in the directory given, or say exactly what is missing. One that
+# does not work is made again.
 set -eu
 cd "$(dirname "$0")/.."
-if .venv/bin/python -m pip --version >/dev/null 2>&1; then
+venv=${1:-.venv}
+if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     exit 0
 fi
 
@@ -25,4 +27,4 @@ airside: $python cannot make virtual environments. As root:
 TEXT
     exit 1
 fi
-"$python" -m venv --clear .venv
+"$python" -m venv --clear "$venv"

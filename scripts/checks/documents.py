@@ -112,11 +112,14 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._tops = {path.name for path in root.iterdir() if path.is_dir()} - {".git"}
+        self._tops = {path.name for path in root.iterdir() if path.is_dir()} - {
+            ".git",
+            ".venv-docs",
+        }
         self._package = root / "src" / "airside"
         self._names = {
             path.name
-            for top in (*self._tops - {".venv"}, "")
+            for top in (*self._tops - {".venv", "build", "dist"}, "")
             for path in ((root / top).rglob("*") if top else root.iterdir())
         }
 

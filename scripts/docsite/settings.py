@@ -1,0 +1,111 @@
+"""The tables of `docs/settings.md`, made from `airside.core.settings`."""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from airside.core.settings import Limits, RetentionRule, Settings, WatchedDirectory
+from airside.core.upstream_config import Upstream
+
+_SIZES = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+_TIMES = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
+LIMITS = (
+    "What an archive or a client may ask for. An archive that exceeds a limit is `rejected`,\n"
+    "and the reason names the limit."
+)
+_TABLES = {"images": WatchedDirectory, "retention_rules": RetentionRule, "upstream": Upstream}
+
+
+def tables() -> str:
+    """Returns the Markdown of all settings: plain ones, then each TOML table."""
+    plain = [field for field in fields(Settings) if field.metadata]
+    parts = [
+        "## Settings\n",
+        *_table(plain, {field.name: field.metadata["help"] for field in plain}),
+    ]
+    for name, cls in _TABLES.items():
+        parts += [f"\n## `[[{name}]]`\n", *_table(fields(cls), _attribute_docs(cls))]
+    limits = fields(Limits)
+    parts += ["\n## `[limits]`\n", LIMITS, ""]
+    parts += _table(limits, {field.name: field.metadata["help"] for field in limits})
+    return "\n".join(parts) + "\n"
+
+
+def _table(
+    settings: tuple[Field[Any], ...] | list[Field[Any]], texts: dict[str, str]
+) -> Iterator[str]:
+    yield "| key | default | values | effect |"
+    yield "|---|---|---|---|"
+    for field in settings:
+        unit = field.metadata.get("unit", "")
+        cells = [
+            f"`{field.name}`",
+            default_text(_default(field), unit),
+            _cell(unit or _choices(field)),
+            _cell(texts.get(field.name, "")),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _default(field: Field[Any]) -> object:
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else None
+
+
+def default_text(value: object, unit: str) -> str:
+    """Returns a default as TOML has it, with its meaning where the number does not show it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+    if isinstance(value, int | float):
+        return _number_text(value, unit)
+    return f'`"{value}"`'
+
+
+def _number_text(value: float, unit: str) -> str:
+    if unit.startswith("bytes") and value:
+        sizes = [(name, value / size) for name, size in _SIZES if value % size == 0]
+        return f'`"{sizes[0][1]:g}{sizes[0][0]}"`' if sizes else f"`{value}`"
+    text = f"`{int(value) if value == int(value) else value}`"
+    if unit != "seconds":
+        return text
+    long = [f" ({value / size:g} {name})" for name, size in _TIMES if value >= 2 * size]
+    return text + "".join(long[:1])
+
+
+def _choices(field: Field[Any]) -> str:
+    """Returns the values that a Literal allows, or the type."""
+    text = field.type if isinstance(field.type, str) else str(field.type)
+    if "Literal[" in text:
+        inner = text.partition("Literal[")[2].partition("]")[0]
+        return "|".join(part.strip(" '\"") for part in inner.split(","))
+    return {"bool": "true|false", "<class 'bool'>": "true|false"}.get(text, "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _attribute_docs(cls: type) -> dict[str, str]:
+    """Returns the docstring under each attribute of a class."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found = {}
+    for before, node in itertools.pairwise(body):
+        if (
+            isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            found[before.target.id] = " ".join(node.value.value.split())
+    return found
