@@ -4,12 +4,15 @@ import asyncio
 import http.client
 import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from airside.agent.fallback_server import HEAD_BYTES
+from airside.agent import fallback_process
+from airside.agent.fallback_server import COMMAND, HEAD_BYTES
 from airside.agent.watchdog import Watchdog, tell_systemd
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
@@ -34,6 +37,7 @@ class Beating:
         self.loop = asyncio.new_event_loop()
         self.free = threading.Event()
         self.heartbeat = Watchdog([self.listening], SILENCE, tls=tls)
+        self.fallback = self.heartbeat.fallback
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -41,6 +45,10 @@ class Beating:
         with closing(self.loop):
             self.task = self.loop.create_task(self.heartbeat.run())
             self.loop.run_until_complete(asyncio.wait([self.task]))
+
+    @property
+    def state(self) -> str:
+        return self.fallback.describe()["state"]
 
     def hold(self) -> None:
         self.free.clear()
@@ -108,14 +116,62 @@ def test_under_tls_it_closes_the_connection():
 
 def test_it_is_started_again_and_ends_with_the_agent():
     with beating() as agent:
-        wait_until(lambda: agent.heartbeat._process is not None)
-        first = agent.heartbeat._process
+        wait_until(lambda: agent.state == "running")
+        first = agent.fallback._process
         first.kill()
-        wait_until(lambda: agent.heartbeat._process not in {None, first})
-        second = agent.heartbeat._process
+        wait_until(lambda: agent.fallback._process not in {None, first})
+        second = agent.fallback._process
+        wait_until(lambda: agent.state == "running")
         agent.hold()
         assert agent.ask(MIRROR)[0] == 404
     assert second.returncode == 0  # by itself, when the pipe was closed
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (["sh", "-c", "exit 2"], "exit code 2"),
+        (["sh", "-c", "kill -9 $$"], "signal 9"),
+        (["/absent/program"], "No such file"),
+        (["sleep", "1000", "#"], "exit code"),  # sleep(1) refuses the words after it
+        (["sh", "-c", "exec sleep 1000"], "did not answer"),
+    ],
+)
+def test_a_program_that_is_no_fallback_server_counts_as_failed_and_is_replaced(
+    program, reason, monkeypatch, caplog
+):
+    monkeypatch.setattr(fallback_process, "command", lambda: program)
+    monkeypatch.setattr(fallback_process, "_MOST_UNHEARD", 3)
+    with beating() as agent:
+        wait_until(lambda: agent.state == "failed")
+        assert reason in agent.fallback.describe()["reason"]
+        assert "no fallback server answers" in caplog.text
+        monkeypatch.undo()
+        wait_until(lambda: agent.state == "running")
+        assert agent.fallback.describe()["reason"] == ""
+
+
+def test_the_first_argument_of_airside_chooses_it_before_the_command_line_is_imported():
+    program = "import runpy, sys; runpy.run_module('airside', run_name='__main__', alter_sys=True)"
+    beats, ours = os.pipe()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        numbers = [beats, listening.fileno()]
+        words = [sys.executable, "-X", "importtime", "-c", program, COMMAND, "1", "http"]
+        process = subprocess.Popen(
+            [*words, *map(str, numbers)],
+            pass_fds=numbers,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        os.close(beats)
+        os.write(ours, b".")
+        assert process.stdout.read(1) == b"."
+        os.close(ours)
+        _, imported = process.communicate(timeout=LIMIT_SECONDS)
+    assert process.returncode == 0
+    assert b"airside.agent.fallback_server" in imported
+    for absent in (b"click", b"airside.cli", b"asyncio", b"logging"):
+        assert absent not in imported
 
 
 def test_systemd_is_told_where_it_listens(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ runtime's mirror request (`?ns=`), so that the runtime tries its next host, 503 
 When the agent beats again, the agent accepts again. It exits when the agent has exited.
 
 Arguments: seconds of silence, `http` or `tls` (then connections are closed: that is an answer too),
-the pipe's descriptor, those of the sockets.
+the pipe's descriptor, those of the sockets. It echoes a byte on standard output when it heard
+beats.
 """
 
 import os
@@ -16,8 +17,11 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+COMMAND = "fallback-server"
+"""The first argument of a frozen `airside` that runs this program instead of its commands."""
 HEAD_BYTES = 16384
 _PATIENCE_SECONDS = 2.0
 _MOST = 256
@@ -87,6 +91,8 @@ class FallbackServer:
             if not os.read(self._beats, 4096):
                 return False
             self._heard_at = time.monotonic()
+            with suppress(OSError):  # the agent reads it, or is gone
+                os.write(1, b".")
         return True
 
     def _serve(self, number: int) -> None:

@@ -59,6 +59,7 @@ class RegistryServer:
         self._settings, self._node = settings, node
         self._reads, self._pushes, self._fetches = reads, pushes, fetches
         self._secured: SecurityFiles | None = None
+        self._watchdog: Watchdog | None = None
         self.address: str | None = None
         """HOST:PORT while it listens."""
 
@@ -95,6 +96,7 @@ class RegistryServer:
         return {
             "listen": self.address,
             "access": None if self._secured is None else self._secured.describe(),
+            "fallback": None if self._watchdog is None else self._watchdog.fallback.describe(),
         }
 
     def log_address(self) -> None:
@@ -179,12 +181,13 @@ class RegistryServer:
         if not seconds:
             yield
             return
-        watchdog = asyncio.create_task(Watchdog(sockets, seconds, tls=tls).run())
+        self._watchdog = Watchdog(sockets, seconds, tls=tls)
+        beating = asyncio.create_task(self._watchdog.run())
         try:
             yield
         finally:
-            watchdog.cancel()
-            await asyncio.wait([watchdog])
+            beating.cancel()
+            await asyncio.wait([beating])
 
 
 def _page_guard(settings: Settings, secured: SecurityFiles) -> PageGuard:

@@ -169,6 +169,7 @@ def _agent_of(status: dict[str, Any]) -> Agent:
     from airside.diagnostics.doctor.gather.processes import owner  # noqa: PLC0415 - with the rest of it
 
     pid, access = status.get("pid"), status.get("access") or {}
+    fallback = status.get("fallback") or {}
     return Agent(
         "running",
         pid=pid,
@@ -176,6 +177,8 @@ def _agent_of(status: dict[str, Any]) -> Agent:
         listen=status.get("listen") or "",
         has_tls=bool(access.get("tls")),
         is_open="pull" in access.get("anonymous", ("pull",)),
+        fallback=fallback.get("state", ""),
+        fallback_reason=fallback.get("reason", ""),
         archives=dict(status.get("archives") or {}),
         modes={
             each["path"]: (each["mode"], each.get("reason") or "")

@@ -94,6 +94,7 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report["running"] and not report.get("silent"):
         rows.append(("registry", report.get("listen") or "not served"))
         rows += [("access", _access_text(report["access"]))] if report.get("access") else []
+        rows += [("NO FALLBACK", text) for text in _fallback_texts(report.get("fallback"))]
         if report.get("read_through") in _THROUGH:
             rows.append(("read-through", _THROUGH[report["read_through"]]))
     if report.get("activity"):
@@ -102,6 +103,12 @@ def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("directory", _directory_text(each)) for each in report.get("directories", ())]
     rows += [("importing", _importing_text(each)) for each in report.get("imports", ())]
     return rows
+
+
+def _fallback_texts(fallback: dict[str, Any] | None) -> Iterator[str]:
+    """Why no fallback server answers if the agent hangs."""
+    if fallback and fallback["state"] == "failed":
+        yield f"pulls hang if the agent hangs; the fallback server fails: {fallback['reason']}"
 
 
 def _unpublished_texts(report: dict[str, Any]) -> Iterator[str]:

@@ -64,6 +64,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "The watched directory {path} cannot be read: {reason}",
         "let the user of the agent read it",
     ),
+    "no-fallback": (
+        "Pulls hang if the agent hangs; its fallback server fails: {reason}",
+        "read the agent's log, and install the program again",
+    ),
     "low-space": (
         "Space is low ({free} free): old versions are deleted early",
         "free space, or run airside gc",
@@ -162,6 +166,9 @@ def _concerns(status: Mapping[str, Any], missing: Sequence[str]) -> Iterator[Con
     yield from _of_archives(status["archives"])
     yield from _of_unpublished(status.get("unpublished") or {})
     yield from _of_directories(status.get("directories") or ())
+    fallback = status.get("fallback") or {}
+    if fallback.get("state") == "failed":
+        yield Concern("no-fallback", "problem", {"reason": str(fallback["reason"])})
 
 
 def _of_space(space: Mapping[str, Any] | None) -> Iterator[Concern]:

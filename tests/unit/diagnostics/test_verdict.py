@@ -49,6 +49,7 @@ WRONG = [
     ("unpublished", {"unpublished": {"count": 1, "items": [LACKING]}}),
     ("unreadable", {"directories": [{"path": "/i", "mode": "unreadable", "reason": "EACCES"}]}),
     ("absent", {"directories": [{"path": "/i", "mode": "absent", "reason": "no such"}]}),
+    ("no-fallback", {"fallback": {"state": "failed", "pid": None, "reason": "exit code 2"}}),
 ]
 
 

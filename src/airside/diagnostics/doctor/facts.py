@@ -81,6 +81,9 @@ class Agent:
     has_tls: bool = False
     is_open: bool = True
     """True if everybody may pull everything."""
+    fallback: str = ""
+    """State of the fallback server: `starting`, `running`, `failed`; empty if there is none."""
+    fallback_reason: str = ""
     answer: int | None = None
     answer_reason: str = ""
     miss_seconds: float | None = None

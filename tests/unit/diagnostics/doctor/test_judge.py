@@ -202,6 +202,8 @@ CASES = [
     (agent(listen="0.0.0.0:5050", has_tls=True), "registry", "note", "htpasswd"),
     (agent(listen="0.0.0.0:5050", has_tls=True, is_open=False), "registry", "ok", ""),
     (agent(answer=401, is_open=False), "registry", "ok", ""),
+    (agent(fallback="running"), "agent.fallback", "ok", ""),
+    (agent(fallback="failed", fallback_reason="exit code 2"), "agent.fallback", "problem", "log"),
     (agent(published=(Published(SOCKET, connected=True),)), "agent.runtime", "ok", ""),
     (
         agent(published=(Published(SOCKET, connected=False, reason="refused"),)),

@@ -23,6 +23,8 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
     if agent.state == "running":
         yield from _archives(agent, data)
         yield _registry(agent)
+        if agent.fallback in _FALLBACK:
+            yield _fallback(agent)
         for published in agent.published:
             yield _published(published, is_linked=_is_linked(published.socket, facts))
             if published.foreign_names:
@@ -56,6 +58,24 @@ def _state(agent: Agent, data: Path) -> Finding:
         subject,
         f"the agent does not answer: {agent.reason}",
         "check its log; if it hangs, restart it (no data is lost)",
+    )
+
+
+_FALLBACK = ("running", "failed")
+"""The states that can be judged; it is `starting` for the first second."""
+
+
+def _fallback(agent: Agent) -> Finding:
+    if agent.fallback == "running":
+        return Finding("agent.fallback", "ok", agent.listen, "the fallback server runs")
+    return Finding(
+        "agent.fallback",
+        "problem",
+        agent.listen,
+        "no fallback server answers in the agent's place: pulls hang if the agent hangs; "
+        f"{agent.fallback_reason}",
+        "check the agent's log for the error of the fallback server; install the program of the "
+        "agent again, then restart the agent",
     )
 
 
