@@ -26,7 +26,7 @@ from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
 from airside.containerd.mirror.readers import with_readers
 from airside.containerd.sockets import find_sockets
-from airside.core.errors import ConfigError
+from airside.core.errors import ConfigError, StoreError
 from airside.core.host_root import host_root
 from airside.core.settings import Settings
 from airside.diagnostics.pull_commands import reachable
@@ -51,6 +51,7 @@ class MirrorTarget:
     certs_dir: Path | None
     registries_file: Path | None
     dry_run: bool
+    notes_file: Path | None
 
     def nodes(self) -> list[Node]:
         given: list[Node] = []
@@ -70,9 +71,15 @@ def _target_options(command: _Command) -> Callable[..., int]:
 
     @wraps(command)
     def with_target(
-        *, certs_dir: Path | None, registries_file: Path | None, dry_run: bool, **others: Any
+        *,
+        certs_dir: Path | None,
+        registries_file: Path | None,
+        dry_run: bool,
+        notes_file: Path | None,
+        **others: Any,
     ) -> int:
-        return command(target=MirrorTarget(certs_dir, registries_file, dry_run), **others)
+        target = MirrorTarget(certs_dir, registries_file, dry_run, notes_file)
+        return command(target=target, **others)
 
     decorated: Callable[..., int] = with_target
     for option in (
@@ -89,6 +96,12 @@ def _target_options(command: _Command) -> Callable[..., int]:
             help="containerd's directory of hosts.toml files [default: those found on this host].",
         ),
         click.option("--dry-run", "-n", is_flag=True, help="Show the changes; change nothing."),
+        click.option(
+            "--notes-file",
+            type=ANY_PATH,
+            metavar="FILE",
+            help="Write problems and further steps to this file too (a pod's message).",
+        ),
     ):
         decorated = option(decorated)
     return decorated
@@ -130,6 +143,7 @@ class Wanted:
     address: str | None
     version: Version | None
     only: bool
+    strict: bool
 
 
 def _wanted_options(command: _Command) -> Callable[..., int]:
@@ -143,11 +157,12 @@ def _wanted_options(command: _Command) -> Callable[..., int]:
         address: str | None,
         version: Version | None,
         only: bool,
+        strict: bool,
         **others: Any,
     ) -> int:
         if every is bool(registries):
             raise click.UsageError("give --registry (once or several times) or --all, not both")
-        wanted = Wanted(None if every else registries, address, version, only)
+        wanted = Wanted(None if every else registries, address, version, only, strict)
         return command(wanted=wanted, **others)
 
     decorated: Callable[..., int] = with_wanted
@@ -163,6 +178,11 @@ def _wanted_options(command: _Command) -> Callable[..., int]:
             "--address",
             metavar="HOST:PORT",
             help="Airside's registry [default: of the running agent, else the setting listen].",
+        ),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Fail if a containerd does not read the files, as without config_path.",
         ),
         click.option(
             "--only",
@@ -217,7 +237,9 @@ def write_settings(
     nodes = _read_by(target, wanted.version, settings, live)
     changes = plan_write(nodes, url, wanted.registries, only=wanted.only)
     notes = _access_notes(live.get("access"), url)
-    return _finish(nodes, changes, url, dry_run=target.dry_run, as_json=as_json, more=notes)
+    status = _finish(nodes, changes, url, target, as_json=as_json, more=notes)
+    unread = any(isinstance(node, HostsNode) and node.warning for node in nodes)
+    return EXIT_FAILED if wanted.strict and unread else status
 
 
 @mirror.command(
@@ -232,7 +254,7 @@ def remove_settings(target: MirrorTarget, *, as_json: bool) -> int:
     reported and not changed.
     """
     nodes = target.nodes()
-    return _finish(nodes, plan_remove(nodes), None, dry_run=target.dry_run, as_json=as_json)
+    return _finish(nodes, plan_remove(nodes), None, target, as_json=as_json)
 
 
 def _read_by(
@@ -305,14 +327,17 @@ def _finish(
     nodes: list[Node],
     changes: list[Change],
     url: str | None,
+    target: MirrorTarget,
     *,
-    dry_run: bool,
     as_json: bool,
     more: Sequence[str] = (),
 ) -> int:
+    dry_run = target.dry_run
     if not dry_run:
         changes = apply(changes)
     notes = [*_notes(nodes, changes, writing=url is not None), *more]
+    if target.notes_file is not None:
+        _write_notes(target.notes_file, changes, notes)
     if as_json:
         items = [_item(change, dry_run=dry_run) for change in changes]
         head = {"schema": 1, "dry_run": dry_run, "address": url, "notes": notes}
@@ -320,6 +345,15 @@ def _finish(
     else:
         _show(changes, notes, dry_run=dry_run)
     return EXIT_FAILED if any(change.error for change in changes) else EXIT_DONE
+
+
+def _write_notes(file: Path, changes: Sequence[Change], notes: Sequence[str]) -> None:
+    """Writes errors and notes, a line each. Raises StoreError."""
+    errors = [change.error.message for change in changes if change.error is not None]
+    try:
+        file.write_text("".join(f"{clean(line)}\n" for line in [*errors, *notes]), "utf-8")
+    except OSError as exc:
+        raise StoreError(f"cannot write {file}: {exc.strerror}", path=file) from exc
 
 
 def _notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> list[str]:
