@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs lock clean setup setup-test setup-fuzz setup-docs
+        fuzz docs manifests chart lock clean setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -87,6 +87,12 @@ fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=6
 
 docs: setup setup-docs ## build the documentation site into build/site; it loads nothing from elsewhere
 	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict
+
+manifests: setup-test ## write the manifests of packaging/kustomize and packaging/k3s from the Helm chart
+	$(BIN)/python scripts/manifests.py
+
+chart: setup ## pack the Helm chart into dist/, the same bytes each time
+	$(BIN)/python scripts/package_chart.py
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh

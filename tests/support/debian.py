@@ -53,7 +53,8 @@ def _fetch(suite: str, package: str, root: Path) -> None:
     scratch = root.with_name(f".{package}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "root").mkdir(parents=True)
-    _run("apt-get", "-q", "-c", config, "download", package, cwd=scratch)
+    # of that suite, even where a newer version from elsewhere is installed
+    _run("apt-get", "-q", "-c", config, "download", f"{package}/{suite}", cwd=scratch)
     [file] = scratch.glob("*.deb")
     _run("dpkg", "-x", file, scratch / "root")
     (scratch / "root").rename(root)
@@ -67,7 +68,7 @@ def _updated(suite: str) -> Path:
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-    (directory / "sources.list").write_text(f"deb {signed}{mirror()} {suite} main\n")
+    (directory / "sources.list").write_text(f"deb {signed}{_mirror()} {suite} main\n")
     config = directory / "apt.conf"
     config.write_text(
         f'Dir::Etc::sourcelist "{directory}/sources.list";\n'
@@ -85,7 +86,7 @@ def _updated(suite: str) -> Path:
     return config
 
 
-def mirror() -> str:
+def _mirror() -> str:
     """Where the host takes Debian from."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise UnreachableError("no apt-get and dpkg here")

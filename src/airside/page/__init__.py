@@ -1,1 +1,0 @@
-"""The web page under `/ui/`: rendered here, readable without scripts (ADR 0040)."""
