@@ -3,6 +3,7 @@
 #
 #   scripts/setup-debian.sh run    python3-venv, only where python3 can make no environment
 #   scripts/setup-debian.sh test   also the real components that the tests work with
+#   scripts/setup-debian.sh dist   also what tries packages on a machine without a network
 #
 # A program that is there already, from wherever, is left as it is. Where we are not root, or not
 # on Debian or Ubuntu, it says what to install and goes on: tests that need an absent program are
@@ -20,6 +21,10 @@ COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     chromium-headless-shell:chromium-headless-shell
     pixz:pixz mkfs.ext4:e2fsprogs mount:mount'
 
+# For the machine without a network that packages are tried on.
+MACHINE='debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
+    systemctl:systemd'
+
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { echo "airside: $*" >&2; }
 
@@ -30,8 +35,8 @@ missing_packages() {
     elif ! has python3; then
         echo python3 python3-venv
     fi
-    [ "$1" = test ] || return 0
-    for pair in $COMPONENTS; do
+    [ "$1" != run ] || return 0
+    for pair in $COMPONENTS $([ "$1" = test ] || echo "$MACHINE"); do
         has "${pair%%:*}" || echo "${pair#*:}"
     done
 }
@@ -57,9 +62,9 @@ disable_service() {
 }
 
 case ${1:-} in
-run | test) ;;
+run | test | dist) ;;
 *)
-    say "usage: $0 run|test"
+    say "usage: $0 run|test|dist"
     exit 2
     ;;
 esac

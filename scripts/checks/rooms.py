@@ -15,9 +15,9 @@ from pathlib import Path
 
 from checks.source import PACKAGE, ROOT, Module, modules
 
-MAX_ENTRIES = 13
+MAX_ENTRIES = 16
 """Packages and modules at the top of `src/airside`, `__init__` not counted."""
-MAX_FLOORS = 10
+MAX_FLOORS = 11
 LAYERS_CONTRACT = "imports go down only"
 
 Edges = Mapping[tuple[str, str], int]

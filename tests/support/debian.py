@@ -68,7 +68,7 @@ def _updated(suite: str) -> Path:
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-    (directory / "sources.list").write_text(f"deb {signed}{_mirror()} {suite} main\n")
+    (directory / "sources.list").write_text(f"deb {signed}{mirror()} {suite} main\n")
     config = directory / "apt.conf"
     config.write_text(
         f'Dir::Etc::sourcelist "{directory}/sources.list";\n'
@@ -86,7 +86,7 @@ def _updated(suite: str) -> Path:
     return config
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where the host takes Debian from."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise UnreachableError("no apt-get and dpkg here")

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from airside.agent.known_archives import KnownArchives, load_known_archives, rec
 from airside.agent.maintenance import Maintenance
 from airside.agent.memory import keep_started, keep_together
 from airside.agent.node import Node, open_node
-from airside.agent.registry_server import RegistryServer
+from airside.agent.registry_server import AddRoutes, RegistryServer
 from airside.agent.release import ReleaseRequest
 from airside.agent.runtime_connections import check_names, connect
 from airside.agent.runtime_supervisor import RuntimeSupervisor
@@ -39,6 +40,7 @@ from airside.core.settings import Settings
 from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.watcher import Watcher
+from airside.page.routes import Page
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
 
@@ -181,7 +183,7 @@ class _Agent:
         )
         try:
             async with (
-                self._registry.serving(),
+                self._registry.serving(*self._pages()),
                 serving_control(
                     control, self._settings.data, group=group_id(self._settings.data_group)
                 ),
@@ -195,6 +197,12 @@ class _Agent:
             await asyncio.to_thread(self._pools.close)
             self._node.pusher.uploads.close()
             await asyncio.to_thread(self._node.importer.write_index)
+
+    def _pages(self) -> Iterator[AddRoutes]:
+        """Yield what is served beside the registry."""
+        if self._settings.page:
+            reads = self._pools.reads
+            yield Page(self._node.catalog, self._status.report, reads=reads).add_routes
 
     async def _serve(self) -> None:
         """Run the services until one fails or a stop is asked for."""

@@ -7,7 +7,7 @@ when their files change.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -40,6 +40,8 @@ _BODY_BYTES = 256 * KIB
 _KEEPALIVE_SECONDS = 75.0
 _REREAD_SECONDS = 2.0
 
+AddRoutes = Callable[[web.Application], None]
+
 
 class RegistryServer:
     """Serves one node's registry. Belongs to the event loop's thread."""
@@ -64,8 +66,11 @@ class RegistryServer:
         """HOST:PORT while it listens."""
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Listen for as long as the context lasts. Raises ConfigError, UnavailableError."""
+    async def serving(self, *add_routes: AddRoutes) -> AsyncIterator[None]:
+        """Listen for as long as the context lasts. Raises ConfigError, UnavailableError.
+
+        `add_routes`: each adds routes beside the registry's, such as the page.
+        """
         if not self._settings.listen:
             yield
             return
@@ -82,7 +87,7 @@ class RegistryServer:
                 await stack.enter_async_context(pull_through)
                 using = asyncio.create_task(pull_through.run())
                 stack.callback(using.cancel)
-            await stack.enter_async_context(self._listening(pull_through))
+            await stack.enter_async_context(self._listening(pull_through, add_routes))
             yield
 
     async def run(self) -> None:
@@ -109,7 +114,9 @@ class RegistryServer:
             log.warning("the registry is open to the network without TLS: insecure = true")
 
     @asynccontextmanager
-    async def _listening(self, pull_through: PullThrough | None) -> AsyncIterator[None]:
+    async def _listening(
+        self, pull_through: PullThrough | None, add_routes: Sequence[AddRoutes]
+    ) -> AsyncIterator[None]:
         host, port = parse_listen(self._settings.listen)
         secured = await asyncio.to_thread(open_security_files, self._settings, host)
         guard = AccessGuard(
@@ -119,8 +126,11 @@ class RegistryServer:
             self._reads,
             wall=self._node.clock,
         )
+        app = self._app(guard, _page_guard(self._settings, secured), pull_through)
+        for add in add_routes:
+            add(app)
         runner = web.AppRunner(
-            self._app(guard, _page_guard(self._settings, secured), pull_through),
+            app,
             access_log=None,
             logger=http_log(),
             shutdown_timeout=CLEANUP_SECONDS,

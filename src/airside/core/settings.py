@@ -118,6 +118,9 @@ class Settings:
     access: str = _setting("", "path", "tokens, and access rules by repository (TOML)")
     anonymous: str = _setting("auto", "auto|pull|none", "access of clients without a login")
     read_only: bool = _setting(False, "true|false", "refuse pushes and deletions")
+    page: bool = _setting(
+        True, "true|false", "serve the web page under /ui/ to clients that may pull everything"
+    )
     public_url: str = _setting("", "URL", "address of the registry for clients")
     allowed_hosts: tuple[str, ...] = _setting(
         (), "hosts", "further names of the registry in requests without TLS; `*`: every name"

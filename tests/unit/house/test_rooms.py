@@ -72,10 +72,10 @@ def test_a_circle_inside_a_room_is_named(package):
 
 
 def test_too_many_entries_and_floors_are_counted(package):
-    entries = {f"r{n:02}__x": f"import airside.r{n - 1:02}.x\n" if n else "" for n in range(11)}
+    entries = {f"r{n:02}__x": f"import airside.r{n - 1:02}.x\n" if n else "" for n in range(12)}
     found = rooms.problems(package(**entries))
-    assert found[0] == "16 entries in src/airside, at most 13"
-    assert found[1] == "11 floors, at most 10"
+    assert found[0] == "17 entries in src/airside, at most 16"
+    assert found[1] == "12 floors, at most 11"
 
 
 def test_an_import_of_a_room_without_a_layer_is_named(package):

@@ -28,6 +28,7 @@ from airside.registry.http.responses import response_of
 from airside.registry.http.throttle import IN, OUT, throttle_of
 from airside.registry.rules.access import (
     READING,
+    Everywhere,
     Need,
     Requirement,
     Rights,
@@ -68,6 +69,8 @@ class _Call:
 
     @property
     def writes(self) -> bool:
+        if isinstance(self.requirement, Everywhere):
+            return self.requirement.writes
         return any(need.writes for need in self.needs)
 
 
@@ -162,6 +165,9 @@ class AccessGuard:
         if isinstance(call.requirement, Ping):
             closed = who.is_anonymous and who.scopes is None and _asks_for_login(accounts)
             return self._denied(call) if closed else None
+        if isinstance(call.requirement, Everywhere):
+            may = who.scopes is None and who.rights.may_everywhere(call.requirement.action)
+            return None if may else self._denied(call)
         if who.scopes is not None and not covers(who.scopes, call.requirement):
             return self._challenge(call.request, call.requirement, error="insufficient_scope")
         if isinstance(call.requirement, ListCatalog):
@@ -229,7 +235,8 @@ class AccessGuard:
         """
         accounts, url = self._accounts(), self._url(request)
         challenge = basic_challenge()
-        if accounts.anonymous.rules and accounts.by_challenge and url:
+        is_page = isinstance(requirement, Everywhere)  # browsers know Basic only
+        if accounts.anonymous.rules and accounts.by_challenge and url and not is_page:
             challenge = bearer_challenge(url, scopes_of(requirement), error=error)
         header = ("WWW-Authenticate", challenge)
         return response_of(problem(401, "UNAUTHORIZED", message, None, header))

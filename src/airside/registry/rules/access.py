@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
+from urllib.parse import unquote
 
 from airside.oci.patterns import Pattern
 from airside.oci.reference import Repository
@@ -107,12 +108,28 @@ class Need:
     writes: bool = True
 
 
-Requirement: TypeAlias = Ping | ListCatalog | Answer | tuple[Need, ...]
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """An action on every repository: the web page shows all names, and archives hold any."""
+
+    action: Action
+    writes: bool = False
+
+
+Requirement: TypeAlias = Ping | ListCatalog | Everywhere | Answer | tuple[Need, ...]
 """The rights that a request needs; an Answer is a refusal for everybody."""
+
+PAGE = "/ui"
+"""The path of the web page, and the start of those below it."""
+PAGE_UPLOADS = "/ui/uploads"
 
 
 def parse_needs(method: str, target: str) -> Requirement:
     """Parses the rights that a method and a raw request target need."""
+    path = unquote(target.partition("?")[0])
+    if path == PAGE or path.startswith(f"{PAGE}/"):
+        writes = method not in READING and path.startswith(PAGE_UPLOADS)
+        return Everywhere("push" if writes else "pull", writes)
     if is_write(method, target):
         return _needs_of(parse_write(method, target))
     intent = parse_request(method, target)
