@@ -41,6 +41,9 @@ from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.watcher import Watcher
 from airside.page.routes import Page
+from airside.page.uploads.archive_uploads import ArchiveUploads
+from airside.page.uploads.form import answer_form
+from airside.page.uploads.http import UploadRoutes
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
 
@@ -155,6 +158,9 @@ class _Agent:
             fetches=pools.fetches,
             checks=pools.checks,
         )
+        self._uploads = UploadRoutes(
+            ArchiveUploads(settings, node.store.space), pools.pushes, answer_form
+        )
         self._status = LiveStatus(
             settings,
             node,
@@ -181,6 +187,7 @@ class _Agent:
             contents=self._node.runtimes.contents_by_socket,
             release=ReleaseRequest(self._node, self._pools.reads, self._runtimes.connected).answer,
         )
+        await self._uploads.load()
         try:
             async with (
                 self._registry.serving(*self._pages()),
@@ -203,6 +210,7 @@ class _Agent:
         if self._settings.page:
             reads = self._pools.reads
             yield Page(self._node.catalog, self._status.report, reads=reads).add_routes
+            yield self._uploads.add_routes
 
     async def _serve(self) -> None:
         """Run the services until one fails or a stop is asked for."""
@@ -214,6 +222,7 @@ class _Agent:
                 group.create_task(self._scrubs.run()),
                 group.create_task(self._registry.run()),
                 group.create_task(self._maintenance.run()),
+                group.create_task(self._uploads.run()),
             ]
             await self._stop.wait()
             for task in tasks:

@@ -327,6 +327,20 @@ def _check(settings: Settings) -> None:
             f"low_space_percent must be auto or 0 to {_MOST_LOW_PERCENT}, found {percent!r:.20}"
         )
     _check_names(settings)
+    _check_uploads(settings)
+
+
+def _check_uploads(settings: Settings) -> None:
+    """Check that uploaded archives are stored where they are found."""
+    path = settings.upload_directory
+    watched = [str(directory.path) for directory in settings.images]
+    if path in {"", "none"} or path in watched:
+        return
+    raise ConfigError(
+        f"upload_directory must be none or one of the watched directories "
+        f"({', '.join(watched) or 'there is none'}), found {path!r:.200}",
+        key="upload_directory",
+    )
 
 
 def _check_names(settings: Settings) -> None:

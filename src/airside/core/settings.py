@@ -52,6 +52,8 @@ class Limits:
         64, "uploads", "concurrent uploads of one account or address, loopback aside"
     )
     upload_bytes: int = _setting(64 * GIB, "bytes", "one pushed blob")
+    archive_uploads: int = _setting(32, "uploads", "unfinished uploads of archives to the page")
+    archive_upload_bytes: int = _setting(128 * GIB, "bytes", "one archive uploaded to the page")
     fetches: int = _setting(32, "blobs", "concurrent fetches from upstream registries")
     list_lines: int = _setting(
         10_000, "lines", "lines of one list, without blank ones and comments"
@@ -183,6 +185,14 @@ class Settings:
         "hosts of this registry, with port; empty: from `public_url`, `listen`",
     )
     upload_seconds: float = _setting(1800.0, "seconds", "an idle upload is cancelled after this")
+    upload_directory: str = _setting(
+        "",
+        "path|none",
+        "watched directory for archives uploaded to the page; empty: the first; none: refuse them",
+    )
+    archive_upload_seconds: float = _setting(
+        86400.0, "seconds", "an unfinished upload of an archive is deleted after this"
+    )
     answer_seconds: float = _setting(
         5.0, "seconds", "a mirror request that takes longer is answered with 404; 0: no limit"
     )

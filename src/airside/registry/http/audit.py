@@ -30,9 +30,12 @@ def audit(
 
 
 def audit_write(request: web.Request, who: Identity, needs: tuple[Need, ...], status: int) -> None:
-    """Records a successful push or deletion; of an upload, only its last step."""
-    method, first = request.method, needs[0]
-    if status >= 400:
+    """Records a successful push or deletion; of an upload, only its last step.
+
+    Without needs it is the page's, which records what it does itself.
+    """
+    if status >= 400 or not needs:
         return
+    method, first = request.method, needs[0]
     if method == "PUT" or (method == "POST" and status == 201) or first.action == "delete":
         audit(request, who, first.action, needs, status)

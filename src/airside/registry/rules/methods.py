@@ -10,6 +10,8 @@ _KINDS = {
     "referrers": _READ,
 }
 _UPLOADS, _UPLOAD = ("POST",), ("GET", "PATCH", "PUT", "DELETE")
+_ARCHIVES = "/ui/uploads"
+_ARCHIVE = ("HEAD", "PATCH", "PUT", "DELETE")
 _ALL = (*_READ, "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -23,6 +25,8 @@ def allowed_methods(target: str, *, is_writable: bool) -> tuple[str, ...]:
 def _methods(path: str) -> tuple[str, ...]:
     if path == "*":
         return _ALL
+    if path == _ARCHIVES or path.startswith(_ARCHIVES + "/"):
+        return _UPLOADS if path == _ARCHIVES else _ARCHIVE
     if not path.startswith("/v2/") or path in {"/v2/", "/v2/_catalog"}:
         return _READ
     head, _, last = path.rstrip("/").rpartition("/")

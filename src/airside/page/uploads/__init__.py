@@ -1,0 +1,1 @@
+"""Archives that are uploaded over HTTP into a watched directory (ADR 0041)."""
