@@ -23,6 +23,7 @@ from urllib.parse import quote
 from support import warm
 from support.host import without_settings
 from support.processes import die_with_parent
+from support.schemas import check_report
 from support.waiting import LIMIT_SECONDS, wait_until
 
 SOCKET = "airside.sock"
@@ -225,7 +226,9 @@ class Agent:
             if answer.getheader("Content-Type", "").startswith("application/x-ndjson"):
                 return [json.loads(line) for line in data.splitlines()]
             assert answer.status == 200, (answer.status, data)
-            return json.loads(data)
+            value = json.loads(data)
+            check_report(path, value)
+            return value
 
     def status(self) -> dict[str, Any]:
         return dict(self.ask("/v1/status"))

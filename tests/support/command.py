@@ -1,11 +1,13 @@
-"""The `airside` command as a process of its own."""
+"""The `airside` command as a process of its own. Each output of `--json` must fit its schema."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from support import warm
 from support.host import without_settings
+from support.schemas import check_output, name_of
 from support.waiting import LIMIT_SECONDS
 
 Done = subprocess.CompletedProcess[str]
@@ -17,14 +19,21 @@ def airside(*words: object, before: Sequence[str] = (), **environ: str) -> Done:
     `before`: a command that runs it, such as `["setpriv", …]`. `environ`: more of the environment,
     which has no settings of its own.
     """
-    found = without_settings() | environ
+    done = _run(words, before, without_settings() | environ)
+    name = name_of(words) if done.stdout.startswith("{") else None
+    if name is not None:
+        check_output(name, json.loads(done.stdout))
+    return done
+
+
+def _run(words: Sequence[object], before: Sequence[str], environ: Mapping[str, str]) -> Done:
     if not before:
-        return warm.run("airside", words, environ=found)
+        return warm.run("airside", words, environ=environ)
     return subprocess.run(
         [*before, sys.executable, "-m", "airside", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
         timeout=LIMIT_SECONDS,
-        env=found,
+        env=environ,
     )

@@ -46,6 +46,7 @@ _COMMANDS = {
     "config": ("config", "config", "Show the effective settings."),
     "token": ("token", "token", "Create a token for clients of the registry (token new)."),
     "password": ("password", "password", "Create the htpasswd line of a user of the registry."),
+    "schema": ("schema", "schema", "Print the JSON Schema of a command's --json output."),
     "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
 }
 

@@ -39,6 +39,7 @@ from airside.diagnostics import reports as report
 from airside.importer.importer import Outcome
 from airside.oci.digest import digest_of
 from airside.store.hash_only import HashOnlyStore
+from support.schemas import check_output, name_of
 
 DOCS = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -70,6 +71,9 @@ def run(capsys):
     def run(*args):
         code = main([str(arg) for arg in args])
         captured = capsys.readouterr()
+        name = name_of(args) if captured.out.startswith("{") else None
+        if name is not None:
+            check_output(name, json.loads(captured.out))
         return code, captured.out, captured.err
 
     return run
