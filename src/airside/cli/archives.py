@@ -7,7 +7,8 @@ import click
 
 from airside.cli.fetch_report import data_directory, fetch_pages, print_report
 from airside.cli.options import config_option, data_option, example, json_option
-from airside.cli.output import count_text, size_text, time_text, write_table
+from airside.cli.output import count_text, size_text, time_text
+from airside.cli.table import write_table
 
 
 @click.command(epilog=example("airside archives", "airside archives --json"))
@@ -30,7 +31,9 @@ def _show(report: dict[str, Any]) -> None:
         return
     columns = ("PATH", "STATE", "FORMAT", "SIZE", "IMAGES", "IMPORTED", "REASON")
     rows = [_row(item) for item in report["items"]]
-    write_table(columns, rows, right=("SIZE", "IMAGES"))
+    write_table(
+        columns, rows, right=("SIZE", "IMAGES"), optional=("FORMAT", "IMPORTED", "IMAGES", "SIZE")
+    )
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
-from airside.cli.output import write_json, write_table
+from airside.cli.output import write_json
+from airside.cli.table import write_table
 from airside.core.config import EffectiveSettings, setting_rows
 from airside.core.settings import RetentionRule, WatchedDirectory
 from airside.core.upstream_config import Upstream
@@ -29,7 +30,7 @@ def show(config: Path | None, data: Path | None, *, as_json: bool) -> None:
         write_json({"schema": 1, "items": items})
         return
     rows = [(i["key"], _shown(i["value"]), i["unit"], i["origin"]) for i in items]
-    write_table(("SETTING", "VALUE", "UNIT", "FROM"), rows)
+    write_table(("SETTING", "VALUE", "UNIT", "FROM"), rows, optional=("FROM",))
 
 
 def setting_items(effective: EffectiveSettings) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import click
 from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
-from airside.cli.output import count_text, is_terminal, write, write_json, write_table
+from airside.cli.output import count_text, is_terminal, write, write_json
+from airside.cli.table import write_table
 from airside.core.errors import AirsideError
 from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Published, Unpublished

@@ -8,7 +8,8 @@ import click
 from airside.cli.client import ControlClient
 from airside.cli.fetch_report import data_directory, fetch_report, print_report
 from airside.cli.options import config_option, data_option, example, json_option
-from airside.cli.output import clean, time_text, write, write_json_line, write_table
+from airside.cli.output import clean, time_text, write, write_json_line
+from airside.cli.table import write_table
 from airside.core.errors import UnavailableError
 
 
@@ -44,7 +45,7 @@ def _show(report: dict[str, Any]) -> None:
         click.echo("no events yet", err=True)
         return
     columns = ("ID", "TIME", "EVENT", "WHAT", "DETAIL")
-    write_table(columns, [_row(item) for item in report["items"]], right=("ID",))
+    write_table(columns, [_row(item) for item in report["items"]], right=("ID",), optional=("ID",))
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import click
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
-from airside.cli.output import aligned, clean, count_text, size_text, time_text, write, write_json
+from airside.cli.output import clean, count_text, size_text, time_text, write, write_json
+from airside.cli.table import rows_text
 
 _SHOWN = 8
 
@@ -43,8 +44,7 @@ def explain(what: str, data: Path | None, config: Path | None, *, as_json: bool)
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    shown = [tuple(map(clean, row)) for row in rows if row[1]]
-    return aligned(shown, (False, False))
+    return rows_text([row for row in rows if row[1]])
 
 
 def _list(title: str, lines: list[str]) -> list[str]:

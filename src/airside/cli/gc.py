@@ -8,7 +8,8 @@ import click
 
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
-from airside.cli.output import count_text, size_text, write, write_json, write_table
+from airside.cli.output import count_text, size_text, write, write_json
+from airside.cli.table import write_table
 from airside.core.settings import Settings
 from airside.diagnostics.reports import collection_report
 
@@ -71,6 +72,6 @@ def _show(report: dict[str, Any]) -> None:
             )
             for item in report["items"]
         ]
-        write_table(columns, rows, right=("BLOBS", "FREED"))
+        write_table(columns, rows, right=("BLOBS", "FREED"), optional=("DIGEST", "BLOBS"))
     what = f"{count_text(report['blobs'], 'blob')}, {size_text(report['freed_bytes'])}"
     write(f"would free {what}" if report["dry_run"] else f"freed {what}")

@@ -7,7 +7,8 @@ import click
 
 from airside.cli.fetch_report import data_directory, fetch_report, print_report
 from airside.cli.options import config_option, data_option, example, json_option
-from airside.cli.output import is_terminal, size_text, time_text, write_table
+from airside.cli.output import is_terminal, size_text, time_text
+from airside.cli.table import write_table
 
 _SHORT_DIGEST = len("sha256:") + 12
 _PLAIN = {"published", "not-for-node", "artifact", "left"}
@@ -32,7 +33,12 @@ def _show(report: dict[str, Any]) -> None:
         click.echo("no images yet", err=True)
         return
     columns = ("REFERENCE", "DIGEST", "PLATFORMS", "SIZE", "RUNTIME", "FROM")
-    write_table(columns, [_row(item) for item in report["items"]], right=("SIZE",))
+    write_table(
+        columns,
+        [_row(item) for item in report["items"]],
+        right=("SIZE",),
+        optional=("PLATFORMS", "DIGEST", "FROM"),
+    )
 
 
 def _show_history(report: dict[str, Any]) -> None:
@@ -51,7 +57,11 @@ def _show_history(report: dict[str, Any]) -> None:
     if not rows:
         click.echo("no tags yet", err=True)
         return
-    write_table(("REFERENCE", "", "DIGEST", "SINCE", "PLATFORMS", "FROM"), rows)
+    write_table(
+        ("REFERENCE", "", "DIGEST", "SINCE", "PLATFORMS", "FROM"),
+        rows,
+        optional=("PLATFORMS", "FROM"),
+    )
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from airside.archive.tar.window_budget import WindowBudget
 from airside.cli.failure import error_object, exit_code_of, state_of
 from airside.cli.import_archive import problem_text
 from airside.cli.options import ANY_PATH, config_option, effective_settings, example, json_option
-from airside.cli.output import clean, size_text, write, write_json, write_table
+from airside.cli.output import clean, size_text, write, write_json
 from airside.cli.progress import shown_progress, stopped_by_signals
+from airside.cli.table import write_table
 from airside.core.errors import AirsideError, StoppedError
 from airside.core.settings import Settings
 from airside.diagnostics.reports import inspect_report, list_report

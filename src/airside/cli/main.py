@@ -6,49 +6,60 @@ the line of each command in `airside --help`.
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from airside.cli.failure import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PIPE, exit_code, report_error
-from airside.cli.options import Session
-from airside.cli.output import OutputClosedError, drop_output, escape_unprintable_output
+from airside.cli.options import Session, color_option
+from airside.cli.output import OutputClosedError, clean, drop_output, escape_unprintable_output
 from airside.core.errors import AirsideError
 
-# name → (module, its attribute, one line of help)
-_COMMANDS = {
-    "run": ("run", "run", "Run the agent: watch directories, import archives, serve images."),
-    "status": ("status", "status", "Show the state of the agent and of its store."),
-    "images": ("images", "images", "List the images that can be pulled."),
-    "archives": ("archives", "archives", "List the archives and the state of each."),
-    "events": ("events", "events", "Show recorded events, or follow new ones."),
-    "explain": ("explain", "explain", "Explain an image or archive, or why it is absent."),
-    "inspect": (
-        "inspect_archive",
-        "inspect",
-        "Show the contents of an archive, without importing it.",
-    ),
-    "import": ("import_archive", "import_files", "Import archives now, and wait for the result."),
-    "tag": ("tag", "tag", "Move a tag to an earlier version (tag rollback)."),
-    "runtime": (
-        "runtime",
-        "runtime",
-        "Delete what another data directory published (runtime release).",
-    ),
-    "gc": ("gc", "gc", "Delete expired tags, old versions and unused blobs now."),
-    "verify": ("verify", "verify", "Verify the digest of every blob; --repair damaged ones."),
-    "mirror": ("mirror", "mirror", "Configure containerd to pull through Airside."),
-    "doctor": (
-        "doctor",
-        "doctor",
-        "Check containerd, disk, clock and limits, and suggest fixes.",
-    ),
-    "config": ("config", "config", "Show the effective settings."),
-    "token": ("token", "token", "Create a token for clients of the registry (token new)."),
-    "password": ("password", "password", "Create the htpasswd line of a user of the registry."),
-    "schema": ("schema", "schema", "Print the JSON Schema of a command's --json output."),
-    "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
+# purpose → name → (module, its attribute, one line of help)
+_PURPOSES = {
+    "See what happens": {
+        "status": ("status", "status", "Show whether all is well, and the state of everything."),
+        "images": ("images", "images", "List the images that can be pulled."),
+        "archives": ("archives", "archives", "List the archives and the state of each."),
+        "events": ("events", "events", "Show recorded events, or follow new ones."),
+        "explain": ("explain", "explain", "Explain an image or archive, or why it is absent."),
+        "doctor": (
+            "doctor",
+            "doctor",
+            "Check containerd, disk, clock, limits; suggest fixes.",
+        ),
+    },
+    "Work with archives and images": {
+        "inspect": (
+            "inspect_archive",
+            "inspect",
+            "Show what an archive has, without importing it.",
+        ),
+        "import": (
+            "import_archive",
+            "import_files",
+            "Import archives now, and wait for the result.",
+        ),
+        "tag": ("tag", "tag", "Move a tag to an earlier version (tag rollback)."),
+        "gc": ("gc", "gc", "Delete expired tags, old versions and unused blobs now."),
+        "verify": ("verify", "verify", "Verify the digest of every blob; --repair damaged ones."),
+        "runtime": ("runtime", "runtime", "Delete what another data directory published."),
+        "sample": ("sample", "sample", "Write an archive with a small image, for a first try."),
+    },
+    "Run and set up": {
+        "run": ("run", "run", "Run the agent: watch directories, import, serve images."),
+        "mirror": ("mirror", "mirror", "Configure containerd to pull through Airside."),
+        "config": ("config", "config", "Show the effective settings."),
+        "token": ("token", "token", "Create a token for clients of the registry (token new)."),
+        "password": ("password", "password", "Create the htpasswd line of a user of the registry."),
+    },
+    "Help": {
+        "help": ("help", "show_help", "Show the help of a command."),
+        "schema": ("schema", "schema", "Print the JSON Schema of a command's --json output."),
+    },
 }
+_COMMANDS = {name: each for group in _PURPOSES.values() for name, each in group.items()}
 
 _EPILOG = """\b
 A first try:
@@ -75,18 +86,43 @@ class _Commands(click.Group):
         module, attribute, _ = _COMMANDS[cmd_name]
         found = getattr(import_module(f"airside.cli.{module}"), attribute)
         assert isinstance(found, click.Command)
+        _take_color(found)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command, or suggests those of similar names. Raises click.UsageError."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], _COMMANDS, cutoff=0.6)
+            meant = f"Did you mean {' or '.join(near)}?" if near else "See airside --help."
+            raise click.UsageError(f"No such command '{clean(args[0])}'. {meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+        widest = max(map(len, _COMMANDS))
+        for purpose, commands in _PURPOSES.items():
+            with formatter.section(purpose):
+                formatter.write_dl(
+                    [(name.ljust(widest), text) for name, (_, _, text) in commands.items()]
+                )
+
+
+def _take_color(command: click.Command) -> None:
+    """Lets --color stand after the command too."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _take_color(each)
+    if all(each.name != "color" for each in command.params):
+        command.params.append(color_option(hidden=True))
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
+    params=[color_option()],
     invoke_without_command=True,
     no_args_is_help=True,
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from airside.cli.terminal import ColorMode, choose_color
 from airside.core.config import EffectiveSettings, load_settings
 
 ANY_PATH = click.Path(path_type=Path, readable=False)
@@ -37,8 +38,26 @@ def json_option(command: _Command) -> _Command:
         is_flag=True,
         is_eager=True,
         callback=_remember_json,
-        help="Print JSON; docs/cli.md documents the keys.",
+        help="Print JSON; airside schema has its keys.",
     )(command)
+
+
+def color_option(*, hidden: bool = False) -> click.Option:
+    """Returns --color, which applies at once."""
+
+    def choose(_ctx: click.Context, _parameter: click.Parameter, mode: ColorMode | None) -> None:
+        if mode is not None:
+            choose_color(mode)
+
+    return click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        is_eager=True,
+        expose_value=False,
+        callback=choose,
+        hidden=hidden,
+        help="Use colours; auto: on a terminal, unless NO_COLOR is set.",
+    )
 
 
 def data_option(command: _Command) -> _Command:

@@ -1,13 +1,11 @@
-"""Prints JSON, tables, sizes and times. Escapes texts from archives before a terminal sees them.
+"""Prints JSON, sizes and times. Escapes texts from archives before a terminal sees them.
 
-On a terminal rich draws the tables; it is imported only then. Elsewhere tables are aligned text: no
-frames, nothing truncated, one row a line.
+`airside.cli.table` draws tables.
 """
 
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TextIO
@@ -17,20 +15,6 @@ from airside.core.logs import printable
 from airside.diagnostics.quantities import duration_text, size_text
 
 __all__ = ["duration_text", "size_text"]
-
-_STYLES = {
-    "imported": "green",
-    "partial": "yellow",
-    "incomplete": "yellow",
-    "rejected": "red",
-    "failed": "red",
-    "unreadable": "red",
-    "removed": "dim",
-    "ignored": "dim",
-    "ok": "green",
-    "warning": "yellow",
-    "problem": "red",
-}
 
 
 class OutputClosedError(Exception):
@@ -76,47 +60,6 @@ def write_json(value: object) -> None:
 
 def write_json_line(value: object) -> None:
     write(json.dumps(value, separators=(",", ":")))
-
-
-def write_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
-) -> None:
-    """Prints rows under column titles. `right` names the right-aligned columns."""
-    cells = [[clean(cell) for cell in row] for row in rows]
-    if is_terminal():
-        write(_drawn(columns, cells, right))
-    else:
-        write(aligned([list(columns), *cells], [title in right for title in columns]))
-
-
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """Returns the rows as text: columns padded to their widest cell, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> str:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - rich takes 60 ms: only for a terminal
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415 - not markup: texts come from archives
-
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for title in columns:
-        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console = Console(highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().strip("\n")
 
 
 def clean(text: object) -> str:

@@ -9,7 +9,8 @@ import click
 
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
-from airside.cli.output import clean, count_text, write, write_json, write_table
+from airside.cli.output import clean, count_text, write, write_json
+from airside.cli.table import write_table
 from airside.core.settings import Settings
 
 _SECONDS = 600.0

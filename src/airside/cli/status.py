@@ -11,8 +11,6 @@ from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.fetch_report import data_directory, fetch_report, print_report
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import (
-    aligned,
-    clean,
     count_text,
     duration_text,
     size_text,
@@ -20,6 +18,7 @@ from airside.cli.output import (
     write,
     write_json,
 )
+from airside.cli.table import rows_text
 from airside.core.settings import Settings
 from airside.diagnostics.reports import acknowledgement_report
 
@@ -60,8 +59,7 @@ def _acknowledge(settings: Settings) -> dict[str, Any]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    rows = [(title, clean(text)) for title, text in _rows(report)]
-    write(aligned(rows, (False, False)))
+    write(rows_text(_rows(report)))
 
 
 def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:

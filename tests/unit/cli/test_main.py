@@ -16,7 +16,8 @@ from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.cli.config import setting_items
 from airside.cli.failure import error_from, error_object, exit_code, exit_code_of, state_of
 from airside.cli.main import airside, main
-from airside.cli.output import aligned, clean, count_text, duration_text, size_text, time_text
+from airside.cli.output import clean, count_text, duration_text, size_text, time_text
+from airside.cli.table import aligned, write_table
 from airside.core.config import load_settings
 from airside.core.errors import (
     AirsideError,
@@ -144,7 +145,7 @@ def test_columns_are_aligned_and_lines_have_no_trailing_space():
 
 def test_a_table_that_is_piped_is_plain_and_whole(capsys):
     name = "registry.example.com/" + "x" * 300
-    output.write_table(("REFERENCE", "SIZE"), [(name, "1 B"), ("a\tb", "")], right=("SIZE",))
+    write_table(("REFERENCE", "SIZE"), [(name, "1 B"), ("a\tb", "")], right=("SIZE",))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{name}   1 B"
     assert lines[2] == r"a\tb"
@@ -152,7 +153,7 @@ def test_a_table_that_is_piped_is_plain_and_whole(capsys):
 
 def test_a_table_on_a_terminal_takes_no_markup_from_names(capsys, monkeypatch):
     monkeypatch.setattr(output, "is_terminal", lambda: True)
-    output.write_table(("PATH", "STATE"), [("/a/[red]b[/red]\x1b[1m.tar", "rejected")])
+    write_table(("PATH", "STATE"), [("/a/[red]b[/red]\x1b[1m.tar", "rejected")])
     text = capsys.readouterr().out
     assert r"/a/[red]b[/red]\x1b[1m.tar" in text
 
@@ -276,6 +277,26 @@ def test_help_lists_every_command(run):
     assert code == 0
     for name in airside.list_commands(None):
         assert re.search(rf"^  {name}\s+\w", out, re.MULTILINE)
+
+
+def test_a_mistyped_command_suggests_the_right_one(run):
+    code, _, err = run("stats")
+    assert code == 2
+    assert "Did you mean status?" in err
+    assert "'rollback'" in run("tag", "rolback")[2]
+    assert r"'\x1b[31mfrob'" in run("\x1b[31mfrob")[2]
+
+
+def test_help_of_a_command_is_the_same_by_its_name_and_by_the_option(run):
+    for words in ((), ("status",), ("mirror", "write"), ("tag",)):
+        assert run("help", *words)[:2] == run(*words, "--help")[:2]
+    assert run("help", "status", "more")[0] == 2
+
+
+def test_color_may_stand_before_and_after_the_command(run):
+    for words in (("--color", "never", "schema"), ("schema", "--color", "never")):
+        assert run(*words)[0] == 0
+    assert run("schema", "--color", "loud")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -466,7 +487,7 @@ def test_the_hashing_store_holds_nothing():
 def test_the_documentation_has_every_option(name):
     text = section(name)
     for parameter in COMMANDS[name].params:
-        if isinstance(parameter, click.Option):
+        if isinstance(parameter, click.Option) and not parameter.hidden:
             option = max(parameter.opts, key=len)
             assert option in text, f"{option} of {name} is not in docs/cli.md"
 
