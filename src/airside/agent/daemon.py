@@ -41,9 +41,10 @@ from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.watcher import Watcher
 from airside.page.routes import Page
+from airside.page.upload_form import FormAnswers
 from airside.page.uploads.archive_uploads import ArchiveUploads
-from airside.page.uploads.form import answer_form
 from airside.page.uploads.http import UploadRoutes
+from airside.page.uploads.results import ImportResults
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
 
@@ -158,9 +159,6 @@ class _Agent:
             fetches=pools.fetches,
             checks=pools.checks,
         )
-        self._uploads = UploadRoutes(
-            ArchiveUploads(settings, node.store.space), pools.pushes, answer_form
-        )
         self._status = LiveStatus(
             settings,
             node,
@@ -169,6 +167,16 @@ class _Agent:
             runtimes=self._runtimes,
             queue=self._queue,
             maintenance=self._maintenance,
+        )
+        uploads = ArchiveUploads(settings, node.store.space)
+        self._page = Page(
+            node.catalog, self._status.report, reads=pools.reads, upload_refusal=uploads.refusal
+        )
+        self._uploads = UploadRoutes(
+            uploads,
+            pools.pushes,
+            ImportResults(node.catalog),
+            FormAnswers(self._page.view).answer,
         )
         hashing = node.store.verified
         for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop, hashing.stop):
@@ -208,8 +216,7 @@ class _Agent:
     def _pages(self) -> Iterator[AddRoutes]:
         """Yield what is served beside the registry."""
         if self._settings.page:
-            reads = self._pools.reads
-            yield Page(self._node.catalog, self._status.report, reads=reads).add_routes
+            yield self._page.add_routes
             yield self._uploads.add_routes
 
     async def _serve(self) -> None:

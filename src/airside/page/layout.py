@@ -68,7 +68,7 @@ def page(view: View, section: str, title: str, *parts: Node) -> str:
 
 def _head(view: View, title: str) -> Element:
     assets = view.assets
-    scripts = [assets[name] for name in ("idiomorph.js", "page.js") if name in assets]
+    scripts = [assets[name] for name in ("idiomorph.js", "page.js", "upload.js") if name in assets]
     return h(
         "head",
         h("meta", charset="utf-8"),

@@ -21,6 +21,7 @@ from airside.page.layout import View, english, page
 from airside.page.overview import overview
 from airside.page.reports import Live, Reports
 from airside.page.responses import FOR_EVER, HEADERS, html
+from airside.page.upload_section import upload_section
 from airside.page.words import Words, choose_language
 
 COOKIE = "airside-language"
@@ -34,9 +35,20 @@ Shown = Callable[[web.Request, View], Awaitable[web.StreamResponse]]
 class Page:
     """The page of one agent. Belongs to the event loop's thread."""
 
-    def __init__(self, catalog: CatalogView, live: Live, *, reads: Executor) -> None:
-        """`live`: the agent's part of the status. Raises OSError if an asset cannot be read."""
+    def __init__(
+        self,
+        catalog: CatalogView,
+        live: Live,
+        *,
+        reads: Executor,
+        upload_refusal: Callable[[], str],
+    ) -> None:
+        """`live`: the agent's part of the status. Raises OSError if an asset cannot be read.
+
+        `upload_refusal`: blocking; says why no archive can be uploaded, "" if it can.
+        """
         self._reports, self._live, self._reads = Reports(catalog), live, reads
+        self._upload_refusal = upload_refusal
         self._assets = load_assets()
         self._addresses = self._assets.addresses
 
@@ -52,7 +64,7 @@ class Page:
         """Answers in the reader's language; an error is a page too."""
 
         async def respond(request: web.Request) -> web.StreamResponse:
-            view = self._view(request)
+            view = self.view(request)
             try:
                 response = await show(request, view)
             except AirsideError as exc:
@@ -72,7 +84,8 @@ class Page:
 
         return respond
 
-    def _view(self, request: web.Request) -> View:
+    def view(self, request: web.Request) -> View:
+        """Returns what a document is made for: the language of a request, its path and query."""
         language = choose_language(
             request.query.get("lang", ""),
             request.cookies.get(COOKIE, ""),
@@ -100,7 +113,8 @@ class Page:
 
     async def _overview(self, _request: web.Request, view: View) -> web.Response:
         _, verdict = await self._read(self._reports.status, self._live())
-        return html(overview(view, verdict))
+        upload = upload_section(view, await self._read(self._upload_refusal))
+        return html(overview(view, verdict, upload))
 
 
 def _failure(view: View, status: int, reason: str) -> web.Response:

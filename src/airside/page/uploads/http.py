@@ -2,7 +2,8 @@
 
 - The page, and any client of tus 1.0.0 (https://tus.io/protocols/resumable-upload): `POST` begins
   an upload, `HEAD` tells its offset, `PATCH` appends, `DELETE` cancels. Extensions: creation,
-  expiration, termination. The header `Tus-Resumable`, which a form can't send, is needed.
+  expiration, termination. The header `Tus-Resumable`, which a form can't send, is needed. `GET` is
+  ours: it tells what became of the import.
 - A form without scripts: `POST` of `multipart/form-data`.
 - `curl -T archive.tar http://HOST/ui/uploads/`: `PUT` with the name in the path. Such an upload
   cannot be resumed.
@@ -17,7 +18,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 from typing import TypeVar
@@ -39,7 +39,9 @@ from airside.core.errors import (
 from airside.page.uploads.archive_upload import ArchiveUpload
 from airside.page.uploads.archive_uploads import ArchiveUploads
 from airside.page.uploads.bodies import UploadBodies, body_of, bytes_of
+from airside.page.uploads.form_result import FormResult
 from airside.page.uploads.offers import Offer, parse_count, parse_metadata, parse_offer
+from airside.page.uploads.results import ImportResults
 from airside.page.uploads.turns import Turns
 from airside.registry.auth.login import Identity
 from airside.registry.http.audit import audit
@@ -69,29 +71,28 @@ _STATUS: tuple[tuple[type[AirsideError], int], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FormResult:
-    """What became of a form: the names of the stored files, or why not; then `status` is 4xx."""
-
-    stored: tuple[str, ...]
-    problem: str = ""
-    status: int = 200
-
-
 FormAnswer = Callable[[web.Request, FormResult], Awaitable[web.StreamResponse]]
 
 
 class UploadRoutes:
     """The routes. Blocking calls run in `pool`."""
 
-    def __init__(self, uploads: ArchiveUploads, pool: Executor, answer_form: FormAnswer) -> None:
-        self._uploads, self._pool, self._answer_form = uploads, pool, answer_form
+    def __init__(
+        self,
+        uploads: ArchiveUploads,
+        pool: Executor,
+        results: ImportResults,
+        answer_form: FormAnswer,
+    ) -> None:
+        self._uploads, self._pool = uploads, pool
+        self._results, self._answer_form = results, answer_form
         self._bodies, self._turns = UploadBodies(uploads, pool), Turns()
 
     def add_routes(self, app: web.Application) -> None:
         one, new = PAGE_UPLOADS + "/{id}", PAGE_UPLOADS + "/{name}"
         app.router.add_post(PAGE_UPLOADS, self._guarded(self._post))
         app.router.add_head(one, self._guarded(self._head))
+        app.router.add_get(one, self._guarded(self._get), allow_head=False)
         app.router.add_patch(one, self._guarded(self._patch))
         app.router.add_delete(one, self._guarded(self._delete))
         app.router.add_put(new, self._guarded(self._put))
@@ -131,6 +132,16 @@ class UploadRoutes:
         upload = self._find(request)
         async with self._turns.take(upload.id):
             return _answer(200, headers=self._offset(upload))
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        """Tells what became of an upload, and of its import."""
+        upload = self._find(request)
+        found: dict[str, object] = {"state": "uploading", "reason": "", "images": []}
+        if upload.is_finished:
+            target = upload.path.with_name(upload.offer.name)
+            found = await self._run(self._results.of, target)
+        headers = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+        return web.json_response({"offset": upload.offset, **found}, headers=headers)
 
     async def _patch(self, request: web.Request) -> web.StreamResponse:
         _check_version(request)
