@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs manifests chart lock clean setup setup-test setup-fuzz setup-docs
+        fuzz docs manifests chart wheel frozen lock clean setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -16,6 +16,10 @@ RUN_FLAGS := $(if $(IMAGES),--images '$(IMAGES)') $(if $(DATA),--data '$(DATA)')
 
 # Where it is set, each of the hundreds of agents that the tests start would compile its source.
 export PYTHONDONTWRITEBYTECODE :=
+
+# Every file that is built has this time: of the last commit, or what SOURCE_DATE_EPOCH says.
+EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1767225600)
+ARCHS := amd64 arm64
 
 SECONDS := 60
 OPS := 20000
@@ -93,6 +97,13 @@ manifests: setup-test ## write the manifests of packaging/kustomize and packagin
 
 chart: setup ## pack the Helm chart into dist/, the same bytes each time
 	$(BIN)/python scripts/package_chart.py
+
+wheel: setup ## build the wheel into dist/, the same bytes each time
+	@rm -f dist/airside-*.whl
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation -w dist .
+
+frozen: wheel ## build/frozen/ARCH/airside: Airside with its own Python, as it lies in /opt/airside
+	PYTHONPATH=packaging $(BIN)/python -m frozen --wheel dist/airside-*.whl --epoch $(EPOCH) $(ARCHS)
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh

@@ -19,7 +19,7 @@ COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     strace:strace rsync:rsync curl:curl openssl:openssl pigz:pigz podman:podman buildah:buildah
     bsdtar:libarchive-tools 7z:p7zip-full busybox:busybox cpio:cpio lbzip2:lbzip2 pbzip2:pbzip2
     chromium-headless-shell:chromium-headless-shell
-    pixz:pixz mkfs.ext4:e2fsprogs mount:mount'
+    objdump:binutils pixz:pixz mkfs.ext4:e2fsprogs mount:mount'
 
 # For the machine without a network that packages are tried on.
 MACHINE='debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux

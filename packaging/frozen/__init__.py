@@ -1,0 +1,1 @@
+"""Builds the frozen program: Airside with its own Python, for machines that have none."""
