@@ -166,6 +166,9 @@ class _CompletenessCheck:
             self._complete[digest] = known
         return known
 
+    def _report(self, reason: str, title: str, blob: Digest, code: str) -> None:
+        self.problems.append(Problem(reason, image=title, blob=str(blob), code=code))
+
     def _judge(self, document: Document, title: str) -> bool:
         if document.digest in self._plan.rejected:
             return False
@@ -193,7 +196,7 @@ class _CompletenessCheck:
         reason = (
             f"document {child.digest} is {found}; an index of the image lists it as {said:.200}"
         )
-        self.problems.append(Problem(reason, image=title, blob=str(child.digest)))
+        self._report(reason, title, child.digest, "size_mismatch")
         return False
 
     def empty_index(self, image: PlannedImage) -> None:
@@ -203,7 +206,7 @@ class _CompletenessCheck:
             return
         self.missing = True
         reason = "none of the manifests that its index lists is in the archive"
-        self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))
+        self._report(reason, image.title, image.root, "missing_blob")
 
     def _lists_any(self, index: Index) -> bool:
         """Returns True if the archive has any manifest below the index, attestations excepted."""
@@ -230,10 +233,10 @@ class _CompletenessCheck:
             elif size != blob.size_bytes:
                 whole = False
                 reason = f"blob {blob.digest} has {size} bytes; its manifest says {blob.size_bytes}"
-                self.problems.append(Problem(reason, image=title, blob=str(blob.digest)))
+                self._report(reason, title, blob.digest, "size_mismatch")
         for digest in absent[:_SHOWN_MISSING]:
             reason = f"blob {digest} is not in the archive ({len(absent)} missing in all)"
-            self.problems.append(Problem(reason, image=title, blob=str(digest)))
+            self._report(reason, title, digest, "missing_blob")
         self.missing = self.missing or bool(absent)
         return whole and not absent
 
@@ -242,7 +245,7 @@ class _CompletenessCheck:
         if str(image.root) not in self._reported:
             self.missing = True
             reason = f"document {image.root} is not in the archive"
-            self.problems.append(Problem(reason, image=image.title, blob=str(image.root)))
+            self._report(reason, image.title, image.root, "missing_blob")
 
     def collect(self, digest: Digest, into: dict[Digest, Document]) -> None:
         """Add this document and the complete ones below it to `into`, children first."""

@@ -1,6 +1,7 @@
 """The reason why an image was not imported."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 _MOST_CHARS = {"reason": 2_000, "image": 500, "blob": 500}
 
@@ -12,6 +13,8 @@ class Problem:
     reason: str
     image: str = ""
     blob: str = ""
+    code: str = field(default="", compare=False)
+    """That of the error (`core/errors.py`), for counting; a record in the catalog has none."""
 
     def __post_init__(self) -> None:
         """Shortens the texts: a document may name things by megabytes, and a problem is a row."""
@@ -19,3 +22,8 @@ class Problem:
             text = getattr(self, name)
             if len(text) > most:
                 object.__setattr__(self, name, text[:most] + "…")
+
+
+def first_code(problems: Iterable[Problem]) -> str:
+    """Returns the code of the first problem that has one; "" if none has."""
+    return next((problem.code for problem in problems if problem.code), "")

@@ -33,7 +33,7 @@ from airside.core.errors import (
     StoreError,
 )
 from airside.core.failpoints import fault
-from airside.core.problem import Problem
+from airside.core.problem import Problem, first_code
 from airside.importer import claimed_names
 from airside.importer.attempts import AttemptGuard, DeadlyArchiveError
 from airside.importer.watch.directories import WatchedDirectories, beneath
@@ -115,6 +115,8 @@ class Outcome:
     remarks: tuple[str, ...] = ()
     """What this node does with the images, where that is unusual."""
     named: tuple[Path, ...] = ()
+    code: str = ""
+    """That of the error, or of the first problem that has one."""
 
 
 class Importer:
@@ -187,7 +189,9 @@ class Importer:
         self._catalog.source_states.set_state(
             job.source_id, state, self._clock(), reason=error.message
         )
-        return Outcome(job.path, state, reason=error.message, retry=True, stat_key=key)
+        return Outcome(
+            job.path, state, reason=error.message, retry=True, stat_key=key, code=error.code
+        )
 
     def _check_same(self, job: Job, key: str) -> None:
         rows = self._catalog.sources(path=str(job.path))
@@ -248,6 +252,7 @@ class Importer:
             seconds=result.seconds,
             reason=result.reason,
             remarks=reading.remarks,
+            code=first_code(problems),
         )
 
     def _commit(self, reading: Reading, blobs: dict[Digest, Descriptor]) -> int:
@@ -279,7 +284,7 @@ class Importer:
     def reject(self, job: Job, key: str, error: InputError, started: float) -> Outcome:
         """Record a rejected archive; its earlier images stay."""
         blob = error.context.get("blob") or error.context.get("member", "")
-        problem = Problem(error.message, error.context.get("image", ""), blob)
+        problem = Problem(error.message, error.context.get("image", ""), blob, error.code)
         seconds = time.monotonic() - started
         result = replace(
             NOTHING_READ,
@@ -292,7 +297,12 @@ class Importer:
         )
         self._catalog.imports.record(result, self._clock())
         return Outcome(
-            job.path, "rejected", problems=(problem,), seconds=seconds, reason=error.message
+            job.path,
+            "rejected",
+            problems=(problem,),
+            seconds=seconds,
+            reason=error.message,
+            code=error.code,
         )
 
     def write_index(self) -> None:

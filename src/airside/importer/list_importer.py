@@ -19,7 +19,7 @@ from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
 from airside.catalog.model import NOTHING_READ, Import
 from airside.core.errors import ArchiveChangedError, ArchiveError
-from airside.core.problem import Problem
+from airside.core.problem import Problem, first_code
 from airside.core.settings import Settings
 from airside.importer.importer import Job, Outcome
 from airside.importer.list_puller import ListFile, Pulled, Pulling, load_list
@@ -159,6 +159,7 @@ class ListImporter:
             retry=pulled.again_seconds is not None,
             after_seconds=pulled.again_seconds or 0.0,
             stat_key=str(listed.key),
+            code=first_code(problems),
         )
 
     def _is_known(self, job: Job, result: Import) -> bool:

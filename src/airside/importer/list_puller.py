@@ -75,7 +75,7 @@ def load_list(path: Path, limits: Limits, beneath: Beneath = ANYWHERE) -> ListFi
     try:
         return ListFile(key, parse_list(data, limits))
     except InputError as exc:
-        return ListFile(key, ImageList((), (Problem(exc.message),), ()), exc)
+        return ListFile(key, ImageList((), (Problem(exc.message, code=exc.code),), ()), exc)
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
@@ -98,7 +98,7 @@ class Pulled:
 
     def failed(self, entry: Entry, reason: str, again_seconds: float) -> None:
         """Record the failure of a line; the shortest delay counts."""
-        self.problems.append(Problem(f"line {entry.line}: {reason}", entry.name))
+        self.problems.append(Problem(f"line {entry.line}: {reason}", entry.name, code="containerd"))
         before = self.again_seconds
         self.again_seconds = again_seconds if before is None else min(before, again_seconds)
 

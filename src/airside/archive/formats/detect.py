@@ -107,7 +107,8 @@ def _saved_beside(
     try:
         images = parse_manifest_json(raw, problems)
     except InputError as exc:
-        return (), [Problem(f"{exc.message}: images that only it lists are not read")]
+        reason = f"{exc.message}: images that only it lists are not read"
+        return (), [Problem(reason, code=exc.code)]
     Allowance(allowance.limits).take_names(_count_names(images), "")
     return images, problems
 

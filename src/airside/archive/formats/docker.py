@@ -152,7 +152,7 @@ class _PlanBuilder:
             self._check_layers(config, image.layers, layers)
         except ManifestInvalidError as exc:
             blob = exc.context.get("blob", "")
-            self._problems.append(Problem(exc.message, image=shown, blob=blob))
+            self._problems.append(Problem(exc.message, shown, blob, exc.code))
             return
         if not CONFIG_NAME.match(image.config):
             self._notes[
@@ -185,7 +185,7 @@ class _PlanBuilder:
                 found.append(layer)
         for name in missing[:_SHOWN_MISSING]:
             reason = f"the archive has no member {name!r}, which {MANIFEST_JSON} names"
-            self._problems.append(Problem(reason, image=shown, blob=name))
+            self._problems.append(Problem(reason, shown, name, "missing_blob"))
         self._lacks_members = self._lacks_members or bool(missing)
         return None if missing else found
 
@@ -250,7 +250,7 @@ class _PlanBuilder:
             try:
                 reference = parse_reference(name)
             except ReferenceInvalidError as exc:
-                self._problems.append(Problem(exc.message, image=name))
+                self._problems.append(Problem(exc.message, image=name, code=exc.code))
                 continue
             if reference.digest is not None and not reference.tag:
                 reference = replace(reference, digest=root)

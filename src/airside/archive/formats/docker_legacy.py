@@ -148,7 +148,7 @@ def _repositories(raw: bytes, problems: list[Problem]) -> dict[str, list[Referen
         try:
             reference = _reference(name, tag, v1_id)
         except ReferenceInvalidError as exc:
-            problems.append(Problem(exc.message, image=f"{name}:{tag}"))
+            problems.append(Problem(exc.message, f"{name}:{tag}", code=exc.code))
             continue
         if reference not in found.setdefault(v1_id, []):
             found[v1_id].append(reference)

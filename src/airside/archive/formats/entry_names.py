@@ -95,7 +95,7 @@ def name_roots(
         except ReferenceInvalidError as exc:
             named.is_doubtful = True
             shown = next(iter(texts), "")
-            problems.append(Problem(exc.message, image=shown, blob=str(root.digest)))
+            problems.append(Problem(exc.message, shown, str(root.digest), exc.code))
             continue
         if name.note:
             notes.append(name.note)

@@ -83,7 +83,7 @@ class DocumentWalk:
             document = self._document(descriptor, level=level)
         except InputError as exc:
             self.draft.bad.add(digest)
-            self.draft.problems.append(Problem(exc.message, image=shown, blob=str(digest)))
+            self.draft.problems.append(Problem(exc.message, shown, str(digest), exc.code))
             return
         if document is None:
             return

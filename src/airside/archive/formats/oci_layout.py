@@ -86,7 +86,7 @@ class LayoutDraft:
             else:
                 expected = name.removeprefix("blobs/").replace("/", ":")
                 reason = f"member {name} hashes to {found}: its bytes are damaged"
-                self.problems.append(Problem(reason, blob=expected))
+                self.problems.append(Problem(reason, blob=expected, code="digest_mismatch"))
         platforms, rejected = self._read_configs(blobs, facts, read)
         images = self._named_images()
         return Plan(
@@ -136,7 +136,7 @@ class LayoutDraft:
                 config = _checked(configs[member], document, manifest, facts)
             except InputError as exc:
                 blob = exc.context.get("blob", str(manifest.config.digest))
-                self.problems.append(Problem(exc.message, blob=blob))
+                self.problems.append(Problem(exc.message, blob=blob, code=exc.code))
                 rejected.add(digest)
                 continue
             self.notes += _not_runnable(document, manifest, config, facts)

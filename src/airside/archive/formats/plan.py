@@ -117,7 +117,7 @@ def parse_each(
             found.append(parse(item, number))
         except ManifestInvalidError as exc:
             errors.append(exc)
-            problems.append(Problem(exc.message, image=shown(item)))
+            problems.append(Problem(exc.message, image=shown(item), code=exc.code))
     if errors and not found:
         raise errors[0]
     return tuple(found)

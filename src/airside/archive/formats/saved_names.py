@@ -145,7 +145,7 @@ class SavedNames:
         try:
             found = read_name(text, may_be_tag=False)
         except ReferenceInvalidError as exc:
-            self.problems.append(Problem(exc.message, image=text))
+            self.problems.append(Problem(exc.message, image=text, code=exc.code))
             return None
         if found.reference is None:
             return None

@@ -113,7 +113,8 @@ def draft_views(views: list[View], make: MakeDraft, read: ReadMember) -> Draft:
             errors.append(exc)
             title = view.title or "tar 1"
             if not isinstance(exc, ArchiveFormatError):
-                problems.append(Problem(f"{title} of the file: {exc.message}"))
+                reason = f"{title} of the file: {exc.message}"
+                problems.append(Problem(reason, code=exc.code))
             elif len(notes) < _MOST_TOLD:
                 notes.append(f"{title} of the {len(views)} joined in the file: {exc.message}")
     if not drafts:
