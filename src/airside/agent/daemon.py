@@ -24,7 +24,9 @@ from airside.agent.import_queue import LISTS_AT_ONCE, ImportQueue
 from airside.agent.known_archives import KnownArchives, load_known_archives, record_mounts
 from airside.agent.maintenance import Maintenance
 from airside.agent.memory import keep_started, keep_together
+from airside.agent.metrics_server import serving_metrics
 from airside.agent.node import Node, open_node
+from airside.agent.probes import Probes
 from airside.agent.registry_server import AddRoutes, RegistryServer
 from airside.agent.release import ReleaseRequest
 from airside.agent.runtime_connections import check_names, connect
@@ -47,6 +49,7 @@ from airside.page.uploads.http import UploadRoutes
 from airside.page.uploads.results import ImportResults
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
+from airside.telemetry.endpoints import Endpoints
 
 log = logging.getLogger("airside.agent")
 
@@ -195,10 +198,12 @@ class _Agent:
             contents=self._node.runtimes.contents_by_socket,
             release=ReleaseRequest(self._node, self._pools.reads, self._runtimes.connected).answer,
         )
+        endpoints = self._endpoints()
         await self._uploads.load()
         try:
             async with (
-                self._registry.serving(*self._pages()),
+                self._registry.serving(endpoints.add_to, *self._pages()),
+                serving_metrics(self._settings, endpoints),
                 serving_control(
                     control, self._settings.data, group=group_id(self._settings.data_group)
                 ),
@@ -212,6 +217,19 @@ class _Agent:
             await asyncio.to_thread(self._pools.close)
             self._node.pusher.uploads.close()
             await asyncio.to_thread(self._node.importer.write_index)
+
+    def _endpoints(self) -> Endpoints:
+        """Returns the endpoints for machines."""
+        probes = Probes(
+            self._node,
+            self._settings,
+            registry=self._registry,
+            watcher=self._watcher,
+            queue=self._queue,
+            runtimes=self._runtimes,
+            reads=self._pools.reads,
+        )
+        return probes.endpoints()
 
     def _pages(self) -> Iterator[AddRoutes]:
         """Yield what is served beside the registry."""

@@ -58,6 +58,7 @@ from airside.store.recovery import Recovery, note_clean_stop
 from airside.store.scrub import Scrub
 from airside.store.verified import DAY_SECONDS, VerifiedFiles
 from airside.store.whole_images import VerifiedBlobs
+from airside.telemetry.meters import Meters
 
 log = logging.getLogger("airside.node")
 
@@ -89,6 +90,8 @@ class Node:
     reserve: Reserve
     backups: Backups
     clock: Clock
+    meters: Meters
+    """Counts the work of this process."""
     _repair: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -271,6 +274,7 @@ def _assemble(
     clock: Clock,
     backups: Backups,
 ) -> Node:
+    meters = Meters()
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
     document_memory = MemoryAccount(settings.documents_budget_bytes)
     room = PlanningRoom(document_memory)
@@ -288,8 +292,10 @@ def _assemble(
         idle_seconds=settings.upload_seconds,
     )
     give_way, percent = uploads.give_way, KubeletThresholds(host_root(), settings.data).kept_percent
-    garbage = GarbageCollector(store, catalog, guard, settings, rules, leases, give_way, percent)
-    backend = _backend(store, catalog, guard, garbage, uploads, clock)
+    garbage = GarbageCollector(
+        store, catalog, guard, settings, rules, leases, give_way, percent, meters
+    )
+    backend = _backend(store, catalog, guard, garbage, uploads, clock, meters)
     read_through = ReadThrough(
         runtimes.contents, cast("Policy", settings.read_through), PullRecords().opened
     )
@@ -300,11 +306,11 @@ def _assemble(
         catalog=catalog,
         importer=importer,
         lists=lists,
-        imports=ImportService(settings, catalog, importer, lists, garbage, reserve, clock),
+        imports=ImportService(settings, catalog, importer, lists, garbage, reserve, clock, meters),
         index=index,
         index_outdated=backend.index_outdated,
         guard=guard,
-        scrub=Scrub(store, catalog, guard, quarantine, runtimes, clock),
+        scrub=Scrub(store, catalog, guard, quarantine, runtimes, clock, meters),
         windows=windows,
         document_memory=document_memory,
         pusher=Pusher(backend, settings, leases, read_through),
@@ -315,6 +321,7 @@ def _assemble(
         reserve=reserve,
         backups=backups,
         clock=clock,
+        meters=meters,
     )
 
 
@@ -325,6 +332,7 @@ def _backend(
     garbage: GarbageCollector,
     uploads: Uploads,
     clock: Clock,
+    meters: Meters,
 ) -> Backend:
     return Backend(
         store,
@@ -335,4 +343,5 @@ def _backend(
         uploads,
         make_room=lambda needed_bytes: garbage.keep_room(clock.ages(), needed_bytes),
         index_outdated=Listeners(),
+        meter=meters,
     )

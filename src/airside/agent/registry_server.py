@@ -24,6 +24,7 @@ from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.listener import Listener
 from airside.registry.http.malformed import give_targets, http_log
+from airside.registry.http.metering import RequestCounter
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import receiver_of
@@ -64,12 +65,13 @@ class RegistryServer:
         self._watchdog: Watchdog | None = None
         self.address: str | None = None
         """HOST:PORT while it listens."""
+        self._listener: Listener | None = None
 
     @asynccontextmanager
     async def serving(self, *add_routes: AddRoutes) -> AsyncIterator[None]:
         """Listen for as long as the context lasts. Raises ConfigError, UnavailableError.
 
-        `add_routes`: each adds routes beside the registry's, such as the page.
+        `add_routes`: each adds routes beside the registry's: health, metrics, the page.
         """
         if not self._settings.listen:
             yield
@@ -95,6 +97,12 @@ class RegistryServer:
         while self._secured is not None and self._secured.has_files:
             await asyncio.sleep(_REREAD_SECONDS)
             await asyncio.to_thread(self._secured.reload)
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """The open connections, and how many were refused."""
+        found = self._listener
+        return (0, 0) if found is None else (found.connections, found.refused)
 
     def describe(self) -> dict[str, Any]:
         """Returns the registry's part of `status`."""
@@ -140,7 +148,7 @@ class RegistryServer:
         await runner.setup()
         assert runner.server is not None
         give_targets(runner.server)
-        listener = Listener(
+        listener = self._listener = Listener(
             runner.server,
             lambda: secured.tls,
             max_connections=self._settings.max_connections,
@@ -182,6 +190,8 @@ class RegistryServer:
             ),
             guard=guard,
             pages=pages,
+            counter=RequestCounter(node.meters),
+            answers_health=False,
         )
 
     @asynccontextmanager

@@ -60,6 +60,8 @@ class _RuntimeState:
         self.disturbed_at = 0.0
         self.container_at = -math.inf
         """The time at which a container last began or ended, by the monotonic clock."""
+        self.away_since: float | None = -math.inf
+        """When it was lost, by the monotonic clock; `-inf`: never connected; None: connected."""
         self.pass_at = self.checked_at = 0.0
         """When the last pass began, and the last that checked everything."""
         self.is_busy = False
@@ -139,6 +141,8 @@ class RuntimeSupervisor:
         self._states: dict[str, _RuntimeState] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "publish")
         self._stopping = threading.Event()
+        self.has_looked = False
+        """True once the sockets were looked for."""
         self.passes = 0
         """The number of finished passes."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,6 +158,7 @@ class RuntimeSupervisor:
                         if socket not in self._states:
                             self._states[socket] = self._new(socket)
                             group.create_task(self._supervise(self._states[socket]))
+                    self.has_looked = True
                     await asyncio.sleep(LOOK_SECONDS)
         finally:
             unsubscribe()
@@ -163,7 +168,13 @@ class RuntimeSupervisor:
     def _new(self, socket: str) -> _RuntimeState:
         node = self._node
         publisher = Publisher(
-            socket, node.catalog, node.store, self._settings, node.clock, node.document_memory
+            socket,
+            node.catalog,
+            node.store,
+            self._settings,
+            node.clock,
+            node.document_memory,
+            meter=node.meters,
         )
         return _RuntimeState(socket, publisher)
 
@@ -218,6 +229,14 @@ class RuntimeSupervisor:
             if state.runtime is not None
         ]
 
+    def away(self) -> list[tuple[str, float | None]]:
+        """Returns each runtime's socket, and the seconds since it was lost: None if connected."""
+        now = time.monotonic()
+        return [
+            (state.socket, None if state.away_since is None else now - state.away_since)
+            for state in self._states.values()
+        ]
+
     def describe(self) -> list[dict[str, Any]]:
         """Returns the runtimes' part of `status`."""
         return [state.describe() for state in self._states.values()]
@@ -248,6 +267,7 @@ class RuntimeSupervisor:
             runtime.close()
             return
         state.runtime, state.reason, state.lost = runtime, "", False
+        state.away_since = None
         self._node.runtimes.add(state.socket, runtime)
         facts = runtime.facts
         log.info("%s: containerd %s", state.socket, facts.version)
@@ -262,6 +282,7 @@ class RuntimeSupervisor:
         finally:
             self._node.runtimes.remove(state.socket)
             state.runtime, state.other, state.is_busy = None, None, False
+            state.away_since = time.monotonic()
             runtime.close()
 
     async def _serve(self, state: _RuntimeState, runtime: Runtime) -> None:
@@ -282,6 +303,8 @@ class RuntimeSupervisor:
             state.is_busy = False
             self.passes += 1
             state.took_turn(state.last)
+            if state.last.other is None:
+                self._node.meters.passed(state.socket)
             state.seen_generation = generation
             await self._wait(state, state.last.again_seconds)
             everything = bool(state.other) or self._check_in(state) <= 0

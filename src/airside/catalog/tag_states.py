@@ -1,6 +1,6 @@
 """The states of all tags, as a runtime shall have them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airside.catalog.database import Readers
 
@@ -12,6 +12,7 @@ the store keeps it (ADR 0033).
 """
 _WANTED = (
     f"SELECT r.host, r.path, t.name, t.digest, t.sequence, {BACKED} AS backed, d.media_type,"  # noqa: S608
+    " t.moved_at,"
     " s.kind IS 'push' AS pushed,"
     " d.kind AS artifact_type FROM tag t JOIN repository r ON r.id = t.repository_id"
     " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
@@ -45,6 +46,8 @@ class TagState:
     """The tag follows a push, not an archive."""
     is_listed: bool = False
     """Without a tag: an index lists the document too, and says its platform."""
+    moved_at: float | None = field(default=None, compare=False)
+    """When it last moved; None without a tag."""
 
     @property
     def reference(self) -> str:
@@ -72,6 +75,7 @@ def list_tags(readers: Readers) -> list[TagState]:
             bool(r["backed"]),
             tuple(behind.get((r["host"], r["path"], r["name"]), ())),
             bool(r["pushed"]),
+            moved_at=r["moved_at"],
         )
         for r in readers.rows(_WANTED)
     ]

@@ -28,6 +28,7 @@ from airside.containerd.foreign_names import ForeignNames
 from airside.containerd.image_documents import ImageDocuments
 from airside.containerd.publication_rows import PublicationRows, changed_rows, names_of
 from airside.containerd.publish_failures import PublishFailures
+from airside.containerd.publish_measure import PublishMeasure
 from airside.containerd.publish_order import Due, PublishOrder
 from airside.containerd.publish_pass import Pass, PassState, Stop
 from airside.containerd.relabel_log import RelabelLog
@@ -44,6 +45,7 @@ from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
 from airside.oci.digest import is_digest
 from airside.ports.content import ContentStore, Runtime
+from airside.ports.measures import UNMEASURED, PublishMeter
 from airside.ports.publication import Publication
 
 log = logging.getLogger("airside.publish")
@@ -67,7 +69,9 @@ class Publisher:
         clock: Callable[[], float],
         memory: MemoryAccount,
         monotonic: Callable[[], float] = time.monotonic,
+        meter: PublishMeter = UNMEASURED,
     ) -> None:
+        self._measure = PublishMeasure(meter, clock)
         self._name, self._catalog = runtime_name, catalog
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._rows = PublicationRows(runtime_name)
@@ -288,6 +292,7 @@ class Publisher:
             is_restore = tag.reference in state.restored
             row = self._rows.published(desired, done, seconds, before, is_restore=is_restore)
             self._catalog.publications.record([row], self._clock())
+            self._measure.published(tag, done, seconds, again=is_restore)
             with self._lock:
                 state.found.published += 1
             log.info("%s: published to %s in %.2f s", tag.reference, self._name, seconds)
@@ -295,6 +300,7 @@ class Publisher:
     def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
         """Logs, records and retries a failed publish. What was published before stays."""
         tag, seconds = desired.tag, self._failures.note(desired)
+        self._measure.failed()
         told = f"{reason}; retrying in {seconds:.0f} s"
         log.error("%s: not published to %s: %s", tag.reference, self._name, told)
         self._desired.forget(tag.digest)

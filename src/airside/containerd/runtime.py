@@ -36,7 +36,7 @@ from airside.containerd.services.images import ImageRecord
 from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.starting_pods import has_starting_pod
 from airside.containerd.uncompressed_layers import UncompressedLayers
-from airside.containerd.unpack import Unpacker
+from airside.containerd.unpack import Unpacked, Unpacker
 from airside.containerd.wanted_images import WantedImages
 from airside.containerd.withdrawal import Withdrawal
 from airside.core.disk_space import DiskSpace
@@ -301,18 +301,23 @@ class ContainerdRuntime:
             self._ways.update(ways)
         fault("publish.after_content")
         rootfs = self._rootfs(publication)
-        unpacked = self._unpack_and_name(publication, rootfs, lease, stop, again=again)
+        done = self._unpack_and_name(publication, rootfs, lease, stop, again=again)
         # proves that the lease still held the content when the names were set
         self._client.leases.add_blob(lease, publication.target.digest)
         if isinstance(rootfs, str):
             return Published(ways=dict(ways), unpacked=False, not_unpacked=rootfs)
         chain = str(rootfs.steps[-1].chain) if rootfs.steps else ""
-        return Published(ways=dict(ways), unpacked=unpacked, chain=chain)
+        return Published(
+            ways=dict(ways),
+            unpacked=done is not None,
+            chain=chain,
+            unpack_seconds=done.seconds if done is not None and done.layers else 0.0,
+        )
 
     def _unpack_and_name(
         self, publication: Publication, rootfs: Rootfs | str, lease: str, stop: Stop, *, again: bool
-    ) -> bool:
-        """Unpacks and names an image. Returns True if it is unpacked durably."""
+    ) -> Unpacked | None:
+        """Unpacks and names an image. Returns None if it is not unpacked durably."""
 
         def name() -> None:
             fault("publish.after_unpack")
@@ -321,17 +326,16 @@ class ContainerdRuntime:
 
         if isinstance(rootfs, str) or self._unpacker is None:
             name()
-            return False
+            return None
         if not publication.unpack and not self._unpacker.is_unpacked(rootfs):
             name()
-            return False
+            return None
         try:
-            self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
+            return self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
         except ContainerdError as exc:
             if not exc.is_away:
                 self._explain(exc, rootfs, stop)
             raise
-        return True
 
     def _explain(self, refusal: ContainerdError, rootfs: Rootfs, stop: Stop) -> None:
         """Raises ContainerdError with the member for which containerd refused a layer, if known."""

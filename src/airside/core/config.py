@@ -33,6 +33,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "delete": ("own", "all", "none"),
     "read_through": ("open", "true", "digests", "self", "false"),
     "anonymous": ("auto", "pull", "none"),
+    "metrics": ("auto", "all", "none"),
 }
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")

@@ -127,6 +127,14 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting(
         (), "hosts", "further names of the registry in requests without TLS; `*`: every name"
     )
+    metrics: str = _setting(
+        "auto",
+        "auto|all|none",
+        "who may read /metrics: clients that may pull everything, all, none",
+    )
+    metrics_listen: str = _setting(
+        "", "host:port", "further address for /metrics, /healthz and /readyz only; empty: none"
+    )
     max_connections: int = _setting(
         1_000, "connections", "connections to the registry; 0: any number"
     )

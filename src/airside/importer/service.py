@@ -34,10 +34,12 @@ from airside.core.errors import (
 from airside.core.settings import Settings
 from airside.importer.checksum_recheck import ChecksumRecheck
 from airside.importer.ignored_files import IgnoredFiles
+from airside.importer.import_measure import measured
 from airside.importer.importer import Importer, Job, Outcome, job_at
 from airside.importer.list_importer import ListImporter
 from airside.importer.list_puller import is_list_file
 from airside.importer.watch.directories import WatchedDirectories
+from airside.ports.measures import UNMEASURED, ImportMeter
 from airside.store.data_directory import Reserve
 from airside.store.gc import GarbageCollector
 
@@ -62,9 +64,11 @@ class ImportService:
         garbage: GarbageCollector,
         reserve: Reserve,
         clock: Clock,
+        meter: ImportMeter = UNMEASURED,
     ) -> None:
         self._catalog, self._importer, self._lists = catalog, importer, lists
         self._garbage, self._reserve, self._clock = garbage, reserve, clock
+        self._meter = meter
         self._directories = WatchedDirectories(settings.images)
         self._ignored = IgnoredFiles(catalog, clock)
         self.checksums = ChecksumRecheck(catalog, importer)
@@ -78,12 +82,21 @@ class ImportService:
         pull also the images that a registry refused before.
         """
         self._garbage.keep_room(self._clock.ages())
-        try:
-            return self._run(job, stop=stop, progress=progress, forget_refusals=forget_refusals)
-        except StorageFullError as exc:
-            if not self.make_room(exc):
-                raise
-            return self._run(job, stop=stop, progress=progress, forget_refusals=forget_refusals)
+        with measured(self._meter, progress) as measure:
+            try:
+                return measure.ended(
+                    self._run(
+                        job, stop=stop, progress=measure.progress, forget_refusals=forget_refusals
+                    )
+                )
+            except StorageFullError as exc:
+                if not self.make_room(exc):
+                    raise
+                return measure.ended(
+                    self._run(
+                        job, stop=stop, progress=measure.progress, forget_refusals=forget_refusals
+                    )
+                )
 
     def _run(self, job: Job, *, stop: Stop, progress: Progress, forget_refusals: bool) -> Outcome:
         """Retry when a collection deletes a blob that was not written because it was stored."""

@@ -14,6 +14,8 @@ class Published:
     """Why the image cannot be unpacked; empty if it can."""
     chain: str = ""
     """The chain ID of the top layer, by which `Runtime.unpacked` has it; empty if it has none."""
+    unpack_seconds: float = 0.0
+    """0 if nothing was unpacked."""
 
 
 @dataclass(frozen=True, slots=True)

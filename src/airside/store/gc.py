@@ -17,6 +17,7 @@ from airside.core.disk_space import free_bytes, total_bytes
 from airside.core.logs import human_bytes
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
+from airside.ports.measures import UNMEASURED, StoreMeter
 from airside.store.filesystem import translated
 from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
@@ -124,6 +125,7 @@ class GarbageCollector:
     """Cancels idle uploads until so many bytes more fit. Returns True if they fit."""
     kubelet_percent: Callable[[int], float]
     """Returns the percentage to keep free for kubelet of a file system with so many bytes."""
+    meter: StoreMeter = UNMEASURED
     _room: threading.Lock = field(default_factory=threading.Lock)
     _in_vain_at: float = float("-inf")
 
@@ -134,6 +136,7 @@ class GarbageCollector:
 
         Returns a line for each name or document.
         """
+        started = time.monotonic()
         policy = self._policy(now, pressure or Pressure())
         with self.guard.shared():  # the collection may commit a merged index
             found = self.catalog.collect(
@@ -151,8 +154,10 @@ class GarbageCollector:
             own = [sizes.get(blob, Size()) for blob in item.blobs]
             total, linked = sum(s.freed_bytes for s in own), sum(s.linked_bytes for s in own)
             freed.append(Freed(item.reference, item.digest, item.reason, len(own), total, linked))
+        blobs, size = sum(line.blobs for line in freed), sum(f.freed_bytes for f in freed)
+        if not dry_run:
+            self.meter.collected(blobs, size, time.monotonic() - started)
         if freed and not dry_run:
-            blobs, size = sum(line.blobs for line in freed), sum(f.freed_bytes for f in freed)
             log.info("collected %d blobs: %s freed", blobs, human_bytes(size))
         return freed
 

@@ -22,6 +22,7 @@ from airside.core.failpoints import fault
 from airside.core.logs import human_bytes
 from airside.core.settings import GIB
 from airside.oci.digest import Digest, digest_of
+from airside.ports.measures import UNMEASURED, StoreMeter
 from airside.ports.runtime_set import RuntimeSet
 from airside.store.gc import unknown_blobs
 from airside.store.local import LocalStore
@@ -82,9 +83,10 @@ class Scrub:
         quarantine: Quarantine,
         runtimes: RuntimeSet,
         clock: Callable[[], float],
+        meter: StoreMeter = UNMEASURED,
     ) -> None:
         self._store, self._catalog, self._guard = store, catalog, guard
-        self._quarantine, self._clock = quarantine, clock
+        self._quarantine, self._clock, self._meter = quarantine, clock, meter
         self.repair = Repair(store, catalog, guard, quarantine, runtimes, clock)
 
     # passes
@@ -180,6 +182,7 @@ class Scrub:
                 if not items or items[0].problem == "wrong-record":
                     right.append(digest)
         finally:
+            self._meter.verified(done)
             report.found = report.found.counted(count, done, ())
             now = max(self._clock(), report.found.started_at)
             self._catalog.verification.record(right, now, report.found.to_text())

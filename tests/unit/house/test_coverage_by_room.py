@@ -57,7 +57,8 @@ def test_a_room_that_no_file_belongs_to_is_not_measured():
 
 def test_the_rooms_are_those_of_the_contracts_and_of_the_code():
     assert "oci" in rooms.pure_rooms(rooms.ROOT)
-    assert len(rooms.all_rooms(rooms.ROOT)) == 12
+    packages = (rooms.ROOT / "src" / "airside").glob("*/__init__.py")
+    assert sorted(rooms.all_rooms(rooms.ROOT)) == sorted(path.parent.name for path in packages)
 
 
 @pytest.mark.parametrize(("covered", "code"), [(97, 0), (96, 1)])

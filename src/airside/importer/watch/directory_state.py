@@ -23,6 +23,8 @@ _REST = 4.0
 """The rest after a scan, in times of its duration."""
 
 Mode = Literal["inotify", "polling", "absent", "unreadable"]
+NOT_LOOKED_AT = "not looked at yet"
+"""The reason of a directory before its first scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class DirectoryState:
     others: frozenset[Path]
     beneath: Beneath
     mode: Mode = "absent"
-    reason: str = "not looked at yet"
+    reason: str = NOT_LOOKED_AT
     scan_at: float = 0.0
     rest_until: float = 0.0
     """No scan begins before: one that takes long leaves time to others."""

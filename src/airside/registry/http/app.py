@@ -32,6 +32,7 @@ from airside.ports.content import RegistryView
 from airside.registry.http.answer_cache import AnswerCache
 from airside.registry.http.blobs import BlobRoute
 from airside.registry.http.deadline import DeadlinePool
+from airside.registry.http.metering import RequestCounter
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
@@ -69,6 +70,8 @@ def create_app(
     receiver: Receiver | None = None,
     guard: AccessGuard | None = None,
     pages: PageGuard | None = None,
+    counter: RequestCounter | None = None,
+    answers_health: bool = True,
 ) -> web.Application:
     """Makes the application. The caller owns and closes the arguments, and runs the application.
 
@@ -77,11 +80,13 @@ def create_app(
     404 for a container runtime that uses this registry as a mirror, else a 503. `receiver` answers
     pushes and deletions; without one they are refused. `guard` checks the rights of clients;
     without one everybody sees everything. `pages` refuses what web pages may not ask, before that.
+    `counter` counts all requests. `answers_health`: `/healthz` says ok; else the caller adds it.
     """
     registry = _Registry(content, reads, receiver)
-    app = web.Application(middlewares=[each.middleware for each in (pages, guard) if each])
+    app = web.Application(middlewares=[each.middleware for each in (counter, pages, guard) if each])
     app.router.add_get("/", _say_hello, expect_handler=_expect)
-    app.router.add_get("/healthz", _say_ok, expect_handler=_expect)
+    if answers_health:
+        app.router.add_get("/healthz", _say_ok, expect_handler=_expect)
     everything = _CatchAll("/{target}")
     everything.add_route("*", registry.respond, expect_handler=_expect)
     app.router.register_resource(everything)

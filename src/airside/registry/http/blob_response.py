@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from airside.core.settings import CHUNK_BYTES, MIB
+from airside.registry.http.metering import METER
 from airside.registry.http.responses import headers_of
 from airside.registry.http.throttle import OUT
 from airside.registry.rules.answers import Part
@@ -127,7 +128,7 @@ class BlobResponse(web.StreamResponse):
         offset, end = self._part.start, self._part.start + self._part.count
         transport = request.transport
         native = transport is not None and transport.get_extra_info("sslcontext") is None
-        throttle = request.get(OUT)
+        throttle, meter = request.get(OUT), request.get(METER)
         slice_bytes = SLICE_BYTES if throttle is None else throttle.slice_bytes
         while offset < end:
             transport = request.transport
@@ -150,6 +151,8 @@ class BlobResponse(web.StreamResponse):
             if not sent:
                 raise BlobEndsError(f"the file of the blob ends at byte {offset} of {end}")
             offset += sent
+            if meter is not None:
+                meter.sent(sent)
 
     async def _write_chunk(self, file: BinaryIO, offset: int, count: int) -> int:
         def read() -> bytes:

@@ -48,7 +48,7 @@ from airside.registry.rules.credentials import (
     scopes_of,
 )
 from airside.registry.rules.requests import ListCatalog, Ping
-from airside.registry.rules.web_pages import PUBLIC
+from airside.registry.rules.web_pages import METRICS, PUBLIC
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,7 +105,12 @@ class AccessGuard:
             request[key] = throttle
         target = target_of(request)
         path = target.partition("?")[0]
-        if path in PUBLIC or self._is_public(request, path):
+        if path == METRICS and self._settings.metrics == "none":
+            return response_of(
+                problem(404, "UNKNOWN", "/metrics is switched off (setting metrics)")
+            )
+        is_open = path in PUBLIC or (path == METRICS and self._settings.metrics == "all")
+        if is_open or self._is_public(request, path):
             return await handler(request)
         who = await self._logins.identify(
             request.headers.get(hdrs.AUTHORIZATION, ""),
@@ -135,6 +140,8 @@ class AccessGuard:
         verdicts: list[Verdict] = []
         if isinstance(call.requirement, Answer):
             everything = call.who.rights.may_everywhere("pull")
+            if target_of(call.request).partition("?")[0] == METRICS and not everything:
+                return self._denied(call)
             if call.request.method not in READING or not everything:
                 return response_of(call.requirement)
         else:

@@ -25,6 +25,7 @@ class CacheWriter:
         self._store, self._catalog, self._lock = backend.store, backend.catalog, backend.lock
         self._group_commit, self._clock = backend.group_commit, backend.clock
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
+        self._meter = backend.meter
 
     def is_pushed(self, path: str) -> bool:
         """Returns True if the catalog has a repository of this path without a registry host."""
@@ -58,6 +59,7 @@ class CacheWriter:
         ingest.finish()
         check_digest(ingest, digest)
         self._group_commit.commit(PushedBlob(repository, digest, ingest.size_bytes), ingest)
+        self._meter.pulled_through("blob", ingest.size_bytes)
 
     def link_blob(self, repository: Repository, digest: Digest) -> bool:
         """Adds a stored blob to the repository; False if the blob has been deleted meanwhile."""
@@ -82,6 +84,7 @@ class CacheWriter:
             kind="peer",
         )
         self._group_commit.commit(push)
+        self._meter.pulled_through("manifest", len(document.raw))
         self._index_outdated.notify()
 
     def touch(self, references: Iterable[str]) -> None:

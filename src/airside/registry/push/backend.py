@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from airside.catalog.catalog import Catalog
 from airside.core.listeners import Listeners
+from airside.ports.measures import UNMEASURED, WriteMeter
 from airside.registry.push.group_commit import GroupCommit
 from airside.registry.push.uploads import Uploads
 from airside.store.local import LocalStore
@@ -27,3 +28,4 @@ class Backend:
     """
     index_outdated: Listeners
     """Notified after each change of names: `index.json` lags behind the catalog."""
+    meter: WriteMeter = UNMEASURED

@@ -59,7 +59,7 @@ class Pusher:
     ) -> None:
         self._store, self._catalog, self._lock = backend.store, backend.catalog, backend.lock
         self._group_commit, self._clock = backend.group_commit, backend.clock
-        self._settings = settings
+        self._settings, self._meter = settings, backend.meter
         self._make_room, self._index_outdated = backend.make_room, backend.index_outdated
         self.uploads = backend.uploads
         self._read_through = read_through
@@ -98,6 +98,7 @@ class Pusher:
             ingest.discard()
             raise
         self._group_commit.commit(PushedBlob(upload.repository, digest, ingest.size_bytes), ingest)
+        self._meter.pushed("blob", ingest.size_bytes)
 
     def mount(
         self, name: Name, digest: Digest, source: Name | None, may: Callable[[Repository], bool]
@@ -115,6 +116,8 @@ class Pusher:
 
         with self._lock.shared():
             found = self._catalog.pushes.mount(target, digest, is_readable, self._clock())
+        if found:
+            self._meter.pushed("mount", 0)
         if found or source is None or not all(map(may, named or ())):
             return found
         return self._copy_through(source, target, digest)
@@ -164,6 +167,7 @@ class Pusher:
             short_for=self._short_for(name),
         )
         self._group_commit.commit(push)
+        self._meter.pushed("manifest", len(document.raw))
         self._index_outdated.notify()
         return document
 

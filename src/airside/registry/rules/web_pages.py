@@ -27,8 +27,9 @@ from airside.core.config import parse_listen
 from airside.core.settings import Settings
 from airside.registry.rules.answers import Answer, problem
 
-PUBLIC = frozenset({"/", "/healthz"})
+PUBLIC = frozenset({"/", "/healthz", "/readyz"})
 """Paths that reveal nothing about images."""
+METRICS = "/metrics"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _AUTHORITY = re.compile(r"(?:\[([^\]%]+)(?:%[^\]]*)?\]|([^][:@/?#\s]+))(?::([0-9]{0,5}))?\Z")

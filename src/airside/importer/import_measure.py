@@ -1,0 +1,48 @@
+"""Measures one import: what it read, how it ended, how long it took."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airside.archive.sources import Progress
+from airside.core.errors import AirsideError, ArchiveChangedError, NotFoundError, StoppedError
+from airside.importer.importer import Outcome
+from airside.ports.measures import ImportMeter
+
+
+class ImportMeasure:
+    """One running import. `progress` passes on what it notes."""
+
+    def __init__(self, meter: ImportMeter, progress: Progress) -> None:
+        self._meter, self._progress = meter, progress
+        self._started, self._done_bytes = time.monotonic(), 0
+
+    def progress(self, done_bytes: int, total_bytes: int) -> None:
+        self._done_bytes = done_bytes
+        self._progress(done_bytes, total_bytes)
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """Count the import by its outcome, and return that."""
+        self.count(outcome.state, outcome.code)
+        return outcome
+
+    def count(self, state: str, code: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._meter.imported(state, code, self._done_bytes, seconds)
+
+
+@contextmanager
+def measured(meter: ImportMeter, progress: Progress) -> Iterator[ImportMeasure]:
+    """Measure an import. One that raises counts as failed, unless it was stopped or its file went.
+
+    The caller counts one that ends.
+    """
+    measure = ImportMeasure(meter, progress)
+    try:
+        yield measure
+    except (StoppedError, ArchiveChangedError, NotFoundError):
+        raise
+    except AirsideError as exc:
+        is_unreadable = exc.code == "archive_unreadable"
+        measure.count("unreadable" if is_unreadable else "failed", exc.code)
+        raise

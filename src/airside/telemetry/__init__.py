@@ -1,0 +1,1 @@
+"""What the agent tells machines about itself: metrics, health, events sent elsewhere."""
