@@ -13,7 +13,7 @@ import pytest
 
 from airside.agent import fallback_process
 from airside.agent.fallback_server import COMMAND, HEAD_BYTES
-from airside.agent.watchdog import Watchdog, tell_systemd
+from airside.agent.watchdog import Watchdog
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
 from airside.registry.rules.read_through import ReadThrough
@@ -172,20 +172,6 @@ def test_the_first_argument_of_airside_chooses_it_before_the_command_line_is_imp
     assert b"airside.agent.fallback_server" in imported
     for absent in (b"click", b"airside.cli", b"asyncio", b"logging"):
         assert absent not in imported
-
-
-def test_systemd_is_told_where_it_listens(tmp_path, monkeypatch):
-    tell_systemd("nobody")
-    path = str(tmp_path / "n.sock")
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
-        manager.bind(path)
-        manager.settimeout(LIMIT_SECONDS)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        with beating():
-            assert manager.recv(100) == b"WATCHDOG_USEC=60000000"
-            assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
-        os.unlink(path)  # noqa: PTH108 - a text is at hand
-        tell_systemd("gone")
 
 
 # --- a disk that does not answer

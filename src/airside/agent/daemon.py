@@ -32,6 +32,7 @@ from airside.agent.release import ReleaseRequest
 from airside.agent.runtime_connections import check_names, connect
 from airside.agent.runtime_supervisor import RuntimeSupervisor
 from airside.agent.scrub_scheduler import ScrubScheduler
+from airside.agent.service_manager import ServiceManager
 from airside.agent.status import LiveStatus
 from airside.agent.stop_request import StopRequest
 from airside.containerd.sockets import find_sockets
@@ -71,9 +72,10 @@ def run_agent(effective: EffectiveSettings) -> int:
     keep_together()
     sys.setswitchinterval(_SWITCH_SECONDS)
     _make_default_directory(settings)
+    manager = ServiceManager()
     try:
-        with open_node(settings) as node:
-            return asyncio.run(_run(settings, node))
+        with manager.starting(), open_node(settings) as node:
+            return asyncio.run(_run(settings, node, manager))
     except* AirsideError as group:
         raise _first(group) from None
 
@@ -94,11 +96,11 @@ def _make_default_directory(settings: Settings) -> None:
             make_directories(default)
 
 
-async def _run(settings: Settings, node: Node) -> int:
+async def _run(settings: Settings, node: Node, manager: ServiceManager) -> int:
     stop = StopRequest(settings.stop_seconds)
     directories = WatchedDirectories(settings.images)
     known = await asyncio.to_thread(load_known_archives, node, directories)
-    await _Agent(settings, node, known, stop).run()
+    await _Agent(settings, node, known, stop).run(manager)
     log.info("stopped")
     return 0
 
@@ -186,7 +188,7 @@ class _Agent:
             stop.listeners.subscribe(end)
         stop.listeners.subscribe(self._excuse_imports)
 
-    async def run(self) -> None:
+    async def run(self, manager: ServiceManager) -> None:
         """Serve until a stop is asked for, then end what runs."""
         control = create_control(
             self._node,
@@ -208,9 +210,9 @@ class _Agent:
                     control, self._settings.data, group=group_id(self._settings.data_group)
                 ),
             ):
-                self._log_ready()
+                self._log_ready(manager)
                 keep_started()
-                await self._serve()
+                await self._serve(manager)
         finally:
             self._queue.stop()
             await asyncio.to_thread(self._scrubs.close)
@@ -237,7 +239,7 @@ class _Agent:
             yield self._page.add_routes
             yield self._uploads.add_routes
 
-    async def _serve(self) -> None:
+    async def _serve(self, manager: ServiceManager) -> None:
         """Run the services until one fails or a stop is asked for."""
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -248,8 +250,10 @@ class _Agent:
                 group.create_task(self._registry.run()),
                 group.create_task(self._maintenance.run()),
                 group.create_task(self._uploads.run()),
+                group.create_task(manager.run()),
             ]
             await self._stop.wait()
+            manager.stopping()
             for task in tasks:
                 task.cancel()
 
@@ -274,11 +278,12 @@ class _Agent:
         except StoreError as exc:
             log.warning("the mounts of the archives could not be recorded: %s", exc.message)
 
-    def _log_ready(self) -> None:
+    def _log_ready(self, manager: ServiceManager) -> None:
         where = ", ".join(str(directory.path) for directory in self._settings.images)
         log.info("airside %s ready in %.2f s", __version__, _process_seconds())
         log.info("watching %s", where)
         self._registry.log_address()
+        manager.ready(f"serving {self._registry.address or 'no registry'}; watching {where}")
 
 
 def _process_seconds() -> float:

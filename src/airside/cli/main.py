@@ -49,6 +49,8 @@ _PURPOSES = {
     },
     "Run and set up": {
         "run": ("run", "run", "Run the agent: watch directories, import, serve images."),
+        "install": ("install", "install", "Install the agent as a service on K3s, RKE2, k0s, …."),
+        "uninstall": ("uninstall", "uninstall", "Remove what install and the agent left here."),
         "mirror": ("mirror", "mirror", "Configure containerd to pull through Airside."),
         "config": ("config", "config", "Show the effective settings."),
         "token": ("token", "token", "Create a token for clients of the registry (token new)."),

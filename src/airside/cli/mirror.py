@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from airside.cli.client import ControlClient, NoAgentError
-from airside.cli.failure import EXIT_DONE, EXIT_FAILED, error_object
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED
+from airside.cli.mirror_report import change_item, change_notes, show_changes
 from airside.cli.options import (
     ANY_PATH,
     config_option,
@@ -20,7 +21,7 @@ from airside.cli.options import (
     example,
     json_option,
 )
-from airside.cli.output import clean, write, write_json
+from airside.cli.output import clean, write_json
 from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
 from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
@@ -33,15 +34,6 @@ from airside.diagnostics.pull_commands import reachable
 from airside.oci.reference import DEFAULT_HOST, is_host
 
 _Command = Callable[..., int]
-_TEXTS = {
-    "written": ("written", "would write"),
-    "changed": ("changed", "would change"),
-    "unchanged": ("unchanged", "unchanged"),
-    "kept": ("unchanged, written by another tool", "unchanged, written by another tool"),
-    "removed": ("removed", "would remove"),
-    "restored": ("restored", "would restore"),
-}
-_RESTART = {"k3s": "k3s, or k3s-agent", "rke2": "rke2-server, or rke2-agent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +224,11 @@ def write_settings(
     and RKE2. Preserves lines of other tools; `mirror remove` restores the files byte for byte.
     """
     settings = effective_settings(config, data=data).settings
-    live = _live(settings)
-    url = _url(settings, live, wanted.address)
+    live = live_status(settings)
+    url = registry_url(settings, live, wanted.address)
     nodes = _read_by(target, wanted.version, settings, live)
     changes = plan_write(nodes, url, wanted.registries, only=wanted.only)
-    notes = _access_notes(live.get("access"), url)
+    notes = access_notes(live.get("access"), url)
     status = _finish(nodes, changes, url, target, as_json=as_json, more=notes)
     unread = any(isinstance(node, HostsNode) and node.warning for node in nodes)
     return EXIT_FAILED if wanted.strict and unread else status
@@ -268,7 +260,7 @@ def _read_by(
     return with_readers(nodes, [*sockets, *find_sockets(settings.runtime)], every=target.is_given)
 
 
-def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
+def registry_url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
     """The registry's URL for containerd of this node; over TLS with the certificate's name."""
     access = live.get("access")
     has_tls = bool(access["tls"]) if access else bool(settings.tls_cert)
@@ -278,7 +270,7 @@ def _url(settings: Settings, live: Mapping[str, Any], given: str | None) -> str:
     return f"{'https' if has_tls else 'http'}://{_address(address)}"
 
 
-def _access_notes(access: Mapping[str, Any] | None, url: str) -> list[str]:
+def access_notes(access: Mapping[str, Any] | None, url: str) -> list[str]:
     """Further steps that containerd needs to use a secured registry."""
     notes = []
     if url.startswith("https://"):
@@ -315,7 +307,7 @@ def _is_address(host: str) -> bool:
     return False
 
 
-def _live(settings: Settings) -> Mapping[str, Any]:
+def live_status(settings: Settings) -> Mapping[str, Any]:
     """Returns the status of the running agent; empty if none runs."""
     try:
         return ControlClient(settings.data).get("/v1/status")
@@ -335,15 +327,15 @@ def _finish(
     dry_run = target.dry_run
     if not dry_run:
         changes = apply(changes)
-    notes = [*_notes(nodes, changes, writing=url is not None), *more]
+    notes = [*change_notes(nodes, changes, writing=url is not None), *more]
     if target.notes_file is not None:
         _write_notes(target.notes_file, changes, notes)
     if as_json:
-        items = [_item(change, dry_run=dry_run) for change in changes]
+        items = [change_item(change, dry_run=dry_run) for change in changes]
         head = {"schema": 1, "dry_run": dry_run, "address": url, "notes": notes}
         write_json({**head, "items": items})
     else:
-        _show(changes, notes, dry_run=dry_run)
+        show_changes(changes, notes, dry_run=dry_run)
     return EXIT_FAILED if any(change.error for change in changes) else EXIT_DONE
 
 
@@ -354,47 +346,3 @@ def _write_notes(file: Path, changes: Sequence[Change], notes: Sequence[str]) ->
         file.write_text("".join(f"{clean(line)}\n" for line in [*errors, *notes]), "utf-8")
     except OSError as exc:
         raise StoreError(f"cannot write {file}: {exc.strerror}", path=file) from exc
-
-
-def _notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> list[str]:
-    """Notes of the changes, and further steps such as a restart."""
-    notes = [note for change in changes for note in change.notes]
-    notes += [n.warning for n in nodes if isinstance(n, HostsNode) and n.warning and writing]
-    moved = {change.runtime for change in changes if change.before != change.after}
-    services = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
-    return notes + [
-        f"restart {each}: it reads registries.yaml only at its start" for each in services
-    ]
-
-
-def _item(change: Change, *, dry_run: bool) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "runtime": change.runtime,
-        "path": str(change.path),
-        "registries": list(change.registries),
-        "state": change.state,
-    }
-    if dry_run:
-        item["diff"] = change.diff()
-    if change.error is not None:
-        item["error"] = error_object(change.error)
-    return item
-
-
-def _show(changes: list[Change], notes: list[str], *, dry_run: bool) -> None:
-    for change in changes:
-        if change.error is not None:
-            click.echo(f"airside: {clean(change.error.message)}", err=True)
-            hint = change.error.context.get("hint", "")
-            click.echo(f"  hint: {clean(hint)}", err=True)
-            continue
-        registries = ", ".join(change.registries)
-        whose = f" ({clean(registries)})" if registries else ""
-        write(f"{_TEXTS[change.state][dry_run]}: {clean(change.path)}{whose}")
-        if dry_run:
-            for line in change.diff().splitlines():
-                write(f"  {clean(line)}")
-    if not changes:
-        write("nothing to remove")
-    for note in notes:
-        write(f"note: {clean(note)}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from airside.cli.terminal import ColorMode, choose_color
-from airside.core.config import EffectiveSettings, load_settings
+from airside.core.config import EffectiveSettings, default_config, load_settings
 
 ANY_PATH = click.Path(path_type=Path, readable=False)
 """Unchecked: the agent may read files that this user may not, and our errors say more."""
@@ -79,7 +79,7 @@ def config_option(command: _Command) -> _Command:
         metavar="FILE",
         envvar="AIRSIDE_CONFIG",
         show_envvar=True,
-        help="TOML file with settings.",
+        help="TOML file with settings [default: /etc/airside/airside.toml; without root, none].",
     )(command)
 
 
@@ -89,5 +89,8 @@ def example(*lines: str) -> str:
 
 
 def effective_settings(config: Path | None, **flags: object) -> EffectiveSettings:
-    """Loads the settings from file, environment and these flags. Raises ConfigError."""
-    return load_settings(file=config, environ=os.environ, flags=flags)
+    """Loads the settings from file, environment and these flags. Raises ConfigError.
+
+    Without a file, from that of the host, if there is one.
+    """
+    return load_settings(file=config or default_config(), environ=os.environ, flags=flags)

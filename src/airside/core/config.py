@@ -35,6 +35,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "anonymous": ("auto", "pull", "none"),
     "metrics": ("auto", "all", "none"),
 }
+CONFIG = "/etc/airside/airside.toml"
+"""The configuration file that an installation makes."""
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """Variables that a pod gets for a Service named airside: they are no settings."""
@@ -73,6 +75,12 @@ def default_directories() -> tuple[Path, Path]:
             home = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111 - Path's raises
         base = (home if home.is_absolute() else on_host("/var/lib")) / "airside"  # no home
     return base / "images", base / "data"
+
+
+def default_config() -> Path | None:
+    """Returns the host's configuration file for root, if there is one; others have none."""
+    path = on_host(CONFIG)
+    return path if os.geteuid() == 0 and path.is_file() else None
 
 
 def load_settings(

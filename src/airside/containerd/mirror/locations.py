@@ -84,6 +84,24 @@ def find_nodes(system: Path) -> list[Node]:
     return found
 
 
+def nodes_of(system: Path, runtime: str) -> list[Node]:
+    """Returns the settings of one runtime below this root, before its first start too.
+
+    Raises UnavailableError.
+    """
+    found = [node for node in find_nodes(system) if node.runtime == runtime]
+    if found:
+        return found
+    for name, etc, _ in _RANCHER:
+        if name == runtime:
+            return [RegistriesNode(name, system / etc / "registries.yaml")]
+    if runtime == "k0s":
+        return [_k0s(system)]
+    if runtime == "microk8s":
+        return [HostsNode(runtime, (system / _MICROK8S / "certs.d",))]
+    return [_containerd(system)]
+
+
 def _k0s(system: Path) -> Node:
     """k0s merges `containerd.d/*.toml` into the configuration that it generates."""
     config = system / "etc/k0s/containerd.toml"

@@ -1,0 +1,1 @@
+"""Installs Airside on a host, and removes it: unit, directories, configuration, manual pages."""

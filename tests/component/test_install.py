@@ -1,0 +1,320 @@
+"""`airside install` and `airside uninstall` on a host that is a directory."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from airside.core.host_root import HOST_ROOT
+from airside.core.settings import Settings
+from airside.install.configuration import DEFAULT
+from airside.install.host import mount_point, place_of
+from airside.install.targets import TARGETS
+from airside.install.unit import Place, unit_text
+from support.command import airside
+from support.schemas import check_output
+
+UNIT = "etc/systemd/system/airside.service"
+DROP_IN = "etc/systemd/system/airside.service.d/50-airside-install.conf"
+CONFIG = "etc/airside/airside.toml"
+MOST_EXPOSURE = 4.0
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A host with a directory of each distribution."""
+    for path in ("etc/systemd/system", "var/lib", "etc/rancher/k3s", "etc/rancher/rke2", "etc/k0s"):
+        (tmp_path / "root" / path).mkdir(parents=True)
+    (tmp_path / "root/var/snap/microk8s/current/args").mkdir(parents=True)
+    (tmp_path / "root/etc/containerd").mkdir()
+    return tmp_path / "root"
+
+
+def tree(root):
+    """Every path below a directory, with what a file has."""
+    return {
+        str(path.relative_to(root)): path.read_text() if path.is_file() else None
+        for path in root.rglob("*")
+    }
+
+
+def run(command, root, *words):
+    done = airside(command, *words, "--root", root, "--json")
+    report = json.loads(done.stdout)
+    check_output(command, report)
+    return done.returncode, report
+
+
+def installed(root, *words):
+    code, report = run("install", root, *words)
+    assert code == 0, report
+    return report
+
+
+def states(report):
+    return [item["state"] for item in report["items"]]
+
+
+def mode(path):
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_installed_is_found_again_and_removed_to_the_last_file(root, name):
+    before = tree(root)
+    planned = installed(root, f"--{name}", "--dry-run")
+    assert tree(root) == before
+    done = installed(root, f"--{name}")
+    assert done["items"] == [
+        {k: v for k, v in item.items() if k != "diff"} for item in planned["items"]
+    ]
+    after = tree(root)
+    again = installed(root, f"--{name}")
+    assert set(states(again)) <= {"unchanged"}
+    assert tree(root) == after
+    assert run("uninstall", root, "--dry-run")[0] == 0
+    assert tree(root) == after
+    code, report = run("uninstall", root)
+    assert (code, tree(root)) == (0, before), report
+    assert run("uninstall", root)[1]["items"] == []
+
+
+def test_directories_and_configuration_are_closed(root):
+    installed(root, "--systemd")
+    modes = {
+        "var/lib/airside": 0o755,
+        "var/lib/airside/data": 0o700,
+        "var/lib/airside/images": 0o750,
+        CONFIG: 0o640,
+        UNIT: 0o644,
+    }
+    assert {path: mode(root / path) for path in modes} == modes
+    wants = root / "etc/systemd/system/multi-user.target.wants/airside.service"
+    assert wants.resolve() == root / UNIT
+
+
+def test_the_unit_runs_this_program_and_knows_the_distribution(root):
+    report = installed(root, "--rke2")
+    assert report["target"] == "rke2"
+    text = (root / UNIT).read_text()
+    assert re.search(r"^ExecStart=/\S.* run$", text, re.MULTILINE)
+    assert "Before=rke2-server.service rke2-agent.service\n" in text
+    assert "/var/lib/rancher/rke2/agent/containerd\n" in text
+    assert str(root) not in text
+    assert "127.0.0.1:5050" in (root / "etc/rancher/rke2/registries.yaml").read_text()
+    assert not (root / "etc/rancher/k3s/registries.yaml").exists()
+
+
+def test_settings_of_the_host_decide_directories_rights_and_address(root):
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text(
+        f'data = "{root}/var/lib/containerd/airside"\ndata_group = "root"\n'
+        'listen = "127.0.0.1:5099"\n'
+    )
+    report = installed(root, "--k3s")
+    assert (root / "var/lib/containerd/airside").is_dir()
+    assert report["address"] == "http://127.0.0.1:5099"
+    text = (root / UNIT).read_text()
+    assert "RequiresMountsFor=/var/lib/containerd/airside " in text
+    assert "CAP_SETUID" in text
+
+
+def test_without_a_mirror_no_settings_of_containerd_are_written(root):
+    before = tree(root / "etc/rancher")
+    report = installed(root, "--k3s", "--no-mirror")
+    assert report["address"] is None
+    assert tree(root / "etc/rancher") == before
+
+
+def test_files_that_somebody_changed_are_neither_overwritten_nor_lost(root):
+    installed(root, "--k3s")
+    for path in (UNIT, CONFIG):
+        (root / path).write_text((root / path).read_text() + "# mine\n")
+    mine = {path: (root / path).read_text() for path in (UNIT, CONFIG)}
+    report = installed(root, "--rke2", "--no-mirror")
+    assert states(report).count("kept") == 2
+    assert {path: (root / path).read_text() for path in mine} == mine
+    code, report = run("uninstall", root, "--purge")
+    assert code == 0
+    assert {"saved", "kept"} <= set(states(report))
+    assert not (root / UNIT).exists()
+    assert (root / f"{UNIT}.saved").read_text() == mine[UNIT]
+    assert (root / CONFIG).read_text() == mine[CONFIG]
+
+
+def test_a_unit_of_an_earlier_installation_is_replaced(root):
+    installed(root, "--k3s")
+    report = installed(root, "--k0s")
+    assert "changed" in states(report)
+    assert "k0scontroller.service" in (root / UNIT).read_text()
+
+
+def test_data_and_archives_stay_until_they_are_purged(root):
+    installed(root, "--systemd", "--no-mirror")
+    archive = root / "var/lib/airside/images/a.tar"
+    blob = root / "var/lib/airside/data/oci/blob"
+    blob.parent.mkdir()
+    for path in (archive, blob):
+        path.write_text("x")
+    other = root / "srv/others"
+    other.mkdir(parents=True)
+    code, report = run("uninstall", root)
+    assert code == 0
+    assert archive.exists()
+    assert blob.exists()
+    assert len([note for note in report["notes"] if "--purge deletes it" in note]) == 2
+    code, _ = run("uninstall", root, "--purge")
+    assert code == 0
+    assert not (root / "var/lib/airside").exists()
+
+
+def test_a_purge_leaves_directories_that_only_the_settings_name(root):
+    (root / "srv/archives").mkdir(parents=True)
+    (root / "srv/archives/a.tar").write_text("x")
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text(f'[[images]]\npath = "{root}/srv/archives"\n')
+    installed(root, "--systemd", "--no-mirror")
+    assert run("uninstall", root, "--purge")[0] == 0
+    assert (root / "srv/archives/a.tar").exists()
+
+
+def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
+    packaged = root / "usr/lib/systemd/system/airside.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text(unit_text(Place()))
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text(DEFAULT)
+    before = tree(root)
+    installed(root, "--microk8s", "--no-mirror")
+    assert not (root / UNIT).exists()
+    assert "ReadWritePaths=-/var\n" in (root / DROP_IN).read_text()
+    assert (root / CONFIG).read_text() == DEFAULT
+    code, report = run("uninstall", root, "--purge")
+    assert code == 0
+    assert any("package" in note for note in report["notes"])
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize("words", [(), ("--k3s", "--rke2")])
+def test_exactly_one_kind_of_host_is_named(root, words):
+    done = airside("install", *words, "--root", root)
+    assert done.returncode == 2
+    assert "give one of --systemd, --k3s" in done.stderr
+
+
+def test_people_see_each_path_with_its_mode_and_what_comes_next(root):
+    done = airside("install", "--k3s", "--root", root)
+    assert f"made: {root}/var/lib/airside/data (mode 0700)\n" in done.stdout
+    assert "note: restart k3s, or k3s-agent" in done.stdout
+    done = airside("install", "--k3s", "--dry-run", "--root", root)
+    assert f"unchanged: {root}/{UNIT}\n" in done.stdout
+    done = airside("uninstall", "--root", root)
+    assert f"removed: {root}/{UNIT}\n" in done.stdout
+
+
+def test_an_unwritable_place_is_reported_and_the_rest_is_done(root):
+    (root / "etc/airside").write_text("a file, where a directory should be")
+    code, report = run("install", root, "--systemd", "--no-mirror")
+    assert code == 1
+    assert [i["error"]["code"] for i in report["items"] if "error" in i]
+    assert (root / UNIT).exists()
+
+
+def test_a_mount_point_is_that_of_the_nearest_directory_that_exists(tmp_path):
+    assert mount_point(tmp_path / "not/there/yet") == mount_point(tmp_path)
+    assert mount_point("/proc/self/not/there") == "/proc"
+
+
+def test_containerds_root_is_read_from_its_configuration(root, monkeypatch):
+    monkeypatch.setenv(HOST_ROOT, str(root))
+    (root / "etc/containerd/config.toml").write_text('root = "/var/lib/elsewhere"\n')
+    assert place_of(TARGETS["systemd"], Settings()).containerd_root == "/var/lib/elsewhere"
+
+
+# --- what systemd says of the unit
+
+
+def places():
+    yield "links", Place(program=(sys.executable,))
+    for name, target in TARGETS.items():
+        yield (
+            name,
+            Place(
+                program=(sys.executable,),
+                services=target.services,
+                containerd_root=target.containerd_root,
+            ),
+        )
+    yield "copies", Place(program=(sys.executable,), data="/srv/airside", has_links=False)
+    yield "no common directory", Place(program=(sys.executable,), data="/srv/airside")
+    yield "group", Place(program=(sys.executable,), data_group="ops")
+
+
+@pytest.mark.needs("systemd-analyze")
+@pytest.mark.parametrize(("name", "place"), list(places()), ids=[name for name, _ in places()])
+def test_the_unit_is_valid_and_little_exposed(tmp_path, name, place):
+    file = tmp_path / "airside.service"
+    file.write_text(unit_text(place))
+    environ = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+    )
+    complaints = [line for line in checked.stderr.splitlines() if "airside.service" in line]
+    assert complaints == [], name
+    security = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=40", "--no-pager", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+    )
+    found = re.search(r"exposure level for airside.service: ([\d.]+)", security.stdout)
+    assert found is not None, security.stderr
+    assert float(found[1]) < MOST_EXPOSURE, security.stdout
+
+
+@pytest.mark.needs("unshare", "mount")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_blob_is_linked_in_the_mounts_that_systemd_makes_of_the_unit(tmp_path):
+    """The unit's lines as systemd carries them out; across two such mounts a link is refused."""
+    for name in ("airside/data", "containerd"):
+        (tmp_path / "lib" / name).mkdir(parents=True)
+    (tmp_path / "lib/airside/data/blob").write_text("x")
+    script = """
+        set -e; cd /; mount --make-rprivate /
+        {mounts}
+        ln {lib}/airside/data/blob {lib}/containerd/blob
+    """
+    one = "mount --rbind {lib} {lib}"
+    two = (
+        "mount --rbind {lib}/airside {lib}/airside; mount --rbind {lib}/containerd {lib}/containerd"
+    )
+    lib = tmp_path / "lib"
+    codes = [
+        subprocess.run(
+            ["unshare", "-m", "sh", "-c", script.format(mounts=m.format(lib=lib), lib=lib)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        for m in (two, one)
+    ]
+    assert codes == [1, 0]
+
+
+# --- settings of the host
+
+
+def test_commands_of_root_use_the_configuration_that_was_installed(root):
+    installed(root, "--systemd", "--no-mirror")
+    (root / CONFIG).write_text('log_level = "debug"\n')
+    done = airside("config", "show", "--json", **{HOST_ROOT: str(root)})
+    [item] = [i for i in json.loads(done.stdout)["items"] if i["key"] == "log_level"]
+    assert item["value"] == "debug"
+    assert str(root / CONFIG) in item["origin"]
