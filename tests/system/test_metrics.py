@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from airside.telemetry.metrics import METRICS
 from support.agent import Agent
 from support.images import oci_archive, random_image
+from support.promtool import promtool
 from support.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.system
@@ -79,6 +80,10 @@ def test_every_name_of_a_scrape_is_in_the_table(worked):
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP airside_")}
     assert shown <= {metric.name for metric in METRICS}
     assert len(shown) > len(METRICS) * 3 // 4
+
+
+def test_prometheus_finds_nothing_wrong_with_the_metrics(worked):
+    promtool("check", "metrics", given=worked.get("/metrics")[1])
 
 
 def test_a_ready_agent_says_so_in_words_and_in_json(worked):
