@@ -11,6 +11,7 @@ from pathlib import Path
 
 from frozen import debian_runtime, foreign, pyinstaller, tree, wheels
 from frozen.architectures import ARCHITECTURES, Architecture, native
+from frozen.bootloader import make_program
 
 ROOT = Path(__file__).parents[2]
 LOCK, TOOLS_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dist.lock"
@@ -36,11 +37,13 @@ class Build:
             return
         scratch = directory / "part"
         shutil.rmtree(scratch, ignore_errors=True)
-        frozen = self._frozen(inputs)
+        frozen, origins, here = self._frozen(inputs), self._origins(arch), self._origins(self._here)
         if arch == self._here:
             shutil.copytree(frozen, scratch / "bin", symlinks=True)
+            (scratch / "bin/airside").unlink()
         else:
-            foreign.exchange(frozen, self._here, self._origins(arch), scratch / "bin")
+            foreign.exchange(frozen, self._here, origins, scratch / "bin")
+        make_program(origins.bootloader, scratch / "bin/airside", self._here, here.root)
         shutil.copyfile(ROOT / "LICENSE", scratch / "LICENSE")
         tree.check(scratch, arch)
         tree.normalise(scratch, self._epoch)

@@ -28,6 +28,7 @@ PACKAGES = (
     "libexpat1",
     "libgcc-s1",
     "libstdc++6",
+    "patchelf",
 )
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TRIES = 3

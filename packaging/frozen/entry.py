@@ -3,8 +3,10 @@
 import os
 import sys
 
-# PyInstaller's bootloader set it, for itself: programs of the host that Airside runs must not load
-# our libraries. This process has read it already.
+# PyInstaller's bootloader set these for this process, which has read them already. Programs of the
+# host that Airside runs must not load our libraries, and another airside is no part of this one.
+for name in [name for name in os.environ if name.startswith("_PYI_")]:
+    del os.environ[name]
 if "LD_LIBRARY_PATH_ORIG" in os.environ:
     os.environ["LD_LIBRARY_PATH"] = os.environ.pop("LD_LIBRARY_PATH_ORIG")
 else:

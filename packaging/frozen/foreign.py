@@ -48,7 +48,6 @@ class Origins:
 def exchange(native: Path, other: Architecture, origins: Origins, target: Path) -> None:
     """Make `target`, a `bin` directory, from the `native` one, which was frozen for `other`."""
     target.mkdir(parents=True)
-    shutil.copyfile(origins.bootloader, target / "airside")
     shutil.copyfile(native / "airside.pkg", target / "airside.pkg")
     bundled = set()
     for path in sorted((native / "lib").rglob("*")):
