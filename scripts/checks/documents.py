@@ -115,6 +115,8 @@ class Tree:
         self._tops = {path.name for path in root.iterdir() if path.is_dir()} - {
             ".git",
             ".venv-docs",
+            "build",
+            "dist",
         }
         self._package = root / "src" / "airside"
         self._names = {

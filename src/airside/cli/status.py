@@ -18,9 +18,9 @@ from airside.cli.output import (
     write,
     write_json,
 )
-from airside.cli.table import rows_text
+from airside.cli.status_screen import status_text
 from airside.core.settings import Settings
-from airside.diagnostics.reports import acknowledgement_report
+from airside.diagnostics.verdict import verdict_of
 
 _SHOWN_NAMES = 5
 
@@ -35,16 +35,20 @@ _SHOWN_NAMES = 5
 @config_option
 @json_option
 def status(data: Path | None, config: Path | None, *, acknowledge: bool, as_json: bool) -> None:
-    """Show the state of the agent and of its store.
+    """Show whether all is well, what to do if not, and the state of everything.
 
-    Without an agent, show the state that the catalog recorded last.
+    Without an agent, show the state that the catalog recorded last. On a terminal it fits the
+    screen; a pipe gets all of it.
     """
     if acknowledge:
         report = _acknowledge(effective_settings(config, data=data).settings)
         text = "acknowledged" if report["acknowledged"] else "no loss of records is reported"
         write_json(report) if as_json else write(text)
         return
-    print_report(fetch_report(data_directory(config, data), "status"), _show, as_json=as_json)
+    report = fetch_report(data_directory(config, data), "status")
+    verdict = verdict_of(report)
+    report["verdict"] = verdict.report()
+    print_report(report, lambda found: write(status_text(verdict, _rows(found))), as_json=as_json)
 
 
 def _acknowledge(settings: Settings) -> dict[str, Any]:
@@ -52,14 +56,11 @@ def _acknowledge(settings: Settings) -> dict[str, Any]:
         return ControlClient(settings.data).post("/v1/acknowledge", {})
     except NoAgentError:
         from airside.cli.exclusive import open_alone  # noqa: PLC0415 - only without an agent
+        from airside.diagnostics.reports import acknowledgement_report  # noqa: PLC0415
 
         with ExitStack() as stack:
             found = open_alone(settings, stack).acknowledge_loss()
             return acknowledgement_report(was_lost=found)
-
-
-def _show(report: dict[str, Any]) -> None:
-    write(rows_text(_rows(report)))
 
 
 def _rows(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 import click
 
 from airside.cli import output, terminal
-from airside.cli.terminal import cell_width, padded, styled, wrapped
+from airside.cli.terminal import cell_width, padded, shortened, styled, wrapped
 
 _GAP = 2
 _EASY_CELLS = 20
@@ -67,12 +67,18 @@ def rows_text(rows: Sequence[tuple[str, str]]) -> str:
     return aligned(cells, (False, False))
 
 
-def indented_rows(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
-    """Returns titles and texts as lines of at most `width` cells."""
+def indented_rows(
+    rows: Sequence[tuple[str, str]], width: int, *, one_line: bool = False
+) -> list[str]:
+    """Returns titles and texts as lines of at most `width` cells.
+
+    A text that is longer goes on below itself; `one_line`: it is cut.
+    """
     first = max((cell_width(title) for title, _ in rows), default=0) + _GAP
+    room = max(width - first, _LEAST_CELLS)
     lines = []
     for title, text in rows:
-        parts = wrapped(text, max(width - first, _LEAST_CELLS))
+        parts = [shortened(text, room)] if one_line else wrapped(text, room)
         lines += [
             (padded("" if number else title, first) + part).rstrip()
             for number, part in enumerate(parts)
