@@ -127,7 +127,8 @@ class _Control:
         loop, live = asyncio.get_running_loop(), self._live()
         runtimes = live.pop("runtimes")
         found = await loop.run_in_executor(self._reads, status_report, self._node.catalog, runtimes)
-        return web.json_response(found | live)
+        missing = await loop.run_in_executor(self._reads, self._node.missing.report)
+        return web.json_response(found | live | {"missing": missing})
 
     async def images(self, request: web.Request) -> web.Response:
         report = history_report if request.query.get("history") else images_report

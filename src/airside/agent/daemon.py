@@ -43,6 +43,7 @@ from airside.core.settings import Settings
 from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
 from airside.importer.watch.watcher import Watcher
+from airside.page.reports import Reports
 from airside.page.routes import Page
 from airside.page.upload_form import FormAnswers
 from airside.page.uploads.archive_uploads import ArchiveUploads
@@ -173,16 +174,7 @@ class _Agent:
             queue=self._queue,
             maintenance=self._maintenance,
         )
-        uploads = ArchiveUploads(settings, node.store.space)
-        self._page = Page(
-            node.catalog, self._status.report, reads=pools.reads, upload_refusal=uploads.refusal
-        )
-        self._uploads = UploadRoutes(
-            uploads,
-            pools.pushes,
-            ImportResults(node.catalog),
-            FormAnswers(self._page.view).answer,
-        )
+        self._page, self._uploads = self._pages_of(pools)
         hashing = node.store.verified
         for end in (self._queue.stop, self._scrubs.stop, self._runtimes.stop, hashing.stop):
             stop.listeners.subscribe(end)
@@ -232,6 +224,26 @@ class _Agent:
             reads=self._pools.reads,
         )
         return probes.endpoints()
+
+    def _pages_of(self, pools: _Pools) -> tuple[Page, UploadRoutes]:
+        """Make the web page and its uploads."""
+        node, settings = self._node, self._settings
+        uploads = ArchiveUploads(settings, node.store.space)
+        reports = Reports(node.catalog, settings, node.runtimes.contents_by_socket, node.missing)
+        page = Page(
+            reports,
+            self._status.report,
+            lambda: (node.catalog.generation, self._runtimes.passes),
+            reads=pools.reads,
+            upload_refusal=uploads.refusal,
+        )
+        upload_routes = UploadRoutes(
+            uploads,
+            pools.pushes,
+            ImportResults(node.catalog),
+            FormAnswers(page.view).answer,
+        )
+        return page, upload_routes
 
     def _pages(self) -> Iterator[AddRoutes]:
         """Yield what is served beside the registry."""

@@ -30,6 +30,7 @@ from airside.core.host_root import host_root
 from airside.core.listeners import Listeners
 from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
+from airside.diagnostics.missing_images import MissingImages
 from airside.importer.importer import Importer
 from airside.importer.list_importer import ListImporter
 from airside.importer.service import ImportService
@@ -87,6 +88,7 @@ class Node:
     cache_writer: CacheWriter
     runtimes: RuntimeSet
     read_through: ReadThrough
+    missing: MissingImages
     reserve: Reserve
     backups: Backups
     clock: Clock
@@ -318,6 +320,7 @@ def _assemble(
         cache_writer=CacheWriter(backend),
         runtimes=runtimes,
         read_through=read_through,
+        missing=MissingImages(catalog, runtimes.connected, host_root()),
         reserve=reserve,
         backups=backups,
         clock=clock,

@@ -5,6 +5,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from airside.catalog.database import Readers
 from airside.catalog.model import (
@@ -45,6 +46,31 @@ _UNNAMED = (
     " ORDER BY r.host, r.path"
 )
 """Documents without a tag; pushed or fetched ones only if no index of the repository lists them."""
+_PAGE = (
+    "SELECT *, count(*) OVER () AS total FROM (SELECT 0 AS last, * FROM ("  # noqa: S608
+    f"{_NAMED}) UNION ALL SELECT 1, * FROM ({_UNNAMED}))"
+    " WHERE instr(lower(host || '/' || path || ':' || name || '@' || digest), ?1)"
+    " AND (?2 = '' OR ?2 = 'images' AND artifact_type = ''"
+    "  OR ?2 = 'artifacts' AND artifact_type != ''"
+    "  OR ?2 = 'unbacked' AND unbacked_since IS NOT NULL)"
+    " ORDER BY last, host, path, name, digest LIMIT ?3 OFFSET ?4"
+)
+_BELOW_ALL = (
+    "WITH RECURSIVE below(digest) AS (SELECT value FROM json_each(?) UNION"
+    " SELECT e.child FROM edge e JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
+)
+
+
+class ImagePage(NamedTuple):
+    """At most `limit` names from `offset` on that hold the text and are of this kind.
+
+    `only`: empty for all, `images`, `artifacts`, or `unbacked`: without a present archive.
+    """
+
+    text: str = ""
+    only: str = ""
+    limit: int = 100
+    offset: int = 0
 
 
 def list_images(readers: Readers) -> list[ImageRow]:
@@ -53,6 +79,21 @@ def list_images(readers: Readers) -> list[ImageRow]:
     below = _Below.load(readers)
     archives, parts = _archives(readers), _parts(readers)
     return [_image(row, below, archives, parts) for row in rows]
+
+
+def list_image_page(readers: Readers, page: ImagePage) -> tuple[int, list[ImageRow]]:
+    """Returns how many names fit, and those of the page, in the order of `list_images`."""
+    rows = readers.rows(_PAGE, page.text.lower(), page.only, page.limit, page.offset)
+    digests = {row["digest"] for row in rows}
+    below = _Below.load(readers, digests)
+    archives, parts = _archives(readers, digests), _parts(readers, {row["path"] for row in rows})
+    total = rows[0]["total"] if rows else _count(readers, page)
+    return total, [_image(row, below, archives, parts) for row in rows]
+
+
+def _count(readers: Readers, page: ImagePage) -> int:
+    rows = readers.rows(_PAGE, page.text.lower(), page.only, 1, 0) if page.offset else []
+    return int(rows[0]["total"]) if rows else 0
 
 
 def _image(
@@ -86,24 +127,39 @@ def _image(
 
 @dataclass(slots=True)
 class _Below:
-    """The edges, sizes and platforms of the whole catalog, in memory."""
+    """The edges, sizes and platforms of the whole catalog, or of a part of it, in memory."""
 
     children: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     size: dict[str, int] = field(default_factory=dict)
     platform: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, readers: Readers) -> "_Below":
-        below = cls()
-        for row in readers.rows("SELECT parent, child FROM edge WHERE kind != 'subject'"):
+    def load(cls, readers: Readers, roots: Collection[str] | None = None) -> "_Below":
+        """Loads what is below all documents, or below these."""
+        below, only = cls(), "{} IN (SELECT digest FROM below)" if roots is not None else "1"
+        first = _BELOW_ALL if roots is not None else ""
+        values = [json.dumps(sorted(roots))] if roots is not None else []
+        for row in readers.rows(
+            f"{first} SELECT parent, child FROM edge"  # noqa: S608
+            f" WHERE kind != 'subject' AND {only.format('parent')}",
+            *values,
+        ):
             below.children[row["parent"]].append(row["child"])
+        of_these = only.format("digest")
         below.size = {
             r["digest"]: r["size_bytes"]
-            for r in readers.rows("SELECT digest, size_bytes FROM blob")
+            for r in readers.rows(
+                f"{first} SELECT digest, size_bytes FROM blob WHERE {of_these}",  # noqa: S608
+                *values,
+            )
         }
         below.platform = {
             r["digest"]: r["platform"]
-            for r in readers.rows("SELECT digest, platform FROM document WHERE platform != ''")
+            for r in readers.rows(
+                f"{first} SELECT digest, platform FROM document"  # noqa: S608
+                f" WHERE platform != '' AND {of_these}",
+                *values,
+            )
         }
         return below
 
@@ -119,27 +175,36 @@ class _Below:
         return found
 
 
-def _archives(readers: Readers) -> dict[tuple[Name, str], list[str]]:
-    """Returns the present archives that give a name to a digest."""
+def _archives(
+    readers: Readers, digests: Collection[str] | None = None
+) -> dict[tuple[Name, str], list[str]]:
+    """Returns the present archives that give a name to a digest, or to one of these."""
+    only = "" if digests is None else " AND c.digest IN (SELECT value FROM json_each(?))"
+    values = [] if digests is None else [json.dumps(sorted(digests))]
     found: dict[tuple[Name, str], list[str]] = defaultdict(list)
     for r in readers.rows(
-        "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"
+        "SELECT r.host, r.path AS repository, c.tag, c.digest, s.path FROM claim c"  # noqa: S608
         " JOIN repository r ON r.id = c.repository_id JOIN source s ON s.id = c.source_id"
-        " WHERE s.state != 'removed' ORDER BY s.path"
+        f" WHERE s.state != 'removed'{only} ORDER BY s.path",
+        *values,
     ):
         found[(r["host"], r["repository"], r["tag"]), r["digest"]].append(r["path"])
     return found
 
 
-def _parts(readers: Readers) -> dict[Name, list[TagPart]]:
+def _parts(readers: Readers, paths: Collection[str] | None = None) -> dict[Name, list[TagPart]]:
+    """Returns the parts of each tag, or of those in repositories of these paths."""
+    only = "" if paths is None else " WHERE r.path IN (SELECT value FROM json_each(?))"
+    values = [] if paths is None else [json.dumps(sorted(paths))]
     rows: dict[Name, list[sqlite3.Row]] = defaultdict(list)
     for r in readers.rows(
-        "SELECT r.host, r.path AS repository, p.tag, p.platform, p.digest, p.version,"
+        "SELECT r.host, r.path AS repository, p.tag, p.platform, p.digest, p.version,"  # noqa: S608
         " coalesce(s.path, '') AS archive, s.state != 'removed' AND EXISTS (SELECT 1 FROM claim c"
         " WHERE c.repository_id = p.repository_id AND c.tag = p.tag"
         " AND c.source_id = p.source_id) AS backed FROM tag_part p"
         " JOIN repository r ON r.id = p.repository_id LEFT JOIN source s ON s.id = p.source_id"
-        " ORDER BY p.platform"
+        f"{only} ORDER BY p.platform",
+        *values,
     ):
         rows[r["host"], r["repository"], r["tag"]].append(r)
     found: dict[Name, list[TagPart]] = {}

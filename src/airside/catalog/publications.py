@@ -69,6 +69,16 @@ def list_publications(readers: Readers, runtime: str | None = None) -> list[Publ
     return [_publication(r) for r in rows]
 
 
+def list_publications_of(readers: Readers, references: Collection[str]) -> list[PublicationRow]:
+    """Returns the publications of these names in all runtimes."""
+    rows = readers.rows(
+        "SELECT * FROM publication WHERE reference IN (SELECT value FROM json_each(?))"
+        " ORDER BY runtime, reference",
+        json.dumps(sorted(references)),
+    )
+    return [_publication(r) for r in rows]
+
+
 def list_unpublished(readers: Readers) -> list[PublicationRow]:
     """Returns the tags that a runtime lacks though this node should run them, by runtime."""
     rows = readers.rows(

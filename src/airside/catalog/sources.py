@@ -23,6 +23,39 @@ class SourcePage(NamedTuple):
     ignored: bool = True
 
 
+class ArchiveSearch(NamedTuple):
+    """At most `limit` archives and lists from `offset` on whose path holds the text.
+
+    `only`: empty for all that are present, else `problems` or a state.
+    """
+
+    text: str = ""
+    only: str = ""
+    limit: int = 50
+    offset: int = 0
+
+
+_FOUND = (
+    "SELECT id, count(*) OVER () AS total FROM source WHERE kind NOT IN ('push', 'peer')"
+    " AND instr(lower(path), ?1) AND (?2 = '' AND state NOT IN ('ignored', 'removed')"
+    "  OR ?2 = 'problems' AND state IN"
+    "   ('rejected', 'failed', 'unreadable', 'incomplete', 'partial')"
+    "  OR state = ?2) ORDER BY changed_at DESC, id DESC LIMIT ?3 OFFSET ?4"
+)
+
+
+def find_archives(readers: Readers, search: ArchiveSearch) -> tuple[int, list[SourceRow]]:
+    """Returns how many archives and lists fit, and those of the page, the last changed first."""
+    text = search.text.lower()
+    rows = readers.rows(_FOUND, text, search.only, search.limit, search.offset)
+    if not rows and search.offset:
+        first = readers.rows(_FOUND, text, search.only, 1, 0)
+        return (first[0]["total"] if first else 0), []
+    order = {r["id"]: number for number, r in enumerate(rows)}
+    found = _sources(readers, f"WHERE s.id IN ({', '.join(map(str, order))})", ())
+    return (rows[0]["total"] if rows else 0), sorted(found, key=lambda row: order[row.id])
+
+
 def list_sources(
     readers: Readers, path: str | None = None, page: SourcePage | None = None
 ) -> list[SourceRow]:

@@ -11,7 +11,12 @@ from pathlib import Path
 from airside.catalog.database import Readers
 from airside.catalog.expiry import ages
 from airside.catalog.held_digests import Holder, list_held_digests, list_holders
-from airside.catalog.images import list_generations, list_images, list_index_entries
+from airside.catalog.images import (
+    list_generations,
+    list_images,
+    list_index_entries,
+)
+from airside.catalog.listing import Listing
 from airside.catalog.lookup import Lookup
 from airside.catalog.model import (
     JUDGED,
@@ -75,6 +80,11 @@ class CatalogView:
     def lookup(self) -> Lookup:
         """Lookups of one thing, for `airside explain`."""
         return Lookup(self._readers)
+
+    @property
+    def listing(self) -> Listing:
+        """The same in pages."""
+        return Listing(self._readers)
 
     @property
     def generation(self) -> int:

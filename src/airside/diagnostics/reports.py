@@ -50,7 +50,7 @@ def images_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
 def _images(view: CatalogView, rows: list[ImageRow], runtimes: Runtimes) -> list[dict[str, Any]]:
     states = states_of(view, runtimes)
     return [
-        _image(row, states.of(row.reference, row.digest, is_wanted=row.is_published))
+        image_report(row, states.of(row.reference, row.digest, is_wanted=row.is_published))
         for row in rows
     ]
 
@@ -106,7 +106,7 @@ def collection_report(freed: list[Freed], *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _image(row: ImageRow, states: list[ImageState]) -> dict[str, Any]:
+def image_report(row: ImageRow, states: list[ImageState]) -> dict[str, Any]:
     runtimes = [each.report() for each in states]
     return {
         "reference": row.reference,
@@ -219,6 +219,7 @@ def status_report(view: CatalogView, runtimes: Runtimes = ()) -> dict[str, Any]:
         "runtimes": [{**each, "images": counts.get(each["socket"], {})} for each in runtimes],
         "uptime_seconds": None,
         "imports": [],
+        "missing": None,
         "space": None,
     }
 

@@ -6,7 +6,7 @@ say the same. Each concern has a code, which other languages translate with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -140,14 +140,14 @@ class Verdict:
         }
 
 
-def verdict_of(status: Mapping[str, Any], missing: Sequence[str] = ()) -> Verdict:
-    """Judges a report of `status`. `missing`: images that pods of this node want and lack."""
-    found = [*_concerns(status, missing)]
+def verdict_of(status: Mapping[str, Any]) -> Verdict:
+    """Judges a report of `status`."""
+    found = [*_concerns(status)]
     found.sort(key=lambda each: each.severity != "problem")  # stable: else by importance
     return Verdict(found[0], tuple(found[1:])) if found else Verdict(_well(status))
 
 
-def _concerns(status: Mapping[str, Any], missing: Sequence[str]) -> Iterator[Concern]:
+def _concerns(status: Mapping[str, Any]) -> Iterator[Concern]:
     if status.get("silent"):
         yield Concern("silent", "problem", {"pid": str(status.get("pid"))})
     elif not status["running"]:
@@ -161,8 +161,10 @@ def _concerns(status: Mapping[str, Any], missing: Sequence[str]) -> Iterator[Con
         yield Concern("bad-blobs", "problem", {"count": str(bad)})
     yield from _of_space(status.get("space"))
     yield from _of_runtimes(status.get("runtimes") or ())
-    if missing:
-        yield Concern("missing", "problem", {"count": str(len(missing)), "reference": missing[0]})
+    missing = status.get("missing") or {"count": 0}
+    if missing["count"]:
+        first = str(missing["items"][0]["reference"])
+        yield Concern("missing", "problem", {"count": str(missing["count"]), "reference": first})
     yield from _of_archives(status["archives"])
     yield from _of_unpublished(status.get("unpublished") or {})
     yield from _of_directories(status.get("directories") or ())

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from airside import __version__
-from airside.core.logs import printable
 from airside.page.element import Element, Node, document, h
 from airside.page.words import LANGUAGES, NAMES, TAGS, Words
 
@@ -143,8 +142,3 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Node]]) 
 def facts(*pairs: tuple[str, Node]) -> Element:
     """Returns a list of names and values."""
     return h("dl", [h("div", h("dt", name), h("dd", value)) for name, value in pairs])
-
-
-def english(text: str) -> Element:
-    """Returns a text of the agent, which speaks English."""
-    return h("span", printable(text), lang="en", dir="auto")

@@ -1,14 +1,41 @@
-"""The first page: all is well, or what to do. Pure."""
+"""The first page: all is well, or what to do; then what happens now. Pure."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from airside.diagnostics.quantities import duration_text, size_text
 from airside.diagnostics.verdict import Concern, Verdict
+from airside.page.archive_list import archives_table
 from airside.page.element import Element, Node, h, name_of
-from airside.page.layout import View, page
+from airside.page.layout import View, facts, page, section
+from airside.page.runtimes import runtime_list
+from airside.page.storage import space_text
 
 
-def overview(view: View, verdict: Verdict, *parts: Node) -> str:
-    """Returns the document. `parts`: sections below the verdict."""
+def overview(
+    view: View,
+    status: dict[str, Any],
+    verdict: Verdict,
+    arrivals: Sequence[dict[str, Any]],
+    *parts: Node,
+) -> str:
+    """Returns the document. `parts`: sections after what is being imported."""
     words = view.words
-    return page(view, "overview", words("overview"), verdict_box(view, verdict), parts)
+    last: Node = h("p", words("arrivals.none"), class_="dim")
+    if arrivals:
+        last = archives_table(view, arrivals)
+    return page(
+        view,
+        "overview",
+        words("overview"),
+        verdict_box(view, verdict),
+        section("running", words("running"), running(view, status), live=True),
+        parts,
+        section("arrivals", words("arrivals"), last, live=True),
+        section("missing", words("missing"), missing_list(view, status), live=True),
+        section("runtimes", words("nav.runtimes"), runtime_list(view, status), live=True),
+        section("numbers", words("numbers"), _numbers(view, status), live=True),
+    )
 
 
 def verdict_box(view: View, verdict: Verdict) -> Element:
@@ -32,3 +59,56 @@ def _concern(view: View, concern: Concern) -> Node:
     advice = words(f"verdict.{concern.code}.do", **concern.values)
     what = name_of(found, tag="strong")
     return (sign, " ", what, (". ", name_of(advice, tag="span")) if advice else "")
+
+
+def running(view: View, status: dict[str, Any]) -> Node:
+    """Returns the imports that run, with bytes, rate and time left, and what waits."""
+    words = view.words
+    activity = status.get("activity") or {}
+    keys = ("settling", "queued", "publishing", "waiting")
+    waiting = [words(f"activity.{key}", n=activity[key]) for key in keys if activity.get(key)]
+    items = [h("li", _import(view, each)) for each in status["imports"]]
+    if not items and not waiting:
+        return h("p", words("running.none"), class_="dim")
+    return (h("ul", items, class_="plain") if items else None, h("p", ", ".join(waiting)))
+
+
+def _import(view: View, item: dict[str, Any]) -> Node:
+    words, done, total = view.words, item["done_bytes"], item["total_bytes"]
+    rate = item["rate_bytes_per_second"]
+    said = [f"{size_text(done)} / {size_text(total)}" if total else size_text(done)]
+    said += [f"{size_text(rate)}/s"] if rate else []
+    if total and rate:
+        left = duration_text(max(total - done, 0) / rate)
+        said.append(words("running.left", time=left))
+    name = item["path"].rpartition("/")[2]
+    return (
+        h("div", name_of(name), title=item["path"]),
+        h("progress", value=done, max=total, aria_label=name) if total else None,
+        h("div", " · ".join(said), class_="dim"),
+    )
+
+
+def missing_list(view: View, status: dict[str, Any]) -> Node:
+    """Returns the images that pods of this node want and that are nowhere here."""
+    words = view.words
+    missing = status.get("missing") or {"count": 0, "items": []}
+    if not missing["count"]:
+        return h("p", words("missing.none"), class_="dim")
+    items = [
+        h("li", name_of(each["reference"]), " · ", words(f"missing.{each['because']}"))
+        for each in missing["items"]
+    ]
+    return h("ul", items)
+
+
+def _numbers(view: View, status: dict[str, Any]) -> Element:
+    words = view.words
+    states = [f"{n} {words.state(state)}" for state, n in sorted(status["archives"].items())]
+    return facts(
+        (words("numbers.images"), str(status["images"])),
+        (words("numbers.repositories"), str(status["repositories"])),
+        (words("numbers.blobs"), f"{status['blobs']} ({size_text(status['blob_bytes'])})"),
+        (words("numbers.archives"), ", ".join(states) or words("none")),
+        (words("numbers.space"), space_text(view, status.get("space"))),
+    )

@@ -4,10 +4,21 @@ Every number of the page is a value of these reports, so it never differs from t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from airside.catalog.images import ImagePage
+from airside.catalog.sources import ArchiveSearch
+from airside.catalog.storage_use import StorageUse
 from airside.catalog.view import CatalogView
-from airside.diagnostics.reports import events_report, status_report
+from airside.core.settings import Settings
+from airside.diagnostics.absence import place_of
+from airside.diagnostics.explain import explain
+from airside.diagnostics.external_state import Contents
+from airside.diagnostics.image_pages import images_page_report
+from airside.diagnostics.missing_images import MissingImages
+from airside.diagnostics.reports import archive_report, event_report, status_report
+from airside.diagnostics.space_forecast import SPACE_SAMPLES, Sample, parse_samples
 from airside.diagnostics.verdict import Verdict, verdict_of
 
 Live = Callable[[], dict[str, Any]]
@@ -17,16 +28,39 @@ Live = Callable[[], dict[str, Any]]
 class Reports:
     """Reads the catalog. `live` of each method is the agent's part. Raises StoreError."""
 
-    def __init__(self, view: CatalogView) -> None:
-        self._view = view
+    def __init__(
+        self, view: CatalogView, settings: Settings, contents: Contents, missing: MissingImages
+    ) -> None:
+        self._view, self._settings = view, settings
+        self._contents, self._missing = contents, missing
 
     def status(self, live: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
         """Returns the report of `airside status`, and what it means."""
         rest = {key: value for key, value in live.items() if key != "runtimes"}
         found = status_report(self._view, live["runtimes"]) | rest
+        found["missing"] = self._missing.report()
         return found, verdict_of(found)
 
-    def events(self, limit: int) -> list[dict[str, Any]]:
-        """Returns the newest events, newest first."""
-        items: list[dict[str, Any]] = events_report(self._view, limit=limit)["items"]
-        return items[::-1]
+    def images(self, page: ImagePage, live: dict[str, Any]) -> dict[str, Any]:
+        """Returns a page of the report of `airside images`."""
+        return images_page_report(self._view, page, live["runtimes"])
+
+    def archives(self, search: ArchiveSearch) -> dict[str, Any]:
+        """Returns a page of the report of `airside archives`, the last changed first."""
+        total, rows = self._view.listing.archives(search)
+        unpublished = self._view.unpublished()
+        items = [archive_report(row, unpublished) for row in rows]
+        return {"total": total, "items": items}
+
+    def explain(self, what: str, live: dict[str, Any]) -> dict[str, Any]:
+        """Returns the report of `airside explain`. Raises ReferenceInvalidError."""
+        place = place_of(self._settings, live["listen"] or "", self._contents)
+        return explain(self._view, what, replace(place, runtimes=live["runtimes"]))
+
+    def events(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """Returns events, newest first: the newest, or those before a number."""
+        return [event_report(row) for row in self._view.listing.events_before(before, limit)]
+
+    def storage(self, limit: int) -> tuple[StorageUse, list[Sample]]:
+        """Returns what the repositories use, and the recorded samples of the free space."""
+        return self._view.listing.storage_use(limit), parse_samples(self._view.meta(SPACE_SAMPLES))

@@ -3,7 +3,8 @@
 import json
 
 from airside.page.element import Element, h
-from airside.page.layout import View, english, page, section
+from airside.page.layout import View, page, section
+from airside.page.texts import english
 from airside.page.uploads.form_result import FormResult
 from airside.page.words import LANGUAGES
 from airside.registry.rules.access import PAGE_UPLOADS

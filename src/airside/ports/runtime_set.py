@@ -22,6 +22,9 @@ class Connected(Protocol):
     @property
     def puller(self) -> Puller | None: ...
 
+    def wanted(self) -> frozenset[str]:
+        """Returns names, IDs and digests of images that pods want."""
+
 
 class RuntimeSet:
     """Connected runtimes by their socket, in the order in which they connected.
@@ -39,6 +42,10 @@ class RuntimeSet:
     def remove(self, socket: str) -> None:
         """Removes the runtime of a socket, if there is one."""
         self._runtimes = {s: r for s, r in self._runtimes.items() if s != socket}
+
+    def connected(self) -> list[Connected]:
+        """Returns the runtimes."""
+        return list(self._runtimes.values())
 
     def contents(self) -> list[RuntimeContent]:
         """Returns the readable contents of the runtimes, for the registry."""

@@ -79,7 +79,8 @@ def test_what_is_wrong_is_said_with_what_to_do(code, wrong):
 
 
 def test_an_image_that_pods_want_and_nobody_has_is_a_problem():
-    found = verdict_of(WELL, ["docker.io/library/a:1"])
+    item = {"reference": "docker.io/library/a:1", "because": "pod"}
+    found = verdict_of(WELL | {"missing": {"count": 1, "items": [item]}})
     assert not found.is_well
     assert "docker.io/library/a:1" in found.sentence
 

@@ -1,0 +1,140 @@
+"""The images that pods of this node want and that are nowhere here. Blocking.
+
+Asks the connected runtimes for what pods want (sandboxes, containers, static pods), and kubelet's
+records for pulls that run. A name is missing if neither the catalog nor a runtime has it. What CRI
+says of a pod that waits for its first image is nothing: kubelet's record of its pull is.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from airside.catalog.view import CatalogView
+from airside.containerd.kubelet_pulls import read_kubelet_pulls
+from airside.core.errors import AirsideError
+from airside.oci.reference import Reference, parse_reference
+from airside.ports.content import RuntimeContent
+
+MOST_LISTED = 20
+_FRESH_SECONDS = 5.0
+_PATIENCE_SECONDS = 0.5
+"""A runtime that hangs must not make `status` slow: the last answer is given meanwhile."""
+
+
+class Wanting(Protocol):
+    """A connected runtime, as `airside.ports.content.Runtime`."""
+
+    @property
+    def content(self) -> RuntimeContent | None: ...
+
+    def wanted(self) -> frozenset[str]: ...
+
+
+Connected = Callable[[], Sequence[Wanting]]
+
+
+@dataclass(frozen=True, slots=True)
+class MissingImage:
+    """A name, and who wants it: a pod, or kubelet, which pulls it."""
+
+    reference: str
+    because: Literal["pod", "pull"]
+
+
+class MissingImages:
+    """Finds them in a thread of its own, at most every few seconds. Thread-safe."""
+
+    def __init__(self, view: CatalogView, connected: Connected, root: Path) -> None:
+        """`root`: of the host, with kubelet's directories."""
+        self._view, self._connected, self._root = view, connected, root
+        self._lock = threading.Lock()
+        self._found: tuple[MissingImage, ...] = ()
+        self._found_at = -_FRESH_SECONDS
+        self._running: threading.Event | None = None
+
+    def report(self) -> dict[str, Any]:
+        """Returns the number of missing images, and the first of them, for `status`."""
+        found = self.current()
+        items = [
+            {"reference": each.reference, "because": each.because} for each in found[:MOST_LISTED]
+        ]
+        return {"count": len(found), "items": items}
+
+    def current(self) -> tuple[MissingImage, ...]:
+        """Returns the images missing a few seconds ago; of a runtime that hangs, as last known."""
+        with self._lock:
+            if time.monotonic() - self._found_at < _FRESH_SECONDS:
+                return self._found
+            done = self._running
+            if done is None:
+                done = self._running = threading.Event()
+                threading.Thread(
+                    target=self._look, args=(done,), name="missing-images", daemon=True
+                ).start()
+        done.wait(_PATIENCE_SECONDS)
+        with self._lock:
+            return self._found
+
+    def _look(self, done: threading.Event) -> None:
+        found: tuple[MissingImage, ...] | None = None
+        try:
+            found = tuple(find_missing(self._view, self._connected(), self._root))
+        except AirsideError:
+            found = None  # the catalog is away; the last answer stays
+        finally:
+            with self._lock:
+                self._found = self._found if found is None else found
+                self._found_at, self._running = time.monotonic(), None
+            done.set()
+
+
+def find_missing(
+    view: CatalogView, runtimes: Sequence[Wanting], root: Path
+) -> Iterator[MissingImage]:
+    """Yields the missing images, by name. Raises StoreError."""
+    if not runtimes:
+        return
+    pulls = dict.fromkeys(map(_full, read_kubelet_pulls(root).intents), "pull")
+    wanted: dict[Reference, str] = {**dict.fromkeys(_wanted(runtimes), "pod"), **pulls}
+    contents = [each.content for each in runtimes if each.content is not None]
+    for name, because in sorted(wanted.items(), key=lambda item: str(item[0])):
+        if not _is_held(view, name) and not any(_has(each, name) for each in contents):
+            yield MissingImage(str(name), "pull" if because == "pull" else "pod")
+
+
+def _full(name: Reference) -> Reference:
+    return name if name.tag or name.digest else Reference(name.repository, "latest")
+
+
+def _wanted(runtimes: Iterable[Wanting]) -> Iterator[Reference]:
+    for runtime in runtimes:
+        try:
+            names = runtime.wanted()
+        except AirsideError:
+            continue
+        for text in names:
+            if ":" not in text or text.startswith(("sha256:", "sha512:")):
+                continue  # an image ID, or the digest of a document that is fetched
+            try:
+                yield _full(parse_reference(text))
+            except AirsideError:
+                continue
+
+
+def _is_held(view: CatalogView, name: Reference) -> bool:
+    if name.digest is not None:
+        return view.document_by_digest(name.repository, name.digest) is not None
+    return view.lookup.tag(name) is not None
+
+
+def _has(content: RuntimeContent, name: Reference) -> bool:
+    """Returns True if a runtime has it; also if it cannot say so now."""
+    try:
+        if name.digest is not None:
+            return content.document(name.repository, name.digest) is not None
+        return content.tag(name.repository, name.tag) is not None
+    except AirsideError:
+        return True

@@ -1,0 +1,36 @@
+"""Times, texts of the agent, and things to copy, as elements. Pure."""
+
+from datetime import datetime
+
+from airside.core.logs import printable
+from airside.page.element import Element, h
+from airside.page.words import Words
+
+
+def english(text: str) -> Element:
+    """Returns a text of the agent, which speaks English and quotes strangers' names."""
+    return h("span", printable(text), lang="en", dir="auto")
+
+
+def time_of(value: str | None) -> Element | None:
+    """Returns a time of a report in the agent's time zone; None for none."""
+    if not value:
+        return None
+    try:
+        shown = datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return h("span", printable(value))
+    return h("time", shown, datetime=value)
+
+
+def copied(words: Words, text: str, what: str) -> Element:
+    """Returns a text to copy. The button appears with the script; `what` names it to a reader."""
+    button = h(
+        "button",
+        words("copy"),
+        type="button",
+        data_copy=True,
+        hidden=True,
+        aria_label=words("copy.of", what=what),
+    )
+    return h("div", h("code", printable(text), translate="no"), " ", button, class_="copied")
