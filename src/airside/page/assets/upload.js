@@ -28,6 +28,11 @@
     const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
     return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
   };
+  // Control and direction characters are seen, not obeyed.
+  const shown = (name) => {
+    const whole = name.replace(/[\p{C}\u2028\u2029]/gu, (each) => `\\u{${each.codePointAt(0).toString(16)}}`);
+    return whole.length > 300 ? `${whole.slice(0, 300)}…` : whole;
+  };
   const base64 = (value) => {
     let raw = "";
     for (const each of new TextEncoder().encode(value)) raw += String.fromCharCode(each);
@@ -77,7 +82,7 @@
       Object.assign(this, {file, key, name, size, offset: 0, replace: false, state: "waiting", chunk: LEAST});
       this.item = document.createElement("li");
       this.title = document.createElement("bdi");
-      this.title.textContent = name;
+      this.title.textContent = name = shown(name);
       this.bar = document.createElement("progress");
       this.bar.max = size || 1;
       this.bar.value = 0;
@@ -119,7 +124,7 @@
         const next = Object.values(this.buttons).find((button) => !button.hidden);
         if (next) next.focus(); else { this.item.tabIndex = -1; this.item.focus(); }
       }
-      if (aloud && said) said.textContent = `${this.name}: ${words}`;
+      if (aloud && said) said.textContent = `${shown(this.name)}: ${words}`;
     }
     progress(values = {}) {
       return {done: bytes(this.offset), total: bytes(this.size), ...values};

@@ -21,7 +21,7 @@ from airside.registry.http.upload_pieces import PieceMemory, UploadPieces
 STALL_SECONDS = 60.0
 """A client that sends less than 64 KiB in this time is disconnected; this allows 1 kB/s."""
 _PART_BYTES = 256 * KIB
-_BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError, EOFError)
+BROKEN = (ConnectionError, ClientError, HttpProcessingError, web.RequestPayloadError, EOFError)
 
 
 class UploadBodies:
@@ -61,7 +61,7 @@ async def body_of(request: web.Request) -> AsyncIterator[bytes]:
     try:
         async for piece in iter_body(request, STALL_SECONDS):
             yield piece
-    except _BROKEN as exc:
+    except BROKEN as exc:
         raise RequestInvalidError(f"the connection broke in the middle: {exc}") from exc
 
 
@@ -77,7 +77,7 @@ async def bytes_of(request: web.Request, part: BodyPartReader) -> AsyncIterator[
             if throttle is not None:
                 await throttle.take(request.remote, len(piece))
             yield bytes(piece)
-    except (*_BROKEN, ValueError) as exc:
+    except (*BROKEN, ValueError) as exc:
         raise RequestInvalidError(f"the form broke off in the middle: {exc}") from exc
     except TimeoutError as exc:
         raise RequestInvalidError(f"no byte of the form came in {STALL_SECONDS:g} s") from exc

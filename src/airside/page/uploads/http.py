@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import partial
 from typing import TypeVar
@@ -38,7 +39,7 @@ from airside.core.errors import (
 )
 from airside.page.uploads.archive_upload import ArchiveUpload
 from airside.page.uploads.archive_uploads import ArchiveUploads
-from airside.page.uploads.bodies import UploadBodies, body_of, bytes_of
+from airside.page.uploads.bodies import BROKEN, UploadBodies, body_of, bytes_of
 from airside.page.uploads.form_result import FormResult
 from airside.page.uploads.offers import Offer, parse_count, parse_metadata, parse_offer
 from airside.page.uploads.results import ImportResults
@@ -192,41 +193,54 @@ class UploadRoutes:
         self, request: web.Request, offer: Offer, body: AsyncIterator[bytes]
     ) -> ArchiveUpload:
         """Receives an upload that cannot be resumed: what comes of a broken one is deleted."""
+        async with self._whole(request, offer, body) as upload:
+            await self._finish(request, upload)
+        return upload
+
+    @asynccontextmanager
+    async def _whole(
+        self, request: web.Request, offer: Offer, body: AsyncIterator[bytes]
+    ) -> AsyncIterator[ArchiveUpload]:
+        """Yields an upload with all its bytes, which is cancelled if it is not finished."""
         about = request.content_length or 0
         upload = await self._run(self._uploads.begin, offer, _owner(request), about)
         try:
             await self._bodies.receive(body, upload)
-            await self._finish(request, upload)
-        except BaseException:
-            await self._run(self._uploads.cancel, upload)
-            raise
-        return upload
+            yield upload
+        finally:
+            if not upload.is_finished:
+                await self._run(self._uploads.cancel, upload)
 
     async def _receive_form(self, request: web.Request) -> FormResult:
         """Stores the files of a form, in their order; fields count for the files after them."""
         stored: list[str] = []
-        fields: dict[str, str] = {}
         try:
-            async for part in await request.multipart():
-                if not isinstance(part, BodyPartReader):
-                    raise RequestInvalidError("a form within a form is not read")
-                if part.filename is None:
-                    fields[part.name or ""] = await _field(part)
-                    continue
-                if not part.filename:  # no file was chosen
-                    await part.release()
-                    continue
-                offer = parse_offer(part.filename, None, replace=fields.get("replace", ""))
-                body = bytes_of(request, part)
-                upload = await self._receive_whole(request, offer, body)
-                stored.append(upload.offer.name)
-        except (AirsideError, ValueError) as exc:
+            await self._store_form(request, stored)
+        except (AirsideError, *BROKEN, ValueError, LookupError) as exc:  # its parts, too
             await _drain(request)
-            found = exc if isinstance(exc, AirsideError) else RequestInvalidError(str(exc))
+            found = exc if isinstance(exc, AirsideError) else _malformed(exc)
             return FormResult(tuple(stored), found.message, _status(found))
         if not stored:
             return FormResult((), "no archive was chosen", 400)
         return FormResult(tuple(stored))
+
+    async def _store_form(self, request: web.Request, stored: list[str]) -> None:
+        fields: dict[str, str] = {}
+        reader = await request.multipart()
+        part = await reader.next()
+        while part is not None:
+            if not isinstance(part, BodyPartReader):
+                raise RequestInvalidError("a form within a form is not read")
+            if part.filename:
+                offer = parse_offer(part.filename, None, replace=fields.get("replace", ""))
+                async with self._whole(request, offer, bytes_of(request, part)) as upload:
+                    part = await reader.next()  # raises ValueError without a boundary: it broke off
+                    await self._finish(request, upload)
+                stored.append(upload.offer.name)
+                continue
+            if part.filename is None:
+                fields[part.name or ""] = await _field(part)
+            part = await reader.next()  # also after a file field without a file
 
     async def _finish(self, request: web.Request, upload: ArchiveUpload) -> None:
         await self._run(self._uploads.finish, upload)
@@ -291,6 +305,10 @@ def _answer(status: int, text: str = "", headers: Mapping[str, str] | None = Non
 
 def _refusal(status: int, message: str) -> web.Response:
     return _answer(status, message + "\n")
+
+
+def _malformed(exc: Exception) -> RequestInvalidError:
+    return RequestInvalidError(f"the form is malformed or broke off: {str(exc)[:200]}")
 
 
 async def _field(part: BodyPartReader) -> str:
