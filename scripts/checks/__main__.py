@@ -2,10 +2,15 @@
 
 import sys
 
-from checks import documents, limits, rooms
+from checks import documents, limits, rooms, shell
 from checks.source import ROOT
 
-CHECKS = {"documents": documents.problems, "limits": limits.problems, "rooms": rooms.problems}
+CHECKS = {
+    "documents": documents.problems,
+    "shell": shell.problems,
+    "limits": limits.problems,
+    "rooms": rooms.problems,
+}
 
 
 def main(names: list[str]) -> int:

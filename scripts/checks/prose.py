@@ -61,13 +61,40 @@ def inline_code(text: Text) -> Iterator[Span]:
 
 def shell_lines(text: Text) -> Iterator[Span]:
     """Yields the commands of `console` blocks (after `$ `) and each line of `sh` blocks."""
-    for block in _FENCE.finditer(text.text):
-        if block[1] not in {"console", "sh"}:
+    for where, line in _commands(text):
+        yield Span(text.where(where), line)
+
+
+def shell_blocks(text: Text) -> Iterator[Span]:
+    """Yields each block of shell as one script: the lines of `sh`, the commands of `console`."""
+    for block in _shells(text):
+        if block[1] == "sh":
+            yield Span(text.where(block.start()), block[2])
             continue
+        lines = [re.sub(r"^(\$|#|>) ", "", line) for line in _typed(block[2])]
+        yield Span(text.where(block.start()), "\n".join(lines) + "\n")
+
+
+def _shells(text: Text) -> Iterator[re.Match[str]]:
+    for block in _FENCE.finditer(text.text):
+        if block[1] in {"console", "sh"}:
+            yield block
+
+
+def _commands(text: Text) -> Iterator[tuple[int, str]]:
+    for block in _shells(text):
         body = block[2].replace("\\\n", "  ")
         for match in re.finditer(r"^.*$", body, re.MULTILINE):
-            where = text.where(block.start(2) + match.start())
             if block[1] == "sh":
-                yield Span(where, match[0])
+                yield block.start(2) + match.start(), match[0]
             elif match[0].startswith(("$ ", "# ")):
-                yield Span(where, match[0][2:])
+                yield block.start(2) + match.start(), match[0][2:]
+
+
+def _typed(body: str) -> Iterator[str]:
+    """The lines of a console block that somebody types: prompts, and what continues one."""
+    goes_on = False
+    for line in body.splitlines():
+        if goes_on or line.startswith(("$ ", "# ", "> ")):
+            yield line
+            goes_on = line.endswith("\\")

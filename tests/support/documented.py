@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_BLOCK = re.compile(
-    r"^<!-- try(?:: (?P<needs>[\w ]+))? -->\n+```console\n(?P<body>.*?)^```",
-    re.MULTILINE | re.DOTALL,
-)
-_CODE = re.compile(r"\s+# exit code (\d+)\s*$")
+_BLOCK = re.compile(r"^<!-- try -->\n+```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"\s+# exit code (\d+).*")
 _REPEATABLE = re.compile(
     r"(airside (images|archives|status|explain|inspect|events|doctor|gc --dry-run)|ctr .*\brun)\b"
 )
@@ -32,25 +29,17 @@ class Command:
     @property
     def is_repeatable(self) -> bool:
         """True if it may be run again until it prints what the document shows."""
-        return _REPEATABLE.match(self.words) is not None
+        return bool(self.shown) and _REPEATABLE.match(self.words) is not None
 
     def missing(self, printed: str) -> list[str]:
         """The shown lines that were not printed."""
         return [line for line in self.shown if not re.search(_pattern(line), printed, re.MULTILINE)]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The commands of one block, and the programs that it needs besides `airside`."""
-
-    commands: tuple[Command, ...]
-    needs: tuple[str, ...]
-
-
-def blocks(document: Path) -> Iterator[Block]:
-    """Yields the blocks of a document that are to be run, in their order."""
+def commands(document: Path) -> Iterator[Command]:
+    """Yields the commands of a document that are to be run, in their order."""
     for match in _BLOCK.finditer(document.read_text(encoding="utf-8")):
-        yield Block(tuple(_commands(match["body"])), tuple((match["needs"] or "").split()))
+        yield from _commands(match[1])
 
 
 def _commands(body: str) -> Iterator[Command]:

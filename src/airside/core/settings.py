@@ -65,8 +65,11 @@ class WatchedDirectory:
     """One `[[images]]` table, or one `--images`."""
 
     path: Path
+    """The directory."""
     on_removal: Literal["unpin", "delete", "keep"] = "unpin"
+    """Images whose archive is removed: keep them for a while, delete them, or keep them."""
     strict: bool = False
+    """True if an archive that lacks anything is rejected as a whole."""
     repository: str = ""
     """The repository of names that are only a tag, for instance `registry.example/team/app`."""
     platforms: tuple[str, ...] = ("all",)
@@ -86,7 +89,7 @@ class RetentionRule:
     """One `[[retention_rules]]` table: what is deleted in the repositories of its patterns."""
 
     repositories: tuple[str, ...]
-    """Patterns over `host/path`: `*` within a segment, `**` over segments (`oci/patterns.py`)."""
+    """Patterns over `host/path`: `*` within a segment, `**` over segments."""
     keep_last: int | None = None
     """The number of newest tags of each repository that are not deleted."""
     keep_tags: tuple[str, ...] = ()

@@ -17,16 +17,18 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """`url`: the address of the registry, or of a mirror of it; its path is put before names.
-
-    `credentials` and `ca` are files, which are read again when they change.
-    """
+    """Its files are read again when they change."""
 
     registry: str
+    """The host in the names of images, for instance `docker.io`."""
     url: str
+    """The address of the registry, or of a mirror of it; its path is put before names."""
     credentials: Path | None = None
+    """A file with `username` and `password`, or with `token`."""
     ca: Path | None = None
+    """Authorities to trust instead of the system's (PEM)."""
     offline: bool = False
+    """True if it is never asked."""
 
     def __str__(self) -> str:
         return self.url
