@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from airside.archive.beneath import ANYWHERE, Beneath
+from airside.archive.chart_source import ChartSource, is_chart
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
 from airside.archive.directory import stat_key
 from airside.archive.formats.image_list import is_tar
@@ -210,6 +211,9 @@ def _read_open(
         other = describe_other(read_at(file, OTHER_HEAD_BYTES, 0))
         if other:
             raise ArchiveFormatError(other, path=path)
+    if compression is Compression.GZIP and is_chart(head):
+        chart = ChartSource(reader, size_bytes, ingest, stop, progress, notes, file=file)
+        return compression.value, chart.store(), None
     source = TarSource(reader, size_bytes, ingest, stop, progress, notes, file=file)
     if compression is Compression.NONE:
         plan, cut = source.scan()

@@ -31,7 +31,7 @@ def exported(shop: Workshop, directory: Path, key: str) -> Path:
 
 
 def chart(_: Workshop, directory: Path, key: str) -> Path:
-    """A Helm chart as `helm package` writes it."""
+    """A Helm chart as `helm package` writes it, but that its metadata lack the version."""
     (directory / key).mkdir()
     (directory / key / "Chart.yaml").write_text(f"name: {key}\n")
     run("tar", "-C", directory, "-czf", directory / "chart.tgz", key)
@@ -100,9 +100,9 @@ ROWS = [
     _row(
         "chart",
         "`helm package` (with GNU tar)",
-        "a Helm chart",
+        "a Helm chart without a version",
         chart,
-        "holds no images",
+        "has no version",
         suffix=".tgz",
     ),
     _row(

@@ -100,7 +100,7 @@ def guess_contents(files: frozenset[str]) -> str:
         folder = nested.rpartition("/")[0]
         return f"there is one in {folder!r:.200}: pack the contents of that directory"
     if _first(files, ("chart.yaml",)):
-        return "this is a Helm chart as a file: push it to a registry, and archive it from there"
+        return "this looks like a Helm chart: drop it as the .tgz file that `helm package` makes"
     disk, packed = _first(files, _DISKS), _first(files, _PACKED)
     if disk:
         return f"this looks like a virtual machine ({disk:.200}), not an image of a container"
