@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs manifests chart wheel frozen lock clean setup setup-test setup-fuzz setup-docs
+        fuzz docs manifests chart wheel frozen installer dist test-dist test-frozen lock clean setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
 ifeq ($(shell id -u),0)
@@ -20,6 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Every file that is built has this time: of the last commit, or what SOURCE_DATE_EPOCH says.
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1767225600)
 ARCHS := amd64 arm64
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/airside/__init__.py)
 
 SECONDS := 60
 OPS := 20000
@@ -104,6 +105,16 @@ wheel: setup ## build the wheel into dist/, the same bytes each time
 
 frozen: wheel ## build/frozen/ARCH/airside: Airside with its own Python, as it lies in /opt/airside
 	PYTHONPATH=packaging $(BIN)/python -m frozen --wheel dist/airside-*.whl --epoch $(EPOCH) $(ARCHS)
+
+installer: frozen ## dist/airside-VERSION-ARCH.run, one file that installs itself, and its SBOM
+	for arch in $(ARCHS); do \
+	    PYTHONPATH=packaging $(BIN)/python -m installer --frozen build/frozen/$$arch/airside --arch $$arch \
+	        --version $(VERSION) --epoch $(EPOCH) --out dist/airside-$(VERSION)-$$arch.run && \
+	    cp build/frozen/$$arch/airside/sbom.cdx.json dist/airside-$(VERSION)-$$arch.cdx.json || exit 1; \
+	done
+
+dist: wheel installer chart ## everything that is shipped, into dist/, with SHA256SUMS
+	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh
