@@ -6,6 +6,7 @@
         fuzz docs manifests chart wheel frozen installer dist test-dist test-frozen lock clean setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
+LIBRARY := src/airside/page/assets/idiomorph.js
 ifeq ($(shell id -u),0)
 DEFAULT_IMAGES := /var/lib/airside/images
 else
@@ -99,7 +100,7 @@ manifests: setup-test ## write the manifests of packaging/kustomize and packagin
 chart: setup ## pack the Helm chart into dist/, the same bytes each time
 	$(BIN)/python scripts/package_chart.py
 
-wheel: setup ## build the wheel into dist/, the same bytes each time
+wheel: setup $(LIBRARY) ## build the wheel into dist/, the same bytes each time
 	@rm -f dist/airside-*.whl
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation -w dist .
 
@@ -120,6 +121,7 @@ lock: ## make the lock files again, with the newest releases that pyproject.toml
 	scripts/lock.sh
 
 clean: ## remove what was set up or built; images and data stay
+	rm -rf $(LIBRARY) frontend/node_modules
 	rm -rf .venv .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .fuzz/corpus .fuzz/seeds
 
 setup: .venv/ready
@@ -133,12 +135,17 @@ setup-docs: .venv-docs/ready
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q src
+	@! command -v npm >/dev/null || frontend/fetch.sh || echo 'airside: the page runs without its library'
 	@touch $@
 
 .venv/ready-test: .venv/ready requirements-dev.lock scripts/setup-debian.sh
 	scripts/setup-debian.sh test
 	$(BIN)/python -m pip install --require-hashes -r requirements-dev.lock
+	@test -e $(LIBRARY) || frontend/fetch.sh || echo 'airside: the page is tested without its library'
 	@touch $@
+
+$(LIBRARY): frontend/package-lock.json frontend/fetch.sh
+	frontend/fetch.sh
 
 .venv/ready-fuzz: .venv/ready-test requirements-fuzz.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements-fuzz.lock
