@@ -17,8 +17,10 @@
       const inner = frame.contentWindow;
       this.frame = frame;
       this.waiting = [];
+      this.isBusy = true; // until its script is loaded
       inner.postMessage = function (data) {
         worker.dispatchEvent(new MessageEvent("message", { data: data }));
+        worker.proceed();
       };
       inner.importScripts = function () {
         let loaded = Promise.resolve();
@@ -27,19 +29,23 @@
         }
         return loaded;
       };
-      load(inner.document, new URL(url, window.location.href).href).then(() => {
-        const waiting = worker.waiting;
-        worker.waiting = null;
-        waiting.forEach((data) => worker.postMessage(data));
-      });
+      load(inner.document, new URL(url, window.location.href).href).then(() => this.proceed());
     }
 
     postMessage(data) {
-      if (this.waiting) {
-        this.waiting.push(data);
-      } else {
+      this.waiting.push(data);
+      if (!this.isBusy) {
+        this.proceed();
+      }
+    }
+
+    // The search answers each message once. The next one waits for that: unlike a worker, a frame
+    // would read it while the scripts are loaded that the first one asks for.
+    proceed() {
+      this.isBusy = this.waiting.length > 0;
+      if (this.isBusy) {
         const inner = this.frame.contentWindow;
-        inner.dispatchEvent(new inner.MessageEvent("message", { data: data }));
+        inner.dispatchEvent(new inner.MessageEvent("message", { data: this.waiting.shift() }));
       }
     }
 

@@ -4,6 +4,7 @@ Where a page has the line `<!-- settings -->` the tables of all settings are put
 `docs` leads to a page or a file of the site that is a copy of what it names.
 """
 
+import json
 import posixpath
 import re
 import sys
@@ -20,6 +21,7 @@ from docsite.settings import tables  # noqa: E402 - the path is set above
 
 PAGES = {"CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 """Documents at the root that are pages of the site."""
+_CHINESE = re.compile("[\u3400-\u9fff](?=[\u3400-\u9fff])")
 _LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 
 
@@ -41,6 +43,35 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     here = posixpath.dirname(page.file.src_uri)
     markdown = markdown.replace("<!-- settings -->", tables())
     return _LINK.sub(lambda match: _turned(match, here), markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """Leaves the English pages that stand for a translation out of the search.
+
+    Chinese has no spaces: each of its characters is made a word of the index.
+    """
+    file = Path(config.site_dir) / "search/search_index.json"
+    index = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[tuple[str, ...], Any] = {}
+    for entry in index["docs"]:
+        at = _original(entry["location"])
+        parted = {key: _CHINESE.sub("\\g<0>\u200b", entry[key]) for key in ("title", "text")}
+        found.setdefault((at, *parted.values()), entry | parted | {"location": at})
+    text = json.dumps(index | {"docs": list(found.values())}, separators=(",", ":"))
+    file.write_text(text, encoding="utf-8")
+    file.with_suffix(".js").write_text(f"var __index = {text}", encoding="utf-8")
+
+
+event_priority(-200)(on_post_build)  # after all that write the index
+
+
+def _original(location: str) -> str:
+    """Returns the place of the original where a page of another language is not translated."""
+    page, hash_, anchor = location.partition("#")
+    source = page.removeprefix("zh/").removesuffix(".html")
+    if not page.startswith("zh/") or (ROOT / f"docs/{source}.zh.md").exists():
+        return location
+    return source + ".html" + hash_ + anchor
 
 
 def _turned(match: re.Match[str], here: str) -> str:
