@@ -20,6 +20,7 @@ from airside.core.errors import AirsideError
 _PURPOSES = {
     "See what happens": {
         "status": ("status", "status", "Show whether all is well, and the state of everything."),
+        "watch": ("watch", "watch", "Watch imports, runtimes, problems and events, live."),
         "images": ("images", "images", "List the images that can be pulled."),
         "archives": ("archives", "archives", "List the archives and the state of each."),
         "events": ("events", "events", "Show recorded events, or follow new ones."),

@@ -60,7 +60,8 @@ def bundled(name: str) -> dict[str, Any]:
                 embedded[other] = load_schema(other)
                 wanted.append(embedded[other])
     if embedded:
-        found["$defs"] = {**found.get("$defs", {}), **embedded}
+        others = {each["$id"]: each for each in embedded.values()}
+        found["$defs"] = {**found.get("$defs", {}), **others}
     return found
 
 
