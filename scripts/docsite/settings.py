@@ -5,7 +5,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from airside.core.settings import Limits, RetentionRule, Settings, WatchedDirectory
@@ -20,34 +20,58 @@ LIMITS = (
 _TABLES = {"images": WatchedDirectory, "retention_rules": RetentionRule, "upstream": Upstream}
 
 
+@dataclass(frozen=True)
+class Documented:
+    """One setting: key, default as TOML, values or unit, and effect, all plain text."""
+
+    key: str
+    default: str
+    values: str
+    effect: str
+
+
+def sections() -> Iterator[tuple[str, list[Documented]]]:
+    """Yields the plain settings as `Settings`, then each TOML table by its head."""
+    plain = [field for field in fields(Settings) if field.metadata]
+    yield "Settings", _documented(plain, {field.name: field.metadata["help"] for field in plain})
+    for name, cls in _TABLES.items():
+        yield f"[[{name}]]", _documented(fields(cls), _attribute_docs(cls))
+    limits = fields(Limits)
+    texts = {field.name: field.metadata["help"] for field in limits}
+    yield "[limits]", _documented(limits, texts)
+
+
 def tables() -> str:
     """Returns the Markdown of all settings: plain ones, then each TOML table."""
-    plain = [field for field in fields(Settings) if field.metadata]
-    parts = [
-        "## Settings\n",
-        *_table(plain, {field.name: field.metadata["help"] for field in plain}),
-    ]
-    for name, cls in _TABLES.items():
-        parts += [f"\n## `[[{name}]]`\n", *_table(fields(cls), _attribute_docs(cls))]
-    limits = fields(Limits)
-    parts += ["\n## `[limits]`\n", LIMITS, ""]
-    parts += _table(limits, {field.name: field.metadata["help"] for field in limits})
+    parts = []
+    for title, settings in sections():
+        is_table = title.startswith("[")
+        parts.append(f"\n## `{title}`\n" if is_table else f"## {title}\n")
+        if title == "[limits]":
+            parts += [LIMITS, ""]
+        parts += _table(settings)
     return "\n".join(parts) + "\n"
 
 
-def _table(
-    settings: tuple[Field[Any], ...] | list[Field[Any]], texts: dict[str, str]
-) -> Iterator[str]:
+def _documented(
+    found: tuple[Field[Any], ...] | list[Field[Any]], texts: dict[str, str]
+) -> list[Documented]:
+    return [
+        Documented(
+            field.name,
+            default_text(_default(field), unit := field.metadata.get("unit", "")),
+            unit or _choices(field),
+            texts.get(field.name, ""),
+        )
+        for field in found
+    ]
+
+
+def _table(settings: list[Documented]) -> Iterator[str]:
     yield "| key | default | values | effect |"
     yield "|---|---|---|---|"
-    for field in settings:
-        unit = field.metadata.get("unit", "")
-        cells = [
-            f"`{field.name}`",
-            default_text(_default(field), unit),
-            _cell(unit or _choices(field)),
-            _cell(texts.get(field.name, "")),
-        ]
+    for each in settings:
+        cells = [f"`{each.key}`", each.default, _cell(each.values), _cell(each.effect)]
         yield "| " + " | ".join(cells) + " |"
 
 

@@ -187,6 +187,7 @@ def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
     packaged.write_text(unit_text(Place()))
     (root / "etc/airside").mkdir()
     (root / CONFIG).write_text(DEFAULT)
+    (root / "var/lib/airside").mkdir()
     before = tree(root)
     installed(root, "--microk8s", "--no-mirror")
     assert not (root / UNIT).exists()

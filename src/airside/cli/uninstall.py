@@ -32,9 +32,12 @@ from airside.install.steps import make
 )
 @click.option("--keep-names", is_flag=True, help="Leave the names of images in containerd.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show the changes; change nothing.")
+@click.option("--from-package", is_flag=True, hidden=True)
 @root_option
 @json_option
-def uninstall(*, purge: bool, keep_names: bool, dry_run: bool, as_json: bool) -> int:
+def uninstall(
+    *, purge: bool, keep_names: bool, dry_run: bool, from_package: bool, as_json: bool
+) -> int:
     """Remove the service, mirror settings, and the names of images in containerd.
 
     Images that containers use stay in containerd. Data directory and archives stay unless --purge
@@ -43,8 +46,10 @@ def uninstall(*, purge: bool, keep_names: bool, dry_run: bool, as_json: bool) ->
     """
     require_root(dry_run=dry_run)
     settings = host_settings()
-    stops = plan_stop() if dry_run else make(plan_stop())
-    names, notes = ([], []) if keep_names else _withdraw(settings, dry_run=dry_run)
+    planned_stop = [] if from_package else plan_stop()  # the package stops its service
+    stops = planned_stop if dry_run else make(planned_stop)
+    keeps = keep_names or from_package
+    names, notes = ([], []) if keeps else _withdraw(settings, dry_run=dry_run)
     nodes = find_nodes(host_root())
     changes = plan_remove(nodes)
     changes = changes if dry_run else apply(changes)
@@ -55,7 +60,7 @@ def uninstall(*, purge: bool, keep_names: bool, dry_run: bool, as_json: bool) ->
         planned = plan_uninstall(settings, purges=purge)
         steps = [*stops, *(planned if dry_run else make(planned))]
         notes += [] if purge else _kept_notes(settings)
-    if packaged_unit() is not None:
+    if packaged_unit() is not None and not from_package:
         notes.append("a package installed Airside: remove it with apt or dnf")
     failed = any(step.error for step in steps) or any(change.error for change in changes)
     if as_json:

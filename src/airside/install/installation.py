@@ -107,9 +107,11 @@ def _data(settings: Settings, *, purges: bool) -> list[Step]:
         found = steps.without_tree(settings.data, "store and catalog")
         for path in usual:
             found += steps.without_tree(path, "archives")
-    else:
+    elif packaged_unit() is None:
         for path in (settings.data, *usual):
             found += steps.without_directory(path)
+    if packaged_unit() is not None:
+        return found  # the package's directories
     return found + steps.without_directory(on_host(STATE), gone=_gone(found))
 
 

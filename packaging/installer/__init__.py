@@ -1,1 +1,0 @@
-"""Builds the file that installs Airside by itself, `airside-VERSION-ARCH.run`."""
