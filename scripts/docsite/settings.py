@@ -10,6 +10,7 @@ from typing import Any
 
 from airside.core.settings import Limits, RetentionRule, Settings, WatchedDirectory
 from airside.core.upstream_config import Upstream
+from airside.core.webhook_config import Webhook
 
 _SIZES = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _TIMES = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
@@ -17,7 +18,12 @@ LIMITS = (
     "What an archive or a client may ask for. An archive that exceeds a limit is `rejected`,\n"
     "and the reason names the limit."
 )
-_TABLES = {"images": WatchedDirectory, "retention_rules": RetentionRule, "upstream": Upstream}
+_TABLES = {
+    "images": WatchedDirectory,
+    "retention_rules": RetentionRule,
+    "upstream": Upstream,
+    "webhooks": Webhook,
+}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from airside import __version__
+from airside.agent.conditions import Conditions
 from airside.agent.control import create_control
 from airside.agent.control_socket import serving_control
 from airside.agent.import_queue import LISTS_AT_ONCE, ImportQueue
@@ -52,6 +53,8 @@ from airside.page.uploads.results import ImportResults
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
 from airside.telemetry.endpoints import Endpoints
+from airside.telemetry.webhooks.follower import WebhookFollower
+from airside.telemetry.webhooks.service import check_webhook_files, followers
 
 log = logging.getLogger("airside.agent")
 
@@ -70,6 +73,7 @@ def run_agent(effective: EffectiveSettings) -> int:
     os.umask(PRIVATE_UMASK)
     set_up_logs(form=settings.log_format, level=settings.log_level)
     check_names(settings)
+    check_webhook_files(settings.webhooks)
     keep_together()
     sys.setswitchinterval(_SWITCH_SECONDS)
     _make_default_directory(settings)
@@ -245,6 +249,11 @@ class _Agent:
         )
         return page, upload_routes
 
+    def _followers(self) -> Iterator[WebhookFollower]:
+        """Yield what sends events to each webhook."""
+        node = self._node
+        return followers(self._settings.webhooks, node.catalog, node.meters, self._pools.reads)
+
     def _pages(self) -> Iterator[AddRoutes]:
         """Yield what is served beside the registry."""
         if self._settings.page:
@@ -262,6 +271,8 @@ class _Agent:
                 group.create_task(self._registry.run()),
                 group.create_task(self._maintenance.run()),
                 group.create_task(self._uploads.run()),
+                group.create_task(Conditions(self._node, self._runtimes).run()),
+                *(group.create_task(each.run()) for each in self._followers()),
                 group.create_task(manager.run()),
             ]
             await self._stop.wait()

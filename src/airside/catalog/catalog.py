@@ -19,6 +19,7 @@ from airside.catalog.collection import Condemn, GarbageCollection, collect_copy
 from airside.catalog.collection_report import CollectionReport
 from airside.catalog.database import Readers, Writer
 from airside.catalog.deletions import Deletions
+from airside.catalog.event_log import EventLog
 from airside.catalog.extent import Extent
 from airside.catalog.imports import Imports
 from airside.catalog.model import IndexChanges
@@ -70,6 +71,7 @@ class Catalog(CatalogView):
         self.upstream_cache = UpstreamCache(self._transactions, self._readers)
         self.attempts = Attempts(self._transactions, self._readers)
         self.extent = Extent(self._readers)
+        self.event_log = EventLog(self._writer, self._readers)
         self.publications = Publications(self._writer)
         self.unknown = UnknownBlobs(self._transactions)
         self.times = RecordedTimes(self._transactions)

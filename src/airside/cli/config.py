@@ -12,6 +12,7 @@ from airside.cli.table import write_table
 from airside.core.config import EffectiveSettings, setting_rows
 from airside.core.settings import RetentionRule, WatchedDirectory
 from airside.core.upstream_config import Upstream
+from airside.core.webhook_config import Webhook
 
 
 @click.group()
@@ -37,6 +38,7 @@ def setting_items(effective: EffectiveSettings) -> list[dict[str, Any]]:
     """Returns one item for each setting; the tables last."""
     rows = [*setting_rows(), ("images", "", "watched directories")]
     rows.append(("upstream", "", "upstream registries to pull absent images from"))
+    rows.append(("webhooks", "", "addresses to which events are sent"))
     rows.append(("retention_rules", "", "retention rules by repository"))
     return [
         {
@@ -58,7 +60,7 @@ def _value(effective: EffectiveSettings, key: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """Returns the value as JSON types."""
-    if isinstance(value, WatchedDirectory | RetentionRule | Upstream):
+    if isinstance(value, WatchedDirectory | RetentionRule | Upstream | Webhook):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
@@ -70,6 +72,8 @@ def _shown(value: Any) -> str:
         return ", ".join(map(_shown, value))
     if isinstance(value, dict) and "registry" in value:
         return f"{value['registry']} from {value['url']}{' (offline)' if value['offline'] else ''}"
+    if isinstance(value, dict) and "secret" in value:
+        return f"{value['name']} ({', '.join(value['events'])})"
     if isinstance(value, dict) and "repositories" in value:
         fields = (f"{k} {_shown(v)}" for k, v in value.items() if v not in (None, []))
         return f"({'; '.join(fields)})"

@@ -17,6 +17,7 @@ from airside.core.errors import ConfigError
 from airside.core.host_root import HOST_ROOT, on_host
 from airside.core.settings import GIB, KIB, MIB, Limits, RetentionRule, Settings, WatchedDirectory
 from airside.core.upstream_config import parse_upstream
+from airside.core.webhook_config import check_webhooks, parse_webhook
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "log_format": ("auto", "text", "json"),
@@ -37,6 +38,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 CONFIG = "/etc/airside/airside.toml"
 """The configuration file that an installation makes."""
+_PARSERS = {"upstream": parse_upstream, "webhooks": parse_webhook}
 _NO_SETTINGS = {"AIRSIDE_FAULT", "AIRSIDE_CONFIG", HOST_ROOT}
 _OF_KUBERNETES = ("AIRSIDE_SERVICE_", "AIRSIDE_PORT")
 """Variables that a pod gets for a Service named airside: they are no settings."""
@@ -157,8 +159,8 @@ def _convert(key: str, raw: Any, where: str) -> Any:
         return tuple(_watched(item, where) for item in _listed(raw, where))
     if key == "retention_rules":
         return tuple(_retention_rule(item, where) for item in _listed(raw, where))
-    if key == "upstream":
-        return tuple(parse_upstream(item, where) for item in _listed(raw, where))
+    if key in _PARSERS:
+        return tuple(_PARSERS[key](item, where) for item in _listed(raw, where))
     default = {f.name: f.default for f in fields(Settings)}[key]
     if isinstance(default, tuple):
         return tuple(_text(item, where) for item in _listed(raw, where))
@@ -319,6 +321,7 @@ def _check(settings: Settings) -> None:
             )
     if len({w.path for w in settings.images}) != len(settings.images):
         raise ConfigError("a directory is given twice as --images")
+    check_webhooks(settings.webhooks)
     if len({u.registry for u in settings.upstream}) != len(settings.upstream):
         raise ConfigError("a registry has two [[upstream]] tables")
     for period in _PERIODS:

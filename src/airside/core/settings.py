@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airside.core.upstream_config import Upstream
+from airside.core.webhook_config import Webhook
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 FORMAT = 1
@@ -288,4 +289,5 @@ class Settings:
     images: tuple[WatchedDirectory, ...] = ()
     retention_rules: tuple[RetentionRule, ...] = ()
     upstream: tuple[Upstream, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
     limits: Limits = field(default_factory=Limits)

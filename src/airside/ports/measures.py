@@ -82,7 +82,27 @@ class StoreMeter(Protocol):
         ...
 
 
-class Meter(ImportMeter, PublishMeter, RequestMeter, WriteMeter, StoreMeter, Protocol):
+class WebhookMeter(Protocol):
+    """Counts events that are sent to webhooks, by the webhook's name in the settings."""
+
+    def webhook_delivered(self, name: str) -> None: ...
+
+    def webhook_failed(self, name: str) -> None:
+        """Counts a failed attempt."""
+        ...
+
+    def webhook_dropped(self, name: str, count: int) -> None:
+        """Counts events that were given up, or deleted before they could be sent."""
+        ...
+
+    def webhook_pending(self, name: str, count: int) -> None:
+        """Notes how many events were recorded after the last one that was looked at."""
+        ...
+
+
+class Meter(
+    ImportMeter, PublishMeter, RequestMeter, WriteMeter, StoreMeter, WebhookMeter, Protocol
+):
     """All of them."""
 
 
@@ -124,6 +144,18 @@ class Unmeasured:
         pass
 
     def verified(self, size_bytes: int) -> None:
+        pass
+
+    def webhook_delivered(self, name: str) -> None:
+        pass
+
+    def webhook_failed(self, name: str) -> None:
+        pass
+
+    def webhook_dropped(self, name: str, count: int) -> None:
+        pass
+
+    def webhook_pending(self, name: str, count: int) -> None:
         pass
 
 

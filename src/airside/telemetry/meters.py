@@ -51,6 +51,8 @@ class Meters(Meter):
             "airside_gc_deleted_blobs_total": Tally([()]),
             "airside_gc_freed_bytes_total": Tally([()]),
             "airside_scrub_verified_bytes_total": Tally([()]),
+            "airside_webhook_events_total": Tally(),
+            "airside_webhook_failed_attempts_total": Tally(),
         }
         self._spreads = {
             "airside_import_duration_seconds": _distribution(
@@ -70,6 +72,7 @@ class Meters(Meter):
             },
         }
         self._times: dict[str, dict[Labels, float]] = {}
+        """Times and other values that are set, not added to."""
         self._lock = threading.Lock()
 
     def _add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
@@ -150,3 +153,17 @@ class Meters(Meter):
 
     def verified(self, size_bytes: int) -> None:
         self._add("scrub_verified_bytes", (), size_bytes)
+
+    def webhook_delivered(self, name: str) -> None:
+        self._add("webhook_events", (name, "delivered"))
+        self._now("webhook", (name,))
+
+    def webhook_failed(self, name: str) -> None:
+        self._add("webhook_failed_attempts", (name,))
+
+    def webhook_dropped(self, name: str, count: int) -> None:
+        self._add("webhook_events", (name, "dropped"), count)
+
+    def webhook_pending(self, name: str, count: int) -> None:
+        with self._lock:
+            self._times.setdefault("airside_webhook_pending_events", {})[name,] = count

@@ -98,6 +98,12 @@ METRICS: tuple[Metric, ...] = (
     _counter("pushed_bytes", "Bytes of blobs and manifests that clients pushed."),
     _counter("pull_through", "What was stored from upstream registries, by kind.", "kind"),
     _counter("pull_through_bytes", "Bytes stored from upstream registries."),
+    _counter("webhook_events", "Events for a webhook by what became of them.", "webhook", "result"),
+    _counter("webhook_failed_attempts", "Attempts to send an event that failed.", "webhook"),
+    _gauge("webhook_pending_events", "Events that wait for a webhook.", "webhook"),
+    _gauge(
+        "webhook_last_success_timestamp_seconds", "Time of the last event delivered.", "webhook"
+    ),
 )
 
 BY_NAME = {metric.name: metric for metric in METRICS}

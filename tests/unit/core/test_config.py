@@ -226,7 +226,7 @@ def test_directories_are_those_of_root_or_of_the_user(monkeypatch):
 def test_every_setting_has_a_help_text():
     rows = {key: text for key, _, text in setting_rows()}
     settings = set(load_settings(file=None, environ={}, flags={}).origins)
-    assert set(rows) == settings - {"images", "retention_rules", "upstream"}
+    assert set(rows) == settings - {"images", "retention_rules", "upstream", "webhooks"}
     assert all(rows.values())
 
 
