@@ -3,9 +3,11 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs manifests chart wheel frozen packages lock clean setup setup-test setup-fuzz setup-docs
+        fuzz docs manifests chart wheel frozen packages installer dist test-dist test-frozen lock clean setup \
+        setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
+LIBRARY := src/airside/page/assets/idiomorph.js
 ifeq ($(shell id -u),0)
 DEFAULT_IMAGES := /var/lib/airside/images
 else
@@ -20,6 +22,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Every file that is built has this time: of the last commit, or what SOURCE_DATE_EPOCH says.
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1767225600)
 ARCHS := amd64 arm64
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/airside/__init__.py)
 
 SECONDS := 60
 OPS := 20000
@@ -98,7 +101,7 @@ manifests: setup-test ## write the manifests of packaging/kustomize and packagin
 chart: setup ## pack the Helm chart into dist/, the same bytes each time
 	$(BIN)/python scripts/package_chart.py
 
-wheel: setup ## build the wheel into dist/, the same bytes each time
+wheel: setup $(LIBRARY) ## build the wheel into dist/, the same bytes each time
 	@rm -f dist/airside-*.whl
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation -w dist .
 
@@ -108,10 +111,21 @@ frozen: wheel ## build/frozen/ARCH/airside: Airside with its own Python, as it l
 packages: frozen ## dist/airside_VERSION_ARCH.deb and the .rpm, with manual pages and completions
 	PYTHONPATH=scripts:packaging $(BIN)/python -m packages --epoch $(EPOCH) $(ARCHS)
 
+installer: frozen ## dist/airside-VERSION-ARCH.run, one file that installs itself, and its SBOM
+	for arch in $(ARCHS); do \
+	    PYTHONPATH=packaging $(BIN)/python -m installer --frozen build/frozen/$$arch/airside --arch $$arch \
+	        --version $(VERSION) --epoch $(EPOCH) --out dist/airside-$(VERSION)-$$arch.run && \
+	    cp build/frozen/$$arch/airside/sbom.cdx.json dist/airside-$(VERSION)-$$arch.cdx.json || exit 1; \
+	done
+
+dist: wheel installer packages chart ## everything that is shipped, into dist/, with SHA256SUMS
+	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
+
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh
 
 clean: ## remove what was set up or built; images and data stay
+	rm -rf $(LIBRARY) frontend/node_modules
 	rm -rf .venv .venv-docs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .fuzz/corpus .fuzz/seeds
 
 setup: .venv/ready
@@ -125,12 +139,17 @@ setup-docs: .venv-docs/ready
 	$(BIN)/python -m pip install --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q src
+	@! command -v npm >/dev/null || frontend/fetch.sh || echo 'airside: the page runs without its library'
 	@touch $@
 
 .venv/ready-test: .venv/ready requirements-dev.lock scripts/setup-debian.sh
 	scripts/setup-debian.sh test
 	$(BIN)/python -m pip install --require-hashes -r requirements-dev.lock
+	@test -e $(LIBRARY) || frontend/fetch.sh || echo 'airside: the page is tested without its library'
 	@touch $@
+
+$(LIBRARY): frontend/package-lock.json frontend/fetch.sh
+	frontend/fetch.sh
 
 .venv/ready-fuzz: .venv/ready-test requirements-fuzz.lock
 	$(BIN)/python -m pip install --require-hashes -r requirements-fuzz.lock

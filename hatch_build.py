@@ -16,6 +16,8 @@ from grpc_tools import protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROTO = Path("src/airside/containerd/proto")
+LIBRARY = Path("src/airside/page/assets/idiomorph.js")
+"""Fetched by `frontend/fetch.sh`; a wheel without it has a page that refreshes more coarsely."""
 
 
 class CompileProto(BuildHookInterface):
@@ -27,7 +29,7 @@ class CompileProto(BuildHookInterface):
         flags = [f"-I{source}", f"-I{google}", f"--python_out={source}", f"--pyi_out={source}"]
         if protoc.main(["protoc", *flags, *map(str, files)]):
             raise RuntimeError(f"{PROTO}: protoc failed, see above")
-        build_data["artifacts"] += [f"/{PROTO}/*_pb2.py", f"/{PROTO}/*_pb2.pyi"]
+        build_data["artifacts"] += [f"/{PROTO}/*_pb2.py", f"/{PROTO}/*_pb2.pyi", f"/{LIBRARY}"]
         if self.target_name == "wheel" and version == "standard" and (commit := self._commit()):
             made = Path(self.root, "build/commit.txt")
             made.parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     docker-registry:docker-registry zstd:zstd lz4:lz4 bzip2:bzip2 xz:xz-utils gzip:gzip
     strace:strace rsync:rsync curl:curl openssl:openssl pigz:pigz podman:podman buildah:buildah
     bsdtar:libarchive-tools 7z:p7zip-full busybox:busybox cpio:cpio lbzip2:lbzip2 pbzip2:pbzip2
-    chromium-headless-shell:chromium-headless-shell
+    chromium-headless-shell:chromium-headless-shell npm:npm
     objdump:binutils pixz:pixz mkfs.ext4:e2fsprogs mount:mount'
 
 # For the machine without a network that packages are tried on.

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from frozen import debian_runtime, foreign, pyinstaller, tree, wheels
+from frozen import debian_runtime, foreign, pyinstaller, sbom, tree, wheels
 from frozen.architectures import ARCHITECTURES, Architecture, native
 from frozen.bootloader import make_program
 
@@ -45,6 +45,15 @@ class Build:
             foreign.exchange(frozen, self._here, origins, scratch / "bin")
         make_program(origins.bootloader, scratch / "bin/airside", self._here, here.root)
         shutil.copyfile(ROOT / "LICENSE", scratch / "LICENSE")
+        text = sbom.document(
+            scratch,
+            arch,
+            version=self._wheel.name.split("-")[1],
+            work=self._output / "work",
+            downloads=self._downloads,
+            epoch=self._epoch,
+        )
+        (scratch / "sbom.cdx.json").write_text(text, encoding="utf-8")
         tree.check(scratch, arch)
         tree.normalise(scratch, self._epoch)
         shutil.rmtree(directory / "airside", ignore_errors=True)

@@ -20,6 +20,8 @@ from airside.catalog.view import open_view
 from airside.cli.main import main
 from airside.diagnostics import reports as report
 from support.images import docker_archive, flip_bit, oci_archive, random_image, random_index
+from support.program import PROGRAM, changed_within, run_main
+from support.program import command as airside
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 NAME = "docker.io/airside/hello:1"
@@ -30,6 +32,8 @@ def run(capsys, monkeypatch):
     monkeypatch.setenv("AIRSIDE_RUNTIME", "none")  # never the host's own
 
     def run(*args):
+        if PROGRAM:
+            return run_main(*args)
         code = main([str(arg) for arg in args])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -58,7 +62,7 @@ def from_json(out):
 def program(*args, **options):
     """The command as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "airside", *map(str, args)],
+        [*airside(), *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,
@@ -117,6 +121,7 @@ def test_lists_as_text_are_whole(run, data, sample):
     assert "archives  1 imported" in out
 
 
+@changed_within
 def test_lists_fit_a_terminal(run, data, sample, monkeypatch):
     run("import", "--data", data, sample)
     monkeypatch.setattr("airside.cli.output.is_terminal", lambda: True)
@@ -143,6 +148,7 @@ def test_neither_agent_nor_catalog_is_told(run, data):
     assert not data.exists()
 
 
+@changed_within
 def test_a_catalog_that_may_not_be_read_says_what_to_do(run, data, sample, monkeypatch):
     run("import", "--data", data, sample)
     monkeypatch.setattr(os, "access", lambda *_args: False)
@@ -378,7 +384,7 @@ def test_a_full_output_is_told():
     with (
         Path("/dev/full").open("wb") as full,
         subprocess.Popen(
-            [sys.executable, "-m", "airside", "config", "show"], stdout=full, stderr=subprocess.PIPE
+            [*airside(), "config", "show"], stdout=full, stderr=subprocess.PIPE
         ) as process,
     ):
         err = process.stderr.read()
@@ -387,6 +393,7 @@ def test_a_full_output_is_told():
     assert b"Traceback" not in err
 
 
+@changed_within
 def test_names_that_the_encoding_lacks_are_escaped(tmp_path):
     path = tmp_path / "ä\udcff.tar"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

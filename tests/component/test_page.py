@@ -2,16 +2,31 @@
 
 import http.client
 from html.parser import HTMLParser
+from urllib.parse import quote, urlencode
 
 import pytest
 
+from airside.diagnostics.quantities import size_text
 from support.agent import Agent
 from support.guarded import basic, htpasswd
 from support.images import docker_archive, random_image
+from support.waiting import LIMIT_SECONDS
 
 VOID = {"input", "link", "meta", "br", "hr", "img"}
 HOSTILE = "<img src=x onerror=alert(1)>"
-PATHS = ["/ui/"]
+NAME = "registry.example/team:1"
+PATHS = [
+    "/ui/",
+    "/ui/images",
+    "/ui/images?q=TEAM&only=images&page=1",
+    f"/ui/image?name={NAME}",
+    "/ui/image?name=registry.example/team",
+    "/ui/archives",
+    "/ui/archives?only=problems",
+    "/ui/storage",
+    "/ui/runtimes",
+    "/ui/log",
+]
 
 
 class Answer:
@@ -58,7 +73,7 @@ def agent(tmp_path_factory):
     place = tmp_path_factory.mktemp("page")
     images = place / "images"
     images.mkdir()
-    docker_archive(images / "team.tar", {"registry.example/team:1": random_image("page")})
+    docker_archive(images / "team.tar", {NAME: random_image("page")})
     (images / f"{HOSTILE}.tar").write_bytes(b"no archive" * 100)
     with Agent(images, place / "data") as found:
         found.wait_idle()
@@ -85,7 +100,7 @@ def test_a_document_runs_nothing_that_it_holds(agent, path):
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cache-Control"] == "no-store"
 
 
@@ -116,6 +131,111 @@ def test_assets_are_kept_for_ever_under_the_name_of_their_bytes(agent):
     assert (again.status, again.text) == (304, "")
     assert Answer(agent, "/ui/assets/page.0000000000000000.css").status == 404
     assert Answer(agent, "/ui/assets/..%2froutes.py").status == 404
+
+
+def test_the_numbers_are_those_of_the_status(agent):
+    status, page = agent.status(), Document(Answer(agent).text)
+    numbers = page.text[page.text.index("In numbers") :]
+    size = size_text(status["blob_bytes"])
+    assert f"Images{status['images']}" in numbers
+    assert f"Repositories{status['repositories']}" in numbers
+    assert f"Blobs{status['blobs']} ({size})" in numbers
+    assert "Archives1 imported, 1 rejected" in numbers
+    assert f"Blobs{status['blobs']} ({size})" in Document(Answer(agent, "/ui/storage").text).text
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/ui/archives", "/ui/log"])
+def test_a_hostile_name_is_text(agent, path):
+    found = Document(Answer(agent, path).text)
+    assert f"{HOSTILE}.tar" in found.text
+    assert found.all("img") == []
+
+
+def test_the_reason_of_a_rejected_archive_is_told(agent):
+    [path] = [str(each) for each in agent.archives() if HOSTILE in str(each)]
+    found = Document(Answer(agent, f"/ui/archive?path={quote(path)}").text)
+    [reason] = [each["reason"] for each in agent.archives().values() if each["reason"]]
+    assert reason in found.text
+    assert "rejected" in found.text
+
+
+def test_an_image_is_shown_as_it_is_explained(agent):
+    answer = agent.ask(f"/v1/explain?what={NAME}")
+    found = Document(Answer(agent, f"/ui/image?name={NAME}").text)
+    assert answer["digest"] in found.text
+    for each in answer["pull"]:
+        assert each["command"] in found.text
+    assert f"image: {NAME}" in found.text
+    assert "oras copy --from-plain-http" in found.text
+
+
+def test_what_is_absent_is_404_with_advice(agent):
+    absent = Answer(agent, "/ui/image?name=registry.example/teem:1")
+    assert absent.status == 404
+    assert NAME in Document(absent.text).text
+    assert Answer(agent, "/ui/archive?path=/nowhere.tar").status == 404
+    assert Answer(agent, "/ui/nothing").status == 404
+    for bad in ("", "?name=", "?name=%00", "?name=A%20B"):
+        assert Answer(agent, f"/ui/image{bad}").status == 400
+    assert Answer(agent, "/ui/images?page=99999999999999&q=%00%ff").status == 200
+
+
+def test_a_test_pull_times_each_step(agent):
+    shown = Document(Answer(agent, f"/ui/image?name={NAME}").text)
+    form = {
+        each["name"]: each["value"] for each in shown.all("input") if each.get("type") == "hidden"
+    }
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    done = Answer(agent, "/ui/test", "POST", urlencode(form), kind)
+    assert done.status == 200
+    found = Document(done.text)
+    assert "The pull fails" not in found.text
+    size = agent.ask(f"/v1/explain?what={NAME}")["size_bytes"]
+    assert f"{size_text(size)} in " in found.text
+    assert len(found.all("tr")) >= 4
+
+
+def test_a_test_pull_needs_a_form_of_this_page(agent):
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    for body in ("", f"name={NAME}", f"name={NAME}&form=guessed"):
+        assert Answer(agent, "/ui/test", "POST", body, kind).status == 403
+    foreign = kind | {"Origin": "http://evil.example"}
+    assert Answer(agent, "/ui/test", "POST", f"name={NAME}", foreign).status == 403
+
+
+class Stream:
+    """The events of an open page."""
+
+    def __init__(self, agent):
+        self.connection = http.client.HTTPConnection(agent.registry, timeout=LIMIT_SECONDS)
+        self.connection.request("GET", "/ui/events")
+        self.response = self.connection.getresponse()
+        assert self.response.headers["Content-Type"] == "text/event-stream"
+        assert self.line().startswith("retry:")
+
+    def line(self):
+        return self.response.readline().decode().rstrip("\n")
+
+    def wait_change(self):
+        while self.line() != "event: change":
+            pass
+
+    def close(self):
+        self.connection.close()
+
+
+def test_an_open_page_is_told_of_a_change_and_its_stream_ends_with_the_agent(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    with Agent(images, tmp_path / "data") as agent:
+        stream = Stream(agent)
+        docker_archive(images / "late.tar", {"registry.example/late:1": random_image("late")})
+        stream.wait_change()
+        agent.wait_idle()
+        assert "registry.example/late:1" in Answer(agent, "/ui/images").text
+        agent.stop()
+        assert stream.response.read() is not None
+        stream.close()
 
 
 def test_a_page_of_another_site_gets_nothing(agent):

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from urllib.parse import quote
 from support import warm
 from support.host import without_settings
 from support.processes import die_with_parent
+from support.program import PROGRAM, command
 from support.schemas import check_report
 from support.waiting import LIMIT_SECONDS, wait_until
 
@@ -105,7 +105,7 @@ class Agent:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
-            self._process = self._cold(log) if self.before else self._warm(log)
+            self._process = self._cold(log) if self.before or PROGRAM else self._warm(log)
 
     def _warm(self, log: BinaryIO) -> warm.WarmProcess:
         return warm.start(
@@ -114,7 +114,7 @@ class Agent:
 
     def _cold(self, log: BinaryIO) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # closed by kill() and stop()
-            [*self.before, sys.executable, "-m", "airside", *self.arguments()],
+            [*self.before, *command(), *self.arguments()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
 from support import warm
 from support.host import without_settings
+from support.program import PROGRAM, command
 from support.schemas import check_output, name_of
 from support.waiting import LIMIT_SECONDS
 
@@ -27,10 +27,10 @@ def airside(*words: object, before: Sequence[str] = (), **environ: str) -> Done:
 
 
 def _run(words: Sequence[object], before: Sequence[str], environ: Mapping[str, str]) -> Done:
-    if not before:
+    if not before and not PROGRAM:
         return warm.run("airside", words, environ=environ)
     return subprocess.run(
-        [*before, sys.executable, "-m", "airside", *map(str, words)],
+        [*before, *command(), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,

@@ -8,13 +8,13 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import program
 from support.agent import Agent
 from support.command import airside
 from support.debian import UnreachableError
@@ -235,9 +235,9 @@ def test_ctr(
     monkeypatch.setenv("CONTAINERD_SNAPSHOTTER", "native")
     given = commands(agent, name)
     [told], [command] = given["containerd"], given["ctr"]
-    program, *words = shlex.split(told)
-    assert program == "airside"
-    paste(shlex.join([sys.executable, "-m", "airside", *words, "--certs-dir", "certs.d"]), tmp_path)
+    first, *words = shlex.split(told)
+    assert first == "airside"
+    paste(shlex.join([*program.command(), *words, "--certs-dir", "certs.d"]), tmp_path)
     words = shlex.split(command.replace("/etc/containerd", str(tmp_path)))
     assert words[0] == "ctr"
     shop.containerd.did(*words[1:])

@@ -8,8 +8,10 @@ from airside.agent.import_queue import ImportQueue
 from airside.agent.memory import give_back
 from airside.agent.node import Node
 from airside.agent.runtime_supervisor import RuntimeSupervisor
+from airside.agent.space_history import note_space
 from airside.core.errors import StoreError
 from airside.core.settings import Settings
+from airside.diagnostics.space_forecast import SAMPLE_SECONDS
 from airside.importer.watch.directories import WatchedDirectories
 
 log = logging.getLogger("airside.agent")
@@ -50,6 +52,7 @@ class Maintenance:
             group.create_task(self._back_catalog_up())
             group.create_task(self._sweep_uploads())
             group.create_task(self._give_memory_back())
+            group.create_task(self._note_space())
 
     async def _reconcile(self) -> None:
         """Repair the store periodically; queue the archives that are to be imported again."""
@@ -105,6 +108,13 @@ class Maintenance:
             swept = await asyncio.to_thread(self._node.pusher.uploads.sweep)
             if swept:
                 log.info("%d uploads were idle for too long: cancelled", swept)
+
+    async def _note_space(self) -> None:
+        """Record the free space every hour."""
+        await asyncio.sleep(_SWEEP_SECONDS)
+        while True:
+            await asyncio.to_thread(note_space, self._node)
+            await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _give_memory_back(self) -> None:
         """Return memory to the system some time after work, while no archive is imported."""

@@ -40,15 +40,26 @@ Connected = Callable[[], Sequence[Wanting]]
 class MissingImage:
     """A name, and who wants it: a pod, or kubelet, which pulls it."""
 
-    reference: str
+    name: Reference
     because: Literal["pod", "pull"]
 
 
 class MissingImages:
-    """Finds them in a thread of its own, at most every few seconds. Thread-safe."""
+    """Asks the runtimes in a thread of its own, at most every few seconds. Thread-safe.
 
-    def __init__(self, view: CatalogView, connected: Connected, root: Path) -> None:
+    The catalog is read in the thread of the caller: an image that came is missing no longer.
+    """
+
+    def __init__(
+        self,
+        view: CatalogView,
+        connected: Connected,
+        root: Path,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         """`root`: of the host, with kubelet's directories."""
+        self._patience_seconds = patience_seconds
         self._view, self._connected, self._root = view, connected, root
         self._lock = threading.Lock()
         self._found: tuple[MissingImage, ...] = ()
@@ -59,12 +70,17 @@ class MissingImages:
         """Returns the number of missing images, and the first of them, for `status`."""
         found = self.current()
         items = [
-            {"reference": each.reference, "because": each.because} for each in found[:MOST_LISTED]
+            {"reference": str(each.name), "because": each.because} for each in found[:MOST_LISTED]
         ]
         return {"count": len(found), "items": items}
 
     def current(self) -> tuple[MissingImage, ...]:
         """Returns the images missing a few seconds ago; of a runtime that hangs, as last known."""
+        return tuple(each for each in self._lacking() if not _is_held(self._view, each.name))
+
+    def _lacking(self) -> tuple[MissingImage, ...]:
+        if not self._connected():
+            return ()
         with self._lock:
             if time.monotonic() - self._found_at < _FRESH_SECONDS:
                 return self._found
@@ -74,35 +90,29 @@ class MissingImages:
                 threading.Thread(
                     target=self._look, args=(done,), name="missing-images", daemon=True
                 ).start()
-        done.wait(_PATIENCE_SECONDS)
+        done.wait(self._patience_seconds)
         with self._lock:
             return self._found
 
     def _look(self, done: threading.Event) -> None:
-        found: tuple[MissingImage, ...] | None = None
         try:
-            found = tuple(find_missing(self._view, self._connected(), self._root))
-        except AirsideError:
-            found = None  # the catalog is away; the last answer stays
+            found = tuple(find_lacking(self._connected(), self._root))
+            with self._lock:
+                self._found = found
         finally:
             with self._lock:
-                self._found = self._found if found is None else found
                 self._found_at, self._running = time.monotonic(), None
             done.set()
 
 
-def find_missing(
-    view: CatalogView, runtimes: Sequence[Wanting], root: Path
-) -> Iterator[MissingImage]:
-    """Yields the missing images, by name. Raises StoreError."""
-    if not runtimes:
-        return
+def find_lacking(runtimes: Sequence[Wanting], root: Path) -> Iterator[MissingImage]:
+    """Yields the images that pods want and that no runtime has, by name."""
     pulls = dict.fromkeys(map(_full, read_kubelet_pulls(root).intents), "pull")
     wanted: dict[Reference, str] = {**dict.fromkeys(_wanted(runtimes), "pod"), **pulls}
     contents = [each.content for each in runtimes if each.content is not None]
     for name, because in sorted(wanted.items(), key=lambda item: str(item[0])):
-        if not _is_held(view, name) and not any(_has(each, name) for each in contents):
-            yield MissingImage(str(name), "pull" if because == "pull" else "pod")
+        if not any(_has(each, name) for each in contents):
+            yield MissingImage(name, "pull" if because == "pull" else "pod")
 
 
 def _full(name: Reference) -> Reference:

@@ -94,6 +94,8 @@ class Concern:
     code: str
     severity: Severity
     values: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Of `states` or `work`, by name, for languages that have other names."""
 
     @property
     def found(self) -> str:
@@ -164,7 +166,9 @@ def _concerns(status: Mapping[str, Any]) -> Iterator[Concern]:
     missing = status.get("missing") or {"count": 0}
     if missing["count"]:
         first = str(missing["items"][0]["reference"])
-        yield Concern("missing", "problem", {"count": str(missing["count"]), "reference": first})
+        is_pulled = any(each["because"] == "pull" for each in missing["items"])
+        values = {"count": str(missing["count"]), "reference": first}
+        yield Concern("missing", "problem" if is_pulled else "warning", values)
     yield from _of_archives(status["archives"])
     yield from _of_unpublished(status.get("unpublished") or {})
     yield from _of_directories(status.get("directories") or ())
@@ -206,7 +210,7 @@ def _of_archives(archives: Mapping[str, int]) -> Iterator[Concern]:
         "states": ", ".join(f"{count} {state}" for state, count in bad.items()),
     }
     only = set(bad) <= {"incomplete"}  # it may still be copied
-    yield Concern("archives", "warning" if only else "problem", values)
+    yield Concern("archives", "warning" if only else "problem", values, bad)
 
 
 def _of_unpublished(unpublished: Mapping[str, Any]) -> Iterator[Concern]:
@@ -236,8 +240,9 @@ def _well(status: Mapping[str, Any]) -> Concern:
     activity = status.get("activity") or {"idle": True}
     if not activity["idle"]:
         keys = ("settling", "queued", "importing", "indexing", "publishing")
-        work = ", ".join(f"{activity[key]} {key}" for key in keys if activity[key])
-        return Concern("busy", "busy", {"work": work})
+        counts = {key: activity[key] for key in keys if activity[key]}
+        work = ", ".join(f"{count} {key}" for key, count in counts.items())
+        return Concern("busy", "busy", {"work": work}, counts)
     if not status["images"]:
         paths = [str(each["path"]) for each in status.get("directories") or ()]
         return Concern("empty", "ok", {"path": paths[0] if paths else "a watched directory"})

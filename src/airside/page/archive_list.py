@@ -7,8 +7,10 @@ from airside.diagnostics.quantities import duration_text, size_text
 from airside.page.element import Element, Node, h, name_of
 from airside.page.image_list import image_link, pages
 from airside.page.layout import View, facts, link, page, section, table
-from airside.page.texts import english, time_of
+from airside.page.texts import english, size_of, time_of
 
+MOST_IMAGES = 200
+"""Images of one archive that are listed; the list of images has all."""
 KINDS = ("", "problems", "removed", "ignored")
 _CLASSES = {
     "imported": "good",
@@ -65,7 +67,7 @@ def _row(view: View, item: dict[str, Any]) -> list[Node]:
     return [
         name,
         state,
-        size_text(item["size_bytes"]),
+        size_of(item["size_bytes"]),
         str(len(item["images"])),
         time_of(item["imported_at"] or item["settled_at"]),
         (english(item["reason"]), view.words("archives.more", n=more) if more > 0 else None),
@@ -87,8 +89,10 @@ def archive_detail(view: View, answer: dict[str, Any]) -> str:
     notes = [h("li", english(each)) for each in answer["notes"]]
     images = [
         h("li", image_link(each["reference"]), " · ", english(each["role"]))
-        for each in answer["images"]
+        for each in answer["images"][:MOST_IMAGES]
     ]
+    more = len(answer["images"]) - len(images)
+    rest = h("p", words("archive.more", n=more), class_="dim") if more > 0 else None
     return page(
         view,
         "archives",
@@ -97,7 +101,7 @@ def archive_detail(view: View, answer: dict[str, Any]) -> str:
         told,
         section("problems", words("problems"), h("ul", problems)) if problems else None,
         section("notes", words("archive.notes"), h("ul", notes)) if notes else None,
-        section("images", words("images"), h("ul", images) if images else words("none")),
+        section("images", words("images"), h("ul", images) if images else words("none"), rest),
     )
 
 

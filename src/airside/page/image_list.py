@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from airside.diagnostics.quantities import size_text
 from airside.page.element import Element, Node, h, name_of
 from airside.page.layout import View, link, page, table
-from airside.page.texts import english, time_of
+from airside.page.texts import english, size_of, time_of
 
 PER_PAGE = 50
 KINDS = ("", "images", "artifacts", "unbacked")
@@ -59,7 +58,7 @@ def _row(view: View, item: dict[str, Any]) -> list[Node]:
         image_link(reference),
         h("code", digest[:_SHORT], class_="digest"),
         name_of(platforms),
-        size_text(item["size_bytes"]),
+        size_of(item["size_bytes"]),
         runtime_states(view, item["runtimes"]),
         _origin(view, item),
     ]

@@ -27,7 +27,7 @@ def log(view: View, items: list[dict[str, Any]], *, is_newest: bool) -> str:
         "log",
         words("nav.log"),
         h("div", found, id="list", data_live=is_newest or None),
-        h("nav", h("ul", links, class_="pages"), aria_label=words("pages")),
+        h("nav", h("ul", links, class_="pages"), aria_label=words("pages")) if any(links) else None,
     )
 
 

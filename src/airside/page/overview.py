@@ -7,7 +7,7 @@ from airside.diagnostics.quantities import duration_text, size_text
 from airside.diagnostics.verdict import Concern, Verdict
 from airside.page.archive_list import archives_table
 from airside.page.element import Element, Node, h, name_of
-from airside.page.layout import View, facts, page, section
+from airside.page.layout import View, facts, link, page, section
 from airside.page.runtimes import runtime_list
 from airside.page.storage import space_text
 
@@ -53,12 +53,37 @@ def verdict_box(view: View, verdict: Verdict) -> Element:
 
 
 def _concern(view: View, concern: Concern) -> Node:
-    words = view.words
+    words, values = view.words, dict(concern.values)
+    counted = ", ".join(f"{n} {words.state(each)}" for each, n in concern.counts.items())
+    values |= {key: counted for key in ("states", "work") if key in values}
     sign = h("span", words(f"severity.{concern.severity}"), class_="sign")
-    found = words(f"verdict.{concern.code}", **concern.values)
-    advice = words(f"verdict.{concern.code}.do", **concern.values)
+    found = words(f"verdict.{concern.code}", **values)
+    advice = words(f"verdict.{concern.code}.do", **values)
     what = name_of(found, tag="strong")
-    return (sign, " ", what, (". ", name_of(advice, tag="span")) if advice else "")
+    told = (words("verdict.join"), name_of(advice, tag="span")) if advice else None
+    return (sign, " ", what, told, _see(view, concern))
+
+
+def _see(view: View, concern: Concern) -> Node:
+    """Returns a link to the part of the page that shows more; None if there is none."""
+    where = _SHOWN_AT.get(concern.code)
+    if concern.code == "unpublished":
+        where = link("/ui/image", name=concern.values["reference"])
+    text = view.words("verdict.see")
+    return (" ", h("a", text, href=where, class_="target")) if where else None
+
+
+_SHOWN_AT = {
+    "archives": "/ui/archives?only=problems",
+    "missing": "#missing",
+    "full": "/ui/storage",
+    "low-space": "/ui/storage",
+    "runtime-away": "/ui/runtimes",
+    "other-agent": "/ui/runtimes",
+    "streams": "/ui/runtimes",
+    "unreadable": "/ui/runtimes#directories",
+    "absent": "/ui/runtimes#directories",
+}
 
 
 def running(view: View, status: dict[str, Any]) -> Node:

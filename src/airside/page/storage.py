@@ -9,6 +9,7 @@ from airside.diagnostics.space_forecast import Forecast, Sample
 from airside.page.element import Element, Node, h, name_of
 from airside.page.layout import View, facts, link, page, section, table
 from airside.page.plot import free_space_plot
+from airside.page.texts import size_of
 
 SHOWN = 50
 
@@ -71,8 +72,8 @@ def _repositories(view: View, use: StorageUse) -> Node:
         [
             h("a", name_of(str(each.repository)), href=link("/ui/images", q=str(each.repository))),
             str(each.blobs),
-            size_text(each.size_bytes),
-            size_text(each.own_bytes),
+            size_of(each.size_bytes),
+            size_of(each.own_bytes),
             _bar(each.own_bytes, each.size_bytes, most),
         ]
         for each in use.largest

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from airside.core.logs import printable
+from airside.diagnostics.quantities import size_text
 from airside.page.element import Element, h
 from airside.page.words import Words
 
@@ -10,6 +11,11 @@ from airside.page.words import Words
 def english(text: str) -> Element:
     """Returns a text of the agent, which speaks English and quotes strangers' names."""
     return h("span", printable(text), lang="en", dir="auto")
+
+
+def size_of(size_bytes: float) -> Element:
+    """Returns a size that stays on one line."""
+    return h("span", size_text(size_bytes), class_="size")
 
 
 def time_of(value: str | None) -> Element | None:

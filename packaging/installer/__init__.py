@@ -1,0 +1,1 @@
+"""Builds the file that installs Airside by itself, `airside-VERSION-ARCH.run`."""

@@ -1,0 +1,86 @@
+"""Images that pods want and nobody has, by a runtime in memory and kubelet's files."""
+
+import threading
+
+import pytest
+
+from airside.core.errors import ContainerdError
+from airside.diagnostics.missing_images import MissingImages
+from support.images import docker_archive, random_image
+from support.nodes import import_now, node_at
+from support.waiting import LIMIT_SECONDS
+
+HELD, ABSENT = "registry.example/held:1", "registry.example/absent:1"
+
+
+class FakeRuntime:
+    """A runtime whose pods want these names; it has none of them."""
+
+    content = None
+
+    def __init__(self, *names):
+        self.names, self.gate = frozenset(names), None
+
+    def wanted(self):
+        if self.gate is not None:
+            self.gate.wait()
+        if not self.names:
+            raise ContainerdError("away", status="UNAVAILABLE")
+        return self.names
+
+
+class Content:
+    """A runtime's content that has every tag."""
+
+    def tag(self, *_):
+        return object()
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory):
+    place = tmp_path_factory.mktemp("missing")
+    with node_at(place / "data") as node:
+        docker_archive(place / "held.tar", {HELD: random_image("held")})
+        import_now(node, place / "held.tar")
+        yield node.catalog
+
+
+def names(view, runtimes, root):
+    found = MissingImages(view, lambda: runtimes, root, patience_seconds=LIMIT_SECONDS)
+    found = found.report()["items"]
+    return [(each["reference"], each["because"]) for each in found]
+
+
+def test_a_wanted_name_that_nobody_has_is_missing(view, tmp_path):
+    runtime = FakeRuntime(HELD, ABSENT, "sha256:" + "0" * 64, "0123abcd")
+    assert names(view, [runtime], tmp_path) == [(ABSENT, "pod")]
+
+
+def test_what_the_runtime_has_itself_is_not_missing(view, tmp_path):
+    runtime = FakeRuntime(ABSENT)
+    runtime.content = Content()
+    assert names(view, [runtime], tmp_path) == []
+
+
+def test_a_runtime_that_is_away_wants_nothing(view, tmp_path):
+    assert names(view, [FakeRuntime(), FakeRuntime(ABSENT)], tmp_path) == [(ABSENT, "pod")]
+    assert names(view, [], tmp_path) == []
+
+
+def test_a_runtime_that_hangs_does_not_make_the_report_wait_for_it(view, tmp_path):
+    runtime = FakeRuntime(ABSENT)
+    runtime.gate = threading.Event()
+    missing = MissingImages(view, lambda: [runtime], tmp_path)
+    try:
+        assert missing.report() == {"count": 0, "items": []}
+        assert missing.report()["count"] == 0  # one thread asks, whoever reports
+        assert [t.name for t in threading.enumerate()].count("missing-images") == 1
+    finally:
+        runtime.gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "missing-images":
+            thread.join()
+    assert missing.report() == {
+        "count": 1,
+        "items": [{"reference": ABSENT, "because": "pod"}],
+    }
