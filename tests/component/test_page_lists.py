@@ -55,10 +55,11 @@ def test_a_page_past_the_end_is_empty_and_says_how_many_there_are(node):
 def test_archives_come_the_last_changed_first_with_their_problems(node):
     total, rows = node.catalog.listing.archives(ArchiveSearch(limit=2))
     assert total == 5
-    assert [row.path.rpartition("/")[2] for row in rows] == ["bad.tar", "index.tar"]
+    assert [each.row.path.rpartition("/")[2] for each in rows] == ["bad.tar", "index.tar"]
     _, bad = node.catalog.listing.archives(ArchiveSearch(only="problems"))
-    assert [row.state for row in bad] == ["rejected"]
-    assert bad[0].reason
+    assert [each.row.state for each in bad] == ["rejected"]
+    assert bad[0].row.reason
+    assert [each.images for each in rows] == [0, 1]
 
 
 def test_shared_blobs_are_counted_once_and_owned_by_nobody(node):

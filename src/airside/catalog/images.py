@@ -21,7 +21,7 @@ from airside.oci.reference import Repository
 Name = tuple[str, str, str]
 """Host, path and tag; the tag is empty for an unnamed document."""
 
-_NAMED = (
+_NAMED_ROWS = (
     "SELECT r.host, r.path, t.name, t.digest, t.unbacked_since, t.moved_at, d.media_type,"
     " d.kind AS artifact_type, coalesce(s.kind, '') AS kind,"
     " coalesce(s.origin, '') AS origin, b.sequence IS NOT NULL AS rolled_back,"
@@ -30,8 +30,8 @@ _NAMED = (
     " JOIN repository r ON r.id = t.repository_id"
     " JOIN document d ON d.digest = t.digest LEFT JOIN source s ON s.id = t.source_id"
     " LEFT JOIN rollback b ON b.repository_id = t.repository_id AND b.tag = t.name"
-    " ORDER BY r.host, r.path, t.name"
 )
+_NAMED = f"{_NAMED_ROWS} ORDER BY r.host, r.path, t.name"
 _UNNAMED = (
     "SELECT DISTINCT r.host, r.path, '' AS name, c.digest, NULL AS unbacked_since,"
     " NULL AS moved_at, d.media_type, d.kind AS artifact_type, s.kind, s.origin,"
@@ -46,15 +46,22 @@ _UNNAMED = (
     " ORDER BY r.host, r.path"
 )
 """Documents without a tag; pushed or fetched ones only if no index of the repository lists them."""
-_PAGE = (
-    "SELECT *, count(*) OVER () AS total FROM (SELECT 0 AS last, * FROM ("  # noqa: S608
-    f"{_NAMED}) UNION ALL SELECT 1, * FROM ({_UNNAMED}))"
-    " WHERE instr(lower(host || '/' || path || ':' || name || '@' || digest), ?1)"
+_FITS = (
+    "(?1 = '' OR instr(lower(host || '/' || path || ':' || name || '@' || digest), ?1))"
     " AND (?2 = '' OR ?2 = 'images' AND artifact_type = ''"
     "  OR ?2 = 'artifacts' AND artifact_type != ''"
     "  OR ?2 = 'unbacked' AND unbacked_since IS NOT NULL)"
+)
+_KEYS = (
+    "SELECT *, count(*) OVER () AS total FROM ("  # noqa: S608
+    "SELECT 0 AS last, r.host, r.path, t.name, t.digest, t.unbacked_since,"
+    " (SELECT kind FROM document d WHERE d.digest = t.digest) AS artifact_type"
+    " FROM tag t JOIN repository r ON r.id = t.repository_id UNION ALL"
+    " SELECT 1, host, path, name, digest, unbacked_since, artifact_type"
+    f" FROM ({_UNNAMED})) WHERE {_FITS}"
     " ORDER BY last, host, path, name, digest LIMIT ?3 OFFSET ?4"
 )
+"""What finds and sorts, for all names; the other columns are read for those of a page."""
 _BELOW_ALL = (
     "WITH RECURSIVE below(digest) AS (SELECT value FROM json_each(?) UNION"
     " SELECT e.child FROM edge e JOIN below ON e.parent = below.digest WHERE e.kind != 'subject')"
@@ -83,17 +90,34 @@ def list_images(readers: Readers) -> list[ImageRow]:
 
 def list_image_page(readers: Readers, page: ImagePage) -> tuple[int, list[ImageRow]]:
     """Returns how many names fit, and those of the page, in the order of `list_images`."""
-    rows = readers.rows(_PAGE, page.text.lower(), page.only, page.limit, page.offset)
-    digests = {row["digest"] for row in rows}
+    keys = readers.rows(_KEYS, page.text.lower(), page.only, page.limit, page.offset)
+    if not keys and page.offset:
+        first = readers.rows(_KEYS, page.text.lower(), page.only, 1, 0)
+        return (int(first[0]["total"]) if first else 0), []
+    digests, paths = {row["digest"] for row in keys}, {row["path"] for row in keys}
+    found = _rows_at(readers, paths, digests)
     below = _Below.load(readers, digests)
-    archives, parts = _archives(readers, digests), _parts(readers, {row["path"] for row in rows})
-    total = rows[0]["total"] if rows else _count(readers, page)
+    archives, parts = _archives(readers, digests), _parts(readers, paths)
+    rows = [found[_key(key)] for key in keys if _key(key) in found]  # one may go meanwhile
+    total = int(keys[0]["total"]) if keys else 0
     return total, [_image(row, below, archives, parts) for row in rows]
 
 
-def _count(readers: Readers, page: ImagePage) -> int:
-    rows = readers.rows(_PAGE, page.text.lower(), page.only, 1, 0) if page.offset else []
-    return int(rows[0]["total"]) if rows else 0
+def _rows_at(
+    readers: Readers, paths: Collection[str], digests: Collection[str]
+) -> dict[tuple[str, ...], sqlite3.Row]:
+    """Returns the names of these documents in repositories of these paths, by key."""
+    values = json.dumps(sorted(paths)), json.dumps(sorted(digests))
+    named = f"{_NAMED_ROWS} WHERE r.path IN (SELECT value FROM json_each(?1))"  # noqa: S608
+    named += " AND t.digest IN (SELECT value FROM json_each(?2))"
+    unnamed = f"SELECT * FROM ({_UNNAMED}) WHERE path IN (SELECT value FROM json_each(?1))"  # noqa: S608
+    unnamed += " AND digest IN (SELECT value FROM json_each(?2))"
+    rows = [*readers.rows(named, *values), *readers.rows(unnamed, *values)]
+    return {_key(row): row for row in rows}
+
+
+def _key(row: sqlite3.Row) -> tuple[str, ...]:
+    return row["host"], row["path"], row["name"], row["digest"]
 
 
 def _image(

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from airside.catalog.database import Readers
 from airside.catalog.images import ImagePage, list_image_page
-from airside.catalog.model import EventRow, ImageRow, SourceRow
+from airside.catalog.model import EventRow, ImageRow
 from airside.catalog.publications import PublicationRow, list_publications_of
-from airside.catalog.sources import ArchiveSearch, find_archives
+from airside.catalog.sources import ArchiveSearch, FoundArchive, find_archives
 from airside.catalog.storage_use import StorageUse, read_storage_use
 
 
@@ -20,7 +20,7 @@ class Listing:
         """Returns how many names fit, and those of a page, in the order of `images`."""
         return list_image_page(self._readers, page)
 
-    def archives(self, search: ArchiveSearch) -> tuple[int, list[SourceRow]]:
+    def archives(self, search: ArchiveSearch) -> tuple[int, list[FoundArchive]]:
         """Returns how many archives and lists fit, and those of a page, the last changed first."""
         return find_archives(self._readers, search)
 

@@ -44,7 +44,14 @@ _FOUND = (
 )
 
 
-def find_archives(readers: Readers, search: ArchiveSearch) -> tuple[int, list[SourceRow]]:
+class FoundArchive(NamedTuple):
+    """An archive or list without the names of its images, which may be many."""
+
+    row: SourceRow
+    images: int
+
+
+def find_archives(readers: Readers, search: ArchiveSearch) -> tuple[int, list[FoundArchive]]:
     """Returns how many archives and lists fit, and those of the page, the last changed first."""
     text = search.text.lower()
     rows = readers.rows(_FOUND, text, search.only, search.limit, search.offset)
@@ -52,8 +59,18 @@ def find_archives(readers: Readers, search: ArchiveSearch) -> tuple[int, list[So
         first = readers.rows(_FOUND, text, search.only, 1, 0)
         return (first[0]["total"] if first else 0), []
     order = {r["id"]: number for number, r in enumerate(rows)}
-    found = _sources(readers, f"WHERE s.id IN ({', '.join(map(str, order))})", ())
-    return (rows[0]["total"] if rows else 0), sorted(found, key=lambda row: order[row.id])
+    ids = ", ".join(map(str, order))
+    counts = {
+        r["source_id"]: r["n"]
+        for r in readers.rows(
+            f"SELECT source_id, count(*) AS n FROM claim WHERE source_id IN ({ids})"  # noqa: S608
+            " GROUP BY source_id"
+        )
+    }
+    found = _sources(readers, f"WHERE s.id IN ({ids})", (), has_images=False)
+    found.sort(key=lambda row: order[row.id])
+    items = [FoundArchive(row, counts.get(row.id, len(row.images))) for row in found]
+    return (rows[0]["total"] if rows else 0), items
 
 
 def list_sources(
@@ -84,10 +101,14 @@ def _page(readers: Readers, page: SourcePage) -> list[SourceRow]:
     return sorted(found, key=lambda row: row.id)
 
 
-def _sources(readers: Readers, where: str, values: tuple[str, ...]) -> list[SourceRow]:
+def _sources(
+    readers: Readers, where: str, values: tuple[str, ...], *, has_images: bool = True
+) -> list[SourceRow]:
     of_these = f"source_id IN (SELECT s.id FROM source s {where})" if where else "1"  # noqa: S608
     rows = readers.rows(f"SELECT s.* FROM source s {where} ORDER BY s.path", *values)  # noqa: S608
-    images = _claimed_images(readers, of_these, values)
+    images: dict[int, list[str]] = defaultdict(list)
+    if has_images:
+        images = _claimed_images(readers, of_these, values)
     problems: dict[int, list[Problem]] = defaultdict(list)
     pulled: dict[int, dict[str, None]] = defaultdict(dict)  # images of lists
     for r in readers.rows(

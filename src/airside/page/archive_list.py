@@ -68,7 +68,7 @@ def _row(view: View, item: dict[str, Any]) -> list[Node]:
         name,
         state,
         size_of(item["size_bytes"]),
-        str(len(item["images"])),
+        str(item["images"]),
         time_of(item["imported_at"] or item["settled_at"]),
         (english(item["reason"]), view.words("archives.more", n=more) if more > 0 else None),
     ]

@@ -74,6 +74,7 @@ CHINESE: Mapping[str, str] = {
     "arrivals.none": "还没有归档到达。",
     "running": "正在进行",
     "running.none": "没有正在导入的归档。",
+    "running.recording": "正在记录",
     "running.left": "剩余 {time}",
     "activity.settling": "{n} 个正在写入",
     "activity.queued": "{n} 个排队中",

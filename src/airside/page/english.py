@@ -42,6 +42,7 @@ ENGLISH: Mapping[str, str] = {
     "arrivals.none": "No archive has arrived yet.",
     "running": "Now",
     "running.none": "Nothing is being imported.",
+    "running.recording": "being recorded",
     "running.left": "{time} left",
     "activity.settling": "{n} being written",
     "activity.queued": "{n} queued",

@@ -103,7 +103,9 @@ def _import(view: View, item: dict[str, Any]) -> Node:
     rate = item["rate_bytes_per_second"]
     said = [f"{size_text(done)} / {size_text(total)}" if total else size_text(done)]
     said += [f"{size_text(rate)}/s"] if rate else []
-    if total and rate:
+    if total and done >= total:
+        said.append(words("running.recording"))
+    elif total and rate:
         left = duration_text(max(total - done, 0) / rate)
         said.append(words("running.left", time=left))
     name = item["path"].rpartition("/")[2]

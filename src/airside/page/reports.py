@@ -46,10 +46,12 @@ class Reports:
         return images_page_report(self._view, page, live["runtimes"])
 
     def archives(self, search: ArchiveSearch) -> dict[str, Any]:
-        """Returns a page of the report of `airside archives`, the last changed first."""
-        total, rows = self._view.listing.archives(search)
-        unpublished = self._view.unpublished()
-        items = [archive_report(row, unpublished) for row in rows]
+        """Returns a page of the report of `airside archives`, the last changed first.
+
+        Each has the number of its images instead of their names.
+        """
+        total, found = self._view.listing.archives(search)
+        items = [archive_report(each.row) | {"images": each.images} for each in found]
         return {"total": total, "items": items}
 
     def explain(self, what: str, live: dict[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from airside.page.element import h
 from airside.page.forms import FormKey
 from airside.page.image_detail import image_detail
 from airside.page.image_list import image_list
-from airside.page.layout import ROOT, View, page
+from airside.page.layout import ROOT, View, page, section
 from airside.page.log import PER_PAGE, log
-from airside.page.overview import overview
+from airside.page.overview import overview, running
 from airside.page.queries import archive_search, image_page, number_in, text_in
 from airside.page.reports import Live, Reports
 from airside.page.responses import FOR_EVER, HEADERS, html
@@ -68,7 +68,7 @@ class Page:
         self._assets = load_assets()
         self._addresses = self._assets.addresses
         self._form_key = FormKey()
-        self._stream = ChangeStream(lambda: (state(), _fingerprint(live())))
+        self._stream = ChangeStream(lambda: _compared(state(), live()))
         self._trial = TrialRoute(self._form_key, reports, live, reads)
 
     def add_routes(self, app: web.Application) -> None:
@@ -87,6 +87,7 @@ class Page:
             "/ui/storage": self._storage,
             "/ui/runtimes": self._runtimes,
             "/ui/log": self._events,
+            "/ui/running": self._running,
             "/ui/{unknown:.*}": self._unknown,
         }
         for path, show in shown.items():
@@ -142,6 +143,11 @@ class Page:
         upload = upload_section(view, await self._read(self._upload_refusal))
         return html(overview(view, status, verdict, last["items"], upload))
 
+    async def _running(self, _request: web.Request, view: View) -> web.Response:
+        """Answers with what is imported now, from memory alone: it is asked for every second."""
+        shown = section("running", view.words("running"), running(view, self._live()), live=True)
+        return html(page(view, "overview", view.words("running"), shown))
+
     async def _images(self, _request: web.Request, view: View) -> web.Response:
         found = await self._read(self._reports.images, image_page(view.query), self._live())
         return html(image_list(view, found, number_in(view.query, "page", 1)))
@@ -183,11 +189,14 @@ class Page:
         return _failure(view, 404, "")
 
 
-def _fingerprint(live: dict[str, Any]) -> str:
-    """Returns a text that changes with what a page shows of the agent's part of the status."""
-    space = live["space"]
+def _compared(state: Hashable, live: dict[str, Any]) -> tuple[Hashable, Hashable]:
+    """Returns what changes with what a page shows of the agent, and the imports' progress."""
+    space, imports = live["space"], live["imports"]
     part = space and space["free_bytes"] * 500 // max(space["total_bytes"], 1)
-    return json.dumps(live | {"uptime_seconds": 0, "space": (part, space["low"])}, default=str)
+    shown = live | {"uptime_seconds": 0, "space": (part, space["low"])}
+    shown["imports"] = [each["path"] for each in imports]
+    progress = tuple((each["path"], each["done_bytes"]) for each in imports)
+    return (state, json.dumps(shown, default=str)), progress
 
 
 def _status_of(answer: dict[str, object]) -> int:

@@ -20,13 +20,17 @@ HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 3000
 
 
+State = Callable[[], tuple[Hashable, Hashable]]
+"""Returns what all pages show, and the progress of imports. Must not block."""
+
+
 class ChangeStream:
     """The streams of all open pages. Belongs to the event loop's thread."""
 
-    def __init__(self, state: Callable[[], Hashable]) -> None:
-        """`state`: compared every `LOOK_SECONDS` while a page is open; must not block."""
+    def __init__(self, state: State) -> None:
+        """`state`: compared every `LOOK_SECONDS` while a page is open."""
         self._state = state
-        self._number = 0
+        self._number = self._changes = 0
         self._changed = asyncio.Condition()
         self._stopping = False
         self._open = 0
@@ -43,7 +47,7 @@ class ChangeStream:
         await self._notify()
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
-        """Streams `change` events until the browser or the server closes."""
+        """Streams `change` and `progress` events until the browser or the server closes."""
         if self._open >= MOST_STREAMS:
             headers = {**HEADERS, "Retry-After": "30"}
             return web.Response(status=503, headers=headers, text="too many open pages\n")
@@ -63,11 +67,12 @@ class ChangeStream:
         return response
 
     async def _send(self, response: web.StreamResponse) -> None:
-        seen = self._number
+        seen, changes = self._number, self._changes
         while not self._stopping:
             if await self._wait(seen):
-                seen = self._number
-                await response.write(f"event: change\ndata: {seen}\n\n".encode())
+                event = "progress" if changes == self._changes else "change"
+                seen, changes = self._number, self._changes
+                await response.write(f"event: {event}\ndata: {seen}\n\n".encode())
             elif not self._stopping:
                 await response.write(b":\n\n")
 
@@ -96,8 +101,9 @@ class ChangeStream:
             await asyncio.sleep(LOOK_SECONDS)
             now = self._state()
             if now != before:
-                before = now
+                self._changes += now[0] != before[0]
                 self._number += 1
+                before = now
                 await self._notify()
 
     async def _notify(self) -> None:

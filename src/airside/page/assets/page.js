@@ -34,8 +34,20 @@ function refreshFrom(text) {
   document.dispatchEvent(new CustomEvent("airside:refreshed"));
 }
 
+// A page that takes the agent long is asked for less often: a fiftieth of the time at most.
+const REST = 50;
+const MOST_REST_MILLISECONDS = 10000;
 let loading = false;
 let wanted = false;
+
+async function load(where) {
+  try {
+    const answer = await fetch(where, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.ok) refreshFrom(await answer.text());
+  } catch {
+    // The agent is away: the stream tells when it is back.
+  }
+}
 
 async function refresh() {
   if (loading) {
@@ -43,18 +55,20 @@ async function refresh() {
     return;
   }
   loading = true;
-  try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.ok) refreshFrom(await answer.text());
-  } catch {
-    // The agent is away: the stream tells when it is back.
-  } finally {
+  const started = performance.now();
+  await load(location.href);
+  const rest = Math.min(REST * (performance.now() - started), MOST_REST_MILLISECONDS);
+  setTimeout(() => {
     loading = false;
     if (wanted) {
       wanted = false;
       refresh();
     }
-  }
+  }, rest);
+}
+
+function refreshProgress() {
+  if (document.getElementById("running")) load("/ui/running");
 }
 
 let stream = null;
@@ -69,6 +83,7 @@ function listen() {
     document.documentElement.dataset.stream = "open";
   });
   stream.addEventListener("change", refresh);
+  stream.addEventListener("progress", refreshProgress);
   stream.addEventListener("error", () => {
     document.documentElement.dataset.stream = "closed";
   });
