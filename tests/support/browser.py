@@ -55,7 +55,7 @@ class Watched:
 
     def check(self) -> None:
         wrong = [e for e in self.errors if not any(part in e for part in self.forgiven)]
-        assert wrong == []
+        assert not wrong, "\n".join(wrong)
 
 
 @contextmanager

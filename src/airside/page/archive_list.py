@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from airside.core.logs import printable
 from airside.diagnostics.quantities import duration_text, size_text
 from airside.page.element import Element, Node, h, name_of
 from airside.page.image_list import image_link, pages
@@ -61,7 +62,12 @@ def _search(view: View) -> Element:
 
 def _row(view: View, item: dict[str, Any]) -> list[Node]:
     path = item["path"]
-    name = h("a", name_of(path.rpartition("/")[2]), href=link("/ui/archive", path=path), title=path)
+    name = h(
+        "a",
+        name_of(path.rpartition("/")[2]),
+        href=link("/ui/archive", path=path),
+        title=printable(path),
+    )
     state = h("span", view.words.state(item["state"]), class_=_CLASSES.get(item["state"], "dim"))
     more = len(item["problems"]) - 1
     return [

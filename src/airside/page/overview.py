@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from airside.core.logs import printable
 from airside.diagnostics.quantities import duration_text, size_text
 from airside.diagnostics.verdict import Concern, Verdict
 from airside.page.archive_list import archives_table
@@ -110,7 +111,7 @@ def _import(view: View, item: dict[str, Any]) -> Node:
         said.append(words("running.left", time=left))
     name = item["path"].rpartition("/")[2]
     return (
-        h("div", name_of(name), title=item["path"]),
+        h("div", name_of(name), title=printable(item["path"])),
         h("progress", value=done, max=total, aria_label=name) if total else None,
         h("div", " · ".join(said), class_="dim"),
     )
