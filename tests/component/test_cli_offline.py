@@ -149,6 +149,13 @@ def test_neither_agent_nor_catalog_is_told(run, data):
 
 
 @changed_within
+def test_a_health_check_fails_where_no_agent_runs(run, data, sample):
+    run("import", "--data", data, sample)
+    assert run("status", "--data", data)[0] == 0
+    code, out, _ = run("status", "--data", data, "--check")
+    assert (code, "not running" in out) == (1, True)
+
+
 def test_a_catalog_that_may_not_be_read_says_what_to_do(run, data, sample, monkeypatch):
     run("import", "--data", data, sample)
     monkeypatch.setattr(os, "access", lambda *_args: False)

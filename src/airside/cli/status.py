@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.fetch_report import data_directory, fetch_report, print_report
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import (
@@ -23,6 +24,8 @@ from airside.core.settings import Settings
 from airside.diagnostics.verdict import verdict_of
 
 _SHOWN_NAMES = 5
+_UNHEALTHY = {"silent", "stopped", "full", "runtime-away"}
+"""Concerns that make the agent unhealthy; an archive or image that is bad does not."""
 
 
 @click.command(epilog=example("airside status", "airside status --json | jq .archives"))
@@ -31,10 +34,17 @@ _SHOWN_NAMES = 5
     is_flag=True,
     help="End the report of lost records, after you read it; nothing is deleted.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Health check: exit with 1 if no agent answers, its disk is full or containerd away.",
+)
 @data_option
 @config_option
 @json_option
-def status(data: Path | None, config: Path | None, *, acknowledge: bool, as_json: bool) -> None:
+def status(
+    data: Path | None, config: Path | None, *, acknowledge: bool, check: bool, as_json: bool
+) -> int:
     """Show whether all is well, what to do if not, and the state of everything.
 
     Without an agent, show the state that the catalog recorded last. On a terminal it fits the
@@ -44,11 +54,13 @@ def status(data: Path | None, config: Path | None, *, acknowledge: bool, as_json
         report = _acknowledge(effective_settings(config, data=data).settings)
         text = "acknowledged" if report["acknowledged"] else "no loss of records is reported"
         write_json(report) if as_json else write(text)
-        return
+        return EXIT_DONE
     report = fetch_report(data_directory(config, data), "status")
     verdict = verdict_of(report)
     report["verdict"] = verdict.report()
     print_report(report, lambda found: write(status_text(verdict, _rows(found))), as_json=as_json)
+    is_bad = any(item["code"] in _UNHEALTHY for item in report["verdict"]["items"])
+    return EXIT_FAILED if check and is_bad else EXIT_DONE
 
 
 def _acknowledge(settings: Settings) -> dict[str, Any]:
