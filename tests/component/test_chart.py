@@ -269,7 +269,17 @@ def test_the_pod_monitor_has_the_shape_of_its_crd():
     [endpoint] = spec["podMetricsEndpoints"]
     assert set(endpoint) == {"port", "path", "scheme", "interval", "relabelings"}
     assert endpoint["port"] in [p["name"] for p in agent(EVERYTHING)["ports"]]
-    assert endpoint["scheme"] == "https"
+    assert (endpoint["port"], endpoint["scheme"]) == ("registry", "https")
+
+
+def test_metrics_of_an_address_of_their_own_are_scraped_there():
+    values = {"metrics": {"listen": "0.0.0.0:9105", "podMonitor": {"create": True}}}
+    [endpoint] = objects(values)["PodMonitor", "airside"]["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["scheme"]) == ("metrics", "http")
+    assert {p["name"]: p["containerPort"] for p in agent(values)["ports"]}["metrics"] == 9105
+    assert settings(values)["metrics_listen"] == "0.0.0.0:9105"
+    [rule] = objects(values)["NetworkPolicy", "airside"]["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [5050, 9105]
 
 
 def test_the_network_policy_selects_the_pods_and_closes_the_way_out():

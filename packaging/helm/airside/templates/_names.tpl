@@ -43,6 +43,9 @@ seccompProfile:
 {{- define "airside.config" -}}
 data = {{ .Values.data | quote }}
 listen = {{ .Values.registry.listen | quote }}
+{{- with .Values.metrics.listen }}
+metrics_listen = {{ . | quote }}
+{{- end }}
 runtime = ["/host{{ .Values.containerd.socketDirectory }}/{{ .Values.containerd.socket }}"]
 {{ .Values.config | trim }}
 
