@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs manifests chart wheel frozen packages installer dist test-dist test-frozen lock clean setup \
-        setup-test setup-fuzz setup-docs
+        fuzz docs manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
+        setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
 LIBRARY := src/airside/page/assets/idiomorph.js
@@ -23,6 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1767225600)
 ARCHS := amd64 arm64
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/airside/__init__.py)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 
 SECONDS := 60
 OPS := 20000
@@ -118,7 +119,11 @@ installer: frozen ## dist/airside-VERSION-ARCH.run, one file that installs itsel
 	    cp build/frozen/$$arch/airside/sbom.cdx.json dist/airside-$(VERSION)-$$arch.cdx.json || exit 1; \
 	done
 
-dist: wheel installer packages chart ## everything that is shipped, into dist/, with SHA256SUMS
+image: frozen ## dist/airside-image-VERSION-ARCH.tar: our own OCI image, and one with all platforms
+	PYTHONPATH=src:packaging $(BIN)/python -m image --epoch $(EPOCH) --revision '$(REVISION)' \
+	    $(foreach arch,$(ARCHS),--frozen $(arch)=build/frozen/$(arch)/airside)
+
+dist: wheel installer packages image chart ## everything that is shipped, into dist/, with SHA256SUMS
 	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows

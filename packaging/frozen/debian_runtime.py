@@ -7,7 +7,7 @@ the signatures.
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from frozen.architectures import Architecture
@@ -34,8 +34,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TRIES = 3
 
 
-def unpack_runtime(arch: Architecture, directory: Path) -> Path:
-    """Fetch and unpack all packages. Returns the root that has `usr`; `debs` is beside it."""
+def unpack_runtime(arch: Architecture, directory: Path, names: Sequence[str] = PACKAGES) -> Path:
+    """Fetch and unpack packages. Returns the root that has `usr`; `debs` is beside it."""
     root = directory / "root"
     if root.is_dir():
         return root
@@ -44,7 +44,7 @@ def unpack_runtime(arch: Architecture, directory: Path) -> Path:
     debs = directory / "debs"
     debs.mkdir()
     _run("apt-get", "-q", "-c", config, "update")
-    _run("apt-get", "-q", "-c", config, "download", *PACKAGES, cwd=debs)
+    _run("apt-get", "-q", "-c", config, "download", *names, cwd=debs)
     scratch = directory / "root.part"
     scratch.mkdir()
     for deb in sorted(debs.glob("*.deb")):

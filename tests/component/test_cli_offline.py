@@ -148,7 +148,6 @@ def test_neither_agent_nor_catalog_is_told(run, data):
     assert not data.exists()
 
 
-@changed_within
 def test_a_health_check_fails_where_no_agent_runs(run, data, sample):
     run("import", "--data", data, sample)
     assert run("status", "--data", data)[0] == 0
@@ -156,6 +155,7 @@ def test_a_health_check_fails_where_no_agent_runs(run, data, sample):
     assert (code, "not running" in out) == (1, True)
 
 
+@changed_within
 def test_a_catalog_that_may_not_be_read_says_what_to_do(run, data, sample, monkeypatch):
     run("import", "--data", data, sample)
     monkeypatch.setattr(os, "access", lambda *_args: False)

@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,23 +140,33 @@ class Kubelet:
         self._sandboxes.append(sandbox)
         return sandbox
 
-    def container(self, sandbox: Sandbox, image_id: str, *, attempt: int = 0) -> Pod:
-        """Start a pod's container, for the nth time."""
-        config = sandbox.config
-        network = config.linux.security_context.namespace_options.network
+    def container(
+        self,
+        sandbox: Sandbox,
+        image_id: str,
+        *,
+        attempt: int = 0,
+        config: Mapping[str, Any] | None = None,
+    ) -> Pod:
+        """Start a pod's container, for the nth time. `config`: more fields of ContainerConfig."""
+        pod_config = sandbox.config
+        network = pod_config.linux.security_context.namespace_options.network
+        more = dict(config or {})
+        security = {"namespace_options": {"network": network}, **more.pop("security", {})}
         request = pods.CreateContainerRequest(
             pod_sandbox_id=sandbox.id,
             config={
                 "metadata": {"name": "main", "attempt": attempt},
                 "image": {"image": image_id},
                 "log_path": LOG,
-                "linux": {"security_context": {"namespace_options": {"network": network}}},
+                "linux": {"security_context": security},
+                **more,
             },
-            sandbox_config=config,
+            sandbox_config=pod_config,
         )
         container = self._ask("CreateContainer", request)
         self._ask("StartContainer", pods.ContainerRequest(container_id=container.container_id))
-        return Pod(sandbox, container.container_id, image_id, Path(config.log_directory, LOG))
+        return Pod(sandbox, container.container_id, image_id, Path(pod_config.log_directory, LOG))
 
     def _sandbox_config(self, security: dict[str, Any]) -> Any:
         name = f"pod-{uuid.uuid4()}"
@@ -193,6 +203,19 @@ class Kubelet:
         """Kill its container's process, and wait for its end."""
         os.kill(self.pid(pod), signal.SIGKILL)
         self.wait(pod)
+
+    def execute(self, pod: Pod, *words: str) -> tuple[int, str]:
+        """Run a program in its container; gives exit code and output."""
+        request = pods.ExecSyncRequest(
+            container_id=pod.container, cmd=words, timeout=int(LIMIT_SECONDS)
+        )
+        done = self._ask("ExecSync", request)
+        return int(done.exit_code), (done.stdout + done.stderr).decode(errors="replace")
+
+    def stop(self, pod: Pod, seconds: int) -> None:
+        """SIGTERM to its container, and SIGKILL after some seconds."""
+        request = pods.StopContainerRequest(container_id=pod.container, timeout=seconds)
+        self._ask("StopContainer", request)
 
     def remove_container(self, pod: Pod) -> None:
         """Remove the container and its log; its sandbox stays."""

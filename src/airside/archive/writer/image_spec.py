@@ -1,7 +1,7 @@
 """Images to write, given as a config and layers; their manifests and indexes are derived. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from airside.archive.writer.member import Blob, blob_of, json_bytes
@@ -39,6 +39,7 @@ class ImageSpec:
     layers: Sequence[Layer]
     names: tuple[str, ...] = ()
     media_type: str = OCI_MANIFEST
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parsed(self) -> ImageConfig:
@@ -47,13 +48,13 @@ class ImageSpec:
     @property
     def manifest(self) -> bytes:
         config_type = DOCKER_CONFIG if self.media_type == DOCKER_MANIFEST else OCI_CONFIG
-        document = {
+        document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": self.media_type,
             "config": descriptor_json(config_type, blob_of(self.config)),
             "layers": [descriptor_json(layer.media_type, layer.blob) for layer in self.layers],
         }
-        return json_bytes(document)
+        return json_bytes(_annotated(document, self.annotations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,20 @@ class IndexSpec:
     images: Sequence[ImageSpec]
     names: tuple[str, ...] = ()
     media_type: str = OCI_INDEX
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def index(self) -> bytes:
-        document = {
+        document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": self.media_type,
             "manifests": [root_descriptor(image) for image in self.images],
         }
-        return json_bytes(document)
+        return json_bytes(_annotated(document, self.annotations))
+
+
+def _annotated(document: dict[str, Any], annotations: Mapping[str, str]) -> dict[str, Any]:
+    return {**document, "annotations": dict(annotations)} if annotations else document
 
 
 def root_descriptor(root: ImageSpec | IndexSpec) -> dict[str, Any]:
