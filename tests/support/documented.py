@@ -54,7 +54,7 @@ def _commands(body: str) -> Iterator[Command]:
 def _pattern(line: str) -> str:
     """A line as a regular expression."""
     pieces = re.split(r"(…|\s+|\d+)", line)
-    known = {"…": r"\S*", "": ""}
+    known = {"…": ".*", "": ""}
     return "".join(
         known[piece]
         if piece in known
