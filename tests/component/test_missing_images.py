@@ -84,3 +84,10 @@ def test_a_runtime_that_hangs_does_not_make_the_report_wait_for_it(view, tmp_pat
         "count": 1,
         "items": [{"reference": ABSENT, "because": "pod"}],
     }
+
+
+@pytest.mark.parametrize(("directory", "expected"), [("etc", []), ("var/lib/kubelet", ["pod"])])
+def test_the_sandbox_image_is_wanted_where_a_kubelet_is(view, tmp_path, directory, expected):
+    (tmp_path / directory).mkdir(parents=True)
+    found = names(view, [FakeRuntime("registry.k8s.io/pause:3.6")], tmp_path)
+    assert [because for _, because in found] == expected

@@ -107,7 +107,7 @@ class Machine:
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text()
         for child in children.split():
             with contextlib.suppress(OSError):
-                if b"systemd" in Path(f"/proc/{child}/comm").read_bytes():
+                if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
                     return int(child)
         return 0
 

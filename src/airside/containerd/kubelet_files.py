@@ -48,6 +48,18 @@ _SNAP = {
 }
 _MOST_BYTES = 1 << 20
 
+KUBELET_SIGNS = (
+    "var/lib/kubelet",
+    "etc/rancher/k3s",
+    "var/lib/rancher/k3s/agent",
+    "etc/rancher/rke2",
+    "var/lib/rancher/rke2/agent",
+    "etc/k0s",
+    "var/lib/k0s",
+    "var/snap/microk8s/current/args",
+)
+"""Below the root directory: one that is there shows that a kubelet runs on the host, or ran."""
+
 
 def kubelet_settings(root: Path) -> list[Path]:
     """Returns files that may have kubelet's settings; a later one overrides the earlier ones."""

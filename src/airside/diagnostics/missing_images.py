@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from airside.catalog.view import CatalogView
+from airside.containerd.kubelet_files import KUBELET_SIGNS
 from airside.containerd.kubelet_pulls import read_kubelet_pulls
+from airside.containerd.sandbox_image import is_sandbox_name
 from airside.core.errors import AirsideError
 from airside.oci.reference import Reference, parse_reference
 from airside.ports.content import RuntimeContent
@@ -108,7 +110,10 @@ class MissingImages:
 def find_lacking(runtimes: Sequence[Wanting], root: Path) -> Iterator[MissingImage]:
     """Yields the images that pods want and that no runtime has, by name."""
     pulls = dict.fromkeys(map(_full, read_kubelet_pulls(root).intents), "pull")
-    wanted: dict[Reference, str] = {**dict.fromkeys(_wanted(runtimes), "pod"), **pulls}
+    names = [*_wanted(runtimes)]
+    if not any((root / sign).exists() for sign in KUBELET_SIGNS):
+        names = [name for name in names if not is_sandbox_name(str(name))]  # CRI's setting alone
+    wanted: dict[Reference, str] = {**dict.fromkeys(names, "pod"), **pulls}
     contents = [each.content for each in runtimes if each.content is not None]
     for name, because in sorted(wanted.items(), key=lambda item: str(item[0])):
         if not any(_has(each, name) for each in contents):
