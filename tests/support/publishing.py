@@ -33,6 +33,7 @@ class Bench:
             node.clock,
             node.document_memory,
             lambda: self.now,
+            node.meters,
         )
 
     def run(self, *, everything: bool = False, pods_started: bool = False) -> Pass:

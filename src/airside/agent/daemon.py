@@ -53,6 +53,7 @@ from airside.page.uploads.results import ImportResults
 from airside.store.access_modes import PRIVATE_UMASK, group_id
 from airside.store.filesystem import make_directories
 from airside.telemetry.endpoints import Endpoints
+from airside.telemetry.tracing import opened_meters
 from airside.telemetry.webhooks.follower import WebhookFollower
 from airside.telemetry.webhooks.service import check_webhook_files, followers
 
@@ -79,7 +80,11 @@ def run_agent(effective: EffectiveSettings) -> int:
     _make_default_directory(settings)
     manager = ServiceManager()
     try:
-        with manager.starting(), open_node(settings) as node:
+        with (
+            manager.starting(),
+            opened_meters(settings) as meters,
+            open_node(settings, meters=meters) as node,
+        ):
             return asyncio.run(_run(settings, node, manager))
     except* AirsideError as group:
         raise _first(group) from None

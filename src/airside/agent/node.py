@@ -216,10 +216,15 @@ class Node:
 
 
 @contextmanager
-def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> Iterator[Node]:
+def open_node(
+    settings: Settings,
+    *,
+    wall: Callable[[], float] = time.time,
+    meters: Meters | None = None,
+) -> Iterator[Node]:
     """Open the data directory exclusively. Raises ConflictError with the other pid, StoreError.
 
-    `wall`: the clock of the host, which may lie.
+    `wall`: the clock of the host, which may lie. `meters`: counts the work.
     """
     data = settings.data
     with open_data_directory(data, group=settings.data_group) as reserve:
@@ -234,7 +239,7 @@ def open_node(settings: Settings, *, wall: Callable[[], float] = time.time) -> I
         catalog = Catalog(file.path, partial(_hold, store))
         try:
             clock = Clock(catalog.noted_time, wall=wall)
-            node = _assemble(settings, store, catalog, reserve, clock, backups)
+            node = _assemble(settings, store, catalog, reserve, clock, backups, meters or Meters())
             _recovery(node, file).run(lost, clock())
             settle_identity(catalog, file.path.stat().st_ino)
             node.keep_time()
@@ -275,8 +280,8 @@ def _assemble(
     reserve: Reserve,
     clock: Clock,
     backups: Backups,
+    meters: Meters,
 ) -> Node:
-    meters = Meters()
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
     document_memory = MemoryAccount(settings.documents_budget_bytes)
     room = PlanningRoom(document_memory)

@@ -10,8 +10,9 @@ from airside.ports.outcome import Published
 class PublishMeasure:
     """The publishes to one runtime. Thread-safe. `clock`: that of the catalog's times."""
 
-    def __init__(self, meter: PublishMeter, clock: Callable[[], float]) -> None:
-        self._meter, self._clock, self._since = meter, clock, clock()
+    def __init__(self, runtime: str, meter: PublishMeter, clock: Callable[[], float]) -> None:
+        self._runtime, self._meter = runtime, meter
+        self._clock, self._since = clock, clock()
 
     def published(self, tag: TagState, done: Published, seconds: float, *, again: bool) -> None:
         """Count a publish. `again`: of an image that was removed in the runtime."""
@@ -22,8 +23,23 @@ class PublishMeasure:
             lag_seconds=None if again else self._lag_seconds(tag),
         )
 
-    def failed(self) -> None:
+        more: dict[str, str | int] = {
+            **{f"airside.{way}_blobs": count for way, count in done.ways.items()},
+            "airside.unpack_milliseconds": round(done.unpack_seconds * 1000),
+        }
+        self._meter.finished("publish", seconds, self._about(tag) | more)
+
+    def failed(self, tag: TagState, seconds: float, reason: str) -> None:
+        """Count a publish that failed."""
         self._meter.publish_failed()
+        self._meter.finished("publish", seconds, self._about(tag), reason)
+
+    def _about(self, tag: TagState) -> dict[str, str | int]:
+        return {
+            "airside.runtime": self._runtime,
+            "airside.reference": tag.reference,
+            "airside.digest": tag.digest,
+        }
 
     def _lag_seconds(self, tag: TagState) -> float | None:
         """Returns the age of the tag's change; None for one from before this process."""

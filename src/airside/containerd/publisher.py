@@ -71,7 +71,7 @@ class Publisher:
         monotonic: Callable[[], float] = time.monotonic,
         meter: PublishMeter = UNMEASURED,
     ) -> None:
-        self._measure = PublishMeasure(meter, clock)
+        self._measure = PublishMeasure(runtime_name, meter, clock)
         self._name, self._catalog = runtime_name, catalog
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._rows = PublicationRows(runtime_name)
@@ -278,14 +278,14 @@ class Publisher:
         except ContainerdError as exc:
             if exc.is_away or state.stop():
                 raise
-            self._failed(desired, exc.message, state)
+            self._failed(desired, exc.message, state, started)
         except (InputError, NotFoundError, StoreError) as exc:
-            self._failed(desired, exc.message, state)
+            self._failed(desired, exc.message, state, started)
         except StoppedError:
             raise
         except Exception as exc:  # a bug with one image does not stop the others (ADR 0008)
             log.exception("%s: internal error while publishing to %s", tag.reference, self._name)
-            self._failed(desired, f"internal error, please report it: {exc!r}", state)
+            self._failed(desired, f"internal error, please report it: {exc!r}", state, started)
         else:
             self._failures.forget(desired)
             seconds = self._monotonic() - started
@@ -297,10 +297,10 @@ class Publisher:
                 state.found.published += 1
             log.info("%s: published to %s in %.2f s", tag.reference, self._name, seconds)
 
-    def _failed(self, desired: DesiredImage, reason: str, state: PassState) -> None:
+    def _failed(self, desired: DesiredImage, reason: str, state: PassState, started: float) -> None:
         """Logs, records and retries a failed publish. What was published before stays."""
         tag, seconds = desired.tag, self._failures.note(desired)
-        self._measure.failed()
+        self._measure.failed(tag, self._monotonic() - started, reason)
         told = f"{reason}; retrying in {seconds:.0f} s"
         log.error("%s: not published to %s: %s", tag.reference, self._name, told)
         self._desired.forget(tag.digest)

@@ -139,6 +139,11 @@ class Settings:
     metrics_listen: str = _setting(
         "", "host:port", "further address for /metrics, /healthz and /readyz only; empty: none"
     )
+    otlp_endpoint: str = _setting(
+        "",
+        "URL",
+        "OpenTelemetry collector for traces (OTLP over HTTP); empty: none",
+    )
     max_connections: int = _setting(
         1_000, "connections", "connections to the registry; 0: any number"
     )

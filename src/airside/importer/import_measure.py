@@ -1,20 +1,23 @@
 """Measures one import: what it read, how it ended, how long it took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from airside.archive.sources import Progress
 from airside.core.errors import AirsideError, ArchiveChangedError, NotFoundError, StoppedError
 from airside.importer.importer import Outcome
 from airside.ports.measures import ImportMeter
 
+_SHOWN_IMAGES = 20
+
 
 class ImportMeasure:
     """One running import. `progress` passes on what it notes."""
 
-    def __init__(self, meter: ImportMeter, progress: Progress) -> None:
-        self._meter, self._progress = meter, progress
+    def __init__(self, path: Path, meter: ImportMeter, progress: Progress) -> None:
+        self._path, self._meter, self._progress = path, meter, progress
         self._started, self._done_bytes = time.monotonic(), 0
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
@@ -23,26 +26,37 @@ class ImportMeasure:
 
     def ended(self, outcome: Outcome) -> Outcome:
         """Count the import by its outcome, and return that."""
-        self.count(outcome.state, outcome.code)
+        more = {"airside.images": ", ".join(outcome.images[:_SHOWN_IMAGES])}
+        self.count(outcome.state, outcome.code, outcome.reason, more)
         return outcome
 
-    def count(self, state: str, code: str) -> None:
+    def count(
+        self, state: str, code: str, reason: str, more: Mapping[str, str | int] | None = None
+    ) -> None:
         seconds = time.monotonic() - self._started
         self._meter.imported(state, code, self._done_bytes, seconds)
+        attributes: dict[str, str | int] = {
+            "airside.path": str(self._path),
+            "airside.state": state,
+            "airside.read_bytes": self._done_bytes,
+            **({"error.type": code} if code else {}),
+            **(more or {}),
+        }
+        self._meter.finished("import", seconds, attributes, reason if code else "")
 
 
 @contextmanager
-def measured(meter: ImportMeter, progress: Progress) -> Iterator[ImportMeasure]:
+def measured(path: Path, meter: ImportMeter, progress: Progress) -> Iterator[ImportMeasure]:
     """Measure an import. One that raises counts as failed, unless it was stopped or its file went.
 
     The caller counts one that ends.
     """
-    measure = ImportMeasure(meter, progress)
+    measure = ImportMeasure(path, meter, progress)
     try:
         yield measure
     except (StoppedError, ArchiveChangedError, NotFoundError):
         raise
     except AirsideError as exc:
         is_unreadable = exc.code == "archive_unreadable"
-        measure.count("unreadable" if is_unreadable else "failed", exc.code)
+        measure.count("unreadable" if is_unreadable else "failed", exc.code, exc.message)
         raise

@@ -82,7 +82,7 @@ class ImportService:
         pull also the images that a registry refused before.
         """
         self._garbage.keep_room(self._clock.ages())
-        with measured(self._meter, progress) as measure:
+        with measured(job.path, self._meter, progress) as measure:
             try:
                 return measure.ended(
                     self._run(

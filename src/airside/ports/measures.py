@@ -10,7 +10,20 @@ from collections.abc import Mapping
 from typing import Protocol
 
 
-class ImportMeter(Protocol):
+class WorkMeter(Protocol):
+    """Takes notice of each finished piece of work, for traces."""
+
+    def finished(
+        self, work: str, seconds: float, attributes: Mapping[str, str | int], error: str = ""
+    ) -> None:
+        """Notes one `import` or `publish` that took so long, and what is to be known of it.
+
+        Attributes may name anything. `error`: why it failed.
+        """
+        ...
+
+
+class ImportMeter(WorkMeter, Protocol):
     """Counts imports of archives and lists."""
 
     def imported(self, state: str, code: str, size_bytes: int, seconds: float) -> None:
@@ -18,7 +31,7 @@ class ImportMeter(Protocol):
         ...
 
 
-class PublishMeter(Protocol):
+class PublishMeter(WorkMeter, Protocol):
     """Counts images that are published to a container runtime."""
 
     def published(
@@ -108,6 +121,11 @@ class Meter(
 
 class Unmeasured:
     """Counts nothing."""
+
+    def finished(
+        self, work: str, seconds: float, attributes: Mapping[str, str | int], error: str = ""
+    ) -> None:
+        pass
 
     def imported(self, state: str, code: str, size_bytes: int, seconds: float) -> None:
         pass

@@ -98,6 +98,11 @@ class Meters(Meter):
 
     # what the rooms count
 
+    def finished(
+        self, work: str, seconds: float, attributes: Mapping[str, str | int], error: str = ""
+    ) -> None:
+        """Nothing is traced: see `airside.telemetry.tracing`."""
+
     def imported(self, state: str, code: str, size_bytes: int, seconds: float) -> None:
         result = word(state, RESULTS)
         self._add("imports", (result, reason(code)))
