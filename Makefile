@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
+        fuzz docs screenshots manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
         setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
@@ -92,6 +92,9 @@ hosted: setup-test ## `make test` on a machine that is somebody's node: agent, c
 
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
+
+screenshots: setup-test ## take the pictures of the page for the documentation, into build/screenshots
+	$(BIN)/pytest -q tests/dist/test_screenshots.py
 
 docs: setup setup-docs ## build the documentation site into build/site; it loads nothing from elsewhere
 	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs --quiet build --strict

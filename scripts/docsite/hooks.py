@@ -1,6 +1,7 @@
 """The hooks of `mkdocs.yml`: tables from the code, and links to files outside `docs`.
 
-Where a page has the line `<!-- settings -->` the tables of all settings are put. A link that leaves
+Where a page has the line `<!-- settings -->` the tables of all settings are put, and for
+`<!-- screenshots -->` the pictures that `make screenshots` took, if it did. A link that leaves
 `docs` leads to a page or a file of the site that is a copy of what it names.
 """
 
@@ -21,6 +22,7 @@ from docsite.settings import tables  # noqa: E402 - the path is set above
 
 PAGES = {"CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 """Documents at the root that are pages of the site."""
+PICTURES = ROOT / "build/screenshots"
 _CHINESE = re.compile("[\u3400-\u9fff](?=[\u3400-\u9fff])")
 _LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 
@@ -32,6 +34,8 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(make(config, page, content=_moved(ROOT / name, page)))
     for target in sorted(_outside(files)):
         files.append(make(config, f"files/{target}", abs_src_path=str(ROOT / target)))
+    for picture in _pictures():
+        files.append(make(config, f"assets/{picture.name}", abs_src_path=str(picture)))
     return files
 
 
@@ -42,7 +46,19 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Puts in the generated tables, and turns links that leave `docs`."""
     here = posixpath.dirname(page.file.src_uri)
     markdown = markdown.replace("<!-- settings -->", tables())
+    markdown = markdown.replace("<!-- screenshots -->", _shown())
     return _LINK.sub(lambda match: _turned(match, here), markdown)
+
+
+def _pictures() -> list[Path]:
+    return sorted(PICTURES.glob("*.png"))
+
+
+def _shown() -> str:
+    """Returns the pictures, each with its name as the text for who does not see it."""
+    return "\n\n".join(
+        f"![The page: {path.stem.replace('-', ', ')}](assets/{path.name})" for path in _pictures()
+    )
 
 
 def on_post_build(config: Any) -> None:
