@@ -79,12 +79,7 @@ class Writer:
         """Migrates the tables to VERSION; backs an older catalog up beside itself first."""
         found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if found > VERSION:
-            raise StoreError(
-                f"the catalog {path} has version {found}, this Airside supports up to {VERSION}: "
-                "install a newer Airside",
-                found=found,
-                expected=VERSION,
-            )
+            raise newer_version(path, found)
         if 0 < found < VERSION:
             backup = path.with_name(f"catalog-v{found}.db")
             _create_private(backup)
@@ -142,6 +137,17 @@ class Writer:
         with self.lock, translated("close"):
             self._connection.close()
         self._mark.close()
+
+
+def newer_version(path: Path, found: int) -> StoreError:
+    """Returns the refusal of a catalog that a newer Airside has written."""
+    return StoreError(
+        f"the catalog {path} has version {found}, this Airside supports up to {VERSION}: "
+        "install a newer Airside",
+        found=found,
+        expected=VERSION,
+        hint="docs/upgrade.md says how to go back to an earlier version",
+    )
 
 
 class Readers:

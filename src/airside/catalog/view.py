@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from airside.catalog.database import Readers
+from airside.catalog.database import Readers, newer_version
 from airside.catalog.expiry import ages
 from airside.catalog.held_digests import Holder, list_held_digests, list_holders
 from airside.catalog.images import (
@@ -35,6 +35,7 @@ from airside.catalog.publications import (
     list_unpublished,
 )
 from airside.catalog.referrers import list_referrers
+from airside.catalog.schema import VERSION
 from airside.catalog.sources import SourcePage, list_sources
 from airside.catalog.tag_states import TagState, list_tags
 from airside.catalog.unknown_blobs import list_explained, list_unknown
@@ -48,7 +49,7 @@ from airside.catalog.verification import (
     oldest_verified,
     unverified_bytes,
 )
-from airside.core.errors import StoreCorruptError
+from airside.core.errors import StoreCorruptError, StoreError
 from airside.oci.digest import Digest, digest_of, parse_digest
 from airside.oci.reference import Repository
 from airside.ports.content import ReferrersPage, StoredDocument
@@ -363,5 +364,22 @@ class CatalogView:
 
 
 def open_view(path: Path) -> CatalogView:
-    """Opens the catalog of a data directory without an agent. Raises NotFoundError, StoreError."""
-    return CatalogView(Readers(path, writable_directory=False))
+    """Opens the catalog of a data directory without an agent, to read it.
+
+    Raises NotFoundError, StoreError: also for a catalog of another version, which only the agent
+    may upgrade.
+    """
+    readers = Readers(path, writable_directory=False)
+    found = int(readers.rows("PRAGMA user_version")[0][0])
+    if found > VERSION:
+        readers.close()
+        raise newer_version(path, found)
+    if 0 < found < VERSION:
+        readers.close()
+        raise StoreError(
+            f"the catalog {path} has version {found}, this Airside reads {VERSION}",
+            found=found,
+            expected=VERSION,
+            hint="start the agent once: it upgrades the catalog, and keeps a copy beside it",
+        )
+    return CatalogView(readers)
