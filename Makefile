@@ -22,6 +22,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Every file that is built has this time: of the last commit, or what SOURCE_DATE_EPOCH says.
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1767225600)
 ARCHS := amd64 arm64
+FROZEN_TESTS := tests/component/test_cli_offline.py tests/system/test_mirror_that_hangs.py tests/system/test_restart.py
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/airside/__init__.py)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 
@@ -128,6 +129,16 @@ image: frozen ## dist/airside-image-VERSION-ARCH.tar: our own OCI image, and one
 
 dist: wheel installer packages image chart ## everything that is shipped, into dist/, with SHA256SUMS
 	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
+
+test-dist: setup-test dist docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
+	$(BIN)/pytest -q -n 2 --dist loadfile $(or $(T),tests/dist)
+	$(if $(T),,$(MAKE) --no-print-directory test-frozen T='$(FROZEN_TESTS)')
+
+test-frozen: setup-test frozen ## run command-line and system tests against the frozen program (T=tests/system)
+	rm -rf /var/tmp/airside-frozen-$$PPID && cp -r build/frozen/$$(dpkg --print-architecture)/airside /var/tmp/airside-frozen-$$PPID
+	AIRSIDE=/var/tmp/airside-frozen-$$PPID/bin/airside $(BIN)/pytest -q -n 2 --dist loadfile \
+	    $(or $(T),tests/system tests/component/test_cli_offline.py); \
+	    code=$$?; rm -rf /var/tmp/airside-frozen-$$PPID; exit $$code
 
 lock: ## make the lock files again, with the newest releases that pyproject.toml allows
 	scripts/lock.sh

@@ -219,6 +219,7 @@ def test_import_while_the_store_is_in_use_names_the_process(run, data, sample):
     assert (error["code"], error["pid"]) == ("conflict", str(other.pid))
 
 
+@changed_within
 def test_import_into_a_directory_of_another_user_says_what_to_do(run, data, sample, monkeypatch):
     def refused(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
