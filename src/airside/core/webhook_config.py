@@ -26,16 +26,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`secret`: a file with the keys that sign, one a line, as Standard Webhooks write them.
-
-    `secret` and `ca` are read again for each delivery.
-    """
+    """`secret` and `ca` are read again for each delivery."""
 
     name: str
     """Of its metrics and logs; by default the host of `url`."""
     url: str
     """https, or http."""
     secret: Path
+    """A file with the keys that sign, one a line, as Standard Webhooks write them."""
     events: tuple[str, ...] = _DEFAULT
     """Groups of events: import, rejection, replacement, removal, push, low-space, runtime,
     damage."""

@@ -1,20 +1,23 @@
-"""The tables of `docs/settings.md`."""
+"""The tables of `docs/settings.md`, and what `docs/troubleshooting.md` explains."""
 
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from docsite.settings import default_text, tables
 
 from airside.core.settings import Limits, RetentionRule, Settings, WatchedDirectory
 from airside.core.upstream_config import Upstream
+from airside.core.webhook_config import Webhook
+from airside.diagnostics.verdict import SENTENCES
 
 
 def test_every_setting_has_a_row_with_its_effect():
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|(?:[^|]|\\\|)*\| (.*) \|$", tables(), re.MULTILINE)
     named = {name for name, effect in rows if effect.strip()}
-    tables_of = {"images", "retention_rules", "upstream", "limits"}
-    for each in (Settings, WatchedDirectory, RetentionRule, Upstream, Limits):
+    tables_of = {"images", "retention_rules", "upstream", "webhooks", "limits"}
+    for each in (Settings, WatchedDirectory, RetentionRule, Upstream, Webhook, Limits):
         missing = {field.name for field in fields(each)} - named - tables_of
         assert not missing, f"{each.__name__}: no row with an effect for {missing}"
 
@@ -38,3 +41,13 @@ def test_every_setting_has_a_row_with_its_effect():
 )
 def test_defaults_are_written_as_in_a_settings_file(value, unit, text):
     assert default_text(value, unit) == text
+
+
+TROUBLES = Path(__file__).parents[3] / "docs/troubleshooting.md"
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_each_first_line_of_status_is_explained(code):
+    found, _ = SENTENCES[code]
+    longest = max(re.split(r"\{\w+\}", found), key=len).split(":")[0].strip()
+    assert longest in TROUBLES.read_text(encoding="utf-8")
