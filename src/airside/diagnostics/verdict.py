@@ -6,6 +6,7 @@ say the same. Each concern has a code, which other languages translate with the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,7 @@ Severity: TypeAlias = Literal["ok", "busy", "warning", "problem"]
 
 BAD_STATES = ("rejected", "failed", "unreadable", "incomplete", "partial")
 """The states of archives of which not everything is imported."""
+_PLURAL_OF_ONE = re.compile(r"(?<![\w.])1 (image|name|archive)s\b")
 _LACKING = frozenset({"failed", "waiting", "incomplete", "conflict"})
 
 SENTENCES: Mapping[str, tuple[str, str]] = {
@@ -99,12 +101,17 @@ class Concern:
 
     @property
     def found(self) -> str:
-        return SENTENCES[self.code][0].format(**self.values)
+        return _singular(SENTENCES[self.code][0].format(**self.values))
 
     @property
     def advice(self) -> str:
         """What to do; empty if there is nothing to do."""
         return SENTENCES[self.code][1].format(**self.values)
+
+
+def _singular(text: str) -> str:
+    """Returns a sentence in the plural as English has it of one: `1 image`."""
+    return _PLURAL_OF_ONE.sub(r"1 \1", text).replace("1 image are", "1 image is")
 
 
 @dataclass(frozen=True, slots=True)

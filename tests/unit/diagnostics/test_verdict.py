@@ -108,3 +108,8 @@ def test_advice_uses_only_values_of_its_finding():
         names = {name for _, name, _, _ in Formatter().parse(advice) if name}
         known = {name for _, name, _, _ in Formatter().parse(found) if name}
         assert names <= known | {"path"}, code
+
+
+def test_one_of_a_kind_is_told_in_the_singular():
+    well = WELL | {"images": 1}
+    assert verdict_of(well).first.found == "All is well: 1 image can be pulled"
