@@ -17,6 +17,7 @@ class FakeRuntime:
     """A runtime whose pods want these names; it has none of them."""
 
     content = None
+    sandbox = "registry.example/pause:1"
 
     def __init__(self, *names):
         self.names, self.gate = frozenset(names), None
@@ -57,18 +58,24 @@ def test_a_wanted_name_that_nobody_has_is_missing(view, tmp_path):
 
 
 def test_what_the_runtime_has_itself_is_not_missing(view, tmp_path):
-    runtime = FakeRuntime(ABSENT)
+    runtime = FakeRuntime(HELD, ABSENT)
     runtime.content = Content()
     assert names(view, [runtime], tmp_path) == []
 
 
+def test_the_sandbox_image_is_not_missing_where_no_pod_is(view, tmp_path):
+    pause = FakeRuntime.sandbox
+    assert names(view, [FakeRuntime(pause)], tmp_path) == []
+    assert names(view, [FakeRuntime(HELD, pause)], tmp_path) == [(pause, "pod")]
+
+
 def test_a_runtime_that_is_away_wants_nothing(view, tmp_path):
-    assert names(view, [FakeRuntime(), FakeRuntime(ABSENT)], tmp_path) == [(ABSENT, "pod")]
+    assert names(view, [FakeRuntime(), FakeRuntime(HELD, ABSENT)], tmp_path) == [(ABSENT, "pod")]
     assert names(view, [], tmp_path) == []
 
 
 def test_a_runtime_that_hangs_does_not_make_the_report_wait_for_it(view, tmp_path):
-    runtime = FakeRuntime(ABSENT)
+    runtime = FakeRuntime(HELD, ABSENT)
     runtime.gate = threading.Event()
     missing = MissingImages(view, lambda: [runtime], tmp_path)
     try:

@@ -34,8 +34,8 @@ function refreshFrom(text) {
   document.dispatchEvent(new CustomEvent("airside:refreshed"));
 }
 
-// A page that takes the agent long is asked for less often: a fiftieth of the time at most.
-const REST = 50;
+// A page that takes the agent long is asked for less often: a hundredth of the time at most.
+const REST = 100;
 const MOST_REST_MILLISECONDS = 10000;
 let loading = false;
 let wanted = false;
