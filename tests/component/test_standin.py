@@ -84,7 +84,8 @@ def test_it_answers_while_the_agent_is_silent_and_leaves_all_to_one_that_beats()
         status, body = agent.ask(MIRROR)
         assert (status, b"ask elsewhere" in body) == (404, True)
         assert agent.ask(MIRROR, "HEAD") == (404, b"")
-        for method, target in (("GET", "/v2/"), ("PUT", MIRROR), ("GET", "/v2/a/tags/list?n=1")):
+        others = ("/v2/", "/v2/a/tags/list?n=1", "/healthz", "/readyz", "/metrics")
+        for method, target in (("PUT", MIRROR), *(("GET", path) for path in others)):
             assert agent.ask(target, method)[0] == 503
         with closing(socket.create_connection(("127.0.0.1", agent.port), LIMIT_SECONDS)) as large:
             large.sendall(b"G" * (HEAD_BYTES + 1))

@@ -106,6 +106,7 @@ def test_without_an_endpoint_nothing_is_loaded_or_traced(tmp_path):
 
 def test_a_collector_that_hangs_keeps_no_work_and_no_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(tracing, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(tracing, "SEND_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = settings_at(tmp_path / "data", otlp_endpoint=address)
@@ -116,7 +117,8 @@ def test_a_collector_that_hangs_keeps_no_work_and_no_stop(tmp_path, monkeypatch)
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "traces-end"])
 
 
-def test_a_collector_that_is_away_is_told_once(tmp_path):
+def test_a_collector_that_is_away_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracing, "SEND_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     seldom = tracing._Seldom()

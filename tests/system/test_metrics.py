@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from airside.telemetry.metrics import METRICS
 from support.agent import Agent
+from support.containerd import Containerd
 from support.images import oci_archive, random_image
 from support.promtool import promtool
 from support.waiting import LIMIT_SECONDS, wait_until
@@ -116,3 +117,33 @@ def test_a_runtime_that_never_connected_makes_the_agent_unready_but_not_dead(tmp
             connection.request("GET", path)
             assert connection.getresponse().status == wanted
             connection.close()
+
+
+@pytest.mark.needs("runc", "unshare", "mount")
+def test_publishing_is_counted_and_an_agent_without_its_containerd_is_alive(
+    tmp_path, newest_containerd
+):
+    (tmp_path / "images").mkdir()
+    with Containerd(newest_containerd, tmp_path / "containerd") as containerd:
+        flags = ["--runtime", str(containerd.socket)]
+        with Agent(tmp_path / "images", tmp_path / "data", flags=flags) as agent:
+            up = f"airside_runtime_up{{runtime={containerd.socket}}}"
+            agent.wait_for(lambda: samples(agent).get(up) == 1, what="it is connected")
+            oci_archive(agent.watched / "a.tar", {"registry.example/app:1": random_image("a")})
+            agent.wait_imported(agent.watched / "a.tar")
+            published = "airside_published_images_total{result=published}"
+            agent.wait_for(lambda: samples(agent)[published], what="it is published")
+            agent.wait_idle()
+            found = samples(agent)
+            assert found["airside_published_blobs_total{way=link}"] >= 3
+            assert found["airside_publish_lag_seconds_count"] == 1
+            assert found["airside_unpack_duration_seconds_count"] == 1
+            state = f"runtime={containerd.socket},state=published"
+            assert found[f"airside_runtime_images{{{state}}}"] == 1
+            last_pass = f"publish_last_success_timestamp_seconds{{runtime={containerd.socket}}}"
+            assert found[f"airside_{last_pass}"] > 0
+            containerd.stop()
+            agent.wait_for(lambda: samples(agent)[up] == 0, what="it is away")
+            assert agent.get("/healthz") == (200, b"ok\n")
+            containerd.start()
+            agent.wait_for(lambda: samples(agent)[up] == 1, what="it is back")

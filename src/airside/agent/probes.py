@@ -53,7 +53,7 @@ class Probes:
         self._watcher, self._queue, self._runtimes = watcher, queue, runtimes
         self._space = BoundedReader(lambda: space_numbers(node.garbage.space()))
         self._catalog = BoundedReader(lambda: catalog_numbers(node.catalog))
-        self._catalog_answers = BoundedReader(lambda: node.catalog.generation)
+        self._catalog_answers = BoundedReader(node.catalog.event_log.newest)
         self._threads = WorkerThreads(reads, self._disk_answers)
 
     def endpoints(self) -> Endpoints:
