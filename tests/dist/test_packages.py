@@ -61,7 +61,8 @@ def inside(root, *words, code=0):
 
 def dpkg(root, *words):
     done = inside(root, "dpkg", *words)
-    assert "warning" not in done.stderr, done.stderr
+    others = "directory '/opt' not empty"  # said of what is not ours
+    assert [li for li in done.stderr.splitlines() if "warning" in li and others not in li] == []
     return done
 
 

@@ -59,7 +59,7 @@ def uninstall(
     else:
         planned = plan_uninstall(settings, purges=purge)
         steps = [*stops, *(planned if dry_run else make(planned))]
-        notes += [] if purge else _kept_notes(settings)
+        notes += [] if purge or from_package else _kept_notes(settings)
     if packaged_unit() is not None and not from_package:
         notes.append("a package installed Airside: remove it with apt or dnf")
     failed = any(step.error for step in steps) or any(change.error for change in changes)
