@@ -13,6 +13,7 @@ from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import count_text, is_terminal, write, write_json
 from airside.cli.table import write_table
+from airside.cli.waiting import shown_waiting
 from airside.core.errors import AirsideError
 from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Published, Unpublished
@@ -43,7 +44,8 @@ def doctor(
     deleted again. Exit code 1 if there is a problem.
     """
     settings = effective_settings(config, data=data, runtime=runtime).settings
-    findings = _examine(settings, chosen=bool(runtime))
+    with shown_waiting("checking", quiet=as_json):
+        findings = _examine(settings, chosen=bool(runtime))
     if as_json:
         write_json(findings_report(findings))
     else:

@@ -12,6 +12,8 @@ from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, count_text, size_text, time_text, write, write_json
 from airside.cli.table import rows_text
+from airside.cli.waiting import shown_waiting
+from airside.core.settings import Settings
 
 _SHOWN = 8
 
@@ -30,17 +32,22 @@ def explain(what: str, data: Path | None, config: Path | None, *, as_json: bool)
     settings = effective_settings(config, data=data).settings
     if what.startswith((".", "/", "~")) or os.path.lexists(what):
         what = str(Path(what).expanduser().absolute())
-    try:
-        report = ControlClient(settings.data).get("/v1/explain", {"what": what})
-    except NoAgentError:
-        from airside.cli import offline  # noqa: PLC0415 - SQLite and the rest only without agent
-
-        report = offline.explain_from_catalog(settings, what)
+    with shown_waiting("looking", quiet=as_json):
+        report = _asked(settings, what)
     if as_json:
         write_json(report)
     else:
         write("\n".join(_TEXTS[report["kind"]](report)))
     return EXIT_FAILED if report["kind"] in {"absent", "ambiguous"} else EXIT_DONE
+
+
+def _asked(settings: Settings, what: str) -> dict[str, Any]:
+    try:
+        return ControlClient(settings.data).get("/v1/explain", {"what": what})
+    except NoAgentError:
+        from airside.cli import offline  # noqa: PLC0415 - SQLite and the rest only without agent
+
+        return offline.explain_from_catalog(settings, what)
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:

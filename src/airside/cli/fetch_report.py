@@ -9,6 +9,7 @@ import click
 from airside.cli.client import ControlClient, NoAgentError, SilentAgentError
 from airside.cli.options import effective_settings
 from airside.cli.output import clean, write_json
+from airside.cli.waiting import shown_waiting
 from airside.core.errors import AirsideError
 
 ANSWER_SECONDS = 2.5
@@ -29,6 +30,11 @@ def fetch_report(data: Path, name: str, **query: Any) -> dict[str, Any]:
     From the catalog also if the agent does not answer in time: then `silent` of the report says so.
     Raises what ControlClient and `offline.read_catalog` raise.
     """
+    with shown_waiting("asking the agent", quiet=True):
+        return _fetched(data, name, query)
+
+
+def _fetched(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]:
     try:
         return ControlClient(data).get(f"/v1/{name}", query, timeout_seconds=ANSWER_SECONDS)
     except NoAgentError:
@@ -64,6 +70,11 @@ def fetch_pages(data: Path, name: str, **query: Any) -> dict[str, Any]:
 
     Raises as `fetch_report`.
     """
+    with shown_waiting("asking the agent", quiet=True):
+        return _fetched_pages(data, name, query)
+
+
+def _fetched_pages(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]:
     try:
         client, page = ControlClient(data), None
         items: list[dict[str, Any]] = []

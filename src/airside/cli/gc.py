@@ -10,6 +10,7 @@ from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import count_text, size_text, write, write_json
 from airside.cli.table import write_table
+from airside.cli.waiting import shown_waiting
 from airside.core.settings import Settings
 from airside.diagnostics.reports import collection_report
 
@@ -39,7 +40,8 @@ def gc(
     nothing.
     """
     settings = effective_settings(config, data=data).settings
-    report = _collect(settings, dry_run=dry_run, unknown=unknown)
+    with shown_waiting("collecting garbage", quiet=as_json):
+        report = _collect(settings, dry_run=dry_run, unknown=unknown)
     if as_json:
         write_json(report)
     else:

@@ -22,6 +22,7 @@ from airside.cli.options import (
     json_option,
 )
 from airside.cli.output import clean, write_json
+from airside.cli.waiting import shown_waiting
 from airside.containerd.mirror.apply import Change, apply, plan_remove, plan_write
 from airside.containerd.mirror.cri_config import Version
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode, find_nodes
@@ -224,9 +225,10 @@ def write_settings(
     and RKE2. Preserves lines of other tools; `mirror remove` restores the files byte for byte.
     """
     settings = effective_settings(config, data=data).settings
-    live = live_status(settings)
-    url = registry_url(settings, live, wanted.address)
-    nodes = _read_by(target, wanted.version, settings, live)
+    with shown_waiting("asking the agent and containerd", quiet=as_json):
+        live = live_status(settings)
+        url = registry_url(settings, live, wanted.address)
+        nodes = _read_by(target, wanted.version, settings, live)
     changes = plan_write(nodes, url, wanted.registries, only=wanted.only)
     notes = access_notes(live.get("access"), url)
     status = _finish(nodes, changes, url, target, as_json=as_json, more=notes)

@@ -11,8 +11,6 @@ from airside.cli.client import NotPermittedError
 from airside.core.errors import NotFoundError
 from airside.core.settings import Settings
 from airside.diagnostics import reports as report
-from airside.diagnostics.absence import place_of
-from airside.diagnostics.explain import explain
 
 
 def _images(view: CatalogView, history: int = 0) -> dict[str, Any]:
@@ -38,6 +36,9 @@ def read_catalog(data: Path, name: str, query: dict[str, Any]) -> dict[str, Any]
 
 def explain_from_catalog(settings: Settings, what: str) -> dict[str, Any]:
     """Explains a name, digest or file. No registry serves, so there are no pull commands."""
+    from airside.diagnostics.absence import place_of  # noqa: PLC0415 - 0.2 s, not for status
+    from airside.diagnostics.explain import explain  # noqa: PLC0415
+
     with closing(_open(settings.data)) as view:
         return explain(view, what, place_of(settings, ""))
 

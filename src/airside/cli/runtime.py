@@ -11,6 +11,7 @@ from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, count_text, write, write_json
 from airside.cli.table import write_table
+from airside.cli.waiting import shown_waiting
 from airside.core.settings import Settings
 
 _SECONDS = 600.0
@@ -44,7 +45,8 @@ def release(
     sandbox (pause) images unless they are named. Images without another name go with their names.
     """
     settings = effective_settings(config, data=data).settings
-    report = _release(settings, names, dry_run=dry_run)
+    with shown_waiting("asking containerd", quiet=as_json):
+        report = _release(settings, names, dry_run=dry_run)
     write_json(report) if as_json else _show(report)
 
 

@@ -9,6 +9,7 @@ import click
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, write, write_json
+from airside.cli.waiting import shown_waiting
 from airside.core.settings import Settings
 from airside.diagnostics.reports import move_report
 from airside.oci.digest import parse_digest
@@ -41,7 +42,8 @@ def rollback(
     if digest is not None:
         parse_digest(digest)
     settings = effective_settings(config, data=data).settings
-    report = _roll_back(settings, name, digest)
+    with shown_waiting("moving the tag", quiet=as_json):
+        report = _roll_back(settings, name, digest)
     if as_json:
         write_json(report)
     else:
