@@ -130,7 +130,7 @@ image: frozen ## dist/airside-image-VERSION-ARCH.tar: our own OCI image, and one
 dist: wheel installer packages image chart ## everything that is shipped, into dist/, with SHA256SUMS
 	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
 
-test-dist: setup-test dist docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
+test-dist: setup-test dist screenshots docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
 	$(BIN)/pytest -q -n 2 --dist loadfile $(or $(T),tests/dist)
 	$(if $(T),,$(MAKE) --no-print-directory test-frozen T='$(FROZEN_TESTS)')
 
