@@ -9,8 +9,7 @@ from pathlib import Path
 
 from frozen.architectures import Architecture
 
-PACKAGES = ("libc6", "zlib1g", "ca-certificates")
-"""zlib: PyInstaller's bootloader is linked with it."""
+PACKAGES = ("libc6", "ca-certificates")
 _LIBRARIES = ("libc", "libdl", "libm", "libpthread", "libresolv", "librt", "libutil")
 _TEXTS = {
     "etc/passwd": "root:x:0:0:root:/:/sbin/nologin\n",
@@ -34,7 +33,7 @@ def make_root(debian: Path, arch: Architecture, root: Path) -> None:
     for name, text in _TEXTS.items():
         (root / name).write_text(text, encoding="utf-8")
     libraries = Path("lib") / arch.triplet
-    names = [f"{name}.so.*" for name in (*_LIBRARIES, "libz", "ld-linux-*")]
+    names = [f"{name}.so.*" for name in (*_LIBRARIES, "ld-linux-*")]
     _copy(_found(debian / libraries, names), root / libraries)
     _loader(debian, root)
     _certificates(debian, root)

@@ -295,6 +295,25 @@ def test_the_charts_version_is_the_programs():
         assert loaded.metadata["version"] == loaded.metadata["appVersion"] == airside.__version__
 
 
+@pytest.mark.needs("systemd-analyze")
+@pytest.mark.parametrize("case", ["defaults", *FILES])
+def test_systemd_finds_no_fault_in_the_unit_for_the_host(case, tmp_path):
+    values = {**CASES[case]}
+    values["bootstrap"] = {**values.get("bootstrap", {}), "ctr": "/bin/true"}
+    unit = objects(values)["ConfigMap", "airside-bootstrap"]["data"]["airside-bootstrap.service"]
+    file = tmp_path / "airside-bootstrap.service"
+    file.write_text(unit)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", file],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    faults = [line for line in done.stderr.splitlines() if file.name in line]
+    assert (done.returncode, faults) == (0, []), done.stderr
+
+
 # the packed chart
 
 

@@ -12,7 +12,7 @@ import manifests
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
-from support.containerd import Containerd
+from support.containerd import VERSIONS, Containerd
 from support.kubelet import Kubelet, Pod
 from support.node_pods import NodePods
 from support.own_image import NAME, own_image
@@ -101,8 +101,11 @@ class Node:
 
 
 @pytest.fixture
-def containerd(containerd_version: str, tmp_path: Path) -> Iterator[Containerd]:
-    with Containerd(containerd_version, tmp_path / "containerd") as made:
+def containerd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Containerd]:
+    """The newest; each version for a test that is marked so."""
+    versions = request.node.get_closest_marker("parametrize")
+    name = "containerd_version" if versions else "newest_containerd"
+    with Containerd(request.getfixturevalue(name), tmp_path / "containerd") as made:
         yield made
 
 
@@ -152,6 +155,8 @@ def test_it_has_one_capability_and_no_other_power(pods: NodePods, agent: Pod):
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
 
 
+@pytest.mark.parametrize("containerd_version", VERSIONS, indirect=True)
+@pytest.mark.usefixtures("containerd_version")
 def test_it_imports_links_and_unpacks_also_what_somebody_else_owns(
     node: Node, pods: NodePods, agent: Pod
 ):
@@ -198,6 +203,22 @@ def test_a_lost_containerd_makes_it_unready_until_it_is_back(
     pods.kubelet.wait_ready()
     wait_until(lambda: node.answer("/readyz")[0] == 200, lambda: node.answer("/readyz"))
     assert pods.kubelet.is_running(agent)
+
+
+def test_a_wiped_node_is_filled_by_the_unit_and_the_archives(
+    node: Node, pods: NodePods, agent: Pod
+):
+    node.drop("hello.tar", SAMPLE_NAME)
+    wait_until(lambda: node.has(SAMPLE_NAME), lambda: agent.output[-4000:])
+    pods.kubelet.remove(agent)
+    node.containerd.wipe()
+    assert not node.has(NAME)
+    node.bootstrap()
+    pods.kubelet.wait_ready()
+    again = pods.start(pods.sandbox(), pods.spec["containers"][0])
+    wait_until(lambda: node.has(SAMPLE_NAME), lambda: again.output[-4000:])
+    pods.kubelet.wait_image(SAMPLE_NAME)
+    assert pods.kubelet.run(SAMPLE_NAME) == MESSAGE.decode()
 
 
 def test_the_hook_before_its_end_takes_the_mirror_out(node: Node, pods: NodePods, agent: Pod):
