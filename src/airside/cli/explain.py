@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.completion import references_or_files
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, count_text, size_text, time_text, write, write_json
@@ -19,7 +20,7 @@ _SHOWN = 8
 
 
 @click.command(epilog=example("airside explain registry.example/app:1", "airside explain app.tar"))
-@click.argument("what", metavar="REF|DIGEST|FILE")
+@click.argument("what", metavar="REF|DIGEST|FILE", shell_complete=references_or_files)
 @data_option
 @config_option
 @json_option

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from airside.cli.client import ControlClient, NoAgentError
+from airside.cli.completion import references
 from airside.cli.options import config_option, data_option, effective_settings, example, json_option
 from airside.cli.output import clean, write, write_json
 from airside.cli.waiting import shown_waiting
@@ -22,7 +23,7 @@ def tag() -> None:
 
 
 @tag.command(epilog=example("airside tag rollback registry.example/app:stable"))
-@click.argument("reference", metavar="REF")
+@click.argument("reference", metavar="REF", shell_complete=references)
 @click.option(
     "--to", "digest", metavar="DIGEST", help="The version to restore [default: the one before]."
 )
