@@ -189,6 +189,11 @@ def test_what_is_unmeasured_takes_every_call():
     UNMEASURED.pulled_through("", 0)
     UNMEASURED.collected(0, 0, 0)
     UNMEASURED.verified(0)
+    UNMEASURED.finished("", 0, {})
+    UNMEASURED.webhook_delivered("")
+    UNMEASURED.webhook_failed("")
+    UNMEASURED.webhook_dropped("", 0)
+    UNMEASURED.webhook_pending("", 0)
 
 
 def test_the_documentation_has_the_table_of_all_metrics():
