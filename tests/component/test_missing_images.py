@@ -17,7 +17,6 @@ class FakeRuntime:
     """A runtime whose pods want these names; it has none of them."""
 
     content = None
-    sandbox = "registry.example/pause:1"
 
     def __init__(self, *names):
         self.names, self.gate = frozenset(names), None
@@ -61,12 +60,6 @@ def test_what_the_runtime_has_itself_is_not_missing(view, tmp_path):
     runtime = FakeRuntime(HELD, ABSENT)
     runtime.content = Content()
     assert names(view, [runtime], tmp_path) == []
-
-
-def test_the_sandbox_image_is_not_missing_where_no_pod_is(view, tmp_path):
-    pause = FakeRuntime.sandbox
-    assert names(view, [FakeRuntime(pause)], tmp_path) == []
-    assert names(view, [FakeRuntime(HELD, pause)], tmp_path) == [(pause, "pod")]
 
 
 def test_a_runtime_that_is_away_wants_nothing(view, tmp_path):

@@ -204,10 +204,6 @@ class MemoryRuntime:
         self._answer()
         return frozenset(map(str, self.unpacked_images))
 
-    @property
-    def sandbox(self) -> str:
-        return ""
-
     def wanted(self) -> frozenset[str]:
         self._answer()
         return frozenset({*self.used, *self.wanted_now})

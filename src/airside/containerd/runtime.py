@@ -187,10 +187,6 @@ class ContainerdRuntime:
         self._client.close()
 
     @property
-    def sandbox(self) -> str:
-        return self._facts.sandbox
-
-    @property
     def puller(self) -> ImagePuller | None:
         if self._cri is None:
             return None

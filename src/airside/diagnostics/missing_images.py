@@ -32,9 +32,6 @@ class Wanting(Protocol):
     @property
     def content(self) -> RuntimeContent | None: ...
 
-    @property
-    def sandbox(self) -> str: ...
-
     def wanted(self) -> frozenset[str]: ...
 
 
@@ -133,8 +130,6 @@ def _wanted(runtimes: Iterable[Wanting]) -> Iterator[Reference]:
             names = runtime.wanted()
         except AirsideError:
             continue
-        if names <= {runtime.sandbox}:
-            continue  # no pod is here that would need the sandbox image
         for text in names:
             if ":" not in text or text.startswith(("sha256:", "sha512:")):
                 continue  # an image ID, or the digest of a document that is fetched

@@ -84,8 +84,6 @@ CHINESE: Mapping[str, str] = {
     "missing.none": "没有缺失的镜像。",
     "missing.pod": "本节点的一个 Pod 需要它",
     "missing.pull": "kubelet 正在拉取它",
-    "missing.asked": "容器运行时曾向本仓库请求它",
-    "missing.list": "一个镜像列表包含它",
     "numbers": "数字",
     "numbers.images": "镜像",
     "numbers.repositories": "仓库",

@@ -52,8 +52,6 @@ ENGLISH: Mapping[str, str] = {
     "missing.none": "Nothing is missing.",
     "missing.pod": "a pod of this node wants it",
     "missing.pull": "kubelet is pulling it",
-    "missing.asked": "a container runtime asked this registry for it",
-    "missing.list": "a list of images names it",
     "numbers": "In numbers",
     "numbers.images": "Images",
     "numbers.repositories": "Repositories",

@@ -15,8 +15,8 @@ from airside.page.responses import HEADERS
 
 MOST_STREAMS = 64
 LOOK_SECONDS = 1.0
-HEARTBEAT_SECONDS = 15.0
-"""Proxies close a connection that is silent for longer; a browser that went away is noticed."""
+HEARTBEAT_SECONDS = 5.0
+"""Within this time a browser that went away without a word gives its place to another."""
 _RETRY_MILLISECONDS = 3000
 
 

@@ -260,10 +260,6 @@ class Runtime(Protocol):
     def unpacked(self) -> frozenset[str]:
         """Returns the chain IDs of all unpacked layers."""
 
-    @property
-    def sandbox(self) -> str:
-        """The name of the sandbox image; "" if it is unknown."""
-
     def wanted(self) -> frozenset[str]:
         """Returns names, IDs and digests of images that pods want.
 

@@ -22,10 +22,6 @@ class Connected(Protocol):
     @property
     def puller(self) -> Puller | None: ...
 
-    @property
-    def sandbox(self) -> str:
-        """The name of the sandbox image; "" if it is unknown."""
-
     def wanted(self) -> frozenset[str]:
         """Returns names, IDs and digests of images that pods want."""
 

@@ -71,6 +71,7 @@ function refreshProgress() {
   if (document.getElementById("running")) load("/ui/running");
 }
 
+const REOPEN_MILLISECONDS = 30000;
 let stream = null;
 
 function listen() {
@@ -86,6 +87,9 @@ function listen() {
   stream.addEventListener("progress", refreshProgress);
   stream.addEventListener("error", () => {
     document.documentElement.dataset.stream = "closed";
+    if (stream?.readyState !== EventSource.CLOSED) return; // it connects again by itself
+    stream = null;
+    setTimeout(listen, REOPEN_MILLISECONDS);
   });
 }
 
