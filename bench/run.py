@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from catalog import CatalogBench
+from observing import Observing
 from peers import Agent, agent, docker_registry, head, shell, wait_until
 from traffic import Traffic
 from unpacking import ContainerdBench
@@ -276,6 +277,10 @@ class Bench:
     def traffic(self, size_mb: int = 128, manifests: int = 300) -> None:
         Traffic(self.base, self.say, self.runs, size_mb, manifests).run()
 
+    def observing(self) -> None:
+        archives, names = self.archives()
+        Observing(self.base, self.say, self.runs).run(archives["tar.zst"], names[-1])
+
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
@@ -302,6 +307,7 @@ def main() -> None:
             "catalog_peer",
             "idle",
             "memory",
+            "observing",
         ],
     )
     options = parser.parse_args()

@@ -265,12 +265,13 @@ class Agent:
         """HOST:PORT."""
         return str(self.status()["listen"])
 
-    def get(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+    def get(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, bytes]:
         """Ask the registry, for instance for `/v2/…/manifests/1`: status and body."""
         host, _, port = self.registry.rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_SECONDS)
         with contextlib.closing(connection):
-            connection.request(method, quote(path, safe="/:?=&@"))
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, quote(path, safe="/:?=&@"), headers=named)
             answer = connection.getresponse()
             return answer.status, answer.read()
 

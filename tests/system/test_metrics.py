@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 def samples(agent: Agent) -> dict[str, float]:
     """Every sample by name and labels, as `name{label="value"}`."""
-    status, body = agent.get("/metrics")
+    status, body = agent.get("/metrics", Cache_Control="no-cache")
     assert status == 200
     found = {}
     for family in parse(body.decode()):
@@ -147,3 +147,14 @@ def test_publishing_is_counted_and_an_agent_without_its_containerd_is_alive(
             assert agent.get("/healthz") == (200, b"ok\n")
             containerd.start()
             agent.wait_for(lambda: samples(agent)[up] == 1, what="it is back")
+
+
+def test_scrapes_in_quick_succession_get_one_text_and_no_cache_a_new_one(worked):
+    def count(**headers):
+        text = worked.get("/metrics", **headers)[1].decode()
+        route = 'method="GET",route="/metrics"'
+        return [line for line in text.splitlines() if route in line]
+
+    texts = [count() for _ in range(200)]
+    assert len({tuple(each) for each in texts}) < 200
+    assert count(Cache_Control="no-cache") != count(Cache_Control="no-cache")
