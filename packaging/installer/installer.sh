@@ -78,15 +78,19 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -z "$purge" ] || [ "$action" = uninstall ] || fail "--purge goes with --uninstall only"
 
 is_root() { [ "$(id -u)" = 0 ]; }
+
+case $SELF in
+uninstall | */uninstall) [ "$action" != install ] || action=uninstall ;; # the installed copy
+esac
+[ -z "$purge" ] || [ "$action" = uninstall ] || fail "--purge goes with --uninstall only"
 
 links=
 if [ -z "$prefix" ]; then
     if is_root; then links=/usr/local/bin; else links=${HOME:?}/.local/bin; fi
     case $SELF in
-    */uninstall) prefix=$(cd "$(dirname "$SELF")" && pwd) action=uninstall ;;
+    uninstall | */uninstall) prefix=$(cd "$(dirname "$SELF")" && pwd) ;;
     *) if is_root; then prefix=/opt/airside; else prefix=${HOME:?}/.local/lib/airside; fi ;;
     esac
 fi

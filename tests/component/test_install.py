@@ -11,7 +11,7 @@ import pytest
 from airside.core.host_root import HOST_ROOT
 from airside.core.settings import Settings
 from airside.install.configuration import DEFAULT
-from airside.install.host import mount_point, place_of
+from airside.install.host import mount_point, place_of, program
 from airside.install.targets import TARGETS
 from airside.install.unit import Place, unit_text
 from support.command import airside
@@ -106,6 +106,17 @@ def test_the_unit_runs_this_program_and_knows_the_distribution(root):
     assert str(root) not in text
     assert "127.0.0.1:5050" in (root / "etc/rancher/rke2/registries.yaml").read_text()
     assert not (root / "etc/rancher/k3s/registries.yaml").exists()
+
+
+def test_the_unit_names_a_link_that_outlasts_an_upgrade(tmp_path, monkeypatch):
+    version = tmp_path / "versions/1-abc/bin/airside"
+    version.parent.mkdir(parents=True)
+    version.touch()
+    monkeypatch.setattr(sys, "argv", [str(version)])
+    assert program() == (str(version),)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/airside").symlink_to("../versions/1-abc/bin/airside")
+    assert program() == (str(tmp_path / "bin/airside"),)
 
 
 def test_settings_of_the_host_decide_directories_rights_and_address(root):

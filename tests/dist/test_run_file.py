@@ -147,6 +147,21 @@ def test_the_same_version_again_repairs_it(sh, installed):
     assert len(list((installed / "versions").iterdir())) == 1
 
 
+@needs_root
+def test_it_installs_the_service_and_removes_it_again(sh, place):
+    host = place / "host"
+    (host / "etc/containerd").mkdir(parents=True)
+    before = sorted(host.rglob("*"))
+    sh("--prefix", place / "opt", "--systemd")
+    unit = (host / "etc/systemd/system/airside.service").read_text()
+    assert f"ExecStart={place}/opt/bin/airside " in unit
+    sh("--prefix", place / "opt", "--systemd")  # once more
+    sh("--purge", file=place / "opt/uninstall")
+    assert not (place / "opt").exists()
+    left = [path for path in sorted(host.rglob("*")) if path not in before and not path.is_dir()]
+    assert left == []
+
+
 def test_a_program_of_a_package_is_left(sh, place):
     (place / "opt/bin").mkdir(parents=True)
     (place / "opt/bin/airside").write_text("of a package")

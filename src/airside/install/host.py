@@ -62,7 +62,8 @@ def mount_point(path: Path) -> str:
 def program() -> tuple[str, ...]:
     """Returns the command of this program, as systemd is to run it.
 
-    A link in /usr/bin to it is preferred: it outlasts an upgrade.
+    A link to it that outlasts an upgrade is preferred: that of a package in /usr/bin, or that of
+    the file that installs itself, which has a directory for each version.
     """
     started = Path(sys.executable if getattr(sys, "frozen", False) else sys.argv[0])
     path = started.absolute()
@@ -71,7 +72,16 @@ def program() -> tuple[str, ...]:
     usual = Path(PROGRAM[0])
     if usual.is_file() and usual.samefile(path):
         return PROGRAM
-    return (str(path),)
+    return (str(_unversioned(path)),)
+
+
+def _unversioned(path: Path) -> Path:
+    """Returns PREFIX/bin/airside for PREFIX/versions/VERSION/bin/airside if it is a link to it."""
+    if len(path.parents) > 3 and path.parents[2].name == "versions":
+        link = path.parents[3] / "bin" / path.name
+        if link.is_file() and link.samefile(path):
+            return link
+    return path
 
 
 def packaged_unit() -> Path | None:
