@@ -83,7 +83,7 @@ stress: setup-test ## many clients at once: OPS=20000 operations on the registry
 	TESTS_OPERATIONS=$(OPS) TESTS_SEED=$(SEED) $(BIN)/pytest -q --timeout 0 tests/system/test_registry_stress.py
 
 torture: setup-test ## every test with all that is random or exhaustive at full size, for an hour
-	TESTS_TORTURE=1 $(BIN)/pytest --timeout 0 -n $(JOBS) --dist worksteal tests
+	TESTS_TORTURE=1 $(BIN)/pytest --timeout 0 -n $(JOBS) --dist worksteal tests/unit tests/component tests/contract tests/system
 
 loaded: setup-test ## `make test` while the load is kept at four times the processors (TIMES=1)
 	$(BIN)/python scripts/loaded.py --times $(TIMES) $(MAKE) --no-print-directory test
