@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from airside.core.config import parse_listen
+from airside.core.listen_address import parse_listen
 from airside.core.settings import Settings
 from airside.registry.auth.files import is_loopback
 from airside.registry.http.listener import Listener
@@ -33,7 +33,7 @@ async def serving_metrics(settings: Settings, endpoints: Endpoints) -> AsyncIter
     if not settings.metrics_listen:
         yield
         return
-    host, port = parse_listen(settings.metrics_listen)
+    host, port = parse_listen(settings.metrics_listen, "metrics_listen")
     runner = web.AppRunner(
         _app(settings, endpoints, host),
         access_log=None,
@@ -51,7 +51,7 @@ async def serving_metrics(settings: Settings, endpoints: Endpoints) -> AsyncIter
         max_client_connections=_MOST_OF_CLIENT,
     )
     try:
-        await listener.start(host, port)
+        await listener.start(host, port, "metrics_listen")
         found, number = listener.addresses[0]
         address = f"[{found}]:{number}" if ":" in found else f"{found}:{number}"
         log.info("metrics at http://%s/metrics", address)
@@ -63,7 +63,7 @@ async def serving_metrics(settings: Settings, endpoints: Endpoints) -> AsyncIter
 
 def _app(settings: Settings, endpoints: Endpoints, host: str) -> web.Application:
     own = replace(settings, listen=settings.metrics_listen, tls_cert="")
-    names = known_names(own, is_loopback=is_loopback(host))
+    names = known_names(own, is_loopback=is_loopback(host, "metrics_listen"))
     app = web.Application(middlewares=[PageGuard(names, is_writable=False).middleware])
     endpoints.add_to(app)
     return app

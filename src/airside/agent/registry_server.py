@@ -16,7 +16,7 @@ from aiohttp import web
 
 from airside.agent.node import Node
 from airside.agent.watchdog import Watchdog
-from airside.core.config import parse_listen
+from airside.core.listen_address import parse_listen
 from airside.core.settings import KIB, Settings
 from airside.registry.auth.files import SecurityFiles, open_security_files
 from airside.registry.http.app import create_app

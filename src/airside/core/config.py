@@ -15,6 +15,7 @@ from typing import Any
 
 from airside.core.errors import ConfigError
 from airside.core.host_root import HOST_ROOT, on_host
+from airside.core.listen_address import parse_listen
 from airside.core.settings import GIB, KIB, MIB, Limits, RetentionRule, Settings, WatchedDirectory
 from airside.core.upstream_config import parse_upstream
 from airside.core.webhook_config import check_webhooks, parse_webhook
@@ -356,7 +357,10 @@ def _check_uploads(settings: Settings) -> None:
 
 
 def _check_names(settings: Settings) -> None:
-    """Check the names of the registry for its clients."""
+    """Check the addresses of the registry, and its names for clients."""
+    for key in ("listen", "metrics_listen"):
+        if getattr(settings, key):
+            parse_listen(getattr(settings, key), key)
     if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
         raise ConfigError("public_url must begin with https:// or http://", key="public_url")
     for host in settings.allowed_hosts:
@@ -366,14 +370,6 @@ def _check_names(settings: Settings) -> None:
                 f"found {host!r:.80}",
                 key="allowed_hosts",
             )
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`, `[::1]:5050` or `:5050`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--listen must be HOST:PORT, found {text!r}")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - asked for by an empty host
 
 
 def registry_hosts(settings: Settings) -> tuple[str, ...]:

@@ -307,3 +307,16 @@ def test_rules_of_retention_are_tables(load):
 def test_a_rule_of_retention_that_can_not_be_meant_is_refused(load, said, word):
     with pytest.raises(ConfigError, match=word):
         load(f"[[retention_rules]]\n{said}\n")
+
+
+@pytest.mark.parametrize("key", ["listen", "metrics_listen"])
+@pytest.mark.parametrize("text", ["9100", "localhost", "127.0.0.1:", "[::1]:²", "h:65536", "h:-1"])
+def test_an_address_that_is_none_is_refused_by_the_name_of_its_setting(load, key, text):
+    with pytest.raises(ConfigError, match=rf"^{key} must be HOST:PORT") as caught:
+        load(f"{key} = '{text}'")
+    assert caught.value.context["key"] == key
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1:0", "[::1]:9100", ":9100", "localhost:9100"])
+def test_an_address_for_metrics_is_taken(load, text):
+    assert load(f"metrics_listen = '{text}'").settings.metrics_listen == text

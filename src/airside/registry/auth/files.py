@@ -37,15 +37,15 @@ _MAX_BYTES = 4 * MIB
 _LOG = logging.getLogger("airside.registry")
 
 
-def is_loopback(host: str) -> bool:
-    """Returns True if only this host reaches all addresses of a host name or an address.
+def is_loopback(host: str, key: str = "listen") -> bool:
+    """Returns True if only this host reaches all addresses of the host name of a setting.
 
     Raises ConfigError if the name cannot be resolved.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
-        raise ConfigError(f"cannot listen on {host}: {exc}; choose another --listen") from exc
+        raise ConfigError(f"cannot listen on {host}: {exc}; choose another {key}", key=key) from exc
     return all(
         ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found
     )

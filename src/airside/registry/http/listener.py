@@ -64,8 +64,8 @@ class Listener:
         """Number of connections refused because of a limit."""
         return self._connections.refused
 
-    async def start(self, host: str, port: int) -> None:
-        """Listens on every address of the host. Raises ConfigError."""
+    async def start(self, host: str, port: int, key: str = "listen") -> None:
+        """Listens on every address of the host, named by a setting. Raises ConfigError."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(
@@ -76,7 +76,7 @@ class Listener:
         except (OSError, UnicodeError) as exc:
             self._close_sockets()
             raise ConfigError(
-                f"cannot listen on {host}:{port}: {exc}; choose another --listen"
+                f"cannot listen on {host}:{port}: {exc}; choose another {key}", key=key
             ) from exc
         self._accepting = [asyncio.create_task(self._accept(sock)) for sock in self._sockets]
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from airside.core.config import parse_listen
+from airside.core.listen_address import parse_listen
 from airside.core.settings import Settings
 from airside.registry.rules.answers import Answer, problem
 
