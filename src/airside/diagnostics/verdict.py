@@ -19,6 +19,7 @@ Severity: TypeAlias = Literal["ok", "busy", "warning", "problem"]
 BAD_STATES = ("rejected", "failed", "unreadable", "incomplete", "partial")
 """The states of archives of which not everything is imported."""
 _PLURAL_OF_ONE = re.compile(r"(?<![\w.])1 (image|name|archive)s\b")
+_NOT_PRESENT = {"ignored", "removed"}
 _LACKING = frozenset({"failed", "waiting", "incomplete", "conflict"})
 
 SENTENCES: Mapping[str, tuple[str, str]] = {
@@ -210,7 +211,7 @@ def _of_archives(archives: Mapping[str, int]) -> Iterator[Concern]:
     bad = {state: archives[state] for state in BAD_STATES if archives.get(state)}
     if not bad:
         return
-    total = sum(count for state, count in archives.items() if state != "ignored")
+    total = sum(count for state, count in archives.items() if state not in _NOT_PRESENT)
     values = {
         "count": str(sum(bad.values())),
         "total": str(total),

@@ -113,3 +113,8 @@ def test_advice_uses_only_values_of_its_finding():
 def test_one_of_a_kind_is_told_in_the_singular():
     well = WELL | {"images": 1}
     assert verdict_of(well).first.found == "All is well: 1 image can be pulled"
+
+
+def test_removed_archives_are_not_counted():
+    found = verdict_of(WELL | {"archives": {"imported": 1, "removed": 5, "rejected": 1}})
+    assert found.first.found.startswith("1 of 2 archives")
