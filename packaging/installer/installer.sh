@@ -29,7 +29,8 @@ usage() {
 Usage: sh $(basename "$SELF") [OPTION]...
 
 Installs Airside $VERSION for $ARCH: as root below /opt/airside, else below ~/.local/lib/airside.
-An older version there is replaced; its agent keeps running until it is restarted.
+An older version there is replaced; its agent keeps running until it is restarted, which the options of
+a service do.
 
   --prefix DIR      install below DIR, without a link in /usr/local/bin or ~/.local/bin
   --systemd         then run \`airside install --systemd\`: a service, and mirror settings
@@ -221,6 +222,18 @@ install_link() {
     fi
 }
 
+# The service of another version, or of files that were replaced, is to run the new ones.
+restart_service() {
+    has systemctl || return 0
+    process=$(systemctl show --property MainPID --value airside.service 2>/dev/null) || return 0
+    [ "${process:-0}" -gt 0 ] || return 0
+    case $(readlink "/proc/$process/exe") in
+    "$final/bin/airside") return 0 ;;
+    esac
+    systemctl restart airside.service && say "restarted: airside.service"
+    remove_others "${final##*/}"
+}
+
 next_steps() {
     program=$(command -v airside || true)
     [ -n "$program" ] && [ "$(readlink -f "$program")" = "$(readlink -f "$prefix/bin/airside")" ] ||
@@ -228,6 +241,7 @@ next_steps() {
     say "installed: $("$prefix/bin/airside" --version) in $prefix"
     if [ -n "$service" ]; then
         "$prefix/bin/airside" install "$service"
+        restart_service
     elif is_root; then
         say "next, as a service, with mirror settings for containerd:"
         say "  $program install --systemd    (or --k3s, --rke2, --k0s, --microk8s; --dry-run shows it)"
