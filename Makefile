@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
-        fuzz docs screenshots manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
+        fuzz docs screenshots walkthrough manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
         setup setup-test setup-fuzz setup-docs
 
 BIN := .venv/bin
@@ -130,7 +130,11 @@ image: frozen ## dist/airside-image-VERSION-ARCH.tar: our own OCI image, and one
 dist: wheel installer packages image chart ## everything that is shipped, into dist/, with SHA256SUMS
 	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
 
-test-dist: setup-test dist screenshots docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
+walkthrough: setup-test dist ## install, use, break, upgrade and remove it on machines without a network, into build/walkthrough
+	scripts/setup-debian.sh dist
+	$(BIN)/pytest -q tests/dist/test_walkthrough.py
+
+test-dist: setup-test dist screenshots walkthrough docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
 	$(BIN)/pytest -q -n 2 --dist loadfile $(or $(T),tests/dist)
 	$(if $(T),,$(MAKE) --no-print-directory test-frozen T='$(FROZEN_TESTS)')
 

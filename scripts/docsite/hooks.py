@@ -1,7 +1,8 @@
 """The hooks of `mkdocs.yml`: tables from the code, and links to files outside `docs`.
 
 Where a page has the line `<!-- settings -->` the tables of all settings are put, and for
-`<!-- screenshots -->` the pictures that `make screenshots` took, if it did. A link that leaves
+`<!-- screenshots -->` the pictures that `make screenshots` took, if it did; for
+`<!-- walkthrough -->` what `make walkthrough` typed, was answered and saw. A link that leaves
 `docs` leads to a page or a file of the site that is a copy of what it names.
 """
 
@@ -23,6 +24,7 @@ from docsite.settings import tables  # noqa: E402 - the path is set above
 PAGES = {"CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 """Documents at the root that are pages of the site."""
 PICTURES = ROOT / "build/screenshots"
+WALKS = ROOT / "build/walkthrough"
 _CHINESE = re.compile("[\u3400-\u9fff](?=[\u3400-\u9fff])")
 _LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 
@@ -47,17 +49,25 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     here = posixpath.dirname(page.file.src_uri)
     markdown = markdown.replace("<!-- settings -->", tables())
     markdown = markdown.replace("<!-- screenshots -->", _shown())
+    markdown = markdown.replace("<!-- walkthrough -->", _walks())
     return _LINK.sub(lambda match: _turned(match, here), markdown)
 
 
 def _pictures() -> list[Path]:
-    return sorted(PICTURES.glob("*.png"))
+    return sorted([*PICTURES.glob("*.png"), *WALKS.glob("*.png")])
+
+
+def _walks() -> str:
+    """Returns the transcripts, with their pictures."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(WALKS.glob("*.md"), reverse=True)]
+    return re.sub(r"(?m)^(!\[.*\]\()(.*\.png\))$", r"\1assets/\2", "\n".join(texts))
 
 
 def _shown() -> str:
     """Returns the pictures, each with its name as the text for who does not see it."""
     return "\n\n".join(
-        f"![The page: {path.stem.replace('-', ', ')}](assets/{path.name})" for path in _pictures()
+        f"![The page: {path.stem.replace('-', ', ')}](assets/{path.name})"
+        for path in sorted(PICTURES.glob("*.png"))
     )
 
 
