@@ -192,6 +192,73 @@ def test_a_purge_leaves_directories_that_only_the_settings_name(root):
     assert (root / "srv/archives/a.tar").exists()
 
 
+def test_paths_of_the_settings_are_those_of_the_host_below_the_root(root, tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "archives").mkdir(parents=True)
+    (outside / "data").mkdir()
+    (outside / "data/format").write_text("1")
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text(
+        f'data = "{outside}/data"\nruntime = ["{outside}/c.sock"]\n'
+        f'[[images]]\npath = "{outside}/archives"\n'
+    )
+    before = tree(outside)
+    installed(root, "--systemd", "--no-mirror")
+    inside = root / str(outside).lstrip("/")
+    assert mode(inside / "data") == 0o700
+    assert f"RequiresMountsFor={outside}/data {outside}/archives " in (root / UNIT).read_text()
+    assert run("uninstall", root, "--purge")[0] == 0
+    assert not (inside / "data").exists()
+    assert tree(outside) == before
+
+
+def test_a_purge_leaves_what_no_agent_has_used_as_its_data_directory(root):
+    (root / "srv").mkdir()
+    (root / "srv/others").write_text("x")
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text('data = "/srv"\n')
+    installed(root, "--systemd", "--no-mirror")
+    code, report = run("uninstall", root, "--purge")
+    assert code == 0
+    assert [i["path"] for i in report["items"] if i["state"] == "kept" and i["action"] == "tree"]
+    assert (root / "srv/others").exists()
+
+
+def test_nothing_is_written_through_a_link_out_of_the_root(root, tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "certs.d").mkdir(parents=True)
+    (root / "etc/containerd").rmdir()
+    (root / "etc/containerd").symlink_to(outside)
+    (root / "etc/airside").symlink_to(outside / "settings")
+    (root / "var/lib/airside").symlink_to(outside)
+    before = tree(outside)
+    code, report = run("install", root, "--systemd")
+    assert code == 1
+    reasons = [i["error"]["message"] for i in report["items"] if "error" in i]
+    assert any("hosts.toml: a link in this path leads out of" in reason for reason in reasons)
+    assert run("uninstall", root, "--purge")[0] in {0, 1}
+    assert tree(outside) == before
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_done(root):
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).symlink_to("missing.toml")
+    code, report = run("install", root, "--systemd", "--no-mirror")
+    assert code == 1
+    (error,) = [i["error"] for i in report["items"] if "error" in i]
+    assert error["message"].startswith(f"{root}/{CONFIG}: ")
+    assert (root / UNIT).exists()
+
+
+def test_the_directory_that_snapd_makes_for_microk8s_is_not_made_before(root):
+    for path in ("args", "."):
+        (root / "var/snap/microk8s/current" / path).rmdir()
+    report = installed(root, "--microk8s")
+    assert (root / UNIT).exists()
+    assert not (root / "var/snap/microk8s/current").exists()
+    assert any("MicroK8s is not installed here" in note for note in report["notes"])
+
+
 def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
     packaged = root / "usr/lib/systemd/system/airside.service"
     packaged.parent.mkdir(parents=True)

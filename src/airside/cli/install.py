@@ -21,7 +21,7 @@ from airside.containerd.mirror.locations import Node, find_nodes, nodes_of
 from airside.containerd.mirror.readers import with_readers
 from airside.containerd.sockets import find_sockets
 from airside.core.errors import UnavailableError
-from airside.core.host_root import HOST_ROOT, host_root, on_host
+from airside.core.host_root import HOST_ROOT, below, host_root, on_host
 from airside.core.settings import Settings, WatchedDirectory
 from airside.install.host import config_path, is_running_systemd, place_of
 from airside.install.installation import plan_install
@@ -63,7 +63,10 @@ def _host_at(root: Path | None) -> Iterator[None]:
 
 
 def host_settings() -> Settings:
-    """Loads the settings of the host's agent, whoever asks. Raises ConfigError."""
+    """Loads the settings of the host's agent, whoever asks. Raises ConfigError.
+
+    Their paths are those of the host, as it sees them itself.
+    """
     path = config_path()
     found = effective_settings(path if path.is_file() else None)
     settings = found.settings
@@ -71,7 +74,19 @@ def host_settings() -> Settings:
         settings = replace(settings, data=on_host(STATE) / "data")
     if found.origins["images"] == "default":
         settings = replace(settings, images=(WatchedDirectory(on_host(STATE) / "images"),))
-    return settings
+    images = tuple(replace(each, path=_reached(each.path)) for each in settings.images)
+    runtime = tuple(map(_reached_socket, settings.runtime))
+    return replace(settings, data=_reached(settings.data), images=images, runtime=runtime)
+
+
+def _reached(path: Path) -> Path:
+    return below(host_root(), path.absolute())
+
+
+def _reached_socket(text: str) -> str:
+    if text in {"auto", "none"}:
+        return text
+    return str(below(host_root(), text.removeprefix("unix://")))
 
 
 def require_root(*, dry_run: bool) -> None:
@@ -149,6 +164,8 @@ def _mirror(
     live = live_status(settings)
     url = registry_url(settings, live, None)
     nodes = with_readers(_nodes(target), find_sockets(settings.runtime), every=False)
+    if not nodes:
+        return url, [], [f"{target.title} is not installed here: repeat this command when it is"]
     changes = plan_write(nodes, url, None, only=only)
     notes = change_notes(nodes, changes, writing=True)
     return url, changes, [*notes, *access_notes(live.get("access"), url)]

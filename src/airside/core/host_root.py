@@ -35,6 +35,17 @@ def as_named(path: str | Path) -> Path:
     return found if os.path.lexists(found.parent) else Path(path)
 
 
+def leaves_host(path: Path) -> bool:
+    """Returns True if a path below a host root other than `/` leads out of it by a link.
+
+    An absolute link of that host means a file of its own, and here one of this machine.
+    """
+    root = host_root()
+    if root == Path("/") or not path.is_relative_to(root):
+        return False
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 def in_host(path: Path) -> Path:
     """Returns the path by which the host itself knows what is reached by this one."""
     root = host_root()

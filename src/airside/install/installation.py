@@ -25,7 +25,7 @@ _DATA_MODE, _IMAGES_MODE, _OPEN_MODE = 0o700, 0o750, 0o755
 
 
 def plan_install(place: Place, settings: Settings) -> list[Step]:
-    """Plans directories, configuration and unit. Raises ConflictError, UnavailableError."""
+    """Plans directories, configuration and unit. Raises UnavailableError."""
     found = [
         steps.directory(config_path().parent, _OPEN_MODE),
         steps.file(config_path(), DEFAULT, _CONFIG_MODE),
@@ -104,7 +104,7 @@ def _data(settings: Settings, *, purges: bool) -> list[Step]:
     usual = [each.path for each in settings.images if _is_usual(each.path)]
     found: list[Step] = []
     if purges:
-        found = steps.without_tree(settings.data, "store and catalog")
+        found = _without_data(settings.data)
         for path in usual:
             found += steps.without_tree(path, "archives")
     elif packaged_unit() is None:
@@ -115,13 +115,22 @@ def _data(settings: Settings, *, purges: bool) -> list[Step]:
     return found + steps.without_directory(on_host(STATE), gone=_gone(found))
 
 
+def _without_data(path: Path) -> list[Step]:
+    """Plans the removal of a data directory; one that no agent has used may be anything."""
+    if path == on_host(STATE) / "data" or (path / "format").is_file():
+        return steps.without_tree(path, "store and catalog")
+    if path.is_dir() and any(path.iterdir()):
+        return [steps.kept_tree(path, "no agent has used it as its data directory")]
+    return steps.without_directory(path)
+
+
 def _is_usual(path: Path) -> bool:
     """Returns True for the images directory that an installation makes; others are others'."""
     return path == on_host(STATE) / "images"
 
 
 def _gone(found: Sequence[Step]) -> list[Path]:
-    return [step.path for step in found if step.state == "removed"]
+    return [s.path for s in found if s.state == "removed" and not s.path.is_mount()]
 
 
 def _has_unit() -> bool:

@@ -12,7 +12,8 @@ from difflib import unified_diff
 from pathlib import Path
 
 from airside.containerd.mirror.atomic_file import change_file, is_there, read_text
-from airside.core.errors import AirsideError, StoreError, UnavailableError
+from airside.core.errors import AirsideError, ConflictError, StoreError, UnavailableError
+from airside.core.host_root import host_root, leaves_host
 from airside.install.marked_text import is_unchanged, marked
 from airside.store.filesystem import make_directories, sync_directory
 
@@ -53,9 +54,14 @@ def directory(path: Path, mode: int) -> Step:
 
 
 def file(path: Path, body: str, mode: int = 0o644) -> Step:
-    """Plans a file of ours with this body. Raises ConflictError, UnavailableError."""
-    text, before = marked(body), read_text(path)
-    step = Step("file", path, "written", before, text, mode)
+    """Plans a file of ours with this body."""
+    text = marked(body)
+    step = Step("file", path, "written", None, text, mode)
+    try:
+        before = read_text(path)
+    except AirsideError as exc:
+        return _failed(step, exc)
+    step = replace(step, before=before)
     if before is None:
         return step
     if before in {text, body}:
@@ -82,7 +88,10 @@ def without_file(path: Path, *bodies: str, saves: bool = True) -> list[Step]:
 
     One that somebody changed is renamed, if `saves`, else kept.
     """
-    before = read_text(path)
+    try:
+        before = read_text(path)
+    except AirsideError as exc:
+        return [_failed(Step("file", path, "failed"), exc)]
     if before is None:
         return []
     if is_unchanged(before) or before in bodies:
@@ -103,6 +112,11 @@ def without_tree(path: Path, note: str = "") -> list[Step]:
     return [Step("tree", path, "removed", note=note)] if is_there(path) else []
 
 
+def kept_tree(path: Path, note: str) -> Step:
+    """Shows a directory that stays although its removal was asked for."""
+    return Step("tree", path, "kept", note=note)
+
+
 def without_directory(path: Path, *, gone: Iterable[Path] = ()) -> list[Step]:
     """Plans the removal of a directory that is empty once the paths in `gone` are."""
     try:
@@ -118,9 +132,10 @@ def make(steps: Sequence[Step]) -> list[Step]:
 
 
 def _made(step: Step) -> Step:
-    if step.state in {"unchanged", "kept"}:
+    if step.state in {"unchanged", "kept", "failed"}:
         return step
     try:
+        _refuse_to_leave(step)
         _ACTIONS[step.action](step)
     except OSError as exc:
         hint = "run the command as root (sudo)" if isinstance(exc, PermissionError) else None
@@ -131,6 +146,23 @@ def _made(step: Step) -> Step:
     except AirsideError as exc:
         return replace(step, state="failed", error=exc)
     return step
+
+
+def _failed(step: Step, error: AirsideError) -> Step:
+    if str(step.path) not in error.message:
+        error = type(error)(f"{step.path}: {error.message}", **error.context, path=step.path)
+    return replace(step, state="failed", error=error)
+
+
+def _refuse_to_leave(step: Step) -> None:
+    """Raises ConflictError if the change would be made outside of the directory of --root."""
+    is_followed = step.state in {"made", "written", "changed"} and step.action != "link"
+    if leaves_host(step.path if is_followed else step.path.parent):
+        raise ConflictError(
+            f"{step.path}: a link in this path leads out of {host_root()}",
+            hint="run the command in that host itself, such as in a chroot",
+            path=step.path,
+        )
 
 
 def _directory(step: Step) -> None:
@@ -160,7 +192,11 @@ def _link(step: Step) -> None:
 
 
 def _tree(step: Step) -> None:
-    shutil.rmtree(step.path)
+    try:
+        shutil.rmtree(step.path)
+    except OSError:
+        if not step.path.is_mount() or any(step.path.iterdir()):  # else it is empty now
+            raise
 
 
 def _command(step: Step) -> None:

@@ -22,6 +22,7 @@ from airside.containerd.mirror.k3s_flags import flag_file, with_flag
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode
 from airside.containerd.mirror.managed_block import Foreign, without_ours
 from airside.core.errors import AirsideError, ConflictError
+from airside.core.host_root import host_root, leaves_host
 
 _PRIVATE = 0o600
 """Of a new `registries.yaml`, which may come to hold passwords."""
@@ -93,6 +94,11 @@ def _applied(change: Change) -> Change:
         return change
     mode = 0o644 if change.path.name == hosts.FILE else _PRIVATE
     try:
+        if leaves_host(change.path):
+            raise ConflictError(
+                f"a link in this path leads out of {host_root()}",
+                hint="run the command in that host itself, such as in a chroot",
+            )
         change_file(change.path, change.before, change.after, made=change.made, mode=mode)
     except AirsideError as exc:
         return replace(change, state="refused", error=_named(exc, change.path))

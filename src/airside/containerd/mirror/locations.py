@@ -87,6 +87,7 @@ def find_nodes(system: Path) -> list[Node]:
 def nodes_of(system: Path, runtime: str) -> list[Node]:
     """Returns the settings of one runtime below this root, before its first start too.
 
+    None of MicroK8s before it is installed: snapd makes `current` itself, and fails if it is there.
     Raises UnavailableError.
     """
     found = [node for node in find_nodes(system) if node.runtime == runtime]
@@ -98,7 +99,7 @@ def nodes_of(system: Path, runtime: str) -> list[Node]:
     if runtime == "k0s":
         return [_k0s(system)]
     if runtime == "microk8s":
-        return [HostsNode(runtime, (system / _MICROK8S / "certs.d",))]
+        return []
     return [_containerd(system)]
 
 
