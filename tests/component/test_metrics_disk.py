@@ -1,4 +1,4 @@
-"""A disk that hangs takes its numbers from a scrape, and nothing else."""
+"""A disk that hangs takes its numbers from a scrape and from `status`, and nothing else."""
 
 import asyncio
 import threading
@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from airside.agent.probes import Probes
+from airside.agent.status import LiveStatus
 from airside.core.errors import StoreError
+from airside.diagnostics.verdict import verdict_of
+from airside.page.routes import _compared
 from airside.telemetry.health import examine
 from support.waiting import wait_until
 
@@ -73,4 +76,38 @@ def test_a_scrape_and_the_probes_answer_while_the_disk_hangs(node, monkeypatch):
         asyncio.run(ask())
         assert len(calls) == 1
         free.set()
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "telemetry"])
+
+
+def test_status_and_the_page_answer_while_the_disk_hangs(node, monkeypatch):
+    free, threads = threading.Event(), []
+
+    def hang(_self):
+        threads.append(threading.current_thread().name)
+        free.wait(60)
+        raise StoreError("the disk is gone")
+
+    async def ask():
+        runtimes = SimpleNamespace(describe=list, behind=lambda: 0)
+        live = LiveStatus(
+            node.settings,
+            node,
+            registry=SimpleNamespace(describe=dict),
+            watcher=Watcher(),
+            runtimes=runtimes,
+            queue=Services(),
+            maintenance=SimpleNamespace(is_indexing=False),
+        )
+        reports = [await live.report() for _ in range(3)]
+        assert [each["space"] for each in reports] == [None] * 3
+        assert _compared(0, reports[0]) == _compared(0, reports[1] | {"uptime_seconds": 99})
+        found = verdict_of(reports[0] | {"archives": {}, "images": 1})
+        assert found.first.code == "no-disk"
+        assert str(node.settings.data) in found.sentence
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(node.garbage), "space", hang)
+        asyncio.run(ask())
+        free.set()
+    assert threads == ["telemetry"]
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "telemetry"])

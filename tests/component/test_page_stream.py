@@ -17,7 +17,7 @@ class Served:
         self.stream = ChangeStream(self.look)
         self.answers = []
 
-    def look(self):
+    async def look(self):
         self.looks += 1
         return self.state
 

@@ -55,7 +55,7 @@ _ARCHIVES_AT_ONCE = 1000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Result = TypeVar("Result")
-Live = Callable[[], dict[str, Any]]
+Live = Callable[[], Awaitable[dict[str, Any]]]
 """Returns the part of the status that only the running agent knows."""
 Verify = Callable[..., Awaitable[ScrubReport]]
 """`airside.agent.scrub_scheduler.ScrubScheduler.verify`."""
@@ -124,7 +124,7 @@ class _Control:
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     async def status(self, _request: web.Request) -> web.Response:
-        loop, live = asyncio.get_running_loop(), self._live()
+        loop, live = asyncio.get_running_loop(), await self._live()
         runtimes = live.pop("runtimes")
         found = await loop.run_in_executor(self._reads, status_report, self._node.catalog, runtimes)
         missing = await loop.run_in_executor(self._reads, self._node.missing.report)
@@ -132,7 +132,7 @@ class _Control:
 
     async def images(self, request: web.Request) -> web.Response:
         report = history_report if request.query.get("history") else images_report
-        return await self._read(report, self._live()["runtimes"])
+        return await self._read(report, (await self._live())["runtimes"])
 
     async def archives(self, request: web.Request) -> web.Response:
         """Answer with a page of archives; `next` is the `after` of the next one."""
@@ -144,7 +144,7 @@ class _Control:
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer with all facts about one name, digest or archive."""
-        live = self._live()
+        live = await self._live()
         place = place_of(self._node.settings, live["listen"] or "", self._contents)
         place = replace(place, runtimes=live["runtimes"])
         what = parse_text(request.query, "what")
@@ -189,7 +189,8 @@ class _Control:
             rows = await asyncio.get_running_loop().run_in_executor(
                 self._reads, self._node.catalog.published
             )
-            found = outcome_report(outcome, rows, self._live()["runtimes"])
+            live = await self._live()
+            found = outcome_report(outcome, rows, live["runtimes"])
             await _send(response, {"result": found})
         except ConnectionResetError:
             stop.set()

@@ -1,4 +1,7 @@
-"""The part of `airside status` that only the running agent knows."""
+"""The part of `airside status` that only the running agent knows. Async.
+
+The free space is read in a thread and for a bounded time: a disk that hangs holds up nobody.
+"""
 
 import os
 import time
@@ -12,6 +15,9 @@ from airside.agent.runtime_supervisor import RuntimeSupervisor
 from airside.core.settings import Settings
 from airside.diagnostics.reports import space_report
 from airside.importer.watch.watcher import Watcher
+from airside.telemetry.bounded_reader import BoundedReader
+
+_SPACE_SECONDS = 0.5
 
 
 class LiveStatus:
@@ -28,13 +34,15 @@ class LiveStatus:
         queue: ImportQueue,
         maintenance: Maintenance,
     ) -> None:
-        self._settings, self._node, self._registry = settings, node, registry
+        self._settings, self._registry = settings, registry
         self._watcher, self._runtimes, self._queue = watcher, runtimes, queue
         self._maintenance = maintenance
         self._started_at = time.monotonic()
+        self._space = BoundedReader(node.garbage.space, wait_seconds=_SPACE_SECONDS)
 
-    def report(self) -> dict[str, Any]:
-        """Returns the report, as docs/cli.md describes it."""
+    async def report(self) -> dict[str, Any]:
+        """Returns the report, as docs/cli.md describes it. `space`: None if the disk hangs."""
+        space = await self._space.get()
         return {
             "running": True,
             "pid": os.getpid(),
@@ -49,7 +57,7 @@ class LiveStatus:
             "runtimes": self._runtimes.describe(),
             "imports": [_import(running) for running in self._queue.running.values()],
             "activity": self._activity(),
-            "space": space_report(self._node.garbage.space()),
+            "space": None if space is None else space_report(space),
         }
 
     def _activity(self) -> dict[str, Any]:

@@ -39,6 +39,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "{count} stored blobs are damaged or lost",
         "run airside verify --repair",
     ),
+    "no-disk": (
+        "The disk of {data} does not answer",
+        "see the kernel's log (dmesg); restart the host if the disk does not come back",
+    ),
     "full": (
         "The disk is full ({free} free): imports wait",
         "free space, or run airside gc",
@@ -169,6 +173,8 @@ def _concerns(status: Mapping[str, Any]) -> Iterator[Concern]:
     bad = sum(status.get(f"blobs_{state}") or 0 for state in ("quarantined", "lost"))
     if bad:
         yield Concern("bad-blobs", "problem", {"count": str(bad)})
+    if status["running"] and not status.get("silent") and status.get("space") is None:
+        yield Concern("no-disk", "problem", {"data": str(status.get("data"))})
     yield from _of_space(status.get("space"))
     yield from _of_runtimes(status.get("runtimes") or ())
     missing = status.get("missing") or {"count": 0}

@@ -14,6 +14,8 @@ CHINESE: Mapping[str, str] = {
     "verdict.bad-blobs.do": "运行 airside verify --repair",
     "verdict.no-fallback": "代理挂起时拉取也会挂起；其后备服务器失败：{reason}",
     "verdict.no-fallback.do": "查看代理的日志，并重新安装程序",
+    "verdict.no-disk": "{data} 所在的磁盘没有响应",
+    "verdict.no-disk.do": "查看内核日志（dmesg）；如磁盘没有恢复，请重启主机",
     "verdict.full": "磁盘已满（剩余 {free}）：导入正在等待",
     "verdict.full.do": "释放空间，或运行 airside gc",
     "verdict.other-agent": "没有向 {socket} 发布任何镜像：{reason}",

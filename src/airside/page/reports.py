@@ -3,7 +3,7 @@
 Every number of the page is a value of these reports, so it never differs from the command line's.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,8 @@ from airside.diagnostics.reports import archive_report, event_report, status_rep
 from airside.diagnostics.space_forecast import SPACE_SAMPLES, Sample, parse_samples
 from airside.diagnostics.verdict import Verdict, verdict_of
 
-Live = Callable[[], dict[str, Any]]
-"""Returns the part of the status that only the running agent knows; in the event loop's thread."""
+Live = Callable[[], Awaitable[dict[str, Any]]]
+"""Returns the part of the status that only the running agent knows. Must not block."""
 
 
 class Reports:

@@ -68,7 +68,11 @@ class Page:
         self._assets = load_assets()
         self._addresses = self._assets.addresses
         self._form_key = FormKey()
-        self._stream = ChangeStream(lambda: _compared(state(), live()))
+
+        async def compared() -> tuple[Hashable, Hashable]:
+            return _compared(state(), await live())
+
+        self._stream = ChangeStream(compared)
         self._trial = TrialRoute(self._form_key, reports, live, reads)
 
     def add_routes(self, app: web.Application) -> None:
@@ -138,23 +142,25 @@ class Page:
         )
 
     async def _overview(self, _request: web.Request, view: View) -> web.Response:
-        status, verdict = await self._read(self._reports.status, self._live())
+        status, verdict = await self._read(self._reports.status, await self._live())
         last = await self._read(self._reports.archives, archive_search({}, _ARRIVALS))
         upload = upload_section(view, await self._read(self._upload_refusal))
         return html(overview(view, status, verdict, last["items"], upload))
 
     async def _running(self, _request: web.Request, view: View) -> web.Response:
         """Answers with what is imported now, from memory alone: it is asked for every second."""
-        shown = section("running", view.words("running"), running(view, self._live()), live=True)
+        shown = section(
+            "running", view.words("running"), running(view, await self._live()), live=True
+        )
         return html(page(view, "overview", view.words("running"), shown))
 
     async def _images(self, _request: web.Request, view: View) -> web.Response:
-        found = await self._read(self._reports.images, image_page(view.query), self._live())
+        found = await self._read(self._reports.images, image_page(view.query), await self._live())
         return html(image_list(view, found, number_in(view.query, "page", 1)))
 
     async def _image(self, _request: web.Request, view: View) -> web.Response:
         name = text_in(view.query, "name")
-        answer = await self._read(self._reports.explain, name, self._live())
+        answer = await self._read(self._reports.explain, name, await self._live())
         is_here = answer["kind"] in {"image", "artifact"}
         if answer["kind"] == "archive":
             return html(archive_detail(view, answer))
@@ -167,17 +173,17 @@ class Page:
 
     async def _archive(self, _request: web.Request, view: View) -> web.Response:
         path = text_in(view.query, "path")
-        answer = await self._read(self._reports.explain, path, self._live())
+        answer = await self._read(self._reports.explain, path, await self._live())
         return html(archive_detail(view, answer), status=_status_of(answer))
 
     async def _storage(self, _request: web.Request, view: View) -> web.Response:
-        status, _ = await self._read(self._reports.status, self._live())
+        status, _ = await self._read(self._reports.status, await self._live())
         use, samples = await self._read(self._reports.storage, SHOWN)
         least = status["space"]["min_free_bytes"] if status["space"] else 0
         return html(storage(view, status, use, samples, forecast(samples, least)))
 
     async def _runtimes(self, _request: web.Request, view: View) -> web.Response:
-        status, _ = await self._read(self._reports.status, self._live())
+        status, _ = await self._read(self._reports.status, await self._live())
         return html(runtimes(view, status))
 
     async def _events(self, _request: web.Request, view: View) -> web.Response:
@@ -192,8 +198,8 @@ class Page:
 def _compared(state: Hashable, live: dict[str, Any]) -> tuple[Hashable, Hashable]:
     """Returns what changes with what a page shows of the agent, and the imports' progress."""
     space, imports = live["space"], live["imports"]
-    part = space and space["free_bytes"] * 500 // max(space["total_bytes"], 1)
-    shown = live | {"uptime_seconds": 0, "space": (part, space["low"])}
+    part = space and (space["free_bytes"] * 500 // max(space["total_bytes"], 1), space["low"])
+    shown = live | {"uptime_seconds": 0, "space": part}
     shown["imports"] = [each["path"] for each in imports]
     progress = tuple((each["path"], each["done_bytes"]) for each in imports)
     return (state, json.dumps(shown, default=str)), progress

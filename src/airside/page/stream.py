@@ -1,13 +1,13 @@
 """Tells open pages that something changed, as server-sent events. Async.
 
 What always holds: without an open page nothing is computed. One task compares the agent's state
-for all pages, from memory only; the catalog is read when a page then asks for itself. Pages are
+for all pages, without the catalog; the catalog is read when a page then asks for itself. Pages are
 bounded, and their streams end when the server stops.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 
 from aiohttp import web
 
@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 5.0
 _RETRY_MILLISECONDS = 3000
 
 
-State = Callable[[], tuple[Hashable, Hashable]]
+State = Callable[[], Awaitable[tuple[Hashable, Hashable]]]
 """Returns what all pages show, and the progress of imports. Must not block."""
 
 
@@ -96,10 +96,10 @@ class ChangeStream:
             await asyncio.wait([looking])
 
     async def _compare(self) -> None:
-        before = self._state()
+        before = await self._state()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = self._state()
+            now = await self._state()
             if now != before:
                 self._changes += now[0] != before[0]
                 self._number += 1

@@ -35,7 +35,7 @@ class TrialRoute:
             return await self._run(request, view, text_in(form, "name"))
 
     async def _run(self, request: web.Request, view: View, name: str) -> web.Response:
-        live = self._live()
+        live = await self._live()
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._reads, self._reports.explain, name, live)
         if answer["kind"] not in {"image", "artifact"} or not live["listen"]:

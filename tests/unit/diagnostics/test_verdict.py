@@ -32,6 +32,7 @@ WRONG = [
     ("silent", {"running": True, "silent": "time-out"}),
     ("lost-records", {"lost_records": {"reason": "damaged", "names": 4}}),
     ("bad-blobs", {"blobs_lost": 1}),
+    ("no-disk", {"space": None, "data": "/d"}),
     ("full", {"space": {"free_bytes": 1, "min_free_bytes": 2, "low": True}}),
     ("low-space", {"space": {"free_bytes": 3, "min_free_bytes": 2, "low": True}}),
     ("runtime-away", {"runtimes": [{"socket": "s", "connected": False, "reason": "refused"}]}),
