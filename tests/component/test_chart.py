@@ -24,9 +24,10 @@ OLDEST, NEWEST = "1.25", "1.36"
 KUBECTL = {"bookworm": "kubernetes-client", "trixie": "kubectl"}
 """Debian's kubectl 1.20 and 1.32, by release."""
 EVERYTHING = {
-    "image": {"digest": "sha256:" + 64 * "a"},
+    "image": {"digest": "sha256:" + 64 * "a", "pullSecrets": ["login"]},
+    "secret": "airside-files",
     "registry": {"listen": "0.0.0.0:5443", "scheme": "HTTPS"},
-    "config": 'tls_cert = "/etc/airside-tls/tls.pem"\n\n[limits]\nnames = 5\n',
+    "config": 'tls_cert = "/etc/airside-secret/tls.pem"\n\n[limits]\nnames = 5\n',
     "images": {"path": "/srv/images", "mountPropagation": ""},
     "mirror": {"only": True, "strict": True, "registries": ["docker.io", "quay.io"]},
     "metrics": {"podMonitor": {"create": True, "labels": {"release": "prometheus"}}},
@@ -94,6 +95,7 @@ def test_the_schemas_refuse_a_misspelt_field():
         {"mirrors": {}},
         {"mirror": {"mode": "maybe"}},
         {"data": "relative"},
+        {"registry": {"listen": "::1:5050"}},
         {"containerd": {"root": "/with a space"}},
         {"bootstrap": {"archives": ["$(reboot)"]}},
     ],
@@ -101,6 +103,25 @@ def test_the_schemas_refuse_a_misspelt_field():
 def test_values_that_cannot_be_meant_are_refused(values):
     with chart.Chart.load(manifests.CHART) as loaded, pytest.raises(errors.HelmValuesError):
         loaded.validate_schema(values)
+
+
+def test_data_follow_containerds_root_and_nothing_outside_of_it_is_taken():
+    assert settings({"containerd": {"root": "/srv/c"}})["data"] == "/srv/c/airside"
+    assert settings({"data": "/var/lib/containerd/x/y"})["data"] == "/var/lib/containerd/x/y"
+    for outside in ("/srv/airside", "/var/lib/containerd2/airside", "/var/lib/containerd"):
+        with pytest.raises(errors.HelmError, match=r"must be below containerd\.root"):
+            objects({"data": outside})
+
+
+def test_files_that_the_settings_name_come_from_a_secret_for_root_alone():
+    spec = pod(EVERYTHING)
+    [volume] = [v for v in spec["volumes"] if v["name"] == "secret"]
+    assert volume["secret"] == {"secretName": "airside-files", "defaultMode": 0o400}
+    for container in (*spec["initContainers"], *spec["containers"]):
+        [mount] = [m for m in container["volumeMounts"] if m["name"] == "secret"]
+        assert settings(EVERYTHING)["tls_cert"].startswith(f"{mount['mountPath']}/")
+    assert spec["imagePullSecrets"] == [{"name": "login"}]
+    assert "imagePullSecrets" not in pod()
 
 
 def test_the_schema_of_the_values_is_one():
@@ -182,7 +203,7 @@ def test_the_agents_settings_are_valid(case, tmp_path):
 
     found = objects(CASES[case])["ConfigMap", "airside"]["data"]["airside.toml"]
     file = tmp_path / "airside.toml"
-    file.write_text(found.replace("/etc/airside-tls/tls.pem", ""))
+    file.write_text(found.replace("/etc/airside-secret/tls.pem", ""))
     if case == "everything":
         found = found.replace('listen = "0.0.0.0:5443"', 'listen = "127.0.0.1:5443"')
         file.write_text(found)
@@ -235,8 +256,11 @@ def test_without_a_mirror_none_of_containerds_settings_is_mounted():
     assert "lifecycle" not in spec["containers"][0]
 
 
-def test_a_stop_removes_the_mirror_where_that_needs_no_restart():
+def test_a_stop_removes_the_mirror_and_a_start_writes_it_where_that_needs_no_restart():
     stop = {"exec": {"command": ["airside", "mirror", "remove"]}}
+    start = agent(EVERYTHING)["lifecycle"]["postStart"]["exec"]["command"]
+    [init] = pod(EVERYTHING)["initContainers"]
+    assert start == ["airside", *init["args"][:-1], "--data=/run"]
     assert agent()["lifecycle"]["preStop"] == stop
     assert "lifecycle" not in agent(manifests.values_of("k3s"))
     assert "lifecycle" not in agent(manifests.values_of("rke2"))

@@ -221,13 +221,14 @@ def test_a_wiped_node_is_filled_by_the_unit_and_the_archives(
     assert pods.kubelet.run(SAMPLE_NAME) == MESSAGE.decode()
 
 
-def test_the_hook_before_its_end_takes_the_mirror_out(node: Node, pods: NodePods, agent: Pod):
+def test_the_hooks_of_its_end_and_start_take_the_mirror_out_and_write_it(node: Node, pods: NodePods, agent: Pod):
     [mirror] = pods.spec["initContainers"]
     assert pods.kubelet.wait(pods.start(agent.sandbox, mirror)) == 0
     assert (node.root / "etc/containerd/certs.d/_default").exists()
-    hook = pods.spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
-    code, output = pods.kubelet.execute(agent, *hook)
-    assert code == 0, output
-    assert not (node.root / "etc/containerd/certs.d/_default").exists()
+    hooks = pods.spec["containers"][0]["lifecycle"]
+    for name, is_there in (("preStop", False), ("postStart", True), ("preStop", False)):
+        code, output = pods.kubelet.execute(agent, *hooks[name]["exec"]["command"])
+        assert code == 0, output
+        assert (node.root / "etc/containerd/certs.d/_default").exists() is is_there, name
     pods.kubelet.stop(agent, pods.spec["terminationGracePeriodSeconds"])
     assert pods.kubelet.wait(agent) == 0

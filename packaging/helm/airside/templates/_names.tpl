@@ -16,6 +16,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- define "airside.data" -}}
+{{- $data := .Values.data | default (printf "%s/airside" .Values.containerd.root) }}
+{{- if not (hasPrefix (printf "%s/" .Values.containerd.root) $data) }}
+{{- fail (printf "data is %s: it must be below containerd.root, %s, or links become copies" $data .Values.containerd.root) }}
+{{- end }}
+{{- $data }}
+{{- end }}
+
 {{- define "airside.host" -}}
 {{- /* where kubelet finds the registry: on the node itself, if it listens at all addresses */ -}}
 {{- $host := regexReplaceAll ":[0-9]+$" .Values.registry.listen "" | trimPrefix "[" | trimSuffix "]" -}}
@@ -41,7 +49,7 @@ seccompProfile:
 {{- end }}
 
 {{- define "airside.config" -}}
-data = {{ .Values.data | quote }}
+data = {{ include "airside.data" . | quote }}
 listen = {{ .Values.registry.listen | quote }}
 {{- with .Values.metrics.listen }}
 metrics_listen = {{ . | quote }}
@@ -51,6 +59,34 @@ runtime = ["/host{{ .Values.containerd.socketDirectory }}/{{ .Values.containerd.
 
 [[images]]
 path = {{ .Values.images.path | quote }}
+{{- end }}
+
+{{- define "airside.mirrorWrite" -}}
+- mirror
+- write
+- --config=/etc/airside/airside.toml
+{{- range .Values.mirror.registries }}
+- --registry={{ . }}
+{{- else }}
+- --all
+{{- end }}
+{{- if .Values.mirror.only }}
+- --only
+{{- end }}
+{{- if .Values.mirror.strict }}
+- --strict
+{{- end }}
+{{- end }}
+
+{{- define "airside.settingsMounts" -}}
+- name: config
+  mountPath: /etc/airside
+  readOnly: true
+{{- if .Values.secret }}
+- name: secret
+  mountPath: /etc/airside-secret
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "airside.mirrorMounts" -}}
