@@ -25,6 +25,7 @@ class Build:
         self._output, self._downloads = output, downloads
         self._wheel, self._epoch = wheel, epoch
         self._here = native()
+        self._known: dict[str, foreign.Origins] = {}
 
     def make(self, names: list[str]) -> None:
         for name in names:
@@ -89,6 +90,11 @@ class Build:
         return wheels.install_locked(self._here, TOOLS_LOCK, self._downloads / "tools")
 
     def _origins(self, arch: Architecture) -> foreign.Origins:
+        if arch.name not in self._known:
+            self._known[arch.name] = self._fetched(arch)
+        return self._known[arch.name]
+
+    def _fetched(self, arch: Architecture) -> foreign.Origins:
         downloads = self._downloads / arch.name
         root = debian_runtime.unpack_runtime(arch, downloads / "runtime")
         locked = wheels.install_locked(arch, LOCK, downloads / "locked")

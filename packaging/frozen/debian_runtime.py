@@ -35,20 +35,25 @@ _TRIES = 3
 
 
 def unpack_runtime(arch: Architecture, directory: Path, names: Sequence[str] = PACKAGES) -> Path:
-    """Fetch and unpack packages. Returns the root that has `usr`; `debs` is beside it."""
-    root = directory / "root"
-    if root.is_dir():
+    """Fetch and unpack packages. Returns the root that has `usr`; `debs` is beside it.
+
+    What is there already is used again if it was made for the same names.
+    """
+    root, stamp = directory / "root", directory / "names"
+    inputs = " ".join((SUITE, arch.name, *names))
+    if root.is_dir() and stamp.is_file() and stamp.read_text(encoding="ascii") == inputs:
         return root
     shutil.rmtree(directory, ignore_errors=True)
     config = _configure(arch, directory / "apt")
     debs = directory / "debs"
-    debs.mkdir()
+    debs.mkdir(parents=True)
     _run("apt-get", "-q", "-c", config, "update")
     _run("apt-get", "-q", "-c", config, "download", *names, cwd=debs)
     scratch = directory / "root.part"
     scratch.mkdir()
     for deb in sorted(debs.glob("*.deb")):
         _run("dpkg", "-x", deb, scratch)
+    stamp.write_text(inputs, encoding="ascii")
     scratch.rename(root)
     return root
 

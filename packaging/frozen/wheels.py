@@ -1,5 +1,6 @@
 """Installs locked wheels for any architecture into a directory, with this interpreter's pip."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,18 @@ PYTHON = "3.11"
 
 
 def install_locked(arch: Architecture, lock: Path, target: Path) -> Path:
-    """Install what the lock file pins, by its hashes, into `target`. Returns `target`."""
-    if target.is_dir():
+    """Install what the lock file pins, by its hashes, into `target`. Returns `target`.
+
+    What is there already is used again if it was made from the same lock file.
+    """
+    stamp = target.with_name(f"{target.name}.inputs")
+    wanted = [PYTHON, *arch.wheel_platforms, lock.read_text(encoding="utf-8")]
+    inputs = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    if target.is_dir() and stamp.is_file() and stamp.read_text(encoding="ascii") == inputs:
         return target
+    shutil.rmtree(target, ignore_errors=True)
     _pip(arch, target, ["--require-hashes", "-r", str(lock)])
+    stamp.write_text(inputs, encoding="ascii")
     return target
 
 
