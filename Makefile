@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help run test check unit fix coverage check-commits graph bench stress torture loaded hosted \
         fuzz docs screenshots walkthrough manifests chart wheel frozen packages image installer dist test-dist test-frozen lock clean \
-        setup setup-test setup-fuzz setup-docs
+        setup setup-test setup-dist setup-fuzz setup-docs
 
 BIN := .venv/bin
 LIBRARY := src/airside/page/assets/idiomorph.js
@@ -127,15 +127,18 @@ image: frozen ## dist/airside-image-VERSION-ARCH.tar: our own OCI image, and one
 	PYTHONPATH=src:packaging $(BIN)/python -m image --epoch $(EPOCH) --revision '$(REVISION)' \
 	    $(foreach arch,$(ARCHS),--frozen $(arch)=build/frozen/$(arch)/airside)
 
-dist: wheel installer packages image chart ## everything that is shipped, into dist/, with SHA256SUMS
-	cd dist && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
+dist: setup ## everything that is shipped, into dist/, with SHA256SUMS, and nothing of another version
+	rm -rf dist
+	$(MAKE) --no-print-directory installer packages image chart
+	cd dist && LC_ALL=C sha256sum -- * >../build/SHA256SUMS && mv ../build/SHA256SUMS .
 
-walkthrough: setup-test dist ## install, use, break, upgrade and remove it on machines without a network, into build/walkthrough
-	scripts/setup-debian.sh dist
+walkthrough: setup-dist dist ## install, use, break, upgrade and remove it on machines without a network, into build/walkthrough
 	$(BIN)/pytest -q tests/dist/test_walkthrough.py
 
-test-dist: setup-test dist screenshots walkthrough docs ## test what `make dist` built (T=tests/dist/test_frozen.py), then a part of the suite against it
-	$(BIN)/pytest -q -n 2 --dist loadfile $(or $(T),tests/dist)
+test-dist: setup-dist setup-docs dist ## test what `make dist` built (T=tests/dist/test_frozen.py), then the site, then a part of the suite against it
+	$(BIN)/pytest -q -n 2 --dist loadfile $(or $(T),tests/dist --ignore tests/dist/test_site.py)
+	$(if $(T),,$(MAKE) --no-print-directory docs)
+	$(if $(T),,$(BIN)/pytest -q tests/dist/test_site.py)
 	$(if $(T),,$(MAKE) --no-print-directory test-frozen T='$(FROZEN_TESTS)')
 
 test-frozen: setup-test frozen ## run command-line and system tests against the frozen program (T=tests/system)
@@ -153,6 +156,8 @@ clean: ## remove what was set up or built; images and data stay
 
 setup: .venv/ready
 setup-test: .venv/ready-test
+setup-dist: setup-test
+	scripts/setup-debian.sh dist
 setup-fuzz: .venv/ready-fuzz
 setup-docs: .venv-docs/ready
 

@@ -3,7 +3,8 @@
 #
 #   scripts/setup-debian.sh run    python3-venv, only where python3 can make no environment
 #   scripts/setup-debian.sh test   also the real components that the tests work with
-#   scripts/setup-debian.sh dist   also what tries packages on a machine without a network
+#   scripts/setup-debian.sh dist   also what tries the packages, and tries them on a machine without
+#                                  a network
 #
 # A program that is there already, from wherever, is left as it is. Where we are not root, or not
 # on Debian or Ubuntu, it says what to install and goes on: tests that need an absent program are
@@ -21,9 +22,9 @@ COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
     chromium-headless-shell:chromium-headless-shell npm:npm
     objdump:binutils pixz:pixz mkfs.ext4:e2fsprogs mount:mount'
 
-# For the machine without a network that packages are tried on.
-MACHINE='debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
-    systemctl:systemd'
+# For trying packages: in a minimal Debian, and on a machine without a network.
+MACHINE='mmdebstrap:mmdebstrap rpm:rpm debootstrap:debootstrap systemd-nspawn:systemd-container
+    nsenter:util-linux systemctl:systemd'
 
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { echo "airside: $*" >&2; }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.debian import mirror
+from support.shipped import ARCH
 
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
@@ -32,7 +33,7 @@ def build_packages():
 
     def build(output: Path, version: str) -> None:
         environ = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}/scripts:{ROOT}/packaging"}
-        words = ["--epoch", "1767225600", "--version", version, "--output", str(output), "amd64"]
+        words = ["--epoch", "1767225600", "--version", version, "--output", str(output), ARCH]
         command = [sys.executable, "-m", "packages", *words]
         subprocess.run(command, check=True, cwd=ROOT, env=environ, timeout=600)
 

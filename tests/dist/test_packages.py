@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import airside
+from frozen.architectures import ARCHITECTURES
+from support.shipped import ARCH
+
+pytestmark = pytest.mark.needs("mmdebstrap", "rpm", "chroot")
+
+VERSION, LATER = airside.__version__, "99.0.0"
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300
 CONFIG = "etc/airside/airside.toml"
@@ -23,9 +30,9 @@ DATABASES = (
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory, build_packages):
-    """The packages of three builds: 0.2.0 twice, and a later version."""
+    """The packages of three builds: this version twice, and a later one."""
     found = {}
-    for name, version in (("first", "0.2.0"), ("again", "0.2.0"), ("later", "0.3.0")):
+    for name, version in (("first", VERSION), ("again", VERSION), ("later", LATER)):
         found[name] = tmp_path_factory.mktemp(name)
         build_packages(found[name], version)
     return found
@@ -110,7 +117,7 @@ def mode(path):
 def test_a_debian_without_systemd_and_python_installs_it(root, built):
     done = install(root, built, "first")
     assert "airside install --k3s" in done.stdout
-    assert "0.2.0" in inside(root, "airside", "--version").stdout
+    assert VERSION in inside(root, "airside", "--version").stdout
     modes = {
         "var/lib/airside": 0o755,
         "var/lib/airside/data": 0o700,
@@ -134,7 +141,7 @@ def test_an_upgrade_keeps_data_settings_and_mirror(root, built):
     before = tree(root)
     install(root, built, "later")
     after = tree(root)
-    assert inside(root, "dpkg-query", "-W", "-f", "${Version}", "airside").stdout == "0.3.0"
+    assert inside(root, "dpkg-query", "-W", "-f", "${Version}", "airside").stdout == LATER
     ours = ("opt/airside/", "usr/share/man/", "usr/share/doc/airside/")
     assert [p for p in difference(before, after) if not p.startswith(ours)] == []
     assert "5050" in (root / MIRROR).read_text()
@@ -176,7 +183,8 @@ def test_the_same_input_gives_the_same_bytes(built):
 
 def test_the_packages_are_named_as_each_tool_expects(built):
     names = {path.name for path in built["first"].iterdir()}
-    assert names == {"airside_0.2.0_amd64.deb", "airside-0.2.0-1.x86_64.rpm"}
+    machine = ARCHITECTURES[ARCH].machine
+    assert names == {f"airside_{VERSION}_{ARCH}.deb", f"airside-{VERSION}-1.{machine}.rpm"}
 
 
 def test_the_deb_needs_a_c_library_alone(built):
@@ -191,7 +199,7 @@ def test_an_rpm_is_installed_upgraded_and_erased(root, built):
     [first], [later] = (list(built[name].glob("*.rpm")) for name in ("first", "later"))
     rpm = ("rpm", "--root", root, "--nodeps")  # the root has no packages of rpm
     ran(*rpm, "-i", first)
-    assert "0.2.0" in inside(root, "airside", "--version").stdout
+    assert VERSION in inside(root, "airside", "--version").stdout
     assert (mode(root / CONFIG), mode(root / "var/lib/airside/data")) == (0o640, 0o700)
     inside(root, "airside", "install", "--k3s")
     (root / CONFIG).write_text("# mine\n")

@@ -1,7 +1,6 @@
 """What the frozen build has fetched is used again, but never for another list of packages."""
 
 import pytest
-
 from frozen import debian_runtime, wheels
 from frozen.architectures import ARCHITECTURES
 
