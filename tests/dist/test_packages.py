@@ -148,6 +148,20 @@ def test_an_upgrade_keeps_data_settings_and_mirror(root, built):
     assert not (root / ENABLED).exists()
 
 
+def test_neither_goes_over_what_the_self_installing_file_installed(root, built):
+    (root / "opt/airside/bin").mkdir(parents=True)
+    (root / "opt/airside/bin/airside").symlink_to(f"../versions/{VERSION}-1/bin/airside")
+    before = tree(root)
+    [deb], [rpm] = (list(built["first"].glob(f"*.{kind}")) for kind in ("deb", "rpm"))
+    (root / "tmp/airside.deb").write_bytes(deb.read_bytes())
+    done = inside(root, "dpkg", "-i", "/tmp/airside.deb", code=1)
+    (root / "tmp/airside.deb").unlink()
+    assert "sh /opt/airside/uninstall" in done.stderr
+    done = ran("rpm", "--root", root, "--nodeps", "-i", rpm, code=1)
+    assert "sh /opt/airside/uninstall" in done.stderr
+    assert difference(before, tree(root)) == {}
+
+
 def test_a_removal_takes_the_mirror_out_and_a_purge_everything(root, built):
     before = tree(root)
     install(root, built, "first")
