@@ -239,8 +239,27 @@ def test_an_open_page_is_told_of_a_change_and_its_stream_ends_with_the_agent(tmp
 
 
 def test_a_page_of_another_site_gets_nothing(agent):
-    assert Answer(agent, headers={"Sec-Fetch-Site": "cross-site"}).status == 403
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert Answer(agent, headers=foreign).status == 403
+    embedded = foreign | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    assert Answer(agent, headers=embedded).status == 403
     assert Answer(agent, headers={"Host": "rebound.example"}).status == 421
+
+
+def test_a_link_of_another_site_leads_to_it(agent):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    link |= {"Sec-Fetch-Dest": "document", "Accept": "text/html,*/*;q=0.8"}
+    assert Answer(agent, f"/ui/image?name={NAME}", headers=link).status == 200
+    refused = Answer(agent, "/v2/_catalog", headers=link)
+    assert (refused.status, refused.headers["Content-Type"]) == (403, "application/json")
+
+
+def test_a_refusal_is_told_to_a_browser_in_words(agent):
+    browser = {"Accept": "text/html", "Accept-Language": "zh"}
+    refused = Answer(agent, headers=browser | {"Host": "rebound.example"})
+    assert (refused.status, "allowed_hosts" in Document(refused.text).text) == (421, True)
+    assert 'lang="zh-Hans"' in refused.text
+    assert refused.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 def test_only_who_may_pull_everything_sees_it(tmp_path):
@@ -257,6 +276,11 @@ def test_only_who_may_pull_everything_sees_it(tmp_path):
             assert anonymous.status == 401
             assert anonymous.headers["WWW-Authenticate"].startswith("Basic ")
             assert Answer(agent, path, headers=basic("bob", "swordfish")).status == 403
+        told = Answer(agent, headers={"Accept": "text/html", **basic("bob", "swordfish")})
+        assert told.status == 403
+        assert "it needs the right to pull all images" in Document(told.text).text
+        asked = Answer(agent, headers={"Accept": "text/html"})
+        assert (asked.status, asked.headers["WWW-Authenticate"][:6]) == (401, "Basic ")
         assert Answer(agent, headers=basic("ann", "hunter2")).status == 200
         upload = Answer(agent, "/ui/uploads", "POST", headers=basic("ann", "hunter2"))
         assert upload.status == 403

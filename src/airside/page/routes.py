@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Executor
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
@@ -18,7 +17,6 @@ from airside.core.errors import AirsideError, InputError
 from airside.diagnostics.space_forecast import forecast
 from airside.page.archive_list import archive_detail, archive_list
 from airside.page.assets import load_assets
-from airside.page.element import h
 from airside.page.forms import FormKey
 from airside.page.image_detail import image_detail
 from airside.page.image_list import image_list
@@ -26,12 +24,12 @@ from airside.page.layout import ROOT, View, page, section
 from airside.page.log import PER_PAGE, log
 from airside.page.overview import overview, running
 from airside.page.queries import archive_search, image_page, number_in, text_in
+from airside.page.refusals import Refusals, failure
 from airside.page.reports import Live, Reports
 from airside.page.responses import FOR_EVER, HEADERS, html
 from airside.page.runtimes import runtimes
 from airside.page.storage import SHOWN, storage
 from airside.page.stream import ChangeStream
-from airside.page.texts import english
 from airside.page.trial_result import ADDRESS, trial_form
 from airside.page.trial_route import TrialRoute
 from airside.page.upload_section import upload_section
@@ -77,10 +75,11 @@ class Page:
 
     def add_routes(self, app: web.Application) -> None:
         """Adds the routes to the registry's application, before it runs."""
+        app.middlewares.insert(0, Refusals(self.view).middleware)
         router = app.router
         router.add_get("/ui", self._to_root)
         router.add_get("/ui/assets/{file}", self._asset)
-        router.add_get("/ui/events", self._stream.respond)
+        router.add_get("/ui/events", self._stream.respond, allow_head=False)
         router.add_post(ADDRESS, self._shown(self._trial.respond))
         shown: dict[str, Shown] = {
             ROOT: self._overview,
@@ -210,10 +209,7 @@ def _status_of(answer: dict[str, object]) -> int:
 
 
 def _failure(view: View, status: int, reason: str) -> web.Response:
-    title = f"{status} {HTTPStatus(status).phrase}"
-    told = english(reason) if reason else view.words("error.404")
-    back = h("p", h("a", view.words("error.back"), href=ROOT))
-    return html(page(view, "", title, h("p", told, role="alert"), back), status=status)
+    return html(failure(view, status, reason), status=status)
 
 
 def _keep_language(response: web.StreamResponse, language: str) -> None:

@@ -213,6 +213,11 @@ class AccessGuard:
             "" if not who.is_anonymous else "; nobody can log in: htpasswd and access are not set"
         )
         what = ", ".join(f"{need.action} {need.name}" for need in call.needs) or "this"
+        if isinstance(call.requirement, Everywhere):
+            action = call.requirement.action
+            what = (
+                f"the page shows and takes any image, so it needs the right to {action} all: this"
+            )
         return response_of(problem(403, "DENIED", f"{what} is not allowed{hint}"))
 
     def _could_log_in(self, call: _Call) -> bool:

@@ -67,6 +67,7 @@ def _page_request(request: web.Request) -> PageRequest:
         all_of(hdrs.HOST),
         all_of(hdrs.ORIGIN),
         all_of("Sec-Fetch-Site"),
+        (all_of("Sec-Fetch-Mode"), all_of("Sec-Fetch-Dest")),
         authority,
         "https" if request.secure else "http",
         request.version == HttpVersion10,

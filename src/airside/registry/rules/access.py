@@ -29,6 +29,7 @@ from airside.ports.content import RegistryView
 from airside.registry.rules.answers import Answer
 from airside.registry.rules.names import Name, candidates, push_target
 from airside.registry.rules.requests import ListCatalog, Ping, parse_request
+from airside.registry.rules.web_pages import PAGE
 from airside.registry.rules.writes import (
     DeleteBlob,
     DeleteManifest,
@@ -119,8 +120,6 @@ class Everywhere:
 Requirement: TypeAlias = Ping | ListCatalog | Everywhere | Answer | tuple[Need, ...]
 """The rights that a request needs; an Answer is a refusal for everybody."""
 
-PAGE = "/ui"
-"""The path of the web page, and the start of those below it."""
 PAGE_UPLOADS = "/ui/uploads"
 
 

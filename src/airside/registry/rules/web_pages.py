@@ -11,7 +11,9 @@ A browser sends the requests of any web page to a loopback address, too. Always 
 - A request that writes is refused if its `Origin` is not the registry's own, or if the browser says
   (`Sec-Fetch-Site`) that a page of another origin sent it. This holds on every address.
 - A request that reads is refused if the browser says so, as it may fetch content from an upstream
-  registry, and its status tells what is here. `PUBLIC` paths reveal nothing and are answered.
+  registry, and its status tells what is here. `PUBLIC` paths reveal nothing and are answered. So is
+  a link that somebody follows to a document of `PAGE` (a tab shows it, no frame, and the page that
+  has the link cannot read it).
 - No response grants a page of another origin anything (CORS).
 
 What a client is allowed to do besides is left to `registry.rules.access`.
@@ -30,6 +32,8 @@ from airside.registry.rules.answers import Answer, problem
 PUBLIC = frozenset({"/", "/healthz", "/readyz"})
 """Paths that reveal nothing about images."""
 METRICS = "/metrics"
+PAGE = "/ui"
+"""The path of the web page, and the start of those below it."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _AUTHORITY = re.compile(r"(?:\[([^\]%]+)(?:%[^\]]*)?\]|([^][:@/?#\s]+))(?::([0-9]{0,5}))?\Z")
@@ -90,6 +94,8 @@ class PageRequest:
     origins: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     """Values of `Sec-Fetch-Site`."""
+    fetches: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """Values of `Sec-Fetch-Mode` and of `Sec-Fetch-Dest`."""
     authority: str | None = None
     """That of a target in absolute form; None in origin form."""
     scheme: str = "http"
@@ -98,6 +104,12 @@ class PageRequest:
     @property
     def names(self) -> tuple[str, ...]:
         return self.hosts if self.authority is None else (*self.hosts, self.authority)
+
+    @property
+    def follows_link(self) -> bool:
+        """True if a browser opens a document of the page in a tab; all of them change nothing."""
+        is_page = self.path == PAGE or self.path.startswith(f"{PAGE}/")
+        return self.method == "GET" and is_page and self.fetches == (("navigate",), ("document",))
 
     @property
     def may_lack_host(self) -> bool:
@@ -151,6 +163,8 @@ class KnownNames:
             return None
         what = "a web page of another origin may not use this registry, found"
         foreign = [site for site in request.sites if site.strip().lower() not in _OWN_SITES]
+        if foreign and request.follows_link:
+            return None
         if foreign:  # whatever the settings
             return problem(403, "DENIED", f"{what} Sec-Fetch-Site: {foreign[0][:200]!r}")
         if not is_read:

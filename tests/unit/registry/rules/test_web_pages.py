@@ -135,6 +135,25 @@ def test_what_the_browser_calls_foreign_is_refused_also_to_read(method):
         assert status(replace(asked, sites=(site,))) == 200
 
 
+def test_a_link_that_somebody_follows_leads_to_the_page_alone():
+    tab = (("navigate",), ("document",))
+    asked = replace(GET, path="/ui/image", sites=("cross-site",), fetches=tab)
+    assert status(asked) == 200
+    assert status(replace(asked, path="/ui")) == 200
+    for changes in (
+        {"path": "/uix"},
+        {"path": "/v2/_catalog"},
+        {"path": "/metrics"},
+        {"method": "POST"},
+        {"method": "HEAD"},
+        {"fetches": (("navigate",), ("iframe",))},
+        {"fetches": (("no-cors",), ("image",))},
+        {"fetches": (("navigate", "cors"), ("document",))},
+        {"fetches": ((), ())},
+    ):
+        assert status(replace(asked, **changes)) == 403, changes
+
+
 def test_a_refusal_names_the_setting_only_where_it_would_help():
     by_origin = NAMES.refusal(replace(POST, origins=("http://ui.example",)))
     assert b"'http://ui.example'" in by_origin.body
