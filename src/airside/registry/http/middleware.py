@@ -215,9 +215,7 @@ class AccessGuard:
         what = ", ".join(f"{need.action} {need.name}" for need in call.needs) or "this"
         if isinstance(call.requirement, Everywhere):
             action = call.requirement.action
-            what = (
-                f"the page shows and takes any image, so it needs the right to {action} all: this"
-            )
+            what = f"the page has all names: it needs the right to {action} all images; this"
         return response_of(problem(403, "DENIED", f"{what} is not allowed{hint}"))
 
     def _could_log_in(self, call: _Call) -> bool:
