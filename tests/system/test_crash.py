@@ -5,12 +5,16 @@ comes, and removes two. It runs with a lean agent (`support.lean`); a sample wit
 """
 
 import asyncio
+import contextlib
+import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -27,7 +31,10 @@ from support.warm import run_until_killed
 
 pytestmark = pytest.mark.system
 
+T = TypeVar("T")
 STEPS = ("drop", "update", "remove")
+Case = tuple[str, str, T]
+"""A step, a fault point, and at which visit or with which error."""
 
 IMPORTING = tuple(
     point
@@ -55,8 +62,8 @@ LATER_PASSES = {
 }
 
 
-def _cases() -> list[tuple[str, str, int]]:
-    cases = [("drop", point, 1) for point in IMPORTING]
+def _cases() -> list[Case[int]]:
+    cases: list[Case[int]] = [("drop", point, 1) for point in IMPORTING]
     cases += [("update", point, 1) for point in (*IMPORTING, "store.before_delete")]
     cases += [("remove", point, 1) for point in REMOVING]
     for point, passes in LATER_PASSES.items():
@@ -68,13 +75,34 @@ def _cases() -> list[tuple[str, str, int]]:
 CASES = _cases()
 
 
-def _ids(case: tuple[str, str, int]) -> str:
+def _chains(cases: list[Case[T]]) -> list[tuple[Case[T], ...]]:
+    """Cases that follow one another in one scenario: a drop, then an update, then a removal."""
+    by_step = ([case for case in cases if case[0] == step] for step in STEPS)
+    return [tuple(filter(None, chain)) for chain in itertools.zip_longest(*by_step)]
+
+
+def _ids(case: Case[T]) -> str:
     return f"{case[0]}-{case[1]}@{case[2]}"
+
+
+def _ids_of_chain(chain: tuple[Case[T], ...]) -> str:
+    return "+".join(map(_ids, chain))
+
+
+@contextlib.contextmanager
+def _told(case: Case[T]) -> Iterator[None]:
+    """Names the case of a chain that failed."""
+    try:
+        yield
+    except BaseException as exc:
+        exc.add_note(_ids(case))
+        raise
 
 
 # The scenario
 
 
+@cache
 def _image(seed: str, *, media: str = "oci") -> TestImage:
     return random_image(seed, layers=2, layer_bytes=3000, media=media)
 
@@ -158,9 +186,14 @@ def _prepared(root: Path, step: str) -> tuple[Scenario, dict[str, dict[str, Dige
     for earlier in STEPS[: STEPS.index(step)]:
         scenario.do(earlier)
         asyncio.run(_run(scenario))
+    return scenario, _do(scenario, step)
+
+
+def _do(scenario: Scenario, step: str) -> dict[str, dict[str, Digest]]:
+    """Change the directory; gives what was to be seen until then."""
     before = {name: dict(found) for name, found in scenario.archives.items()}
     scenario.do(step)
-    return scenario, before
+    return before
 
 
 def _each_archive_is_old_or_new(
@@ -178,8 +211,16 @@ def _each_archive_is_old_or_new(
 
 
 def _unchanged_by_a_restart(scenario: Scenario) -> None:
+    """What could be pulled before can be pulled from the same state."""
+
+    async def restart() -> None:
+        settings = settings_for(scenario.images, scenario.data, scenario.on_removal)
+        async with lean(settings) as agent:
+            await agent.scan()
+            await agent.repair()
+
     before = state_of(scenario.data)
-    asyncio.run(_run(scenario))
+    asyncio.run(restart())
     assert state_of(scenario.data) == before
 
 
@@ -205,13 +246,22 @@ def test_the_scenario_passes_every_point(tmp_path: Path, monkeypatch: pytest.Mon
             asyncio.run(_run(scenario))
     missed = [case for case in CASES if visits[case[0]][case[1]] < case[2]]
     assert missed == []
+    for chain in (*_chains(CASES), *_chains(_error_cases())):
+        assert STEPS[: len(chain)] == tuple(step for step, _, _ in chain), "no step is left out"
     assert {point for _, point, _ in CASES} == set(faults.POINTS)
 
 
-@pytest.mark.parametrize("case", CASES, ids=_ids)
-def test_a_kill_leaves_nothing_half_done(case: tuple[str, str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("chain", _chains(CASES), ids=_ids_of_chain)
+def test_a_kill_leaves_nothing_half_done(chain: tuple[Case[int], ...], tmp_path: Path) -> None:
+    scenario = Scenario(tmp_path)
+    for case in chain:
+        with _told(case):
+            _kill_at(scenario, case)
+
+
+def _kill_at(scenario: Scenario, case: Case[int]) -> None:
     step, point, number = case
-    scenario, before = _prepared(tmp_path, step)
+    before = _do(scenario, step)
     places = (scenario.images, scenario.data, scenario.on_removal)
     run_until_killed("support.lean", *places, fault=f"{point}=kill@{number}")
 
@@ -223,9 +273,9 @@ def test_a_kill_leaves_nothing_half_done(case: tuple[str, str, int], tmp_path: P
     _unchanged_by_a_restart(scenario)
 
 
-def _error_cases() -> list[tuple[str, str, str]]:
+def _error_cases() -> list[Case[str]]:
     """The errors take turns; each point has all of them in `make torture`."""
-    found = []
+    found: list[Case[str]] = []
     for case, (step, point, number) in enumerate(CASES):
         of_disk = ("oserror:ENOSPC", "oserror:EIO") if point in DISK else ()
         actions = ("error", *of_disk)
@@ -234,12 +284,19 @@ def _error_cases() -> list[tuple[str, str, str]]:
     return found
 
 
-@pytest.mark.parametrize("case", _error_cases(), ids="-".join)
+@pytest.mark.parametrize("chain", _chains(_error_cases()), ids=_ids_of_chain)
 def test_after_an_error_the_agent_comes_right_by_itself(
-    case: tuple[str, str, str], tmp_path: Path
+    chain: tuple[Case[str], ...], tmp_path: Path
 ) -> None:
+    scenario = Scenario(tmp_path)
+    for case in chain:
+        with _told(case):
+            _fail_at(scenario, case)
+
+
+def _fail_at(scenario: Scenario, case: Case[str]) -> None:
     step, point, action = case
-    scenario, _ = _prepared(tmp_path, step)
+    _do(scenario, step)
     faults.arm(f"{point}={action}")
     try:
         asyncio.run(_run(scenario))
@@ -287,12 +344,24 @@ def test_what_is_listed_can_be_pulled_at_any_moment(tmp_path: Path) -> None:
 
 SAMPLE = (
     ("drop", "ingest.after_write", 2),
-    ("drop", "store.after_rename", 3),
     ("drop", "catalog.after_settle", 1),
     ("update", "catalog.in_import", 1),
+    ("remove", "store.before_delete", 2),
+)
+MORE = (
+    ("drop", "store.after_rename", 3),
     ("update", "import.after_index", 1),
     ("remove", "catalog.after_remove", 1),
-    ("remove", "store.before_delete", 2),
+)
+ERRORS = (
+    ("drop", "store.before_sync", "oserror:ENOSPC"),
+    ("update", "store.index_written", "error"),
+    ("remove", "store.before_delete", "oserror:ENOSPC"),
+)
+MORE_ERRORS = (
+    ("drop", "store.before_sync", "error"),
+    ("update", "store.index_written", "oserror:ENOSPC"),
+    ("remove", "store.before_delete", "error"),
 )
 QUICK = {"AIRSIDE_RECONCILE_SECONDS": "0.5", "AIRSIDE_RETRY_SECONDS": "0.2"}
 
@@ -316,10 +385,8 @@ def _comes_right(agent: Agent, scenario: Scenario) -> None:
     assert pull_at_once(agent.registry) == scenario.expected  # what is not wanted goes meanwhile
 
 
-@pytest.mark.parametrize("case", SAMPLE, ids=_ids)
-def test_the_whole_agent_is_killed_and_comes_right(
-    case: tuple[str, str, int], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("case", sized(SAMPLE, SAMPLE + MORE), ids=_ids)
+def test_the_whole_agent_is_killed_and_comes_right(case: Case[int], tmp_path: Path) -> None:
     step, point, number = case
     scenario, before = _prepared(tmp_path, step)
     agent = _whole(scenario, fault=f"{point}=kill@{number}")
@@ -334,18 +401,9 @@ def test_the_whole_agent_is_killed_and_comes_right(
     check_sound(scenario.data, scenario.expected)
 
 
-@pytest.mark.parametrize("action", ["error", "oserror:ENOSPC"])
-@pytest.mark.parametrize(
-    ("step", "point"),
-    [
-        ("drop", "store.before_sync"),
-        ("update", "store.index_written"),
-        ("remove", "store.before_delete"),
-    ],
-)
-def test_the_whole_agent_lives_through_an_error(
-    step: str, point: str, action: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("case", sized(ERRORS, ERRORS + MORE_ERRORS), ids=_ids)
+def test_the_whole_agent_lives_through_an_error(case: Case[str], tmp_path: Path) -> None:
+    step, point, action = case
     scenario, _ = _prepared(tmp_path, step)
     with _whole(scenario, fault=f"{point}={action}") as agent:
         _comes_right(agent, scenario)
