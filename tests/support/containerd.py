@@ -21,6 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
+from airside.containerd.client import Client
 from support import cni, containerd_config, debian, remains
 from support.containerd_config import Options, Snapshotter
 from support.processes import die_with_parent
@@ -41,6 +44,15 @@ def by_turns(cases: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     if not TORTURE:
         found = [((VERSIONS[n % len(VERSIONS)],), case) for n, (_, case) in enumerate(found)]
     return [(version, *case) for versions, case in found for version in versions]
+
+
+def on_one(version: str) -> pytest.MarkDecorator:
+    """Marks a test that runs on one of `VERSIONS`, where its kin have the others.
+
+    On all in `make torture`.
+    """
+    versions = VERSIONS if TORTURE else (version,)
+    return pytest.mark.parametrize("containerd_version", versions, indirect=True)
 
 
 _RUNS = 4
@@ -269,8 +281,9 @@ class Containerd:
 
     def collect(self) -> None:
         """Have garbage collected, and wait for the end of it."""
-        self.did("leases", "create", "--id", "collect")
-        self.did("leases", "delete", "--sync", "collect")
+        with Client.open(str(self.socket)) as client:
+            client.leases.create("collect", seconds=LIMIT_SECONDS)
+            client.leases.delete("collect", sync=True)
 
 
 def programs_of(version: str | None) -> Path:

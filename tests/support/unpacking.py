@@ -1,17 +1,20 @@
 """A namespace of a real containerd that images are unpacked in, and what it holds after that."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd.client import Client
 from airside.containerd.discovery import discover
 from airside.containerd.layer_tars import LayerTars
+from airside.containerd.proto import snapshots_pb2
 from airside.containerd.services.images import ImageRecord
+from airside.containerd.services.snapshots import SNAPSHOTS
 from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker
@@ -23,7 +26,7 @@ from airside.oci.model import Descriptor
 from support.containerd import Containerd
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_layer
 from support.snapshots import rootfs
-from support.waiting import wait_until
+from support.waiting import LIMIT_SECONDS, wait_until
 
 LEASE = "airside-test"
 LEASE_SECONDS = 600.0
@@ -113,16 +116,25 @@ class Namespace:
     # what it holds
 
     def snapshots(self) -> dict[str, dict[str, Any]]:
-        """Each with its kind, parent and labels, as `ctr` tells."""
-        flags = ("--snapshotter", self.snapshotter)
-        rows = self.ctr("snapshots", *flags, "ls").splitlines()[1:]
-        keys = [
-            row[:72].strip() if row.startswith("sha256:") else row.split("  ")[0] for row in rows
-        ]
-        told = {key: json.loads(self.ctr("snapshots", *flags, "info", key)) for key in keys}
+        """Each with its kind, parent and labels, asked apart from what unpacks."""
+        request = snapshots_pb2.ListSnapshotsRequest(snapshotter=self.snapshotter)
+        answer = snapshots_pb2.ListSnapshotsResponse
+        socket, alone = self.containerd.socket, [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"unix://{socket}", options=alone) as channel:
+            ask = channel.unary_stream(
+                f"/{SNAPSHOTS}/List",
+                request_serializer=snapshots_pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+            namespace = (("containerd-namespace", self.name),)
+            found = [info for a in ask(request, LIMIT_SECONDS, namespace) for info in a.info]
         return {
-            key: {name: each.get(name) for name in ("Kind", "Parent", "Labels")}
-            for key, each in told.items()
+            info.name: {
+                "Kind": snapshots_pb2.Kind.Name(info.kind).capitalize(),
+                "Parent": info.parent or None,
+                "Labels": dict(info.labels) or None,
+            }
+            for info in found
         }
 
     def contents(self) -> dict[str, dict[str, str]]:
