@@ -10,6 +10,7 @@ from airside.containerd import unpack_layer as layering
 from airside.core import failpoints as faults
 from airside.core.errors import ContainerdError, StoreError
 from support.containerd import Containerd, by_turns
+from support.size import sized
 from support.unpacking import LEASE, Namespace, family, namespace_of, until_connected
 from support.warm import run_until_killed
 
@@ -20,7 +21,7 @@ POINTS = tuple(point for point in faults.PUBLISHING if point.startswith("unpack.
 PASSES = [(point, n) for point in POINTS for n in (1, 4) if (point, n) != ("unpack.after_sync", 4)]
 """A call passes that one once."""
 NAMES = (f"fault-{number}" for number in itertools.count())
-COUNT = 3
+COUNT = sized(2, 3)
 
 
 def taken(node: Namespace) -> list[unpack.Rootfs]:
@@ -77,16 +78,22 @@ def test_containerd_is_killed(
         assert node.finished(images) == undisturbed
 
 
-def test_an_error_at_a_step_leaves_nothing_prepared(shared_containerd: Containerd, undisturbed):
-    for point in POINTS:
-        with namespace_of(shared_containerd, next(NAMES)) as node:
-            images = taken(node)
-            faults.arm(f"{point}=error")
-            try:
-                with node.unpacker() as unpacker:
-                    found = unpacker.unpack_all(images, lease=LEASE, stop=lambda: False)
-            finally:
-                faults.arm(None)
-            assert StoreError in {type(each) for each in found}
-            assert node.client.snapshots.list_active(node.snapshotter) == []
-            assert node.finished(images) == undisturbed
+@pytest.mark.parametrize(
+    ("containerd_version", "point"),
+    by_turns((point,) for point in POINTS),
+    indirect=["containerd_version"],
+)
+def test_an_error_at_a_step_leaves_nothing_prepared(
+    shared_containerd: Containerd, undisturbed, point: str
+):
+    with namespace_of(shared_containerd, next(NAMES)) as node:
+        images = taken(node)
+        faults.arm(f"{point}=error")
+        try:
+            with node.unpacker() as unpacker:
+                found = unpacker.unpack_all(images, lease=LEASE, stop=lambda: False)
+        finally:
+            faults.arm(None)
+        assert StoreError in {type(each) for each in found}
+        assert node.client.snapshots.list_active(node.snapshotter) == []
+        assert node.finished(images) == undisturbed
