@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.needs("mount", "umount", "mkfs.ext4"),
 ]
 MIB = 1 << 20
-DISK = sized(160, 300) * MIB
-LEAST = sized(48, 64) * MIB
+DISK = sized(96, 300) * MIB
+LEAST = sized(32, 64) * MIB
 
 BOMBS = {
     "zeros": lambda: bombs.zeros(DISK),
@@ -41,7 +41,15 @@ def containerd(disk, newest_containerd):
         yield made
 
 
-@pytest.fixture(scope="module", params=["linked", "copied"])
+PLACES = ("linked", "copied")
+CASES = sized(
+    [(PLACES[number % 2], kind) for number, kind in enumerate(BOMBS)],
+    [(place, kind) for place in PLACES for kind in BOMBS],
+)
+"""Where the data are takes turns."""
+
+
+@pytest.fixture(scope="module", params=PLACES)
 def agent(request, disk, containerd, tmp_path_factory):
     """Its data on containerd's file system, or on another one: then blobs are copied."""
     home = tmp_path_factory.mktemp("agent")
@@ -76,7 +84,7 @@ def publication(agent, reference):
     return found[0] if found else {"state": "", "reason": ""}
 
 
-@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize(("agent", "kind"), CASES, indirect=["agent"])
 def test_a_layer_that_does_not_fit_is_not_unpacked_and_others_are(agent, disk, kind):
     before = free_bytes(disk)
     bomb = dropped(agent, f"bomb-{kind}", [BOMBS[kind]()])
