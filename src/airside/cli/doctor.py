@@ -18,6 +18,7 @@ from airside.core.errors import AirsideError
 from airside.core.settings import Settings
 from airside.diagnostics.doctor.facts import Agent, Published, Unpublished
 from airside.diagnostics.doctor.finding import SEVERITIES, Finding, is_healthy
+from airside.diagnostics.verdict import Concern, verdict_of
 
 _ANSWER_SECONDS = 1.4
 """The time limit of a request to the agent, within the limit of one check."""
@@ -113,12 +114,20 @@ class _AgentOrCatalog:
         try:
             status = self._get("status")
         except NoAgentError:
-            return Agent("absent")
+            return Agent("absent", concerns=self._recorded())
         except NotPermittedError as exc:
             return Agent("forbidden", exc.message)
         except AirsideError as exc:
             return Agent("silent", exc.message)
         return _agent_of(status)
+
+    def _recorded(self) -> tuple[Concern, ...]:
+        """Returns what is wrong by the catalog; nothing if it cannot be read."""
+        from airside.cli import offline  # noqa: PLC0415 - SQLite only without an agent
+
+        with suppress(AirsideError):
+            return verdict_of(offline.read_catalog(self._settings.data, "status", {})).concerns
+        return ()
 
     def newest_at(self) -> float | None:
         with suppress(AirsideError, LookupError, ValueError, TypeError):
@@ -209,4 +218,5 @@ def _agent_of(status: dict[str, Any]) -> Agent:
             for each in (status.get("unpublished") or {}).get("items", ())
         ),
         unpublished_count=(status.get("unpublished") or {}).get("count", 0),
+        concerns=verdict_of(status).concerns,
     )

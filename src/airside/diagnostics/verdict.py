@@ -127,6 +127,10 @@ class Verdict:
     others: tuple[Concern, ...] = ()
 
     @property
+    def concerns(self) -> tuple[Concern, ...]:
+        return (self.first, *self.others)
+
+    @property
     def is_well(self) -> bool:
         return self.first.severity in {"ok", "busy"}
 
@@ -149,7 +153,7 @@ class Verdict:
                     "found": each.found,
                     "advice": each.advice,
                 }
-                for each in (self.first, *self.others)
+                for each in self.concerns
             ],
         }
 

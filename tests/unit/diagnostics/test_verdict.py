@@ -26,7 +26,13 @@ WELL = {
         "publishing": 0,
     },
 }
-LACKING = {"reference": "a:1", "socket": "/run/c.sock", "state": "failed", "reason": "no space"}
+LACKING = {
+    "reference": "a:1",
+    "socket": "/run/c.sock",
+    "state": "failed",
+    "reason": "no space",
+    "next_try_at": None,
+}
 WRONG = [
     ("stopped", {"running": False}),
     ("silent", {"running": True, "silent": "time-out"}),

@@ -12,6 +12,7 @@ from typing import Literal
 from airside.containerd.kubelet_pulls import KubeletPulls
 from airside.containerd.kubelet_space import KubeletSpace
 from airside.core.settings import Settings
+from airside.diagnostics.verdict import Concern
 
 AgentState = Literal["running", "absent", "silent", "forbidden"]
 REACH_SECONDS = 4.0
@@ -95,6 +96,8 @@ class Agent:
     unpublished: tuple[Unpublished, ...] = ()
     """The first of the images that a containerd lacks; `unpublished_count` is their number."""
     unpublished_count: int = 0
+    concerns: tuple[Concern, ...] = ()
+    """What `airside status` says is wrong; of an agent that does not run, by the catalog."""
 
 
 @dataclass(frozen=True, slots=True)

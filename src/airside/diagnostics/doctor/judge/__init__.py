@@ -7,6 +7,7 @@ from airside.diagnostics.doctor.facts import Facts
 from airside.diagnostics.doctor.finding import Finding, ordered
 from airside.diagnostics.doctor.judge.adoption import judge_adoption
 from airside.diagnostics.doctor.judge.agents import judge_agent
+from airside.diagnostics.doctor.judge.concerns import judge_concerns
 from airside.diagnostics.doctor.judge.hosts import judge_host
 from airside.diagnostics.doctor.judge.kubelets import judge_kubelet
 from airside.diagnostics.doctor.judge.mirrors import judge_mirrors
@@ -37,6 +38,8 @@ _PARTS = (
 def judge(facts: Facts) -> list[Finding]:
     """Returns all findings, the worst first."""
     found = [*_unseen(facts), *(finding for part in _PARTS for finding in part(facts))]
+    if facts.agent is not None:
+        found += judge_concerns(facts.agent.concerns, tuple(found))
     is_root = facts.host is not None and facts.host.uid == 0
     return ordered(map(_of_root, found) if is_root else found)
 

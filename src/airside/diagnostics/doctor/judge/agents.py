@@ -6,8 +6,8 @@ from pathlib import Path
 from airside.diagnostics.doctor.facts import Agent, Facts, Published
 from airside.diagnostics.doctor.finding import Finding
 from airside.diagnostics.pull_commands import reachable
+from airside.diagnostics.verdict import BAD_STATES
 
-_BAD_STATES = ("rejected", "failed", "unreadable", "partial")
 _SHOWN = 5
 """Images that are named each; of more, the number is reported."""
 _GOOD_ANSWERS = (200, 401)
@@ -80,7 +80,7 @@ def _fallback(agent: Agent) -> Finding:
 
 
 def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
-    bad = [f"{agent.archives[s]} {s}" for s in _BAD_STATES if agent.archives.get(s)]
+    bad = [f"{agent.archives[s]} {s}" for s in BAD_STATES if agent.archives.get(s)]
     total = sum(count for state, count in agent.archives.items() if state != "ignored")
     if bad:
         yield Finding(

@@ -263,7 +263,7 @@ def _noticed(directory: Directory, agent: Agent | None) -> Finding:
     if mode != "polling":
         return Finding(
             "images.directory",
-            "warning",
+            "problem" if mode == "unreadable" else "warning",
             path,
             f"the agent does not watch it ({mode}){because}",
             "fix the cause; the agent looks again by itself",
