@@ -15,7 +15,9 @@ from airside.install.host import mount_point, place_of, program
 from airside.install.targets import TARGETS
 from airside.install.unit import Place, unit_text
 from support.command import airside
+from support.host import without_settings
 from support.schemas import check_output
+from support.waiting import LIMIT_SECONDS
 
 UNIT = "etc/systemd/system/airside.service"
 DROP_IN = "etc/systemd/system/airside.service.d/50-airside-install.conf"
@@ -385,6 +387,33 @@ def test_a_blob_is_linked_in_the_mounts_that_systemd_makes_of_the_unit(tmp_path)
         for m in (two, one)
     ]
     assert codes == [1, 0]
+
+
+@pytest.mark.needs("unshare", "mount")
+def test_a_purge_deletes_nothing_of_a_stick_that_is_mounted_in_the_images(root):
+    images = root / "var/lib/airside/images"
+    installed(root, "--systemd", "--no-mirror")
+    (images / "stick").mkdir()
+    script = """
+        set -e; cd /; mount --make-rprivate /
+        mount -t tmpfs none "$1/stick"; touch "$1/stick/a.tar"
+        "$3" -m airside uninstall --purge --root "$2" && exit 9
+        test -e "$1/stick/a.tar"
+        umount "$1/stick"
+        "$3" -m airside uninstall --purge --root "$2"
+    """
+    words = ["unshare", "-m", "sh", "-c", script, "sh", images, root, sys.executable]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
+        env=without_settings(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"another file system at {images}/stick: nothing in it was deleted" in done.stderr
+    assert not images.parent.exists()
 
 
 # --- settings of the host

@@ -51,12 +51,21 @@ def containerd_root(target: Target) -> str:
 
 def mount_point(path: Path) -> str:
     """Returns the mount that a path is on, or will be once it exists."""
+    real = os.path.realpath(path)
+    return max((p for p in _mount_points() if _is_below(real, p)), key=len, default="/")
+
+
+def mounts_below(path: Path) -> list[str]:
+    """Returns the mounts in a directory, but not one on itself."""
+    real = os.path.realpath(path)
+    return sorted(p for p in _mount_points() if p != real and _is_below(p, real))
+
+
+def _mount_points() -> set[str]:
     with suppress(OSError):
-        real = os.path.realpath(path)
         text = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-        points = {_unescaped(line.split()[4]) for line in text.splitlines()}
-        return max((p for p in points if _is_below(real, p)), key=len, default="/")
-    return "/"
+        return {_unescaped(line.split()[4]) for line in text.splitlines()}
+    return set()
 
 
 def program() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ A plan reads the host and changes nothing. A file that somebody changed is never
 deleted: it is kept, or saved beside under a name that nothing reads.
 """
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from airside.containerd.mirror.atomic_file import change_file, is_there, read_text
 from airside.core.errors import AirsideError, ConflictError, StoreError, UnavailableError
 from airside.core.host_root import host_root, leaves_host
+from airside.install.host import mounts_below
 from airside.install.marked_text import is_unchanged, marked
 from airside.store.filesystem import make_directories, sync_directory
 
@@ -192,6 +194,12 @@ def _link(step: Step) -> None:
 
 
 def _tree(step: Step) -> None:
+    if mounts := mounts_below(step.path):
+        raise ConflictError(
+            f"{step.path} has another file system at {mounts[0]}: nothing in it was deleted",
+            hint=f"umount {shlex.quote(mounts[0])}, and run the command again",
+            path=step.path,
+        )
     try:
         shutil.rmtree(step.path)
     except OSError:
