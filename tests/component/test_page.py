@@ -54,6 +54,8 @@ class Document(HTMLParser):
         assert len(identities) == len(set(identities))
 
     def handle_starttag(self, tag, attrs):
+        if tag in {"p", "div", "ul", "ol", "dl", "table", "form", "section", "nav"}:
+            assert "p" not in self.open, f"<{tag}> within <p>"  # a browser ends the paragraph
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
@@ -106,8 +108,19 @@ def test_a_document_runs_nothing_that_it_holds(agent, path):
 
 def test_the_sentence_is_that_of_the_status(agent):
     found = Document(Answer(agent).text)
-    assert "1 of 2 archives are not imported completely" in found.text
+    assert "1 of 2 archives is not imported completely" in found.text
     assert agent.status()["archives"] == {"imported": 1, "rejected": 1}
+
+
+def test_the_sentence_and_its_advice_read_as_two_sentences(agent):
+    english = Document(Answer(agent).text).text
+    assert "(1 rejected). Run airside archives" in english
+    chinese = Document(Answer(agent, headers={"Accept-Language": "zh"}).text).text
+    assert "。 运行 airside archives" in chinese
+
+
+def test_the_time_zone_of_the_times_is_told(agent):
+    assert "Times are those of the node, UTC" in Document(Answer(agent).text).text
 
 
 def test_it_speaks_the_language_of_the_browser_or_the_chosen_one(agent):

@@ -6,7 +6,6 @@ say the same. Each concern has a code, which other languages translate with the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -18,7 +17,6 @@ Severity: TypeAlias = Literal["ok", "busy", "warning", "problem"]
 
 BAD_STATES = ("rejected", "failed", "unreadable", "incomplete", "partial")
 """The states of archives of which not everything is imported."""
-_PLURAL_OF_ONE = re.compile(r"(?<![\w.])1 (image|name|archive)s\b")
 _NOT_PRESENT = {"ignored", "removed"}
 _LACKING = frozenset({"failed", "waiting", "incomplete", "conflict"})
 
@@ -93,6 +91,17 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
 }
 """By code: what was found, and what to do. A value is between braces."""
 
+SINGULAR: Mapping[str, str] = {
+    "lost-records": "Records were lost: {reason}; {names} name was restored",
+    "bad-blobs": "{count} stored blob is damaged or lost",
+    "missing": "{count} image that pods here want is missing: {reference}",
+    "archives": "{count} of {total} archives is not imported completely ({states})",
+    "unpublished": "{count} image is not in the container runtime: {reference}: {reason}",
+    "well": "All is well: {images} image can be pulled",
+}
+"""What was found, where it is one."""
+_COUNTS = ("count", "names", "images")
+
 
 @dataclass(frozen=True, slots=True)
 class Concern:
@@ -106,17 +115,18 @@ class Concern:
 
     @property
     def found(self) -> str:
-        return _singular(SENTENCES[self.code][0].format(**self.values))
+        text = SINGULAR[self.code] if self.is_one else SENTENCES[self.code][0]
+        return text.format(**self.values)
+
+    @property
+    def is_one(self) -> bool:
+        """True if the sentence is in the singular."""
+        return self.code in SINGULAR and "1" in [self.values.get(key) for key in _COUNTS]
 
     @property
     def advice(self) -> str:
         """What to do; empty if there is nothing to do."""
         return SENTENCES[self.code][1].format(**self.values)
-
-
-def _singular(text: str) -> str:
-    """Returns a sentence in the plural as English has it of one: `1 image`."""
-    return _PLURAL_OF_ONE.sub(r"1 \1", text).replace("1 image are", "1 image is")
 
 
 @dataclass(frozen=True, slots=True)

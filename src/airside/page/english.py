@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from airside.diagnostics.verdict import SENTENCES
+from airside.diagnostics.verdict import SENTENCES, SINGULAR
 
 ENGLISH: Mapping[str, str] = {
     **{f"verdict.{code}": found for code, (found, _) in SENTENCES.items()},
     **{f"verdict.{code}.do": advice for code, (_, advice) in SENTENCES.items()},
     "verdict": "State of this node",
-    "verdict.join": ": ",
+    **{f"verdict.{code}.one": found for code, found in SINGULAR.items()},
+    "verdict.stop": ".",
     "verdict.see": "Show",
     "severity.ok": "OK",
     "severity.busy": "OK",
@@ -46,7 +47,7 @@ ENGLISH: Mapping[str, str] = {
     "running.left": "{time} left",
     "activity.settling": "{n} being written",
     "activity.queued": "{n} queued",
-    "activity.publishing": "{n} runtimes being updated",
+    "activity.publishing": "runtimes being updated: {n}",
     "activity.waiting": "{n} waiting for a retry",
     "missing": "Wanted by pods here, and missing",
     "missing.none": "Nothing is missing.",
@@ -114,7 +115,7 @@ ENGLISH: Mapping[str, str] = {
     "archives.found.one": "1 archive",
     "archives.found.many": "{n} archives",
     "archives.columns": "Archive|State|Size|Images|Arrived|Reason",
-    "archives.more": " (and {n} more problems)",
+    "archives.more": " (further problems: {n})",
     "archive.more": "and {n} more: search for them under Images",
     "archive.absent": "No archive of this path is known.",
     "archive.notes": "Notes",
@@ -134,7 +135,7 @@ ENGLISH: Mapping[str, str] = {
     "storage.plot.text": "From {first} free on {start} to {last} free on {end}.",
     "storage.repositories": "By repository",
     "storage.repositories.columns": "Repository|Blobs|Size|Its own alone|Share",
-    "storage.more": "{n} smaller repositories are not shown.",
+    "storage.more": "Smaller repositories that are not shown: {n}.",
     "storage.forecast.unknown": "not known yet: a few hours of samples are needed",
     "storage.forecast.never": "not in the next two years at this pace",
     "storage.forecast.now": "now",
@@ -177,6 +178,7 @@ ENGLISH: Mapping[str, str] = {
     "error.title.403": "You may not see this",
     "error.title.404": "Not found",
     "error.back": "To the overview",
+    "times": "Times are those of the node, {zone}.",
     "live.changed": "The page was refreshed",
     "copied": "Copied",
     "upload": "Upload archives",

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from airside import __version__
 from airside.page.element import Element, Node, document, h
+from airside.page.texts import zone_text
 from airside.page.words import LANGUAGES, NAMES, TAGS, Words
 
 ROOT = "/ui/"
@@ -106,7 +107,8 @@ def _footer(view: View) -> Element:
         for each in LANGUAGES
         if each != view.words.language
     ]
-    return h("footer", h("p", f"Airside {__version__} · ", others))
+    told = view.words("times", zone=zone_text())
+    return h("footer", h("p", f"Airside {__version__} · ", told, " · ", others))
 
 
 def section(identity: str, title: str, *parts: Node, live: bool = False) -> Element:

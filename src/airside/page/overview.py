@@ -58,11 +58,14 @@ def _concern(view: View, concern: Concern) -> Node:
     counted = ", ".join(f"{n} {words.state(each)}" for each, n in concern.counts.items())
     values |= {key: counted for key in ("states", "work") if key in values}
     sign = h("span", words(f"severity.{concern.severity}"), class_="sign")
-    found = words(f"verdict.{concern.code}", **values)
+    key = f"verdict.{concern.code}.one" if concern.is_one else f"verdict.{concern.code}"
+    found = words(key, **values)
     advice = words(f"verdict.{concern.code}.do", **values)
-    what = name_of(found, tag="strong")
-    told = (words("verdict.join"), name_of(advice, tag="span")) if advice else None
-    return (sign, " ", what, told, _see(view, concern))
+    if not advice:
+        return (sign, " ", name_of(found, tag="strong"), _see(view, concern))
+    what = name_of(found.rstrip(". ") + words("verdict.stop"), tag="strong")
+    told = name_of(advice[:1].upper() + advice[1:], tag="span")
+    return (sign, " ", what, " ", told, _see(view, concern))
 
 
 def _see(view: View, concern: Concern) -> Node:
@@ -96,7 +99,10 @@ def running(view: View, status: dict[str, Any]) -> Node:
     items = [h("li", _import(view, each)) for each in status["imports"]]
     if not items and not waiting:
         return h("p", words("running.none"), class_="dim")
-    return (h("ul", items, class_="plain") if items else None, h("p", ", ".join(waiting)))
+    return (
+        h("ul", items, class_="plain") if items else None,
+        h("p", ", ".join(waiting)) if waiting else None,
+    )
 
 
 def _import(view: View, item: dict[str, Any]) -> Node:

@@ -60,4 +60,4 @@ def _rule(y: float, label: str) -> list[Element]:
 
 
 def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d")

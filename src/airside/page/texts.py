@@ -1,6 +1,6 @@
 """Times, texts of the agent, and things to copy, as elements. Pure."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from airside.core.logs import printable
 from airside.diagnostics.quantities import size_text
@@ -27,6 +27,12 @@ def time_of(value: str | None) -> Element | None:
     except ValueError:
         return h("span", printable(value))
     return h("time", shown, datetime=value)
+
+
+def zone_text() -> str:
+    """Returns the time zone of `time_of`, such as `UTC+08:00`."""
+    offset = datetime.now(UTC).astimezone().isoformat(timespec="seconds")[-6:]
+    return "UTC" if offset == "+00:00" else f"UTC{offset}"
 
 
 def copied(words: Words, text: str, what: str) -> Element:

@@ -2,7 +2,7 @@
 
 import json
 
-from airside.page.element import Element, h
+from airside.page.element import Element, h, name_of
 from airside.page.layout import View, page, section
 from airside.page.texts import english
 from airside.page.uploads.form_result import FormResult
@@ -55,7 +55,8 @@ def _texts(view: View) -> str:
 def failed_form(view: View, result: FormResult) -> str:
     """Returns the document that says why a form stored nothing, or not all."""
     words = view.words
-    stored = h("p", words("upload.stored"), [h("p", h("bdi", each)) for each in result.stored])
+    names = h("ul", [h("li", name_of(each)) for each in result.stored])
+    stored = h("div", h("p", words("upload.stored")), names)
     return page(
         view,
         "",

@@ -2,7 +2,7 @@ from string import Formatter
 
 import pytest
 
-from airside.diagnostics.verdict import SENTENCES, verdict_of
+from airside.diagnostics.verdict import SENTENCES, SINGULAR, verdict_of
 
 WELL = {
     "running": True,
@@ -120,6 +120,12 @@ def test_advice_uses_only_values_of_its_finding():
 def test_one_of_a_kind_is_told_in_the_singular():
     well = WELL | {"images": 1}
     assert verdict_of(well).first.found == "All is well: 1 image can be pulled"
+    for code, wrong in WRONG:
+        if code in SINGULAR:
+            found = verdict_of(WELL | wrong).first
+            is_one = "1" in (found.values.get(key) for key in ("count", "names"))
+            assert is_one == (found.found == SINGULAR[code].format(**found.values)), code
+    assert set(SINGULAR) <= set(SENTENCES)
 
 
 def test_removed_archives_are_not_counted():
