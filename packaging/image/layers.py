@@ -7,7 +7,6 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from airside.archive.writer.image_spec import OCI_LAYER_GZIP, Layer
@@ -44,9 +43,8 @@ def pack(root: Path, prefix: str, target: Path, created_by: str) -> PackedLayer:
         shutil.copyfileobj(source, packed, 1 << 20)
     diff_id = _sha256(plain)
     plain.unlink()
-    blob = Blob(
-        Digest("sha256", _sha256(target)), target.stat().st_size, partial(target.open, "rb")
-    )
+    digest, size_bytes = Digest("sha256", _sha256(target)), target.stat().st_size
+    blob = Blob(digest, size_bytes, lambda: target.open("rb"))
     return PackedLayer(Layer(blob, OCI_LAYER_GZIP), f"sha256:{diff_id}", created_by)
 
 

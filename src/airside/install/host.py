@@ -12,6 +12,7 @@ from pathlib import Path
 from airside.core.config import CONFIG
 from airside.core.host_root import host_root, in_host, on_host
 from airside.core.settings import Settings
+from airside.importer.watch.mount_table import MountTable
 from airside.install.targets import PACKAGED_UNITS, UNIT, Target
 from airside.install.unit import PROGRAM, Place
 
@@ -51,21 +52,18 @@ def containerd_root(target: Target) -> str:
 
 def mount_point(path: Path) -> str:
     """Returns the mount that a path is on, or will be once it exists."""
-    real = os.path.realpath(path)
-    return max((p for p in _mount_points() if _is_below(real, p)), key=len, default="/")
+    return _mounts().covering(os.path.realpath(path)).point or "/"
 
 
 def mounts_below(path: Path) -> list[str]:
     """Returns the mounts in a directory, but not one on itself."""
-    real = os.path.realpath(path)
-    return sorted(p for p in _mount_points() if p != real and _is_below(p, real))
+    return sorted(mount.point for mount in _mounts().below(os.path.realpath(path)))
 
 
-def _mount_points() -> set[str]:
+def _mounts() -> MountTable:
     with suppress(OSError):
-        text = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-        return {_unescaped(line.split()[4]) for line in text.splitlines()}
-    return set()
+        return MountTable.parse(_MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
+    return MountTable()
 
 
 def program() -> tuple[str, ...]:
@@ -106,13 +104,3 @@ def is_running_systemd() -> bool:
 
 def config_path() -> Path:
     return on_host(CONFIG)
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
-
-
-def _is_below(path: str, above: str) -> bool:
-    return path == above or path.startswith(above.rstrip("/") + "/")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from airside.page.chinese import CHINESE
 from airside.page.english import ENGLISH
+from airside.registry.rules.quality_value import quality
 
 LANGUAGES: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "zh": CHINESE}
 TAGS = {"en": "en", "zh": "zh-Hans"}
@@ -45,22 +46,11 @@ def choose_language(chosen: str, kept: str, accepted: str) -> str:
     for each in (chosen, kept):
         if each in LANGUAGES:
             return each
-    best, quality = DEFAULT, 0.0
+    best, best_quality = DEFAULT, 0.0
     for item in accepted[:500].split(","):
-        tag, _, parameter = item.strip().partition(";")
+        tag, _, parameters = item.strip().partition(";")
         found = tag.partition("-")[0].strip().lower()
-        value = _quality(parameter)
-        if found in LANGUAGES and value > quality:
-            best, quality = found, value
+        value = quality(parameters)
+        if found in LANGUAGES and value > best_quality:
+            best, best_quality = found, value
     return best
-
-
-def _quality(parameter: str) -> float:
-    """Returns the `q` of an entry of Accept-Language (RFC 9110, section 12.4.2)."""
-    key, _, text = parameter.strip().partition("=")
-    if key.strip().lower() != "q":
-        return 1.0
-    try:
-        return min(max(float(text), 0.0), 1.0)
-    except ValueError:
-        return 0.0

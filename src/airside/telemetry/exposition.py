@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from airside.registry.rules.quality_value import quality
 from airside.telemetry.meters import Numbers
 from airside.telemetry.metrics import METRICS, Metric
 from airside.telemetry.tallies import Spread
@@ -28,30 +29,20 @@ def negotiated(accept: str) -> str:
     """Returns the content type for an Accept header: OpenMetrics where it is preferred."""
     qualities = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
     for entry in accept.split(","):
-        media, *parameters = (part.strip() for part in entry.lower().split(";"))
+        name, _, parameters = entry.lower().partition(";")
+        media = name.strip()
         if media in qualities:
-            qualities[media] = max(qualities[media], _quality(parameters))
+            qualities[media] = max(qualities[media], quality(parameters))
     wanted, text = qualities.values()
     return OPENMETRICS if wanted > text else TEXT
-
-
-def _quality(parameters: list[str]) -> float:
-    for each in parameters:
-        name, _, value = each.partition("=")
-        if name.strip() == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
     """Returns True if an Accept-Encoding header allows gzip."""
     for entry in accept_encoding.lower().split(","):
-        coding, *parameters = (part.strip() for part in entry.split(";"))
-        if coding in {"gzip", "x-gzip", "*"}:
-            return _quality(parameters) > 0
+        coding, _, parameters = entry.partition(";")
+        if coding.strip() in {"gzip", "x-gzip", "*"}:
+            return quality(parameters) > 0
     return False
 
 
