@@ -179,6 +179,20 @@ def test_a_removal_takes_the_mirror_out_and_a_purge_everything(root, built):
     assert difference(before, tree(root)) == {}
 
 
+def test_a_purge_leaves_a_share_that_is_mounted_below_the_state_directory(root, built):
+    install(root, built, "first")
+    state = root / "var/lib/airside"
+    (state / "data/blob").write_text("x")
+    script = """set -e
+        mount -t tmpfs none "$1/images" && touch "$1/images/theirs.tar"
+        chroot "$2" dpkg -P airside
+        find "$1" -type f"""
+    done = ran("unshare", "--mount", "--", "sh", "-c", script, "sh", state, root)
+    assert done.stdout.splitlines()[-1] == f"{state}/images/theirs.tar"
+    assert "some of /var/lib/airside stays" in done.stderr
+    assert not (state / "data").exists()
+
+
 def test_a_configuration_that_is_purged_was_never_of_the_package_alone(root, built):
     """A removal with changed settings, and a package that is installed again, find them."""
     install(root, built, "first")
