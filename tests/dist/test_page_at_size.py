@@ -1,6 +1,5 @@
 """The page over 10,000 images, and axe on every page in every look. In a real Chromium."""
 
-import itertools
 import time
 
 import pytest
@@ -22,7 +21,11 @@ PAGES = (
     *("/ui/", "/ui/images", "/ui/images?page=2", "/ui/images?q=n77", "/ui/archives"),
     *("/ui/image?name=registry.example/many/n7-7:1", "/ui/storage", "/ui/runtimes", "/ui/log"),
 )
-LOOKS = list(itertools.product(("en-GB", "zh-CN"), ("light", "dark"), ("wide", "phone")))
+LOOKS = (
+    *(("en-GB", "light", "wide"), ("en-GB", "dark", "phone")),
+    *(("zh-CN", "light", "phone"), ("zh-CN", "dark", "wide")),
+)
+"""Each pair of language, scheme and width."""
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
@@ -78,7 +81,7 @@ def test_one_of_10_000_images_is_found_and_opened(agent, browser):
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=" ".join)
-def test_axe_finds_nothing_on_any_page_in_any_look(agent, browser, look):
+def test_axe_finds_nothing_on_any_page_in_each_look(agent, browser, look):
     language, scheme, width = look
     options = {"locale": language, "color_scheme": scheme}
     if width == "phone":
