@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airside.archive import reader
 from airside.cli.inspect_archive import inspect_file
 from airside.core.settings import Settings
 from support.nodes import import_now, node_at, visible
@@ -74,6 +75,12 @@ def test_two_sets_of_metadata_are_refused(tmp_path):
     item = inspected(tmp_path / "a.tgz", packed({**FILES, "other/Chart.yaml": b"name: x\n"}))
     assert item["state"] == "rejected"
     assert "several Chart.yaml" in item["problems"][0]["reason"]
+
+
+def test_a_chart_that_became_another_archive_while_it_was_read_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "is_chart", lambda _head: True)
+    item = inspected(tmp_path / "a.tgz", packed({"shop/values.yaml": b""}))
+    assert item["state"] == "incomplete"
 
 
 def test_metadata_that_are_too_large_are_refused(tmp_path):

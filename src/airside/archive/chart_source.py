@@ -15,7 +15,12 @@ from airside.archive.sources import TarSource
 from airside.archive.tar.compression import Compression, iter_decompressed
 from airside.archive.tar.members import Member, MemberKind
 from airside.archive.tar.reader import iter_members
-from airside.core.errors import ArchiveFormatError, ArchiveLimitError, InputError
+from airside.core.errors import (
+    ArchiveFormatError,
+    ArchiveLimitError,
+    ArchiveTruncatedError,
+    InputError,
+)
 from airside.core.settings import CHUNK_BYTES, Limits
 
 _MEMBER = "chart.tgz"
@@ -73,7 +78,8 @@ class ChartSource(TarSource):
                     member=member.name,
                 )
             found = b"".join(bytes(piece) for piece in pieces)
-        assert found is not None  # as the file's first bytes said
+        if found is None:  # its first bytes said otherwise: it was written to meanwhile
+            raise ArchiveTruncatedError(f"there is no {CHART_YAML} in it any more")
         return found
 
     def _pieces(self) -> Iterator[bytes]:

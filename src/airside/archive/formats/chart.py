@@ -146,6 +146,8 @@ def _reference(fields: Mapping[str, Any]) -> Reference:
     if not isinstance(name, str) or not isinstance(version, str):
         what = "name" if not isinstance(name, str) else "version"
         raise ArchiveFormatError(f"the chart's {CHART_YAML} has no {what}")
+    if "/" in name:
+        raise ArchiveFormatError(f"the chart's name is {name!r:.80}; Helm takes none with a slash")
     if not _VERSION.match(version):
         raise ArchiveFormatError(
             f"the chart's version is {version!r:.80}; a version is like 1.2.3 (semver.org)"
