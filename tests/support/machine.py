@@ -88,7 +88,8 @@ class Machine:
 
     def boot(self) -> None:
         """Boots what is on the disk."""
-        command = ["systemd-nspawn", f"--directory={self._mount}", f"--machine={self.name}"]
+        command = ["setpriv", "--pdeathsig", "KILL"]  # it ends with the tests, however they end
+        command += ["systemd-nspawn", f"--directory={self._mount}", f"--machine={self.name}"]
         command += ["--boot", "--private-network", "--register=no", "--keep-unit"]
         command += ["--capability=all", "--system-call-filter=@keyring bpf"]
         command += [f"--hostname={self.name}", "--console=pipe", "--link-journal=no"]
@@ -132,8 +133,14 @@ class Machine:
             if self._nspawn.poll() is None:
                 self._nspawn.kill()
             self._nspawn.wait(LIMIT_SECONDS)
-        subprocess.run(["umount", str(self._mount)], check=False, capture_output=True)
+        if self._mount.is_mount():
+            wait_until(self._unmounts, f"{self._mount} is unmounted")
         self._disk.unlink(missing_ok=True)
+
+    def _unmounts(self) -> bool:
+        """Unmounts the disk, unless a process of the machine still ends."""
+        done = subprocess.run(["umount", str(self._mount)], check=False, capture_output=True)
+        return done.returncode == 0
 
     def run(
         self, *words: object, timeout: float = LIMIT_SECONDS, env: dict[str, str] | None = None
