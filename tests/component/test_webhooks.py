@@ -172,7 +172,7 @@ def test_new_events_that_are_wanted_arrive_signed_and_in_order(
     assert kinds_of(receiver) == ["rejected", "low-space", "runtime-away"]
     assert receiver.got[0]["source"] == f"urn:airside:{node.identity}"
     events = node.meters.read()["airside_webhook_events_total"]
-    assert events == {("site", "delivered"): 3}
+    assert events == {("site", "delivered"): 3, ("site", "dropped"): 0}
 
 
 def test_an_event_is_sent_again_until_it_is_taken(node, receiver, webhook, monkeypatch):
@@ -193,6 +193,48 @@ def test_an_event_is_sent_again_until_it_is_taken(node, receiver, webhook, monke
     assert len(set(receiver.asked[:7])) == 1  # the same id each time
     assert [seconds for seconds in slept if seconds >= 77] == [77.0]
     assert node.meters.read()["airside_webhook_failed_attempts_total"] == {("site",): 6}
+
+
+def test_while_a_receiver_is_away_the_events_that_wait_are_counted(node, receiver, webhook):
+    receiver.script = [answer(503)] * 1000
+    numbers = node.meters.read
+    with following(webhook, node):
+        happen(node, "rejected")
+        wait_until(lambda: numbers()["airside_webhook_failed_attempts_total"]["site",] >= 1)
+        happen(node, "imported", "settled")
+        wait_until(lambda: numbers()["airside_webhook_pending_events"]["site",] == 3)
+        receiver.script.clear()
+        wait_until(lambda: numbers()["airside_webhook_pending_events"]["site",] == 0)
+    assert numbers()["airside_webhook_events_total"]["site", "delivered"] == 2
+
+
+def drips(request: BaseHTTPRequestHandler) -> None:
+    """Answers byte by byte, without end."""
+    with suppress(OSError):
+        for byte in b"HTTP/1.1 204 " + b"x" * 4000:
+            request.wfile.write(bytes([byte]))
+            threading.Event().wait(0.02)
+
+
+def chatters(request: BaseHTTPRequestHandler) -> None:
+    """Answers 200 at once, with a body that never ends."""
+    with suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n")
+        while True:
+            request.wfile.write(b"x" * 65536)
+
+
+def test_an_answer_that_drips_is_given_up_and_one_that_never_ends_is_an_answer(
+    node, receiver, webhook, monkeypatch
+):
+    monkeypatch.setattr(senders, "ANSWER_SECONDS", 0.3)
+    receiver.script = [drips, chatters]
+    with following(webhook, node):
+        happen(node, "rejected", "imported")
+        wait_until(lambda: len(receiver.got) == 1)
+    assert kinds_of(receiver) == ["imported"]
+    assert len(receiver.asked) == 3
+    assert node.meters.read()["airside_webhook_failed_attempts_total"] == {("site",): 1}
 
 
 def test_what_the_receiver_refuses_for_what_it_is_does_not_hold_up_the_rest(

@@ -78,6 +78,14 @@ class WriteMeter(Protocol):
         """Counts a pushed `blob` or `manifest`, or a `mount`."""
         ...
 
+    def push_failed(self, code: str) -> None:
+        """Counts a write of a client that failed, by the code of its error."""
+        ...
+
+    def pull_through_failed(self, code: str) -> None:
+        """Counts a fetch from an upstream that failed, by the code of its error."""
+        ...
+
     def pulled_through(self, kind: str, size_bytes: int) -> None:
         """Counts a `blob` or `manifest` that was stored from an upstream."""
         ...
@@ -97,6 +105,10 @@ class StoreMeter(Protocol):
 
 class WebhookMeter(Protocol):
     """Counts events that are sent to webhooks, by the webhook's name in the settings."""
+
+    def webhook_known(self, name: str) -> None:
+        """Makes the counts of a webhook 0, so that its first failure is seen as a change."""
+        ...
 
     def webhook_delivered(self, name: str) -> None: ...
 
@@ -155,6 +167,12 @@ class Unmeasured:
     def pushed(self, kind: str, size_bytes: int) -> None:
         pass
 
+    def push_failed(self, code: str) -> None:
+        pass
+
+    def pull_through_failed(self, code: str) -> None:
+        pass
+
     def pulled_through(self, kind: str, size_bytes: int) -> None:
         pass
 
@@ -162,6 +180,9 @@ class Unmeasured:
         pass
 
     def verified(self, size_bytes: int) -> None:
+        pass
+
+    def webhook_known(self, name: str) -> None:
         pass
 
     def webhook_delivered(self, name: str) -> None:

@@ -44,8 +44,10 @@ class Meters(Meter):
             "airside_registry_requests_total": Tally(),
             "airside_registry_sent_bytes_total": Tally([()]),
             "airside_pushes_total": Tally((kind,) for kind in KINDS),
+            "airside_push_failures_total": Tally(),
             "airside_pushed_bytes_total": Tally([()]),
             "airside_pull_through_total": Tally((kind,) for kind in KINDS[:2]),
+            "airside_pull_through_failures_total": Tally(),
             "airside_pull_through_bytes_total": Tally([()]),
             "airside_gc_runs_total": Tally([()]),
             "airside_gc_deleted_blobs_total": Tally([()]),
@@ -145,6 +147,12 @@ class Meters(Meter):
         self._add("pushes", (word(kind, KINDS),))
         self._add("pushed_bytes", (), size_bytes)
 
+    def push_failed(self, code: str) -> None:
+        self._add("push_failures", (reason(code),))
+
+    def pull_through_failed(self, code: str) -> None:
+        self._add("pull_through_failures", (reason(code),))
+
     def pulled_through(self, kind: str, size_bytes: int) -> None:
         self._add("pull_through", (word(kind, KINDS),))
         self._add("pull_through_bytes", (), size_bytes)
@@ -158,6 +166,11 @@ class Meters(Meter):
 
     def verified(self, size_bytes: int) -> None:
         self._add("scrub_verified_bytes", (), size_bytes)
+
+    def webhook_known(self, name: str) -> None:
+        for result in ("delivered", "dropped"):
+            self._add("webhook_events", (name, result), 0)
+        self._add("webhook_failed_attempts", (name,), 0)
 
     def webhook_delivered(self, name: str) -> None:
         self._add("webhook_events", (name, "delivered"))

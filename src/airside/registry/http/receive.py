@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
+    AirsideError,
     ConflictError,
     DeniedError,
     NotFoundError,
@@ -78,6 +79,7 @@ class PushBackend(Protocol):
 
     uploads: Uploads
 
+    def failed(self, error: AirsideError) -> None: ...
     def begin(self, name: Name, algorithm: str = "sha256", client: str = "") -> Upload: ...
     def expect(self, upload: Upload, count: int) -> None: ...
     def upload(self, name: Name, upload_id: str) -> Upload: ...
@@ -145,11 +147,18 @@ class Receiver:
     async def respond(self, request: web.Request, intent: Write) -> Answer:
         """Executes a request. Raises AirsideError."""
         try:
-            return await self._dispatch(request, intent)
+            return await self._counted(request, intent)
         except (UploadUnknownError, TooManyError, TooLargeError, DeniedError) as exc:
             status, code = _REFUSALS[type(exc)]
             headers = (RETRY_AFTER,) if isinstance(exc, TooManyError) else ()
             return problem(status, code, exc.message, None, *headers)
+
+    async def _counted(self, request: web.Request, intent: Write) -> Answer:
+        try:
+            return await self._dispatch(request, intent)
+        except AirsideError as exc:
+            self._pusher.failed(exc)
+            raise
 
     def _dispatch(self, request: web.Request, intent: Write) -> Awaitable[Answer]:
         found: Awaitable[Answer]

@@ -35,6 +35,7 @@ class BlobCache(BlobWriter, Protocol):
 
     def stat(self, digest: Digest) -> int | None: ...
     def link_blob(self, repository: Repository, digest: Digest) -> bool: ...
+    def failed(self, error: AirsideError) -> None: ...
 
 
 class BlobFetches:
@@ -104,8 +105,12 @@ class BlobFetches:
         return fetch
 
     async def _size(self, repository: Repository, digest: Digest) -> int | None:
-        async with self._upstreams.asking(repository.host) as client:
-            return await client.blob_size(repository.path, digest)
+        try:
+            async with self._upstreams.asking(repository.host) as client:
+                return await client.blob_size(repository.path, digest)
+        except AirsideError as exc:
+            self._cache.failed(exc)
+            raise
 
     def _start(self, repository: Repository, digest: Digest) -> Fetch:
         """Starts a fetch, unless the blob is being fetched already. Raises UpstreamError."""
@@ -133,6 +138,7 @@ class BlobFetches:
             elif not isinstance(failure, StoreError):
                 self._upstreams.succeeded(host)
             if failure is not None:
+                self._cache.failed(failure)
                 self._record_failure(fetch.repository, fetch.digest, failure)
         finally:
             self._fetches.pop(fetch.digest, None)

@@ -9,6 +9,7 @@ of the same name replaces it, and it expires when unused for `upstream_keep_seco
 from collections.abc import Iterable
 
 from airside.catalog.pushes import Push, PushedBlob
+from airside.core.errors import AirsideError, NotFoundError
 from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
@@ -86,6 +87,11 @@ class CacheWriter:
         self._group_commit.commit(push)
         self._meter.pulled_through("manifest", len(document.raw))
         self._index_outdated.notify()
+
+    def failed(self, error: AirsideError) -> None:
+        """Counts a fetch that failed; content that the upstream lacks is no failure."""
+        if not isinstance(error, NotFoundError):
+            self._meter.pull_through_failed(error.code)
 
     def touch(self, references: Iterable[str]) -> None:
         """Records that clients requested these references now. Raises StoreError."""

@@ -221,6 +221,7 @@ class PullThrough:
                 fetched = await self._fetch(client, repository, tag, upstream_digest)
             await self._store(repository, tag, fetched)
         except AirsideError as exc:
+            self._cache.failed(exc)
             why = logged_reason(repository, exc)
             seconds = WRONG_SECONDS if isinstance(exc, InputError) else NEGATIVE_SECONDS
             return ("" if stored is not None else why), seconds
@@ -232,6 +233,7 @@ class PullThrough:
                 fetched = await self._fetch(client, repository, "", str(digest))
             await self._store(repository, "", fetched)
         except AirsideError as exc:
+            self._cache.failed(exc)
             seconds = WRONG_SECONDS if isinstance(exc, InputError) else NEGATIVE_SECONDS
             return logged_reason(repository, exc), seconds
         return "", 0.0
@@ -276,6 +278,7 @@ class PullThrough:
             size_bytes = body.work_bytes()
             found = await self._working(body, partial(_referrers_in, body, repository))
         except AirsideError as exc:
+            self._cache.failed(exc)
             logged_reason(repository, exc)
             seconds = NEGATIVE_SECONDS
         self._answers.put(key, found, seconds, size_bytes if found else 0)

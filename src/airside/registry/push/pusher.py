@@ -16,6 +16,7 @@ from functools import partial
 
 from airside.catalog.pushes import Push, PushedBlob
 from airside.core.errors import (
+    AirsideError,
     DeniedError,
     InputError,
     NotFoundError,
@@ -64,6 +65,10 @@ class Pusher:
         self.uploads = backend.uploads
         self._read_through = read_through
         self._leases = leases
+
+    def failed(self, error: AirsideError) -> None:
+        """Counts a write of a client that ended with this error."""
+        self._meter.push_failed(error.code)
 
     # blobs
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -91,6 +92,7 @@ class WebhookFollower:
         text = await self._read(self._catalog.meta, CURSOR + self._webhook.name)
         newest = await self._read(self._catalog.event_log.newest)
         known = int(text) if text and text.isdecimal() else newest
+        self._meter.webhook_known(self._webhook.name)
         self._cursor = min(known, newest)  # a catalog that lost records counts from below
         await self._read(self._save, self._cursor)
 
@@ -109,6 +111,7 @@ class WebhookFollower:
         )
 
     async def _tell_pending(self, events: list[EventRow]) -> None:
+        """Tell how many events wait, also while one is sent again and again."""
         newest = await self._read(self._catalog.event_log.newest) if events else self._cursor
         self._meter.webhook_pending(self._webhook.name, newest - self._cursor)
 
@@ -133,7 +136,9 @@ class WebhookFollower:
                 self._meter.webhook_dropped(self._webhook.name, 1)
                 log.error("webhook %s: event %d is dropped: %s", *self._told(event, answer))
                 return True
-            await self._save_sometimes()
+            with suppress(StoreError):  # the attempts go on without the catalog
+                await self._save_sometimes()
+                await self._tell_pending([event])
             await self._wait(attempts, answer, event)
 
     async def _wait(self, attempts: Attempts, answer: Answer, event: EventRow) -> None:
