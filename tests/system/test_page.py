@@ -145,6 +145,58 @@ def test_an_upload_goes_on_after_the_connection_broke(agent, browser, tmp_path):
     assert (agent.watched / "cut.tar").read_bytes() == file.read_bytes()
 
 
+def test_a_name_that_is_taken_during_the_upload_is_told_and_replaced_by_choice(
+    agent, browser, tmp_path
+):
+    file = large_archive(tmp_path, "taken.tar", "vendor/taken:1")
+    with cut_proxy(agent.registry) as proxy, visiting(browser, proxy.address) as (page, watched):
+        watched.forgiven = ("net::ERR_", "409 (Conflict)")
+        open_page(page, agent, host=proxy.address)
+        begun = proxy.passed
+
+        def cuts(_piece):
+            proxy.is_down = proxy.passed - begun > 9 * MIB
+            return proxy.is_down
+
+        proxy.cut_after = cuts
+        page.set_input_files("#upload-form input[type=file]", file)
+        taken = row(page, "taken.tar")
+        expect(taken).to_have_attribute("data-state", "broken")
+        (agent.watched / "taken.tar").write_bytes(b"of somebody else")
+        proxy.cut_after, proxy.is_down = None, False
+        expect(taken).to_have_attribute("data-state", "refused")
+        expect(taken).to_contain_text("already")
+        assert (agent.watched / "taken.tar").read_bytes() == b"of somebody else"
+        taken.get_by_role("button", name="Replace").click()
+        expect(taken).to_have_attribute("data-state", "done")
+    assert (agent.watched / "taken.tar").read_bytes() == file.read_bytes()
+    assert not [path for path in agent.watched.iterdir() if path.name.startswith(".airside-")]
+
+
+def test_an_upload_that_finds_no_space_is_kept_until_there_is_some(agent, browser, tmp_path):
+    file = archive(tmp_path, "no-space.tar", "vendor/no-space:1")
+    with visiting(browser, agent.registry) as (page, watched):
+        watched.forgiven = ("507",)
+        open_page(page, agent)
+        begun, full = [], [True]
+
+        def answer(route):
+            if route.request.method == "POST":
+                begun.append(route.request.url)
+            if route.request.method == "PATCH" and full:
+                full.clear()
+                route.fulfill(status=507, body="no room")
+            else:
+                route.continue_()
+
+        page.route("**/ui/uploads**", answer)
+        page.set_input_files("#upload-form input[type=file]", file)
+        expect(row(page, "no-space.tar")).to_contain_text("no room")
+        row(page, "no-space.tar").get_by_role("button", name="Resume").click()
+        expect(row(page, "no-space.tar")).to_have_attribute("data-state", "done")
+        assert len(begun) == 1
+
+
 def test_a_reloaded_page_goes_on_with_the_upload_when_the_file_is_chosen_again(
     agent, browser, tmp_path
 ):

@@ -2,6 +2,7 @@
 
 import json
 
+from airside.diagnostics.verdict import BAD_STATES
 from airside.page.element import Element, h, name_of
 from airside.page.layout import View, page, section
 from airside.page.texts import english
@@ -10,6 +11,8 @@ from airside.page.words import LANGUAGES
 from airside.registry.rules.access import PAGE_UPLOADS
 
 _OF_SCRIPT = "upload.js."
+_STATES = (*BAD_STATES, "ignored", "removed")
+"""States of an archive that the script tells."""
 
 
 def upload_section(view: View, refusal: str) -> Element:
@@ -49,6 +52,7 @@ def _texts(view: View) -> str:
     found = {
         key.removeprefix(_OF_SCRIPT): texts[key] for key in texts if key.startswith(_OF_SCRIPT)
     }
+    found |= {f"state.{each}": view.words.state(each) for each in _STATES}
     return json.dumps(found, ensure_ascii=False)
 
 

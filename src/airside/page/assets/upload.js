@@ -11,16 +11,18 @@
   const lang = document.documentElement.lang || "en";
   const VERSION = "1.0.0", PREFIX = "airside-upload:";
   const LEAST = 4 << 20, MOST = 256 << 20, PATIENCE = 30000;
+  // What another try cannot change; all else (no space, no right, no place) may be mended.
+  const FINAL = [400, 404, 409, 412, 413, 415, 422];
   const queue = [];
   let running = null;
 
   const text = (key, values) => texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-  const number = (value, digits) => new Intl.NumberFormat(lang, {maximumFractionDigits: digits}).format(value);
+  const number = (value, digits) => new Intl.NumberFormat(lang, {minimumFractionDigits: digits, maximumFractionDigits: digits}).format(value);
   const bytes = (count) => {
-    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    const units = ["B", "kB", "MB", "GB", "TB"]; // as the rest of the page
     let unit = 0;
-    while (count >= 1024 && unit < units.length - 1) { count /= 1024; unit += 1; }
-    return `${number(count, unit > 1 ? 1 : 0)} ${units[unit]}`;
+    while (count >= 1000 && unit < units.length - 1) { count /= 1000; unit += 1; }
+    return `${number(count, unit ? 1 : 0)} ${units[unit]}`;
   };
   const time = (seconds) => {
     const whole = Math.max(0, Math.ceil(seconds));
@@ -77,9 +79,12 @@
     return request.responseText.trim() || `${request.status} ${request.statusText}`;
   }
 
+  // An upload that has not its name yet expires.
+  const isOpen = (answer) => Boolean(answer.getResponseHeader("Upload-Expires"));
+
   class Upload {
     constructor(file, key, name, size) {
-      Object.assign(this, {file, key, name, size, offset: 0, replace: false, state: "waiting", chunk: LEAST});
+      Object.assign(this, {file, key, name, size, offset: 0, replaces: false, state: "waiting", chunk: LEAST});
       this.item = document.createElement("li");
       this.title = document.createElement("bdi");
       this.title.textContent = name = shown(name);
@@ -114,7 +119,7 @@
       this.bar.value = this.offset;
       const offered = {
         pause: state === "sending" || state === "broken",
-        resume: state === "paused" || state === "broken",
+        resume: state === "paused" || state === "broken" || (state === "refused" && !this.isFinal),
         replace: state === "refused" && this.status409,
         cancel: ["waiting", "sending", "paused", "broken", "kept", "refused"].includes(state),
       };
@@ -143,7 +148,7 @@
       next();
     }
     replace() {
-      this.replacing = true;
+      this.replaces = true;
       this.resume();
     }
     async cancel() {
@@ -156,6 +161,13 @@
       this.wake("cancel");
       if (running === this) { running = null; next(); }
       if (url && state !== "waiting") await send("DELETE", url).catch(() => {});
+    }
+    // Has the server delete what it has of it.
+    forget() {
+      const url = kept.get(this.key);
+      kept.remove(this.key);
+      this.offset = 0;
+      if (url) send("DELETE", url).catch(() => {});
     }
     wake(why) { if (this.waking) this.waking(why); }
     sleep(seconds) {
@@ -186,7 +198,8 @@
             if (error.status === 404) { kept.remove(this.key); failures += 1; if (failures < 3) continue; }
             if (error.status === 409 && kept.get(this.key) && failures < 3) { failures += 1; continue; }
             this.status409 = error.status === 409;
-            if (error.status !== 429) kept.remove(this.key);
+            this.isFinal = FINAL.includes(error.status);
+            if (this.isFinal) this.forget();
             this.show("refused", text("refused", {reason: error.message}), true);
             return;
           }
@@ -199,21 +212,26 @@
     }
     async once() {
       const signal = this.abort.signal;
-      let url = kept.get(this.key);
+      let url = kept.get(this.key), isWhole = false;
       this.show("sending", text("sending", this.progress({rate: bytes(0), left: "–"})));
       if (url) {
         const answer = await send("HEAD", url, {signal});
         this.offset = Number(answer.getResponseHeader("Upload-Offset"));
+        isWhole = !isOpen(answer);
       } else {
-        const metadata = `filename ${base64(this.name)}${this.replace || this.replacing ? ",replace MQ==" : ""}`;
+        const metadata = `filename ${base64(this.name)}${this.replaces ? ",replace MQ==" : ""}`;
         const headers = {"Upload-Length": String(this.size), "Upload-Metadata": metadata};
         const answer = await send("POST", form.getAttribute("action"), {headers, signal});
         url = answer.getResponseHeader("Location");
         this.offset = 0;
+        isWhole = !this.size;
         kept.set(this.key, url);
       }
       const rate = new Rate();
-      while (this.offset < this.size) await this.append(url, rate, signal);
+      while (!isWhole) { // an empty piece, where all are sent, has the server give the file its name
+        await this.append(url, rate, signal);
+        isWhole = this.offset >= this.size;
+      }
       kept.remove(this.key);
       this.show("stored", text("stored", {}), true);
       this.follow(url);
@@ -223,7 +241,7 @@
       const end = Math.min(this.size, begun + this.chunk);
       const answer = await send("PATCH", url, {
         headers: {"Upload-Offset": String(begun), "Content-Type": "application/offset+octet-stream"},
-        body: this.file.slice(begun, end),
+        body: this.file && end > begun ? this.file.slice(begun, end) : null,
         signal,
         progress: (loaded) => {
           if (this.state !== "sending") return;
@@ -252,7 +270,8 @@
           return;
         }
         if (!["waiting", "queued", "importing", "uploading"].includes(found.state)) {
-          this.show("failed", text("failed", {state: found.state, reason: found.reason}), true);
+          const state = texts[`state.${found.state}`] || found.state;
+          this.show("failed", text("failed", {state, reason: found.reason}), true);
           if (found.state === "rejected" || found.state === "ignored") return;
         } else if (found.state === "importing") {
           this.show("stored", text("importing", {}));
@@ -287,7 +306,7 @@
       const key = `${PREFIX}${file.name}:${file.size}:${file.lastModified}`;
       for (const each of [...waiting]) if (each.key === key) { each.item.remove(); waiting.delete(each); }
       const upload = new Upload(file, key, file.name, file.size);
-      upload.replace = replace;
+      upload.replaces = replace;
       queue.push(upload);
     }
     next();
@@ -302,6 +321,7 @@
     send("HEAD", url).then((answer) => {
       const upload = new Upload(null, key, name, Number(size));
       upload.offset = Number(answer.getResponseHeader("Upload-Offset"));
+      if (upload.offset >= upload.size && isOpen(answer)) { queue.push(upload); next(); return; }
       if (upload.offset >= upload.size) { kept.remove(key); upload.show("stored", text("stored", {})); upload.follow(url); return; }
       upload.show("kept", text("kept", upload.progress()));
       waiting.add(upload);
