@@ -311,3 +311,14 @@ def test_records_that_are_damaged_or_name_another_path_are_dropped(place: Place)
     again.load()
     assert again.unfinished() == []
     assert place.records() == 0
+
+
+def test_what_cannot_be_resumed_is_deleted_by_the_next_agent(place: Place) -> None:
+    for given in (offer(), offer(name="form.tar", length=None)):
+        upload = place.uploads().begin(given, resumable=False)
+        upload.append([BYTES])
+    kept = place.uploads().begin(offer(name="kept.tar"))
+    again = place.uploads()
+    again.load()
+    assert [each.id for each in again.unfinished()] == [kept.id]
+    assert (place.hidden(), place.records()) == (1, 1)

@@ -93,8 +93,12 @@ class ArchiveUploads:
 
     # beginning
 
-    def begin(self, offer: Offer, owner: str = "", about_bytes: int = 0) -> ArchiveUpload:
+    def begin(
+        self, offer: Offer, owner: str = "", about_bytes: int = 0, *, resumable: bool = True
+    ) -> ArchiveUpload:
         """Begins an upload. `about_bytes`: its length if the offer has none.
+
+        `resumable`: it outlasts the agent; else its bytes are deleted when the next one starts.
 
         Raises DeniedError (no directory to write to), ConflictError (the name is taken),
         TooLargeError, TooManyError, StorageFullError.
@@ -103,7 +107,7 @@ class ArchiveUploads:
         self._check_size(length)
         self._check_name(directory / offer.name, offer)
         upload_id = secrets.token_hex(16)
-        record = Record(upload_id, offer, owner)
+        record = Record(upload_id, offer, owner, resumable=resumable)
         upload = ArchiveUpload(record, directory / partial_name(upload_id), touched=self._clock())
         with self._lock:
             if len(self._open) >= self._limits.archive_uploads:
@@ -117,8 +121,7 @@ class ArchiveUploads:
             with translated("cannot begin an upload in", directory):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open(upload.path, flags, 0o666))
-                if offer.length is not None:
-                    self._records.write(record)
+                self._records.write(record)
         except BaseException:
             self.cancel(upload)
             raise
@@ -266,6 +269,9 @@ class ArchiveUploads:
                 self._records.remove(record.id)
                 continue
             upload = ArchiveUpload(record, directory / partial_name(record.id))
+            if not record.resumable:
+                self.cancel(upload)
+                continue
             try:
                 found = upload.path.lstat()
             except OSError:
@@ -315,4 +321,4 @@ def _is_sound(offer: Offer) -> bool:
         parse_name(offer.name)
     except RequestInvalidError:
         return False
-    return offer.length is not None
+    return True

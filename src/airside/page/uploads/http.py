@@ -39,7 +39,7 @@ from airside.core.errors import (
 )
 from airside.page.uploads.archive_upload import ArchiveUpload
 from airside.page.uploads.archive_uploads import ArchiveUploads
-from airside.page.uploads.bodies import BROKEN, UploadBodies, body_of, bytes_of
+from airside.page.uploads.bodies import BROKEN, STALL_SECONDS, UploadBodies, body_of, bytes_of
 from airside.page.uploads.form_result import FormResult
 from airside.page.uploads.offers import Offer, parse_count, parse_metadata, parse_offer
 from airside.page.uploads.results import ImportResults
@@ -203,7 +203,8 @@ class UploadRoutes:
     ) -> AsyncIterator[ArchiveUpload]:
         """Yields an upload with all its bytes, which is cancelled if it is not finished."""
         about = request.content_length or 0
-        upload = await self._run(self._uploads.begin, offer, _owner(request), about)
+        begin = partial(self._uploads.begin, resumable=False)
+        upload = await self._run(begin, offer, _owner(request), about)
         try:
             await self._bodies.receive(body, upload)
             yield upload
@@ -227,20 +228,22 @@ class UploadRoutes:
     async def _store_form(self, request: web.Request, stored: list[str]) -> None:
         fields: dict[str, str] = {}
         reader = await request.multipart()
-        part = await reader.next()
+        part = await _in_time(reader.next())
         while part is not None:
             if not isinstance(part, BodyPartReader):
                 raise RequestInvalidError("a form within a form is not read")
             if part.filename:
                 offer = parse_offer(part.filename, None, replace=fields.get("replace", ""))
                 async with self._whole(request, offer, bytes_of(request, part)) as upload:
-                    part = await reader.next()  # raises ValueError without a boundary: it broke off
+                    part = await _in_time(
+                        reader.next()
+                    )  # raises ValueError without a boundary: it broke off
                     await self._finish(request, upload)
                 stored.append(upload.offer.name)
                 continue
             if part.filename is None:
-                fields[part.name or ""] = await _field(part)
-            part = await reader.next()  # also after a file field without a file
+                fields[part.name or ""] = await _in_time(_field(part))
+            part = await _in_time(reader.next())  # also after a file field without a file
 
     async def _finish(self, request: web.Request, upload: ArchiveUpload) -> None:
         await self._run(self._uploads.finish, upload)
@@ -309,6 +312,15 @@ def _refusal(status: int, message: str) -> web.Response:
 
 def _malformed(exc: Exception) -> RequestInvalidError:
     return RequestInvalidError(f"the form is malformed or broke off: {str(exc)[:200]}")
+
+
+async def _in_time(part: Awaitable[Result]) -> Result:
+    """Waits for a part of a form. Raises RequestInvalidError if its client stalls."""
+    try:
+        async with asyncio.timeout(STALL_SECONDS):
+            return await part
+    except TimeoutError as exc:
+        raise RequestInvalidError(f"the form did not go on in {STALL_SECONDS:g} s") from exc
 
 
 async def _field(part: BodyPartReader) -> str:

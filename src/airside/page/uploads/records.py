@@ -31,11 +31,15 @@ def is_partial_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is recorded of an upload. `owner`: whose it is; empty: anybody's who may upload."""
+    """What is recorded of an upload. `owner`: whose it is; empty: anybody's who may upload.
+
+    `resumable`: a client can go on with it after a restart of the agent.
+    """
 
     id: str
     offer: Offer
     owner: str
+    resumable: bool = True
 
 
 class UploadRecords:
@@ -67,4 +71,6 @@ class UploadRecords:
 def _parse(raw: dict[str, Any]) -> Record:
     if not _ID.match(raw["id"]):
         raise ValueError(raw["id"])
-    return Record(raw["id"], Offer(**raw["offer"]), str(raw["owner"]))
+    offer, resumable = Offer(**raw["offer"]), raw.get("resumable", True) is True
+    is_known = offer.length is not None
+    return Record(raw["id"], offer, str(raw["owner"]), resumable=resumable and is_known)
