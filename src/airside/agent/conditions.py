@@ -31,7 +31,7 @@ class Conditions:
         """Conditions that were told: kind and object."""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Looks until cancelled."""
         looks = 0
         while True:
             await self._look_at_runtimes()

@@ -29,7 +29,7 @@ _CLEANUP_SECONDS = 1.0
 
 @asynccontextmanager
 async def serving_metrics(settings: Settings, endpoints: Endpoints) -> AsyncIterator[None]:
-    """Listen for as long as the context lasts, if the setting asks for it. Raises ConfigError."""
+    """Listens for as long as the context lasts, if the setting asks for it. Raises ConfigError."""
     if not settings.metrics_listen:
         yield
         return

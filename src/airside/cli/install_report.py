@@ -4,9 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
-from airside.cli.failure import error_object
+from airside.cli.failure import error_object, report_error
 from airside.cli.output import clean, write
 from airside.install.steps import Step
 
@@ -47,9 +45,7 @@ def show_steps(steps: Sequence[Step], *, dry_run: bool) -> None:
     """Prints one line for each step, and the text of each file that would be changed."""
     for step in steps:
         if step.error is not None:
-            click.echo(f"airside: {clean(step.error.message)}", err=True)
-            if hint := step.error.context.get("hint", ""):
-                click.echo(f"  hint: {clean(hint)}", err=True)
+            report_error(step.error, as_json=False)
             continue
         what = shlex.join(step.command) if step.command else f"{step.path}{_suffix(step)}"
         note = f": {step.note}" if step.note else ""

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import click
-
-from airside.cli.failure import error_object
+from airside.cli.failure import error_object, report_error
 from airside.cli.output import clean, write
 from airside.containerd.mirror.apply import Change
 from airside.containerd.mirror.locations import HostsNode, Node
@@ -48,9 +46,7 @@ def change_item(change: Change, *, dry_run: bool) -> dict[str, Any]:
 def show_changes(changes: list[Change], notes: list[str], *, dry_run: bool) -> None:
     for change in changes:
         if change.error is not None:
-            click.echo(f"airside: {clean(change.error.message)}", err=True)
-            hint = change.error.context.get("hint", "")
-            click.echo(f"  hint: {clean(hint)}", err=True)
+            report_error(change.error, as_json=False)
             continue
         registries = ", ".join(change.registries)
         whose = f" ({clean(registries)})" if registries else ""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from airside.core.config_table import file_path, http_url
 from airside.core.errors import ConfigError
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?\Z|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?\Z")
@@ -47,7 +48,7 @@ def parse_upstream(raw: Any, where: str) -> Upstream:
     registry = _registry(raw.get("registry", ""), where)
     url = str(raw.get("url") or _URLS.get(registry) or f"https://{registry}").rstrip("/")
     parts = _checked_url(url, where)
-    credentials, ca = _file(raw, "credentials", where), _file(raw, "ca", where)
+    credentials, ca = file_path(raw, "credentials", where), file_path(raw, "ca", where)
     if credentials is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ConfigError(f"{where}: credentials would go unencrypted to {url}: use https")
     offline = raw.get("offline", False)
@@ -66,22 +67,9 @@ def _registry(raw: object, where: str) -> str:
 
 
 def _checked_url(url: str, where: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
-    except ValueError:
-        wrong = True
-    if wrong or parts.query or parts.fragment:
+    parts = http_url(url)
+    if parts is None or parts.query or parts.fragment:
         raise ConfigError(f"{where}: url must be like https://registry.example, found {url!r:.200}")
     if parts.username or parts.password:
         raise ConfigError(f"{where}: the url has a password in it: name a file, `credentials`")
     return parts
-
-
-def _file(raw: Mapping[str, Any], key: str, where: str) -> Path | None:
-    found = raw.get(key)
-    if found is None or found == "":
-        return None
-    if not isinstance(found, str | Path):
-        raise ConfigError(f"{where}: {key} must be the path of a file")
-    return Path(found).absolute()

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from airside.core.config_table import file_path, http_url
 from airside.core.errors import ConfigError
 
 EVENT_GROUPS: Mapping[str, frozenset[str]] = {
@@ -62,14 +63,14 @@ def parse_webhook(raw: Any, where: str) -> Webhook:
     name = str(raw.get("name") or (parts.hostname or "").lower())
     if not _NAME.match(name):
         raise ConfigError(f"{where}: name must be like site-log, found {name!r:.80}")
-    secret = _file(raw, "secret", where)
+    secret = file_path(raw, "secret", where)
     if secret is None:
         raise ConfigError(f"{where}: secret must name a file with a key, such as whsec_…")
     proxy = str(raw.get("proxy") or "")
     if proxy:
         _url(raw, "proxy", where, secrets=True)
     events = _events(raw.get("events", _DEFAULT), where)
-    return Webhook(name, str(raw["url"]), secret, events, _file(raw, "ca", where), proxy)
+    return Webhook(name, str(raw["url"]), secret, events, file_path(raw, "ca", where), proxy)
 
 
 def check_webhooks(webhooks: Sequence[Webhook]) -> None:
@@ -88,22 +89,9 @@ def _events(raw: object, where: str) -> tuple[str, ...]:
 
 def _url(raw: Mapping[str, Any], key: str, where: str, *, secrets: bool = False) -> SplitResult:
     text = raw.get(key)
-    try:
-        parts = urlsplit(text if isinstance(text, str) else "")
-        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
-    except ValueError:
-        wrong = True
-    if wrong or parts.fragment:
+    parts = http_url(text) if isinstance(text, str) else None
+    if parts is None or parts.fragment:
         raise ConfigError(f"{where}: {key} must be like https://hooks.example/airside")
     if not secrets and (parts.username or parts.password):
         raise ConfigError(f"{where}: {key} has a password in it: receivers check the signature")
     return parts
-
-
-def _file(raw: Mapping[str, Any], key: str, where: str) -> Path | None:
-    found = raw.get(key)
-    if found is None or found == "":
-        return None
-    if not isinstance(found, str | Path):
-        raise ConfigError(f"{where}: {key} must be the path of a file")
-    return Path(found).absolute()

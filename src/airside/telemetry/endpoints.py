@@ -43,7 +43,7 @@ class Endpoints:
         """Until when each text is sent again, and the text."""
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes."""
+        """Adds the routes."""
         app.router.add_get(LIVE_PATH, self.healthz)
         app.router.add_get(READY_PATH, self.readyz)
         app.router.add_get(METRICS_PATH, self.metrics)

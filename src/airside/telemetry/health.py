@@ -69,7 +69,7 @@ async def examine(checks: Sequence[tuple[str, Check]]) -> Health:
 
 
 class WorkerThreads:
-    """Whether the threads of a pool come back. For one event loop.
+    """Tests whether the threads of a pool come back. For one event loop.
 
     A probe job is given to the pool whenever somebody asks and none is under way. It is overdue
     after `STUCK_SECONDS`, which a disk that hangs explains: then a restart would not help.

@@ -109,7 +109,7 @@ def _provider(endpoint: str) -> TracerProvider:
 
 
 def _shut_down(provider: TracerProvider) -> None:
-    """Send what waits, for a bounded time: the thread is a daemon."""
+    """Sends what waits, for a bounded time: the thread is a daemon."""
     thread = threading.Thread(target=provider.shutdown, name="traces-end", daemon=True)
     thread.start()
     thread.join(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""What became of a form without scripts."""
+"""The result of a form without scripts."""
 
 from dataclasses import dataclass
 

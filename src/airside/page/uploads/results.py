@@ -1,4 +1,4 @@
-"""What became of an uploaded archive. Blocking."""
+"""The results of imports of uploaded archives. Blocking."""
 
 from pathlib import Path
 from typing import Any

@@ -25,7 +25,7 @@ class Attempts:
     refusals: int = 0
 
     def failed(self, status: int | None) -> None:
-        """Note a failed attempt; `status`: the answer, None if there was none."""
+        """Notes a failed attempt; `status`: the answer, None if there was none."""
         self.count += 1
         self.refusals += status in _REFUSED
 

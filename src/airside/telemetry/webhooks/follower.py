@@ -60,7 +60,7 @@ class WebhookFollower:
         self._is_failing = False
 
     async def run(self) -> None:
-        """Send until cancelled, or until the receiver says that it is gone for good (410)."""
+        """Sends until cancelled, or until the receiver says that it is gone for good (410)."""
         try:
             async with Sender(self._webhook) as sender:
                 while await self._run_once(sender):
@@ -70,7 +70,7 @@ class WebhookFollower:
                 self._reads.submit(self._save, self._cursor)
 
     async def _run_once(self, sender: Sender) -> bool:
-        """Send what waits. Returns False if the webhook is gone."""
+        """Sends what waits. Returns False if the webhook is gone."""
         try:
             if self._cursor < 0:
                 await self._begin()
@@ -88,7 +88,7 @@ class WebhookFollower:
         return True
 
     async def _begin(self) -> None:
-        """Continue where the last process ended; a new webhook begins with the next event."""
+        """Continues where the last process ended; a new webhook begins with the next event."""
         text = await self._read(self._catalog.meta, CURSOR + self._webhook.name)
         newest = await self._read(self._catalog.event_log.newest)
         known = int(text) if text and text.isdecimal() else newest
@@ -116,7 +116,7 @@ class WebhookFollower:
         self._meter.webhook_pending(self._webhook.name, newest - self._cursor)
 
     async def _deliver(self, sender: Sender, event: EventRow) -> bool:
-        """Send one event until it is delivered or given up. Returns False if nobody wants any."""
+        """Sends one event until it is delivered or given up. Returns False if nobody wants any."""
         body = message_of(self._node, self._host, event)
         attempts, number = Attempts(self._clock()), message_id(self._node, event)
         while True:

@@ -55,7 +55,7 @@ class Sender:
             await self._session.close()
 
     async def send(self, message_id: str, body: bytes) -> Answer:
-        """Send a message once. Never raises but when cancelled."""
+        """Sends a message once. Never raises but when cancelled."""
         assert self._session is not None
         try:
             keys = parse_keys(await asyncio.to_thread(_secret_of, self._webhook))
