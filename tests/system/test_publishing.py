@@ -16,7 +16,7 @@ from airside.core.failpoints import PUBLISHING
 from airside.ports.publication import ARCHIVES_LABEL
 from support.agent import Agent
 from support.claims import work_leases
-from support.containerd import Containerd
+from support.containerd import Containerd, by_turns, on_one
 from support.containerd_config import GC_OFTEN, Options
 from support.images import docker_archive, oci_archive, random_image, random_index
 from support.kubelet import Kubelet, import_pause
@@ -123,7 +123,11 @@ def test_a_dropped_image_is_listed_pinned_and_runs(
     assert lists(containerd)["leases"] == []
 
 
-@pytest.mark.parametrize("kind", ["docker", "index"])
+@pytest.mark.parametrize(
+    ("containerd_version", "kind"),
+    by_turns([("docker",), ("index",), ("index",)]),
+    indirect=["containerd_version"],
+)
 def test_the_graph_is_what_ctr_makes(
     publishing: Agent, containerd: Containerd, tmp_path: Path, kind: str
 ) -> None:
@@ -167,6 +171,7 @@ def reachable(graph: dict[str, dict[str, str]], root: str) -> dict[str, dict[str
     return found
 
 
+@on_one("2.1")
 def test_an_update_moves_the_tag_and_leaves_nothing_nameless(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -197,6 +202,7 @@ def wait_names(kubelet: Kubelet, expected: dict[str, tuple[str, ...]]) -> None:
     wait_until(lambda: found() == expected, lambda: str(found()))
 
 
+@on_one("1.7")
 def test_what_is_removed_is_put_back_without_sending_a_blob(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -214,6 +220,7 @@ def test_what_is_removed_is_put_back_without_sending_a_blob(
     assert runtime["blobs"].get("stream", 0) == 0
 
 
+@on_one("1.6")
 def test_what_kubelet_removes_is_there_when_a_pod_wants_it(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -257,6 +264,7 @@ def test_what_kubelet_removes_is_there_when_a_pod_wants_it(
         publishing.wait_for(lambda: side(publishing, SAMPLE_NAME)["unpacked"], what="unpacked")
 
 
+@on_one("1.7")
 def test_what_kubelet_unpacks_is_called_unpacked(tmp_path: Path, containerd: Containerd) -> None:
     import_pause(containerd)
     write_sample(tmp_path / "hello.tar")
@@ -271,6 +279,7 @@ def test_what_kubelet_unpacks_is_called_unpacked(tmp_path: Path, containerd: Con
         agent.wait_for(lambda: side(agent, SAMPLE_NAME)["unpacked"], what="unpacked")
 
 
+@on_one("2.1")
 def test_a_pull_that_strips_our_labels_is_logged_once(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -297,6 +306,7 @@ def test_a_pull_that_strips_our_labels_is_logged_once(
     assert len(told) == 1
 
 
+@on_one("1.7")
 def test_an_image_whose_archive_goes_is_unpinned_at_once(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -314,6 +324,7 @@ def test_an_image_whose_archive_goes_is_unpinned_at_once(
         assert client.images.get(name) is not None
 
 
+@on_one("2.1")
 def test_a_wiped_containerd_is_filled_again(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -328,6 +339,7 @@ def test_a_wiped_containerd_is_filled_again(
     assert "incomplete" not in containerd.did("images", "check", f"name=={name}")
 
 
+@on_one("1.6")
 def test_a_containerd_that_comes_late_is_told(tmp_path: Path, containerd_version: str) -> None:
     made = Containerd(containerd_version, tmp_path / "containerd")
     with agent_for(tmp_path, made) as agent:
@@ -338,6 +350,7 @@ def test_a_containerd_that_comes_late_is_told(tmp_path: Path, containerd_version
             assert SAMPLE_NAME in lists(made)["images"]
 
 
+@on_one("1.7")
 def test_an_isolated_containerd_is_sent_its_blobs(tmp_path: Path, containerd_version: str) -> None:
     options = Options(sharing="isolated")
     with (
@@ -351,6 +364,7 @@ def test_an_isolated_containerd_is_sent_its_blobs(tmp_path: Path, containerd_ver
         assert made.run_container(SAMPLE_NAME, "isolated").stdout == TEXT
 
 
+@on_one("2.1")
 def test_collections_while_publishing_lose_nothing(tmp_path: Path, containerd_version: str) -> None:
     options = Options(gc=GC_OFTEN)
     with (
@@ -371,6 +385,7 @@ def test_collections_while_publishing_lose_nothing(tmp_path: Path, containerd_ve
             assert name in check
 
 
+@on_one("1.6")
 def test_a_damaged_file_of_the_right_name_is_replaced(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -388,6 +403,7 @@ def test_a_damaged_file_of_the_right_name_is_replaced(
     assert side(publishing, name)["adopted"].keys() == {"link"}
 
 
+@on_one("1.7")
 def test_the_nodes_own_platform_is_published_in_any_order(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
@@ -409,6 +425,7 @@ def test_the_nodes_own_platform_is_published_in_any_order(
         assert "complete" in containerd.did("images", "check", f"name=={name}")
 
 
+@on_one("2.1")
 def test_a_restart_changes_nothing(
     publishing: Agent, containerd: Containerd, tmp_path: Path
 ) -> None:
