@@ -17,7 +17,7 @@ from airside.store.local import LocalStore
 from support.nodes import settings_at
 from support.size import sized
 
-COMPRESSED_FLIPS = sized(120, 300)
+COMPRESSED_FLIPS = sized(60, 300)
 
 Expected = Mapping[str, Digest]
 """What an archive must bring: reference → digest."""

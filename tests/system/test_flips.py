@@ -31,14 +31,23 @@ from support.size import sized
 pytestmark = pytest.mark.system
 
 LAYER_BYTES = 1200
-WHOLE_IMPORTS = sized(3, 24)
-CUTS = sized(24, 400)
+WHOLE_IMPORTS = sized(2, 24)
+CUTS = sized(8, 400)
 PLAIN_SHARE = sized(0.06, 1.0)
 """Of the positions in plain archives; in `make torture` every one that names something."""
 
 FORMATS = ("docker", "skopeo", "oci", "hybrid")
 COMPRESSIONS = ("none", "gzip", "zstd", "lz4", "bzip2", "xz")
 EVERY = [(form, compression) for form in FORMATS for compression in COMPRESSIONS]
+SOME = sized(
+    [
+        case
+        for number, case in enumerate(EVERY)
+        if number % 6 in {0, 1 + number // 6, 1 + (number // 6 + 4) % 5}
+    ],
+    EVERY,
+)
+"""Each format plain, the compressions taking turns."""
 MAY_LOSE_NAMES = {"oci"}
 """Formats in which a name's own keys are its only record."""
 BARE = [(form, bare) for form in ("docker", "oci", "hybrid") for bare in ("zstd-bare", "lz4-bare")]
@@ -187,7 +196,7 @@ def test_the_form_of_docker_before_1_10_shows_no_damage_to_layers_and_documents(
     assert set(classes["header"]) <= {"rejected", "incomplete", "unchanged"}
 
 
-@pytest.mark.parametrize(("form", "compression"), [*EVERY, ("v1", "none"), ("v1", "zstd")])
+@pytest.mark.parametrize(("form", "compression"), [*SOME, ("v1", "none"), ("v1", "zstd")])
 def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge):
     expected = build(form, tmp_path / "good.tar", compression)
     data = (tmp_path / "good.tar").read_bytes()
@@ -208,8 +217,7 @@ def test_a_cut_archive_is_incomplete_or_whole(form, compression, tmp_path, judge
     assert classes["incomplete"] >= len(cuts) // 2
 
 
-@pytest.mark.parametrize("form", ["docker", "skopeo", "oci", "hybrid"])
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize(("form", "compression"), SOME)
 def test_what_a_whole_import_shows_is_right(form, compression, tmp_path):
     """The same through store and catalog: what is visible, and every byte that is held."""
     expected = build(form, tmp_path / "good.tar", compression)
