@@ -22,7 +22,7 @@ from airside.core.errors import AirsideError
 from airside.core.settings import Limits
 from airside.registry.rules.read_through import Policy, ReadThrough
 from support.agent import Agent
-from support.containerd import Containerd
+from support.containerd import Containerd, by_turns, on_one
 from support.containerd_config import Options
 from support.memory import MemoryStore, MemoryView
 from support.served import Served, served
@@ -31,7 +31,7 @@ from support.waiting import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 
 TAG = "/v2/airside/hello/manifests/1?ns=docker.io"
-WAYS = ["directory", "calls"]
+WAYS = ("containerd_version", "way"), by_turns([("directory",), ("calls",), ("directory",)])
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def target_of(containerd: Containerd, name: str) -> str:
 # --- what is pulled
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(*WAYS, indirect=["containerd_version"])
 def test_an_image_that_only_one_containerd_holds_runs_in_another(
     holder: Containerd, puller: Containerd, way: str
 ):
@@ -116,7 +116,7 @@ def test_kubelet_of_another_node_pulls_it_by_tag_and_by_digest(
         assert cri_pull(puller, f"docker.io/airside/hello@{digest}")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(*WAYS, indirect=["containerd_version"])
 def test_each_blob_is_served_to_the_byte_and_head_says_what_get_does(holder: Containerd, way: str):
     with registry_over(holder, way) as registry:
         index = registry.ask(TAG)
@@ -137,6 +137,7 @@ def test_each_blob_is_served_to_the_byte_and_head_says_what_get_does(holder: Con
             assert registry.ask(foreign).status == 404
 
 
+@on_one("2.1")
 def test_what_is_not_there_is_told_at_once(holder: Containerd):
     nowhere = "sha256:" + "0" * 64
     with registry_over(holder) as registry:
@@ -155,6 +156,7 @@ def test_what_is_not_there_is_told_at_once(holder: Containerd):
             print(f"{target[:50]}: 404 in {min(took) * 1000:.1f} to {max(took) * 1000:.1f} ms")
 
 
+@on_one("1.7")
 def test_the_agent_reads_its_runtimes_through(
     holder: Containerd, puller: Containerd, tmp_path: Path
 ):
@@ -220,6 +222,7 @@ def discarding(containerd_version: str, tmp_path: Path) -> Iterator[Containerd]:
         yield made
 
 
+@on_one("1.6")
 def test_an_image_whose_layers_were_discarded_is_not_served_by_tag(
     holder: Containerd, discarding: Containerd
 ):
@@ -239,6 +242,7 @@ def test_an_image_whose_layers_were_discarded_is_not_served_by_tag(
         assert registry.ask(f"/v2/airside/hello/manifests/{digest}?ns=docker.io").status == 200
 
 
+@on_one("2.1")
 def test_what_was_pulled_belongs_to_its_repository_by_its_label(
     holder: Containerd, puller: Containerd
 ):
@@ -256,6 +260,7 @@ def test_what_was_pulled_belongs_to_its_repository_by_its_label(
         assert registry.ask(f"/v2/airside/other/manifests/{digest}").status == 404
 
 
+@on_one("1.7")
 def test_a_containerd_that_hangs_delays_one_404_and_is_asked_again(holder: Containerd):
     with registry_over(holder) as registry:
         assert registry.ask(TAG).status == 200
