@@ -22,7 +22,7 @@ from airside.ports.publication import NodeContent, Publication, name_labels
 from airside.registry.rules.read_through import ReadThrough
 from airside.store.local import LocalStore
 from support.claims import work_leases
-from support.containerd import Containerd
+from support.containerd import Containerd, by_turns
 from support.images import TestImage, random_image
 from support.kubelet import Kubelet
 from support.memory import MemoryStore, MemoryView
@@ -113,7 +113,11 @@ def lists(containerd: Containerd) -> dict[str, Any]:
         }
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("containerd_version", "step"),
+    by_turns((step,) for step in STEPS),
+    indirect=["containerd_version"],
+)
 def test_a_publish_whose_lease_goes_begins_again(
     shared_containerd: Containerd,
     store: LocalStore,
