@@ -13,7 +13,7 @@ import pytest
 from airside.archive.sample import SAMPLE_NAME, write_sample
 from support.agent import Agent
 from support.command import airside
-from support.containerd import Containerd
+from support.containerd import Containerd, on_one
 from support.containerd_config import Options
 from support.kubelet import import_pause
 
@@ -123,6 +123,7 @@ def test_an_empty_containerd_lacks_its_sandbox_image(containerd: Containerd, dat
     assert not list(containerd.content_root.glob("blobs/*/*"))
 
 
+@on_one("1.7")
 def test_what_is_set_otherwise_is_told(made: Callable[..., Containerd], data: Path) -> None:
     containerd = made(sharing="isolated", discard_unpacked_layers=True)
     _, found = doctor("--data", data, "--runtime", containerd.socket)
@@ -133,6 +134,7 @@ def test_what_is_set_otherwise_is_told(made: Callable[..., Containerd], data: Pa
     assert containerd.did("leases", "ls", "-q") == ""
 
 
+@on_one("2.1")
 def test_a_containerd_without_cri_is_told(made: Callable[..., Containerd], data: Path) -> None:
     containerd = made(cri=False)
     code, found = doctor("--data", data, "--runtime", containerd.socket)
@@ -143,6 +145,7 @@ def test_a_containerd_without_cri_is_told(made: Callable[..., Containerd], data:
     assert "containerd.mirror" not in found
 
 
+@on_one("1.6")
 def test_a_snapshotter_that_is_not_there_is_a_problem(
     containerd: Containerd, data: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_snapshotter_that_is_not_there_is_a_problem(
     assert found["containerd.snapshotter"]["severity"] == "problem"
 
 
+@on_one("1.7")
 def test_another_file_system_means_copies(containerd: Containerd) -> None:
     with tempfile.TemporaryDirectory(prefix="airside-doctor-", dir="/dev/shm") as memory:
         data = Path(memory, "data")
@@ -176,6 +180,7 @@ def test_a_name_that_is_no_digest_is_found_and_collection_really_fails(
     assert "garbage collection failed" in containerd.log
 
 
+@on_one("2.1")
 def test_a_mirror_that_is_written_is_seen(containerd: Containerd, data: Path) -> None:
     file = containerd.hosts / "_default/hosts.toml"
     file.parent.mkdir()
@@ -218,6 +223,7 @@ def test_explain_and_doctor_agree_on_a_containerd_of_other_places(
 
 
 @pytest.mark.needs("setpriv")
+@on_one("1.7")
 def test_a_user_without_permission_is_told_what_was_not_seen(
     containerd: Containerd, data: Path
 ) -> None:
@@ -233,6 +239,7 @@ def test_a_user_without_permission_is_told_what_was_not_seen(
 
 
 @pytest.mark.needs("setpriv")
+@on_one("2.1")
 def test_a_user_who_may_only_connect_sees_the_rest(containerd: Containerd, data: Path) -> None:
     import_pause(containerd)
     containerd.collect()
@@ -246,6 +253,7 @@ def test_a_user_who_may_only_connect_sees_the_rest(containerd: Containerd, data:
     assert "containerd.gunzip" not in found
 
 
+@on_one("1.6")
 def test_a_containerd_that_is_stopped_in_its_tracks_is_given_up(
     containerd: Containerd, data: Path
 ) -> None:
@@ -272,6 +280,7 @@ def test_a_running_agent_is_asked(agent: Agent) -> None:
     assert agent.registry in found["containerd"]["advice"]
 
 
+@on_one("1.7")
 def test_the_sockets_of_the_running_agent_are_looked_at(
     containerd: Containerd, tmp_path: Path
 ) -> None:
