@@ -13,11 +13,12 @@ from support.images import (
     oci_archive,
     random_image,
 )
+from support.size import sized
 
 pytestmark = pytest.mark.system
 
 APP = "docker.io/removed/app:1"
-BIG_BYTES = 384 << 20
+BIG_BYTES = sized(256, 384) << 20
 
 
 def put(agent, name, images):
