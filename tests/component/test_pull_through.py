@@ -177,6 +177,8 @@ def test_a_tag_is_asked_for_again_and_kept_while_the_upstream_is_away(tmp_path, 
         stub.act = lambda handler: handler.say(503) or True
         clock.now += 61
         assert same(registry, TAG).body == NEWER.manifest.raw
+        failures = node.meters.read()["airside_pull_through_failures_total"]
+        assert sum(failures.values()) == 1
         stub.act, stub.tells = None, False
         clock.now += 61
         assert same(registry, TAG).body == NEWER.manifest.raw

@@ -67,6 +67,8 @@ class _Changes:
         self._before: Any = None
 
     def events(self, moment: Moment) -> Iterator[dict[str, Any]]:
+        if moment.events and moment.events[-1]["id"] < self._last:
+            self._last = -1  # another catalog: its numbers begin again
         for each in moment.events:
             if each["id"] > self._last:
                 yield each

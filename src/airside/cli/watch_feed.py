@@ -9,11 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from airside.cli.client import ControlClient, NotPermittedError
+from airside.cli.client import ControlClient, NoAgentError, NotPermittedError
 from airside.core.errors import AirsideError
 
 _BUSY_SECONDS = 1.0
@@ -34,6 +34,8 @@ class Moment:
     events: tuple[dict[str, Any], ...] = ()
     rates: dict[str, float] = field(default_factory=dict)
     """Bytes a second of each running import, by path, since the status before."""
+    silent: bool = False
+    """True if the agent is away because it does not answer."""
 
 
 class Feed:
@@ -77,7 +79,9 @@ class Feed:
         items = self._client.get("/v1/events", {"limit": 50}, timeout_seconds=_ANSWER_SECONDS)
         found = items["items"]
         if found and found[-1]["id"] < self._last:  # another catalog: its numbers begin again
-            self._last = 0
+            with self._lock:
+                self._last = 0
+                self._events.clear()
         self._add([item for item in found if item["id"] > self._last])
         query = {"follow": 1, "after": self._last}
         for item in self._client.iter_lines("GET", "/v1/events", query):
@@ -91,7 +95,7 @@ class Feed:
             self._last = items[-1]["id"]
             self._events.extend(items)
             moment = self._moment
-            self._moment = Moment(moment.status, moment.away, tuple(self._events), moment.rates)
+            self._moment = replace(moment, events=tuple(self._events))
         self._wanted.set()
         self._changed()
 
@@ -100,22 +104,24 @@ class Feed:
             self._wanted.clear()
             try:
                 status = self._client.get("/v1/status", timeout_seconds=_ANSWER_SECONDS)
-                away, pause = "", _pause(status)
+                away, pause, silent = "", _pause(status), False
             except NotPermittedError as exc:
                 self._fatal = exc
                 self._changed()
                 return
             except AirsideError as exc:
                 status, away, pause = None, exc.message, _AWAY_SECONDS
-            self._set(status, away)
+                silent = not isinstance(exc, NoAgentError)
+            self._set(status, away, silent=silent)
             time.sleep(_LEAST_SECONDS)
             self._wanted.wait(pause)
 
-    def _set(self, status: dict[str, Any] | None, away: str) -> None:
+    def _set(self, status: dict[str, Any] | None, away: str, *, silent: bool) -> None:
         with self._lock:
             moment = self._moment
             rates = self._rates(status) if status is not None else {}
-            self._moment = Moment(status or moment.status, away, tuple(self._events), rates)
+            known = status or moment.status
+            self._moment = Moment(known, away, tuple(self._events), rates, silent)
         self._changed()
 
     def _rates(self, status: dict[str, Any]) -> dict[str, float]:

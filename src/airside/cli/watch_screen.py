@@ -39,7 +39,8 @@ def verdict_now(moment: Moment) -> Verdict | None:
     if moment.status is None:
         return None
     if moment.away:
-        gone = {"running": False, "silent": "", "runtimes": [], "space": None, "activity": None}
+        silent = moment.away if moment.silent else ""
+        gone = {"running": False, "silent": silent, "runtimes": [], "space": None, "activity": None}
         return verdict_of(moment.status | gone | {"directories": [], "fallback": None})
     return verdict_of(moment.status)
 
