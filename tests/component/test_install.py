@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from airside.cli.install import require_root
+from airside.core.errors import UnavailableError
 from airside.core.host_root import HOST_ROOT
 from airside.core.settings import Settings
 from airside.install.configuration import DEFAULT
@@ -302,6 +304,24 @@ def test_an_unwritable_place_is_reported_and_the_rest_is_done(root):
     assert code == 1
     assert [i["error"]["code"] for i in report["items"] if "error" in i]
     assert (root / UNIT).exists()
+
+
+def test_no_restart_is_asked_for_and_no_hint_shown_where_nothing_was_written(root):
+    registries = root / "etc/rancher/k3s/registries.yaml"
+    registries.parent.rmdir()
+    registries.parent.symlink_to(root.parent)
+    done = airside("install", "--k3s", "--root", root)
+    assert done.returncode == 1
+    assert f"{registries}: a link in this path leads out of {root}" in done.stderr
+    assert "note: restart" not in done.stdout
+    assert all(line.removeprefix("  hint:").strip() for line in done.stderr.splitlines())
+
+
+def test_only_root_changes_the_host_and_everybody_sees_what_would_be_done(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UnavailableError, match="only root"):
+        require_root(dry_run=False)
+    require_root(dry_run=True)
 
 
 def test_a_mount_point_is_that_of_the_nearest_directory_that_exists(tmp_path):

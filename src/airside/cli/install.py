@@ -139,8 +139,7 @@ def install(target: Target, *, only: bool, no_mirror: bool, dry_run: bool, as_js
     notes = _notes(place)
     url = None
     if not no_mirror and settings.listen:
-        url, changes, more = _mirror(target, settings, only=only)
-        changes = changes if dry_run else apply(changes)
+        url, changes, more = _mirror(target, settings, only=only, dry_run=dry_run)
         notes += more
     failed = any(step.error for step in steps) or any(change.error for change in changes)
     if as_json:
@@ -158,15 +157,16 @@ def install(target: Target, *, only: bool, no_mirror: bool, dry_run: bool, as_js
 
 
 def _mirror(
-    target: Target, settings: Settings, *, only: bool
+    target: Target, settings: Settings, *, only: bool, dry_run: bool
 ) -> tuple[str, list[Change], list[str]]:
-    """Plans the mirror settings. Returns the registry's URL, the changes and further steps."""
+    """Writes the mirror settings. Returns the registry's URL, the changes and further steps."""
     live = live_status(settings)
     url = registry_url(settings, live, None)
     nodes = with_readers(_nodes(target), find_sockets(settings.runtime), every=False)
     if not nodes:
         return url, [], [f"{target.title} is not installed here: repeat this command when it is"]
     changes = plan_write(nodes, url, None, only=only)
+    changes = changes if dry_run else apply(changes)
     notes = change_notes(nodes, changes, writing=True)
     return url, changes, [*notes, *access_notes(live.get("access"), url)]
 

@@ -22,7 +22,7 @@ def change_notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> 
     """Notes of the changes, and further steps such as a restart."""
     notes = [note for change in changes for note in change.notes]
     notes += [n.warning for n in nodes if isinstance(n, HostsNode) and n.warning and writing]
-    moved = {change.runtime for change in changes if change.before != change.after}
+    moved = {c.runtime for c in changes if c.before != c.after and c.error is None}
     services = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
     return notes + [
         f"restart {each}: it reads registries.yaml only at its start" for each in services
