@@ -176,7 +176,7 @@ def test_new_events_that_are_wanted_arrive_signed_and_in_order(
 
 
 def test_an_event_is_sent_again_until_it_is_taken(node, receiver, webhook, monkeypatch):
-    monkeypatch.setattr(senders, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(senders, "ANSWER_SECONDS", 2.0)
     elsewhere = answer(307, location="http://127.0.0.1:9/elsewhere")
     receiver.script = [
         answer(500),
@@ -227,7 +227,7 @@ def chatters(request: BaseHTTPRequestHandler) -> None:
 def test_an_answer_that_drips_is_given_up_and_one_that_never_ends_is_an_answer(
     node, receiver, webhook, monkeypatch
 ):
-    monkeypatch.setattr(senders, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(senders, "ANSWER_SECONDS", 2.0)
     receiver.script = [drips, chatters]
     with following(webhook, node):
         happen(node, "rejected", "imported")
