@@ -3,7 +3,6 @@
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from support.containerd import VERSIONS, Containerd
 from support.kubelet import Kubelet, Pod
 from support.node_pods import NodePods
 from support.own_image import NAME, own_image
+from support.ports import free_port
 from support.pause import PAUSE_NAME, write_pause
 from support.waiting import LIMIT_SECONDS, wait_until
 
@@ -24,12 +24,6 @@ pytestmark = [pytest.mark.system, pytest.mark.needs("runc", "unshare", "mount")]
 SECOND = "docker.io/airside/second:1"
 DAC_READ_SEARCH = 1 << 2
 STRANGER = 12345
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Node:

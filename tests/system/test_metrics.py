@@ -1,7 +1,6 @@
 """`/metrics`, `/healthz` and `/readyz` of a running agent."""
 
 import http.client
-import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from airside.telemetry.metrics import METRICS
 from support.agent import Agent
 from support.containerd import Containerd
 from support.images import oci_archive, random_image
+from support.ports import free_port
 from support.promtool import promtool
 from support.waiting import LIMIT_SECONDS, wait_until
 
@@ -92,11 +92,6 @@ def test_a_ready_agent_says_so_in_words_and_in_json(worked):
     assert worked.get("/readyz") == (200, b"ok\n")
     assert worked.get("/readyz?verbose")[1].endswith(b"[+] runtimes: ok\nready\n")
     assert b'"ok": true' in worked.get("/readyz?format=json")[1]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def test_a_runtime_that_never_connected_makes_the_agent_unready_but_not_dead(tmp_path):
