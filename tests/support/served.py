@@ -22,6 +22,7 @@ from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver, receiver_of
+from airside.registry.http.recent_misses import RecentMisses
 from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.read_through import ReadThrough
 from airside.registry.rules.web_pages import known_names
@@ -64,6 +65,7 @@ def served(
     answer_seconds: float = 0.0,
     pages: PageGuard | None = None,
     blobs_of: Callable[[Executor], BlobGuard] | None = None,
+    misses: RecentMisses | None = None,
 ) -> Iterator[Served]:
     loop, address, stop = asyncio.new_event_loop(), "", asyncio.Event()
     ready = threading.Event()
@@ -79,6 +81,7 @@ def served(
                 receiver=receiver,
                 guard=guard,
                 pages=pages,
+                misses=misses,
             )
             runner = web.AppRunner(
                 app,
@@ -142,6 +145,7 @@ def served_node(
             guard_of=guard_of,
             blobs_of=blobs_of,
             pages=PageGuard(names, is_writable=not node.settings.read_only),
+            misses=node.misses,
         ) as found:
             yield found
         node.pusher.uploads.close()

@@ -38,6 +38,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.runtime_set import RuntimeSet
+from airside.registry.http.recent_misses import RecentMisses
 from airside.registry.proxy.cache_writer import CacheWriter
 from airside.registry.push.backend import Backend
 from airside.registry.push.group_commit import GroupCommit
@@ -89,6 +90,7 @@ class Node:
     runtimes: RuntimeSet
     read_through: ReadThrough
     missing: MissingImages
+    misses: RecentMisses
     reserve: Reserve
     backups: Backups
     clock: Clock
@@ -306,6 +308,7 @@ def _assemble(
     read_through = ReadThrough(
         runtimes.contents, cast("Policy", settings.read_through), PullRecords().opened
     )
+    misses = RecentMisses(settings.default_registry)
     quarantine = Quarantine(settings.data / "quarantine")
     return Node(
         settings=settings,
@@ -325,7 +328,8 @@ def _assemble(
         cache_writer=CacheWriter(backend),
         runtimes=runtimes,
         read_through=read_through,
-        missing=MissingImages(catalog, runtimes.connected, host_root()),
+        missing=MissingImages(catalog, runtimes.connected, host_root(), asked=misses.names),
+        misses=misses,
         reserve=reserve,
         backups=backups,
         clock=clock,

@@ -191,6 +191,7 @@ class RegistryServer:
             guard=guard,
             pages=pages,
             counter=RequestCounter(node.meters),
+            misses=node.misses,
             answers_health=False,
         )
 

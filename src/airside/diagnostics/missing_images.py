@@ -2,7 +2,8 @@
 
 Asks the connected runtimes for what pods want (sandboxes, containers, static pods), and kubelet's
 records for pulls that run. A name is missing if neither the catalog nor a runtime has it. What CRI
-says of a pod that waits for its first image is nothing: kubelet's record of its pull is.
+says nothing of a pod that waits for its first image: kubelet's record of its pull does, or, where
+kubelet keeps none (before 1.33), what containerd asked the registry for in vain.
 """
 
 import threading
@@ -35,15 +36,16 @@ class Wanting(Protocol):
     def wanted(self) -> frozenset[str]: ...
 
 
+Because = Literal["pod", "pull", "asked"]
 Connected = Callable[[], Sequence[Wanting]]
 
 
 @dataclass(frozen=True, slots=True)
 class MissingImage:
-    """A name, and who wants it: a pod, or kubelet, which pulls it."""
+    """A name, and who wants it: a pod, kubelet, which pulls it, or containerd, which asked."""
 
     name: Reference
-    because: Literal["pod", "pull"]
+    because: Because
 
 
 class MissingImages:
@@ -58,9 +60,11 @@ class MissingImages:
         connected: Connected,
         root: Path,
         *,
+        asked: Callable[[], Sequence[Reference]] = tuple,
         patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
-        """`root`: of the host, with kubelet's directories."""
+        """`root`: of the host, with kubelet's directories. `asked`: for in vain, by containerd."""
+        self._asked = asked
         self._patience_seconds = patience_seconds
         self._view, self._connected, self._root = view, connected, root
         self._lock = threading.Lock()
@@ -98,7 +102,7 @@ class MissingImages:
 
     def _look(self, done: threading.Event) -> None:
         try:
-            found = tuple(find_lacking(self._connected(), self._root))
+            found = tuple(find_lacking(self._connected(), self._root, self._asked()))
             with self._lock:
                 self._found = found
         finally:
@@ -107,17 +111,24 @@ class MissingImages:
             done.set()
 
 
-def find_lacking(runtimes: Sequence[Wanting], root: Path) -> Iterator[MissingImage]:
+def find_lacking(
+    runtimes: Sequence[Wanting], root: Path, asked: Sequence[Reference] = ()
+) -> Iterator[MissingImage]:
     """Yields the images that pods want and that no runtime has, by name."""
-    pulls = dict.fromkeys(map(_full, read_kubelet_pulls(root).intents), "pull")
+    pulls = read_kubelet_pulls(root)
+    has_kubelet = any((root / sign).exists() for sign in KUBELET_SIGNS)
     names = [*_wanted(runtimes)]
-    if not any((root / sign).exists() for sign in KUBELET_SIGNS):
+    if not has_kubelet:
         names = [name for name in names if not is_sandbox_name(str(name))]  # CRI's setting alone
-    wanted: dict[Reference, str] = {**dict.fromkeys(names, "pod"), **pulls}
+    wanted: dict[Reference, Because] = {}
+    if has_kubelet and not pulls.is_kept:
+        wanted |= dict.fromkeys(asked, "asked")
+    wanted |= dict.fromkeys(names, "pod")
+    wanted |= dict.fromkeys(map(_full, pulls.intents), "pull")
     contents = [each.content for each in runtimes if each.content is not None]
     for name, because in sorted(wanted.items(), key=lambda item: str(item[0])):
         if not any(_has(each, name) for each in contents):
-            yield MissingImage(name, "pull" if because == "pull" else "pod")
+            yield MissingImage(name, because)
 
 
 def _full(name: Reference) -> Reference:

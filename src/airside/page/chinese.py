@@ -91,6 +91,7 @@ CHINESE: Mapping[str, str] = {
     "missing": "本节点的 Pod 需要但缺失",
     "missing.none": "没有缺失的镜像。",
     "missing.pod": "本节点的一个 Pod 需要它",
+    "missing.asked": "containerd 在过去十分钟内请求过它",
     "missing.pull": "kubelet 正在拉取它",
     "numbers": "数字",
     "numbers.images": "镜像",

@@ -52,6 +52,7 @@ ENGLISH: Mapping[str, str] = {
     "missing": "Wanted by pods here, and missing",
     "missing.none": "Nothing is missing.",
     "missing.pod": "a pod of this node wants it",
+    "missing.asked": "containerd asked for it in the last ten minutes",
     "missing.pull": "kubelet is pulling it",
     "numbers": "In numbers",
     "numbers.images": "Images",

@@ -36,6 +36,7 @@ from airside.registry.http.metering import RequestCounter
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
+from airside.registry.http.recent_misses import RecentMisses
 from airside.registry.http.request_access import cache_key
 from airside.registry.http.requests import conditions_of, connection_of, target_of
 from airside.registry.http.responses import response_of
@@ -71,6 +72,7 @@ def create_app(
     guard: AccessGuard | None = None,
     pages: PageGuard | None = None,
     counter: RequestCounter | None = None,
+    misses: RecentMisses | None = None,
     answers_health: bool = True,
 ) -> web.Application:
     """Makes the application. The caller owns and closes the arguments, and runs the application.
@@ -80,10 +82,13 @@ def create_app(
     404 for a container runtime that uses this registry as a mirror, else a 503. `receiver` answers
     pushes and deletions; without one they are refused. `guard` checks the rights of clients;
     without one everybody sees everything. `pages` refuses what web pages may not ask, before that.
-    `counter` counts all requests. `answers_health`: `/healthz` says ok; else the caller adds it.
+    `counter` counts all requests, `misses` notes what containerd asked for in vain.
+    `answers_health`: `/healthz` says ok; else the caller adds it.
     """
     registry = _Registry(content, reads, receiver)
-    app = web.Application(middlewares=[each.middleware for each in (counter, pages, guard) if each])
+    app = web.Application(
+        middlewares=[each.middleware for each in (counter, pages, guard, misses) if each]
+    )
     app.router.add_get("/", _say_hello, expect_handler=_expect)
     if answers_health:
         app.router.add_get("/healthz", _say_ok, expect_handler=_expect)
