@@ -178,9 +178,9 @@ def test_it_imports_its_own_image_from_the_images_directory(pods: NodePods, agen
 def test_a_restarted_containerd_is_found_by_its_new_socket(
     node: Node, pods: NodePods, agent: Pod
 ):
-    before = node.containerd.socket.stat().st_ino
+    before = node.containerd.socket.stat().st_ctime_ns
     node.containerd.restart()
-    assert node.containerd.socket.stat().st_ino != before
+    assert node.containerd.socket.stat().st_ctime_ns != before  # another socket of that name
     pods.kubelet.wait_ready()
     node.drop("second.tar", SECOND)
     wait_until(lambda: node.has(SECOND), lambda: agent.output[-4000:])

@@ -18,6 +18,7 @@ import pytest
 from support import images
 from support.command import airside
 from support.machine import Machine
+from support.waiting import wait_until
 from support.walk import IMAGES, Walk, flip_byte_of, free_bytes, has_network
 
 ROOT = Path(__file__).parents[2]
@@ -165,8 +166,10 @@ def test_a_stand_in_that_is_gone_is_told(site):
     program = site.machine.done("readlink", "-f", "/usr/local/bin/airside").strip()
     site.machine.done("cp", "-a", str(Path(program).parents[1]), "/root/copy")
     copy = f"/root/copy/bin/{Path(program).name}"
-    site.type(f"kill -KILL {site.fallback_server()}")
-    site.until_said("airside doctor; true", "the fallback server runs")  # it is started again
+    first = site.fallback_server()
+    site.type(f"kill -KILL {first}")
+    wait_until(lambda: site.fallback_server() not in {"", first}, "another one is started")
+    site.until_said("airside doctor; true", "the fallback server runs")
     site.type(f"chmod a-x {program}; kill -KILL {site.fallback_server()}")
     site.until_said(f"{copy} status", "fallback server")
     site.until_said(f"{copy} doctor; true", "no fallback server answers")
