@@ -11,7 +11,7 @@ import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
 from support import remains
-from support.containerd import Containerd, overlays_work
+from support.containerd import Containerd, by_turns, overlays_work
 from support.containerd_config import GC_OFTEN, Options, Snapshotter
 from support.pause import PAUSE_NAME, write_pause
 from support.waiting import wait_until
@@ -113,7 +113,11 @@ def strings(value: object) -> Iterator[str]:
 # containers
 
 
-@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+@pytest.mark.parametrize(
+    ("containerd_version", "snapshotter"),
+    by_turns([("overlayfs",), ("native",), ("overlayfs",)]),
+    indirect=["containerd_version"],
+)
 def test_a_container_runs_from_an_archive(
     containerd_version: str, snapshotter: Snapshotter, sample: Path, tmp_path: Path
 ):
@@ -233,7 +237,11 @@ def test_garbage_is_collected_often_if_told(containerd_version: str, tmp_path: P
         wait_until(lambda: not blobs(containerd, "one"))
 
 
-@pytest.mark.parametrize("sharing", ["shared", "isolated"])
+@pytest.mark.parametrize(
+    ("containerd_version", "sharing"),
+    by_turns([("shared",), ("isolated",), ("isolated",)]),
+    indirect=["containerd_version"],
+)
 def test_namespaces_share_content_or_not(containerd_version: str, sharing: str, tmp_path: Path):
     options = dataclasses.replace(GC_LATE, sharing=sharing)
     with Containerd(containerd_version, tmp_path / "c", options=options) as containerd:
