@@ -42,7 +42,7 @@ def test_the_page_shows_what_containerd_has_and_what_its_pods_lack(
             agent.wait_idle()
             overview = page(agent, "/ui/")
             assert f">{WANTED}<" in overview
-            assert "images that pods here want are missing" in overview
+            assert "image that pods here want is missing" in overview
             assert f"containerd {agent.status()['runtimes'][0]['version']}" in overview
             detail = page(agent, f"/ui/image?name={APP}")
             assert str(made.socket) in detail

@@ -1,6 +1,8 @@
 """`airside uninstall` with a real containerd: what it withdraws, and what it leaves to pods."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +26,20 @@ def names_in(containerd):
     return set(containerd.did("images", "ls", "-q").split())
 
 
-def test_all_goes_but_what_a_container_uses_which_loses_labels_and_pin(tmp_path, containerd):
-    root = tmp_path / "root"
+@pytest.fixture
+def root():
+    """A short path: that of a socket has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="host-") as directory:
+        yield Path(directory)
+
+
+def test_all_goes_but_what_a_container_uses_which_loses_labels_and_pin(root, containerd):
     images, data = root / "var/lib/airside/images", root / "var/lib/airside/data"
     images.mkdir(parents=True)
     (root / "etc/airside").mkdir(parents=True)
-    (root / "etc/airside/airside.toml").write_text(f'runtime = ["{containerd.socket}"]\n')
+    (root / "run").mkdir()
+    (root / "run/containerd.sock").symlink_to(containerd.socket)
+    (root / "etc/airside/airside.toml").write_text('runtime = ["/run/containerd.sock"]\n')
     for name in (USED, FREE):
         docker_archive(images / f"{name[-6]}.tar", {name: random_image(name)})
     with Agent(images, data, flags=["--runtime", str(containerd.socket)]):
