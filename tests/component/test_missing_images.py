@@ -8,7 +8,7 @@ import pytest
 from airside.core.errors import ContainerdError
 from airside.diagnostics.missing_images import MissingImages
 from airside.oci.reference import parse_reference
-from airside.registry.http.recent_misses import MOST_NAMES
+from airside.registry.documents.recent_misses import MOST_NAMES
 from support.images import docker_archive, random_image
 from support.nodes import import_now, node_at
 from support.served import served_node

@@ -15,6 +15,7 @@ from airside.core.settings import KIB
 from airside.oci.digest import Digest
 from airside.ports.content import ContentStore, RegistryView
 from airside.registry.auth.files import open_security_files
+from airside.registry.documents.recent_misses import RecentMisses
 from airside.registry.http.app import create_app
 from airside.registry.http.blob_guard import BlobGuard
 from airside.registry.http.deadline import DeadlinePool
@@ -22,7 +23,6 @@ from airside.registry.http.malformed import give_targets, http_log
 from airside.registry.http.middleware import AccessGuard
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver, receiver_of
-from airside.registry.http.recent_misses import RecentMisses
 from airside.registry.http.served_content import ServedContent
 from airside.registry.rules.read_through import ReadThrough
 from airside.registry.rules.web_pages import known_names

@@ -38,7 +38,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Document
 from airside.oci.reference import Repository
 from airside.ports.runtime_set import RuntimeSet
-from airside.registry.http.recent_misses import RecentMisses
+from airside.registry.documents.recent_misses import RecentMisses
 from airside.registry.proxy.cache_writer import CacheWriter
 from airside.registry.push.backend import Backend
 from airside.registry.push.group_commit import GroupCommit

@@ -29,14 +29,15 @@ from airside.core.settings import KIB
 from airside.oci.digest import Digest, is_digest, parse_digest
 from airside.oci.model import Descriptor
 from airside.ports.content import RegistryView
+from airside.registry.documents.recent_misses import RecentMisses
 from airside.registry.http.answer_cache import AnswerCache
 from airside.registry.http.blobs import BlobRoute
 from airside.registry.http.deadline import DeadlinePool
 from airside.registry.http.metering import RequestCounter
 from airside.registry.http.middleware import AccessGuard
+from airside.registry.http.miss_recorder import MissRecorder
 from airside.registry.http.page_guard import PageGuard
 from airside.registry.http.receive import Receiver
-from airside.registry.http.recent_misses import RecentMisses
 from airside.registry.http.request_access import cache_key
 from airside.registry.http.requests import conditions_of, connection_of, target_of
 from airside.registry.http.responses import response_of
@@ -86,8 +87,9 @@ def create_app(
     `answers_health`: `/healthz` says ok; else the caller adds it.
     """
     registry = _Registry(content, reads, receiver)
+    recorder = MissRecorder(misses) if misses else None
     app = web.Application(
-        middlewares=[each.middleware for each in (counter, pages, guard, misses) if each]
+        middlewares=[each.middleware for each in (counter, pages, guard, recorder) if each]
     )
     app.router.add_get("/", _say_hello, expect_handler=_expect)
     if answers_health:
