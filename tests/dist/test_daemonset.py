@@ -170,9 +170,10 @@ def test_it_imports_links_and_unpacks_also_what_somebody_else_owns(
 
 
 def test_it_imports_its_own_image_from_the_images_directory(pods: NodePods, agent: Pod):
-    code, found = pods.kubelet.execute(agent, "airside", "images", "--json")
-    assert code == 0, found
-    assert NAME in found
+    def found() -> tuple[int, str]:
+        return pods.kubelet.execute(agent, "airside", "images", "--json")
+
+    wait_until(lambda: NAME in found()[1], found)
 
 
 def test_a_restarted_containerd_is_found_by_its_new_socket(
