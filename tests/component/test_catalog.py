@@ -669,10 +669,8 @@ def test_another_process_reads_while_the_agent_writes(archives: Archives, tmp_pa
 
 
 def test_a_catalog_that_is_not_there_is_not_made_by_reading(tmp_path: Path) -> None:
-    view = open_view(tmp_path / "catalog.db")
     with pytest.raises(NotFoundError):
-        view.images()
-    view.close()
+        open_view(tmp_path / "catalog.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -761,7 +759,9 @@ def test_a_newer_catalog_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(StoreError) as caught:
         Catalog(path, not_held)
-    assert caught.value.context == {"found": str(VERSION + 1), "expected": str(VERSION)}
+    found = caught.value.context
+    assert (found["found"], found["expected"]) == (str(VERSION + 1), str(VERSION))
+    assert "docs/upgrade.md" in found["hint"]
     assert path.read_bytes() == before
 
 
