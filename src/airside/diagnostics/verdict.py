@@ -187,7 +187,7 @@ def _concerns(status: Mapping[str, Any]) -> Iterator[Concern]:
     bad = sum(status.get(f"blobs_{state}") or 0 for state in ("quarantined", "lost"))
     if bad:
         yield Concern("bad-blobs", "problem", {"count": str(bad)})
-    if status["running"] and not status.get("silent") and status.get("space") is None:
+    if status["running"] and not status.get("silent") and status.get("space", {}) is None:
         yield Concern("no-disk", "problem", {"data": str(status.get("data"))})
     yield from _of_space(status.get("space"))
     yield from _of_runtimes(status.get("runtimes") or ())
@@ -206,7 +206,7 @@ def _concerns(status: Mapping[str, Any]) -> Iterator[Concern]:
 
 
 def _of_space(space: Mapping[str, Any] | None) -> Iterator[Concern]:
-    if space is None:
+    if not space:
         return
     values = {"free": size_text(space["free_bytes"])}
     if space["free_bytes"] < space["min_free_bytes"]:
