@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 def state_of(agent):
     """Everything that the faces show, but for what must differ."""
     status = agent.status()
-    for key in ("pid", "listen", "uptime_seconds", "space", "activity"):
+    for key in ("pid", "listen", "uptime_seconds", "space", "activity", "fallback"):
         del status[key]
     return agent.images(), agent.archives(), status
 
