@@ -6,7 +6,7 @@ from typing import Any
 from airside.core.logs import printable
 from airside.diagnostics.quantities import duration_text, size_text
 from airside.page.element import Element, Node, h, name_of
-from airside.page.image_list import image_link, pages
+from airside.page.image_list import image_link, pages, search_form
 from airside.page.layout import View, facts, link, page, section, table
 from airside.page.texts import english, size_of, time_of
 
@@ -27,7 +27,10 @@ _CLASSES = {
 def archive_list(view: View, report: dict[str, Any], number: int) -> str:
     """Returns the document. `number`: of the page, from 1."""
     words, total = view.words, report["total"]
-    parts: list[Node] = [_search(view), h("p", words.count("archives.found", total), role="status")]
+    parts: list[Node] = [
+        search_form(view, "archives", KINDS),
+        h("p", words.count("archives.found", total), role="status"),
+    ]
     if report["items"]:
         found = archives_table(view, report["items"])
         parts.append(h("div", found, id="list", data_live=True))
@@ -40,24 +43,6 @@ def archives_table(view: View, items: Sequence[dict[str, Any]]) -> Element:
     words = view.words
     columns = words("archives.columns").split("|")
     return table(words("archives"), columns, [_row(view, each) for each in items])
-
-
-def _search(view: View) -> Element:
-    words, chosen = view.words, view.query.get("only", "")
-    options = [
-        h("option", words(f"archives.only.{each or 'all'}"), value=each, selected=each == chosen)
-        for each in KINDS
-    ]
-    text = view.query.get("q", "")
-    return h(
-        "form",
-        h("label", words("archives.search"), h("input", type="search", name="q", value=text)),
-        h("label", words("images.only"), h("select", options, name="only")),
-        h("button", words("search"), type="submit"),
-        role="search",
-        method="get",
-        action=view.path,
-    )
 
 
 def _row(view: View, item: dict[str, Any]) -> list[Node]:

@@ -1,5 +1,6 @@
 """The list of images: search, filter, pages. Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from airside.page.element import Element, Node, h, name_of
@@ -14,7 +15,10 @@ _SHORT = len("sha256:") + 12
 def image_list(view: View, report: dict[str, Any], number: int) -> str:
     """Returns the document. `number`: of the page, from 1."""
     words, total = view.words, report["total"]
-    parts: list[Node] = [_search(view), h("p", words.count("images.found", total), role="status")]
+    parts: list[Node] = [
+        search_form(view, "images", KINDS, 200),
+        h("p", words.count("images.found", total), role="status"),
+    ]
     if report["items"]:
         columns = [words(f"images.{key}") for key in ("name", "digest", "platforms", "size")]
         columns += [words("images.runtime"), words("images.from")]
@@ -24,20 +28,20 @@ def image_list(view: View, report: dict[str, Any], number: int) -> str:
     return page(view, "images", words("images"), parts)
 
 
-def _search(view: View) -> Element:
-    words = view.words
-    chosen = view.query.get("only", "")
+def search_form(
+    view: View, of: str, kinds: Sequence[str], most_characters: int | None = None
+) -> Element:
+    """Returns the form that searches a list and filters it by kind. `of`: of the list's texts."""
+    words, chosen = view.words, view.query.get("only", "")
+    text = view.query.get("q", "")
     options = [
-        h("option", words(f"images.only.{each or 'all'}"), value=each, selected=each == chosen)
-        for each in KINDS
+        h("option", words(f"{of}.only.{each or 'all'}"), value=each, selected=each == chosen)
+        for each in kinds
     ]
+    field = h("input", type="search", name="q", value=text, maxlength=most_characters)
     return h(
         "form",
-        h(
-            "label",
-            words("images.search"),
-            h("input", type="search", name="q", value=view.query.get("q", ""), maxlength=200),
-        ),
+        h("label", words(f"{of}.search"), field),
         h("label", words("images.only"), h("select", options, name="only")),
         h("button", words("search"), type="submit"),
         role="search",
