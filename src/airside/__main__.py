@@ -5,12 +5,14 @@ The fallback server is chosen before anything of the command line is imported: i
 
 import sys
 
-from airside.agent import fallback_server
+from airside.agent import FALLBACK_COMMAND
 
 
 def main() -> int:
     """Runs the program that the arguments name. Returns its exit code."""
-    if sys.argv[1:2] == [fallback_server.COMMAND]:
+    if sys.argv[1:2] == [FALLBACK_COMMAND]:
+        from airside.agent import fallback_server  # noqa: PLC0415 - no command needs it
+
         fallback_server.main(sys.argv[2:])
         return 0
     from airside.cli.main import main as command_line  # noqa: PLC0415 - see above

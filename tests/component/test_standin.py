@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from airside.agent import fallback_process
-from airside.agent.fallback_server import COMMAND, HEAD_BYTES
+from airside.agent import FALLBACK_COMMAND, fallback_process
+from airside.agent.fallback_server import HEAD_BYTES
 from airside.agent.watchdog import Watchdog
 from airside.oci.model import parse_document
 from airside.oci.reference import Repository
@@ -157,7 +157,7 @@ def test_the_first_argument_of_airside_chooses_it_before_the_command_line_is_imp
     beats, ours = os.pipe()
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         numbers = [beats, listening.fileno()]
-        words = [sys.executable, "-X", "importtime", "-c", program, COMMAND, "1", "http"]
+        words = [sys.executable, "-X", "importtime", "-c", program, FALLBACK_COMMAND, "1", "http"]
         process = subprocess.Popen(
             [*words, *map(str, numbers)],
             pass_fds=numbers,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from airside.agent import fallback_server
+from airside.agent import FALLBACK_COMMAND, fallback_server
 
 _END_SECONDS = 2.0
 _MOST_UNHEARD = 30
@@ -32,7 +32,7 @@ _LOG = logging.getLogger("airside.agent")
 def command() -> list[str]:
     """The program and its first arguments."""
     if getattr(sys, "frozen", False):
-        return [sys.executable, fallback_server.COMMAND]
+        return [sys.executable, FALLBACK_COMMAND]
     return [sys.executable, "-I", "-S", str(Path(fallback_server.__file__))]
 
 

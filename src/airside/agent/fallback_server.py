@@ -20,8 +20,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-COMMAND = "fallback-server"
-"""The first argument of a frozen `airside` that runs this program instead of its commands."""
 HEAD_BYTES = 16384
 _PATIENCE_SECONDS = 2.0
 _MOST = 256
