@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os.path import commonpath
 
+from airside.core.paths import is_within
 from airside.install.targets import TARGETS
 
 PROGRAM = ("/usr/bin/airside",)
@@ -50,8 +51,8 @@ class Place:
     def protected(self) -> tuple[str, ...]:
         """Directories below the writable ones that stay read-only."""
         ours = (self.data, self.containerd_root, *self.images, STATE)
-        found = [p for p in _PROTECTED if any(_is_below(p, w) for w in self.writable)]
-        return tuple(p for p in found if not any(_is_below(o, p) for o in ours))
+        found = [p for p in _PROTECTED if any(is_within(p, w) for w in self.writable)]
+        return tuple(p for p in found if not any(is_within(o, p) for o in ours))
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -116,11 +117,7 @@ def _optional(paths: Iterable[str]) -> str:
 
 def _outermost(paths: Iterable[str]) -> tuple[str, ...]:
     found = list(dict.fromkeys(paths))
-    return tuple(p for p in found if not any(_is_below(p, o) for o in found if o != p))
-
-
-def _is_below(path: str, above: str) -> bool:
-    return path == above or path.startswith(above.rstrip("/") + "/")
+    return tuple(p for p in found if not any(is_within(p, o) for o in found if o != p))
 
 
 _UNIT = """\

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import LAYOUT_MARKS
+from airside.core.paths import is_within
 from airside.core.settings import WatchedDirectory
 
 _BEING_WRITTEN = (
@@ -32,12 +33,6 @@ def is_candidate_directory(name: str) -> bool:
     """Returns False for directories that are not scanned: hidden, being written, `lost+found`."""
     hidden = name.startswith(".") or name in _NO_DIRECTORY
     return not hidden and not name.lower().endswith(_BEING_WRITTEN)
-
-
-def is_within(path: Path, directory: Path) -> bool:
-    """Returns True if the path is the directory or lies in it, by their texts."""
-    text, prefix = str(path), str(directory)
-    return text == prefix or text.startswith(prefix if prefix == "/" else prefix + "/")
 
 
 def beneath(directory: WatchedDirectory) -> Beneath:

@@ -12,8 +12,9 @@ from typing import Literal
 
 from airside.archive.beneath import Beneath
 from airside.archive.formats.parts import part_of
+from airside.core.paths import is_within
 from airside.core.settings import WatchedDirectory
-from airside.importer.watch.directories import WatchedDirectories, beneath, is_within
+from airside.importer.watch.directories import WatchedDirectories, beneath
 from airside.importer.watch.mount_table import Mount
 from airside.importer.watch.scan import ScanResult, Target, unmounted
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from airside.core.paths import is_within
+
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "lustre", "fuse"})
 _MAKES_UP_INODES = frozenset({"vfat", "msdos", "exfat", "fuse", "fuseblk", "smbfs", "cifs"})
 _ESCAPES = (b"\\040", b"\\011", b"\\012", b"\\134")
@@ -49,13 +51,13 @@ class MountTable:
         """Returns the mount that the path lies on."""
         best = Mount(0, "", "")
         for mount in self.mounts:
-            if len(mount.point) >= len(best.point) and _is_at_or_below(path, mount.point):
+            if len(mount.point) >= len(best.point) and is_within(path, mount.point):
                 best = mount
         return best
 
     def below(self, path: str) -> list[Mount]:
         """Returns the mounts whose points are inside the directory, the last one of each point."""
-        points = {m.point: m for m in self.mounts if _is_at_or_below(m.point, path)}
+        points = {m.point: m for m in self.mounts if is_within(m.point, path)}
         points.pop(path, None)
         return list(points.values())
 
@@ -95,7 +97,3 @@ def _mounts(text: str) -> Iterator[Mount]:
         for code in _ESCAPES:
             point = point.replace(code, bytes([int(code[1:], 8)]))
         yield Mount(int(words[0]), os.fsdecode(point), rest.split(" ")[0])
-
-
-def _is_at_or_below(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory.rstrip("/") + "/")

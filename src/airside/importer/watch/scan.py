@@ -23,7 +23,8 @@ from airside.archive.formats.parts import later_parts, part_of
 from airside.archive.open_parts import first_part, joined_key
 from airside.archive.stat_key import StatKey
 from airside.core.errors import ArchiveError, LinkRefusedError
-from airside.importer.watch.directories import is_candidate, is_candidate_directory, is_within
+from airside.core.paths import is_within
+from airside.importer.watch.directories import is_candidate, is_candidate_directory
 from airside.importer.watch.mount_table import Mount, MountTable
 from airside.importer.watch.settle import Observation
 

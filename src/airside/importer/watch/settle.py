@@ -22,7 +22,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from airside.archive.stat_key import StatKey
-from airside.importer.watch.directories import is_within
+from airside.core.paths import is_within
 
 MOST_SETTLED = 1000
 """The most archives of one batch: the next ones wait until it was recorded."""

@@ -30,10 +30,10 @@ from asyncinotify import Event
 
 from airside.archive.beneath import ANYWHERE
 from airside.archive.stat_key import StatKey
+from airside.core.paths import is_within
 from airside.core.settings import Settings, WatchedDirectory
 from airside.importer.watch.directories import (
     WatchedDirectories,
-    is_within,
 )
 from airside.importer.watch.directory_state import (
     DirectoryState,
