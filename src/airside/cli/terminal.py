@@ -44,10 +44,6 @@ def _is_dumb() -> bool:
     return os.environ.get("TERM") == "dumb"
 
 
-def color_mode() -> ColorMode:
-    return _choice.mode
-
-
 def size() -> tuple[int, int]:
     """Returns the columns and lines of the terminal; 80 and 24 where they are not known."""
     found = shutil.get_terminal_size()
