@@ -5,6 +5,7 @@ The usual places of each distribution, and those that the flags `--config`, `--c
 of its own. Never raises OSError.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -48,7 +49,7 @@ _SNAP = {
 }
 _MOST_BYTES = 1 << 20
 
-KUBELET_SIGNS = (
+_SIGNS = (
     "var/lib/kubelet",
     "etc/rancher/k3s",
     "var/lib/rancher/k3s/agent",
@@ -59,6 +60,11 @@ KUBELET_SIGNS = (
     "var/snap/microk8s/current/args",
 )
 """Below the root directory: one that is there shows that a kubelet runs on the host, or ran."""
+
+
+def has_kubelet(root: Path) -> bool:
+    """Returns True if a file or directory below the root directory shows a kubelet."""
+    return any(os.path.exists(root / sign) for sign in _SIGNS)  # noqa: PTH110 - it never raises
 
 
 def kubelet_settings(root: Path) -> list[Path]:

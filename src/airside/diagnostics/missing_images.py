@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from airside.catalog.view import CatalogView
-from airside.containerd.kubelet_files import KUBELET_SIGNS
+from airside.containerd.kubelet_files import has_kubelet
 from airside.containerd.kubelet_pulls import read_kubelet_pulls
 from airside.containerd.sandbox_image import is_sandbox_name
 from airside.core.errors import AirsideError
@@ -116,12 +116,12 @@ def find_lacking(
 ) -> Iterator[MissingImage]:
     """Yields the images that pods want and that no runtime has, by name."""
     pulls = read_kubelet_pulls(root)
-    has_kubelet = any((root / sign).exists() for sign in KUBELET_SIGNS)
+    is_kubelet_here = has_kubelet(root)
     names = [*_wanted(runtimes)]
-    if not has_kubelet:
+    if not is_kubelet_here:
         names = [name for name in names if not is_sandbox_name(str(name))]  # CRI's setting alone
     wanted: dict[Reference, Because] = {}
-    if has_kubelet and not pulls.is_kept:
+    if is_kubelet_here and not pulls.is_kept:
         wanted |= dict.fromkeys(asked, "asked")
     wanted |= dict.fromkeys(names, "pod")
     wanted |= dict.fromkeys(map(_full, pulls.intents), "pull")

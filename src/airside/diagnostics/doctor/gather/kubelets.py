@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airside.containerd.kubelet_files import KUBELET_SIGNS, kubelet_settings
+from airside.containerd.kubelet_files import has_kubelet, kubelet_settings
 from airside.containerd.kubelet_pulls import read_kubelet_pulls
 from airside.containerd.kubelet_space import kubelet_space
 from airside.diagnostics.doctor.facts import Kubelet
 from airside.diagnostics.doctor.gather.processes import command_line, iter_processes
-from airside.diagnostics.doctor.gather.volumes import nearest, sight_of
+from airside.diagnostics.doctor.gather.volumes import nearest
 
 _API_SERVER_FILES = (
     "etc/kubernetes/manifests/kube-apiserver.yaml",
@@ -77,7 +77,7 @@ def look_at_kubelet(system: Path, data: Path) -> Kubelet:
             files.look(file, api_server=_is_server(file))
     running = _look_at_processes(files, system / "proc")
     return Kubelet(
-        present=running or any(sight_of(system / sign) == "visible" for sign in KUBELET_SIGNS),
+        present=running or has_kubelet(system),
         read=tuple(files.read),
         unread=tuple(files.unread),
         pulls=read_kubelet_pulls(system),
