@@ -6,6 +6,7 @@ import pytest
 
 from airside.importer.list_importer import NO_RUNTIME
 from support.agent import Agent
+from support.command import airside
 
 pytestmark = pytest.mark.system
 
@@ -20,6 +21,11 @@ def test_a_dropped_list_waits_and_is_shown_like_an_archive(agent: Agent):
     assert {problem["image"] for problem in found["problems"]} == {NAME, "No Name"}
     assert agent.status()["archives"] == {"waiting": 1}
     assert agent.complaints() == []
+    explained = agent.ask(f"/v1/explain?what={path}")
+    assert (explained["kind"], explained["archive_kind"]) == ("archive", "list")
+    assert explained["advice"]
+    assert NO_RUNTIME in airside("explain", "--data", agent.data, path).stdout
+    assert NO_RUNTIME in agent.get(f"/ui/archive?path={path}")[1].decode()
     agent.restart()
     agent.wait_state(path, "waiting")
     path.unlink()

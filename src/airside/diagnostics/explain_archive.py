@@ -33,7 +33,8 @@ def archive_answer(view: CatalogView, path: str, place: Place) -> dict[str, Any]
     if shown["format"] == LIST:
         images = [_of_list(name) for name in rows[0].images]
     advice = advice_for(shown["state"], shown["kind"])
-    return {"kind": "archive", **shown, "images": images, "advice": advice}
+    how = {"kind": "archive", "archive_kind": shown["kind"]}
+    return {**shown, **how, "images": images, "advice": advice}
 
 
 def _of_list(name: str) -> dict[str, Any]:
