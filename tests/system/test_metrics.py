@@ -128,13 +128,12 @@ def test_publishing_is_counted_and_an_agent_without_its_containerd_is_alive(
             agent.wait_imported(agent.watched / "a.tar")
             published = "airside_published_images_total{result=published}"
             agent.wait_for(lambda: samples(agent)[published], what="it is published")
-            agent.wait_idle()
+            images = f"airside_runtime_images{{runtime={containerd.socket},state=published}}"
+            agent.wait_for(lambda: samples(agent).get(images) == 1, what="its state is told")
             found = samples(agent)
             assert found["airside_published_blobs_total{way=link}"] >= 3
             assert found["airside_publish_lag_seconds_count"] == 1
             assert found["airside_unpack_duration_seconds_count"] == 1
-            state = f"runtime={containerd.socket},state=published"
-            assert found[f"airside_runtime_images{{{state}}}"] == 1
             last_pass = f"publish_last_success_timestamp_seconds{{runtime={containerd.socket}}}"
             assert found[f"airside_{last_pass}"] > 0
             containerd.stop()
