@@ -7,27 +7,40 @@ policy, or a request to another host.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 PROGRAM = "chromium-headless-shell"
 _FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server")
+_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 PHONE = {"width": 360, "height": 740}
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
-    """A browser for the tests of a file."""
+def browsing(program: Path | None = None) -> Iterator[Browser]:
+    """A browser for the tests of a file. `program` starts another one than the installed one."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which(PROGRAM), args=list(_FLAGS), handle_sighup=False
+            executable_path=program or shutil.which(PROGRAM),
+            args=list(_FLAGS),
+            handle_sighup=False,
         )
         try:
             yield browser
         finally:
             browser.close()
+
+
+def check_accessible(page: Page, what: str) -> None:
+    """Fails if axe finds something, or if the page is wider than its window."""
+    found = Axe().run(page, options=_RULES)
+    assert found.violations_count == 0, (what, found.generate_report())
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, f"{what} is {wide} pixels wider than the window"
 
 
 class Watched:

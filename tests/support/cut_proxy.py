@@ -33,6 +33,16 @@ class CutProxy:
         self.cut()
         self._thread.join()
 
+    def go_down_after(self, size_bytes: int) -> None:
+        """Cuts every connection when clients have sent more than this from now on, and is down."""
+        begun = self.passed
+
+        def goes_down(_piece: bytes) -> bool:
+            self.is_down = self.passed - begun > size_bytes
+            return self.is_down
+
+        self.cut_after = goes_down
+
     def cut(self) -> None:
         """Ends every connection."""
         with self._lock:

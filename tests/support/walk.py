@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from support.browser import PROGRAM, browsing
 from support.machine import Machine
 from support.waiting import wait_until
 
-BROWSERS = ("chromium-headless-shell", "chromium")
 IMAGES = "/var/lib/airside/images"
 PAGE = "http://127.0.0.1:5050/ui/"
 
@@ -89,16 +89,10 @@ class Walk:
     @contextmanager
     def page(self, path: str = "") -> Iterator[Page]:
         """The page in a real browser, which has the machine's network: a loopback device."""
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=str(self._browser()), args=["--no-sandbox", "--lang=en"]
-            )
-            try:
-                page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en")
-                page.goto(PAGE + path)
-                yield page
-            finally:
-                browser.close()
+        with browsing(self._browser()) as browser:
+            page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en")
+            page.goto(PAGE + path)
+            yield page
 
     def look(self, picture: str, *texts: str, path: str = "") -> None:
         """Waits until the page shows these texts, and takes a picture of it."""
@@ -117,8 +111,8 @@ class Walk:
 
     def _browser(self) -> Path:
         """A program that starts the host's browser in the machine's network name space."""
-        found = next(filter(None, map(shutil.which, BROWSERS)), None)
-        assert found, f"none of {BROWSERS} is here"
+        found = shutil.which(PROGRAM)
+        assert found, f"{PROGRAM} is not here"
         enters = f"nsenter --target={self.machine.pid} --net --"
         program = self.directory / f".browser-{self.name}"
         program.write_text(f'#!/bin/sh\nexec {enters} {found} "$@"\n')

@@ -9,14 +9,13 @@ longer (all combinations, 10,000 images) is in `tests/dist/test_page_at_size.py`
 import base64
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from support.agent import Agent
-from support.browser import PHONE, PROGRAM, browsing, visiting
+from support.browser import PHONE, PROGRAM, browsing, check_accessible, visiting
 from support.cut_proxy import cut_proxy
 from support.images import docker_archive, oci_archive, random_image
-from support.waiting import LIMIT_SECONDS
+from support.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.needs(PROGRAM)]
 
@@ -37,7 +36,6 @@ LOOKS = {
     "English, light, wide": {"locale": "en-GB", "color_scheme": "light"},
     "Chinese, dark, phone": {"locale": "zh-CN", "color_scheme": "dark", "viewport": PHONE},
 }
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +150,7 @@ def test_a_name_that_is_taken_during_the_upload_is_told_and_replaced_by_choice(
     with cut_proxy(agent.registry) as proxy, visiting(browser, proxy.address) as (page, watched):
         watched.forgiven = ("net::ERR_", "409 (Conflict)")
         open_page(page, agent, host=proxy.address)
-        begun = proxy.passed
-
-        def cuts(_piece):
-            proxy.is_down = proxy.passed - begun > 9 * MIB
-            return proxy.is_down
-
-        proxy.cut_after = cuts
+        proxy.go_down_after(9 * MIB)
         page.set_input_files("#upload-form input[type=file]", file)
         taken = row(page, "taken.tar")
         expect(taken).to_have_attribute("data-state", "broken")
@@ -204,13 +196,7 @@ def test_a_reloaded_page_goes_on_with_the_upload_when_the_file_is_chosen_again(
     with cut_proxy(agent.registry) as proxy, visiting(browser, proxy.address) as (page, watched):
         watched.forgiven = ("net::ERR_", "409 (Conflict)")  # Chromium may repeat a request itself
         open_page(page, agent, host=proxy.address)
-        begun = proxy.passed
-
-        def cuts(_piece):
-            proxy.is_down = proxy.passed - begun > 9 * MIB
-            return proxy.is_down
-
-        proxy.cut_after = cuts
+        proxy.go_down_after(9 * MIB)
         page.set_input_files("#upload-form input[type=file]", file)
         broken = row(page, "reload.tar")
         expect(broken).to_have_attribute("data-state", "broken")
@@ -245,15 +231,11 @@ def test_without_scripts_everything_is_read_and_archives_are_uploaded(agent, bro
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_axe_finds_nothing_on_any_page(agent, browser, look):
-    axe = Axe()
     with visiting(browser, agent.registry, **LOOKS[look]) as (page, watched):
         watched.forgiven = ("404 (Not Found)",)
         for name, path in PAGES.items():
             open_page(page, agent, path)
-            found = axe.run(page, options=RULES)
-            assert found.violations_count == 0, (name, look, found.generate_report())
-            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            assert wide <= 0, f"{name} is {wide} pixels wider than the window: {look}"
+            check_accessible(page, f"{name}: {look}")
 
 
 def test_names_of_strangers_are_text(agent, browser):
@@ -314,11 +296,29 @@ def test_everything_is_reached_and_used_with_the_keyboard_alone(agent, browser, 
                 has_file = True
         assert len(reached) >= interactive, (len(reached), interactive)
         assert has_file
-        page.locator("#upload-form input[type=file]").focus()
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Space")
-        chooser.value.set_files(file)
+        choose_with_the_keyboard(page, file)
         expect(row(page, "keyboard.tar")).to_have_attribute("data-state", "done")
+
+
+def choose_with_the_keyboard(page, file):
+    """As people do it: press the key again when no dialog came (a busy Chromium drops one)."""
+    choosers = []
+
+    def opened(chooser):
+        choosers.append(chooser)
+
+    page.on("filechooser", opened)
+    field = page.locator("#upload-form input[type=file]")
+    field.focus()
+
+    def has_chooser():
+        expect(field).to_be_focused()
+        page.keyboard.press("Space")
+        page.wait_for_timeout(1000)  # events are handled in here
+        return choosers
+
+    wait_until(has_chooser, what="the dialog for files opens")
+    choosers[0].set_files(file)
 
 
 FOCUS = """() => {
