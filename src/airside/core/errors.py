@@ -118,6 +118,18 @@ class NotRunnableError(InputError):
     code = "not_runnable"
 
 
+class LayerRefusedError(InputError):
+    """A layer is damaged or breaks a limit; the message names the member."""
+
+    code = "layer_refused"
+
+
+class UnusualLayerError(AirsideError):
+    """A layer has something that only containerd's own Apply shall write. Never shown."""
+
+    code = "layer_unusual"
+
+
 class DigestMismatchError(VerificationError):
     code = "digest_mismatch"
 
