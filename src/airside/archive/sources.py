@@ -50,6 +50,7 @@ from airside.core.errors import (
 )
 from airside.core.problem import Problem
 from airside.core.settings import CHUNK_BYTES, Limits, Settings
+from airside.core.timeline import stage
 from airside.oci.digest import Digest
 from airside.ports.content import ContentStore
 
@@ -111,32 +112,33 @@ class _Source:
             raise cut
         place = self.ingest.place
         try:
-            return place.draft(
-                self.limits,
-                lambda allowance: draft_views(
-                    views,
-                    lambda files, links, read: make_draft(
-                        files=files,
-                        links=links,
-                        read=read,
-                        held=place.reserving(self.reader.document),
-                        allowance=allowance,
+            with stage("plan"):
+                return place.draft(
+                    self.limits,
+                    lambda allowance: draft_views(
+                        views,
+                        lambda files, links, read: make_draft(
+                            files=files,
+                            links=links,
+                            read=read,
+                            held=place.reserving(self.reader.document),
+                            allowance=allowance,
+                        ),
+                        place.reserving(read),
                     ),
-                    place.reserving(read),
-                ),
-            )
+                )
         except InputError:
             if cut is not None:
                 raise cut from None
             raise
 
     def _assemble(self, draft: Draft) -> Plan:
-        with self.ingest.place.planning():
+        with self.ingest.place.planning(), stage("judge"):
             read = self.ingest.place.reserving(self.ingest.read)
             return draft.assemble(self.ingest.facts(draft.members), read)
 
     def _expected(self, draft: Draft, read: ReadMember) -> Mapping[str, Digest]:
-        with self.ingest.place.planning():
+        with self.ingest.place.planning(), stage("plan"):
             return draft.expected(self.ingest.place.reserving(read))
 
     def _read_members(
@@ -147,7 +149,8 @@ class _Source:
         self.reader.store.check_space(self._new_bytes(wanted, expected))
         self.size_bytes = total
         offsets = sorted(wanted, key=lambda m: m.offset or 0)
-        self.ingest.add_scanned(opened, offsets, expected, self._advance)
+        with stage("members"):
+            self.ingest.add_scanned(opened, offsets, expected, self._advance)
 
     def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
         held = self.ingest.is_held
@@ -180,7 +183,8 @@ class TarSource(_Source):
         cut: ArchiveTruncatedError | None = None
         left: list[str] = []
         try:
-            self.ingest.add_stream(chunks, self.notes, left)
+            with stage("members"):
+                self.ingest.add_stream(chunks, self.notes, left)
         except MissingEndError as exc:
             cut = exc
         draft = self._draft(self._views(self.ingest.members), self.ingest.read, cut)
@@ -221,7 +225,8 @@ class TarSource(_Source):
 
         Returns also the error if the tar lacks its end.
         """
-        scan = scan_members(self.file, limits=self.limits, notes=self.notes)
+        with stage("headers"):
+            scan = scan_members(self.file, limits=self.limits, notes=self.notes)
         files: dict[str, Member] = {}
         for member in scan.members:
             self.ingest.links.pop(member.name, None)

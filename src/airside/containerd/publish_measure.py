@@ -1,10 +1,14 @@
 """Measures publishes: how the blobs came, how long it took, how far a runtime lags behind."""
 
+import logging
 from collections.abc import Callable
 
 from airside.catalog.tag_states import TagState
+from airside.core.timeline import current
 from airside.ports.measures import PublishMeter
 from airside.ports.outcome import Published
+
+log = logging.getLogger("airside.publish")
 
 
 class PublishMeasure:
@@ -15,7 +19,9 @@ class PublishMeasure:
         self._clock, self._since = clock, clock()
 
     def published(self, tag: TagState, done: Published, seconds: float, *, again: bool) -> None:
-        """Count a publish. `again`: of an image that was removed in the runtime."""
+        """Count a publish, with this thread's stages. `again`: of an image that was removed."""
+        timeline = current()
+        log.debug("%s: published after %.0f ms: %s", tag.reference, seconds * 1000, timeline)
         self._meter.published(
             done.ways,
             seconds,
@@ -26,6 +32,7 @@ class PublishMeasure:
         more: dict[str, str | int] = {
             **{f"airside.{way}_blobs": count for way, count in done.ways.items()},
             "airside.unpack_milliseconds": round(done.unpack_seconds * 1000),
+            **{f"airside.{k}_milliseconds": v for k, v in timeline.milliseconds.items()},
         }
         self._meter.finished("publish", seconds, self._about(tag) | more)
 

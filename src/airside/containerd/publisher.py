@@ -43,6 +43,7 @@ from airside.core.errors import (
 )
 from airside.core.memory_account import MemoryAccount
 from airside.core.settings import Settings
+from airside.core.timeline import recorded
 from airside.oci.digest import is_digest
 from airside.ports.content import ContentStore, Runtime
 from airside.ports.measures import UNMEASURED, PublishMeter
@@ -245,7 +246,7 @@ class Publisher:
 
     def _publish_group(self, due: list[Due], state: PassState, given_up: threading.Event) -> None:
         with ThreadPoolExecutor(min(_AT_ONCE, len(due)), "publish-image") as pool:
-            running = [pool.submit(self._publish, *each, state) for each in due]
+            running = [pool.submit(recorded()(self._publish), *each, state) for each in due]
             try:
                 for each in wait(running, return_when=FIRST_EXCEPTION).done:
                     each.result()

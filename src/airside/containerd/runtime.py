@@ -50,6 +50,7 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.settings import Limits
+from airside.core.timeline import stage
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
@@ -271,7 +272,8 @@ class ContainerdRuntime:
             lease = f"{self._options.identity}-{uuid.uuid4().hex[:12]}"
             is_full = False
             try:
-                self._client.leases.create(lease, seconds=_LEASE_SECONDS)
+                with stage("lease"):
+                    self._client.leases.create(lease, seconds=_LEASE_SECONDS)
                 fault("publish.after_lease")
                 return self._publish(publication, lease, stop, again=attempt > 0)
             except NotFoundError as exc:  # the lease, or what it held, is gone: restart
@@ -282,7 +284,7 @@ class ContainerdRuntime:
                 is_full = True
                 raise
             finally:  # on a full disk, what the lease held is deleted at once
-                with contextlib.suppress(AirsideError):
+                with contextlib.suppress(AirsideError), stage("release"):
                     self._client.leases.delete(lease, sync=is_full)
         raise AssertionError
 
@@ -295,7 +297,7 @@ class ContainerdRuntime:
             for blob in content.blobs
             if blob.is_distributable or self._store.path(blob.digest).exists()
         ]
-        with self._placing:  # images share blobs, and each has one ingest key
+        with self._placing, stage("blobs"):  # images share blobs, and each has one ingest key
             ways = self._adopter.place(blobs, lease)
         with self._lock:
             self._ways.update(ways)
@@ -321,7 +323,8 @@ class ContainerdRuntime:
 
         def name() -> None:
             fault("publish.after_unpack")
-            self._name(publication, lease, again=again)
+            with stage("names"):
+                self._name(publication, lease, again=again)
             fault("publish.after_names")
 
         if isinstance(rootfs, str) or self._unpacker is None:
@@ -331,7 +334,8 @@ class ContainerdRuntime:
             name()
             return None
         try:
-            return self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
+            with stage("unpack"):
+                return self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
         except ContainerdError as exc:
             if not exc.is_away:
                 self._explain(exc, rootfs, stop)

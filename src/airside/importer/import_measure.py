@@ -1,5 +1,10 @@
-"""Measures one import: what it read, how it ended, how long it took."""
+"""Measures one import: what it read, how it ended, how long it took and on what.
 
+The stages of each import are a line of the debug log: where each began after the start of the
+import and how long it took, in milliseconds.
+"""
+
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,8 +12,11 @@ from pathlib import Path
 
 from airside.archive.sources import Progress
 from airside.core.errors import AirsideError, ArchiveChangedError, NotFoundError, StoppedError
+from airside.core.timeline import Timeline, recorded
 from airside.importer.importer import Outcome
 from airside.ports.measures import ImportMeter
+
+log = logging.getLogger("airside.import")
 
 _SHOWN_IMAGES = 20
 
@@ -16,7 +24,10 @@ _SHOWN_IMAGES = 20
 class ImportMeasure:
     """One running import. `progress` passes on what it notes."""
 
-    def __init__(self, path: Path, meter: ImportMeter, progress: Progress) -> None:
+    def __init__(
+        self, path: Path, meter: ImportMeter, progress: Progress, timeline: Timeline
+    ) -> None:
+        self._timeline = timeline
         self._path, self._meter, self._progress = path, meter, progress
         self._started, self._done_bytes = time.monotonic(), 0
 
@@ -35,11 +46,13 @@ class ImportMeasure:
     ) -> None:
         seconds = time.monotonic() - self._started
         self._meter.imported(state, code, self._done_bytes, seconds)
+        log.debug("%s: %s after %.0f ms: %s", self._path, state, seconds * 1000, self._timeline)
         attributes: dict[str, str | int] = {
             "airside.path": str(self._path),
             "airside.state": state,
             "airside.read_bytes": self._done_bytes,
             **({"error.type": code} if code else {}),
+            **{f"airside.{k}_milliseconds": v for k, v in self._timeline.milliseconds.items()},
             **(more or {}),
         }
         self._meter.finished("import", seconds, attributes, reason if code else "")
@@ -51,12 +64,13 @@ def measured(path: Path, meter: ImportMeter, progress: Progress) -> Iterator[Imp
 
     The caller counts one that ends.
     """
-    measure = ImportMeasure(path, meter, progress)
-    try:
-        yield measure
-    except (StoppedError, ArchiveChangedError, NotFoundError):
-        raise
-    except AirsideError as exc:
-        is_unreadable = exc.code == "archive_unreadable"
-        measure.count("unreadable" if is_unreadable else "failed", exc.code, exc.message)
-        raise
+    with recorded() as timeline:
+        measure = ImportMeasure(path, meter, progress, timeline)
+        try:
+            yield measure
+        except (StoppedError, ArchiveChangedError, NotFoundError):
+            raise
+        except AirsideError as exc:
+            is_unreadable = exc.code == "archive_unreadable"
+            measure.count("unreadable" if is_unreadable else "failed", exc.code, exc.message)
+            raise

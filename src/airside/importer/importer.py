@@ -34,6 +34,7 @@ from airside.core.errors import (
 )
 from airside.core.failpoints import fault
 from airside.core.problem import Problem, first_code
+from airside.core.timeline import stage
 from airside.importer import claimed_names
 from airside.importer.attempts import AttemptGuard, DeadlyArchiveError
 from airside.importer.watch.directories import WatchedDirectories, beneath
@@ -238,7 +239,7 @@ class Importer:
                 keeps_claims=state == "rejected",
             )
             size = sum(len(document.raw) for document in judgement.documents)
-            with self._store.recording(size):
+            with self._store.recording(size), stage("record"):
                 moves = self._catalog.imports.record(result, self._clock())
         self.write_index()
         fault("import.after_index")
@@ -308,7 +309,8 @@ class Importer:
     def write_index(self) -> None:
         """Update `index.json`. A failure is logged only: the catalog is the truth."""
         try:
-            self._index.write()
+            with stage("index"):
+                self._index.write()
         except StoreError as exc:
             log.warning("index.json could not be written: %s; retrying after the next change", exc)
 

@@ -25,6 +25,7 @@ from airside.core.errors import NotFoundError, SizeMismatchError, StoreError
 from airside.core.failpoints import fault
 from airside.core.listeners import Listeners
 from airside.core.settings import MIB
+from airside.core.timeline import stage
 from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.oci.model import Descriptor
 from airside.ports.content import Ingest
@@ -253,11 +254,11 @@ class LocalStore:
                 )
             if not self.is_right(ingest.digest):
                 fresh.setdefault(ingest.digest, ingest)
-        with translated("cannot make blobs durable in", self._ingest):
+        with translated("cannot make blobs durable in", self._ingest), stage("sync"):
             fault("store.before_sync")
             self._sync([ingest.path for ingest in fresh.values()])
             fault("store.after_sync")
-        with translated("cannot commit blobs to", self._blobs):
+        with translated("cannot commit blobs to", self._blobs), stage("rename"):
             replaced = self._rename(fresh)
         if replaced:
             self.replaced.notify()
