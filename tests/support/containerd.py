@@ -91,7 +91,7 @@ class Containerd:
         if len(os.fsencode(self.socket)) > LONGEST_SOCKET:
             self.socket = self._temporary("/tmp") / "c.sock"
         self.environ = {**os.environ, **(environ or {})}
-        self.environ["PATH"] = os.pathsep.join([str(self.programs), os.environ["PATH"]])
+        self.environ["PATH"] = os.pathsep.join([str(self.programs), self.environ["PATH"]])
         self.network = network
         self.options = options or Options()
         if self.options.snapshotter is None:

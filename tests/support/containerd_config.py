@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Snapshotter = Literal["overlayfs", "native"]
+Snapshotter = Literal["overlayfs", "native", "erofs"]
 Table = Mapping[str, object]
 
 OFF = (
@@ -61,12 +61,15 @@ class Options:
 def written(version: str, home: Path, socket: Path, options: Options) -> str:
     """The text of config.toml for a version such as `1.7`."""
     modern = int(version.partition(".")[0]) >= 2
+    off = OFF if options.cri else (*OFF, *CRI)
+    if options.snapshotter == "erofs":
+        off = tuple(plugin for plugin in off if not plugin.endswith(".erofs"))
     top = {
         "version": 3 if modern else 2,
         "root": str(home / "root"),
         "state": str(home / "state"),
         "temp": str(home / "temp"),
-        "disabled_plugins": OFF if options.cri else (*OFF, *CRI),
+        "disabled_plugins": off,
     }
     tables: dict[Sequence[str], Table] = {
         ("grpc",): {"address": str(socket)},
@@ -101,7 +104,14 @@ def _modern(home: Path, options: Options) -> dict[Sequence[str], Table]:
     images = ("plugins", "io.containerd.cri.v1.images")
     runtime = ("plugins", "io.containerd.cri.v1.runtime")
     hosts = _hosts(home, options)
+    unpack: dict[str, object] = {"platform": "linux", "snapshotter": options.snapshotter}
+    differs: dict[Sequence[str], Table] = {}
+    if options.snapshotter == "erofs":
+        unpack["differ"] = "erofs"
+        service = ("plugins", "io.containerd.service.v1.diff-service")
+        differs[service] = {"default": ["erofs", "walking"]}
     return {
+        **differs,
         images: _images(options),
         (*images, "pinned_images"): {"sandbox": options.sandbox_image},
         (*images, "registry"): hosts,
@@ -112,7 +122,7 @@ def _modern(home: Path, options: Options) -> dict[Sequence[str], Table]:
         # CRI pulls through it, and unpacks with nothing that is not listed here
         ("plugins", "io.containerd.transfer.v1.local"): {
             **hosts,
-            "unpack_config": [{"platform": "linux", "snapshotter": options.snapshotter}],
+            "unpack_config": [unpack],
         },
         ("plugins", "io.containerd.image-verifier.v1.bindir"): {"bin_dir": str(home / "verifiers")},
     }

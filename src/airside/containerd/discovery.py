@@ -16,7 +16,9 @@ METADATA = ("io.containerd.metadata.v1", "bolt")
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 CRI_PLUGINS = (("io.containerd.grpc.v1", "cri"), ("io.containerd.cri.v1", "images"))
 DEFAULT_SNAPSHOTTER = "overlayfs"
-LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile"})
+LOCAL_SNAPSHOTTERS = frozenset(
+    {"overlayfs", "native", "erofs", "btrfs", "zfs", "devmapper", "blockfile"}
+)
 """Snapshotters that unpack layers on this machine; others fetch layers when they are read."""
 
 
