@@ -74,6 +74,10 @@ class MemoryRuntime:
     def puller(self) -> None:
         return None
 
+    @property
+    def early(self) -> None:
+        return None
+
     def claim(self) -> OtherAgent | None:
         self._answer()
         return self.other

@@ -287,7 +287,7 @@ def _assemble(
     windows, guard, runtimes = WindowBudget(settings.window_budget_bytes), StoreLock(), RuntimeSet()
     document_memory = MemoryAccount(settings.documents_budget_bytes)
     room = PlanningRoom(document_memory)
-    reader = Reader(store, settings, windows, catalog.document, room)
+    reader = Reader(store, settings, windows, catalog.document, room, early=runtimes.early)
     index = IndexJsonWriter(store, catalog)
     importer = Importer(reader, store, catalog, index, guard, clock)
     lists = ListImporter(settings, catalog, runtimes, clock)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO, Self
 
+from airside.archive.early_reading import EarlyReading
 from airside.archive.formats.plan import Facts
 from airside.archive.formats.tables import MOST_OLDER, is_table, older_name
 from airside.archive.layer_probe import LayerProbes
@@ -78,6 +80,8 @@ class ArchiveIngest:
     older: dict[str, int] = field(default_factory=dict)
     """By the name of a table, how many earlier versions of it there were."""
     probes: LayerProbes = field(default_factory=LayerProbes)
+    early: EarlyReading | None = None
+    """Gets every member that was verified and written; None: nobody unpacks early."""
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +91,8 @@ class ArchiveIngest:
 
     def close(self) -> None:
         """Discard the ingests that were not committed; idempotent."""
+        if self.early is not None:
+            self.early.discard()
         for member in self.members.values():
             if member.ingest is not None:
                 member.ingest.discard()
@@ -241,13 +247,20 @@ class ArchiveIngest:
             return
         algorithm = promised.algorithm if promised else "sha256"
         if held is not None:
-            self.add(member.name, IngestedMember(_hash(pieces, algorithm), None, held))
-            return
-        self.add(member.name, self._ingest(pieces, algorithm, writer))
+            found = IngestedMember(_hash(pieces, algorithm), None, held)
+        else:
+            found = self._ingest(pieces, algorithm, writer)
+        self.add(member.name, found)
+        if self.early is not None and found.has_content:
+            writer.after(partial(self.early.verified, found.facts, found.ingest))
+
+    def digest_of(self, member: Member, expected: Digest | None) -> Digest | None:
+        """Returns the digest that a member should have, None if that is unknown."""
+        return digest_of_member(member.name) or expected
 
     def is_held(self, member: Member, expected: Digest | None) -> bool:
         """Returns True if the store holds the blob that the member's name or `expected` says."""
-        return self._held(digest_of_member(member.name) or expected, member.size_bytes) is not None
+        return self._held(self.digest_of(member, expected), member.size_bytes) is not None
 
     def _held(self, digest: Digest | None, size_bytes: int) -> Digest | None:
         """Returns the digest if the store holds the blob, and not with wrong bytes.

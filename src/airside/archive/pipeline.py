@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from airside.archive.stop import Stop
@@ -62,8 +62,8 @@ class WriteBehind:
     """Writes chunks into their ingests in a thread of its own, in order, a few chunks behind."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[Ingest, BytesLike | None] | None] = queue.Queue(
-            _WRITE_BEHIND
+        self._queue: queue.Queue[tuple[Ingest, BytesLike | None] | Callable[[], None] | None] = (
+            queue.Queue(_WRITE_BEHIND)
         )
         self._error: BaseException | None = None
         self._abandoned = False
@@ -89,6 +89,11 @@ class WriteBehind:
         self._raise()
         self._queue.put((ingest, None))
 
+    def after(self, call: Callable[[], None]) -> None:
+        """Queue a call, which is made when what was queued before is written without an error."""
+        self._raise()
+        self._queue.put(call)
+
     def flush(self) -> None:
         """Wait until all queued chunks are written. Raises the error of an earlier write."""
         self._queue.join()
@@ -105,14 +110,21 @@ class WriteBehind:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            ingest, chunk = item
             try:
                 if self._error is None and not self._abandoned:
-                    if chunk is None:
-                        ingest.finish()
-                    else:
-                        ingest.write(chunk)
+                    _do(item)
             except BaseException as exc:  # noqa: BLE001 - carried to the thread that hashes
                 self._error = exc
             finally:
                 self._queue.task_done()
+
+
+def _do(item: tuple[Ingest, BytesLike | None] | Callable[[], None]) -> None:
+    if not isinstance(item, tuple):
+        item()
+        return
+    ingest, chunk = item
+    if chunk is None:
+        ingest.finish()
+    else:
+        ingest.write(chunk)

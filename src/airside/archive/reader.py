@@ -15,6 +15,7 @@ from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.chart_source import ChartSource, is_chart
 from airside.archive.completeness import Judgement, first_absent, judge, name_clashes
 from airside.archive.directory import stat_key
+from airside.archive.early_reading import begin_early
 from airside.archive.formats.image_list import is_tar
 from airside.archive.formats.other_files import HEAD_BYTES as OTHER_HEAD_BYTES
 from airside.archive.formats.other_files import describe_other
@@ -73,6 +74,11 @@ class Reading:
     copied: bool = False
     beneath: Beneath = ANYWHERE
 
+    def imported(self) -> None:
+        """Tells the runtimes that unpack early that the import is committed."""
+        if self.ingest.early is not None:
+            self.ingest.early.keep()
+
     def close(self) -> None:
         self.ingest.close()
 
@@ -109,6 +115,7 @@ def read_archive(
                 trust_names=reader.settings.verify == "names",
                 place=PlanPlace(reader.plans, stop),
                 probes=LayerProbes(reader.probe_bytes),
+                early=begin_early(reader.store, _node(reader.settings), reader.early()),
             )
         )
         notes: list[str] = []

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from airside.archive.beneath import ANYWHERE, Beneath
 from airside.archive.directory import iter_files
+from airside.archive.early_reading import BeginEarly
 from airside.archive.formats.detect import index_may_follow, make_draft
 from airside.archive.formats.docker import DockerDraft
 from airside.archive.formats.docker_manifest import MANIFEST_JSON
@@ -79,6 +80,8 @@ class Reader:
     plans: PlanningRoom = field(default_factory=PlanningRoom)
     probe_bytes: int | None = IMPORT_BYTES
     """Decompressed bytes of layers of one archive that are checked; None: all."""
+    early: BeginEarly = tuple
+    """Returns the runtimes that may unpack layers while an archive is read."""
 
 
 @dataclass(slots=True)
@@ -148,9 +151,15 @@ class _Source:
         expected = {m.name: expected[m.name] for m in wanted if m.name in expected}
         self.reader.store.check_space(self._new_bytes(wanted, expected))
         self.size_bytes = total
-        offsets = sorted(wanted, key=lambda m: m.offset or 0)
+        wanted = sorted(wanted, key=lambda m: m.offset or 0)
+        early = self.ingest.early
         with stage("members"):
-            self.ingest.add_scanned(opened, offsets, expected, self._advance)
+            if early is not None:
+                documents, wanted = early.documents_first(wanted)
+                self.ingest.add_scanned(opened, documents, expected, self._advance)
+                digest_of = self.ingest.digest_of
+                wanted = early.ordered(wanted, lambda m: digest_of(m, expected.get(m.name)))
+            self.ingest.add_scanned(opened, wanted, expected, self._advance)
 
     def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
         held = self.ingest.is_held

@@ -56,6 +56,7 @@ from airside.oci.digest import Digest
 from airside.oci.model import Manifest
 from airside.oci.platform import Platform
 from airside.ports.content import OtherAgent, RuntimeFacts
+from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.outcome import Change, Published
 from airside.ports.publication import (
     NamedImage,
@@ -229,6 +230,10 @@ class ContainerdRuntime:
     @property
     def copies(self) -> ContainerdCopies:
         return self._copies
+
+    @property
+    def early(self) -> EarlyUnpacking | None:
+        return None
 
     def claim(self) -> OtherAgent | None:
         return self._claim.take()

@@ -241,6 +241,8 @@ class Importer:
             size = sum(len(document.raw) for document in judgement.documents)
             with self._store.recording(size), stage("record"):
                 moves = self._catalog.imports.record(result, self._clock())
+        if judgement.images:
+            reading.imported()
         self.write_index()
         fault("import.after_index")
         return Outcome(

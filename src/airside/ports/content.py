@@ -16,6 +16,7 @@ from airside.core.settings import MIB
 from airside.oci.digest import BytesLike, Digest
 from airside.oci.model import Descriptor
 from airside.oci.reference import Repository
+from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.outcome import Change, Published
 from airside.ports.publication import NamedImage, Publication
 
@@ -220,6 +221,10 @@ class Runtime(Protocol):
     @property
     def copies(self) -> "RuntimeCopies | None":
         """The runtime's own files of blobs, for repairs; None if they cannot be reached."""
+
+    @property
+    def early(self) -> EarlyUnpacking | None:
+        """Unpacks layers while their archive is read; None if it cannot."""
 
     @property
     def puller(self) -> "Puller | None":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from airside.ports.content import Puller, RuntimeContent, RuntimeCopies
+from airside.ports.early_layers import EarlyUnpacking
 
 
 class Connected(Protocol):
@@ -21,6 +22,9 @@ class Connected(Protocol):
 
     @property
     def puller(self) -> Puller | None: ...
+
+    @property
+    def early(self) -> EarlyUnpacking | None: ...
 
     def wanted(self) -> frozenset[str]:
         """Returns names, IDs and digests of images that pods want."""
@@ -65,3 +69,8 @@ class RuntimeSet:
         """Returns the pullers of the runtimes with CRI."""
         found = [runtime.puller for _, runtime in self._runtimes.items()]
         return [puller for puller in found if puller is not None]
+
+    def early(self) -> list[EarlyUnpacking]:
+        """Returns those that may unpack layers while their archive is read."""
+        found = [runtime.early for _, runtime in self._runtimes.items()]
+        return [early for early in found if early is not None]

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from airside.ports.content import Puller, RuntimeContent, RuntimeCopies
+from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.runtime_set import RuntimeSet
 
 
@@ -10,6 +11,7 @@ class Runtime:
     content: RuntimeContent | None = None
     copies: RuntimeCopies | None = None
     puller: Puller | None = None
+    early: EarlyUnpacking | None = None
 
 
 class Part:
