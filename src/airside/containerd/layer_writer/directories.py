@@ -1,4 +1,4 @@
-"""The open directories of the tree that is written, by path.
+"""Open directories of a tree, by path.
 
 No step follows a link: each directory is opened by its name in the one above it, with O_NOFOLLOW.
 A link among the parents of a member is read and walked from the root, as if that were `/`
@@ -7,13 +7,12 @@ A link among the parents of a member is read and walked from the root, as if tha
 
 import os
 import stat
+from collections.abc import Callable
 
-from airside.containerd.layer_writer.lower import LowerDirectories
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.core.errors import LayerRefusedError, UnusualLayerError
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_OPEN = 200
 _MOST_LINKS = 40
 
 
@@ -26,13 +25,16 @@ class Directory:
         self.descriptor, self.path = descriptor, path
         self.inherits = bool(os.fstat(descriptor).st_mode & stat.S_ISGID)
 
+    def path_of(self, name: bytes) -> bytes:
+        return self.path + b"/" + name if self.path else name
+
 
 class Directories:
-    """Opens directories below `root`, makes missing ones, and keeps some open. Close it."""
+    """Opens directories below `root`, and keeps some open. Close it; the caller closes `root`."""
 
-    def __init__(self, root: int, lower: LowerDirectories, limits: LayerLimits) -> None:
+    def __init__(self, root: int, limits: LayerLimits, *, most_open: int = 200) -> None:
         self._root = Directory(root, b"")
-        self._lower, self._limits = lower, limits
+        self._limits, self._most_open = limits, most_open
         self._open: dict[bytes, Directory] = {}
         self._aliases: dict[bytes, bytes] = {}
         """Paths that lead through a link, and where they lead."""
@@ -44,15 +46,16 @@ class Directories:
         self._open.clear()
 
     def trim(self) -> None:
-        """Closes the oldest ones if too many are open; others' descriptors stay valid no longer."""
-        if len(self._open) > _MOST_OPEN:
-            for path in list(self._open)[: _MOST_OPEN // 2]:
+        """Closes the oldest ones if too many are open: they are valid no longer."""
+        if len(self._open) > self._most_open:
+            for path in list(self._open)[: self._most_open // 2]:
                 os.close(self._open.pop(path).descriptor)
 
-    def of(self, path: bytes, *, make: bool = True) -> Directory:
-        """Returns a directory, made with its parents if it is missing.
+    def of(self, path: bytes, made: Callable[[int, bytes], None] | None = None) -> Directory:
+        """Returns a directory. With `made`, missing ones are made, and given to it.
 
-        Valid until `trim` or `forget`. Raises LayerRefusedError, UnusualLayerError, OSError.
+        Valid until `trim` or `forget`. Raises LayerRefusedError, UnusualLayerError, and OSError;
+        without `made` FileNotFoundError.
         """
         directory = self._open.get(path)
         if directory is not None:
@@ -60,33 +63,36 @@ class Directories:
         if not path:
             return self._root
         if path in self._aliases:
-            return self.of(self._aliases[path], make=make)
+            return self.of(self._aliases[path], made)
         if path.count(b"/") >= self._limits.depth:
             raise LayerRefusedError(f"directories deeper than {self._limits.depth}")
-        return self._enter(path, make=make)
-
-    def _enter(self, path: bytes, *, make: bool) -> Directory:
         above, _, name = path.rpartition(b"/")
-        parent = self.of(above, make=make)
-        real = parent.path + b"/" + name if parent.path else name
-        if real != path:
-            self._aliases[path] = real
-            return self.of(real, make=make)
+        parent = self.of(above, made)
+        real = parent.path_of(name)
+        if real == path:
+            return self._enter(parent, name, made)
+        self._aliases[path] = real
+        return self.of(real, made)
+
+    def _enter(
+        self, parent: Directory, name: bytes, made: Callable[[int, bytes], None] | None
+    ) -> Directory:
+        path = parent.path_of(name)
         try:
             descriptor = os.open(name, _FLAGS, dir_fd=parent.descriptor)
         except FileNotFoundError:
-            if not make:
+            if made is None:
                 raise
             os.mkdir(name, 0o755, dir_fd=parent.descriptor)
             descriptor = os.open(name, _FLAGS, dir_fd=parent.descriptor)
             try:
-                self._lower.copy_to(descriptor, path)
+                made(descriptor, path)
             except BaseException:
                 os.close(descriptor)
                 raise
         except NotADirectoryError:
             self._aliases[path] = self._followed(parent, name)
-            return self.of(self._aliases[path], make=make)
+            return self.of(self._aliases[path])
         found = self._open[path] = Directory(descriptor, path)
         return found
 
@@ -102,19 +108,25 @@ class Directories:
                 if part == b"..":
                     real = real.rpartition(b"/")[0]
                 elif part not in (b"", b"."):
-                    real = self.of(real + b"/" + part if real else part, make=False).path
+                    real = self.of(real + b"/" + part if real else part).path
         except OSError as exc:
-            raise UnusualLayerError(f"a file among the parents of a member: {exc}") from exc
-        finally:
-            self._links -= 1
+            raise UnusualLayerError(f"a parent of a member is no directory: {exc}") from exc
+        self._links -= 1
         return real
 
+    def close_at(self, path: bytes) -> None:
+        """Closes one directory, whose attributes changed."""
+        directory = self._open.pop(path, None)
+        if directory is not None:
+            os.close(directory.descriptor)
+
     def forget(self, path: bytes) -> None:
-        """Closes what is open at a path that was replaced, and below it."""
+        """Closes what is open at and below a path whose file is replaced.
+
+        Raises UnusualLayerError if a member was written through a link there.
+        """
         below = path + b"/"
         for each in [p for p in self._open if p == path or p.startswith(below)]:
             os.close(self._open.pop(each).descriptor)
-
-    def is_alias(self, path: bytes) -> bool:
-        """Returns True if a member was written through a link at this path."""
-        return path in self._aliases
+        if self._aliases and any(p == path or p.startswith(below) for p in self._aliases):
+            raise UnusualLayerError("a link is replaced that members were written through")

@@ -4,6 +4,7 @@ import re
 
 from airside.core.errors import LayerRefusedError, UnusualLayerError
 
+PAX, LONG_NAME, LONG_LINK = b"xLK"
 _DECIMAL = re.compile(rb"[0-9]+")
 _TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?")
 _XATTR = b"SCHILY.xattr."
@@ -13,9 +14,10 @@ _NS = 1_000_000_000
 class Extensions:
     """What the headers before a member say; None where they say nothing."""
 
-    __slots__ = ("atime", "gid", "link", "mtime", "path", "size", "uid", "xattrs")
+    __slots__ = ("atime", "gid", "kinds", "link", "mtime", "path", "size", "uid", "xattrs")
 
     def __init__(self) -> None:
+        self.kinds = b""
         self.path: bytes | None = None
         self.link: bytes | None = None
         self.size: int | None = None
@@ -24,6 +26,22 @@ class Extensions:
         self.mtime: int | None = None
         self.atime: int | None = None
         self.xattrs: dict[bytes, bytes] = {}
+
+    def add(self, kind: int, data: bytes) -> None:
+        """Reads one header. Raises LayerRefusedError, UnusualLayerError."""
+        if kind in self.kinds or (self.kinds and PAX in (kind, *self.kinds)):
+            raise UnusualLayerError("several headers of a kind before a member")
+        self.kinds += bytes((kind,))
+        if kind == PAX:
+            self.add_records(data)
+            return
+        name = data.partition(b"\0")[0]
+        if not name:
+            raise UnusualLayerError("an empty long name")
+        if kind == LONG_NAME:
+            self.path = name
+        else:
+            self.link = name
 
     def add_records(self, data: bytes) -> None:
         """Reads PAX records. Raises LayerRefusedError, UnusualLayerError."""

@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 
-from airside.containerd.layer_writer.extensions import Extensions
+from airside.containerd.layer_writer.extensions import LONG_LINK, LONG_NAME, PAX, Extensions
 from airside.containerd.layer_writer.member import BLOCK, CHARACTER, FIFO, FILE, LINK, Member
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.core.errors import LayerRefusedError, UnusualLayerError
@@ -17,9 +17,10 @@ from airside.core.errors import LayerRefusedError, UnusualLayerError
 BLOCK_BYTES = 512
 _ZEROS = bytes(BLOCK_BYTES)
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
-_OLD_FILE, _PAX, _LONG_NAME, _LONG_LINK = b"\0xLK"
+_OLD_FILE = 0
 _NS = 1_000_000_000
 _LATEST = (1 << 63) - 1
+_MOST_MAJOR, _MOST_MINOR = 0xFFF, 0xFFFFF
 _MOST_ID = (1 << 32) - 2
 """4294967295 means "leave it" to chown(2)."""
 
@@ -36,7 +37,7 @@ def iter_members(tar: memoryview, limits: LayerLimits) -> Iterator[Member]:
         _check_sum(header)
         kind, size = header[156], number(header[124:136])
         position += BLOCK_BYTES
-        if kind in (_PAX, _LONG_NAME, _LONG_LINK):
+        if kind in (PAX, LONG_NAME, LONG_LINK):
             extensions = extensions or Extensions()
             _read_extension(extensions, kind, tar[position : position + size], size, limits)
         else:
@@ -75,14 +76,7 @@ def _read_extension(
         raise LayerRefusedError(f"a header of {size} bytes; {limits.extension_bytes} are allowed")
     if len(data) < size:
         raise LayerRefusedError("the layer ends within a header")
-    if kind == _PAX:
-        extensions.add_records(data.tobytes())
-        return
-    name = data.tobytes().partition(b"\0")[0]
-    if kind == _LONG_NAME:
-        extensions.path = name
-    else:
-        extensions.link = name
+    extensions.add(kind, data.tobytes())
 
 
 def _member(header: bytes, kind: int, extensions: Extensions | None) -> Member:
@@ -98,6 +92,8 @@ def _member(header: bytes, kind: int, extensions: Extensions | None) -> Member:
     if extensions is not None:
         _extend(member, extensions)
     if kind in (CHARACTER, BLOCK):
+        if major > _MOST_MAJOR or minor > _MOST_MINOR:
+            raise UnusualLayerError(f"a device {major}:{minor}")
         member.device = os.makedev(major, minor)
     _settle(member)
     return member
@@ -119,6 +115,8 @@ def _settle(member: Member) -> None:
     elif member.size:
         raise UnusualLayerError("a size at a member without data")
     if member.kind == LINK:
+        if b".." in member.link or not member.link or member.link.endswith(b"/"):
+            raise UnusualLayerError("the target of a hard link")
         member.link = cleaned(member.link)
     member.path = cleaned(member.path)
 

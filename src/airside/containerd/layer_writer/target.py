@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Whiteouts(enum.Enum):
+class WhiteoutForm(enum.Enum):
     """How a deleted file is recorded. The value is the attribute of an opaque directory."""
 
     TRUSTED = "trusted.overlay.opaque"
@@ -26,7 +26,7 @@ class Target:
 
     upper: int
     lowers: tuple[int, ...] = ()
-    whiteouts: Whiteouts = Whiteouts.DELETION
+    whiteouts: WhiteoutForm = WhiteoutForm.DELETION
 
 
 @dataclass(frozen=True, slots=True)

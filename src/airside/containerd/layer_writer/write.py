@@ -20,11 +20,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airside.containerd.layer_writer.directories import Directories, Directory
-from airside.containerd.layer_writer.entries import Entries, is_directory
+from airside.containerd.layer_writer.entries import Entries
 from airside.containerd.layer_writer.headers import iter_members, name_of
+from airside.containerd.layer_writer.listed import ListedDirectories
 from airside.containerd.layer_writer.lower import LowerDirectories
-from airside.containerd.layer_writer.member import DIRECTORY, FILE, SYMLINK, Member
-from airside.containerd.layer_writer.target import LayerLimits, Target
+from airside.containerd.layer_writer.member import DIRECTORY, FILE, LINK, SYMLINK, Member
+from airside.containerd.layer_writer.removal import remove
+from airside.containerd.layer_writer.target import LayerLimits, Target, WhiteoutForm
+from airside.containerd.layer_writer.whiteouts import (
+    PREFIX,
+    Deletions,
+    OverlayWhiteouts,
+    Whiteouts,
+)
 from airside.core.errors import (
     AirsideError,
     LayerRefusedError,
@@ -33,8 +41,7 @@ from airside.core.errors import (
     UnusualLayerError,
 )
 
-_WHITEOUT = b".wh."
-_DISK = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+_DISK = frozenset({errno.EIO, errno.EROFS, errno.ENOMEM, errno.ESTALE})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -52,28 +59,40 @@ def write_layer(tar: memoryview | mmap.mmap, target: Target, limits: LayerLimits
     Raises UnusualLayerError: remove the snapshot, and let containerd's Apply write the layer.
     LayerRefusedError: the layer is damaged or breaks a limit. StorageFullError, StoreError.
     """
-    lower = LowerDirectories(target.lowers)
-    directories = Directories(target.upper, lower, limits)
-    with memoryview(tar) as view, contextlib.closing(directories), _umask(0):
-        writer = _Writer(view, directories, limits)
+    with memoryview(tar) as view, contextlib.closing(_Writer(view, target, limits)) as writer:
         member = None
         try:
-            for member in iter_members(view, limits):
-                writer.add(member)
-            writer.finish()
+            with _umask(0):
+                for member in iter_members(view, limits):
+                    writer.add(member)
+                writer.finish()
         except (AirsideError, OSError) as exc:
             raise _translated(exc, name_of(member) if member else "none yet") from exc
         return Written(writer.count, writer.content_bytes)
 
 
 class _Writer:
-    """Writes one layer."""
+    """Writes one layer. Close it."""
 
-    def __init__(self, tar: memoryview, directories: Directories, limits: LayerLimits) -> None:
+    def __init__(self, tar: memoryview, target: Target, limits: LayerLimits) -> None:
         self.count = self.content_bytes = 0
-        self._directories, self._limits = directories, limits
-        self._entries = Entries(tar, directories)
-        self.finish = self._entries.finish
+        self._limits = limits
+        self._directories = Directories(target.upper, limits)
+        self._lower = LowerDirectories(target.lowers, limits)
+        self._listed = ListedDirectories(self._directories)
+        self._entries = Entries(tar, self._directories)
+        self._whiteouts: Whiteouts
+        if target.whiteouts is WhiteoutForm.DELETION:
+            self._whiteouts = Deletions(self._removing)
+        else:
+            self._whiteouts = OverlayWhiteouts(target.whiteouts.value)
+
+    def close(self) -> None:
+        self._directories.close()
+        self._lower.close()
+
+    def finish(self) -> None:
+        self._listed.set_times()
 
     def add(self, member: Member) -> None:
         self._check(member)
@@ -81,15 +100,17 @@ class _Writer:
         if not name:  # the root itself keeps its attributes
             return
         self._directories.trim()
-        parent = self._directories.of(above)
-        if name.startswith(_WHITEOUT):
-            raise UnusualLayerError("a whiteout")
-        path = parent.path + b"/" + name if parent.path else name
+        parent = self._directories.of(above, self._lower.dress)
+        if name.startswith(PREFIX):
+            self._whiteouts.apply(member, parent, name)
+            return
         try:
-            self._make(member, parent, name, path)
+            self._make(member, parent, name)
         except FileExistsError:
-            self._displace(parent, name, path)
-            self._make(member, parent, name, path)
+            self._removing(parent.path_of(name))
+            remove(parent.descriptor, name)
+            self._make(member, parent, name)
+        self._whiteouts.wrote(parent.path_of(name))
 
     def _check(self, member: Member) -> None:
         self.count += 1
@@ -105,23 +126,24 @@ class _Writer:
         ):
             raise LayerRefusedError("a name that is too long")
 
-    def _make(self, member: Member, parent: Directory, name: bytes, path: bytes) -> None:
-        if member.kind == FILE:
+    def _make(self, member: Member, parent: Directory, name: bytes) -> None:
+        kind = member.kind
+        if kind == FILE:
             self._entries.file(member, parent, name)
-        elif member.kind == DIRECTORY:
-            self._entries.directory(member, parent, name, path)
-        elif member.kind == SYMLINK:
+        elif kind == DIRECTORY:
+            self._entries.directory(member, parent, name)
+            self._listed.add(parent.path_of(name), member)
+        elif kind == SYMLINK:
             self._entries.symlink(member, parent, name)
+        elif kind == LINK:
+            self._entries.link(member, parent, name)
         else:
-            raise UnusualLayerError(f"a member of type {chr(member.kind)!r}")
+            self._entries.node(member, parent, name)
 
-    def _displace(self, parent: Directory, name: bytes, path: bytes) -> None:
-        """Removes what is in the way of a member."""
-        if is_directory(parent, name):
-            raise UnusualLayerError("a directory is replaced")
-        if self._directories.is_alias(path):
-            raise UnusualLayerError("a link is replaced that members were written through")
-        os.unlink(name, dir_fd=parent.descriptor)
+    def _removing(self, path: bytes) -> None:
+        """Is called before a file or directory is removed."""
+        self._listed.check_removed(path)
+        self._directories.forget(path)
 
 
 @contextlib.contextmanager
