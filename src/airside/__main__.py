@@ -1,11 +1,13 @@
 """`python -m airside`, and what a frozen build runs.
 
-The fallback server is chosen before anything of the command line is imported: it stays small.
+The fallback server and the worker that writes layers are chosen before anything of the command line
+is imported: they stay small.
 """
 
 import sys
 
 from airside.agent import FALLBACK_COMMAND
+from airside.containerd.layer_writer import WORKER_COMMAND
 
 
 def main() -> int:
@@ -14,6 +16,11 @@ def main() -> int:
         from airside.agent import fallback_server  # noqa: PLC0415 - no command needs it
 
         fallback_server.main(sys.argv[2:])
+        return 0
+    if sys.argv[1:2] == [WORKER_COMMAND]:
+        from airside.containerd.layer_writer import worker  # noqa: PLC0415 - no command needs it
+
+        worker.main(sys.argv[2:])
         return 0
     from airside.cli.main import main as command_line  # noqa: PLC0415 - see above
 

@@ -79,6 +79,7 @@ def test_what_was_half_written_is_whole_again(
         assert len(chains) == 3
         snapshotter = str(made.options.snapshotter)
         assert set(chains) == set(client.snapshots.list_committed(snapshotter))
+        made.collect()
         whole = files_of(made)
         assert whole
         if in_use:
@@ -99,10 +100,10 @@ def test_what_was_half_written_is_whole_again(
                 return
             assert side["state"] == "published"
             assert side["unpacked"]
+            made.collect()  # what was removed: of suspects, and of the proof
             assert files_of(made) == whole
             assert record(agent.data) == {}
             assert work_leases(client) == []
-            made.collect()
             kept = {POD} if in_use else set()
             assert set(client.snapshots.list_active(snapshotter)) == kept
             assert set(client.snapshots.list_committed(snapshotter)) == set(chains)

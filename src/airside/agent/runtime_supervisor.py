@@ -119,6 +119,9 @@ class _RuntimeState:
             "streams_because": facts.why_streamed,
             "copies_because": facts.why_copied,
             "blobs": dict(facts.ways),
+            "layers": dict(facts.unpacking.layers),
+            "applies_because": facts.unpacking.why_applied if facts.unpacks else "",
+            "last_applied_because": facts.unpacking.why_unusual,
             "foreign_names": self.foreign,
             "other_agent": self._other_agent(),
         }

@@ -221,6 +221,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     why = f", streamed because {runtime['streams_because']}" if runtime["streams_because"] else ""
     copied = runtime.get("copies_because")
     why += f", copied because {copied}" if copied else ""
+    applied = runtime.get("applies_because")
+    why += f", containerd unpacks because {applied}" if applied else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
     if runtime.get("other_agent"):
         return f"{runtime['socket']} (nothing is published: {runtime['reason']})"

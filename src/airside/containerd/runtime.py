@@ -12,34 +12,31 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from airside.containerd.adopt import Adopter, LabelledBlob
 from airside.containerd.agent_claim import AgentClaim, Claimant
-from airside.containerd.agent_process import AgentProcess
 from airside.containerd.blob_copies import ContainerdCopies
 from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource, ContentDirectory
-from airside.containerd.cri import PULL_SECONDS, Cri
+from airside.containerd.cri import Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, discover
 from airside.containerd.image_names import ImageNames
 from airside.containerd.image_puller import ImagePuller
 from airside.containerd.intents import Intents
-from airside.containerd.layer_footprint import LayerFootprints, OpenTar
+from airside.containerd.layer_footprint import OpenTar
+from airside.containerd.local_unpacking import LocalUnpacking
 from airside.containerd.node_manifests import DOCUMENT_BYTES, NodeManifests
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.read_through import ContainerdContent
 from airside.containerd.refused_members import RefusedMembers
+from airside.containerd.runtime_options import RuntimeOptions
 from airside.containerd.services.images import ImageRecord
-from airside.containerd.snapshot_space import SnapshotSpace
 from airside.containerd.starting_pods import has_starting_pod
-from airside.containerd.uncompressed_layers import UncompressedLayers
-from airside.containerd.unpack import Unpacked, Unpacker
+from airside.containerd.unpack import Unpacked
 from airside.containerd.wanted_images import WantedImages
 from airside.containerd.withdrawal import Withdrawal
-from airside.core.disk_space import DiskSpace
 from airside.core.errors import (
     AirsideError,
     ContainerdError,
@@ -49,12 +46,10 @@ from airside.core.errors import (
     StorageFullError,
 )
 from airside.core.failpoints import fault
-from airside.core.settings import Limits
 from airside.core.timeline import stage
 from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
-from airside.oci.platform import Platform
 from airside.ports.content import OtherAgent, RuntimeFacts
 from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.outcome import Change, Published
@@ -62,35 +57,17 @@ from airside.ports.publication import (
     NamedImage,
     Publication,
 )
+from airside.ports.unpacking_facts import UnpackingFacts
 
 log = logging.getLogger("airside.containerd")
+
+__all__ = ["ContainerdRuntime", "RuntimeOptions"]
 
 KUBELET_NAMESPACE = "k8s.io"
 _LEASE_SECONDS = 6 * 3600.0
 _TRIES = 3
 
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeOptions:
-    """The options of publishing to one containerd.
-
-    `identity` is the prefix of our leases, ingests and snapshots. `node` is the platform whose
-    images run here. `threads` is how many layers are unpacked at once.
-    """
-
-    identity: str
-    node: Platform
-    snapshotter: str = ""
-    """Empty: the one that CRI uses."""
-    threads: int = 2
-    data: str = ""
-    """The data directory, for other agents to tell about."""
-    process: AgentProcess = field(default_factory=AgentProcess)
-    limits: Limits = field(default_factory=Limits)
-    space: DiskSpace = field(default_factory=lambda: DiskSpace(0))
-    pull_seconds: float = PULL_SECONDS
 
 
 class ContainerdRuntime:
@@ -112,20 +89,10 @@ class ContainerdRuntime:
         root = Path(facts.content_root) if facts.content_root else None
         directory = ContentDirectory(root, store, options.identity, options.space) if root else None
         self._adopter = Adopter(client, store, intents, directory, options.identity)
-        footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
-        self._uncompressed_layers = _layers(client, root, open_tar, options, footprints)
-        self._unpacker: Unpacker | None = None
+        self._unpacking: LocalUnpacking | None = None
         if facts.snapshotter in LOCAL_SNAPSHOTTERS:
-            where = Path(facts.snapshotter_root) if facts.snapshotter_root else None
-            self._unpacker = Unpacker(
-                client,
-                facts.snapshotter,
-                threads=options.threads,
-                identity=options.identity,
-                space=SnapshotSpace(where, options.space, footprints),
-                uncompressed_layers=self._uncompressed_layers,
-                pending_sync=pending_sync,
-            )
+            self._unpacking = LocalUnpacking(client, facts, store, options, open_tar, pending_sync)
+        self._unpacker = self._unpacking.unpacker if self._unpacking is not None else None
         self._refused = RefusedMembers(store.open, open_tar) if open_tar is not None else None
         self._cri = Cri(client.channel) if facts.has_cri else None
         self._manifests = NodeManifests(client, options.node)
@@ -179,12 +146,12 @@ class ContainerdRuntime:
         if self._unpacker is not None:
             self._unpacker.sweep()
         self._adopter.prove()
-        if self._uncompressed_layers is not None and not self._adopter.shares_directory:
-            self._uncompressed_layers.disable()
+        if self._unpacking is not None:
+            self._unpacking.start(shares_content=self._adopter.shares_directory)
 
     def close(self) -> None:
-        if self._unpacker is not None:
-            self._unpacker.close(wait=False)
+        if self._unpacking is not None:
+            self._unpacking.close()
         self._claim.release()
         self._client.close()
 
@@ -221,6 +188,7 @@ class ContainerdRuntime:
             why_streamed=self._adopter.why_streamed,
             why_copied=self._adopter.why_copied,
             ways=ways,
+            unpacking=self._unpacking.facts if self._unpacking is not None else UnpackingFacts(),
         )
 
     @property
@@ -380,16 +348,3 @@ class ContainerdRuntime:
     @property
     def cri(self) -> Cri | None:
         return self._cri
-
-
-def _layers(
-    client: Client,
-    root: Path | None,
-    open_tar: OpenTar | None,
-    options: RuntimeOptions,
-    footprints: LayerFootprints | None,
-) -> UncompressedLayers | None:
-    if root is None or open_tar is None:
-        return None
-    directory = root / f".{options.identity}-twins"
-    return UncompressedLayers(client, directory, root, open_tar, options.space, footprints)

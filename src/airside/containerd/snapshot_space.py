@@ -8,6 +8,7 @@ what takes more than its grant is cancelled well before the floor.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from airside.containerd.layer_footprint import LayerFootprints
@@ -52,12 +53,38 @@ class SnapshotSpace:
 
         Raises StorageFullError, also for the StoppedError that the lack of space caused.
         """
+        with self._granted(layer, stop, partial(self._needed, layer, uncompressed)) as watch:
+            yield watch
+
+    @contextlib.contextmanager
+    def writing(self, layer: Descriptor, footprint_bytes: int, stop: Stop) -> Iterator[Stop]:
+        """Does what `unpacking` does, for a layer that we write; it may not be in the store yet.
+
+        `footprint_bytes` is what it takes, if it was measured; else 0. Our writer leaves holes
+        where a sparse file has them.
+        """
+
+        def needed(room: int, stop: Stop) -> int:
+            known = max(footprint_bytes, self._known(layer))
+            if known or room > _AMPLE_BYTES + _AMPLE_RATIO * layer.size_bytes:
+                return max(known, layer.size_bytes)
+            return self._needed(layer, None, room, stop)
+
+        with self._granted(layer, stop, needed) as watch:
+            yield watch
+
+    def _known(self, layer: Descriptor) -> int:
+        return 0 if self._footprints is None else self._footprints.known(layer.digest)
+
+    @contextlib.contextmanager
+    def _granted(
+        self, layer: Descriptor, stop: Stop, needed: Callable[[int, Stop], int]
+    ) -> Iterator[Stop]:
         room = None if self.root is None else self._space.room_bytes(self.root)
         if self.root is None or room is None:
             yield stop
             return
-        needed = self._needed(layer, uncompressed, room, stop)
-        with self._space.granting(self.root, needed) as grant:
+        with self._space.granting(self.root, needed(room, stop)) as grant:
             watch = Watch(self._space, (self.root,), grant, stop)
             try:
                 yield watch

@@ -20,7 +20,6 @@ and at most one prepared one per thread, which `sweep` removes. The blobs are in
 already, under the lease; the caller makes and deletes the lease.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -30,10 +29,13 @@ from dataclasses import dataclass, field
 
 from airside.containerd.client import Client
 from airside.containerd.fsync import SharedSync
+from airside.containerd.layers_ahead import LayersAhead
 from airside.containerd.pending_sync import MemoryRecord, PendingSync
 from airside.containerd.snapshot_space import SnapshotSpace
-from airside.containerd.uncompressed_layers import UncompressedLayer, UncompressedLayers
-from airside.containerd.unpack_layer import LayerUnpacker, UncompressedOf
+from airside.containerd.snapshot_writer import SnapshotWriter
+from airside.containerd.uncompressed_layers import UncompressedLayers
+from airside.containerd.unpack_layer import LayerSource, LayerUnpacker
+from airside.containerd.verified_tars import VerifiedTars
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import AirsideError, NotFoundError, StoppedError
 from airside.core.failpoints import fault
@@ -42,13 +44,11 @@ from airside.oci.digest import Digest
 
 log = logging.getLogger("airside.containerd")
 
-__all__ = ["UncompressedLayers", "Unpacked", "Unpacker"]
+__all__ = ["UncompressedLayers", "Unpacked", "Unpacker", "Writing"]
 
 Stop = Callable[[], bool]
 GC_SNAPSHOT = "containerd.io/gc.ref.snapshot."
 _TRIES = 3
-_AHEAD_PER_THREAD = 2
-"""Layers that are decompressed ahead; it bounds the disk space of uncompressed layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class _Image:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A layer that is being decompressed before it is needed."""
+class Writing:
+    """What writes layers instead of containerd's Apply, and what opens them for it."""
 
-    image: _Image
-    uncompressed: "Future[UncompressedLayer | None]"
+    writer: SnapshotWriter
+    tars: VerifiedTars
 
 
 class Unpacker:
@@ -92,7 +92,8 @@ class Unpacker:
 
     `threads` is how many layers are applied at once, by all calls together. `identity` is the
     prefix of our snapshots. `space` is that of the snapshotter's directory. Without
-    `uncompressed_layers` containerd decompresses.
+    `uncompressed_layers` containerd decompresses. With `writing` we write layers ourselves, as long
+    as its writer is on.
     """
 
     def __init__(
@@ -105,27 +106,32 @@ class Unpacker:
         space: SnapshotSpace | None = None,
         uncompressed_layers: UncompressedLayers | None = None,
         pending_sync: PendingSync | None = None,
+        writing: Writing | None = None,
     ) -> None:
         space = space or SnapshotSpace(None, DiskSpace(0))
         self._client, self._uncompressed_layers = client, uncompressed_layers
         self._pending_sync = pending_sync or PendingSync(MemoryRecord(), "")
         self._label = f"{GC_SNAPSHOT}{snapshotter}"
-        self._layer_unpacker = LayerUnpacker(client, snapshotter, identity=identity, space=space)
+        writer, tars = (writing.writer, writing.tars) if writing else (None, None)
+        self._layer_unpacker = LayerUnpacker(
+            client, snapshotter, identity=identity, space=space, writer=writer
+        )
+        self._ahead = LayersAhead(
+            uncompressed_layers, tars, lambda: self._layer_unpacker.writes, threads=threads
+        )
         self._disk = SharedSync(space.root)
         self._closed = threading.Event()
-        self._pool = ThreadPoolExecutor(threads, "unpack")
-        self._decompress_pool = ThreadPoolExecutor(threads, "decompress")
-        self._most_ahead = threads * _AHEAD_PER_THREAD
+        lanes = threads if writer is None else 2 * threads  # small layers do not wait for big ones
+        self._pool = ThreadPoolExecutor(lanes, "unpack")
         self._lock = threading.Lock()
         self._waiting: dict[Digest, list[_Image]] = {}
         """Chain IDs that are being unpacked, and the images that continue after each."""
-        self._ahead: dict[Digest, _Ahead] = {}
 
     def close(self, *, wait: bool = True) -> None:
         """Ends running work; without `wait` a moment later: closing the client hastens it."""
         self._closed.set()
         self._pool.shutdown(wait=wait)
-        self._decompress_pool.shutdown(wait=wait)
+        self._ahead.close(wait=wait)
 
     def sweep(self) -> int:
         """Removes what a dead process of ours left. Returns how many snapshots.
@@ -307,81 +313,33 @@ class Unpacker:
             self._submit(image)
 
     def _end(self, image: _Image, error: BaseException | None) -> None:
-        for step in image.steps:
-            with self._lock:
-                ahead = self._ahead.get(step.chain)
-                if ahead is None or ahead.image is not image:
-                    continue
-                del self._ahead[step.chain]
-            self._drop(ahead)
+        self._ahead.drop_all(image)
         if error is None:
             image.done.set_result(None)
         else:
             image.done.set_exception(error)
 
-    # uncompressed layers
-
     def _add(self, step: Step, image: _Image) -> bool:
-        used: list[UncompressedLayer | None] = []
-
-        def uncompressed_of() -> UncompressedLayer | None:
-            used.append(self._uncompressed(step, image))
-            return used[0]
-
-        try:
+        with self._ahead.source(step, image.lease, image.stop) as source:
             if self._layer_unpacker.has(step.chain):
-                return self._mend_if_suspect(step, image, uncompressed_of)
-            return self._layer_unpacker.add(step, image.lease, image.stop, uncompressed_of)
-        finally:
-            for uncompressed in filter(None, used):
-                assert self._uncompressed_layers is not None
-                self._uncompressed_layers.drop(uncompressed)
+                return self._mend_if_suspect(step, image, source)
+            return self._layer_unpacker.add(step, image.lease, image.stop, source)
 
-    def _mend_if_suspect(self, step: Step, image: _Image, uncompressed_of: UncompressedOf) -> bool:
+    def _mend_if_suspect(self, step: Step, image: _Image, source: LayerSource) -> bool:
         """Rewrites an existing snapshot if it is suspect. Returns True if it was rewritten."""
         self._layer_unpacker.hold(step.chain, image.lease)
         if not self._pending_sync.is_suspect(step.chain):
             return False
-        self._layer_unpacker.mend(step, image.lease, image.stop, uncompressed_of)
+        self._layer_unpacker.mend(step, image.lease, image.stop, source)
         return True
-
-    def _uncompressed(self, step: Step, image: _Image) -> UncompressedLayer | None:
-        if self._uncompressed_layers is None:
-            return None
-        with self._lock:
-            ahead = self._ahead.pop(step.chain, None)
-        if ahead is None:
-            return self._uncompressed_layers.make(step.layer, image.lease, image.stop)
-        try:
-            return ahead.uncompressed.result()
-        except StoppedError:  # the image that asked for it first was stopped
-            return None
 
     def _look_ahead(self, image: _Image) -> None:
         """Starts to decompress the layer after the next one."""
-        following = image.steps[image.position + 1 : image.position + 2]
-        if self._uncompressed_layers is None or not following:
-            return
-        step = following[0]
-        with self._lock:
-            known = step.chain in self._ahead or step.chain in self._waiting
-            if known or len(self._ahead) >= self._most_ahead:
-                return
-            with contextlib.suppress(RuntimeError):  # closed
-                made = self._decompress_pool.submit(
-                    self._uncompressed_layers.make, step.layer, image.lease, image.stop
-                )
-                self._ahead[step.chain] = _Ahead(image, made)
-
-    def _drop(self, ahead: _Ahead) -> None:
-        """Drops a layer decompressed ahead that nobody needs any more; it may be in progress."""
-        if not ahead.uncompressed.cancel():
-            ahead.uncompressed.add_done_callback(self._drop_made)
-
-    def _drop_made(self, made: "Future[UncompressedLayer | None]") -> None:
-        uncompressed = None if made.exception() else made.result()
-        if uncompressed is not None and self._uncompressed_layers is not None:
-            self._uncompressed_layers.drop(uncompressed)
+        for step in image.steps[image.position + 1 : image.position + 2]:
+            with self._lock:
+                is_running = step.chain in self._waiting
+            if not is_running:
+                self._ahead.prepare(step, image, image.lease, image.stop)
 
 
 def _result(job: _Image) -> Unpacked | AirsideError:

@@ -1,4 +1,7 @@
-"""Turns one layer into one committed snapshot: Prepare, Apply, Commit, and the races of each.
+"""Turns one layer into one committed snapshot: Prepare, write, Commit, and the races of each.
+
+We write the layer ourselves where that is proved to work (`snapshot_writer`); else, and what is
+unusual in a layer, containerd's Apply does.
 
 Works as containerd's own unpacker does (`core/unpack/unpacker.go`; in 1.6 `unpacker.go`), with the
 same labels, so that CRI and `ctr` may unpack the same layer at the same moment:
@@ -7,8 +10,8 @@ same labels, so that CRI and `ctr` may unpack the same layer at the same moment:
 - Commit answers ALREADY_EXISTS: another unpacker was first; our prepared snapshot is removed.
 - An existing snapshot is added to our lease, and looked up again after that.
 
-One difference: the layer's `containerd.io/uncompressed` is written *before* the commit, since Apply
-has proved it, so that no snapshot of ours exists without the label.
+One difference: the layer's `containerd.io/uncompressed` is written *before* the commit, since its
+bytes have proved it by then, so that no snapshot of ours exists without the label.
 
 Our keys begin with our identity; keys that this process does not work on are swept.
 """
@@ -23,25 +26,41 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from airside.containerd.client import Client
 from airside.containerd.services.snapshots import Mount
 from airside.containerd.snapshot_space import SnapshotSpace
+from airside.containerd.snapshot_writer import APPLIED, WRITTEN, SnapshotWriter
 from airside.containerd.uncompressed_layers import UncompressedLayer
+from airside.containerd.verified_tars import VerifiedTar, mismatch
 from airside.core.errors import (
     AirsideError,
     ConflictError,
     ContainerdError,
-    DiffIdMismatchError,
     NotFoundError,
+    UnusualLayerError,
 )
 from airside.core.failpoints import fault
 from airside.oci.chain import Step
 from airside.oci.digest import Digest
 
 Stop = Callable[[], bool]
-UncompressedOf = Callable[[], UncompressedLayer | None]
-"""Returns the layer uncompressed, None if containerd shall decompress it."""
+Fill = Callable[[Sequence[Mount]], None]
+"""Writes a layer into the mounts of a prepared snapshot."""
+OpenVerified = Callable[[], VerifiedTar]
+"""Opens a layer's tar. Raises UnusualLayerError, DiffIdMismatchError, StoppedError."""
+
+
+class LayerSource(Protocol):
+    """Where the bytes of one layer come from. Asked only when a snapshot is prepared for them."""
+
+    def tar(self) -> VerifiedTar:
+        """Opens the tar, to be closed. Raises what `OpenVerified` raises."""
+
+    def uncompressed(self) -> UncompressedLayer | None:
+        """Returns the layer uncompressed for Apply, None if containerd shall decompress it."""
+
 
 log = logging.getLogger("airside.containerd")
 
@@ -64,8 +83,9 @@ class LayerUnpacker:
         *,
         identity: str,
         space: SnapshotSpace,
+        writer: SnapshotWriter | None = None,
     ) -> None:
-        self._client, self._snapshotter = client, snapshotter
+        self._client, self._snapshotter, self._writer = client, snapshotter, writer
         self._prefix = f"{identity}-"
         self._space = space
         self._process = secrets.token_hex(6)
@@ -82,18 +102,51 @@ class LayerUnpacker:
         if not self.has(chain):
             raise NotFoundError(f"snapshot {chain} was removed", blob=chain)
 
-    def add(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> bool:
+    @property
+    def writes(self) -> bool:
+        """True if layers are written by us, what is unusual aside."""
+        return self._writer is not None and self._writer.is_on
+
+    def add(self, step: Step, lease: str, stop: Stop, source: LayerSource) -> bool:
         """Makes the layer's snapshot. Returns True if it was made now, False if it existed.
 
-        Raises DiffIdMismatchError, StorageFullError, StoppedError, ContainerdError, and
-        NotFoundError if the lease, the parent or the layer is gone.
+        The layer's blob is in the content store. Raises DiffIdMismatchError, LayerRefusedError,
+        StorageFullError, StoreError, StoppedError, ContainerdError, and NotFoundError if the lease,
+        the parent or the layer is gone.
         """
+        why = ""
+        if self.writes:
+            try:
+                return self._make(step, lease, self._writing(step, stop, source.tar, label=True))
+            except UnusualLayerError as exc:  # its snapshot is removed
+                why = exc.message
+                log.debug("layer %s is left to containerd: %s", step.layer.digest, why)
+
+        def apply(mounts: Sequence[Mount]) -> None:
+            self._apply(mounts, step, lease, stop, source.uncompressed())
+
+        made = self._make(step, lease, apply)
+        if made and self._writer is not None:
+            self._writer.count(APPLIED, why)
+        return made
+
+    def write(self, step: Step, lease: str, stop: Stop, tar: OpenVerified) -> bool:
+        """Makes the layer's snapshot without its blob, which may not be in the content store yet.
+
+        Sets no label of the blob. Returns and raises what `add` does, and UnusualLayerError:
+        nothing was made, and `add` is to be called when the blob is there.
+        """
+        if not self.writes:
+            raise UnusualLayerError("layers are unpacked by containerd")
+        return self._make(step, lease, self._writing(step, stop, tar, label=False))
+
+    def _make(self, step: Step, lease: str, fill: Fill) -> bool:
         for _ in range(_TRIES):
             key = self._new_key(step.chain)
             try:
                 mounts = self._prepare(key, step, lease)
                 if mounts is not None:
-                    return self._finish(key, mounts, step, lease, stop, uncompressed_of)
+                    return self._finish(key, mounts, step, lease, fill)
                 if self.has(step.chain):
                     self.hold(step.chain, lease)
                     return False
@@ -117,8 +170,8 @@ class LayerUnpacker:
             return False
         return True
 
-    def mend(self, step: Step, lease: str, stop: Stop, uncompressed_of: UncompressedOf) -> None:
-        """Rewrites the files of a committed snapshot that is in use.
+    def mend(self, step: Step, lease: str, stop: Stop, source: LayerSource) -> None:
+        """Rewrites the files of a committed snapshot that is in use, by containerd's Apply.
 
         Apply replaces each file by a new one: a running container keeps its open files, and the
         next container sees the right ones. Raises what `add` raises, and ContainerdError for a
@@ -134,7 +187,7 @@ class LayerUnpacker:
             shown = self._client.snapshots.view(self._snapshotter, key, str(step.chain), lease)
             mount = writable(shown)
             _drop_whiteouts(mount)
-            self._fill([mount], step, lease, stop, uncompressed_of())
+            self._apply([mount], step, lease, stop, source.uncompressed())
         finally:
             self._remove(key)
             with self._lock:
@@ -156,18 +209,12 @@ class LayerUnpacker:
             return None
 
     def _finish(
-        self,
-        key: str,
-        mounts: Sequence[Mount],
-        step: Step,
-        lease: str,
-        stop: Stop,
-        uncompressed_of: UncompressedOf,
+        self, key: str, mounts: Sequence[Mount], step: Step, lease: str, fill: Fill
     ) -> bool:
         """Fills and commits a prepared snapshot; removes it after any error."""
         try:
             fault("unpack.after_prepare")
-            self._fill(mounts, step, lease, stop, uncompressed_of())
+            fill(mounts)
             self._commit(key, step, lease)
         except ConflictError:
             self._remove(key)
@@ -178,7 +225,25 @@ class LayerUnpacker:
             raise
         return True
 
-    def _fill(
+    def _writing(self, step: Step, stop: Stop, tar: OpenVerified, *, label: bool) -> Fill:
+        """Returns what writes a layer by our own writer."""
+        writer = self._writer
+        assert writer is not None
+
+        def write(mounts: Sequence[Mount]) -> None:
+            with contextlib.closing(tar()) as opened:
+                with self._space.writing(step.layer, opened.footprint_bytes, stop) as watch:
+                    try:
+                        writer.write(mounts, opened, watch)
+                    except AirsideError as exc:
+                        exc.add_context(blob=step.layer.digest)
+                        raise
+                self._check(step, opened.digest, label=label)
+            writer.count(WRITTEN)
+
+        return write
+
+    def _apply(
         self,
         mounts: Sequence[Mount],
         step: Step,
@@ -188,16 +253,15 @@ class LayerUnpacker:
     ) -> None:
         with self._space.unpacking(step.layer, uncompressed, stop) as watch:
             found = self._applied(mounts, step, lease, watch, uncompressed)
+        self._check(step, found, label=True)
+
+    def _check(self, step: Step, found: Digest, *, label: bool) -> None:
+        """Raises DiffIdMismatchError if what was unpacked is another tar; else labels the blob."""
         fault("unpack.after_apply")
         if found != step.diff_id:
-            raise DiffIdMismatchError(
-                f"layer {step.layer.digest} unpacks to {found}, but the image's config says "
-                f"{step.diff_id}: build or save the image again",
-                blob=step.layer.digest,
-                expected=step.diff_id,
-                found=found,
-            )
-        self._client.content.label(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
+            raise mismatch(step, found)
+        if label:
+            self._client.content.label(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
         fault("unpack.after_label")
 
     def _applied(

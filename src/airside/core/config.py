@@ -28,6 +28,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_removal": ("unpin", "delete", "keep"),
     "links": ("inside", "owner", "any"),
     "unpack": ("node-platform", "never"),
+    "unpack_by": ("auto", "containerd"),
     "other_platforms": ("none", "sole", "all"),
     "conflict": ("ours", "theirs"),
     "foreign_names": ("keep", "release"),

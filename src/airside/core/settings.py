@@ -161,6 +161,11 @@ class Settings:
     unpack: str = _setting(
         "node-platform", "node-platform|never", "unpack images when they are published"
     )
+    unpack_by: str = _setting(
+        "auto",
+        "auto|containerd",
+        "who writes layers into snapshots; auto: Airside, where it is proved that it can",
+    )
     other_platforms: str = _setting(
         "sole",
         "none|sole|all",

@@ -9,7 +9,7 @@ test suite in `tests/contract` that every implementation passes.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, TypeAlias
 
 from airside.core.settings import MIB
@@ -19,6 +19,7 @@ from airside.oci.reference import Repository
 from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.outcome import Change, Published
 from airside.ports.publication import NamedImage, Publication
+from airside.ports.unpacking_facts import UnpackingFacts
 
 
 class Ingest(Protocol):
@@ -188,6 +189,7 @@ class RuntimeFacts:
     """Why blobs were copied; empty if all could be linked."""
     ways: Mapping[str, int]
     """The number of blobs placed each way since the connection: link, copy, stream, held."""
+    unpacking: UnpackingFacts = field(default_factory=UnpackingFacts)
 
 
 @dataclass(frozen=True, slots=True)

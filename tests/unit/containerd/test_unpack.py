@@ -9,7 +9,7 @@ import pytest
 
 from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd import fsync as syncing
-from airside.containerd import unpack
+from airside.containerd import layers_ahead, unpack
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.pending_sync import MemoryRecord, PendingSync
 from airside.containerd.snapshot_space import SnapshotSpace
@@ -426,7 +426,7 @@ def test_twins_are_applied_in_the_place_of_compressed_layers_and_leave_nothing(m
     assert bench.twins.made >= 7
     assert bench.twins.failed == 0
     assert not bench.twins._directory.exists()
-    assert bench.unpacker._ahead == {}
+    assert bench.unpacker._ahead._ahead == {}
 
 
 def test_a_twin_whose_lease_ended_is_replaced_by_the_layer(made):
@@ -464,9 +464,9 @@ def test_a_twin_that_another_image_asked_for_and_stopped_is_not_waited_for(made)
     stopped.set_exception(StoppedError("stopped"))
     chain = image.steps[0].chain
     asker = unpack._Image(image, LEASE, running, image.steps)
-    bench.unpacker._ahead[chain] = unpack._Ahead(asker, stopped)
+    bench.unpacker._ahead._ahead[chain] = layers_ahead._Ahead(asker, stopped)
     bench.unpacker.unpack(image, lease=LEASE, stop=running)
-    assert bench.containerd.applied[0].digest == image.layers[0].digest
+    assert bench.unpacker.is_unpacked(image)
 
 
 def test_a_sweep_is_of_snapshots_and_twins(made):

@@ -12,6 +12,7 @@ from airside.core.errors import (
     DiffIdMismatchError,
     NotFoundError,
     StorageFullError,
+    UnusualLayerError,
 )
 from airside.oci.digest import Digest
 from support.images import random_image
@@ -24,6 +25,14 @@ def space_of(root, min_free_bytes=0):
     return SnapshotSpace(root, DiskSpace(min_free_bytes))
 
 
+class NotDecompressed:
+    def tar(self):
+        raise UnusualLayerError("not here")
+
+    def uncompressed(self):
+        return None
+
+
 class Bench:
     def __init__(self, **fields):
         self.containerd = FakeContainerd(**fields)
@@ -34,7 +43,7 @@ class Bench:
         )
 
     def add(self, step, lease=LEASE):
-        return self.layer_unpacker.add(step, lease, lambda: False, lambda: None)
+        return self.layer_unpacker.add(step, lease, lambda: False, NotDecompressed())
 
     def committed(self, step):
         """Commits a snapshot as another unpacker would."""

@@ -1,0 +1,100 @@
+"""Puts together what unpacks images into the snapshotter of one containerd.
+
+Layers are written by us where the proof succeeds and the options allow it (ADR 0046); else
+containerd applies them, decompressed by us where it adopts what we decompress (ADR 0017).
+"""
+
+from pathlib import Path
+
+from airside.containerd.client import Client
+from airside.containerd.content_directory import BlobSource
+from airside.containerd.discovery import Facts
+from airside.containerd.layer_footprint import LayerFootprints, OpenTar
+from airside.containerd.layer_writer.target import LayerLimits
+from airside.containerd.layer_writer.worker_pool import WorkerPool
+from airside.containerd.pending_sync import PendingSync
+from airside.containerd.runtime_options import RuntimeOptions
+from airside.containerd.snapshot_space import SnapshotSpace
+from airside.containerd.snapshot_writer import BY_SETTING, SnapshotWriter
+from airside.containerd.uncompressed_layers import UncompressedLayers
+from airside.containerd.unpack import Unpacker, Writing
+from airside.containerd.verified_tars import VerifiedTars
+from airside.containerd.writer_proof import WriterProof
+from airside.ports.unpacking_facts import UnpackingFacts
+
+
+class LocalUnpacking:
+    """The unpacker of one connection. Thread-safe. Start it after adoption is proved; close it."""
+
+    def __init__(
+        self,
+        client: Client,
+        facts: Facts,
+        store: BlobSource,
+        options: RuntimeOptions,
+        open_tar: OpenTar | None,
+        pending_sync: PendingSync | None,
+    ) -> None:
+        self._client, self._facts, self._options = client, facts, options
+        footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
+        self._uncompressed = self._uncompressed_layers(open_tar, footprints)
+        writing = self._writing(store, open_tar, footprints)
+        self._writer = writing.writer if writing is not None else None
+        where = Path(facts.snapshotter_root) if facts.snapshotter_root else None
+        self.unpacker = Unpacker(
+            client,
+            facts.snapshotter,
+            threads=options.threads,
+            identity=options.identity,
+            space=SnapshotSpace(where, options.space, footprints),
+            uncompressed_layers=self._uncompressed,
+            pending_sync=pending_sync,
+            writing=writing,
+        )
+
+    def _uncompressed_layers(
+        self, open_tar: OpenTar | None, footprints: LayerFootprints | None
+    ) -> UncompressedLayers | None:
+        if not self._facts.content_root or open_tar is None:
+            return None
+        root, options = Path(self._facts.content_root), self._options
+        directory = root / f".{options.identity}-twins"
+        return UncompressedLayers(
+            self._client, directory, root, open_tar, options.space, footprints
+        )
+
+    def _writing(
+        self, store: BlobSource, open_tar: OpenTar | None, footprints: LayerFootprints | None
+    ) -> Writing | None:
+        options = self._options
+        if options.temporary is None or open_tar is None:
+            return None
+        tars = VerifiedTars(store, open_tar, options.temporary, options.space, footprints)
+        limits = LayerLimits(content_bytes=options.limits.blob_bytes)
+        return Writing(SnapshotWriter(WorkerPool(), limits, most_big=options.threads), tars)
+
+    def start(self, *, shares_content: bool) -> None:
+        """Proves that we can write layers. `shares_content`: containerd adopts blobs.
+
+        Raises ContainerdError if containerd is away.
+        """
+        if self._uncompressed is not None and not shares_content:
+            self._uncompressed.disable()
+        if self._writer is not None:
+            identity = self._options.identity
+            self._writer.prove(
+                WriterProof(self._client, self._facts.snapshotter, self._writer, identity)
+            )
+
+    def close(self) -> None:
+        """Ends running work a moment later."""
+        self.unpacker.close(wait=False)
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def facts(self) -> UnpackingFacts:
+        writer = self._writer
+        if writer is None:
+            return UnpackingFacts(why_applied=BY_SETTING)
+        return UnpackingFacts(writer.counts, writer.why_not, writer.why_unusual)
