@@ -7,6 +7,7 @@ report. Left to others: the compression (`archive.layer_probe`), and the bytes o
 """
 
 import re
+from zlib import adler32
 from dataclasses import dataclass, field
 
 from airside.archive.tar.members import header_number, parse_pax
@@ -67,6 +68,8 @@ class LayerCheck:
         """Reads the next bytes of the tar."""
         at, end = 0, len(chunk)
         while at < end and not self.ended:
+            if self._extended is None and not self._part:
+                at = self._take_headers(chunk, at, end)
             if self._skip:
                 step = min(self._skip, end - at)
                 if self._extended is not None:
@@ -76,10 +79,6 @@ class LayerCheck:
                 if not self._skip and self._extended is not None:
                     self._take_extended(bytes(self._extended))
                 continue
-            if not self._part and end - at >= _BLOCK:
-                self._take_header(bytes(chunk[at : at + _BLOCK]))
-                at += _BLOCK
-                continue
             step = min(_BLOCK - len(self._part), end - at)
             self._part += chunk[at : at + step]
             at += step
@@ -87,9 +86,18 @@ class LayerCheck:
                 block, self._part = self._part, b""
                 self._take_header(block)
 
+    def _take_headers(self, chunk: BytesLike, at: int, end: int) -> int:
+        """Takes the whole headers of a chunk. Returns the position of what is left of it."""
+        while not self.ended and self._extended is None and at + self._skip + _BLOCK <= end:
+            at += self._skip
+            self._skip = 0
+            self._take_header(bytes(chunk[at : at + _BLOCK]))
+            at += _BLOCK
+        return at
+
     def _take_header(self, block: bytes) -> None:
         kind, length = block[156], header_number(block[124:136])
-        if block == _ZERO_BLOCK or length is None or not _is_header(block):
+        if length is None or block == _ZERO_BLOCK or not _is_header(block):
             self.ended = True
             return
         if kind in _EXTENDED:
@@ -170,7 +178,11 @@ def _is_header(block: bytes) -> bool:
     want = header_number(block[148:156])
     if want is None:
         return False
-    total = sum(block) - sum(block[148:156]) + 8 * 32
+    own = sum(block[148:156]) - 8 * 32
+    # the low half of Adler-32 is 1 + the sum of all bytes, modulo 65521: ten times as quick as `sum`
+    if want + own + 1 == adler32(block) & 0xFFFF:
+        return True
+    total = sum(block) - own
     if want == total:
         return True
     high = sum(byte > 127 for byte in block) - sum(byte > 127 for byte in block[148:156])

@@ -20,7 +20,6 @@ from airside.core.settings import Limits
 _PAX_KEYS = frozenset({"path", "linkpath", "size"})
 _FROM_ROOT = re.compile(r"/(?:[^/]+|blobs(?:/[^/]*)*)\Z")
 """Absolute names that buildpacks write: layers as `/sha256:<hex>.tar`, and whole layouts."""
-_OCTAL = re.compile(rb"[0-7]*")
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ")
 
 
@@ -227,6 +226,11 @@ def header_number(raw: bytes) -> int | None:
         value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:])
         return None if raw[0] & 0x40 else value
     text = raw.strip(b" \0")
-    if not _OCTAL.fullmatch(text):  # `int` also takes signs, with which a reader goes back
+    if not text:
+        return 0
+    if not text.isdigit():  # `int` also takes signs, with which a reader goes back
         return None
-    return int(text or b"0", 8)
+    try:
+        return int(text, 8)
+    except ValueError:
+        return None
