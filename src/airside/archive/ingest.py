@@ -3,10 +3,13 @@
 There are two ways (ADR 0003). A compressed archive is read once: one thread reads and decompresses,
 the job's own thread walks the tar and hashes, one thread writes; which members are needed is known
 afterwards. Of a plain tar the headers are scanned first, so that only needed members are read,
-several at once. A blob that the store holds already is hashed but not written.
+several at once, each hashed and written by one thread (`pipeline.WriteAlong`). A blob that the
+store holds already is hashed but not written.
 """
 
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,7 +21,7 @@ from airside.archive.early_reading import EarlyReading
 from airside.archive.formats.plan import Facts
 from airside.archive.formats.tables import MOST_OLDER, is_table, older_name
 from airside.archive.layer_probe import LayerProbes
-from airside.archive.pipeline import ReadAhead, WriteBehind
+from airside.archive.pipeline import ReadAhead, WriteAlong, WriteBehind, Writes
 from airside.archive.planning_room import PlanningRoom, PlanPlace
 from airside.archive.stop import Stop, never
 from airside.archive.tar.members import Member, MemberKind
@@ -36,7 +39,8 @@ from airside.oci.digest import HEX_LENGTHS, BytesLike, Digest, new_hasher
 from airside.ports.content import ContentStore, Ingest
 
 HEAD_BYTES = 16
-_MEMBER_THREADS = 2
+_MEMBER_THREADS = min(max(os.cpu_count() or 1, 2), 4)
+"""Members that are read at once: each has a chunk in memory."""
 
 
 OpenMember = Callable[[Member], AbstractContextManager[Callable[[int, int], bytes]]]
@@ -186,10 +190,12 @@ class ArchiveIngest:
         ingest, if it turns out to be another blob. Raises ArchiveError, StoreError, StoppedError.
         """
         todo = [m for m in wanted if m.name not in self.members]
-        with WriteBehind() as writer, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
+        with WriteBehind() as behind, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
             failed = threading.Event()
+            left = deque(todo)  # one for each member that is not read yet: thread-safe
 
             def one(member: Member) -> None:
+                writer = WriteAlong(behind, lambda: len(left) < _MEMBER_THREADS)
                 try:
                     pieces = self._pread(opened, member, failed, progress)
                     self._add_member(member, pieces, writer, expected.get(member.name))
@@ -200,12 +206,14 @@ class ArchiveIngest:
                 except BaseException:
                     failed.set()
                     raise
+                finally:
+                    left.pop()
 
             futures = [pool.submit(one, member) for member in todo]
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:  # a failure stops the other threads: raise it, not their StoppedError
                 raise min(errors, key=lambda error: isinstance(error, StoppedError))
-            writer.flush()
+            behind.flush()
 
     def _pread(
         self,
@@ -233,7 +241,7 @@ class ArchiveIngest:
         self,
         member: Member,
         pieces: Iterable[BytesLike],
-        writer: WriteBehind,
+        writer: Writes,
         expected: Digest | None = None,
     ) -> None:
         if member.name in self.members:  # replaced; writes to its ingest may still be queued
@@ -272,7 +280,7 @@ class ArchiveIngest:
         return digest if self.trust_names or self.store.is_right(digest) else None
 
     def _ingest(
-        self, pieces: Iterable[BytesLike], algorithm: str, writer: WriteBehind
+        self, pieces: Iterable[BytesLike], algorithm: str, writer: Writes
     ) -> IngestedMember:
         ingest = self.store.ingest(algorithm)
         try:

@@ -7,8 +7,8 @@ report. Left to others: the compression (`archive.layer_probe`), and the bytes o
 """
 
 import re
-from zlib import adler32
 from dataclasses import dataclass, field
+from zlib import adler32
 
 from airside.archive.tar.members import header_number, parse_pax
 from airside.core.errors import ArchiveError
@@ -179,7 +179,7 @@ def _is_header(block: bytes) -> bool:
     if want is None:
         return False
     own = sum(block[148:156]) - 8 * 32
-    # the low half of Adler-32 is 1 + the sum of all bytes, modulo 65521: ten times as quick as `sum`
+    # half of Adler-32 is 1 + the sum of the bytes, modulo 65521: ten times as quick as `sum`
     if want + own + 1 == adler32(block) & 0xFFFF:
         return True
     total = sum(block) - own

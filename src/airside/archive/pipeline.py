@@ -1,10 +1,10 @@
-"""Threads beside the hashing thread: one reads ahead, one writes behind."""
+"""Threads beside the hashing thread: one reads ahead, one writes behind, where a core is idle."""
 
 import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from typing import Protocol, Self
 
 from airside.archive.stop import Stop
 from airside.core.errors import StoppedError
@@ -56,6 +56,63 @@ class ReadAhead:
             self._queue.put(exc)
         else:
             self._queue.put(None)
+
+
+class Writes(Protocol):
+    """Writes chunks into their ingests, of each in order."""
+
+    def write(self, ingest: Ingest, chunk: BytesLike) -> None:
+        """Write a chunk, or queue it. Raises the error of this or of an earlier write."""
+
+    def finish(self, ingest: Ingest) -> None:
+        """End an ingest once its chunks are written."""
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Make a call once all chunks before it are written without an error."""
+
+    def flush(self) -> None:
+        """Wait until all chunks are written. Raises the error of an earlier write."""
+
+    def abandon(self) -> None:
+        """Discard the writes that are queued, and wait until none is left."""
+
+
+class WriteAlong:
+    """Writes a member in the thread that hashes it, as long as every thread has a member.
+
+    Once a thread has none, the rest of this one is written behind: so no chunk goes from one
+    processor to another without need, and a large last member keeps two of them busy.
+    `has_idle` tells that a thread has nothing to do. Not thread-safe.
+    """
+
+    def __init__(self, behind: "WriteBehind", has_idle: Callable[[], bool]) -> None:
+        self._behind, self._has_idle = behind, has_idle
+        self._is_behind = False
+
+    def write(self, ingest: Ingest, chunk: BytesLike) -> None:
+        self._is_behind = self._is_behind or self._has_idle()
+        if self._is_behind:
+            self._behind.write(ingest, chunk)
+        else:
+            ingest.write(chunk)
+
+    def finish(self, ingest: Ingest) -> None:
+        if self._is_behind:
+            self._behind.finish(ingest)
+        else:
+            ingest.finish()
+
+    def after(self, call: Callable[[], None]) -> None:
+        if self._is_behind:
+            self._behind.after(call)
+        else:
+            call()
+
+    def flush(self) -> None:
+        self._behind.flush()
+
+    def abandon(self) -> None:
+        self._behind.abandon()
 
 
 class WriteBehind:
