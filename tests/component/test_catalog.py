@@ -504,7 +504,7 @@ def _restore(
         {},
         _blobs(documents),
     )
-    catalog.recovery.restore_source(source, 100.0)
+    catalog.recovery.restore_sources([source], 100.0)
     for claim, _ in claims:
         catalog.recovery.restore_tags([RestoredTag(claim, "archive", path)], 100.0)
 

@@ -20,7 +20,7 @@ from support.waiting import LIMIT_SECONDS, wait_until
 ACCEPT = ", ".join(sorted(DOCUMENT_TYPES))
 OF_AN_AGENT = {"catalog.commits", "catalog.db", "format", "ingest", "lock", "oci"}
 """What `DATA` always holds."""
-SOMETIMES = {"backup", "catalog.clean", "quarantine", "reserve"}
+SOMETIMES = {"backup", "catalog.clean", "quarantine", "reserve", "verified", "verified.old"}
 WHILE_RUNNING = {"airside.sock", "catalog.db-shm", "catalog.db-wal"}
 
 

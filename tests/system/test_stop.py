@@ -287,11 +287,11 @@ def _rebuild_in_part(images: Path, data: Path) -> None:
         "from airside.agent.node import open_node\n"
         "from support.lean import settings_for\n"
         "from pathlib import Path\n"
-        "restore = Recovery.restore_source\n"
+        "restore = Recovery.restore_sources\n"
         "def once(*values, **named):\n"
         "    restore(*values, **named)\n"
         "    os._exit(9)\n"
-        "Recovery.restore_source = once\n"
+        "Recovery.restore_sources = once\n"
         "open_node(settings_for(Path(sys.argv[1]), Path(sys.argv[2]))).__enter__()\n"
     )
     tests = Path(__file__).parents[1]

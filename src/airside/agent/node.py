@@ -48,13 +48,14 @@ from airside.registry.rules.read_through import Policy, ReadThrough
 from airside.store import reconcile
 from airside.store.backups import Backups
 from airside.store.catalog_file import CatalogFile
-from airside.store.data_directory import Reserve, open_data_directory
+from airside.store.data_directory import Reserve, boot_id, open_data_directory
 from airside.store.gc import Freed, GarbageCollector
 from airside.store.index_json import IndexJsonWriter
 from airside.store.leases import BlobLeases
 from airside.store.local import LocalStore
 from airside.store.lock import StoreLock
 from airside.store.lost_records import LOST_RECORDS
+from airside.store.proofs import Proofs
 from airside.store.quarantine import Quarantine
 from airside.store.recovery import Recovery, note_clean_stop
 from airside.store.scrub import Scrub
@@ -231,7 +232,8 @@ def open_node(
     data = settings.data
     with open_data_directory(data, group=settings.data_group) as reserve:
         space = DiskSpace(settings.min_free_bytes)
-        verified = VerifiedFiles(settings.verify_reads_after_seconds or DAY_SECONDS)
+        proofs = Proofs(data, boot_id())
+        verified = VerifiedFiles(settings.verify_reads_after_seconds or DAY_SECONDS, proofs=proofs)
         store = LocalStore(data / "oci", data / "ingest", space, verified)
         store.prepare()
         store.sweep_ingest()
@@ -253,6 +255,7 @@ def open_node(
             note_clean_stop(catalog, node.index, reserve, clock.ages())
         finally:
             catalog.close()
+            proofs.close()
         file.note_clean()
 
 

@@ -1,5 +1,6 @@
 """Recovery: records sources and tags from `index.json` after the catalog was lost."""
 
+import sqlite3
 from collections.abc import Iterable
 
 from airside.catalog.claims import record_claims
@@ -18,36 +19,14 @@ class Recovery:
     def __init__(self, transactions: Transactions, hold: Hold) -> None:
         self._transactions, self._hold = transactions, hold
 
-    def restore_source(self, found: RestoredSource, now: float) -> None:
-        """Records a source from `index.json`.
+    def restore_sources(self, found: Iterable[RestoredSource], now: float) -> None:
+        """Records sources from `index.json` in one transaction.
 
         Restore all sources before their tags: `restore_tags` decides by the claims.
         """
-        state = "imported" if found.present else "removed"
         with self._transactions.begin("restore") as db:
-            removed_at = 0 if found.present else next_sequence(db)
-            reserve_sequence(db, found.sequence)
-            row = db.execute(
-                "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at,"
-                " removed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                (found.kind, found.path, found.sequence, state, now, now, removed_at),
-            ).fetchone()
-            result = Import(
-                source_id=row["id"],
-                state=state,
-                stat_key="",
-                plan_digest="",
-                format="",
-                compression="",
-                seconds=0.0,
-                claims=tuple(claim for claim, _ in found.claims),
-                documents=found.documents,
-                platforms=found.platforms,
-                blobs=found.blobs,
-            )
-            record_documents(db, result, now)
-            record_claims(db, result, enumerate(number for _, number in found.claims))
-            link_referrers(db, (str(claim.digest) for claim, _ in found.claims))
+            for source in found:
+                _restore_source(db, source, now)
             self._transactions.count_change(db)
 
     def restore_deleted(self, deleted: Iterable[tuple[Repository, str, str]], now: float) -> None:
@@ -73,3 +52,30 @@ class Recovery:
                     )
                 tags.settle(name, "unpin")
             self._transactions.count_change(db)
+
+
+def _restore_source(db: sqlite3.Connection, found: RestoredSource, now: float) -> None:
+    state = "imported" if found.present else "removed"
+    removed_at = 0 if found.present else next_sequence(db)
+    reserve_sequence(db, found.sequence)
+    row = db.execute(
+        "INSERT INTO source (kind, path, sequence, state, settled_at, changed_at,"
+        " removed_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (found.kind, found.path, found.sequence, state, now, now, removed_at),
+    ).fetchone()
+    result = Import(
+        source_id=row["id"],
+        state=state,
+        stat_key="",
+        plan_digest="",
+        format="",
+        compression="",
+        seconds=0.0,
+        claims=tuple(claim for claim, _ in found.claims),
+        documents=found.documents,
+        platforms=found.platforms,
+        blobs=found.blobs,
+    )
+    record_documents(db, result, now)
+    record_claims(db, result, enumerate(number for _, number in found.claims))
+    link_referrers(db, (str(claim.digest) for claim, _ in found.claims))

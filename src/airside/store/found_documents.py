@@ -20,6 +20,8 @@ log = logging.getLogger("airside.node")
 
 RECOVERED = Repository("", "recovered")
 _BEGINS = b"{ \t\r\n"
+_AT_ONCE = 500
+"""Images per transaction: each commit waits for the disk."""
 
 
 def recover_documents(
@@ -36,7 +38,7 @@ def recover_documents(
             document.media_type, document.digest, document.size_bytes
         )
         below.update(child.digest for child in document.children if child.digest in blobs)
-    count = 0
+    count, waiting = 0, list[RestoredSource]()
     done = {row.path for row in catalog.sources() if row.kind == "push"}
     for root in roots.values():
         path = f"{RECOVERED}@{root.digest}"
@@ -46,7 +48,7 @@ def recover_documents(
         if not collect_image(held, root, found):
             continue
         claim = (ClaimedName(RECOVERED, "", root.digest), 0)
-        catalog.recovery.restore_source(
+        waiting.append(
             RestoredSource(
                 "push",
                 path,
@@ -56,11 +58,14 @@ def recover_documents(
                 tuple(found.documents.values()),
                 found.platforms,
                 found.blobs,
-            ),
-            now,
+            )
         )
+        if len(waiting) >= _AT_ONCE:
+            catalog.recovery.restore_sources(waiting, now)
+            waiting = []
         log.warning("found %s %s, which no record names", root.media_type, root.digest)
         count += 1
+    catalog.recovery.restore_sources(waiting, now)
     return count
 
 

@@ -32,7 +32,8 @@ CLAIMS = "dev.airside.claims"
 DELETED = "dev.airside.deleted"
 ROLLED_BACK = "dev.airside.rolled-back"
 
-_AT_ONCE = 500
+_AT_ONCE = 1000
+"""Names per transaction: each commit waits for the disk."""
 
 
 class IndexJsonWriter:
@@ -174,6 +175,7 @@ def rebuild_catalog(
     done = {(row.kind, row.path) for row in catalog.sources()}  # restored by an interrupted rebuild
     kinds = {**sources, **{("archive", path): None for path in sequences}}
     there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
+    waiting: list[RestoredSource] = []
     for (kind, path), present in sorted(there.items(), key=lambda item: not item[1]):
         found = sources[kind, path]
         if (kind, path) in done or not (found.claims or present):
@@ -191,7 +193,11 @@ def rebuild_catalog(
             found.platforms,
             found.blobs,
         )
-        catalog.recovery.restore_source(restored, now)
+        waiting.append(restored)
+        if sum(len(source.claims) for source in waiting) >= _AT_ONCE:
+            catalog.recovery.restore_sources(waiting, now)
+            waiting = []
+    catalog.recovery.restore_sources(waiting, now)
     count = _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
     return count, [e.annotations[IMAGE_NAME] for e in entries if e.digest not in whole]
 
@@ -214,19 +220,20 @@ def _sources(
     """Returns what the entries say of each source, by kind and path, as far as it is complete."""
     sources: dict[tuple[str, str], FoundImages] = defaultdict(FoundImages)
     for root in entries:
+        own = FoundImages()
+        is_whole = collect_image(held, root, own)
         for kind, path, sequence, claimed in _claimed(root):
-            found = FoundImages()
+            found = own if claimed.digest == root.digest else FoundImages()
             if collect_image(held, claimed, found):
                 into = sources[kind, path]
                 name = replace(name_of_entry(root), digest=claimed.digest)
                 into.claims.append((name, sequence))
                 into.add(found)
-        found = FoundImages()
-        if collect_image(held, root, found):
+        if is_whole:
             whole.add(root.digest)
             if root.annotations.get(CLAIMS):  # a merged index, or an earlier version
                 kept = sources[root.annotations.get(KIND, "archive"), root.annotations[ARCHIVE]]
-                kept.add(found)
+                kept.add(own)
     return sources
 
 

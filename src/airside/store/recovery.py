@@ -55,6 +55,12 @@ class Recovery:
 
         Marks the catalog as in use: it counts as unclean until `note_clean_stop`.
         """
+        try:
+            self._run(lost, now)
+        finally:
+            self.held.close()
+
+    def _run(self, lost: LostRecords | None, now: float) -> None:
         catalog = self.catalog
         is_new = catalog.meta("clean") is None  # or was created again and not rebuilt completely
         if lost is None:
@@ -63,6 +69,9 @@ class Recovery:
             self.file.begin(lost)
             renew_identity(self.catalog)
             catalog.take_loss()
+            if is_new:
+                catalog.settle_tags(now)  # none yet: each is settled when it is restored
+                self.held.hash_ahead()
             lost = self._restore_names(lost, now, is_new=is_new)
         catalog.settle_tags(now)
         booted = boot_id()

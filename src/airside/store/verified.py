@@ -1,6 +1,7 @@
-"""Which files of blobs were hashed lately, with the right result. In memory only. Thread-safe.
+"""Which files of blobs were hashed lately, with the right result. Thread-safe.
 
 After a start nothing is verified: a flipped bit of an earlier time is then seen at the first read.
+Only the rebuild of a lost catalog asks for the proofs of an earlier process (`store.proofs`).
 A file is known by its device, inode, size and modification time: a written file does not count.
 """
 
@@ -14,6 +15,7 @@ from airside.core.errors import StoppedError
 from airside.core.listeners import Listeners
 from airside.core.settings import MIB
 from airside.oci.digest import Digest
+from airside.store.proofs import Proofs
 from airside.store.rehash import examine, file_key
 
 _MOST = 16_384
@@ -50,10 +52,12 @@ class VerifiedFiles:
         self,
         seconds: float = DAY_SECONDS,
         *,
+        proofs: Proofs | None = None,
         most: int = _MOST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds, self._most, self._clock = seconds, most, clock
+        self._proofs = proofs
         self._found: OrderedDict[Digest, tuple[str, float]] = OrderedDict()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -69,6 +73,12 @@ class VerifiedFiles:
             self._found.move_to_end(digest)
             if len(self._found) > self._most:
                 self._found.popitem(last=False)
+        if self._proofs is not None:
+            self._proofs.note(digest, key)
+
+    def proved(self) -> dict[Digest, str]:
+        """Returns the keys of the files that this or an earlier process verified lately."""
+        return self._proofs.recent(self._seconds) if self._proofs is not None else {}
 
     def is_fresh(self, digest: Digest, key: str) -> bool:
         """Returns True if this very file was verified lately."""
