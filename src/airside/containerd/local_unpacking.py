@@ -8,14 +8,19 @@ from pathlib import Path
 
 from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource
+from airside.containerd.directory_writer import DirectoryWriter
 from airside.containerd.discovery import Facts
+from airside.containerd.erofs.layer_writer import ErofsLayerWriter
+from airside.containerd.erofs.platform import EROFS, find_mkfs, kernel_numbers
+from airside.containerd.erofs.proof import ErofsProof
+from airside.containerd.erofs.tar_index import IndexLimits
 from airside.containerd.layer_footprint import LayerFootprints, OpenTar
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.containerd.layer_writer.worker_pool import WorkerPool
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.runtime_options import RuntimeOptions
 from airside.containerd.snapshot_space import SnapshotSpace
-from airside.containerd.snapshot_writer import BY_SETTING, SnapshotWriter
+from airside.containerd.snapshot_writer import BY_SETTING, LayerWriter, Proof, SnapshotWriter
 from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker, Writing
 from airside.containerd.verified_tars import VerifiedTars
@@ -36,6 +41,7 @@ class LocalUnpacking:
         pending_sync: PendingSync | None,
     ) -> None:
         self._client, self._facts, self._options = client, facts, options
+        self._mkfs = find_mkfs() if facts.snapshotter == EROFS else None
         footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
         self._uncompressed = self._uncompressed_layers(open_tar, footprints)
         writing = self._writing(store, open_tar, footprints)
@@ -71,7 +77,12 @@ class LocalUnpacking:
             return None
         tars = VerifiedTars(store, open_tar, options.temporary, options.space, footprints)
         limits = LayerLimits(content_bytes=options.limits.blob_bytes)
-        return Writing(SnapshotWriter(WorkerPool(), limits, most_big=options.threads), tars)
+        if self._facts.snapshotter == EROFS:
+            index_limits = IndexLimits(members=limits.entries)
+            writer: LayerWriter = ErofsLayerWriter(self._mkfs, index_limits)
+        else:
+            writer = DirectoryWriter(WorkerPool(), limits, most_big=options.threads)
+        return Writing(SnapshotWriter(writer), tars)
 
     def start(self, *, shares_content: bool) -> None:
         """Proves that we can write layers. `shares_content`: containerd adopts blobs.
@@ -81,10 +92,13 @@ class LocalUnpacking:
         if self._uncompressed is not None and not shares_content:
             self._uncompressed.disable()
         if self._writer is not None:
-            identity = self._options.identity
-            self._writer.prove(
-                WriterProof(self._client, self._facts.snapshotter, self._writer, identity)
-            )
+            self._writer.prove(self._proof(self._writer))
+
+    def _proof(self, writer: SnapshotWriter) -> Proof:
+        snapshotter, identity = self._facts.snapshotter, self._options.identity
+        if snapshotter == EROFS:
+            return ErofsProof(self._client, identity, self._mkfs, kernel_numbers())
+        return WriterProof(self._client, snapshotter, writer, identity)
 
     def close(self) -> None:
         """Ends running work a moment later."""

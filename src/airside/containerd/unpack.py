@@ -265,7 +265,8 @@ class Unpacker:
         if image.position < 0:
             image.position = self._first_missing(image)
             missing = image.steps[image.position :]
-            self._pending_sync.expect(step.chain for step in missing)
+            if not self._layer_unpacker.is_durable:
+                self._pending_sync.expect(step.chain for step in missing)
             return True
         step = image.steps[image.position]
         if not self._claim(step, image):

@@ -107,6 +107,11 @@ class LayerUnpacker:
         """True if layers are written by us, what is unusual aside."""
         return self._writer is not None and self._writer.is_on
 
+    @property
+    def is_durable(self) -> bool:
+        """True if each layer is durable before its snapshot is committed."""
+        return self._writer is not None and self._writer.is_durable
+
     def add(self, step: Step, lease: str, stop: Stop, source: LayerSource) -> bool:
         """Makes the layer's snapshot. Returns True if it was made now, False if it existed.
 
@@ -124,6 +129,8 @@ class LayerUnpacker:
 
         def apply(mounts: Sequence[Mount]) -> None:
             self._apply(mounts, step, lease, stop, source.uncompressed())
+            if self._writer is not None:
+                self._writer.sync(mounts)
 
         made = self._make(step, lease, apply)
         if made and self._writer is not None:

@@ -1,0 +1,143 @@
+"""Makes the index of a layer's tar, by mkfs.erofs in a process that can do nothing else.
+
+The options are those of containerd's differ (`--tar=i --aufs`), so that whiteouts have the form of
+overlayfs. What always holds for the process, whose input is a stranger's:
+
+- It is `nobody` without any capability, gains none by a program that it starts, and has no network
+  where we may make one of its own (CAP_SYS_ADMIN).
+- It reads the open tar and writes the index into memory of ours; no file system is open to it but
+  as `nobody`.
+- Processor time, memory and the length of the index are limited.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from airside.core.errors import LayerRefusedError, StoppedError, UnusualLayerError
+from airside.core.settings import GIB, MIB
+
+Stop = Callable[[], bool]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWNET, _CLONE_NEWIPC = 0x40000000, 0x08000000
+NOBODY = 65534
+_LOOK_SECONDS = 0.1
+_MESSAGE_BYTES = 500
+_LIMITED = (
+    "ulimit -c 0; ulimit -t {processor_seconds}; ulimit -f {blocks}; ulimit -v {kibibytes}; "
+    'exec "$0" "$@"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLimits:
+    """What the index of one layer may take. A layer that takes more is refused."""
+
+    members: int = 4_000_000
+    processor_seconds: int = 120
+    memory_bytes: int = GIB
+    """Address space, beyond that of threads: some 700 bytes for each member."""
+    memory_bytes_per_processor: int = 80 * MIB
+    """mkfs.erofs has as many threads; the address space of a stack and a heap."""
+    index_bytes: int = 256 * MIB
+    """Some 130 bytes for each member."""
+
+
+def make_index(
+    program: str, tar: BinaryIO, uuid: str, limits: IndexLimits, stop: Stop
+) -> bytearray:
+    """Returns the index of a tar.
+
+    Raises UnusualLayerError with what mkfs.erofs says, LayerRefusedError if a limit is broken,
+    StoppedError.
+    """
+    number = os.memfd_create("layer-index", os.MFD_CLOEXEC)
+    with open(number, "r+b", buffering=0):  # noqa: PTH123 - a descriptor
+        os.lseek(tar.fileno(), 0, os.SEEK_SET)
+        command = _command(program, uuid, f"/proc/self/fd/{number}", limits)
+        _run(command, tar, number, stop)
+        found = bytearray(os.fstat(number).st_size)
+        os.preadv(number, [found], 0)
+    return found
+
+
+def _command(program: str, uuid: str, target: str, limits: IndexLimits) -> list[str]:
+    memory_bytes = limits.memory_bytes_per_processor * (os.cpu_count() or 1) + limits.memory_bytes
+    limited = _LIMITED.format(
+        processor_seconds=limits.processor_seconds,
+        blocks=limits.index_bytes // 512,
+        kibibytes=memory_bytes // 1024,
+    )
+    # a compact inode has no room for the time and the owner of a directory of a layer below
+    options = ("--tar=i", "--aufs", "--quiet", "-Eforce-inode-extended", "-U", uuid)
+    return ["/bin/sh", "-c", limited, program, *options, target]
+
+
+def _run(command: list[str], tar: BinaryIO, number: int, stop: Stop) -> None:
+    process = _started(command, tar, number)
+    with process:
+        while True:
+            try:
+                _, said = process.communicate(timeout=_LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if stop():
+                    process.kill()
+                    raise StoppedError("stopped while a layer was indexed") from None
+    if process.returncode:
+        _refuse(process.returncode, said[-_MESSAGE_BYTES:].decode("utf-8", "replace").strip())
+
+
+def _started(command: list[str], tar: BinaryIO, number: int) -> "subprocess.Popen[bytes]":
+    """Starts a process from a thread that can give it no power and no network."""
+    made: list[subprocess.Popen[bytes]] = []
+    failed: list[Exception] = []
+
+    def start() -> None:
+        if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+            failed.append(OSError(ctypes.get_errno(), "no_new_privs cannot be set"))
+            return
+        _libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC)  # not permitted in some containers
+        try:
+            made.append(_popen(command, tar, number))
+        except (OSError, ValueError, subprocess.SubprocessError) as exc:
+            failed.append(exc)
+
+    thread = threading.Thread(target=start, name="start-mkfs")
+    thread.start()
+    thread.join()
+    for exc in failed:
+        raise UnusualLayerError(f"{command[3]} cannot be started: {exc}") from exc
+    return made[0]
+
+
+def _popen(command: list[str], tar: BinaryIO, number: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command,
+        stdin=tar,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(number,),
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=(),
+    )
+
+
+def _refuse(code: int, said: str) -> None:
+    """Raises the error of a process that failed; `said` has a stranger's words."""
+    broken = {-signal.SIGXFSZ: "a longer index", -signal.SIGXCPU: "more processor time"}.get(code)
+    if broken is None and ("Cannot allocate memory" in said or "ENOMEM" in said):
+        broken = "more memory"
+    if broken is not None:
+        raise LayerRefusedError(f"mkfs.erofs needs {broken} for the layer than it may take")
+    raise UnusualLayerError(f"mkfs.erofs ended with {code}: {said or 'without a word'}")
