@@ -77,7 +77,11 @@ def agent(
     process = subprocess.Popen([*command, "--runtime", runtime], stderr=log, env=environment)
     try:
         found = Agent(process, images, data)
-        wait_until(lambda: _answers(found), seconds)
+        try:
+            wait_until(lambda: _answers(found), seconds)
+        except TimeoutError as exc:
+            exc.add_note(f"the agent's log ends:\n{(base / 'log').read_text()[-3000:]}")
+            raise
         found.registry = found.get("/v1/status")["listen"]
         yield found
     finally:
