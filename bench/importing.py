@@ -12,7 +12,6 @@ The limits are done by C programs on the same file system:
 """
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -26,7 +25,7 @@ from typing import Literal
 
 import file_system
 from pairs import LIMIT, OURS, PEER, Measure, Sample
-from peers import Agent, agent, shell, wait_until
+from peers import AIRSIDE, Agent, agent, shell, wait_until
 from processors import used_by, used_by_ended_children
 from real_set import RealSet
 
@@ -39,17 +38,23 @@ SECONDS = 600.0
 _POLL_SECONDS = 0.01
 _PIPES = {".gz": "gzip -dc", ".zst": "zstd -dcq"}
 """How a person feeds a compressed archive to `ctr`, which reads none."""
+_COPIES = {".tar": "cp {} {}", ".gz": "{igzip} -dc {} > {}", ".zst": "zstd -dcq {} > {}"}
 
 
-def measures() -> list[Measure]:
-    """Returns the five measures, without samples. Targets: what is asked of two cores."""
+def measures(snapshotter: str = "overlayfs") -> list[Measure]:
+    """Returns the measures, without samples. Targets: what is asked of two cores.
+
+    With the snapshotter erofs an unpack is one sequential write: its limit is that of copying.
+    """
     copy, unpacked = "`cp` + `sync`", "`cp` + `sync` + `tar -x` on all cores"
     to_file = "to a file + `sync`"
+    if snapshotter == "erofs":
+        return [Measure("erofs plain", "dropped → unpacked, plain tar, erofs", 2.5, 1.2, copy)]
     return [
+        Measure("unpacked plain", "dropped → unpacked, plain tar", 2.5, 1.3, unpacked),
         Measure("named plain", "dropped → named, plain tar", 3.0, 1.5, copy),
         Measure("named zst", "dropped → named, tar.zst", 3.0, 1.3, f"`zstd -dc` {to_file}"),
         Measure("named gz", "dropped → named, tar.gz", 4.0, 1.3, f"`igzip -dc` {to_file}"),
-        Measure("unpacked plain", "dropped → unpacked, plain tar", 2.5, 1.3, unpacked),
         Measure(
             "unpacked oci",
             "dropped → unpacked, OCI with gzip layers",
@@ -60,12 +65,13 @@ def measures() -> list[Measure]:
     ]
 
 
-_ARCHIVES = {
+ARCHIVES = {
     "named plain": "tar",
     "named zst": "tar.zst",
     "named gz": "tar.gz",
     "unpacked plain": "tar",
     "unpacked oci": "oci",
+    "erofs plain": "tar",
 }
 
 
@@ -76,16 +82,17 @@ class Importing:
     base: Path
     images: RealSet
     containerd: str
-    snapshotter: Literal["overlayfs", "native"]
+    snapshotter: Literal["overlayfs", "native", "erofs"]
     ways: Counter[str] = field(default_factory=Counter)
 
     def round(self, measure: Measure) -> None:
         """Run each side once."""
-        archive = self.images.archives[_ARCHIVES[measure.name]]
-        unpack = measure.name.startswith("unpacked")
+        archive = self.images.archives[ARCHIVES[measure.name]]
+        unpack = not measure.name.startswith("named")
         ours = self._ours(archive, unpack=unpack)
         theirs = self._theirs(archive, unpack=unpack)
-        measure.add({OURS: ours, PEER: theirs, LIMIT: self._limit(archive, unpack=unpack)})
+        extract = measure.name.startswith("unpacked")
+        measure.add({OURS: ours, PEER: theirs, LIMIT: self._limit(archive, extract=extract)})
 
     @contextlib.contextmanager
     def empty(self, *archives: Path) -> Iterator[tuple[Path, Containerd]]:
@@ -101,12 +108,18 @@ class Importing:
 
     @contextlib.contextmanager
     def connected(
-        self, disk: Path, containerd: Containerd, *, unpack: bool, **how: object
+        self,
+        disk: Path,
+        containerd: Containerd,
+        *,
+        unpack: bool,
+        program: tuple[str, ...] = AIRSIDE,
+        **settings: str,
     ) -> Iterator[Agent]:
         """An agent on that file system, connected to the containerd."""
-        settings = {"unpack": "node-platform" if unpack else "never"}
-        socket = str(containerd.socket)
-        with agent(disk / "agent", seconds=20, runtime=socket, **settings, **how) as node:
+        settings["unpack"] = "node-platform" if unpack else "never"
+        settings["runtime"] = str(containerd.socket)
+        with agent(disk / "agent", seconds=60, program=program, **settings) as node:
             wait_until(lambda: _is_connected(node.get("/v1/status")), SECONDS)
             yield node
 
@@ -148,15 +161,17 @@ class Importing:
             durable = time.perf_counter() - started
         return Sample(there, used.total, load, durable)
 
-    def _limit(self, archive: Path, *, unpack: bool) -> Sample:
+    def _limit(self, archive: Path, *, extract: bool) -> Sample:
         with file_system.fresh(self.base) as disk:
             source = disk / archive.name
             shutil.copyfile(archive, source)
-            layers = self._layers(archive, disk) if unpack else []
+            layers = self._layers(archive, disk) if extract else []
             file_system.sync(disk)
             load, before = os.getloadavg()[0], used_by_ended_children()
-            seconds = shell(f"{_decompressor(archive)} {source} > {disk}/copy; sync {disk}/copy")
-            if unpack:
+            copied = f"{disk}/copy"
+            copy = _COPIES[archive.suffix].format(source, copied, igzip=igzip())
+            seconds = shell(f"{copy} && sync {copied}")
+            if extract:
                 seconds += _extract(layers, disk)
             used = used_by_ended_children() - before
             started = time.perf_counter()
@@ -188,10 +203,6 @@ def _extract(layers: Sequence[Path], disk: Path) -> float:
     each = f"{source} -C {disk}/out/$(basename {{}})"
     names = "\\n".join(map(str, layers))
     return shell(f"printf '{names}' | xargs -P {os.cpu_count()} -I{{}} sh -c '{each}'")
-
-
-def _decompressor(archive: Path) -> str:
-    return {".gz": f"{igzip()} -dc", ".zst": "zstd -dcqf"}.get(archive.suffix, "cat")
 
 
 def igzip() -> str:
@@ -228,7 +239,3 @@ def is_recorded(node: Agent, names: Sequence[str], *, unpacked: bool) -> bool:
 
 def _is_connected(status: dict[str, list[dict[str, bool]]]) -> bool:
     return any(runtime["connected"] for runtime in status["runtimes"])
-
-
-def as_json(measured: Sequence[Measure]) -> str:
-    return json.dumps([each.as_json() for each in measured], indent=1)

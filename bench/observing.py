@@ -1,28 +1,32 @@
 """What an open page and scrapes of `/metrics` cost an import. Pairs, one after the other.
 
 In one run of a pair nobody looks. In the other a client holds the stream of the page open and loads
-the page again at each change, as its script does, and another scrapes `/metrics` 500 times, evenly
-over the import. The agent's processor time is compared beside the wall clock: on a busy machine
-only that says something.
+what the page's script loads: the page at a change, its list of running imports at each progress.
+Another scrapes `/metrics` 500 times, evenly over the import. The page hears once a second at most,
+so the import must be long: four images of the set as tar.bz2, of which a core decompresses some
+30 MB a second. The agent's processor time is compared beside the wall clock: on a busy machine only
+that says something.
 """
 
 import contextlib
 import http.client
-import os
 import shutil
 import socket
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from peers import Agent, agent, head, shell, wait_until
+import file_system
+from pairs import Ratio, ratio
+from peers import agent, head, wait_until
+from processors import used_by
 
 SCRAPES = 500
-PAGE = "/ui/"
-_TICKS = os.sysconf("SC_CLK_TCK")
+LOADS = {b"event: change": "/ui/", b"event: progress": "/ui/running"}
+_LEAST_SECONDS = 10.0
 
 
 @dataclass
@@ -55,8 +59,8 @@ class Watching:
             self.stream.request("GET", "/ui/events")
             events = self.stream.getresponse()
             while not self.stop.is_set():
-                if events.readline().startswith(b"event: change"):
-                    self._load()
+                if path := LOADS.get(events.readline().strip()):
+                    self._load(path)
 
     def end(self) -> None:
         self.stop.set()
@@ -64,10 +68,12 @@ class Watching:
             with contextlib.suppress(OSError):
                 self.stream.sock.shutdown(socket.SHUT_RDWR)
 
-    def _load(self) -> None:
+    def _load(self, path: str) -> None:
         with contextlib.closing(http.client.HTTPConnection(self.registry, timeout=30)) as client:
-            client.request("GET", PAGE)
-            client.getresponse().read()
+            client.request("GET", path)
+            answer = client.getresponse()
+            answer.read()
+            assert answer.status == 200
             self.loads += 1
 
 
@@ -85,48 +91,63 @@ def watched(registry: str, pause_seconds: float) -> Iterator[Watching]:
             thread.join()
 
 
+@dataclass(frozen=True)
+class Observed:
+    """One import: seconds on the wall, processor seconds of the agent, and what was asked."""
+
+    seconds: float
+    processor_seconds: float
+    scrapes: int = 0
+    loads: int = 0
+
+
 class Observing:
-    """Imports one archive again and again, alone and watched."""
+    """Imports one archive again and again, alone and watched. `base`: where the loop file lies."""
 
-    def __init__(self, base: Path, say: Callable[[str, str], None], runs: int) -> None:
-        self._base, self._say, self._runs = base, say, runs
+    def __init__(self, base: Path, archive: Path, name: str) -> None:
+        self._base, self._archive, self._name = base, archive, name
 
-    def run(self, archive: Path, name: str) -> None:
-        self._import(archive, name, None)  # the page cache
-        pairs = []
-        for _ in range(self._runs):
-            alone = self._import(archive, name, None)
-            seen = self._import(archive, name, alone[0] / SCRAPES)
-            pairs.append((alone, seen))
-        for what, at in (("wall clock", 0), ("processor time of the agent", 1)):
-            ratio = statistics.median(seen[at] / alone[at] for alone, seen in pairs)
-            alone, seen = (statistics.median(pair[side][at] for pair in pairs) for side in (0, 1))
-            self._say(
-                f"import beside an open page and scrapes: {what}",
-                f"{seen:7.3f} s  alone {alone:7.3f} s  ratio {ratio:.3f}",
-            )
-        counts = [seen[2:] for _, seen in pairs]
-        self._say("scrapes, loads of the page during each import", f"{counts}")
+    def run(self, pairs: int) -> list[tuple[Observed, Observed]]:
+        """Returns pairs of an import alone and a watched one."""
+        found = []
+        for _ in range(pairs):
+            alone = self._import(None)
+            found.append((alone, self._import(alone.seconds / SCRAPES)))
+        return found
 
-    def _import(
-        self, archive: Path, name: str, pause: float | None
-    ) -> tuple[float, float, int, int]:
-        """Returns the seconds on the wall and of the processor, and what was asked meanwhile."""
-        with agent(self._base / "observed") as node:
-            waiting = self._base / "observed" / archive.name
-            shutil.copyfile(archive, waiting)
-            shell("sync")
-            path, begun = f"/v2/{name.replace(':1', '')}/manifests/1", _cpu_seconds(node)
-            looking = contextlib.nullcontext() if pause is None else watched(node.registry, pause)
+    def _import(self, pause: float | None) -> Observed:
+        with file_system.fresh(self._base) as disk, agent(disk / "agent", seconds=60) as node:
+            waiting = disk / self._archive.name
+            shutil.copyfile(self._archive, waiting)
+            file_system.sync(disk)
+            path = f"/v2/{self._name.removesuffix(':1')}/manifests/1"
+            pids, looking = [node.process.pid], contextlib.nullcontext()
+            if pause is not None:
+                looking = watched(node.registry, pause)
+            before = used_by(pids)
             with looking as clients:
                 started = time.perf_counter()
-                waiting.rename(node.images / archive.name)
-                end = wait_until(lambda: head(node.registry, path) == 200, 300, pause=0.05)
-                seconds, cpu = end - started, _cpu_seconds(node) - begun
-                asked = (clients.scrapes, clients.loads) if clients else (0, 0)
-            return seconds, cpu, *asked
+                waiting.rename(node.images / self._archive.name)
+                end = wait_until(lambda: head(node.registry, path) == 200, 600, pause=0.05)
+                used = used_by(pids) - before
+                asked = (clients.scrapes, clients.loads) if clients else ()
+            return Observed(end - started, used.total, *asked)
 
 
-def _cpu_seconds(node: Agent) -> float:
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def describe(pairs: Sequence[tuple[Observed, Observed]]) -> dict[str, Any]:
+    """Returns the pairs and the ratios of watched to alone. ValueError if an import was short."""
+    least = min(each.seconds for pair in pairs for each in pair)
+    if least < _LEAST_SECONDS:
+        raise ValueError(f"an import took {least:.1f} s, not {_LEAST_SECONDS:.0f}")
+    wall = [[side.seconds for side in pair] for pair in pairs]
+    used = [[side.processor_seconds for side in pair] for pair in pairs]
+    return {
+        "pairs": [[asdict(side) for side in pair] for pair in pairs],
+        "seconds": asdict(_ratio(wall)),
+        "processor_seconds": asdict(_ratio(used)),
+    }
+
+
+def _ratio(pairs: Sequence[Sequence[float]]) -> Ratio:
+    alone, seen = zip(*pairs, strict=True)
+    return ratio(seen, alone, more_is_better=False)

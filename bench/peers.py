@@ -64,6 +64,7 @@ def agent(
     fresh: bool = True,
     seconds: float = 10,
     runtime: str = "none",
+    program: tuple[str, ...] = AIRSIDE,
     **settings: str,
 ) -> Iterator[Agent]:
     """Run the agent on `base`; yields it once its control socket answers, and stops it."""
@@ -71,7 +72,7 @@ def agent(
     if fresh:
         shutil.rmtree(base, ignore_errors=True)
     images.mkdir(parents=True, exist_ok=True)
-    command = [*AIRSIDE, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
+    command = [*program, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
     log = (base / "log").open("ab")
     environment = os.environ | {f"AIRSIDE_{k.upper()}": text for k, text in settings.items()}
     process = subprocess.Popen([*command, "--runtime", runtime], stderr=log, env=environment)
