@@ -30,7 +30,7 @@ SECONDS := 60
 OPS := 20000
 SEED := 0
 TIMES := 1
-JOBS := 4
+JOBS := 6
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from support import containerd, host, warm
 from support.debian import UnreachableError
+from support.longest_files import begin_with_the_longest
 from support.size import sized
 from support.users import directory_for_all
 
@@ -72,6 +73,16 @@ def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:  # a worker has none
         config.pluginmanager.register(_FailuresAtOnce(terminal))
+    if hasattr(config.option, "loadscopereorder"):  # else those with the most tests come first
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files for several processes; in one process they stay as they were asked for."""
+    if hasattr(config, "workerinput"):
+        order = {p: n for n, p in enumerate(begin_with_the_longest(item.path for item in items))}
+        items.sort(key=lambda item: order[item.path])
 
 
 def pytest_collection_finish() -> None:

@@ -736,7 +736,7 @@ class _PagedTar(io.RawIOBase):
         return count
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)  # of all layers of an archive
 def _noisy_page(seed: int) -> bytes:
     noise = random.Random(seed).randbytes(PAGE_BYTES // 2)
     return b"".join(noise[n : n + 64] + bytes(64) for n in range(0, len(noise), 64))

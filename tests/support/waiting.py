@@ -12,6 +12,7 @@ from typing import TypeVar
 
 LIMIT_SECONDS = 180.0
 POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 0.1
 
 T = TypeVar("T")
 
@@ -20,16 +21,18 @@ def wait_until(
     holds: Callable[[], T],
     what: str | Callable[[], object] = "",
     *,
-    poll_seconds: float = POLL_SECONDS,
+    poll_seconds: float | None = None,
 ) -> T:
     """Ask again and again until the answer is true; returns that answer.
 
-    `what` names the condition, or says what was found instead.
+    `what` names the condition, or says what was found instead. The pauses are `poll_seconds`, for a
+    condition that holds for a moment only; without it they grow with what an answer costs and with
+    the time that was waited, so that asking takes little from what is waited for.
     """
-    end = time.monotonic() + LIMIT_SECONDS
+    pauses = _Pauses(poll_seconds)
     while not (found := holds()):
-        assert time.monotonic() < end, _missed(holds, what)
-        time.sleep(poll_seconds)
+        assert not pauses.is_over, _missed(holds, what)
+        time.sleep(pauses.next())
     return found
 
 
@@ -37,14 +40,37 @@ async def wait_until_async(
     holds: Callable[[], T],
     what: str | Callable[[], object] = "",
     *,
-    poll_seconds: float = POLL_SECONDS,
+    poll_seconds: float | None = None,
 ) -> T:
     """The same on an event loop."""
-    end = time.monotonic() + LIMIT_SECONDS
+    pauses = _Pauses(poll_seconds)
     while not (found := holds()):
-        assert time.monotonic() < end, _missed(holds, what)
-        await asyncio.sleep(poll_seconds)
+        assert not pauses.is_over, _missed(holds, what)
+        await asyncio.sleep(pauses.next())
     return found
+
+
+class _Pauses:
+    """The pauses of one wait."""
+
+    def __init__(self, fixed_seconds: float | None) -> None:
+        self._fixed_seconds = fixed_seconds
+        self._begun = self._asked = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._begun + LIMIT_SECONDS
+
+    def next(self) -> float:
+        """Returns the seconds until the condition is asked for again."""
+        if self._fixed_seconds is not None:
+            return self._fixed_seconds
+        now = time.monotonic()
+        cost_seconds, waited_seconds = now - self._asked, now - self._begun
+        pause = max(POLL_SECONDS, 2 * cost_seconds, waited_seconds / 20)
+        pause = min(pause, _LONGEST_POLL_SECONDS)
+        self._asked = now + pause
+        return pause
 
 
 def _missed(holds: object, what: str | Callable[[], object]) -> str:
