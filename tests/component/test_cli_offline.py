@@ -544,8 +544,8 @@ def test_the_agent_is_asked_first(run, data):
         code, out, _ = run("status", "--data", data)
     assert code == 0
     assert not verdict["well"]
-    assert out.startswith("1 of 3 archives is not imported completely (1 rejected)\n  → run ")
-    assert verdict["sentence"] == out.splitlines()[0] + out.splitlines()[1].replace("  →", ":")
+    assert out.startswith("1 archive of 3 is not imported completely (1 rejected)\n  → run ")
+    assert verdict["sentence"] == out.splitlines()[0] + out.splitlines()[1].replace("  →", ";")
     assert "agent      running, process 42, for 3 min 20 s" in out
     assert "images     3 in 2 repositories, 1 without an archive" in out
     assert "archives   2 imported, 1 rejected" in out

@@ -108,7 +108,7 @@ def test_a_document_runs_nothing_that_it_holds(agent, path):
 
 def test_the_sentence_is_that_of_the_status(agent):
     found = Document(Answer(agent).text)
-    assert "1 of 2 archives is not imported completely" in found.text
+    assert "1 archive of 2 is not imported completely" in found.text
     assert agent.status()["archives"] == {"imported": 1, "rejected": 1}
 
 

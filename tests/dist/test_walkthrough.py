@@ -123,12 +123,12 @@ def test_a_damaged_archive_is_told_in_words(site, archives, name, state, reason)
     site.title(f"An archive that is {'cut short' if name == 'cut.tar' else 'damaged'}")
     site.drop(archives / name)
     site.settled(name, state)
-    site.until_said("airside status", "1 of 2 archives", state)
+    site.until_said("airside status", "1 archive of 2", state)
     assert reason in site.type("airside archives")
     said = site.type(f"airside explain site/{name.removesuffix('.tar')}:1; true")
     assert name in said
     assert reason in said
-    site.look(name.removesuffix(".tar"), "1 of 2 archives", name, reason)
+    site.look(name.removesuffix(".tar"), "1 archive of 2", name, reason)
     site.type(f"rm {IMAGES}/{name}")
     site.until_said("airside status", "All is well")
 

@@ -156,7 +156,7 @@ def test_a_sent_blob_is_repaired_from_containerd_and_what_is_lost_is_told(tmp_pa
         [told] = ask(agent, "explain", NAME)[1]["lost_blobs"]
         assert told == {"digest": str(config), "state": "quarantined"}
         doctor = ask(agent, "doctor")[1]["items"]
-        assert [f["severity"] for f in doctor if f["id"] == "data.blobs"] == ["warning"]
+        assert [f["severity"] for f in doctor if f["id"] == "data.blobs"] == ["problem"]
         agent.restart()
         wait_connected(agent)
         agent.wait_for(lambda: runtime_of(agent)["state"] == "incomplete", what="it is looked at")

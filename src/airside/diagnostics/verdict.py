@@ -58,7 +58,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "drop an archive of each into a watched directory",
     ),
     "archives": (
-        "{count} of {total} archives are not imported completely ({states})",
+        "{count} archives of {total} are not imported completely ({states})",
         "run airside archives for the reason of each, then replace the file",
     ),
     "unpublished": (
@@ -95,7 +95,7 @@ SINGULAR: Mapping[str, str] = {
     "lost-records": "Records were lost: {reason}; {names} name was restored",
     "bad-blobs": "{count} stored blob is damaged or lost",
     "missing": "{count} image that pods here want is missing: {reference}",
-    "archives": "{count} of {total} archives is not imported completely ({states})",
+    "archives": "{count} archive of {total} is not imported completely ({states})",
     "unpublished": "{count} image is not in the container runtime: {reference}: {reason}",
     "well": "All is well: {images} image can be pulled",
 }
@@ -148,7 +148,7 @@ class Verdict:
     def sentence(self) -> str:
         """Returns one line of English: what was found, and what to do."""
         more = f" (and {len(self.others)} more)" if self.others else ""
-        advice = f": {self.first.advice}" if self.first.advice else ""
+        advice = f"; {self.first.advice}" if self.first.advice else ""
         return f"{self.first.found}{advice}{more}"
 
     def report(self) -> dict[str, Any]:

@@ -130,4 +130,4 @@ def test_one_of_a_kind_is_told_in_the_singular():
 
 def test_removed_archives_are_not_counted():
     found = verdict_of(WELL | {"archives": {"imported": 1, "removed": 5, "rejected": 1}})
-    assert found.first.found.startswith("1 of 2 archives")
+    assert found.first.found.startswith("1 archive of 2 ")

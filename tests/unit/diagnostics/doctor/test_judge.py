@@ -237,7 +237,7 @@ CASES = [
     ),
     (store(reason="permission denied"), "data.directory", "note", "root may not either"),
     (store(format=9), "data.directory", "problem", "newer"),
-    (store(quarantined=1, lost=2), "data.blobs", "warning", "airside verify --repair"),
+    (store(quarantined=1, lost=2), "data.blobs", "problem", "airside verify --repair"),
     (store(mode=0o777), "data.directory", "warning", "chmod o-rwx /data"),
     (store(mode=0o755), "data.directory", "warning", "chmod o-rwx /data"),
     (without_agent(store(exists=False)), "data.directory", "note", ""),

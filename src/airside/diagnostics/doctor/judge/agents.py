@@ -87,7 +87,7 @@ def _archives(agent: Agent, data: Path) -> Iterator[Finding]:
             "archives",
             "warning",
             str(data),
-            f"not all of {total} archives are imported completely: {', '.join(bad)}",
+            f"archives that are not imported completely: {', '.join(bad)}, of {total}",
             "run airside archives for the reason of each",
         )
     elif total:

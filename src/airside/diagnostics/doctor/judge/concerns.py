@@ -31,7 +31,6 @@ SAID_BY: Mapping[str, str] = {
 MILDER: Mapping[str, Severity] = {
     "stopped": "note",
     "archives": "warning",
-    "bad-blobs": "warning",
 }
 _SUBJECTS = ("socket", "path")
 

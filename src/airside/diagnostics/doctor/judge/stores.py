@@ -33,7 +33,7 @@ def _blobs(store: Store) -> Iterator[Finding]:
     if counts:
         yield Finding(
             "data.blobs",
-            "warning",
+            "problem",
             str(store.path),
             f"blobs that images need are unusable: {', '.join(counts)}",
             "run airside verify --repair; it names the images it cannot repair",
