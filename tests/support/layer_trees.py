@@ -1,10 +1,13 @@
 """Layers written by containerd's Apply and by our layer writer, and the trees compared."""
 
 import itertools
+import mmap
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,16 +81,23 @@ def applied(node: Namespace) -> Write:
     return write
 
 
-def written(tar: bytes, mounts: Sequence[Mount]) -> None:
-    """Has our layer writer write a layer."""
-    lowers = lowers_of(mounts)
-    form = WhiteoutForm.TRUSTED if mounts[0].type == "overlay" else WhiteoutForm.DELETION
-    opened = [os.open(each, os.O_RDONLY) for each in (directory_of(mounts), *lowers)]
-    try:
-        write_layer(memoryview(tar), Target(opened[0], tuple(opened[1:]), form), LayerLimits())
-    finally:
-        for each in opened:
-            os.close(each)
+def written(node: Namespace) -> Write:
+    """Returns what has our layer writer write a layer, from a file beside the snapshots."""
+
+    def write(tar: bytes, mounts: Sequence[Mount]) -> None:
+        form = WhiteoutForm.TRUSTED if mounts[0].type == "overlay" else WhiteoutForm.DELETION
+        directories = [directory_of(mounts), *lowers_of(mounts)]
+        with tempfile.TemporaryFile(dir=node.containerd.home) as file, ExitStack() as stack:
+            file.write(tar)
+            file.flush()
+            opened = [os.open(each, os.O_RDONLY) for each in directories]
+            for each in opened:
+                stack.callback(os.close, each)
+            target = Target(opened[0], tuple(opened[1:]), form)
+            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as tar_map:
+                write_layer(tar_map, target, LayerLimits(), file=file.fileno())
+
+    return write
 
 
 def directory_of(mounts: Sequence[Mount]) -> Path:

@@ -41,7 +41,7 @@ def compare(node: Namespace, snapshotter: str, tars: list[bytes]) -> list[str]:
 
     Ends where both refuse a layer, or ours leaves it to Apply.
     """
-    ours, theirs = Stack(node, snapshotter, written), Stack(node, snapshotter, applied(node))
+    ours, theirs = Stack(node, snapshotter, written(node)), Stack(node, snapshotter, applied(node))
     try:
         for tar in tars:
             our, their = outcome(ours.add, tar), outcome(theirs.add, tar)
@@ -135,7 +135,7 @@ AGAIN = [
 
 @pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
 def test_the_layers_of_images_are_written_by_us(node: Namespace, snapshotter: str) -> None:
-    stack = Stack(node, snapshotter, written)
+    stack = Stack(node, snapshotter, written(node))
     for layer in (BASE, ABOVE, AGAIN, []):
         stack.add(layer_of(layer))
     stack.drop()

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 
+from airside.containerd.layer_writer.content import Content
 from airside.containerd.layer_writer.directories import Directories, Directory
 from airside.containerd.layer_writer.member import BLOCK, CHARACTER, Member
 from airside.core.errors import UnusualLayerError
@@ -25,8 +26,8 @@ class Entries:
     UnusualLayerError: Apply does it in a way of its own.
     """
 
-    def __init__(self, tar: memoryview, directories: Directories) -> None:
-        self._tar, self._directories = tar, directories
+    def __init__(self, content: Content, directories: Directories) -> None:
+        self._content, self._directories = content, directories
         self._uid, self._gid = os.geteuid(), os.getegid()
 
     def _is_foreign(self, member: Member, parent: Directory) -> bool:
@@ -37,9 +38,8 @@ class Entries:
         """Writes a regular file."""
         file = os.open(name, _NEW, member.mode, dir_fd=parent.descriptor)
         try:
-            position, end = member.data, member.data + member.size
-            while position < end:
-                position += os.write(file, self._tar[position:end])
+            if member.size:
+                self._content.copy(member.data, member.size, file)
             if self._is_foreign(member, parent) or member.xattrs or member.mode & _SPECIAL:
                 _dress(file, member)
             os.utime(file, ns=(member.atime, member.mtime))

@@ -6,6 +6,7 @@ members without data) raises UnusualLayerError; what no reader accepts raises La
 
 import functools
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 
@@ -16,7 +17,10 @@ from airside.core.errors import LayerRefusedError, UnusualLayerError
 
 BLOCK_BYTES = 512
 _ZEROS = bytes(BLOCK_BYTES)
-_USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
+_FIELDS = struct.Struct("100s 24s 12s 12s 8x x 100s 8s 64x 16s 155s 8x 4s")
+_USTAR, _GNU, _STAR = b"ustar\x0000", b"ustar  \0", b"tar\0"
+_NO_DEVICES = frozenset((bytes(16), b"0000000\0" * 2))
+_ENOUGH_ZEROS = 256
 _OLD_FILE = 0
 _NS = 1_000_000_000
 _LATEST = (1 << 63) - 1
@@ -35,9 +39,10 @@ def iter_members(tar: memoryview, limits: LayerLimits) -> Iterator[Member]:
             _check_end(tar, position)
             break
         _check_sum(header)
-        kind, size = header[156], number(header[124:136])
         position += BLOCK_BYTES
+        kind = header[156]
         if kind in (PAX, LONG_NAME, LONG_LINK):
+            size = number(header[124:136])
             extensions = extensions or Extensions()
             _read_extension(extensions, kind, tar[position : position + size], size, limits)
         else:
@@ -59,13 +64,26 @@ def _check_end(tar: memoryview, position: int) -> None:
 
 
 def _check_sum(header: bytes) -> None:
+    """Compares the sum of a header's bytes, the checksum itself counted as spaces."""
     if len(header) < BLOCK_BYTES:
         raise LayerRefusedError("the layer ends within a header")
-    stored = number(header[148:156])
+    stored = _checksum(header[148:156])
     # adler32's lower half is the sum modulo 65521; with 256 zeros the sum is less than that
+    found = zlib.adler32(header) & 0xFFFF
+    if found != stored + 1 or header.count(0) < _ENOUGH_ZEROS:
+        _add_up(header, number(header[148:156]))
+
+
+@functools.lru_cache(8192)
+def _checksum(field: bytes) -> int:
+    """Returns the sum of the whole header, this field as it is."""
+    return number(field) + sum(field) - 8 * ord(" ")
+
+
+def _add_up(header: bytes, stored: int) -> None:
     whole = header[:148] + b"        " + header[156:]
-    found = (zlib.adler32(whole) & 0xFFFF) - 1 if header.count(0) >= 256 else sum(whole)
-    if found != stored and sum(whole) - 256 * sum(b > 127 for b in whole) != stored:
+    unsigned = sum(whole)
+    if stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in whole)):
         raise LayerRefusedError("the checksum of a header is wrong")
 
 
@@ -80,23 +98,34 @@ def _read_extension(
 
 
 def _member(header: bytes, kind: int, extensions: Extensions | None) -> Member:
-    name = _name(header)
-    link = header[157:257].partition(b"\0")[0]
-    member = Member(kind, name, link)
-    member.mode = number(header[100:108]) & 0o7777
-    member.uid, member.gid = number(header[108:116]), number(header[116:124])
-    member.size = number(header[124:136])
-    seconds = number(header[136:148])
-    major, minor = number(header[329:337]), number(header[337:345])
-    member.mtime = member.atime = seconds * _NS
+    name, ids, size, seconds, link, magic, devices, prefix, trailer = _FIELDS.unpack(header)
+    name = name.partition(b"\0")[0]
+    if magic != _USTAR or prefix[0] or trailer == _STAR:
+        name = _long_name(name, magic, prefix, trailer)
+    member = Member(kind, name, link.partition(b"\0")[0] if link[0] else b"")
+    member.mode, member.uid, member.gid = _attributes(ids)
+    member.size = number(size)
+    member.mtime = member.atime = number(seconds) * _NS
     if extensions is not None:
         _extend(member, extensions)
-    if kind in (CHARACTER, BLOCK):
-        if major > _MOST_MAJOR or minor > _MOST_MINOR:
-            raise UnusualLayerError(f"a device {major}:{minor}")
-        member.device = os.makedev(major, minor)
+    if devices not in _NO_DEVICES:
+        major, minor = number(devices[:8]), number(devices[8:])
+        if kind in (CHARACTER, BLOCK):
+            member.device = _device(major, minor)
     _settle(member)
     return member
+
+
+@functools.lru_cache(1024)
+def _attributes(field: bytes) -> tuple[int, int, int]:
+    """Parses mode and owner."""
+    return number(field[:8]) & 0o7777, number(field[8:16]), number(field[16:])
+
+
+def _device(major: int, minor: int) -> int:
+    if major > _MOST_MAJOR or minor > _MOST_MINOR:
+        raise UnusualLayerError(f"a device {major}:{minor}")
+    return os.makedev(major, minor)
 
 
 def _settle(member: Member) -> None:
@@ -126,15 +155,11 @@ def _bounded(time: int) -> int:
     return time if 0 <= time <= _LATEST else 0
 
 
-def _name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    magic = header[257:265]
-    if magic == _USTAR:
-        if header[508:512] == b"tar\0":
-            raise UnusualLayerError("a member in star's format")
-        if header[345]:
-            return header[345:500].partition(b"\0")[0] + b"/" + name
-    elif magic != _GNU or header[345] or header[357]:
+def _long_name(name: bytes, magic: bytes, prefix: bytes, trailer: bytes) -> bytes:
+    """Returns the name with its prefix, which the GNU format has not."""
+    if magic == _USTAR and trailer != _STAR:
+        return prefix.partition(b"\0")[0] + b"/" + name
+    if magic != _GNU or prefix[0] or prefix[12]:  # times of access and change
         raise UnusualLayerError("a member in an old format")
     return name
 

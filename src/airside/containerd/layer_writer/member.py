@@ -12,23 +12,12 @@ class Member:
     has the permission, setuid, setgid and sticky bits only.
     """
 
-    __slots__ = (
-        "atime",
-        "data",
-        "device",
-        "gid",
-        "kind",
-        "link",
-        "mode",
-        "mtime",
-        "path",
-        "size",
-        "uid",
-        "xattrs",
-    )
+    size = 0
+    data = 0
+    mode = uid = gid = 0
+    mtime = atime = 0
+    device = 0
+    xattrs: Mapping[bytes, bytes] = {}
 
     def __init__(self, kind: int, path: bytes, link: bytes) -> None:
         self.kind, self.path, self.link = kind, path, link
-        self.mode = self.uid = self.gid = self.size = self.data = 0
-        self.mtime = self.atime = self.device = 0
-        self.xattrs: Mapping[bytes, bytes] = {}

@@ -135,7 +135,7 @@ def _written(request: Request, tar: int, root: int, below: list[int]) -> dict[st
         raise UnusualLayerError("the layer is an empty file")
     with mmap.mmap(tar, size_bytes, prot=mmap.PROT_READ) as mapped:
         mapped.madvise(mmap.MADV_SEQUENTIAL)
-        return asdict(write_layer(mapped, target, limits))
+        return asdict(write_layer(mapped, target, limits, file=tar))
 
 
 def main(arguments: list[str]) -> None:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from airside.containerd.layer_writer.content import Content
 from airside.containerd.layer_writer.directories import Directories, Directory
 from airside.containerd.layer_writer.entries import Entries
 from airside.containerd.layer_writer.headers import iter_members, name_of
@@ -53,13 +54,21 @@ class Written:
     content_bytes: int
 
 
-def write_layer(tar: memoryview | mmap.mmap, target: Target, limits: LayerLimits) -> Written:
+def write_layer(
+    tar: memoryview | mmap.mmap, target: Target, limits: LayerLimits, *, file: int | None = None
+) -> Written:
     """Writes an uncompressed layer into a prepared snapshot's directories.
+
+    `file` is a descriptor of the file that `tar` maps from its first byte on: copying is cheaper
+    with it.
 
     Raises UnusualLayerError: remove the snapshot, and let containerd's Apply write the layer.
     LayerRefusedError: the layer is damaged or breaks a limit. StorageFullError, StoreError.
     """
-    with memoryview(tar) as view, contextlib.closing(_Writer(view, target, limits)) as writer:
+    with (
+        memoryview(tar) as view,
+        contextlib.closing(_Writer(Content(view, file), target, limits)) as writer,
+    ):
         member = None
         try:
             with _umask(0):
@@ -74,13 +83,13 @@ def write_layer(tar: memoryview | mmap.mmap, target: Target, limits: LayerLimits
 class _Writer:
     """Writes one layer. Close it."""
 
-    def __init__(self, tar: memoryview, target: Target, limits: LayerLimits) -> None:
+    def __init__(self, content: Content, target: Target, limits: LayerLimits) -> None:
         self.count = self.content_bytes = 0
         self._limits = limits
         self._directories = Directories(target.upper, limits)
         self._lower = LowerDirectories(target.lowers, limits)
         self._listed = ListedDirectories(self._directories)
-        self._entries = Entries(tar, self._directories)
+        self._entries = Entries(content, self._directories)
         self._whiteouts: Whiteouts
         if target.whiteouts is WhiteoutForm.DELETION:
             self._whiteouts = Deletions(self._removing)
