@@ -44,7 +44,7 @@ def iter_members(tar: memoryview, limits: LayerLimits) -> Iterator[Member]:
         if kind in (PAX, LONG_NAME, LONG_LINK):
             size = number(header[124:136])
             extensions = extensions or Extensions()
-            _read_extension(extensions, kind, tar[position : position + size], size, limits)
+            extensions.add(kind, _extension(tar, position, size, limits))
         else:
             member = _member(header, kind, extensions)
             member.data, extensions = position, None
@@ -87,14 +87,16 @@ def _add_up(header: bytes, stored: int) -> None:
         raise LayerRefusedError("the checksum of a header is wrong")
 
 
-def _read_extension(
-    extensions: Extensions, kind: int, data: memoryview, size: int, limits: LayerLimits
-) -> None:
+def _extension(tar: memoryview, position: int, size: int, limits: LayerLimits) -> bytes:
+    """Returns the data of a header that describes the next member.
+
+    Copied: a part of the map in the frames of an error would keep the map from being closed.
+    """
     if size > limits.extension_bytes:
         raise LayerRefusedError(f"a header of {size} bytes; {limits.extension_bytes} are allowed")
-    if len(data) < size:
+    if position + size > len(tar):
         raise LayerRefusedError("the layer ends within a header")
-    extensions.add(kind, data.tobytes())
+    return tar[position : position + size].tobytes()
 
 
 def _member(header: bytes, kind: int, extensions: Extensions | None) -> Member:

@@ -1,5 +1,6 @@
 """The layer writer on small layers, without containerd."""
 
+import mmap
 import os
 import tarfile
 from pathlib import Path
@@ -26,7 +27,9 @@ def layer(*members: bytes) -> memoryview:
     return memoryview(b"".join(members) + bytes(1024))
 
 
-def written(directory: Path, tar: memoryview, limits: LayerLimits | None = None) -> Written:
+def written(
+    directory: Path, tar: memoryview | mmap.mmap, limits: LayerLimits | None = None
+) -> Written:
     upper = os.open(directory, os.O_RDONLY)
     try:
         return write_layer(tar, Target(upper), limits or LayerLimits())
@@ -88,3 +91,10 @@ def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     damaged[3] ^= 1
     with pytest.raises(LayerRefusedError, match="checksum"):
         written(tmp_path, layer(entry("first"), bytes(damaged)))
+
+
+def test_a_map_can_be_closed_after_an_error_in_a_header(tmp_path: Path) -> None:
+    (tmp_path / "tar").write_bytes(layer(entry("a", pax_headers={"size": "none"})))
+    with (tmp_path / "tar").open("rb") as file, pytest.raises(UnusualLayerError):  # noqa: SIM117
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as tar:
+            written(tmp_path, tar)
