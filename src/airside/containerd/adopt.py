@@ -11,9 +11,11 @@ Each link is recorded before it is made (`Intents`), so that a crash leaves no u
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 from airside.containerd.adoption_proof import AdoptionProof
@@ -38,6 +40,8 @@ log = logging.getLogger("airside.containerd")
 
 STREAM, HELD = "stream", "held"
 _TRIES = 3
+_AT_ONCE = 4
+"""Blobs that are committed at once: containerd and we work side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,18 @@ class LabelledBlob:
 
     descriptor: Descriptor
     labels: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Placement:
+    """The blobs of one image, its lease, and how they were placed."""
+
+    blobs: Sequence[LabelledBlob]
+    lease: str
+    ways: Counter[str] = field(default_factory=Counter)
+
+
+_Absent = tuple[Placement, LabelledBlob]
 
 
 class Adopter:
@@ -97,30 +113,88 @@ class Adopter:
         """Deletes what an interrupted publish left: leases, ingests, private files, links."""
         Sweeper(self._client, self._directory, self._intents, self._identity).sweep()
 
-    def place(self, blobs: Sequence[LabelledBlob], lease: str) -> Counter[str]:
-        """Places these blobs in the namespace, labelled and held by the lease.
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Places the blobs of some images in the namespace, labelled and held by their leases.
 
-        Returns how many blobs were linked, copied, streamed, or held before. Raises
-        ContainerdError, StoreError, and NotFoundError if the lease is gone.
+        Each blob is placed once, whoever needs it, several at once. Counts in `ways` how many blobs
+        were linked, copied, streamed, or held before. Raises ContainerdError, StoreError, and
+        NotFoundError if a lease is gone: of one of the images, so that the others can be repeated.
         """
-        ways: Counter[str] = Counter()
-        absent = [blob for blob in blobs if not self._holds(blob, lease)]
-        ways[HELD] = len(blobs) - len(absent)
+        firsts, others = self._absent(placements)
         linked: dict[Digest, str] = {}
+        adopted: dict[Digest, str] = {}
         try:
             if self._shared is not None:
-                linked = self._link_all(absent, self._shared)
-            for blob in absent:
-                ways[self._commit(blob, lease, linked.get(blob.descriptor.digest, ""))] += 1
+                linked = self._link_all([blob for _, blob in firsts], self._shared)
+            with ThreadPoolExecutor(_AT_ONCE, "place") as pool:
+                for way in pool.map(partial(self._adopt, linked, adopted), firsts):
+                    way()
         finally:
             if self._shared is not None:
-                self._settle(linked, self._shared)
+                self._settle(linked, adopted, self._shared)
                 self._shared.drop_private()  # a blob linked a second time may have made it
-        return +ways
+        labels = {blob.descriptor.digest: blob.labels for _, blob in firsts}
+        for placement, blob in others:
+            digest, lease = blob.descriptor.digest, placement.lease
+            if adopted[digest] == HELD:
+                is_held = self._holds(blob, lease)
+            else:  # the lease of the first still holds it
+                is_held = self._hold_adopted(blob, labels[digest], lease)
+            placement.ways[HELD if is_held else self._commit(blob, lease, "")] += 1
 
-    def _settle(self, linked: Mapping[Digest, str], directory: ContentDirectory) -> None:
+    def _absent(self, placements: Sequence[Placement]) -> tuple[list[_Absent], list[_Absent]]:
+        """Holds what the namespace has. Returns what it lacks, and what others need of that."""
+        infos: dict[Digest, BlobInfo | None] = {}
+        firsts: dict[Digest, _Absent] = {}
+        others: list[_Absent] = []
+        for placement in placements:
+            for blob in placement.blobs:
+                digest = blob.descriptor.digest
+                if digest in firsts:
+                    others.append((placement, blob))
+                    continue
+                if digest not in infos:
+                    infos[digest] = self._client.content.info(digest)
+                info = infos[digest]
+                if info is not None and self._hold(blob, info, placement.lease):
+                    placement.ways[HELD] += 1
+                else:
+                    firsts[digest] = (placement, blob)
+        return list(firsts.values()), others
+
+    def _adopt(
+        self, linked: Mapping[Digest, str], adopted: dict[Digest, str], absent: _Absent
+    ) -> Callable[[], None]:
+        """Commits one blob. Returns what raises the error of that: so all others end before."""
+        placement, blob = absent
+        digest = blob.descriptor.digest
+        try:
+            way = self._commit(blob, placement.lease, linked.get(digest, ""))
+        except Exception as exc:  # noqa: BLE001 - carried to the thread that waits
+            return partial(_raise, exc)
+        adopted[digest] = way
+        placement.ways[way] += 1
+        return _nothing
+
+    def _hold_adopted(self, blob: LabelledBlob, labels: Mapping[str, str], lease: str) -> bool:
+        digest = blob.descriptor.digest
+        self._client.leases.add_blob(lease, digest)
+        added = missing_labels(blob.labels, labels)
+        try:
+            if added:
+                self._client.content.label(digest, added)
+        except NotFoundError:
+            return False
+        return True
+
+    def _settle(
+        self,
+        linked: Mapping[Digest, str],
+        adopted: Mapping[Digest, str],
+        directory: ContentDirectory,
+    ) -> None:
         """Clears the intents of the blobs that containerd adopted. The others stay recorded."""
-        known = [d for d in linked if self._is_known(d)]
+        known = [d for d in linked if d in adopted or self._is_known(d)]
         self._intents.clear([str(directory.path(digest)) for digest in known])
 
     def _is_known(self, digest: Digest) -> bool:
@@ -241,3 +315,11 @@ class Adopter:
         self._shared.replace(digest)
         fault("repair.after_replace")
         return True
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _nothing() -> None:
+    """There was no error."""

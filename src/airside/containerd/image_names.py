@@ -20,14 +20,12 @@ class ImageNames:
         `touch` updates the name even if nothing differs, so that CRI, which may have seen the name
         without its content, looks again. Raises NotFoundError if the target or the lease is gone.
         """
-        found = self._images.get(wanted.name)
-        if found is None:
-            try:
-                self._images.create(wanted, lease=lease)
-            except ConflictError:
-                found = self._images.get(wanted.name)
-            else:
-                return
+        try:  # most names are new
+            self._images.create(wanted, lease=lease)
+        except ConflictError:
+            found = self._images.get(wanted.name)
+        else:
+            return
         if found is None:
             raise NotFoundError(f"{wanted.name} was created and deleted by somebody else meanwhile")
         paths = [

@@ -22,6 +22,7 @@ from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource, ContentDirectory
 from airside.containerd.cri import Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, discover
+from airside.containerd.group_placing import GroupPlacing
 from airside.containerd.image_names import ImageNames
 from airside.containerd.image_puller import ImagePuller
 from airside.containerd.intents import Intents
@@ -104,9 +105,10 @@ class ContainerdRuntime:
         self._claim = AgentClaim(client.leases, lockable, claimant)
         self._ways: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._placing = threading.Lock()
+        placing = threading.Lock()
+        self._placing = GroupPlacing(self._adopter, placing)
         self._content = ContainerdContent(client, root, options.limits)
-        self._copies = ContainerdCopies(client, root, self._adopter, self._placing)
+        self._copies = ContainerdCopies(client, root, self._adopter, placing)
 
     @classmethod
     def connect(
@@ -270,8 +272,8 @@ class ContainerdRuntime:
             for blob in content.blobs
             if blob.is_distributable or self._store.path(blob.digest).exists()
         ]
-        with self._placing, stage("blobs"):  # images share blobs, and each has one ingest key
-            ways = self._adopter.place(blobs, lease)
+        with stage("blobs"):
+            ways = self._placing.place(blobs, lease)
         with self._lock:
             self._ways.update(ways)
         fault("publish.after_content")
