@@ -82,6 +82,9 @@ class MemoryRuntime:
         self._answer()
         return self.other
 
+    def pass_ended(self) -> None:
+        """Nothing is unpacked early here."""
+
     def images(self) -> dict[str, NamedImage]:
         self._answer()
         return {**self.named, **self.ids}

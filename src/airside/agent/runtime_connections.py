@@ -58,6 +58,7 @@ def connect(node: Node, socket: str) -> Runtime:
             limits=settings.limits,
             space=node.store.space,
             pull_seconds=settings.pull_seconds,
+            early=settings.unpack == "node-platform",
             temporary=settings.data if settings.unpack_by == "auto" else None,
         ),
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),

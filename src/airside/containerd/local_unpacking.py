@@ -10,11 +10,13 @@ from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource
 from airside.containerd.directory_writer import DirectoryWriter
 from airside.containerd.discovery import Facts
+from airside.containerd.early_unpacks import EarlyTars, EarlyUnpacks
 from airside.containerd.erofs.layer_writer import ErofsLayerWriter
 from airside.containerd.erofs.platform import EROFS, find_mkfs, kernel_numbers
 from airside.containerd.erofs.proof import ErofsProof
 from airside.containerd.erofs.tar_index import IndexLimits
 from airside.containerd.layer_footprint import LayerFootprints, OpenTar
+from airside.containerd.layer_tars import LayerTars
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.containerd.layer_writer.worker_pool import WorkerPool
 from airside.containerd.pending_sync import PendingSync
@@ -45,7 +47,7 @@ class LocalUnpacking:
         footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
         self._uncompressed = self._uncompressed_layers(open_tar, footprints)
         writing = self._writing(store, open_tar, footprints)
-        self._writer = writing.writer if writing is not None else None
+        self._writer = writer = writing.writer if writing is not None else None
         where = Path(facts.snapshotter_root) if facts.snapshotter_root else None
         self.unpacker = Unpacker(
             client,
@@ -57,6 +59,11 @@ class LocalUnpacking:
             pending_sync=pending_sync,
             writing=writing,
         )
+        self.early: EarlyUnpacks | None = None
+        temporary = options.temporary if options.early else None
+        if writer is not None and temporary is not None and isinstance(open_tar, LayerTars):
+            tars = EarlyTars(open_tar, temporary, options.space, footprints)
+            self.early = EarlyUnpacks(self.unpacker, options.identity, tars, lambda: writer.is_on)
 
     def _uncompressed_layers(
         self, open_tar: OpenTar | None, footprints: LayerFootprints | None

@@ -112,12 +112,11 @@ class Publisher:
         self._rows = PublicationRows(self._name, runtime.facts.knows_pins)
         tags = [*self._catalog.tag_states(), *self._catalog.held_digests()]
         rows = {row.reference: row for row in self._catalog.published(self._name)}
-        actual = runtime.images()
+        actual, held = runtime.images(), runtime.blobs() if everything else None
         desired, unwanted = self._desired.of(tags, stop)
         unwanted = [(t, why) for t, why in unwanted if t.tag or why.state == "incomplete"]
         found.rows += [self._rows.unwanted(t, why, rows.get(t.reference)) for t, why in unwanted]
         labels = labels_of(desired, identity_of(self._catalog))
-        held = runtime.blobs() if everything else None
         given_up = threading.Event()
         state = PassState(
             runtime,
@@ -141,6 +140,7 @@ class Publisher:
         self._snapshots.compare(state, everything=everything)
         self._withdraw(desired, tags, state)
         self._catalog.publications.record(changed_rows(found.rows, rows), self._clock())
+        runtime.pass_ended()
         return found
 
     def _compare(self, desired: DesiredImage, state: PassState) -> None:

@@ -22,6 +22,7 @@ from airside.containerd.client import Client
 from airside.containerd.content_directory import BlobSource, ContentDirectory
 from airside.containerd.cri import Cri
 from airside.containerd.discovery import LOCAL_SNAPSHOTTERS, Facts, discover
+from airside.containerd.early_unpacks import EarlyUnpacks
 from airside.containerd.group_placing import GroupPlacing
 from airside.containerd.image_names import ImageNames
 from airside.containerd.image_puller import ImagePuller
@@ -52,7 +53,6 @@ from airside.oci.chain import Rootfs, rootfs_of
 from airside.oci.digest import Digest
 from airside.oci.model import Manifest
 from airside.ports.content import OtherAgent, RuntimeFacts
-from airside.ports.early_layers import EarlyUnpacking
 from airside.ports.outcome import Change, Published
 from airside.ports.publication import (
     NamedImage,
@@ -202,11 +202,18 @@ class ContainerdRuntime:
         return self._copies
 
     @property
-    def early(self) -> EarlyUnpacking | None:
-        return None
+    def early(self) -> EarlyUnpacks | None:
+        return self._unpacking.early if self._unpacking is not None else None
 
     def claim(self) -> OtherAgent | None:
-        return self._claim.take()
+        other = self._claim.take()
+        if self.early is not None:
+            self.early.pass_begins(is_ours=other is None)
+        return other
+
+    def pass_ended(self) -> None:
+        if self.early is not None:
+            self.early.pass_ended()
 
     def images(self) -> dict[str, NamedImage]:
         return {
@@ -284,6 +291,8 @@ class ContainerdRuntime:
         if isinstance(rootfs, str):
             return Published(ways=dict(ways), unpacked=False, not_unpacked=rootfs)
         chain = str(rootfs.steps[-1].chain) if rootfs.steps else ""
+        if self.early is not None and done is not None:
+            self.early.published(rootfs.steps[-1].chain)
         return Published(
             ways=dict(ways),
             unpacked=done is not None,

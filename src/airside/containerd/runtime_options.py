@@ -29,5 +29,7 @@ class RuntimeOptions:
     limits: Limits = field(default_factory=Limits)
     space: DiskSpace = field(default_factory=lambda: DiskSpace(0))
     pull_seconds: float = PULL_SECONDS
+    early: bool = True
+    """True if layers may be unpacked while their archive is read."""
     temporary: Path | None = None
     """A directory for decompressed layers that we write; None: containerd writes all layers."""

@@ -24,10 +24,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 
+from airside.containerd.chain_claims import ChainClaims
 from airside.containerd.client import Client
+from airside.containerd.early_archive import EarlyMeans, OpenEarly
+from airside.containerd.fair_pool import FairPool
 from airside.containerd.fsync import SharedSync
 from airside.containerd.layers_ahead import LayersAhead
 from airside.containerd.pending_sync import MemoryRecord, PendingSync
@@ -71,6 +75,7 @@ class _Image:
     position: int = -1
     made: int = 0
     tries: int = 0
+    needed: list[Digest] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     done: "Future[None]" = field(default_factory=Future)
 
@@ -122,16 +127,30 @@ class Unpacker:
         self._disk = SharedSync(space.root)
         self._closed = threading.Event()
         lanes = threads if writer is None else 2 * threads  # small layers do not wait for big ones
-        self._pool = ThreadPoolExecutor(lanes, "unpack")
-        self._lock = threading.Lock()
-        self._waiting: dict[Digest, list[_Image]] = {}
-        """Chain IDs that are being unpacked, and the images that continue after each."""
+        self._pool = FairPool(lanes, "unpack")
+        self._claims = ChainClaims()
 
     def close(self, *, wait: bool = True) -> None:
         """Ends running work; without `wait` a moment later: closing the client hastens it."""
         self._closed.set()
         self._pool.shutdown(wait=wait)
         self._ahead.close(wait=wait)
+
+    def early_means(
+        self, identity: str, open_tar: OpenEarly, pass_number: Callable[[], int]
+    ) -> EarlyMeans:
+        """Returns what early archives share with the images that are unpacked here."""
+        return EarlyMeans(
+            self._client,
+            identity,
+            self._layer_unpacker,
+            self._claims,
+            self._pool,
+            self._pending_sync,
+            open_tar,
+            self._closed.is_set,
+            pass_number,
+        )
 
     def sweep(self) -> int:
         """Removes what a dead process of ours left. Returns how many snapshots.
@@ -210,6 +229,16 @@ class Unpacker:
         jobs = [_Image(rootfs, lease, stopped, rootfs.steps) for rootfs in images]
         for job in jobs:
             self._submit(job)
+        wait(job.done for job in jobs)
+        try:
+            return self._named_and_finished(jobs, ready)
+        finally:
+            for job in jobs:
+                self._claims.done(job.needed)
+
+    def _named_and_finished(
+        self, jobs: list[_Image], ready: Callable[[], None]
+    ) -> list[Unpacked | AirsideError]:
         errors = [job.done.exception() for job in jobs]
         for error in errors:
             if error is not None and not isinstance(error, AirsideError):
@@ -233,6 +262,7 @@ class Unpacker:
         failed: dict[_Image, AirsideError] = {}
         for job in fresh:
             try:
+                self._layer_unpacker.label_early(job.steps)
                 self._client.content.label(job.rootfs.config, {self._label: str(job.top)})
             except AirsideError as exc:
                 failed[job] = exc
@@ -244,7 +274,7 @@ class Unpacker:
 
     def _submit(self, image: _Image) -> None:
         try:
-            self._pool.submit(self._unpack_layers, image)
+            self._pool.submit(image.lease, partial(self._unpack_layers, image))
         except RuntimeError:  # closed
             self._end(image, StoppedError("stopped before an image was unpacked"))
 
@@ -264,9 +294,10 @@ class Unpacker:
             raise StoppedError("stopped while an image was unpacked")
         if image.position < 0:
             image.position = self._first_missing(image)
-            missing = image.steps[image.position :]
+            self._claims.need(step.chain for step in image.steps[len(image.needed) :])
+            image.needed = [step.chain for step in image.steps]
             if not self._layer_unpacker.is_durable:
-                self._pending_sync.expect(step.chain for step in missing)
+                self._pending_sync.expect(image.needed[image.position :])
             return True
         step = image.steps[image.position]
         if not self._claim(step, image):
@@ -280,7 +311,7 @@ class Unpacker:
                 raise
             image.position = -1  # the parent was removed: look again
         finally:
-            self._release(step)
+            self._claims.release(step.chain)
         return True
 
     def _first_missing(self, image: _Image) -> int:
@@ -300,18 +331,7 @@ class Unpacker:
     def _claim(self, step: Step, image: _Image) -> bool:
         """Claims a chain ID for this thread; else queues the image behind the one that has it."""
         self._look_ahead(image)
-        with self._lock:
-            if step.chain in self._waiting:
-                self._waiting[step.chain].append(image)
-                return False
-            self._waiting[step.chain] = []
-            return True
-
-    def _release(self, step: Step) -> None:
-        with self._lock:
-            waiting = self._waiting.pop(step.chain)
-        for image in waiting:
-            self._submit(image)
+        return self._claims.claim(step.chain, partial(self._submit, image))
 
     def _end(self, image: _Image, error: BaseException | None) -> None:
         self._ahead.drop_all(image)
@@ -337,9 +357,7 @@ class Unpacker:
     def _look_ahead(self, image: _Image) -> None:
         """Starts to decompress the layer after the next one."""
         for step in image.steps[image.position + 1 : image.position + 2]:
-            with self._lock:
-                is_running = step.chain in self._waiting
-            if not is_running:
+            if not self._claims.is_claimed(step.chain):
                 self._ahead.prepare(step, image, image.lease, image.stop)
 
 

@@ -23,7 +23,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -91,6 +91,8 @@ class LayerUnpacker:
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._live: set[str] = set()
+        self._unlabelled: set[Digest] = set()
+        """Chain IDs of layers that `write` made, whose blobs have no label of that yet."""
         self._lock = threading.Lock()
 
     def has(self, chain: Digest) -> bool:
@@ -145,7 +147,21 @@ class LayerUnpacker:
         """
         if not self.writes:
             raise UnusualLayerError("layers are unpacked by containerd")
-        return self._make(step, lease, self._writing(step, stop, tar, label=False))
+        made = self._make(step, lease, self._writing(step, stop, tar, label=False))
+        if made:
+            with self._lock:
+                self._unlabelled.add(step.chain)
+        return made
+
+    def label_early(self, steps: Iterable[Step]) -> None:
+        """Labels the blobs of layers that `write` made, as `add` does; they are stored by now."""
+        for step in steps:
+            with self._lock:
+                is_early = step.chain in self._unlabelled
+            if is_early:
+                self._client.content.label(step.layer.digest, {UNCOMPRESSED: str(step.diff_id)})
+                with self._lock:
+                    self._unlabelled.discard(step.chain)
 
     def _make(self, step: Step, lease: str, fill: Fill) -> bool:
         for _ in range(_TRIES):

@@ -6,7 +6,8 @@ as a power cut would), `oserror` or `oserror:ENOSPC` (an `OSError` as the disk w
 `error` (a `StoreError`); N fires at the Nth pass instead of the first. It fires once.
 
 Every point is listed in `POINTS`, those of pushes in `PUSHING`, those of publishing to a runtime in
-`PUBLISHING`, of verifying and repairing in `SCRUBBING`, so that the crash tests visit all of them.
+`PUBLISHING`, of unpacking early in `EARLY`, of verifying and repairing in `SCRUBBING`, so that the
+crash tests visit all of them.
 """
 
 import errno
@@ -61,6 +62,12 @@ PUBLISHING = (
     "unpack.after_commit",
     "unpack.after_sync",
 )
+EARLY = (
+    "early.after_lease",
+    "early.after_record",
+    "early.before_end",
+    "early.after_end",
+)
 SCRUBBING = (
     "scrub.in_read",
     "scrub.after_mark",
@@ -93,7 +100,7 @@ def arm(spec: str | None) -> None:
         return
     point, _, action = spec.partition("=")
     action, _, passes = action.partition("@")
-    if point not in {*POINTS, *PUSHING, *PUBLISHING, *SCRUBBING} or action.partition(":")[
+    if point not in {*POINTS, *PUSHING, *PUBLISHING, *EARLY, *SCRUBBING} or action.partition(":")[
         0
     ] not in {
         "kill",

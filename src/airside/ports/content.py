@@ -238,6 +238,9 @@ class Runtime(Protocol):
         To be repeated before each pass. The claim ends with the connection.
         """
 
+    def pass_ended(self) -> None:
+        """Tells that a pass has ended: what was unpacked early and is not published goes."""
+
     def images(self) -> dict[str, NamedImage]:
         """Returns every name in the runtime, whoever made it."""
 

@@ -355,7 +355,7 @@ def test_an_image_goes_on_where_the_one_that_it_waited_for_was_stopped(made):
         one = pool.submit(bench.unpacker.unpack, first, lease=LEASE, stop=stopped.is_set)
         wait_until(lambda: bench.containerd.applying)
         two = pool.submit(bench.unpacker.unpack, second, lease=LEASE, stop=running)
-        wait_until(lambda: any(bench.unpacker._waiting.values()))
+        wait_until(lambda: any(bench.unpacker._claims._waiting.values()))
         waiting.set()
         with pytest.raises(StoppedError):
             one.result(LIMIT_SECONDS)
@@ -378,9 +378,8 @@ def test_an_image_that_waits_when_it_is_closed_ends(made):
             bench.unpacker.unpack_all, [first, second], lease=LEASE, stop=closed.is_set
         )
         assert entered.wait(LIMIT_SECONDS)
-        bench.unpacker._waiting[first.steps[0].chain].append(
-            image := unpack._Image(second, LEASE, running, second.steps)
-        )
+        image = unpack._Image(second, LEASE, running, second.steps)
+        assert not bench.unpacker._claim(first.steps[0], image)
         bench.unpacker._pool.shutdown(wait=False)
         closed.set()
         found = call.result(LIMIT_SECONDS)

@@ -11,7 +11,7 @@ import pytest
 import airside
 from airside.core import failpoints as faults
 from airside.core.errors import StoreError
-from airside.core.failpoints import POINTS, PUBLISHING, PUSHING, SCRUBBING, arm, fault
+from airside.core.failpoints import EARLY, POINTS, PUBLISHING, PUSHING, SCRUBBING, arm, fault
 
 
 @pytest.fixture(autouse=True)
@@ -80,4 +80,4 @@ def test_points_are_those_of_the_code():
         for path in source.rglob("*.py")
         for point in re.findall(r'\bfault\("([a-z_.]+)"\)', path.read_text(encoding="utf-8"))
     }
-    assert found == {*POINTS, *PUSHING, *PUBLISHING, *SCRUBBING}
+    assert found == {*POINTS, *PUSHING, *PUBLISHING, *EARLY, *SCRUBBING}
