@@ -42,7 +42,7 @@ def iter_members(tar: memoryview, limits: LayerLimits) -> Iterator[Member]:
         position += BLOCK_BYTES
         kind = header[156]
         if kind in (PAX, LONG_NAME, LONG_LINK):
-            size = number(header[124:136])
+            size = _check_numbers(header)
             extensions = extensions or Extensions()
             extensions.add(kind, _extension(tar, position, size, limits))
         else:
@@ -55,12 +55,15 @@ def iter_members(tar: memoryview, limits: LayerLimits) -> Iterator[Member]:
         position += (size + 511) & ~511
     if extensions is not None:
         raise UnusualLayerError("a header at the end, without a member")
+    if position > length:
+        raise UnusualLayerError("a file at the end that is not filled up to a block")
 
 
 def _check_end(tar: memoryview, position: int) -> None:
     """Two blocks of zeros end a tar; what comes behind is ignored."""
-    if bytes(tar[position + BLOCK_BYTES : position + 2 * BLOCK_BYTES]).strip(b"\0"):
-        raise UnusualLayerError("a block of zeros between members")
+    second = bytes(tar[position + BLOCK_BYTES : position + 2 * BLOCK_BYTES])
+    if second not in (b"", _ZEROS):
+        raise UnusualLayerError("a block of zeros between members, or half of one at the end")
 
 
 def _check_sum(header: bytes) -> None:
@@ -85,6 +88,21 @@ def _add_up(header: bytes, stored: int) -> None:
     unsigned = sum(whole)
     if stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in whole)):
         raise LayerRefusedError("the checksum of a header is wrong")
+
+
+def _check_numbers(header: bytes) -> int:
+    """Returns the size in a header that describes the next member.
+
+    Go parses the fields of such a header that mean nothing, too.
+    """
+    _, ids, size, seconds, _, magic, devices, _, _ = _FIELDS.unpack(header)
+    if magic not in (_USTAR, _GNU):
+        raise UnusualLayerError("a header in an old format")
+    _attributes(ids)
+    number(seconds)
+    number(devices[:8])
+    number(devices[8:])
+    return number(size)
 
 
 def _extension(tar: memoryview, position: int, size: int, limits: LayerLimits) -> bytes:

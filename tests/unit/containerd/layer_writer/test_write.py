@@ -1,8 +1,11 @@
 """The layer writer on small layers, without containerd."""
 
+import contextlib
+import itertools
 import mmap
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,3 +101,35 @@ def test_a_map_can_be_closed_after_an_error_in_a_header(tmp_path: Path) -> None:
     with (tmp_path / "tar").open("rb") as file, pytest.raises(UnusualLayerError):  # noqa: SIM117
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as tar:
             written(tmp_path, tar)
+
+
+def test_nothing_is_written_outside_while_directories_turn_into_links(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    tar = layer(*(entry(f"{a}/{b}/{n}", data=b"x") for n in range(60) for a in "ab" for b in "cd"))
+    ended = threading.Event()
+
+    def swap() -> None:
+        names = itertools.cycle(["a", "b", "a/c", "b/d"])
+        for number, name in enumerate(names):
+            if ended.is_set():
+                return
+            aside = tmp_path / f"aside-{number}"
+            with contextlib.suppress(OSError):
+                (root / name).rename(aside)
+                (root / name).symlink_to(outside)
+                (root / name).unlink()
+                aside.rename(root / name)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for number in range(8):
+            root.mkdir()
+            with contextlib.suppress(UnusualLayerError):
+                written(root, tar)
+            root.rename(tmp_path / f"done-{number}")
+    finally:
+        ended.set()
+        swapping.join()
+    assert list(outside.iterdir()) == []
