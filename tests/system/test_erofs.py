@@ -26,20 +26,15 @@ VERSION = "2.1"
 NAMES = ["docker.io/airside/one:1", "docker.io/airside/two:1"]
 
 
-@pytest.fixture(scope="module")
-def node_containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Containerd]:
+    """An empty containerd: what an agent leaves is counted."""
     if not erofs.is_in_kernel():
         pytest.skip("this kernel has no erofs, and none is loaded")
-    home = tmp_path_factory.mktemp("containerd")
     options = Options(snapshotter="erofs")
+    home = tmp_path / "containerd"
     with Containerd(VERSION, home, options=options, environ=erofs.environ()) as made:
         yield made
-
-
-@pytest.fixture
-def fresh(node_containerd: Containerd) -> Containerd:
-    """The same containerd, emptied: what an agent leaves is counted."""
-    return node_containerd.wipe()
 
 
 def agent_for(directory: Path, containerd: Containerd, **environ: str) -> Agent:
@@ -84,16 +79,10 @@ def tars_in(containerd: Containerd) -> list[bytes]:
     return sorted(found)
 
 
-def test_the_snapshotter_of_cri_is_found_and_unpacks_on_this_machine(node_containerd: Containerd):
-    with namespace_of(node_containerd, "found") as node:
-        facts = discover(node.client)
-    assert facts.snapshotter == "erofs"
-    assert facts.snapshotter_root == str(erofs.root_of(node_containerd))
-
-
 def test_containerds_differ_unpacks_where_we_may_not(fresh: Containerd):
     images = family(2)
     with namespace_of(fresh, "applied") as node:
+        assert discover(node.client).snapshotter == "erofs", "CRI's"
         taken = [node.take(image, f"docker.io/airside/e:{n}") for n, image in enumerate(images)]
         with node.unpacker() as unpacker:
             found = unpacker.unpack_all(taken, lease=LEASE, stop=lambda: False)
