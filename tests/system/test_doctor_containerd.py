@@ -29,7 +29,7 @@ AS_NOBODY = (
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=-all,+dac_read_search",
 )
-PROGRAMS = ("containerd.version", "containerd.gunzip")
+PROGRAMS = ("containerd.version", "containerd.gunzip", "containerd.erofs")
 """What is told of Debian's programs rather than of how they are set up."""
 
 Findings = dict[str, dict[str, Any]]

@@ -1,6 +1,7 @@
 """An agent on a node whose containerd uses the snapshotter `erofs`."""
 
 import gzip
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from airside.containerd.services.snapshots import Mount
 from support import erofs
 from support.agent import Agent
 from support.claims import work_leases
+from support.command import airside
 from support.containerd import Containerd
 from support.containerd_config import Options
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_layer
@@ -157,3 +159,17 @@ def test_a_killed_agent_ends_as_an_undisturbed_one(fresh: Containerd, tmp_path: 
         with Client.open(str(fresh.socket)) as client:
             assert list(client.snapshots.list_active("erofs")) == []
             assert work_leases(client) == []
+
+
+def test_the_doctor_tells_who_writes_the_layers(fresh: Containerd, tmp_path: Path):
+    with agent_for(tmp_path, fresh) as agent:
+        found = doctor(agent, fresh, **erofs.environ())
+        assert found["severity"] == "ok"
+        assert "mkfs.erofs" in found["found"]
+
+
+def doctor(agent: Agent, containerd: Containerd, **environ: str) -> dict[str, str]:
+    words = ("--data", agent.data, "--runtime", containerd.socket)
+    done = airside("doctor", "--json", *words, AIRSIDE_MIN_FREE_BYTES="0", **environ)
+    [found] = [i for i in json.loads(done.stdout)["items"] if i["id"] == "containerd.erofs"]
+    return dict(found)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import secrets
+import tempfile
 from collections.abc import Sequence
 
 from airside.archive.writer.member import Member, blob_of
@@ -22,6 +23,7 @@ from airside.containerd.erofs.snapshot_directory import (
     names_in,
     open_fresh,
 )
+from airside.containerd.erofs.tar_index import IndexLimits, make_index
 from airside.containerd.services.snapshots import Mount
 from airside.containerd.sweep import ingest_key
 from airside.core.errors import AirsideError, ContainerdError
@@ -38,15 +40,15 @@ class ErofsProof:
         self, client: Client, identity: str, mkfs: Mkfs | None, kernel: tuple[int, ...]
     ) -> None:
         self._client, self._identity = client, identity
-        self._why_no_index = why_no_index(mkfs, kernel)
+        self._mkfs, self._why_no_index = mkfs, why_no_index(mkfs, kernel)
 
     def run(self) -> str:
         """Returns why layers are to be unpacked by containerd; "" if we can write them.
 
         Raises ContainerdError if containerd is away.
         """
-        if self._why_no_index:
-            return self._why_no_index
+        if why := self._why_no_index or self._why_no_process():
+            return why
         name = secrets.token_hex(8)
         lease = f"{self._identity}-proof-{name}"
         key = f"{self._identity}-{name} sha256:proof"  # a leftover is swept
@@ -67,6 +69,19 @@ class ErofsProof:
                 self._client.snapshots.remove(EROFS, key)
             with contextlib.suppress(AirsideError):
                 self._client.leases.delete(lease)
+
+    def _why_no_process(self) -> str:
+        """Returns why mkfs.erofs cannot be run as `nobody`, "" if it can."""
+        assert self._mkfs is not None
+        try:
+            with tempfile.TemporaryFile() as tar:
+                tar.write(_tar("proof"))
+                tar.flush()
+                uuid = "00000000-0000-0000-0000-000000000000"
+                make_index(self._mkfs.path, tar, uuid, IndexLimits(), lambda: False)
+        except (AirsideError, OSError) as exc:
+            return str(exc)
+        return ""
 
     def _tried(self, mounts: Sequence[Mount], name: str, lease: str) -> str:
         directory = directory_of(mounts)

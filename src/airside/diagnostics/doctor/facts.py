@@ -222,6 +222,18 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class Erofs:
+    """Why containerd's snapshotter and differ `erofs` cannot be used; empty: they can."""
+
+    snapshotter_error: str = ""
+    differ_error: str = ""
+    why_no_index: str = ""
+    """Why layers are left to containerd's differ; empty: we write them."""
+    mkfs: str = ""
+    """Path and version of our mkfs.erofs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """One containerd. `named`: True if the settings name its socket, else it was found."""
 
@@ -246,6 +258,8 @@ class Runtime:
     has_cri: bool = False
     cri: Cri | None = None
     gunzip: Gunzip | None = None
+    erofs: Erofs | None = None
+    """None: it does not have this snapshotter."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     """The variables of its environment about proxies."""
     volume: Volume | None = None

@@ -15,6 +15,7 @@ from airside.diagnostics.doctor.facts import (
     Agent,
     Cri,
     Directory,
+    Erofs,
     Facts,
     Gunzip,
     Host,
@@ -374,6 +375,21 @@ CASES = [
         "note",
         "",
     ),
+    (runtime(erofs=Erofs()), "containerd.erofs", "ok", ""),
+    (runtime(erofs=Erofs("modprobe erofs")), "containerd.erofs", "ok", ""),
+    (runtime(erofs=Erofs(), snapshotter="erofs"), "containerd.erofs", "ok", ""),
+    (
+        runtime(erofs=Erofs("", "no mkfs.erofs"), snapshotter="erofs"),
+        "containerd.erofs",
+        "problem",
+        "erofs-utils",
+    ),
+    (
+        runtime(erofs=Erofs(why_no_index="too old"), snapshotter="erofs"),
+        "containerd.erofs",
+        "warning",
+        "erofs-utils",
+    ),
     (runtime(gunzip=Gunzip("", ("igzip", "unpigz"))), "containerd.gunzip", "note", "isal"),
     (runtime(gunzip=Gunzip("", ("unpigz",))), "containerd.gunzip", "note", "pigz"),
     # adoption
@@ -597,6 +613,12 @@ def test_the_unreadable_file_is_named():
         ).found
     )
     assert "/etc/x" in found(cri(sandbox="", unread="/etc/x"), "containerd.sandbox").found
+
+
+def test_what_erofs_lacks_is_told_where_it_is_not_in_use():
+    assert "could be" in found(runtime(erofs=Erofs()), "containerd.erofs").found
+    for erofs in (Erofs("lacking"), Erofs("", "lacking"), Erofs("", "", "lacking")):
+        assert "lacking" in found(runtime(erofs=erofs), "containerd.erofs").found
 
 
 def test_unpacking_is_told_as_the_settings_have_it():

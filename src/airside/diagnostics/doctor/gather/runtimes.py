@@ -24,6 +24,7 @@ from airside.diagnostics.doctor.facts import Gunzip, Runtime
 from airside.diagnostics.doctor.gather.bounded import ANSWER_SECONDS
 from airside.diagnostics.doctor.gather.configs import config_paths, read_configs
 from airside.diagnostics.doctor.gather.cris import Holds, look_at_cri
+from airside.diagnostics.doctor.gather.erofs import look_at_erofs
 from airside.diagnostics.doctor.gather.processes import (
     PROC,
     command_line,
@@ -77,8 +78,9 @@ def look_at_runtime(
 def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime:
     """Adds containerd's own report. Raises ContainerdError."""
     facts = discover(client, snapshotter=settings.snapshotter, seconds=ANSWER_SECONDS)
-    plugins = {p.id: p for p in client.introspection.plugins(f"type=={SNAPSHOTTER}")}
-    plugin = plugins.get(facts.snapshotter)
+    plugins = client.introspection.plugins()
+    snapshotters = {p.id: p for p in plugins if p.type == SNAPSHOTTER}
+    plugin = snapshotters.get(facts.snapshotter)
     error = "containerd has no such plugin" if plugin is None else plugin.error
     return replace(
         found,
@@ -90,6 +92,7 @@ def _introspected(client: Client, found: Runtime, settings: Settings) -> Runtime
         snapshotter_error=error,
         unpacks_here=facts.snapshotter in LOCAL_SNAPSHOTTERS,
         has_cri=facts.has_cri,
+        erofs=look_at_erofs(plugins, parse_version(facts.version)),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from airside.diagnostics.doctor.facts import Agent, Facts, Runtime
 from airside.diagnostics.doctor.finding import Finding
 from airside.diagnostics.doctor.judge.cris import judge_cri
+from airside.diagnostics.doctor.judge.erofs import judge_erofs
 from airside.diagnostics.pull_commands import reachable
 
 _OLDEST = (1, 6)
@@ -111,6 +112,8 @@ def _answering(runtime: Runtime, facts: Facts) -> Iterator[Finding]:
         )
     yield from judge_cri(runtime, facts)
     yield _snapshotter(runtime, facts)
+    if (erofs := judge_erofs(runtime)) is not None:
+        yield erofs
     if runtime.gunzip is not None:
         yield _gunzip(runtime)
 
