@@ -52,6 +52,7 @@ class WorkerProcess:
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     cwd="/",
+                    env={},
                 )
             except BaseException:
                 self._sock.close()
