@@ -4,24 +4,31 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import grpc
 
 from airside.archive.tar.window_budget import WindowBudget
 from airside.containerd.client import Client
+from airside.containerd.directory_writer import DirectoryWriter
 from airside.containerd.discovery import discover
 from airside.containerd.layer_tars import LayerTars
+from airside.containerd.layer_writer.target import LayerLimits
+from airside.containerd.layer_writer.worker_pool import WorkerPool
 from airside.containerd.proto import snapshots_pb2
 from airside.containerd.services.images import ImageRecord
 from airside.containerd.services.snapshots import SNAPSHOTS
 from airside.containerd.snapshot_space import SnapshotSpace
+from airside.containerd.snapshot_writer import SnapshotWriter
 from airside.containerd.uncompressed_layers import UncompressedLayers
-from airside.containerd.unpack import Unpacker
+from airside.containerd.unpack import Unpacker, Writing
+from airside.containerd.verified_tars import VerifiedTars
+from airside.containerd.writer_proof import WriterProof
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import ConflictError, ContainerdError
 from airside.core.settings import Limits
 from airside.oci.chain import Rootfs
+from airside.oci.digest import Digest
 from airside.oci.model import Descriptor
 from support.containerd import Containerd
 from support.images import TestImage, docker_archive, oci_archive, random_image, random_layer
@@ -33,6 +40,25 @@ LEASE_SECONDS = 600.0
 GC_CONTENT = "containerd.io/gc.ref.content."
 
 
+Way = Literal["written", "twins", "direct"]
+
+
+class Blobs:
+    """The blobs of a content directory, as a store of ours that verified none."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, digest: Digest) -> BinaryIO:
+        return (self._directory / digest.hex).open("rb")
+
+    def is_right(self, _digest: Digest) -> bool:
+        return False
+
+    def is_fresh(self, _digest: Digest, _file: BinaryIO | None = None) -> bool:
+        return False
+
+
 class Namespace:
     """A namespace whose blobs were sent, as a publish would have them adopted."""
 
@@ -41,6 +67,8 @@ class Namespace:
         self.name = client.namespace
         assert containerd.options.snapshotter
         self.snapshotter: str = containerd.options.snapshotter
+        self.layers: dict[str, int] = {}
+        """The layers of the last unpacker, by who unpacked them."""
 
     def begin(self) -> None:
         self.client.namespaces.create()
@@ -67,25 +95,34 @@ class Namespace:
             self.client.leases.add_blob(LEASE, digest)
 
     @contextmanager
-    def unpacker(self, *, twins: bool = True, threads: int = 2) -> Iterator[Unpacker]:
-        blobs = self.containerd.content_root / "blobs/sha256"
-        tars = LayerTars(lambda d: (blobs / d.hex).open("rb"), Limits(), WindowBudget(1 << 26))
+    def unpacker(self, *, way: Way = "written", threads: int = 2) -> Iterator[Unpacker]:
+        """Unpacks in a way: written by us; twins: Apply, decompressed by us; direct: Apply."""
+        blobs = Blobs(self.containerd.content_root / "blobs/sha256")
+        tars = LayerTars(blobs.open, Limits(), WindowBudget(1 << 26))
         made = UncompressedLayers(
             self.client, self.twins_directory, self.containerd.content_root, tars
         )
         facts = discover(self.client, snapshotter=self.snapshotter)
         root = Path(facts.snapshotter_root) if facts.snapshotter_root else None
+        writer = SnapshotWriter(DirectoryWriter(WorkerPool(), LayerLimits(), most_big=threads))
+        verified = VerifiedTars(blobs, tars, self.containerd.content_root, DiskSpace(0))
         unpacker = Unpacker(
             self.client,
             self.snapshotter,
             threads=threads,
             space=SnapshotSpace(root, DiskSpace(0)),
-            uncompressed_layers=made if twins else None,
+            uncompressed_layers=None if way == "direct" else made,
+            writing=Writing(writer, verified) if way == "written" else None,
         )
         try:
+            if way == "written":
+                writer.prove(WriterProof(self.client, self.snapshotter, writer, "airside"))
+                assert writer.is_on, writer.why_not
             yield unpacker
+            self.layers = dict(writer.counts)
         finally:
             unpacker.close()
+            writer.close()
 
     @property
     def twins_directory(self) -> Path:

@@ -86,7 +86,7 @@ def test_containerds_differ_unpacks_where_we_may_not(fresh: Containerd):
     with namespace_of(fresh, "applied") as node:
         assert discover(node.client).snapshotter == "erofs", "CRI's"
         taken = [node.take(image, f"docker.io/airside/e:{n}") for n, image in enumerate(images)]
-        with node.unpacker() as unpacker:
+        with node.unpacker(way="twins") as unpacker:
             found = unpacker.unpack_all(taken, lease=LEASE, stop=lambda: False)
             assert not [each for each in found if isinstance(each, Exception)]
         held = node.snapshots()

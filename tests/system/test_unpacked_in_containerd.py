@@ -126,17 +126,23 @@ def tree_of(node: Namespace, chain: object, where: Path) -> dict[str, list[objec
 
 
 @pytest.mark.parametrize(
-    ("containerd_version", "compression", "media", "twins"),
-    by_turns(itertools.product(["none", "gzip", "zstd"], ["oci", "docker"], [True, False])),
+    ("containerd_version", "compression", "media", "way"),
+    by_turns(
+        [
+            *itertools.product(["none", "gzip", "zstd"], ["oci", "docker"], ["written"]),
+            *itertools.product(["none", "gzip", "zstd"], ["oci"], ["twins", "direct"]),
+        ]
+    ),
     indirect=["containerd_version"],
 )
-def test_it_is_what_ctr_makes(ours, theirs, tmp_path, compression, media, twins):
-    image = random_image(f"{compression}/{media}/{twins}", compression=compression, media=media)
+def test_it_is_what_ctr_makes(ours, theirs, tmp_path, compression, media, way):
+    image = random_image(f"{compression}/{media}/{way}", compression=compression, media=media)
     rootfs = ours.take(image, REFERENCE)
-    with ours.unpacker(twins=twins) as unpacker:
+    with ours.unpacker(way=way) as unpacker:
         found = unpacker.unpack(rootfs, lease=LEASE, stop=running)
         assert unpacker.is_unpacked(rootfs)
     assert (found.layers, found.layers_there) == (2, 0)
+    assert ours.layers == ({"airside": 2} if way == "written" else {})
     ours.end()
     theirs.import_with_ctr(archive_of(tmp_path / "image.tar", image, REFERENCE), *_local(theirs))
     theirs.end()
@@ -180,15 +186,15 @@ def test_labels_of_snapshots_are_those_of_the_unpacker_of_pulls(ours, theirs, tm
 
 
 @pytest.mark.parametrize(
-    ("containerd_version", "snapshotter", "twins"),
-    by_turns(itertools.product(["overlayfs", "native"], [True, False])),
+    ("containerd_version", "snapshotter", "way"),
+    by_turns(itertools.product(["overlayfs", "native"], ["written", "twins", "direct"])),
     indirect=["containerd_version"],
 )
-def test_files_are_what_ctr_unpacks(ours, theirs, tmp_path, snapshotter, twins):
+def test_files_are_what_ctr_unpacks(ours, theirs, tmp_path, snapshotter, way):
     ours.snapshotter = theirs.snapshotter = snapshotter
     image = image_of([layer_of(tar, compression="gzip") for tar in odd_layers()])
     rootfs = ours.take(image)
-    with ours.unpacker(twins=twins) as unpacker:
+    with ours.unpacker(way=way) as unpacker:
         unpacker.unpack(rootfs, lease=LEASE, stop=running)
     theirs.import_with_ctr(archive_of(tmp_path / "image.tar", image, REFERENCE), *_local(theirs))
     chain = rootfs.steps[-1].chain
@@ -230,14 +236,14 @@ def _rootfs_in(node: Namespace, name: str):
     return rootfs_of(document, b"".join(node.client.content.read(config.digest)))
 
 
-@pytest.mark.parametrize("twins", [True, False], ids=["twins", "direct"])
-def test_a_layer_that_is_another_leaves_nothing(ours, twins):
+@pytest.mark.parametrize("way", ["written", "twins", "direct"])
+def test_a_layer_that_is_another_leaves_nothing(ours, way):
     layers = [random_layer(f"right/{n}", compression="gzip") for n in range(2)]
     rootfs = ours.take(image_of(layers))
     wrong = random_layer("wrong", compression="gzip")
     ours.take(image_of([wrong]))
     lying = rootfs.__class__(rootfs.config, (rootfs.layers[0], _descriptor(wrong)), rootfs.diff_ids)
-    with ours.unpacker(twins=twins) as unpacker:
+    with ours.unpacker(way=way) as unpacker:
         with pytest.raises(DiffIdMismatchError) as caught:
             unpacker.unpack(lying, lease=LEASE, stop=running)
         assert not unpacker.is_unpacked(rootfs)
