@@ -42,6 +42,7 @@ from airside.containerd.withdrawal import Withdrawal
 from airside.core.errors import (
     AirsideError,
     ContainerdError,
+    LayerRefusedError,
     ManifestInvalidError,
     NotFoundError,
     NotRunnableError,
@@ -320,6 +321,8 @@ class ContainerdRuntime:
         try:
             with stage("unpack"):
                 return self._unpacker.unpack(rootfs, lease=lease, stop=stop, ready=name)
+        except LayerRefusedError as exc:
+            raise _numbered(exc, rootfs) from exc
         except ContainerdError as exc:
             if not exc.is_away:
                 self._explain(exc, rootfs, stop)
@@ -359,3 +362,12 @@ class ContainerdRuntime:
     @property
     def cri(self) -> Cri | None:
         return self._cri
+
+
+def _numbered(refusal: LayerRefusedError, rootfs: Rootfs) -> LayerRefusedError:
+    """Returns the error of a layer with the layer's place in the image."""
+    for number, layer in enumerate(rootfs.layers, start=1):
+        if str(layer.digest) == refusal.context.get("blob"):
+            what = f"layer {number} ({layer.digest.short}): {refusal.message}"
+            return LayerRefusedError(what, **refusal.context)
+    return refusal
