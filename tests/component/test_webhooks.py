@@ -255,6 +255,7 @@ def test_nothing_is_sent_to_one_that_is_gone(node, receiver, webhook, caplog):
         happen(node, "rejected", "imported")
         wait_until(lambda: "is gone (410)" in caplog.text)
     assert len(receiver.asked) == 1
+    assert node.meters.read()["airside_webhook_gone"]["site",] == 1
 
 
 def test_a_restart_loses_nothing_and_repeats_nothing(node, receiver, webhook):

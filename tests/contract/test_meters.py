@@ -40,6 +40,7 @@ def count_everything(meter: Meter, text: str) -> None:
     meter.webhook_failed(text)
     meter.webhook_dropped(text, 1)
     meter.webhook_pending(text, 0)
+    meter.webhook_gone(text)
 
 
 def test_a_meter_takes_every_value_from_many_threads(meter):

@@ -124,6 +124,10 @@ class WebhookMeter(Protocol):
         """Notes how many events were recorded after the last one that was looked at."""
         ...
 
+    def webhook_gone(self, name: str) -> None:
+        """Notes that the receiver answered 410: nothing is sent to it until the next start."""
+        ...
+
 
 class Meter(
     ImportMeter, PublishMeter, RequestMeter, WriteMeter, StoreMeter, WebhookMeter, Protocol
@@ -195,6 +199,9 @@ class Unmeasured:
         pass
 
     def webhook_pending(self, name: str, count: int) -> None:
+        pass
+
+    def webhook_gone(self, name: str) -> None:
         pass
 
 

@@ -171,6 +171,7 @@ class Meters(Meter):
         for result in ("delivered", "dropped"):
             self._add("webhook_events", (name, result), 0)
         self._add("webhook_failed_attempts", (name,), 0)
+        self._set("webhook_gone", (name,), 0)
 
     def webhook_delivered(self, name: str) -> None:
         self._add("webhook_events", (name, "delivered"))
@@ -183,5 +184,11 @@ class Meters(Meter):
         self._add("webhook_events", (name, "dropped"), count)
 
     def webhook_pending(self, name: str, count: int) -> None:
+        self._set("webhook_pending_events", (name,), count)
+
+    def webhook_gone(self, name: str) -> None:
+        self._set("webhook_gone", (name,), 1)
+
+    def _set(self, metric: str, labels: tuple[str, ...], value: float) -> None:
         with self._lock:
-            self._times.setdefault("airside_webhook_pending_events", {})[name,] = count
+            self._times.setdefault(f"airside_{metric}", {})[labels] = value

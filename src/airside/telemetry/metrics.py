@@ -107,6 +107,7 @@ METRICS: tuple[Metric, ...] = (
     _counter("webhook_events", "Events for a webhook by what became of them.", "webhook", "result"),
     _counter("webhook_failed_attempts", "Attempts to send an event that failed.", "webhook"),
     _gauge("webhook_pending_events", "Events that wait for a webhook.", "webhook"),
+    _gauge("webhook_gone", "1 if the receiver answered 410: nothing more is sent.", "webhook"),
     _gauge(
         "webhook_last_success_timestamp_seconds", "Time of the last event delivered.", "webhook"
     ),

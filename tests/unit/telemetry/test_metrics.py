@@ -194,6 +194,7 @@ def test_what_is_unmeasured_takes_every_call():
     UNMEASURED.webhook_failed("")
     UNMEASURED.webhook_dropped("", 0)
     UNMEASURED.webhook_pending("", 0)
+    UNMEASURED.webhook_gone("")
 
 
 def test_the_documentation_has_the_table_of_all_metrics():

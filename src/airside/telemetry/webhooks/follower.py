@@ -129,6 +129,7 @@ class WebhookFollower:
                     "webhook %s is gone (410): nothing is sent until a restart", self._webhook
                 )
                 self._meter.webhook_dropped(self._webhook.name, 1)
+                self._meter.webhook_gone(self._webhook.name)
                 return False
             attempts.failed(answer.status)
             self._meter.webhook_failed(self._webhook.name)
