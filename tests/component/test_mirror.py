@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 
 from airside.cli.main import main
 from airside.containerd.mirror.apply import apply, plan_remove, plan_write
-from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes
+from airside.containerd.mirror.locations import HostsNode, RegistriesNode, find_nodes, nodes_of
 from airside.containerd.mirror.search_order import searches_of
 
 DOCS = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
@@ -463,6 +464,53 @@ def test_drop_ins_count_where_there_is_no_main_file(tmp_path):
     found = {node.runtime: node for node in find_nodes(tmp_path)}
     assert found["containerd"].roots == (tmp_path / "a",)
     assert (found["k0s"].roots, found["k0s"].warning) == ((tmp_path / "k",), "")
+
+
+DROP_IN = "etc/k0s/containerd.d/airside.toml"
+MANAGED = "# k0s_managed=true\nversion = 2\n"
+
+
+@pytest.mark.parametrize("config_text", [None, MANAGED], ids=["before its first start", "running"])
+def test_k0s_gets_a_drop_in_that_names_the_directory_and_loses_it_again(tmp_path, config_text):
+    if config_text:
+        put(tmp_path / "etc/k0s/containerd.toml", config_text)
+        (tmp_path / "etc/k0s/containerd.d").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    changes = apply(plan_write(nodes_of(tmp_path, "k0s"), URL, None))
+    assert [change.path.name for change in changes] == ["hosts.toml", "airside.toml"]
+    read = tomllib.loads((tmp_path / DROP_IN).read_text())
+    registry = read["plugins"]["io.containerd.grpc.v1.cri"]["registry"]
+    [node] = nodes_of(tmp_path, "k0s")
+    assert registry["config_path"] == str(node.roots[0])
+    assert node.warning == ""
+    again = plan_write([node], URL, None)
+    assert {change.state for change in again} == {"unchanged"}
+    apply(plan_remove(nodes_of(tmp_path, "k0s")))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_k0s_gets_no_drop_in_where_it_would_not_merge_it_or_others_named_a_directory(tmp_path):
+    ways = {
+        "owner": ("etc/k0s/containerd.toml", "version = 2\n"),
+        "others": ("etc/k0s/containerd.d/1.toml", MANAGED),
+        "pod": ("etc/k0s/containerd.d/README", "the pod sees no containerd.toml"),
+    }
+    for name, (path, text) in ways.items():
+        put(tmp_path / name / path, text)
+    put(tmp_path / "others/etc/k0s/containerd.toml", MANAGED)
+    config(tmp_path / "others/etc/k0s/containerd.d/1.toml", "/k")
+    for name in ways:
+        [node] = nodes_of(tmp_path / name, "k0s")
+        changes = plan_write([node], URL, None)
+        assert [change.path.name for change in changes] == ["hosts.toml"], name
+        assert bool(node.warning) == (name != "others")
+
+
+def test_a_drop_in_of_this_name_with_lines_of_others_is_not_changed(tmp_path):
+    put(tmp_path / "etc/k0s/containerd.toml", MANAGED)
+    put(tmp_path / DROP_IN, "version = 2\n")
+    changes = {c.path.name: c for c in plan_write(nodes_of(tmp_path, "k0s"), URL, None)}
+    assert "somebody else wrote into it" in changes["airside.toml"].error.message
 
 
 def test_paths_in_the_configuration_are_of_the_host_whose_root_is_mounted(tmp_path):

@@ -12,7 +12,7 @@ import click
 
 from airside.cli.client import ControlClient, NoAgentError
 from airside.cli.failure import EXIT_DONE, EXIT_FAILED
-from airside.cli.mirror_report import change_item, change_notes, show_changes
+from airside.cli.mirror_report import change_item, change_notes, show_changes, unread_notes
 from airside.cli.options import (
     ANY_PATH,
     config_option,
@@ -232,7 +232,7 @@ def write_settings(
     changes = plan_write(nodes, url, wanted.registries, only=wanted.only)
     notes = access_notes(live.get("access"), url)
     status = _finish(nodes, changes, url, target, as_json=as_json, more=notes)
-    unread = any(isinstance(node, HostsNode) and node.warning for node in nodes)
+    unread = unread_notes(nodes, changes)
     return EXIT_FAILED if wanted.strict and unread else status
 
 

@@ -21,11 +21,24 @@ _RESTART = {"k3s": "k3s, or k3s-agent", "rke2": "rke2-server, or rke2-agent"}
 def change_notes(nodes: list[Node], changes: list[Change], *, writing: bool) -> list[str]:
     """Notes of the changes, and further steps such as a restart."""
     notes = [note for change in changes for note in change.notes]
-    notes += [n.warning for n in nodes if isinstance(n, HostsNode) and n.warning and writing]
+    notes += unread_notes(nodes, changes) if writing else []
     moved = {c.runtime for c in changes if c.before != c.after and c.error is None}
+    written = {c.path for c in changes if c.before != c.after and c.error is None}
+    if any(isinstance(n, HostsNode) and n.drop_in in written for n in nodes):
+        notes.append("k0s sees the new drop-in and restarts its containerd; containers run on")
     services = [_RESTART[name] for name in sorted(moved & set(_RESTART))]
     return notes + [
         f"restart {each}: it reads registries.yaml only at its start" for each in services
+    ]
+
+
+def unread_notes(nodes: list[Node], changes: list[Change]) -> list[str]:
+    """Why a containerd does not read its files, even when these changes are made."""
+    planned = {change.path for change in changes if change.error is None}
+    return [
+        node.warning
+        for node in nodes
+        if isinstance(node, HostsNode) and node.warning and node.drop_in not in planned
     ]
 
 

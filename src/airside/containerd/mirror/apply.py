@@ -18,11 +18,12 @@ from airside.containerd.mirror.atomic_file import (
     read_text,
 )
 from airside.containerd.mirror.certs_d import default_directory, directory_of, registries_of
+from airside.containerd.mirror.k0s_drop_in import with_directory
 from airside.containerd.mirror.k3s_flags import flag_file, with_flag
 from airside.containerd.mirror.locations import HostsNode, Node, RegistriesNode
 from airside.containerd.mirror.managed_block import Foreign, without_ours
 from airside.core.errors import AirsideError, ConflictError
-from airside.core.host_root import host_root, leaves_host
+from airside.core.host_root import host_root, in_host, leaves_host
 
 _PRIVATE = 0o600
 """Of a new `registries.yaml`, which may come to hold passwords."""
@@ -72,6 +73,8 @@ def plan_write(
         else:
             wanted = registries_of(node) if registries is None else registries
             found += [_in_hosts(node, url, name, only=only) for name in wanted]
+            if node.drop_in is not None:
+                found.append(_drop_in(node, node.drop_in))
     return found
 
 
@@ -179,7 +182,15 @@ def _in_hosts(node: HostsNode, url: str, registry: str, *, only: bool) -> Change
 
 
 def _host_files(node: HostsNode) -> list[Path]:
-    return [root / name / hosts.FILE for root in node.roots for name in names_in(root)]
+    found = [root / name / hosts.FILE for root in node.roots for name in names_in(root)]
+    return [*found, *([node.drop_in] if node.drop_in is not None else [])]
+
+
+def _drop_in(node: HostsNode, path: Path) -> Change:
+    """Returns the file by which k0s's containerd reads this directory."""
+    directory = str(in_host(node.roots[0]))
+    change = Change(node.runtime, path, (), "refused")
+    return _planned(change, lambda foreign, made: with_directory(foreign, directory, made=made))
 
 
 def _refuse_to_hide(node: HostsNode) -> None:

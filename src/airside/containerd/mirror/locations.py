@@ -7,17 +7,19 @@ each start; the others read `hosts.toml` files.
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from airside.containerd.mirror.atomic_file import is_there, names_in
+from airside.containerd.mirror.atomic_file import is_there, names_in, read_text
 from airside.containerd.mirror.cri_config import (
     Registry,
     Version,
     advice,
     registry_settings,
 )
+from airside.containerd.mirror.k0s_drop_in import drop_in_file, is_merged
+from airside.core.errors import AirsideError
 from airside.core.host_root import below, in_host
 
 _MOST_FILES = 200
@@ -43,6 +45,8 @@ class HostsNode:
     """The settings that name these directories; None if they were named by hand."""
     config: str = ""
     """The file of these settings."""
+    drop_in: Path | None = None
+    """A file of ours that names the directory; None if nobody reads one, or others named it."""
 
     @property
     def warning(self) -> str:
@@ -107,9 +111,22 @@ def _k0s(system: Path) -> Node:
     """k0s merges `containerd.d/*.toml` into the configuration that it generates."""
     config = system / "etc/k0s/containerd.toml"
     drop_ins = system / "etc/k0s/containerd.d"
-    files = [*_read_with_imports(system, config), *_read(sorted(drop_ins.glob("*.toml")))]
-    usual = drop_ins / "certs.d"
-    return _node(system, "k0s", registry_settings(files), drop_ins / "airside.toml", (usual,))
+    ours, usual = drop_in_file(drop_ins), drop_ins / "certs.d"
+    main = list(_read_with_imports(system, config))
+    found = sorted(drop_ins.glob("*.toml"))
+    others = registry_settings([*main, *_read([path for path in found if path != ours])])
+    all_files = registry_settings([*main, *_read(found)])
+    node = _node(system, "k0s", all_files, ours, (usual,))
+    if others.config_path or others.mirrors or not others.cri:
+        return node
+    return replace(node, drop_in=ours) if is_there(ours) or _merges(config, drop_ins) else node
+
+
+def _merges(config: Path, drop_ins: Path) -> bool:
+    try:
+        return is_merged(read_text(config), has_drop_ins=is_there(drop_ins))
+    except AirsideError:
+        return False  # a file that cannot be read is nobody's that we know
 
 
 def _containerd(system: Path) -> Node:
