@@ -94,7 +94,7 @@ hosted: setup-test ## `make test` on a machine that is somebody's node: agent, c
 fuzz: setup-fuzz ## mutate what the readers are given, each target for SECONDS=60 (TARGETS='tar xz')
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
-screenshots: setup-test ## take the pictures of the page for the documentation, into build/screenshots
+screenshots: setup-dist ## take the pictures of the page for the documentation, into build/screenshots
 	$(BIN)/pytest -q tests/dist/test_screenshots.py
 
 docs: setup setup-docs ## build the documentation site into build/site; it loads nothing from elsewhere
@@ -118,7 +118,7 @@ packages: frozen ## dist/airside_VERSION_ARCH.deb and the .rpm, with manual page
 
 installer: frozen ## dist/airside-VERSION-ARCH.run, one file that installs itself, and its SBOM
 	for arch in $(ARCHS); do \
-	    PYTHONPATH=packaging $(BIN)/python -m installer --frozen build/frozen/$$arch/airside --arch $$arch \
+	    PYTHONPATH=scripts:packaging $(BIN)/python -m installer --frozen build/frozen/$$arch/airside --arch $$arch \
 	        --version $(VERSION) --epoch $(EPOCH) --out dist/airside-$(VERSION)-$$arch.run && \
 	    cp build/frozen/$$arch/airside/sbom.cdx.json dist/airside-$(VERSION)-$$arch.cdx.json || exit 1; \
 	done

@@ -1,7 +1,8 @@
 """`python -m installer --frozen DIR --arch ARCH --version V --epoch SECONDS --out FILE`.
 
-A shell script (`installer.sh`) with a compressed tar after its last line. The same input makes the
-same bytes. The checksum in the script is of the whole file but the line of the checksum.
+A shell script (`installer.sh`) with a compressed tar after its last line: the frozen program, and
+the manual pages in `share/man`. The same input makes the same bytes. The checksum in the script is
+of the whole file but the line of the checksum.
 """
 
 import argparse
@@ -9,18 +10,31 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from frozen.architectures import ARCHITECTURES, Architecture
 from frozen.tree import OLDEST_GLIBC
+from packages import manual
+
+from airside.cli.main import airside
 
 _SCRIPT = Path(__file__).with_name("installer.sh")
 _SUM_LINE = "SUM=@SUM@\n"
 
 
-def packed(directory: Path, epoch: int) -> bytes:
-    """Returns the files of a directory as a compressed tar, in the order of their names."""
+def manual_pages(epoch: int) -> dict[str, bytes]:
+    """Returns the compressed manual pages, by their path below the program's directory."""
+    date = time.strftime("%Y-%m-%d", time.gmtime(epoch))
+    return {
+        f"share/man/man{name[-1]}/{name}.gz": gzip.compress(text.encode(), mtime=0)
+        for name, text in sorted(manual.pages(airside, date).items())
+    }
+
+
+def packed(directory: Path, epoch: int, more: Mapping[str, bytes]) -> bytes:
+    """Returns the files of a directory, in the order of their names, then `more`, as a tar.gz."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(directory.rglob("*")):
@@ -33,13 +47,20 @@ def packed(directory: Path, epoch: int) -> bytes:
                     archive.addfile(info, file)
             else:
                 archive.addfile(info)
+        for name, data in more.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.mode = len(data), epoch, 0o644
+            info.uname = info.gname = "root"
+            archive.addfile(info, io.BytesIO(data))
     return gzip.compress(tar.getvalue(), compresslevel=9, mtime=0)
 
 
 def self_extracting(directory: Path, arch: Architecture, version: str, epoch: int) -> bytes:
     """Returns the whole file for a frozen program."""
-    payload = packed(directory, epoch)
+    pages = manual_pages(epoch)
+    payload = packed(directory, epoch, pages)
     unpacked = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    unpacked += sum(map(len, pages.values()))
     values = {
         "VERSION": version,
         "ARCH": arch.name,

@@ -88,8 +88,10 @@ esac
 [ -z "$purge" ] || [ "$action" = uninstall ] || fail "--purge goes with --uninstall only"
 
 links=
+pages=
 if [ -z "$prefix" ]; then
     if is_root; then links=/usr/local/bin; else links=${HOME:?}/.local/bin; fi
+    pages=${links%/bin}/share/man # where man looks for the pages of programs in $links
     case $SELF in
     uninstall | */uninstall) prefix=$(cd "$(dirname "$SELF")" && pwd) ;;
     *) if is_root; then prefix=/opt/airside; else prefix=${HOME:?}/.local/lib/airside; fi ;;
@@ -222,6 +224,29 @@ install_link() {
     fi
 }
 
+install_pages() {
+    [ -n "$pages" ] || return 0
+    remove_pages
+    for page in "$prefix/versions/${final##*/}"/share/man/man*/airside*.gz; do
+        section=${page%/*}
+        section=$pages/${section##*/}
+        [ -L "$section/${page##*/}" ] || [ ! -e "$section/${page##*/}" ] || continue # of others
+        mkdir -p "$section" && ln -sf "$page" "$section/${page##*/}" || return 0
+    done
+}
+
+# The links to our pages, of whatever version.
+remove_pages() {
+    [ -n "$pages" ] || return 0
+    for page in "$pages"/man1/airside* "$pages"/man5/airside*; do
+        [ -L "$page" ] && case $(readlink "$page") in
+        "$prefix"/versions/*) rm -f "$page" ;;
+        esac
+    done
+    rmdir "$pages/man1" "$pages/man5" 2>/dev/null || true
+    is_root || rmdir "$pages" 2>/dev/null || true
+}
+
 # The service of another version, or of files that were replaced, is to run the new ones.
 restart_service() {
     has systemctl || return 0
@@ -273,6 +298,7 @@ uninstall() {
     if [ -n "$links" ] && [ -L "$links/airside" ] && [ "$(readlink "$links/airside")" = "$prefix/bin/airside" ]; then
         rm -f "$links/airside"
     fi
+    remove_pages
     rm -rf "$prefix/versions"
     if is_ours "$prefix/bin/airside"; then rm -f "$prefix/bin/airside"; fi
     rm -f "$prefix/uninstall"
@@ -295,6 +321,7 @@ install)
     check
     install_program
     install_link
+    install_pages
     next_steps
     ;;
 uninstall) uninstall ;;

@@ -1,7 +1,9 @@
 """The file that installs itself: with busybox and nothing else, as root and not, over a running one."""
 
+import gzip
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -130,7 +132,9 @@ def test_a_running_agent_outlives_its_replacement(sh, installed, place, tmp_path
     monkeypatch.setattr("support.program.PROGRAM", program)
     with Agent(tmp_path / "images", tmp_path / "data", before=["env"]) as agent:
         out = sh("--prefix", installed, file=other_version(tmp_path, b"b"))
-        assert f"as process {agent.pid} runs it" in out
+        told = re.search(r"as process (\d+) runs it", out)
+        assert told, out
+        assert Path(f"/proc/{told[1]}/exe").resolve() == Path(f"/proc/{agent.pid}/exe").resolve()
         assert os.readlink(installed / "bin/airside").endswith("-bbbbbbbbbbbb/bin/airside")
         subprocess.run([program, "sample", agent.watched / "hello.tar"], check=True)
         agent.wait_imported(agent.watched / "hello.tar")  # imports modules that it had not yet
@@ -179,6 +183,8 @@ def test_another_user_gets_it_at_home(sh, place):
     out = sh(file=file, before=user)
     assert "in the foreground" in out
     assert version_of(home / ".local/bin/airside")
+    page = home / ".local/share/man/man1/airside.1.gz"
+    assert b"airside" in gzip.decompress(page.read_bytes())
     again = [*user, "env", f"HOME={home}"]
     sh(file=home / ".local/lib/airside/uninstall", before=again)
     assert [p for p in home.rglob("*") if not p.is_dir()] == []

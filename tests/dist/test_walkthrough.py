@@ -184,7 +184,7 @@ def test_an_upgrade_keeps_everything(site, tmp_path):
     frozen = ROOT / "build/frozen" / _architecture() / "airside"
     words = ["--frozen", frozen, "--arch", _architecture(), "--version", "0.2.1", "--out", newer]
     command = [sys.executable, "-m", "installer", *map(str, words), "--epoch", "1767225600"]
-    environ = os.environ | {"PYTHONPATH": str(ROOT / "packaging")}
+    environ = os.environ | {"PYTHONPATH": f"{ROOT}/scripts:{ROOT}/packaging"}
     subprocess.run(command, check=True, env=environ, timeout=600)
     site.machine.copy_in(newer, "/root/airside.run")
     process = site.type("systemctl show --property MainPID airside")
