@@ -4,7 +4,7 @@
 #   scripts/setup-debian.sh run    python3-venv, only where python3 can make no environment
 #   scripts/setup-debian.sh test   also the real components that the tests work with
 #   scripts/setup-debian.sh dist   also what tries the packages, and tries them on a machine without
-#                                  a network
+#                                  a network, and a font for Chinese screenshots
 #
 # A program that is there already, from wherever, is left as it is. Where we are not root, or not
 # on Debian or Ubuntu, it says what to install and goes on: tests that need an absent program are
@@ -26,6 +26,9 @@ COMPONENTS='skopeo:skopeo umoci:umoci containerd:containerd runc:runc
 MACHINE='mmdebstrap:mmdebstrap rpm:rpm debootstrap:debootstrap systemd-nspawn:systemd-container
     nsenter:util-linux systemctl:systemd'
 
+# Without it Chromium draws boxes for Chinese in the pictures of the page.
+CHINESE_FONT=/usr/share/fonts/truetype/wqy/wqy-microhei.ttc
+
 has() { command -v "$1" >/dev/null 2>&1; }
 say() { echo "airside: $*" >&2; }
 
@@ -37,6 +40,7 @@ missing_packages() {
         echo python3 python3-venv
     fi
     [ "$1" != run ] || return 0
+    [ "$1" = test ] || [ -e "$CHINESE_FONT" ] || echo fonts-wqy-microhei
     for pair in $COMPONENTS $([ "$1" = test ] || echo "$MACHINE"); do
         has "${pair%%:*}" || echo "${pair#*:}"
     done
