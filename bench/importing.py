@@ -30,7 +30,7 @@ from processors import used_by, used_by_ended_children
 from real_set import RealSet
 
 from airside.containerd.client import Client
-from support import debian
+from support import debian, erofs
 from support.containerd import Containerd
 from support.containerd_config import Options
 
@@ -84,6 +84,10 @@ class Importing:
     containerd: str
     snapshotter: Literal["overlayfs", "native", "erofs"]
     ways: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if self.snapshotter == "erofs":
+            os.environ.update(erofs.environ())  # containerd and the agent find mkfs.erofs
 
     def round(self, measure: Measure) -> None:
         """Run each side once."""
