@@ -6,6 +6,7 @@ Each returns rows of (what, figure), and prints them as it gets them.
 import json
 import shutil
 import statistics
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,8 +123,9 @@ class OtherParts:
         self.say(f"restart, {count} unchanged archives", f"{ready}; {reads}")
 
     def traffic(self, size_mb: int = 128, manifests: int = 300) -> None:
-        """Compare pulls and pushes with docker-registry."""
-        Traffic(self.base, self.say, self.runs, size_mb, manifests).run()
+        """Compare pulls and pushes with docker-registry, on disk and in memory."""
+        with tempfile.TemporaryDirectory(prefix="airside-bench-", dir="/var/tmp") as directory:
+            Traffic(Path(directory), self.say, self.runs, size_mb, manifests).run()
 
     def catalog(self) -> None:
         """Many images."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.processes import die_with_parent
+
 AIRSIDE = (sys.executable, "-m", "airside")
 
 
@@ -75,7 +77,12 @@ def agent(
     command = [*program, "run", "--images", images, "--data", data, "--listen", "127.0.0.1:0"]
     log = (base / "log").open("ab")
     environment = os.environ | {f"AIRSIDE_{k.upper()}": text for k, text in settings.items()}
-    process = subprocess.Popen([*command, "--runtime", runtime], stderr=log, env=environment)
+    process = subprocess.Popen(
+        [*command, "--runtime", runtime],
+        stderr=log,
+        env=environment,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
+    )
     try:
         found = Agent(process, images, data)
         try:
@@ -142,6 +149,7 @@ def docker_registry(base: Path) -> Iterator[str]:
         ["docker-registry", "serve", config],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
     )
     try:
         wait_until(lambda: _listens(port), 10)

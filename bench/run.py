@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -169,6 +170,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     options = _options()
     file_system.own_mounts()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and remove the loop file
     parent = options.directory or file_system.default_directory()
     base = Path(tempfile.mkdtemp(prefix="airside-bench-", dir=parent))
     try:
