@@ -144,3 +144,29 @@ def members(draw: st.DrawFn) -> Made:
 
 LAYERS = st.lists(members(), max_size=10)
 STACKS = st.lists(LAYERS, min_size=1, max_size=3)
+
+_BLOCK = 512
+_BYTES = st.sampled_from(b"\0 017589-+_./xLgS=\n\x80\xff")
+_DAMAGES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 511), _BYTES), max_size=2)
+
+
+def damaged(tar: bytes, damages: list[tuple[int, int, int]], length: int | None) -> bytes:
+    """Returns a layer with other bytes in some blocks; the checksums of headers are right."""
+    found = bytearray(tar)
+    for block, offset, value in damages:
+        start = block % (len(tar) // _BLOCK) * _BLOCK
+        was_header = found[start + 257 : start + 262] == b"ustar"
+        found[start + offset] = value
+        if was_header:
+            found[start + 148 : start + 156] = b" " * 8
+            total = sum(found[start : start + _BLOCK])
+            found[start + 148 : start + 156] = b"%06o\0 " % total
+    return bytes(found[: length or len(found)])
+
+
+DAMAGED = st.builds(
+    damaged,
+    st.lists(members(), min_size=1, max_size=4).map(layer_of),
+    _DAMAGES,
+    st.one_of(st.none(), st.none(), st.none(), st.integers(1, 4000)),
+)

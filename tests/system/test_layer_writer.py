@@ -11,6 +11,7 @@ from support.containerd import VERSIONS, Containerd
 from support.layer_trees import Stack, applied, differences, outcome, written
 from support.random_layers import (
     CAPABILITY,
+    DAMAGED,
     DIRECTORY,
     LINK,
     STACKS,
@@ -67,6 +68,18 @@ def compare(node: Namespace, snapshotter: str, tars: list[bytes]) -> list[str]:
 def test_random_layers_become_the_same_trees(node: Namespace, layers: list[list[Made]]) -> None:
     for snapshotter in SNAPSHOTTERS:
         assert compare(node, snapshotter, [layer_of(each) for each in layers]) == []
+
+
+@settings(
+    max_examples=sized(6, 1500),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(layer=DAMAGED)
+def test_a_damaged_layer_is_refused_by_both_or_becomes_the_same_tree(
+    node: Namespace, layer: bytes
+) -> None:
+    assert compare(node, "overlayfs", [layer]) == []
 
 
 def directory(name: str, mode: int = 0o755, **more: object) -> Made:
