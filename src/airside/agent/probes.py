@@ -119,7 +119,10 @@ class Probes:
         return Live(
             stages,
             max((now - running.started_at for running in queue.running.values()), default=0.0),
-            tuple(RuntimeUp(socket, away is None) for socket, away in self._runtimes.away()),
+            tuple(
+                RuntimeUp(socket, away is None, self._runtimes.layers(socket))
+                for socket, away in self._runtimes.away()
+            ),
             tuple(
                 DirectoryUp(shown_path(d.path), d.mode in {"inotify", "polling"}, d.files)
                 for d in self._watcher.describe()

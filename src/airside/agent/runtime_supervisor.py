@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
@@ -239,6 +239,12 @@ class RuntimeSupervisor:
             (state.socket, None if state.away_since is None else now - state.away_since)
             for state in self._states.values()
         ]
+
+    def layers(self, socket: str) -> Mapping[str, int]:
+        """Returns the layers unpacked since the connection, by who did: airside, containerd."""
+        state = self._states.get(socket)
+        runtime = state.runtime if state is not None else None
+        return runtime.facts.unpacking.layers if runtime is not None else {}
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns the runtimes' part of `status`."""

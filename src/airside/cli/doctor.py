@@ -202,6 +202,7 @@ def _agent_of(status: dict[str, Any]) -> Agent:
                 each["connected"],
                 each.get("reason") or "",
                 each.get("streams_because") or "",
+                each.get("applies_because") or "",
                 bool(each.get("other_agent")),
                 each.get("foreign_names") or 0,
             )

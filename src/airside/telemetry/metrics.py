@@ -72,6 +72,7 @@ METRICS: tuple[Metric, ...] = (
     _gauge("scrub_last_success_timestamp_seconds", "Time at which the last scrub ended."),
     _gauge("scrub_oldest_verified_timestamp_seconds", "Time of the least recent verification."),
     _gauge("runtime_up", "1 if a container runtime is connected.", "runtime"),
+    _gauge("runtime_layers", "Layers unpacked since the connection, by who did.", "runtime", "by"),
     _gauge("runtime_images", "Images by their state in a container runtime.", "runtime", "state"),
     _gauge("unpublished_images", "Images that a container runtime lacks and should have."),
     _counter("published_images", "Images published to a container runtime.", "result"),

@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airside.catalog.verification import LAST_PASS
 from airside.catalog.view import CatalogView
@@ -32,6 +32,8 @@ class RuntimeUp:
 
     socket: str
     is_up: bool
+    layers: Mapping[str, int] = field(default_factory=dict)
+    """The number of layers unpacked since the connection, by who did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,9 @@ def live_numbers(live: Live) -> dict[str, dict[Labels, float]]:
         "airside_import_queue_archives": {(s,): live.stages.get(s, 0) for s in STAGES},
         "airside_import_running_age_seconds": one(live.oldest_import_seconds),
         "airside_runtime_up": {(r.socket,): int(r.is_up) for r in live.runtimes},
+        "airside_runtime_layers": {
+            (r.socket, by): count for r in live.runtimes for by, count in r.layers.items()
+        },
         "airside_watched_directory_up": {(d.path,): int(d.is_up) for d in live.directories},
         "airside_watched_directory_archives": {(d.path,): d.archives for d in live.directories},
         "airside_registry_connections": one(live.connections),

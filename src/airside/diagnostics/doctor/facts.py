@@ -47,12 +47,16 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One containerd in the agent's status. `streams_because`: why blobs are streamed, if so."""
+    """One containerd in the agent's status.
+
+    `streams_because`: why blobs are streamed, if so; `applies_because`: why containerd unpacks.
+    """
 
     socket: str
     connected: bool
     reason: str = ""
     streams_because: str = ""
+    applies_because: str = ""
     other_agent: bool = False
     """True if another agent publishes to it instead."""
     foreign_names: int = 0

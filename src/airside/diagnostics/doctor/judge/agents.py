@@ -132,7 +132,9 @@ def _published(published: Published, *, is_linked: bool) -> Finding:
             if is_linked
             else "fix the findings containerd.link and containerd.sharing, then restart the agent",
         )
-    return Finding(identity, "ok", socket, "the agent publishes to it by hard links or copies")
+    who = f"containerd unpacks: {published.applies_because}" if published.applies_because else ""
+    text = "the agent publishes to it by hard links or copies"
+    return Finding(identity, "ok", socket, f"{text}; {who}" if who else text)
 
 
 def _unpublished(agent: Agent) -> Iterator[Finding]:
