@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from airside.containerd.directory_writer import DirectoryWriter
+from airside.containerd.layer_writer import WORKER_COMMAND
 from airside.containerd.layer_writer.messages import Outcome
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.containerd.layer_writer.worker_pool import WorkerPool
@@ -352,3 +354,22 @@ except UnusualLayerError:
     print("unusual")
 pool.close()
 """
+
+
+def test_the_program_is_small_and_chosen_before_the_command_line() -> None:
+    """A frozen build runs it by its first argument."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.close()
+        program = "import sys; from airside.__main__ import main; main(); print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", program, WORKER_COMMAND, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LIMIT_SECONDS,
+        )
+    loaded = done.stdout.split()
+    assert "airside.containerd.layer_writer.write" in loaded
+    assert not {"grpc", "aiohttp", "asyncio", "typer", "sqlite3", "tarfile"} & set(loaded)

@@ -257,7 +257,7 @@ class LayerUnpacker:
             with contextlib.closing(tar()) as opened:
                 with self._space.writing(step.layer, opened.footprint_bytes, stop) as watch:
                     try:
-                        writer.write(mounts, opened, watch)
+                        writer.write(mounts, opened, _passing(watch))
                     except AirsideError as exc:
                         exc.add_context(blob=step.layer.digest)
                         raise
@@ -324,6 +324,16 @@ class LayerUnpacker:
         for key in left:
             self._client.snapshots.remove(self._snapshotter, key)
         return len(left)
+
+
+def _passing(stop: Stop) -> Stop:
+    """Returns a `stop` that passes a fault point: it is asked while the layer is written."""
+
+    def asked() -> bool:
+        fault("unpack.in_write")
+        return stop()
+
+    return asked
 
 
 def writable(shown: Sequence[Mount]) -> Mount:

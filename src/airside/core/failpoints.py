@@ -57,6 +57,7 @@ PUBLISHING = (
     "publish.after_names",
     "publish.after_withdraw",
     "unpack.after_prepare",
+    "unpack.in_write",
     "unpack.after_apply",
     "unpack.after_label",
     "unpack.after_commit",

@@ -75,8 +75,9 @@ class WorkerProcess:
     ) -> Reply:
         """Has a layer written.
 
-        `stop` is asked many times a second. Raises StoppedError once it returns True: nothing
-        writes any more then. `seconds` is the longest that it may take.
+        `stop` is asked at once and many times a second; call `end` after an error of it. Raises
+        StoppedError once it returns True: nothing writes any more then. `seconds` is the longest
+        that it may take.
         """
         try:
             send_request(self._sock, request, files)
@@ -91,11 +92,11 @@ class WorkerProcess:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         for _ in range(int(seconds / _POLL_SECONDS)):
-            if poll.poll(_POLL_SECONDS * 1000):
-                return receive_reply(self._sock)
             if stop():
                 self.end()
                 raise StoppedError("stopped while a layer was written")
+            if poll.poll(_POLL_SECONDS * 1000):
+                return receive_reply(self._sock)
         self.end()
         return Reply(Outcome.DISK, f"the layer was not written within {seconds:.0f} s")
 
