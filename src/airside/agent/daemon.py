@@ -40,6 +40,7 @@ from airside.containerd.sockets import find_sockets
 from airside.core.config import EffectiveSettings, default_directories
 from airside.core.errors import AirsideError, StoreError
 from airside.core.logs import set_up_logs
+from airside.core.priority import BY_NAME
 from airside.core.settings import Settings
 from airside.importer.watch.directories import WatchedDirectories
 from airside.importer.watch.mount_table import Remembered
@@ -119,10 +120,11 @@ class _Pools:
     """The agent's thread pools, bounded and named."""
 
     def __init__(self, settings: Settings) -> None:
-        self.imports = ThreadPoolExecutor(settings.parallel_imports, "imports")
+        lower = BY_NAME[settings.import_priority].apply  # the threads that they start inherit it
+        self.imports = ThreadPoolExecutor(settings.parallel_imports, "imports", lower)
         self.lists = ThreadPoolExecutor(LISTS_AT_ONCE, "lists")
         self.reads = ThreadPoolExecutor(_READ_THREADS, "reads")
-        self.by_hand = ThreadPoolExecutor(1, "imports-by-hand")
+        self.by_hand = ThreadPoolExecutor(1, "imports-by-hand", lower)
         self.pushes = ThreadPoolExecutor(_PUSH_THREADS, "pushes")
         self.fetches = ThreadPoolExecutor(_FETCH_THREADS, "fetches")
         self.checks = ThreadPoolExecutor(_CHECK_THREADS, "checks")

@@ -20,6 +20,7 @@ from airside.containerd.layer_tars import LayerTars
 from airside.containerd.publisher import Publisher
 from airside.containerd.sockets import find_sockets
 from airside.core.errors import AirsideError, ConfigError, StoppedError
+from airside.core.priority import BY_NAME
 from airside.core.settings import Settings
 from airside.ports.content import OtherAgent, Runtime
 from airside.ports.runtime_set import RuntimeSet
@@ -59,6 +60,7 @@ def connect(node: Node, socket: str) -> Runtime:
             space=node.store.space,
             pull_seconds=settings.pull_seconds,
             early=settings.unpack == "node-platform",
+            priority=BY_NAME[settings.import_priority],
             temporary=settings.data if settings.unpack_by == "auto" else None,
         ),
         open_tar=LayerTars(node.store.open, settings.limits, node.windows),

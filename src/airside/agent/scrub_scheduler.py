@@ -19,9 +19,9 @@ from pathlib import Path
 from airside.agent.import_queue import ImportQueue
 from airside.agent.node import Node
 from airside.core.errors import StoppedError, StoreError
+from airside.core.priority import LEAST
 from airside.core.settings import Settings
 from airside.oci.digest import Digest
-from airside.store.filesystem import be_least_urgent
 from airside.store.repair import Stop
 from airside.store.scrub import ScrubReport
 from airside.store.scrub_results import Pace, ScrubPass
@@ -41,7 +41,7 @@ class ScrubScheduler:
 
     def __init__(self, node: Node, settings: Settings, queue: ImportQueue) -> None:
         self._node, self._settings, self._queue = node, settings, queue
-        self._slow = ThreadPoolExecutor(1, "scrub", initializer=be_least_urgent)
+        self._slow = ThreadPoolExecutor(1, "scrub", initializer=LEAST.apply)
         self._fast = ThreadPoolExecutor(1, "verify")
         self._stopping = threading.Event()
         self._by_hand = threading.Event()

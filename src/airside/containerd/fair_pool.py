@@ -5,12 +5,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from airside.core.priority import NORMAL, Priority
+
 
 class FairPool:
     """Thread-safe. An owner is any name, such as a lease."""
 
-    def __init__(self, threads: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(threads, name)
+    def __init__(self, threads: int, name: str, priority: Priority = NORMAL) -> None:
+        self._pool = ThreadPoolExecutor(threads, name, priority.apply)
         self._calls: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
         """The calls that wait, by their owner; the owner whose turn is next comes first."""
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ from airside.containerd.uncompressed_layers import UncompressedLayer, Uncompress
 from airside.containerd.unpack_layer import LayerSource
 from airside.containerd.verified_tars import VerifiedTar, VerifiedTars
 from airside.core.errors import AirsideError, StoppedError, UnusualLayerError
+from airside.core.priority import NORMAL, Priority
 from airside.oci.chain import Step, is_compressed
 from airside.oci.digest import Digest
 
@@ -42,9 +43,10 @@ class LayersAhead:
         writes: Callable[[], bool],
         *,
         threads: int,
+        priority: Priority = NORMAL,
     ) -> None:
         self.uncompressed, self._tars, self._writes = uncompressed, tars, writes
-        self._pool = ThreadPoolExecutor(threads, "decompress")
+        self._pool = ThreadPoolExecutor(threads, "decompress", priority.apply)
         self._most = threads * _PER_THREAD
         self._lock = threading.Lock()
         self._ahead: dict[Digest, _Ahead] = {}

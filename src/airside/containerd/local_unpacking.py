@@ -4,6 +4,7 @@ Layers are written by us where the proof succeeds and the options allow it (ADR 
 containerd applies them, decompressed by us where it adopts what we decompress (ADR 0017).
 """
 
+from functools import partial
 from pathlib import Path
 
 from airside.containerd.client import Client
@@ -19,6 +20,7 @@ from airside.containerd.layer_footprint import LayerFootprints, OpenTar
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.containerd.layer_writer.worker_pool import WorkerPool
+from airside.containerd.layer_writer.worker_process import started
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.runtime_options import RuntimeOptions
 from airside.containerd.snapshot_space import SnapshotSpace
@@ -88,8 +90,12 @@ class LocalUnpacking:
             index_limits = IndexLimits(members=limits.entries)
             writer: LayerWriter = ErofsLayerWriter(self._mkfs, index_limits)
         else:
-            writer = DirectoryWriter(WorkerPool(), limits, most_big=options.threads)
-        return Writing(SnapshotWriter(writer), tars)
+            writer = DirectoryWriter(
+                WorkerPool(start=partial(started, options.priority)),
+                limits,
+                most_big=options.threads,
+            )
+        return Writing(SnapshotWriter(writer), tars, options.priority)
 
     def start(self, *, shares_content: bool) -> None:
         """Proves that we can write layers. `shares_content`: containerd adopts blobs.

@@ -6,6 +6,7 @@ from pathlib import Path
 from airside.containerd.agent_process import AgentProcess
 from airside.containerd.cri import PULL_SECONDS
 from airside.core.disk_space import DiskSpace
+from airside.core.priority import NORMAL, Priority
 from airside.core.settings import Limits
 from airside.oci.platform import Platform
 
@@ -23,6 +24,8 @@ class RuntimeOptions:
     snapshotter: str = ""
     """Empty: the one that CRI uses."""
     threads: int = 2
+    priority: Priority = NORMAL
+    """That of the threads and processes that unpack."""
     data: str = ""
     """The data directory, for other agents to tell about."""
     process: AgentProcess = field(default_factory=AgentProcess)

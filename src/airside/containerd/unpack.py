@@ -43,6 +43,7 @@ from airside.containerd.verified_tars import VerifiedTars
 from airside.core.disk_space import DiskSpace
 from airside.core.errors import AirsideError, NotFoundError, StoppedError
 from airside.core.failpoints import fault
+from airside.core.priority import NORMAL, Priority
 from airside.oci.chain import Rootfs, Step
 from airside.oci.digest import Digest
 
@@ -90,6 +91,8 @@ class Writing:
 
     writer: SnapshotWriter
     tars: VerifiedTars
+    priority: Priority = NORMAL
+    """That of the threads that decompress and write."""
 
 
 class Unpacker:
@@ -118,16 +121,21 @@ class Unpacker:
         self._pending_sync = pending_sync or PendingSync(MemoryRecord(), "")
         self._label = f"{GC_SNAPSHOT}{snapshotter}"
         writer, tars = (writing.writer, writing.tars) if writing else (None, None)
+        priority = writing.priority if writing else NORMAL
         self._layer_unpacker = LayerUnpacker(
             client, snapshotter, identity=identity, space=space, writer=writer
         )
         self._ahead = LayersAhead(
-            uncompressed_layers, tars, lambda: self._layer_unpacker.writes, threads=threads
+            uncompressed_layers,
+            tars,
+            lambda: self._layer_unpacker.writes,
+            threads=threads,
+            priority=priority,
         )
         self._disk = SharedSync(space.root)
         self._closed = threading.Event()
         lanes = threads if writer is None else 2 * threads  # small layers do not wait for big ones
-        self._pool = FairPool(lanes, "unpack")
+        self._pool = FairPool(lanes, "unpack", priority)
         self._claims = ChainClaims()
 
     def close(self, *, wait: bool = True) -> None:

@@ -29,6 +29,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "links": ("inside", "owner", "any"),
     "unpack": ("node-platform", "never"),
     "unpack_by": ("auto", "containerd"),
+    "import_priority": ("normal", "low", "idle"),
     "other_platforms": ("none", "sole", "all"),
     "conflict": ("ours", "theirs"),
     "foreign_names": ("keep", "release"),

@@ -261,6 +261,12 @@ class Settings:
     )
     platform: str = _setting("", "os/arch", "this node's platform; empty: the machine's own")
     parallel_imports: int = _setting(4, "archives", "concurrent imports")
+    import_priority: str = _setting(
+        "low", "normal|low|idle", "priority of imports and unpacking for processor and disk"
+    )
+    import_bytes_per_second: int = _setting(
+        0, "bytes/s", "read rate of archives, of all imports together; 0: no cap"
+    )
     window_budget_bytes: int = _setting(64 * MIB, "bytes", "windows of all running decompressions")
     documents_budget_bytes: int = _setting(
         48 * MIB, "bytes", "memory of all documents that are received, parsed and recorded at once"

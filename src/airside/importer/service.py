@@ -20,6 +20,7 @@ from airside.archive.sources import Progress
 from airside.archive.stat_key import StatKey
 from airside.archive.stop import Stop
 from airside.catalog.catalog import Catalog
+from airside.core.bandwidth import Bandwidth
 from airside.core.clock import Clock
 from airside.core.errors import (
     AirsideError,
@@ -69,6 +70,7 @@ class ImportService:
         self._catalog, self._importer, self._lists = catalog, importer, lists
         self._garbage, self._reserve, self._clock = garbage, reserve, clock
         self._meter = meter
+        self._bandwidth = Bandwidth(settings.import_bytes_per_second)
         self._directories = WatchedDirectories(settings.images)
         self._ignored = IgnoredFiles(catalog, clock)
         self.checksums = ChecksumRecheck(catalog, importer)
@@ -114,6 +116,7 @@ class ImportService:
             checked = self.checksums.run(job, stop)
             if checked is not None:
                 return checked
+        progress = self._bandwidth.counted(progress, stop)
         ignored = self._ignored.take(job)
         if ignored is not None:
             return ignored

@@ -4,10 +4,8 @@ import ctypes
 import errno
 import hashlib
 import os
-import platform
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from airside.core.errors import StorageFullError, StoreError
@@ -119,20 +117,3 @@ def write_durably(path: Path, data: bytes) -> None:
         os.close(descriptor)
     temporary.replace(path)
     sync_directory(path.parent)
-
-
-_SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
-_IDLE_CLASS = 3 << 13
-
-
-def be_least_urgent() -> None:
-    """Gives the calling thread the lowest priority for processor and disk.
-
-    Only a hint (nice, and ioprio_set(2) with the idle class): a failure is ignored.
-    """
-    thread = threading.get_native_id()
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, 19)
-    number = _SYS_IOPRIO_SET.get(platform.machine())
-    if number is not None:
-        _libc.syscall(number, 1, thread, _IDLE_CLASS)

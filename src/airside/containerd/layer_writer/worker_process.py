@@ -21,6 +21,7 @@ from airside.containerd.layer_writer.messages import (
     send_request,
 )
 from airside.core.errors import StoppedError
+from airside.core.priority import Priority
 
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1])\n"
@@ -110,3 +111,10 @@ class WorkerProcess:
         self._sock.close()
         self._process.kill()
         self._process.wait()
+
+
+def started(priority: Priority) -> WorkerProcess:
+    """Starts a worker with this priority, which its children inherit. Raises OSError."""
+    process = WorkerProcess()
+    priority.apply(process.pid)
+    return process
