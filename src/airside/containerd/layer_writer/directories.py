@@ -5,9 +5,10 @@ A link among the parents of a member is read and walked from the root, as if tha
 (continuity's `fs.RootPath`). So no path leads out, whoever changes the tree at the same time.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.core.errors import LayerRefusedError, UnusualLayerError
@@ -24,9 +25,28 @@ class Directory:
     def __init__(self, descriptor: int, path: bytes) -> None:
         self.descriptor, self.path = descriptor, path
         self.inherits = bool(os.fstat(descriptor).st_mode & stat.S_ISGID)
+        if _has_default_acl(descriptor):
+            raise UnusualLayerError("a directory whose access control list new files get")
 
     def path_of(self, name: bytes) -> bytes:
         return self.path + b"/" + name if self.path else name
+
+
+def _has_default_acl(descriptor: int) -> bool:
+    """Returns True if new files in a directory have other modes than they are made with."""
+    try:
+        return "system.posix_acl_default" in os.listxattr(descriptor)
+    except OSError:  # no extended attributes here
+        return False
+
+
+@contextlib.contextmanager
+def _closed_on_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class Directories:
@@ -85,15 +105,13 @@ class Directories:
                 raise
             os.mkdir(name, 0o755, dir_fd=parent.descriptor)
             descriptor = os.open(name, _FLAGS, dir_fd=parent.descriptor)
-            try:
+            with _closed_on_error(descriptor):
                 made(descriptor, path)
-            except BaseException:
-                os.close(descriptor)
-                raise
         except NotADirectoryError:
             self._aliases[path] = self._followed(parent, name)
             return self.of(self._aliases[path])
-        found = self._open[path] = Directory(descriptor, path)
+        with _closed_on_error(descriptor):
+            found = self._open[path] = Directory(descriptor, path)
         return found
 
     def _followed(self, parent: Directory, name: bytes) -> bytes:

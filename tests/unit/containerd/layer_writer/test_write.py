@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import mmap
 import os
+import struct
 import tarfile
 import threading
 from pathlib import Path
@@ -101,6 +102,18 @@ def test_a_map_can_be_closed_after_an_error_in_a_header(tmp_path: Path) -> None:
     with (tmp_path / "tar").open("rb") as file, pytest.raises(UnusualLayerError):  # noqa: SIM117
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as tar:
             written(tmp_path, tar)
+
+
+def test_a_directory_that_gives_its_access_control_list_to_files_is_left_to_containerd(
+    tmp_path: Path,
+) -> None:
+    entries = b"".join(struct.pack("<HHI", tag, 7, 2**32 - 1) for tag in (0x01, 0x04, 0x20))
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", struct.pack("<I", 2) + entries)
+    except OSError as exc:
+        pytest.skip(f"the file system has no access control lists: {exc.strerror}")
+    with pytest.raises(UnusualLayerError, match="access control"):
+        written(tmp_path, layer(entry("a")))
 
 
 def test_nothing_is_written_outside_while_directories_turn_into_links(tmp_path: Path) -> None:
