@@ -46,9 +46,7 @@ def programs() -> Path:
     installed = shutil.which("mkfs.erofs")
     if installed and _version(Path(installed)) >= _OLDEST:
         return Path(installed).parent
-    home = Path(tempfile.mkdtemp(prefix="airside-erofs-", dir="/var/tmp"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    home.chmod(0o755)
+    home = scratch()
     libraries = home / "lib"
     libraries.mkdir()
     for package in LIBRARIES:
@@ -65,6 +63,14 @@ def programs() -> Path:
         )
     for path in home.rglob("*"):
         path.chmod(0o755)
+    return home
+
+
+def scratch() -> Path:
+    """Returns a new directory that every user may read, deleted when the tests end."""
+    home = Path(tempfile.mkdtemp(prefix="airside-erofs-", dir="/var/tmp"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    home.chmod(0o755)
     return home
 
 

@@ -1,0 +1,86 @@
+"""The process that makes an index: what it may do, and what it may take."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from airside.containerd.erofs.tar_index import NOBODY, IndexLimits, make_index
+from airside.core.errors import LayerRefusedError, StoppedError, UnusualLayerError
+from airside.core.settings import MIB
+from support import erofs
+
+pytestmark = pytest.mark.needs("setpriv", "unshare")
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    path = tmp_path / "layer.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as out:
+        for number in range(2000):
+            out.addfile(tarfile.TarInfo(f"file-{number}"), io.BytesIO())
+    return path
+
+
+def index(program: Path, tar: Path, limits: IndexLimits | None = None, *, stop: bool = False):
+    with tar.open("rb") as file:
+        return make_index(str(program), file, UUID, limits or IndexLimits(), lambda: stop)
+
+
+@pytest.fixture
+def script():
+    """Makes a program that everybody may run in place of mkfs.erofs; `$target` is the index."""
+    made = erofs.scratch()
+
+    def make(text: str) -> Path:
+        path = made / "program"
+        path.write_text(f"#!/bin/sh\nfor target; do :; done\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+def test_an_index_has_the_magic_number_and_the_uuid(tar: Path):
+    made = index(erofs.programs() / "mkfs.erofs", tar)
+    assert made[1024:1028] == bytes.fromhex("e2e1f5e0")
+    assert made[1072:1088].hex() == UUID.replace("-", "")
+
+
+def test_the_process_is_nobody_without_powers_and_without_a_network(script, tar: Path):
+    said = index(script('cat /proc/self/status /proc/net/dev > "$target"'), tar).decode()
+    status = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    assert status["Uid"].split() == [str(NOBODY)] * 4
+    assert status["Gid"].split() == [str(NOBODY)] * 4
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    assert [name.strip() for name in status if name.startswith((" ", "eth"))] == ["lo"]
+
+
+def test_an_index_that_is_too_long_is_refused(tar: Path):
+    with pytest.raises(LayerRefusedError, match="longer index"):
+        index(erofs.programs() / "mkfs.erofs", tar, IndexLimits(index_bytes=4096))
+
+
+def test_a_process_that_does_not_end_takes_no_more_than_its_time(script, tar: Path):
+    with pytest.raises(LayerRefusedError, match="processor time"):
+        index(script("while :; do :; done"), tar, IndexLimits(processor_seconds=1))
+
+
+def test_it_is_ended_when_the_import_stops(script, tar: Path):
+    with pytest.raises(StoppedError):
+        index(script("exec sleep 600"), tar, stop=True)
+
+
+def test_what_it_says_is_in_the_error(script, tar: Path):
+    with pytest.raises(UnusualLayerError, match="ended with 3: no such thing"):
+        index(script("echo no such thing >&2; exit 3"), tar)
+
+
+def test_memory_is_limited(script, tar: Path):
+    limits = IndexLimits(memory_bytes=64 * MIB, memory_bytes_per_processor=0)
+    text = 'test "$(ulimit -v)" = 65536 && test "$(ulimit -c)" = 0 && echo yes > "$target"'
+    assert index(script(text), tar, limits) == b"yes\n"
