@@ -111,7 +111,9 @@ def profiles(found: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> str
             for role, (user, system) in each["processes"].items()
         )
         functions = ", ".join(f"`{name}` {s:.2f}" for name, s in each["functions"].items())
+        user, kernel = (sum(side) for side in zip(*each["processes"].values(), strict=True))
         lines += ["", f"**{each['name']}**", "", f"- user + system seconds: {used}"]
+        lines += [f"- in the kernel: {kernel:.2f} of {user + kernel:.2f} seconds"]
         lines += [f"- in the agent: {functions}"]
         lines += [f"- stages: {stage}" for stage in each["stages"]]
     return "\n".join(lines)

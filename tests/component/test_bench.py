@@ -103,6 +103,17 @@ def test_the_stages_of_an_import_are_found_in_a_debug_log():
     ]
 
 
+def test_a_profile_says_how_much_of_the_time_was_the_kernels():
+    where = {"cores": 2, "processor": "x", "memory_gb": 8, "kernel": "6"}
+    told = {"date": "2026-12-01", "commit": "c", "machine": where, "load": [1, 2]}
+    processes = {"agent": [1.0, 2.0], "workers": [0.5, 1.5]}
+    found = {"name": "n", "processes": processes, "functions": {"a.b": 1.0}, "stages": ["s"]}
+    text = report.profiles([found], {**told, "containerd": "2.1"})
+    assert "in the kernel: 3.50 of 5.00 seconds" in text
+    assert "agent 1.00 + 2.00, workers 0.50 + 1.50" in text
+    assert "the load was 1.0 to 2.0" in text
+
+
 # the set
 
 
