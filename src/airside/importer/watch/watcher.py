@@ -66,6 +66,8 @@ ABSENT_SECONDS = 1.0
 """Time between two checks for an absent directory."""
 GATHER_SECONDS = 0.05
 """Events within this time are handled in one step: a burst makes few batches."""
+_GLANCE_SECONDS = 0.005
+"""An event that no other follows within this time is no burst: a rename into place."""
 PATIENCE_SECONDS = 5.0
 """The time that one directory may take for a scan or a check before the others continue."""
 MOUNT_SECONDS = 1.0
@@ -180,7 +182,10 @@ class Watcher:
                 await self._wake.wait()
         except TimeoutError:
             pass
-        await asyncio.sleep(GATHER_SECONDS)
+        self._wake.clear()
+        await asyncio.sleep(_GLANCE_SECONDS)
+        if self._wake.is_set():
+            await asyncio.sleep(GATHER_SECONDS - _GLANCE_SECONDS)
 
     def _raise_failures(self) -> None:
         self._notifier.check()
