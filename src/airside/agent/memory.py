@@ -9,15 +9,27 @@ import ctypes
 import gc
 from contextlib import suppress
 
+from airside.core.settings import MIB
+
 _ARENA_MAX = -8
 """`M_ARENA_MAX` of glibc's malloc.h."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 8 * MIB
+"""Freed memory that is not returned at once: the chunks of imports, which come and go."""
+_MAPPED_BYTES = 4 * MIB
 _libc = ctypes.CDLL(None)
 
 
 def keep_together() -> None:
-    """Make all threads that start later share one arena."""
+    """Make all threads that start later share one arena.
+
+    Its end is kept while chunks of 1 MiB come and go. Else each is taken from the kernel and
+    returned, page by page: a sixth of an import's processor time.
+    """
     with suppress(AttributeError):
         _libc.mallopt(_ARENA_MAX, 1)
+        _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        _libc.mallopt(_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 def keep_started() -> None:

@@ -154,10 +154,8 @@ class Watcher:
 
     def describe(self) -> list[DirectoryStatus]:
         """Returns the directories in the order of the settings."""
-        return [
-            DirectoryStatus(d.path, d.mode, d.reason, len(self._tracked(d)))
-            for d in self._directories.values()
-        ]
+        found = self._directories.values()
+        return [DirectoryStatus(d.path, d.mode, d.reason, len(self._tracked(d))) for d in found]
 
     def unsettled(self) -> int:
         """The number of changes that were noticed and not handed over yet."""
@@ -172,20 +170,18 @@ class Watcher:
     async def _pause(self) -> None:
         """Sleep until an event or the next due time; then wait a moment for more events."""
         times = [d.due_at for d in self._directories.values() if d.busy is None]
-        times.append(self._mounts_at)
         next_look = self._settler.next_look()
-        if next_look is not None:
-            times.append(next_look)
-        at = min(times)
+        at = min(*times, self._mounts_at, _NEVER if next_look is None else next_look)
         try:
             async with asyncio.timeout(None if at == _NEVER else at - time.monotonic()):
                 await self._wake.wait()
         except TimeoutError:
             pass
         self._wake.clear()
-        await asyncio.sleep(_GLANCE_SECONDS)
-        if self._wake.is_set():
-            await asyncio.sleep(GATHER_SECONDS - _GLANCE_SECONDS)
+        for seconds in (_GLANCE_SECONDS, GATHER_SECONDS):
+            await asyncio.sleep(seconds)
+            if not self._wake.is_set():
+                break
 
     def _raise_failures(self) -> None:
         self._notifier.check()
