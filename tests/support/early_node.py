@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from airside.agent.node import Node
 from airside.agent.runtime_connections import RuntimeConnection, connected_runtimes
 from airside.catalog.runtime_records import RuntimePendingSync
+from airside.containerd import early_unpacks
 from airside.containerd.runtime import ContainerdRuntime
 from airside.importer.importer import Outcome
 from support.claims import work_leases
@@ -82,7 +84,11 @@ class EarlyNode:
 @contextmanager
 def early_node(data: Path, socket: object, namespace: str, **changes: Any) -> Iterator[EarlyNode]:
     settings = {"runtime": (str(socket),), "namespace": namespace, "platform": "linux/amd64"}
-    with node_at(data, **{**settings, **changes}) as node, connected_runtimes(node) as [connection]:
+    with (
+        patch.object(early_unpacks, "is_busy", lambda: False),
+        node_at(data, **{**settings, **changes}) as node,
+        connected_runtimes(node) as [connection],
+    ):
         yield EarlyNode(node, connection)
 
 

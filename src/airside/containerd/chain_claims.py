@@ -18,6 +18,7 @@ class ChainClaims:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[Digest, list[Callable[[], None]]] = {}
+        self._coming: set[Digest] = set()
         self._needed: Counter[Digest] = Counter()
 
     def claim(self, chain: Digest, again: Callable[[], None]) -> bool:
@@ -37,8 +38,19 @@ class ChainClaims:
             again()
 
     def is_claimed(self, chain: Digest) -> bool:
+        """Returns True if a chain ID is claimed, or `coming`."""
         with self._lock:
-            return chain in self._waiting
+            return chain in self._waiting or chain in self._coming
+
+    def coming(self, chain: Digest) -> None:
+        """Notes that a layer will be claimed by who opens it, so that nobody else opens it too."""
+        with self._lock:
+            self._coming.add(chain)
+
+    def came(self, chain: Digest) -> None:
+        """Ends `coming`."""
+        with self._lock:
+            self._coming.discard(chain)
 
     def need(self, chains: Iterable[Digest]) -> None:
         """Notes that these chains are about to be unpacked; to be called before they are recorded.

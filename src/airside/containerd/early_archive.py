@@ -21,12 +21,13 @@ from typing import Protocol
 
 from airside.containerd.chain_claims import ChainClaims
 from airside.containerd.client import Client
+from airside.containerd.early_ahead import EarlyAhead
 from airside.containerd.fair_pool import FairPool
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.verified_tars import Stop, VerifiedTar
 from airside.core.errors import AirsideError, NotFoundError, StoppedError
 from airside.core.failpoints import fault
-from airside.oci.chain import Step, chain_ids
+from airside.oci.chain import Step, chain_ids, is_compressed
 from airside.oci.digest import Digest
 from airside.ports.early_layers import VerifiedLayer
 
@@ -109,6 +110,9 @@ class EarlyArchive:
         self._images: list[tuple[Digest, ...]] = []
         """Those that were added and not looked at."""
         self._needed: list[Digest] = []
+        self._claimed: set[_Chain] = set()
+        """Those that are queued to be written."""
+        self._ahead = EarlyAhead()
         self._has_lease = self._is_over = self._has_ended = False
         self._collects = True
         """True if what nobody else holds is to be collected at the end."""
@@ -129,8 +133,10 @@ class EarlyArchive:
     def add_layer(self, diff_id: Digest, layer: VerifiedLayer) -> None:
         with self._lock:
             self._layers.setdefault(diff_id, layer)
-            ready = self._ready(self._by_diff_id.get(diff_id, ()))
+            chains = list(self._by_diff_id.get(diff_id, ()))
+            ready = self._ready(chains)
         self._write_all(ready)
+        self._prepare_tars([*chains, *(above for each in ready for above in each.above)])
 
     def keep(self) -> None:
         with self._lock:
@@ -155,7 +161,10 @@ class EarlyArchive:
         with self._lock:
             self._is_over = True
             self._running -= self._means.pool.drop(self.lease)
+            claimed, self._claimed = self._claimed, set()
             is_idle = not self._running
+        for each in claimed:
+            self._means.claims.release(each.chain)
         if is_idle:
             self._end()
 
@@ -180,6 +189,7 @@ class EarlyArchive:
         try:
             self._means.pool.submit(self.lease, partial(self._run, call))
         except RuntimeError:  # closed: the next connection sweeps
+            self.end()
             self._ran()
 
     def _run(self, call: Callable[[], None]) -> None:
@@ -218,6 +228,7 @@ class EarlyArchive:
                     self._plant(image)
                 ready = self._ready(list(self._chains.values()))
         self._write_all(ready)
+        self._prepare_tars(above for each in ready for above in each.above)
 
     def _lacking(self, diff_ids: tuple[Digest, ...]) -> "_Lacking | None":
         """Returns an image that lacks snapshots; None for one that the publisher should handle."""
@@ -256,6 +267,8 @@ class EarlyArchive:
         for place, (chain, diff_id) in enumerate(zip(chains, image.diff_ids, strict=True)):
             if chain not in self._chains:
                 self._chain(chain, chains[place - 1] if place else None, diff_id)
+                if place >= image.there:
+                    self._means.claims.coming(chain)
             if place < image.there and self._chains[chain].state is _State.WAITING:
                 self._chains[chain].state = _State.THERE
 
@@ -279,39 +292,71 @@ class EarlyArchive:
 
     def _write_all(self, ready: Iterable[_Chain]) -> None:
         for each in ready:
-            self._submit(partial(self._write, each))
+            with self._lock:
+                if self._is_over:
+                    return
+                self._running += 1
+            self._claim(each)
+
+    def _claim(self, each: _Chain) -> None:
+        """Claims a chain and queues it; at once, so that no publish begins it meanwhile."""
+        if self._means.claims.claim(each.chain, partial(self._claim, each)):
+            with self._lock:
+                self._claimed.add(each)
+            self._resubmit(partial(self._write, each))
 
     def _write(self, each: _Chain) -> None:
-        means = self._means
-        if self._stopped():
-            return
-        if not means.claims.claim(each.chain, partial(self._again, each)):
-            with self._lock:
-                self._running += 1  # until it runs again
-            return
+        with self._lock:
+            if each not in self._claimed:
+                return  # it has ended
+            self._claimed.remove(each)
         state = _State.FAILED
         try:
             self._add(each)
             state = _State.THERE
         finally:
+            self._ahead.drop(each.chain)
+            self._came(each, state)
             with self._lock:
                 each.state = state
                 ready = self._ready(each.above) if state is _State.THERE else []
-            means.claims.release(each.chain)
-        self._write_all(ready)
+            self._write_all(ready)
+            self._means.claims.release(each.chain)
+            self._prepare_tars(above for below in ready for above in below.above)
 
-    def _again(self, each: _Chain) -> None:
-        self._resubmit(partial(self._write, each))
+    def _came(self, each: _Chain, state: _State) -> None:
+        """Lets others open a layer ahead: it is there, or it and those above it never will be."""
+        due = [each]
+        while due:
+            came = due.pop()
+            self._means.claims.came(came.chain)
+            due += came.above if state is _State.FAILED else ()
+
+    def _prepare_tars(self, chains: Iterable[_Chain]) -> None:
+        """Decompresses layers whose turn comes after those that are being written."""
+        for each in list(chains):
+            layer = self._layers.get(each.diff_id)
+            below = self._chains[each.parent] if each.parent is not None else None
+            is_next = below is not None and below.state is _State.QUEUED
+            if layer is None or not is_next or not is_compressed(layer.descriptor):
+                continue
+            call = self._ahead.prepare(each.chain, self._opening(each, layer))
+            if call is not None:
+                self._submit(call)
+
+    def _opening(self, each: _Chain, layer: VerifiedLayer) -> Callable[[], VerifiedTar]:
+        return partial(self._means.open_tar, _step(each, layer), layer, self._stopped)
 
     def _add(self, each: _Chain) -> None:
         means, layer = self._means, self._layers[each.diff_id]
+        if self._stopped():
+            raise StoppedError("stopped before a layer was unpacked")
         if means.layers.has(each.chain):
             with contextlib.suppress(NotFoundError):  # another archive's, which was refused now
                 means.layers.hold(each.chain, self.lease)
                 return
-        step = Step(layer.descriptor, each.diff_id, each.chain, each.parent)
-        opened = partial(means.open_tar, step, layer, self._stopped)
-        means.layers.write(step, self.lease, self._stopped, opened)
+        tar = partial(self._ahead.take, each.chain, self._opening(each, layer))
+        means.layers.write(_step(each, layer), self.lease, self._stopped, tar)
 
     def _end(self) -> None:
         """Deletes the lease, once; no thread of this archive writes any more."""
@@ -319,6 +364,9 @@ class EarlyArchive:
             if self._has_ended:
                 return
             self._has_ended = True
+        self._ahead.close()
+        for chain in self._chains:
+            self._means.claims.came(chain)
         try:
             if self._has_lease:
                 fault("early.before_end")
@@ -326,7 +374,7 @@ class EarlyArchive:
                 fault("early.after_end")
             self._means.claims.done(self._needed, self._forget if self._collects else None)
         except AirsideError as exc:
-            log.warning("%s is not deleted; the next connection does it: %s", self.lease, exc)
+            log.info("%s is not deleted; the next connection does it: %s", self.lease, exc)
         with self._idle:
             self._idle.notify_all()
         self._on_end(self)
@@ -335,3 +383,7 @@ class EarlyArchive:
         """Deletes those from the record that were never made, or were removed."""
         gone = [chain for chain in chains if not self._means.layers.has(chain)]
         self._means.pending_sync.forget(gone)
+
+
+def _step(each: _Chain, layer: VerifiedLayer) -> Step:
+    return Step(layer.descriptor, each.diff_id, each.chain, each.parent)

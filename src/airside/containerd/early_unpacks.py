@@ -3,6 +3,7 @@
 Left to others: one archive (`early_archive`), and writing a layer (`unpack_layer`).
 """
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,14 @@ from airside.core.disk_space import DiskSpace
 from airside.oci.chain import Step
 from airside.oci.digest import Digest
 from airside.ports.early_layers import VerifiedLayer
+
+_BUSY_LOAD = 2.0
+"""Load average for each processor above which no processor idles while an archive is read."""
+
+
+def is_busy() -> bool:
+    """Returns True if unpacking early would only slow down the reading (measured: ADR 0047)."""
+    return os.getloadavg()[0] > _BUSY_LOAD * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class EarlyUnpacks:
         self._lock = threading.Lock()
 
     def begin(self) -> EarlyArchive | None:
-        if not self._is_ours or not self._writes():
+        if not self._is_ours or not self._writes() or is_busy():
             return None
         archive = EarlyArchive(self._means, self._ended)
         with self._lock:

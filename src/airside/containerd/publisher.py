@@ -54,7 +54,7 @@ log = logging.getLogger("airside.publish")
 _IN_USE_AGAIN_SECONDS = 300.0
 _CLAIM_AGAIN_SECONDS = 5.0
 """The time until the next try to claim a runtime that another agent has."""
-_AT_ONCE = 8
+_AT_ONCE = 16
 """Images published at once. The runtime limits how many layers are unpacked at once."""
 
 
