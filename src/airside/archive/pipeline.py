@@ -11,8 +11,9 @@ from airside.core.errors import StoppedError
 from airside.oci.digest import BytesLike
 from airside.ports.content import Ingest
 
-_READ_AHEAD = 3
-_WRITE_BEHIND = 6
+_READ_AHEAD = 2
+_WRITE_BEHIND = 3
+"""Chunks of 1 MiB: eight archives at once have 160 MB for everything."""
 
 
 class ReadAhead:
