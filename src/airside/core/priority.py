@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
+"""ioprio_get(2) has the next number."""
 _WHO_PROCESS = 1
-_BEST_EFFORT_LOWEST = 2 << 13 | 7
-_IDLE_CLASS = 3 << 13
+_CLASS_SHIFT = 13
+_BEST_EFFORT_LOWEST = 2 << _CLASS_SHIFT | 7
+_IDLE_CLASS = 3 << _CLASS_SHIFT
 _libc = ctypes.CDLL(None)
 
 
@@ -36,7 +38,10 @@ class Priority:
                 nice = max(self.nice, os.getpriority(os.PRIO_PROCESS, thread))
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
         number = _SYS_IOPRIO_SET.get(platform.machine())
-        if self.io and number is not None:
+        if number is None or not self.io:
+            return
+        # a higher number is a lower priority, in a class and between classes; 0 is none
+        if self.io > _libc.syscall(number + 1, _WHO_PROCESS, thread):
             _libc.syscall(number, _WHO_PROCESS, thread, self.io)
 
 

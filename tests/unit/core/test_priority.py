@@ -62,11 +62,11 @@ def test_threads_and_processes_that_it_starts_are_lowered_too() -> None:
 
 
 def test_a_priority_is_never_raised() -> None:
-    def twice() -> int:
+    def twice() -> tuple[int, int]:
         LOW.apply()
-        return niceness()
+        return niceness(), io_priority()
 
-    assert inside(LEAST, twice) == LEAST.nice
+    assert inside(LEAST, twice) == (LEAST.nice, LEAST.io)
 
 
 def test_the_normal_priority_changes_nothing() -> None:
