@@ -70,6 +70,8 @@ class LayerCheck:
         while at < end and not self.ended:
             if self._extended is None and not self._part:
                 at = self._take_headers(chunk, at, end)
+                if self.ended:
+                    return
             if self._skip:
                 step = min(self._skip, end - at)
                 if self._extended is not None:

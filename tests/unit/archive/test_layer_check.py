@@ -45,6 +45,12 @@ def test_any_chunks_give_the_same(step: int, kind: str) -> None:
     assert refused(tar_of(member), step) == [name]
 
 
+@given(st.integers(1, 4000), st.sampled_from(sorted(REFUSED)))
+def test_what_follows_the_end_of_the_tar_is_not_looked_at(step: int, kind: str) -> None:
+    member, _ = REFUSED[kind]
+    assert refused(tar_of(TAKEN[min(TAKEN)]) + END + tar_of(member), step) == []
+
+
 @given(st.binary(max_size=2000), st.integers(1, 600))
 def test_any_bytes_are_read_without_an_error(raw: bytes, step: int) -> None:
     refused(raw, step)
