@@ -16,10 +16,17 @@ import pytest
 
 from airside.containerd.directory_writer import DirectoryWriter
 from airside.containerd.layer_writer import WORKER_COMMAND
-from airside.containerd.layer_writer.messages import Outcome
+from airside.containerd.layer_writer.messages import (
+    MOST_DIRECTORIES,
+    Outcome,
+    Request,
+    receive_reply,
+    receive_request,
+    send_request,
+)
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.containerd.layer_writer.worker_pool import WorkerPool
-from airside.containerd.layer_writer.worker_process import WorkerProcess
+from airside.containerd.layer_writer.worker_process import WorkerProcess, command
 from airside.core.errors import LayerRefusedError, StoppedError, UnusualLayerError
 from support.layer_tars import bound, entry, many_files, tar_of, verified
 from support.waiting import LIMIT_SECONDS, wait_until
@@ -104,13 +111,13 @@ def test_a_bomb_is_refused_and_its_member_named(writing: Writing, members, named
 
 
 def test_a_layer_that_takes_too_much_processor_time_is_refused(writing: Writing) -> None:
-    """The kernel sends the signal at the limit of the request."""
+    """The kernel sends the signal at the soft limit; it kills at the hard one."""
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(writing.write, many_files(20_000), LayerLimits())
         wait_until(lambda: writing.files() > 100)
         [child] = children_of(writing.pids[0])
         limits = Path(f"/proc/{child}/limits").read_text().splitlines()
-        assert [line.split()[3:5] for line in limits if "cpu time" in line] == [["124", "124"]]
+        assert [line.split()[3:5] for line in limits if "cpu time" in line] == [["124", "129"]]
         os.kill(child, signal.SIGXCPU)
         with pytest.raises(LayerRefusedError, match="processor"):
             done.result(LIMIT_SECONDS)
@@ -248,17 +255,40 @@ def test_its_processes_end_when_the_agent_is_killed(writing: Writing) -> None:
 def test_what_a_confined_process_may_not(tmp_path: Path) -> None:
     """The process tries it itself, confined as for a layer with trusted attributes."""
     (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "planted.py").touch()
     (tmp_path / "lower").mkdir()
     (tmp_path / "secret").write_text("secret")
     place = str(Path(WorkerProcess.__init__.__globals__["__file__"]).parents[3])
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CONFINED, place, tmp_path],
+        [sys.executable, "-I", "-S", "-c", CONFINED, place, tmp_path],
         capture_output=True,
         text=True,
         check=False,
         timeout=LIMIT_SECONDS,
     )
     assert (done.stdout.split(), done.stderr) == (["done"], "")
+
+
+def test_at_the_limit_of_processor_time_the_kernel_tells_that_it_is_this_limit(
+    tmp_path: Path,
+) -> None:
+    place = str(Path(WorkerProcess.__init__.__globals__["__file__"]).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", SPINNING, place, tmp_path],
+        check=False,
+        timeout=LIMIT_SECONDS,
+    )
+    assert done.returncode == -signal.SIGXCPU
+
+
+SPINNING = """
+import os, sys
+sys.path.append(sys.argv[1])
+from airside.containerd.layer_writer.confinement import Bounds, confine
+confine(os.open(sys.argv[2], os.O_RDONLY), [], Bounds(1, 1 << 28, 1 << 20), trusted=False)
+while True:
+    pass
+"""
 
 
 CONFINED = """
@@ -279,6 +309,17 @@ def refused(what, *args, **fields):
 refused(socket.socket)
 refused(os.execv, "/bin/true", ["true"])
 refused(os.kill, 1, 0)
+refused(os.fork)
+SIGQUEUE = {"x86_64": 129, "aarch64": 138}[os.uname().machine]
+info = (ctypes.c_int * 32)(signal.SIGKILL, 0, -1)
+assert libc.syscall(SIGQUEUE, os.getppid(), 0, info) == -1
+refused(os.get_terminal_size, root)
+sys.path.insert(0, "/")
+try:
+    import planted
+    print("imported from the layer")
+except ImportError:
+    pass
 refused(os.chroot, ".")
 refused(os.open, "../secret", os.O_RDONLY, dir_fd=root)
 refused(os.open, "../secret", os.O_RDONLY, dir_fd=below)
@@ -291,7 +332,7 @@ os.mknod("disk", 0o60600, os.makedev(1, 3))
 refused(os.open, "disk", os.O_RDONLY)
 os.chown("disk", 5, 7)
 os.setxattr("/", "trusted.overlay.opaque", b"y")
-assert set(os.listdir("/")) == {"disk"}
+assert set(os.listdir("/")) == {"disk", "planted.py"}
 print("done")
 """
 
@@ -354,6 +395,32 @@ except UnusualLayerError:
     print("unusual")
 pool.close()
 """
+
+
+def test_a_process_without_powers_says_why_before_it_ends(tmp_path: Path) -> None:
+    """The request that it leaves must not take the reply with it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs, (tmp_path / "tar").open("wb") as tar:
+            send_request(ours, Request("DELETION", {}, 1, 1, 1), [tar.fileno()])
+            subprocess.run(
+                [*POWERS, *command(), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                check=True,
+                timeout=LIMIT_SECONDS,
+            )
+        reply = receive_reply(ours)
+    assert reply is not None
+    assert (reply.outcome, "no network" in reply.text) == (Outcome.FAILED, True)
+
+
+def test_a_request_that_lost_files_on_its_way_is_not_read() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, Path("/dev/null").open("rb") as file:
+        too_many = [file.fileno()] * (MOST_DIRECTORIES + 2)
+        send_request(ours, Request("DELETION", {}, 1, 1, 1), too_many)
+        with pytest.raises(OSError, match="without all of its files"):
+            receive_request(theirs)
 
 
 def test_the_program_is_small_and_chosen_before_the_command_line() -> None:

@@ -6,7 +6,8 @@ What holds when `confine` returns:
   and set-user-ID programs. The lower directories are such mounts too, read-only. From none of them
   `..` or a link leads out, whoever renames what at the same time.
 - Of root's capabilities those to make files of any owner and kind are left, and none can return.
-- No socket, program, mount, module, trace, signal or key can be made or sent (seccomp).
+- No socket, process, program, mount, module, trace, signal or key can be made or sent, and no
+  ioctl (seccomp). No module can be imported: it would come from the layer.
 - Processor time, memory, the length of a file, and open files are limited.
 
 Standard library only: the process must be small. Raises OSError: nothing is written then.
@@ -17,6 +18,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,11 +42,17 @@ _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 _OPEN_FILES = 1024
+_GRACE_SECONDS = 5
+"""Of processor time: where the soft limit is the hard one, the kernel kills instead of SIGXCPU."""
 
 _REFUSED = {
     # x86-64, aarch64
     "socket": (41, 198),
     "socketpair": (53, 199),
+    "clone": (56, 220),
+    "fork": (57, 220),  # aarch64 has clone only
+    "vfork": (58, 220),
+    "clone3": (435, 435),
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -72,6 +80,7 @@ _REFUSED = {
     "settimeofday": (164, 170),
     "clock_settime": (227, 112),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
     "acct": (163, 89),
     "syslog": (103, 116),
     "add_key": (248, 217),
@@ -81,12 +90,18 @@ _REFUSED = {
     "kill": (62, 129),
     "tkill": (200, 130),
     "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
     "pidfd_send_signal": (424, 424),
+    "pidfd_getfd": (438, 438),
+    "ioctl": (16, 29),  # freezes a file system, for one
     "io_uring_setup": (425, 425),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
     "fsopen": (430, 430),
+    "fsconfig": (431, 431),
     "fsmount": (432, 432),
+    "fspick": (433, 433),
     "mount_setattr": (442, 442),
 }
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -130,6 +145,7 @@ def confine(
         os.close(number)
     os.fchdir(root)
     os.chroot(".")
+    sys.meta_path.clear()
     os.umask(0)
     _limit(bounds, used_bytes, len(below))
     _drop_capabilities(TRUSTED_CAPABILITIES if trusted else CAPABILITIES)
@@ -175,8 +191,10 @@ def _limit(bounds: Bounds, used_bytes: int, directories: int) -> None:
     }
     for kind, most in limits.items():
         _, hard = resource.getrlimit(kind)
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (value, value))
+        soft, top = most, most + (_GRACE_SECONDS if kind == resource.RLIMIT_CPU else 0)
+        if hard != resource.RLIM_INFINITY:
+            soft, top = min(soft, hard), min(top, hard)
+        resource.setrlimit(kind, (soft, top))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # EFBIG instead
 
 

@@ -4,7 +4,9 @@ The request carries open files: the layer's tar, the directory to write into, an
 the uppermost first. Both run the same code, so the form has no version.
 """
 
+import errno
 import json
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -61,9 +63,13 @@ def send_request(sock: socket.socket, request: Request, files: Sequence[int]) ->
 
 def receive_request(sock: socket.socket) -> tuple[Request, list[int]] | None:
     """Returns the next request; None if the agent closed its end. Raises OSError, ValueError."""
-    raw, files, _, _ = socket.recv_fds(
+    raw, files, flags, _ = socket.recv_fds(
         sock, _REQUEST_BYTES, MOST_DIRECTORIES + 1, socket.MSG_CMSG_CLOEXEC
     )
+    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        for number in files:
+            os.close(number)
+        raise OSError(errno.EMFILE, "a request came without all of its files")
     return (Request(**json.loads(raw)), files) if raw else None
 
 

@@ -67,11 +67,17 @@ def _run_child(parent: int, sock: socket.socket, request: Request, files: list[i
         send_reply(sock, write(request, files))
         code = 0
     except BaseException as exc:  # noqa: BLE001 - the agent logs it
-        text = "".join(traceback.format_exception(exc))
-        send_reply(sock, Reply(Outcome.BUG, text))
+        send_reply(sock, Reply(Outcome.BUG, _trace(exc)))
         code = 0
     finally:
         os._exit(code)
+
+
+def _trace(error: BaseException) -> str:
+    """Returns where an error came from. Reads no source: that is the layer's here."""
+    places = traceback.walk_tb(error.__traceback__)
+    lines = [f"{frame.f_code.co_filename}:{line}" for frame, line in places]
+    return "\n".join([*lines, f"{type(error).__name__}: {error}"])
 
 
 def _awaited(child: int, sock: socket.socket) -> bool:
@@ -117,6 +123,8 @@ def write(request: Request, files: list[int]) -> Reply:
         return Reply(_outcome(exc), exc.message)
     except MemoryError:
         return Reply(Outcome.FAILED, "its process needs more memory than it may take")
+    except OSError as exc:
+        return Reply(Outcome.FAILED, f"its process cannot map the layer: {exc.strerror}")
     return Reply(Outcome.WRITTEN, figures=written)
 
 
@@ -145,6 +153,7 @@ def main(arguments: list[str]) -> None:
         try:
             confinement.leave_network()
         except OSError as exc:
+            receive_request(sock)  # what is left unread would take the reply with it
             send_reply(sock, Reply(Outcome.FAILED, f"no network of its own: {exc.strerror}"))
             return
         serve(sock)

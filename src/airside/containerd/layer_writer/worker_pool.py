@@ -10,7 +10,7 @@ IDLE_SECONDS = 10.0
 
 
 class WorkerPool:
-    """Thread-safe. Close it: all workers end, those that write too.
+    """Thread-safe. Close it: no worker is kept any more.
 
     The callers bound how many there are: each uses one at a time.
     """
