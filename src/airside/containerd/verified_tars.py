@@ -24,6 +24,9 @@ from airside.oci.model import Descriptor
 
 Stop = Callable[[], bool]
 
+_DIFF_ID = "sha256"
+"""The algorithm of diff IDs."""
+
 
 class TarStore(Protocol):
     """The part of our blob store that layers are read from."""
@@ -87,7 +90,8 @@ class VerifiedTars:
     def _plain(self, digest: Digest, stop: Stop) -> VerifiedTar:
         file = self._store.open(digest)
         try:
-            if self._store.is_right(digest) and self._store.is_fresh(digest, file):
+            is_diff_id = digest.algorithm == _DIFF_ID  # a blob may be named by another hash
+            if is_diff_id and self._store.is_right(digest) and self._store.is_fresh(digest, file):
                 return VerifiedTar(file, digest)
             return VerifiedTar(file, _hashed(file, stop))
         except BaseException:
@@ -95,7 +99,7 @@ class VerifiedTars:
             raise
 
     def _decompressed(self, digest: Digest, chunks: Iterator[bytes], stop: Stop) -> VerifiedTar:
-        hasher, footprint = new_hasher("sha256"), TarFootprint()
+        hasher, footprint = new_hasher(_DIFF_ID), TarFootprint()
         file: BinaryIO = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
         try:
             for chunk in _until(stop, chunks):
@@ -109,7 +113,7 @@ class VerifiedTars:
         finally:
             if self._footprints is not None:
                 self._footprints.learn(digest, footprint.size_bytes)
-        return VerifiedTar(file, Digest("sha256", hasher.hexdigest()), footprint.size_bytes)
+        return VerifiedTar(file, Digest(_DIFF_ID, hasher.hexdigest()), footprint.size_bytes)
 
 
 def mismatch(step: Step, found: Digest) -> DiffIdMismatchError:
@@ -137,7 +141,7 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
 
 
 def _hashed(file: BinaryIO, stop: Stop) -> Digest:
-    hasher = new_hasher("sha256")
+    hasher = new_hasher(_DIFF_ID)
     for chunk in _until(stop, iter(partial(file.read, CHUNK_BYTES), b"")):
         hasher.update(chunk)
-    return Digest("sha256", hasher.hexdigest())
+    return Digest(_DIFF_ID, hasher.hexdigest())

@@ -1,6 +1,7 @@
 """The bytes that are written are those that were hashed."""
 
 import gzip
+import hashlib
 import io
 
 import pytest
@@ -18,7 +19,7 @@ from airside.core.errors import (
 )
 from airside.core.settings import Limits
 from airside.oci.chain import Step
-from airside.oci.digest import digest_of
+from airside.oci.digest import Digest, digest_of
 from airside.oci.model import OCI_LAYER, Descriptor
 
 TAR = b"a tar" * 1000
@@ -62,6 +63,16 @@ def test_a_plain_layer_is_the_file_of_the_store(tmp_path, fresh):
     found = opened(store, step_of(TAR), tmp_path)
     found.file.seek(0)
     assert (found.file.read(), found.digest) == (TAR, digest_of(TAR))
+    found.close()
+
+
+def test_a_plain_layer_with_another_kind_of_digest_is_hashed_for_its_diff_id(tmp_path):
+    digest = Digest("sha512", hashlib.sha512(TAR).hexdigest())
+    store = Store()
+    store.blobs[digest], store.fresh = TAR, True
+    step = Step(Descriptor(OCI_LAYER, digest, len(TAR)), digest_of(TAR), digest_of(TAR), None)
+    found = opened(store, step, tmp_path)
+    assert found.digest == digest_of(TAR)
     found.close()
 
 
