@@ -1,18 +1,23 @@
 """Imports give way: a cap on what they read, and lower priorities for who works for them."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from airside.agent.daemon import _Pools
+from airside.agent.node import Node
+from airside.agent.scrub_scheduler import ScrubScheduler
 from airside.containerd.layer_writer.worker_process import started
 from airside.core.priority import LEAST
 from airside.core.settings import Settings
 from support.images import TestImage, docker_archive, oci_archive, random_image
 from support.nodes import import_now, node_at
+from support.queues import queue_of
 
 RATE = 4_000_000
 
@@ -39,6 +44,21 @@ def test_the_import_threads_have_the_priority_of_the_settings() -> None:
         assert pools.reads.submit(_niceness).result() == _niceness()
     finally:
         pools.close()
+
+
+def test_a_blob_that_an_import_replaces_does_not_lower_who_verifies(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        with ThreadPoolExecutor(1, "imports", LEAST.apply) as imports:
+            queue = queue_of(node, imports, lambda *_: None)
+            scrubs = ScrubScheduler(node, node.settings, queue)
+            try:
+                imports.submit(node.store.replaced.notify).result()
+                assert scrubs._fast.submit(_niceness).result() == _niceness()
+            finally:
+                scrubs.close()
+
+    with node_at(tmp_path / "data") as node:
+        asyncio.run(scenario(node))
 
 
 def test_a_worker_that_writes_layers_has_the_priority() -> None:

@@ -43,6 +43,7 @@ class ScrubScheduler:
         self._node, self._settings, self._queue = node, settings, queue
         self._slow = ThreadPoolExecutor(1, "scrub", initializer=LEAST.apply)
         self._fast = ThreadPoolExecutor(1, "verify")
+        self._fast.submit(int)  # begins the thread here: else it inherits the priority of an import
         self._stopping = threading.Event()
         self._by_hand = threading.Event()
         self._lock = threading.Lock()
