@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from airside.agent.daemon import _Pools
 from airside.agent.node import Node
 from airside.agent.scrub_scheduler import ScrubScheduler
+from airside.archive.stop import never
 from airside.containerd.layer_writer.worker_process import started
+from airside.core.errors import AirsideError
 from airside.core.priority import LEAST
 from airside.core.settings import Settings
 from support.images import TestImage, docker_archive, oci_archive, random_image
@@ -34,6 +37,21 @@ def test_an_import_reads_no_faster_than_the_cap(
         before = time.monotonic()
         assert import_now(node, archive).state == "imported"
         assert time.monotonic() - before >= read_bytes / RATE
+
+
+def test_bytes_that_are_read_a_second_time_are_counted(tmp_path: Path) -> None:
+    good, damaged = tmp_path / "good.tar", tmp_path / "damaged.tar"
+    image = random_image("damaged", layers=1, layer_bytes=300_000)
+    docker_archive(good, {"registry.example/app:1": image})
+    raw, tar = bytearray(good.read_bytes()), image.layers[0].raw
+    raw[raw.index(tar) + len(tar) // 2] ^= 1
+    damaged.write_bytes(raw)
+    seen: list[tuple[int, int]] = []
+    with node_at(tmp_path / "data") as node:
+        import_now(node, good)
+        with suppress(AirsideError):  # held by its name, read again since its bytes are others
+            node.imports.import_file(damaged, stop=never, progress=lambda *each: seen.append(each))
+    assert seen[-1][0] == seen[-1][1] > 2 * len(tar)
 
 
 def test_the_import_threads_have_the_priority_of_the_settings() -> None:

@@ -183,11 +183,13 @@ class ArchiveIngest:
         wanted: Iterable[Member],
         expected: Mapping[str, Digest],
         progress: Callable[[int], None],
+        again: Callable[[int], None],
     ) -> None:
         """Read these members by their offsets, several at once.
 
         A member whose `expected` digest the store holds is hashed only. It is read again, into an
-        ingest, if it turns out to be another blob. Raises ArchiveError, StoreError, StoppedError.
+        ingest, if it turns out to be another blob. `progress` gets the sizes of chunks read,
+        `again` those read a second time. Raises ArchiveError, StoreError, StoppedError.
         """
         todo = [m for m in wanted if m.name not in self.members]
         with WriteBehind() as behind, ThreadPoolExecutor(_MEMBER_THREADS, "members") as pool:
@@ -201,7 +203,7 @@ class ArchiveIngest:
                     self._add_member(member, pieces, writer, expected.get(member.name))
                     if not self.members[member.name].has_content and member.name in expected:
                         # another blob than expected, and not written: read again to write it
-                        pieces = self._pread(opened, member, failed, _no_progress)
+                        pieces = self._pread(opened, member, failed, again)
                         self._add_member(member, pieces, writer)
                 except BaseException:
                     failed.set()
@@ -316,10 +318,6 @@ def digest_of_member(name: str) -> Digest | None:
     if len(parts) != 3 or parts[0] != "blobs" or HEX_LENGTHS.get(parts[1]) != len(parts[2]):
         return None
     return Digest(parts[1], parts[2])
-
-
-def _no_progress(_count: int) -> None:
-    """Progress of a member that is read a second time: not counted."""
 
 
 def _grown(head: bytes, piece: BytesLike) -> bytes:

@@ -104,6 +104,11 @@ class _Source:
         self.done_bytes += count
         self.progress(min(self.done_bytes, self.size_bytes), self.size_bytes)
 
+    def _reread(self, count: int) -> None:
+        """Counts bytes that are read a second time: there is more to do than the size said."""
+        self.size_bytes += count
+        self._advance(count)
+
     def _draft(
         self, views: list[View], read: ReadMember, cut: ArchiveTruncatedError | None
     ) -> Draft:
@@ -156,10 +161,10 @@ class _Source:
         with stage("members"):
             if early is not None:
                 documents, wanted = early.documents_first(wanted)
-                self.ingest.add_scanned(opened, documents, expected, self._advance)
+                self.ingest.add_scanned(opened, documents, expected, self._advance, self._reread)
                 digest_of = self.ingest.digest_of
                 wanted = early.ordered(wanted, lambda m: digest_of(m, expected.get(m.name)))
-            self.ingest.add_scanned(opened, wanted, expected, self._advance)
+            self.ingest.add_scanned(opened, wanted, expected, self._advance, self._reread)
 
     def _new_bytes(self, wanted: list[Member], expected: Mapping[str, Digest]) -> int:
         held = self.ingest.is_held
