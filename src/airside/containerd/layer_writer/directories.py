@@ -18,13 +18,18 @@ _MOST_LINKS = 40
 
 
 class Directory:
-    """An open directory. `path` has no link in it; `inherits`: new files get its group."""
+    """An open directory. `path` has no link in it.
+
+    `inherits`: new files may get its group instead of ours, by its setgid bit or since the file
+    system is mounted with `grpid`.
+    """
 
     __slots__ = ("descriptor", "inherits", "path")
 
     def __init__(self, descriptor: int, path: bytes) -> None:
         self.descriptor, self.path = descriptor, path
-        self.inherits = bool(os.fstat(descriptor).st_mode & stat.S_ISGID)
+        found = os.fstat(descriptor)
+        self.inherits = bool(found.st_mode & stat.S_ISGID) or found.st_gid != os.getegid()
         if _has_default_acl(descriptor):
             raise UnusualLayerError("a directory whose access control list new files get")
 
