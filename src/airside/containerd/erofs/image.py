@@ -61,6 +61,8 @@ class Image:
         self._block_bytes, self._root = 1 << bits, root
         self._inodes_offset = blocks << bits
         self.built = (seconds, nanoseconds)
+        self._listed: list[tuple[int, dict[bytes, int]]] = []
+        """The directories of the last path that was looked for, with what each lists."""
 
     def _super(self) -> tuple[int, ...]:
         magic, bits, root, seconds, nanoseconds, blocks = _SUPER.unpack_from(
@@ -69,20 +71,33 @@ class Image:
         return magic, bits, root, seconds, nanoseconds, blocks
 
     def find(self, path: tuple[bytes, ...]) -> Attributes | None:
-        """Returns the attributes of a directory; None if there is none."""
-        inode = self._inode(self._root)
-        for name in path:
-            node = dict(self._entries(inode)).get(name)
-            if node is None:
+        """Returns the attributes of a directory; None if there is none.
+
+        Not thread-safe. Of paths that are looked for in their order each directory is read once.
+        """
+        node = self._root
+        for depth, name in enumerate(path):
+            found = self._listing(depth, node).get(name)
+            if found is None:
                 return None
-            inode = self._inode(node)
-        return inode.attributes
+            node = found
+        return self._inode(node).attributes
+
+    def _listing(self, depth: int, node: int) -> dict[bytes, int]:
+        if len(self._listed) == depth or self._listed[depth][0] != node:
+            del self._listed[depth:]
+            self._listed.append((node, dict(self._entries(self._inode(node)))))
+        return self._listed[depth][1]
 
     def walk(self) -> Iterator[tuple[tuple[bytes, ...], Inode]]:
         """Yields each directory with its path; that of the root is empty."""
         left: list[tuple[tuple[bytes, ...], int]] = [((), self._root)]
+        seen: set[int] = set()
         while left:
             path, node = left.pop()
+            if node in seen:
+                raise UnusualLayerError("an image of erofs with a directory in two places")
+            seen.add(node)
             inode = self._inode(node)
             yield path, inode
             if len(path) > _MOST_DEPTH:
@@ -101,7 +116,7 @@ class Image:
             else:
                 _, xattrs, mode, size, block, owner, group = _COMPACT.unpack_from(self._raw, offset)
                 mtime, end = self.built, offset + _COMPACT_BYTES
-        except struct.error as exc:
+        except (struct.error, OverflowError) as exc:
             raise UnusualLayerError("an image of erofs that ends early") from exc
         layout = form >> 1 & 7
         if mode & _KIND != _DIRECTORY or layout not in {_PLAIN, _INLINE}:

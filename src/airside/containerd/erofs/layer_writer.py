@@ -65,7 +65,7 @@ class ErofsLayerWriter:
             check_members(tar.file, most=self._limits.members)
             name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"erofs:blobs/{tar.digest}"))
             index = make_index(self._mkfs.path, tar.file, name, self._limits, stop)
-            mend_directories(index, lower_layers(mounts))
+            mend_directories(index, lower_layers(mounts), stop)
             way = write_layer(number, index, tar.file, stop)
             sync_snapshot(directory)
         except OSError as exc:

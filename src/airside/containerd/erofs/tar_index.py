@@ -5,8 +5,8 @@ overlayfs. What always holds for the process, whose input is a stranger's:
 
 - It is `nobody` without any capability, gains none by a program that it starts, and has no network
   where we may make one of its own (CAP_SYS_ADMIN).
-- It reads the open tar and writes the index into memory of ours; no file system is open to it but
-  as `nobody`.
+- It reads the tar, which it cannot change, and writes the index into memory of ours; no file system
+  is open to it but as `nobody`.
 - Processor time, memory and the length of the index are limited.
 """
 
@@ -33,6 +33,7 @@ _AS_NOBODY = (
     f"--reuid={NOBODY}",
     f"--regid={NOBODY}",
     "--clear-groups",
+    "--inh-caps=-all",
     "--no-new-privs",
 )
 """Of util-linux. Popen's own `user` would fork this process, which gRPC is in the way of."""
@@ -68,13 +69,23 @@ def make_index(
     StoppedError.
     """
     number = os.memfd_create("layer-index", os.MFD_CLOEXEC)
-    with open(number, "r+b", buffering=0):  # noqa: PTH123 - a descriptor
-        os.lseek(tar.fileno(), 0, os.SEEK_SET)
+    with (
+        open(number, "r+b", buffering=0),  # noqa: PTH123 - a descriptor
+        _opened_to_read(tar) as source,
+    ):
         command = _command(program, uuid, f"/proc/self/fd/{number}", limits)
-        _run(command, tar, number, stop)
+        _run(command, source, number, stop)
         found = bytearray(os.fstat(number).st_size)
         os.preadv(number, [found], 0)
     return found
+
+
+def _opened_to_read(tar: BinaryIO) -> BinaryIO:
+    """Opens a tar anew, from its begin: ours may be open for writing, and its bytes are hashed."""
+    try:
+        return open(f"/proc/self/fd/{tar.fileno()}", "rb", buffering=0)  # noqa: PTH123 - as above
+    except OSError as exc:
+        raise UnusualLayerError(f"the tar cannot be opened again: {exc.strerror}") from exc
 
 
 def _command(program: str, uuid: str, target: str, limits: IndexLimits) -> list[str]:

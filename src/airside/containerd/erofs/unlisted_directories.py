@@ -8,30 +8,41 @@ show the directory of the layer below, or 0755.
 
 import contextlib
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from airside.containerd.erofs.image import Attributes, Image, Inode, set_attributes
-from airside.core.errors import UnusualLayerError
+from airside.containerd.verified_tars import Stop
+from airside.core.errors import StoppedError, UnusualLayerError
 
 _MADE = 0o777
 _MODE = 0o755
+_STOP_EACH = 1024
 Path = tuple[bytes, ...]
+Item = TypeVar("Item")
 
 
-def mend_directories(index: bytearray, lowers: Sequence[str]) -> int:
+def mend_directories(index: bytearray, lowers: Sequence[str], stop: Stop) -> int:
     """Changes the directories in an index that were not in its tar. Returns how many.
 
     `lowers` are the files of the layers below, the uppermost first. Raises UnusualLayerError if one
-    is not visible here, or not read here.
+    is not visible here, or not read here; StoppedError.
     """
     image = Image(index)
-    made = [(path, inode) for path, inode in image.walk() if _is_made(inode, image)]
+    made = {path: inode for path, inode in _until(stop, image.walk()) if _is_made(inode, image)}
     if made:
         with contextlib.ExitStack() as stack:
             images = [stack.enter_context(_opened(lower)) for lower in lowers]
-            for path, inode in made:
-                set_attributes(index, inode, _below(path, images, image))
+            for path in _until(stop, sorted(made)):  # in order: `find` reads each directory once
+                set_attributes(index, made[path], _below(path, images, image))
     return len(made)
+
+
+def _until(stop: Stop, items: Iterable[Item]) -> Iterator[Item]:
+    for number, item in enumerate(items):
+        if number % _STOP_EACH == 0 and stop():
+            raise StoppedError("stopped while a layer was written")
+        yield item
 
 
 def _is_made(inode: Inode, image: Image) -> bool:
