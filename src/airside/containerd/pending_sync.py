@@ -49,21 +49,24 @@ class PendingSync:
         """Records, durably, what is about to be unpacked. A suspect snapshot stays suspect."""
         with self._lock:
             fresh = {str(chain): self._boot_id for chain in chains}
-            if fresh.keys() <= self._chains.keys():
-                return
-            self._chains = fresh | self._chains
-            self._changes += 1
-        self._save()
+            if not fresh.keys() <= self._chains.keys():
+                self._chains = fresh | self._chains
+                self._changes += 1
+        self._save()  # also what another thread has noted and not saved yet, or failed to save
 
     def forget(self, chains: Iterable[Digest]) -> None:
         """Deletes snapshots from the record: they are synced or deleted."""
         gone = {str(chain) for chain in chains}
         with self._lock:
-            if not gone & self._chains.keys():
-                return
-            self._chains = {c: boot for c, boot in self._chains.items() if c not in gone}
-            self._changes += 1
+            if gone & self._chains.keys():
+                self._chains = {c: boot for c, boot in self._chains.items() if c not in gone}
+                self._changes += 1
         self._save()
+
+    def has_any(self, chains: Iterable[Digest]) -> bool:
+        """Returns True if one of these is recorded: it may be lost in a power cut."""
+        with self._lock:
+            return any(str(chain) in self._chains for chain in chains)
 
     def suspects(self) -> list[Digest]:
         """Returns the snapshots of another boot."""

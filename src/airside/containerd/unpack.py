@@ -259,7 +259,7 @@ class Unpacker:
 
     def _finish(self, jobs: list[_Image]) -> dict[_Image, AirsideError]:
         """Syncs once, then labels each config with the snapshot that it holds."""
-        fresh = [job for job in jobs if job.made or not self.is_unpacked(job.rootfs)]
+        fresh = [job for job in jobs if job.made or not self._is_done(job)]
         if not fresh:
             return {}
         try:
@@ -277,6 +277,12 @@ class Unpacker:
         done = [job for job in fresh if job not in failed]
         self._pending_sync.forget({step.chain for job in done for step in job.steps})
         return failed
+
+    def _is_done(self, job: _Image) -> bool:
+        """Returns True if an image that was found unpacked is durable and labelled."""
+        # made early, or by an image of another config: a label of before says nothing of it
+        is_recorded = self._pending_sync.has_any(step.chain for step in job.steps)
+        return not is_recorded and self.is_unpacked(job.rootfs)
 
     # one image, layer by layer
 

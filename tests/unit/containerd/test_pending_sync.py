@@ -72,6 +72,25 @@ def test_what_could_not_be_recorded_is_told():
         PendingSync(Full(), "one").expect(CHAINS)
 
 
+def test_what_could_not_be_recorded_is_recorded_before_the_next_try_goes_on():
+    class FullOnce(MemoryRecord):
+        is_full = True
+
+        def save(self, chains):
+            if self.is_full:
+                raise StoreError("no space")
+            super().save(chains)
+
+    record = FullOnce()
+    pending_sync = PendingSync(record, "one")
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            pending_sync.expect(CHAINS)
+    record.is_full = False
+    pending_sync.expect(CHAINS)
+    assert record.chains.keys() == {str(chain) for chain in CHAINS}
+
+
 def test_a_shown_snapshot_is_written_where_its_top_layer_is():
     shown = Mount("overlay", "overlay", "", ("index=off", "lowerdir=/s/3/fs:/s/2/fs:/s/1/fs"))
     found = writable([shown])

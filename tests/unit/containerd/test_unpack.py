@@ -229,6 +229,18 @@ def test_snapshots_without_the_label_are_synced_and_labelled(made):
     assert str(image.steps[-1].chain) in bench.containerd.leases[LEASE]
 
 
+def test_what_was_made_early_is_synced_though_its_config_has_a_label_of_before(made):
+    bench = made()
+    image = bench.containerd.hold(random_image(1))
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    pending_sync = PendingSync(bench.record, "this")
+    pending_sync.expect([step.chain for step in image.steps])  # as if removed and made again
+    bench.open_unpacker()
+    bench.unpacker.unpack(image, lease=LEASE, stop=running)
+    assert len(bench.synced) == 2
+    assert bench.record.chains == {}
+
+
 @pytest.mark.parametrize("twins", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_each_layer_is_applied_once_and_each_call_synced_once(made, threads, twins):
