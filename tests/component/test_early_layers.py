@@ -174,6 +174,23 @@ def test_a_stopped_import_is_withdrawn(tmp_path: Path, node: Node) -> None:
     assert early.end == "discard"
 
 
+def test_a_stored_layer_with_wrong_bytes_is_not_offered_where_names_are_trusted(
+    tmp_path: Path,
+) -> None:
+    image = app()
+    docker_archive(tmp_path / "one.tar", {NAME: image})
+    docker_archive(tmp_path / "two.tar", {"docker.io/airside/other:1": image})
+    with node_at(tmp_path / "data", platform="linux/amd64", verify="names") as node:
+        import_now(node, tmp_path / "one.tar")
+        rotten = image.layers[0].digest
+        flip_bit(node.store.path(rotten), 1_000)
+        early = MemoryEarly()
+        node.runtimes.add("/run/a.sock", OneRuntime(early))
+        import_now(node, tmp_path / "two.tar")
+        assert set(early.layers) == {layer.diff_id for layer in image.layers} - {rotten}
+        assert not early.can_open(rotten)
+
+
 def test_names_that_are_trusted_are_offered_only_if_they_were_hashed(tmp_path: Path) -> None:
     image = app()
     oci_archive(tmp_path / "one.tar", {NAME: image})

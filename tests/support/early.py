@@ -33,13 +33,16 @@ class MemoryEarly:
             self.images.append(diff_ids)
 
     def add_layer(self, diff_id: Digest, layer: VerifiedLayer) -> None:
-        with layer.open() as file:
-            raw = file.read()
+        self.sources[layer.descriptor.digest] = layer
+        try:
+            with layer.open() as file:
+                raw = file.read()
+        except AirsideError:  # as the contract says: nothing is raised
+            return
         with self._lock:
             self.events.append(("layer", diff_id))
             self.layers.append(diff_id)
             self.read[layer.descriptor.digest] = digest_of(raw)
-            self.sources[layer.descriptor.digest] = layer
         self._on_layer()
 
     def keep(self) -> None:

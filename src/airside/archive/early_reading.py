@@ -13,7 +13,7 @@ from typing import BinaryIO
 from airside.archive.early_images import DOCUMENT_BYTES, EarlyImages, Found
 from airside.archive.formats.plan import Facts
 from airside.archive.tar.members import Member
-from airside.core.errors import AirsideError
+from airside.core.errors import AirsideError, NotFoundError
 from airside.oci.digest import Digest
 from airside.oci.platform import Platform
 from airside.ports.content import ContentStore, Ingest
@@ -54,7 +54,7 @@ class EarlyReading:
                     return ingest.open()
                 except AirsideError:
                     pass  # it was committed, or discarded, meanwhile
-            return self._store.open(facts.digest)
+            return self._stored(facts.digest)
 
         try:
             raw = None
@@ -68,6 +68,15 @@ class EarlyReading:
             log.debug("member %s is not offered for unpacking: %s", facts.digest, exc)
             return
         self._offer(found)
+
+    def _stored(self, digest: Digest) -> BinaryIO:
+        """Opens a blob of the store, which may be of an earlier import: hashed if not lately.
+
+        Raises NotFoundError if it is absent or wrong, StoreError, StoppedError.
+        """
+        if not self._store.is_right(digest):
+            raise NotFoundError(f"blob {digest} is not in the store, or is wrong", blob=digest)
+        return self._store.open(digest)
 
     def _offer(self, found: Found) -> None:
         for early in self._taken:

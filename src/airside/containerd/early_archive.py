@@ -315,7 +315,6 @@ class EarlyArchive:
             self._add(each)
             state = _State.THERE
         finally:
-            self._ahead.drop(each.chain)
             self._came(each, state)
             with self._lock:
                 each.state = state
@@ -330,6 +329,7 @@ class EarlyArchive:
         while due:
             came = due.pop()
             self._means.claims.came(came.chain)
+            self._ahead.drop(came.chain)
             due += came.above if state is _State.FAILED else ()
 
     def _prepare_tars(self, chains: Iterable[_Chain]) -> None:
@@ -355,6 +355,8 @@ class EarlyArchive:
             with contextlib.suppress(NotFoundError):  # another archive's, which was refused now
                 means.layers.hold(each.chain, self.lease)
                 return
+        if not means.layers.is_durable:  # again: a publish that wrote it before has ended
+            means.pending_sync.expect([each.chain])
         tar = partial(self._ahead.take, each.chain, self._opening(each, layer))
         means.layers.write(_step(each, layer), self.lease, self._stopped, tar)
 
