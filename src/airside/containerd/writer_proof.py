@@ -6,32 +6,26 @@ applies a layer of one hard link to a file of ours. If that link is the same fil
 sees what we write and we see what it writes, in the same directory.
 """
 
-import contextlib
-import io
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from airside.containerd.client import Client
 from airside.containerd.layer_writer.snapshot_directories import directories_of
+from airside.containerd.proof_snapshot import ProofSnapshot, why_not_proved
 from airside.containerd.services.snapshots import Mount
 from airside.containerd.snapshot_writer import SnapshotWriter
-from airside.containerd.sweep import ingest_key
 from airside.containerd.verified_tars import VerifiedTar
-from airside.core.errors import AirsideError, ContainerdError
 from airside.oci.digest import digest_of
-from airside.oci.model import OCI_LAYER, Descriptor
 
-PROOF_SECONDS = 60.0
 WRITABLE_SNAPSHOTTERS = frozenset({"overlayfs", "native"})
 """Their mounts are plain directories."""
 _BLOCK = 512
 _OWNER, _GROUP, _MODE = 2_000_001, 2_000_002, 0o6751
 _CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 """CAP_NET_BIND_SERVICE, permitted and effective (`struct vfs_cap_data`)."""
-_CAPABILITY_XATTR, _OPAQUE_XATTR = "security.capability", "trusted.overlay.opaque"
+_CAPABILITY_XATTR = "security.capability"
 _OTHER = "containerd's snapshots are not those in {}: its mount namespace shows other directories"
 
 
@@ -51,33 +45,15 @@ class WriterProof:
         """
         if self._snapshotter not in WRITABLE_SNAPSHOTTERS:
             return f"snapshots of {self._snapshotter} are no plain directories"
-        name = secrets.token_hex(8)
-        lease = f"{self._identity}-proof-{name}"
-        key = f"{self._identity}-{name} sha256:proof"  # a leftover is swept
-        try:
-            self._client.leases.create(lease, seconds=PROOF_SECONDS)
-            mounts = self._client.snapshots.prepare(self._snapshotter, key, "", {}, lease)
-            return self._tried(mounts, name, lease)
-        except ContainerdError as exc:
-            if exc.is_away:
-                raise
-            return f"containerd refused the proof: {exc.message}"
-        except AirsideError as exc:
-            return f"layers cannot be written here: {exc.message}"
-        except OSError as exc:
-            return f"{exc.filename or 'the snapshot'}: {exc.strerror}"
-        finally:
-            with contextlib.suppress(AirsideError):
-                self._client.snapshots.remove(self._snapshotter, key)
-            with contextlib.suppress(AirsideError):
-                self._client.leases.delete(lease)
+        return why_not_proved(self._client, self._snapshotter, self._identity, self._tried)
 
-    def _tried(self, mounts: Sequence[Mount], name: str, lease: str) -> str:
+    def _tried(self, snapshot: ProofSnapshot) -> str:
+        name, mounts = snapshot.name, snapshot.mounts
         upper = directories_of(mounts).upper
         self._write(self._as_overlay(mounts, upper), _ours(name))
         if why := _why_not_written(Path(upper), name):
             return why
-        self._apply(mounts, _linking(name), lease)
+        snapshot.apply(_linking(name))
         try:
             ours, theirs = os.lstat(f"{upper}/{name}"), os.lstat(f"{upper}/{name}.link")
         except FileNotFoundError:
@@ -95,16 +71,6 @@ class WriterProof:
         with open(number, "r+b", buffering=0) as file:  # noqa: PTH123 - a descriptor
             file.write(tar)
             self._writer.write(mounts, VerifiedTar(file, digest_of(tar)), lambda: False)
-
-    def _apply(self, mounts: Sequence[Mount], tar: bytes, lease: str) -> None:
-        digest = digest_of(tar)
-        key = ingest_key(self._identity, digest)
-        self._client.content.send(key, digest, len(tar), {}, lease, io.BytesIO(tar))
-        try:
-            self._client.diff.apply(Descriptor(OCI_LAYER, digest, len(tar)), mounts, lease)
-        finally:
-            with contextlib.suppress(AirsideError):  # its name is random: nobody else uses it
-                self._client.content.delete(digest)
 
 
 def _why_not_written(upper: Path, name: str) -> str:

@@ -5,12 +5,9 @@ snapshot's directory, as seen here, shows whether the directory is the same, and
 `layer.erofs` alone: later containerds may put what dm-verity needs beside it, which we do not make.
 """
 
-import contextlib
 import io
 import os
-import secrets
 import tempfile
-from collections.abc import Sequence
 
 from airside.archive.writer.member import Member, blob_of
 from airside.archive.writer.tar_stream import write_archive
@@ -24,13 +21,8 @@ from airside.containerd.erofs.snapshot_directory import (
     open_fresh,
 )
 from airside.containerd.erofs.tar_index import IndexLimits, make_index
-from airside.containerd.services.snapshots import Mount
-from airside.containerd.sweep import ingest_key
-from airside.core.errors import AirsideError, ContainerdError
-from airside.oci.digest import digest_of
-from airside.oci.model import OCI_LAYER, Descriptor
-
-PROOF_SECONDS = 60.0
+from airside.containerd.proof_snapshot import ProofSnapshot, why_not_proved
+from airside.core.errors import AirsideError
 
 
 class ErofsProof:
@@ -49,26 +41,7 @@ class ErofsProof:
         """
         if why := self._why_no_index or self._why_no_process():
             return why
-        name = secrets.token_hex(8)
-        lease = f"{self._identity}-proof-{name}"
-        key = f"{self._identity}-{name} sha256:proof"  # a leftover is swept
-        try:
-            self._client.leases.create(lease, seconds=PROOF_SECONDS)
-            mounts = self._client.snapshots.prepare(EROFS, key, "", {}, lease)
-            return self._tried(mounts, name, lease)
-        except ContainerdError as exc:
-            if exc.is_away:
-                raise
-            return f"containerd refused the proof: {exc.message}"
-        except AirsideError as exc:
-            return exc.message
-        except OSError as exc:
-            return f"{exc.filename or 'the snapshot'}: {exc.strerror}"
-        finally:
-            with contextlib.suppress(AirsideError):
-                self._client.snapshots.remove(EROFS, key)
-            with contextlib.suppress(AirsideError):
-                self._client.leases.delete(lease)
+        return why_not_proved(self._client, EROFS, self._identity, _tried)
 
     def _why_no_process(self) -> str:
         """Returns why mkfs.erofs cannot be run as `nobody`, "" if it can."""
@@ -83,34 +56,25 @@ class ErofsProof:
             return str(exc)
         return ""
 
-    def _tried(self, mounts: Sequence[Mount], name: str, lease: str) -> str:
-        directory = directory_of(mounts)
-        number = open_fresh(directory)
-        try:
-            if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-                return f"{directory} cannot be written"
-            before = names_in(number)
-            self._apply(mounts, _tar(name), lease)
-            more = names_in(number) - before
-            is_unpacked = name in names_in(f"{directory}/{UPPER}")
-        finally:
-            os.close(number)
-        if is_unpacked:
-            return "containerd's differ erofs is not in use: it is no default of the diff service"
-        if LAYER not in more:
-            return f"containerd's snapshots are not those in {directory}: it mounts another there"
-        others = ", ".join(sorted(more - {LAYER}))
-        return f"containerd's layers are more than {LAYER}: {others}" if others else ""
 
-    def _apply(self, mounts: Sequence[Mount], tar: bytes, lease: str) -> None:
-        digest = digest_of(tar)
-        key = ingest_key(self._identity, digest)
-        self._client.content.send(key, digest, len(tar), {}, lease, io.BytesIO(tar))
-        try:
-            self._client.diff.apply(Descriptor(OCI_LAYER, digest, len(tar)), mounts, lease)
-        finally:
-            with contextlib.suppress(AirsideError):  # its name is random: nobody else uses it
-                self._client.content.delete(digest)
+def _tried(snapshot: ProofSnapshot) -> str:
+    name, directory = snapshot.name, directory_of(snapshot.mounts)
+    number = open_fresh(directory)
+    try:
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            return f"{directory} cannot be written"
+        before = names_in(number)
+        snapshot.apply(_tar(name))
+        more = names_in(number) - before
+        is_unpacked = name in names_in(f"{directory}/{UPPER}")
+    finally:
+        os.close(number)
+    if is_unpacked:
+        return "containerd's differ erofs is not in use: it is no default of the diff service"
+    if LAYER not in more:
+        return f"containerd's snapshots are not those in {directory}: it mounts another there"
+    others = ", ".join(sorted(more - {LAYER}))
+    return f"containerd's layers are more than {LAYER}: {others}" if others else ""
 
 
 def _tar(name: str) -> bytes:
