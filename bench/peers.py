@@ -47,10 +47,6 @@ class Agent:
         line = next(line for line in status.splitlines() if line.startswith(field))
         return int(line.split()[1]) / 1024
 
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 def _unix(path: Path) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection("localhost", timeout=600)

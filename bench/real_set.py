@@ -140,7 +140,7 @@ class RealSet:
         made.mkdir(exist_ok=True)
         for path, (name, image) in zip(paths, self.described["images"].items(), strict=False):
             if not path.exists():
-                _write(path, [self._spec(name, image)])
+                _write(path, [self.spec(name, image)])
         return paths
 
     def slow(self) -> tuple[Path, str]:
@@ -153,10 +153,10 @@ class RealSet:
         images = self.described["images"]
         largest = sorted(images, key=lambda n: -sum(sizes[d] for d in images[n]["diff_ids"]))[:4]
         if not path.exists():
-            _write(path, [self._spec(name, images[name]) for name in largest])
+            _write(path, [self.spec(name, images[name]) for name in largest])
         return path, largest[-1]
 
-    def _spec(self, name: str, image: dict[str, Any]) -> ImageSpec:
+    def spec(self, name: str, image: dict[str, Any]) -> ImageSpec:
         files = {each["diff_id"]: each for each in self.described["layers"]}
         layers = [
             Layer(_blob(self.directory / "layers" / files[diff_id]["file"], diff_id))
@@ -201,24 +201,17 @@ def fetch(directory: Path) -> dict[str, Path]:
 
     A pinned version that the suite no longer has is replaced by the suite's.
     """
-    config = debian._updated(SUITE)  # noqa: SLF001
+    config = debian.updated(SUITE)
     names = sorted({name for text in LAYERS.values() for name in text.split()})
     versions = pinned() if LOCK.exists() else {}
     download = ("apt-get", "-q", "-c", config, "download")
     asked = [f"{name}={versions[name][0]}" if name in versions else name for name in names]
     try:
-        debian._run(*download, *asked, cwd=directory)  # noqa: SLF001
+        debian.run(*download, *asked, cwd=directory)
     except debian.UnreachableError:
-        debian._run(*download, *(f"{name}/{SUITE}" for name in names), cwd=directory)  # noqa: SLF001
+        debian.run(*download, *(f"{name}/{SUITE}" for name in names), cwd=directory)
     found = {path.name.partition("_")[0]: path for path in directory.glob("*.deb")}
     return {name: found[name] for name in names}
-
-
-def lock_lines(packages: dict[str, Path]) -> Iterator[str]:
-    """Yields a line of the lock file for each package."""
-    for name, path in sorted(packages.items()):
-        shown = debian._run("dpkg-deb", "--showformat", "${Version}", "--show", path)  # noqa: SLF001
-        yield f"{name} {shown.strip()} {_sha256(path)}"
 
 
 # layers
@@ -325,7 +318,7 @@ def _images(diff_ids: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _config(name: str, diff_ids: Sequence[str]) -> bytes:
     document = {
         "created": _CREATED,
-        "architecture": debian._run("dpkg", "--print-architecture").strip(),  # noqa: SLF001
+        "architecture": debian.run("dpkg", "--print-architecture").strip(),
         "os": "linux",
         "config": {"Cmd": ["/bin/bash"], "Labels": {"image": name}},
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
@@ -336,7 +329,7 @@ def _config(name: str, diff_ids: Sequence[str]) -> bytes:
 
 def _archives(scratch: Path, built: RealSet) -> None:
     described = built.described
-    specs = [built._spec(name, image) for name, image in described["images"].items()]  # noqa: SLF001
+    specs = [built.spec(name, image) for name, image in described["images"].items()]
     with built.archives["tar"].open("wb") as out:
         write_docker_archive(out, specs)
     packed = {each["diff_id"]: _packed(scratch, each) for each in described["layers"]}

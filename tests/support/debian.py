@@ -49,21 +49,24 @@ def cache() -> Path:
 
 
 def _fetch(suite: str, package: str, root: Path) -> None:
-    config = _updated(suite)
+    config = updated(suite)
     scratch = root.with_name(f".{package}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "root").mkdir(parents=True)
     # of that suite, even where a newer version from elsewhere is installed
-    _run("apt-get", "-q", "-c", config, "download", f"{package}/{suite}", cwd=scratch)
+    run("apt-get", "-q", "-c", config, "download", f"{package}/{suite}", cwd=scratch)
     [file] = scratch.glob("*.deb")
-    _run("dpkg", "-x", file, scratch / "root")
+    run("dpkg", "-x", file, scratch / "root")
     (scratch / "root").rename(root)
     shutil.rmtree(scratch)
 
 
 @functools.cache
-def _updated(suite: str) -> Path:
-    """A configuration of apt whose package lists are those of the suite, fetched now."""
+def updated(suite: str) -> Path:
+    """A configuration of apt whose package lists are those of the suite, fetched now.
+
+    Raises UnreachableError.
+    """
     directory = cache() / suite / "apt"
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
@@ -82,7 +85,7 @@ def _updated(suite: str) -> Path:
         'Acquire::https::Timeout "20";\n'
         'APT::Update::Error-Mode "any";\n'
     )
-    _run("apt-get", "-q", "-c", config, "update")
+    run("apt-get", "-q", "-c", config, "update")
     return config
 
 
@@ -90,7 +93,7 @@ def mirror() -> str:
     """Where the host takes Debian from."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise UnreachableError("no apt-get and dpkg here")
-    listed = _run("apt-get", "indextargets", "Created-By: Packages")
+    listed = run("apt-get", "indextargets", "Created-By: Packages")
     for target in _stanzas(listed):
         uri = target.get("Repo-URI", "")
         ours = target.get("Origin") == "Debian" or uri.rstrip("/").endswith("/debian")
@@ -104,7 +107,8 @@ def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
         yield dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
 
 
-def _run(*words: object, cwd: Path | None = None) -> str:
+def run(*words: object, cwd: Path | None = None) -> str:
+    """Returns what a command printed. Raises UnreachableError."""
     command = [str(word) for word in words]
     try:
         done = subprocess.run(
