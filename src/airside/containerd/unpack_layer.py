@@ -11,7 +11,8 @@ same labels, so that CRI and `ctr` may unpack the same layer at the same moment:
 - An existing snapshot is added to our lease, and looked up again after that.
 
 One difference: the layer's `containerd.io/uncompressed` is written *before* the commit, since its
-bytes have proved it by then, so that no snapshot of ours exists without the label.
+bytes have proved it by then, so that no snapshot of ours exists without the label. Only a layer
+that is unpacked while its archive is read gets it later, with its blob (`label_early`).
 
 Our keys begin with our identity; keys that this process does not work on are swept.
 """
