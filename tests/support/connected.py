@@ -17,6 +17,7 @@ from airside.ports.content import (
     RuntimeTag,
     StoredDocument,
 )
+from airside.ports.early_layers import EarlyUnpacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Parts:
     content: RuntimeContent | None = None
     copies: RuntimeCopies | None = None
     puller: Puller | None = None
+    early: EarlyUnpacking | None = None
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.system
 LAYER_BYTES = 1200
 WHOLE_IMPORTS = sized(2, 24)
 CUTS = sized(6, 400)
-PLAIN_SHARE = sized(0.04, 1.0)
+PLAIN_SHARE = sized(0.06, 1.0)
 """Of the positions in plain archives; in `make torture` every one that names something."""
 
 FORMATS = ("docker", "skopeo", "oci", "hybrid")
