@@ -63,6 +63,8 @@ class Directories:
         self._open: dict[bytes, Directory] = {}
         self._aliases: dict[bytes, bytes] = {}
         """Paths that lead through a link, and where they lead."""
+        self._entered: set[bytes] = set()
+        """Every path that was in one of both, and so all above it: most files are in none."""
         self._links = 0
 
     def close(self) -> None:
@@ -94,6 +96,7 @@ class Directories:
         above, _, name = path.rpartition(b"/")
         parent = self.of(above, made)
         real = parent.path_of(name)
+        self._entered.add(path)
         if real == path:
             return self._enter(parent, name, made)
         self._aliases[path] = real
@@ -148,6 +151,8 @@ class Directories:
 
         Raises UnusualLayerError if a member was written through a link there.
         """
+        if path not in self._entered:
+            return
         below = path + b"/"
         for each in [p for p in self._open if p == path or p.startswith(below)]:
             os.close(self._open.pop(each).descriptor)

@@ -1,10 +1,13 @@
 """Open directories of a tree that a layer is written into."""
 
 import os
+from contextlib import closing
 
 import pytest
 
-from airside.containerd.layer_writer.directories import Directory
+from airside.containerd.layer_writer.directories import Directories, Directory
+from airside.containerd.layer_writer.target import LayerLimits
+from airside.core.errors import UnusualLayerError
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,22 @@ def test_a_directory_whose_group_new_files_may_get_is_known(tmp_path, group, mod
         assert Directory(descriptor, b"").inherits is inherits
     finally:
         os.close(descriptor)
+
+
+def test_only_what_was_entered_is_looked_for_when_a_file_is_replaced(tmp_path):
+    """A layer that replaces many files behind many links does not take their product of time."""
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    root = os.open(tmp_path, os.O_RDONLY)
+    with closing(Directories(root, LayerLimits())) as directories:
+        for path in (b"link/below", b"real/below"):
+            directories.of(path)
+        directories.forget(b"file")
+        with pytest.raises(UnusualLayerError):
+            directories.forget(b"link")
+        directories.trim()
+        (tmp_path / "real" / "below").rmdir()
+        directories.forget(b"real/below")
+        with pytest.raises(FileNotFoundError):
+            directories.of(b"real/below")
+    os.close(root)
