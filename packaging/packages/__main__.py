@@ -19,6 +19,8 @@ from frozen.tree import OLDEST_GLIBC
 from airside import __version__
 from airside.cli.main import airside
 from airside.install.configuration import DEFAULT
+from airside.install.layers_unit import service_text, socket_text
+from airside.install.targets import LAYERS_SERVICE, LAYERS_SOCKET, UNIT
 from airside.install.unit import Place, unit_text
 from packages import completions, manual
 
@@ -55,7 +57,9 @@ def write_parts(build: Path, epoch: int) -> None:
         parts[f"{_shell_of(place)}/{Path(place).name}"] = text
     parts["doc/changelog"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     parts["doc/copyright"] = (ROOT / "LICENSE").read_text(encoding="utf-8")
-    parts["airside.service"] = unit_text(Place())
+    parts[UNIT] = unit_text(Place())
+    parts[LAYERS_SOCKET] = socket_text()
+    parts[LAYERS_SERVICE] = service_text(Place())
     parts["airside.toml"] = DEFAULT
     for name, text in parts.items():
         path, data = build / name, text.encode()

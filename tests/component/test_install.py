@@ -14,17 +14,20 @@ from airside.core.host_root import HOST_ROOT
 from airside.core.settings import Settings
 from airside.install.configuration import DEFAULT
 from airside.install.host import mount_point, place_of, program
-from airside.install.targets import TARGETS
+from airside.install.layers_unit import service_text, socket_text
+from airside.install.targets import LAYERS_SERVICE, LAYERS_SOCKET, TARGETS
 from airside.install.unit import Place, unit_text
 from support.command import airside
 from support.host import without_settings
 from support.schemas import check_output
 from support.waiting import LIMIT_SECONDS
 
-UNIT = "etc/systemd/system/airside.service"
+UNITS = "etc/systemd/system"
+UNIT = f"{UNITS}/airside.service"
 DROP_IN = "etc/systemd/system/airside.service.d/50-airside-install.conf"
 CONFIG = "etc/airside/airside.toml"
 MOST_EXPOSURE = 4.0
+MOST_EXPOSURE_OF_LAYERS = 3.5
 
 
 @pytest.fixture
@@ -94,6 +97,8 @@ def test_directories_and_configuration_are_closed(root):
         "var/lib/airside/images": 0o750,
         CONFIG: 0o640,
         UNIT: 0o644,
+        f"{UNITS}/{LAYERS_SOCKET}": 0o644,
+        f"{UNITS}/{LAYERS_SERVICE}": 0o644,
     }
     assert {path: mode(root / path) for path in modes} == modes
     wants = root / "etc/systemd/system/multi-user.target.wants/airside.service"
@@ -108,6 +113,8 @@ def test_the_unit_runs_this_program_and_knows_the_distribution(root):
     assert "Before=rke2-server.service rke2-agent.service\n" in text
     assert "/var/lib/rancher/rke2/agent/containerd\n" in text
     assert str(root) not in text
+    layers = (root / UNITS / LAYERS_SERVICE).read_text()
+    assert re.search(r"^ExecStart=/\S.* layer-writer 3 accepted$", layers, re.MULTILINE)
     assert "127.0.0.1:5050" in (root / "etc/rancher/rke2/registries.yaml").read_text()
     assert not (root / "etc/rancher/k3s/registries.yaml").exists()
 
@@ -281,6 +288,23 @@ def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
     assert tree(root) == before
 
 
+def test_beside_a_package_a_containerd_elsewhere_becomes_writable_for_its_layers(root):
+    packaged = root / "usr/lib/systemd/system/airside.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text(unit_text(Place()))
+    (root / "etc/airside").mkdir()
+    (root / CONFIG).write_text(DEFAULT)
+    (root / "var/lib/airside").mkdir()
+    (root / "etc/containerd").mkdir(parents=True, exist_ok=True)
+    (root / "etc/containerd/config.toml").write_text('root = "/srv/containerd"\n')
+    before = tree(root)
+    installed(root, "--systemd", "--no-mirror")
+    drop_in = root / UNITS / f"{LAYERS_SERVICE}.d/50-airside-install.conf"
+    assert "\nReadWritePaths=-/srv/containerd\n" in drop_in.read_text()
+    assert run("uninstall", root, "--purge")[0] == 0
+    assert tree(root) == before
+
+
 @pytest.mark.parametrize("words", [(), ("--k3s", "--rke2")])
 def test_exactly_one_kind_of_host_is_named(root, words):
     done = airside("install", *words, "--root", root)
@@ -355,30 +379,49 @@ def places():
 
 
 @pytest.mark.needs("systemd-analyze")
+def test_the_units_that_write_layers_are_valid_and_little_exposed(tmp_path):
+    place = Place(program=(sys.executable,))
+    texts = {LAYERS_SOCKET: socket_text(), LAYERS_SERVICE: service_text(place)}
+    texts["airside.service"] = unit_text(place)
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert complaints_of(tmp_path, LAYERS_SOCKET) == []
+    assert complaints_of(tmp_path, LAYERS_SERVICE) == []
+    assert exposure_of(tmp_path, LAYERS_SERVICE) < MOST_EXPOSURE_OF_LAYERS
+
+
+def complaints_of(directory, name):
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", directory / name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{directory}:"},
+    )
+    return [line for line in checked.stderr.splitlines() if "airside" in line]
+
+
+def exposure_of(directory, name):
+    security = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", directory / name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{directory}:"},
+    )
+    found = re.search(r"exposure level for airside\S*: ([\d.]+)", security.stdout)
+    assert found is not None, security.stderr
+    return float(found[1])
+
+
+@pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize(("name", "place"), list(places()), ids=[name for name, _ in places()])
 def test_the_unit_is_valid_and_little_exposed(tmp_path, name, place):
-    file = tmp_path / "airside.service"
-    file.write_text(unit_text(place))
-    environ = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
-    checked = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", file],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environ,
-    )
-    complaints = [line for line in checked.stderr.splitlines() if "airside.service" in line]
-    assert complaints == [], name
-    security = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=40", "--no-pager", file],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environ,
-    )
-    found = re.search(r"exposure level for airside.service: ([\d.]+)", security.stdout)
-    assert found is not None, security.stderr
-    assert float(found[1]) < MOST_EXPOSURE, security.stdout
+    (tmp_path / "airside.service").write_text(unit_text(place))
+    (tmp_path / LAYERS_SOCKET).write_text(socket_text())
+    (tmp_path / LAYERS_SERVICE).write_text(service_text(place))
+    assert complaints_of(tmp_path, "airside.service") == [], name
+    assert exposure_of(tmp_path, "airside.service") < MOST_EXPOSURE
 
 
 @pytest.mark.needs("unshare", "mount")

@@ -124,6 +124,8 @@ def test_a_debian_without_systemd_and_python_installs_it(root, built):
         "var/lib/airside/images": 0o750,
         CONFIG: 0o640,
         "usr/lib/systemd/system/airside.service": 0o644,
+        "usr/lib/systemd/system/airside-layers.socket": 0o644,
+        "usr/lib/systemd/system/airside-layers@.service": 0o644,
     }
     assert {path: mode(root / path) for path in modes} == modes
     assert (root / ENABLED).is_symlink()

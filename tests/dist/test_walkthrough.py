@@ -85,6 +85,13 @@ def _built(pattern: str) -> Path:
     return found[-1]
 
 
+def is_written_by_the_unit(walk: Walk) -> bool:
+    """Returns True if airside-layers@.service wrote all layers, and containerd none."""
+    [runtime] = walk.json("airside status --json")["runtimes"]
+    assert runtime["layers_written_by"] == "unit", runtime["applies_because"]
+    return runtime["layers"].keys() == {"airside"}
+
+
 def test_a_machine_without_network_and_python_is_there(site, before):
     assert not has_network(site.machine)
     assert not [path for path in before if path.startswith("/usr/bin/python")]
@@ -106,6 +113,7 @@ def test_a_dropped_archive_is_seen_pulled_and_run(site, archives):
     site.settled("hello.tar", "imported")
     site.until_said("airside status", "All is well: 1 image ")
     site.until_said("ctr --namespace k8s.io images list -q", HELLO)
+    assert is_written_by_the_unit(site)
     assert "hello.tar" in site.type(f"airside explain {HELLO}")
     site.look("imported", "All is well", "hello.tar")
     site.look("images", "airside/hello", path="images")
@@ -213,6 +221,7 @@ def test_the_debian_package_is_installed_used_upgraded_and_purged(debian, archiv
     debian.title("Drop an archive")
     debian.drop(archives / "hello.tar")
     debian.until_said("ctr --namespace k8s.io images list -q", HELLO)
+    assert is_written_by_the_unit(debian)
     debian.until_said(f"ctr --namespace k8s.io run --rm {HELLO} first", SAID)
     debian.look("imported", "All is well", "hello.tar")
     debian.title("Upgrade")

@@ -1,7 +1,7 @@
 """A namespace of a real containerd that images are unpacked in, and what it holds after that."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -14,7 +14,9 @@ from airside.containerd.directory_writer import DirectoryWriter
 from airside.containerd.discovery import discover
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.layer_writer.target import LayerLimits
+from airside.containerd.layer_writer.worker_connection import WorkerConnection
 from airside.containerd.layer_writer.worker_pool import WorkerPool
+from airside.containerd.layer_writer.worker_process import WorkerProcess
 from airside.containerd.proto import snapshots_pb2
 from airside.containerd.services.images import ImageRecord
 from airside.containerd.services.snapshots import SNAPSHOTS
@@ -94,8 +96,19 @@ class Namespace:
         except ConflictError:
             self.client.leases.add_blob(LEASE, digest)
 
+    def _directory_writer(
+        self, start: Callable[[], WorkerConnection], threads: int
+    ) -> DirectoryWriter:
+        return DirectoryWriter(WorkerPool(start=start), LayerLimits(), most_big=threads)
+
     @contextmanager
-    def unpacker(self, *, way: Way = "written", threads: int = 2) -> Iterator[Unpacker]:
+    def unpacker(
+        self,
+        *,
+        way: Way = "written",
+        threads: int = 2,
+        start: Callable[[], WorkerConnection] = WorkerProcess,
+    ) -> Iterator[Unpacker]:
         """Unpacks in a way: written by us; twins: Apply, decompressed by us; direct: Apply."""
         blobs = Blobs(self.containerd.content_root / "blobs/sha256")
         tars = LayerTars(blobs.open, Limits(), WindowBudget(1 << 26))
@@ -104,7 +117,7 @@ class Namespace:
         )
         facts = discover(self.client, snapshotter=self.snapshotter)
         root = Path(facts.snapshotter_root) if facts.snapshotter_root else None
-        writer = SnapshotWriter(DirectoryWriter(WorkerPool(), LayerLimits(), most_big=threads))
+        writer = SnapshotWriter(self._directory_writer(start, threads))
         verified = VerifiedTars(blobs, tars, self.containerd.content_root, DiskSpace(0))
         unpacker = Unpacker(
             self.client,

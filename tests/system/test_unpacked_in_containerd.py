@@ -15,17 +15,20 @@ from pathlib import Path
 import pytest
 
 from airside.archive.sample import MESSAGE, SAMPLE_NAME, write_sample
+from airside.containerd.layer_writer.worker_unit import UnitWorker
 from airside.core.errors import (
     ContainerdError,
     DiffIdMismatchError,
     NotFoundError,
     StoppedError,
 )
+from airside.core.priority import NORMAL
 from airside.oci.chain import rootfs_of
 from airside.oci.model import parse_document
 from support.containerd import Containerd, by_turns, on_one
 from support.containerd_config import GC_OFTEN, Options
 from support.images import TestImage, image_of, layer_of, random_image, random_layer
+from support.layers_unit import listening
 from support.size import sized
 from support.unpacking import LEASE, Namespace, archive_of, family, namespace_of, until_connected
 from support.waiting import LIMIT_SECONDS, wait_until
@@ -168,6 +171,16 @@ def _unpacking_labels(node: Namespace, image: TestImage) -> dict[str, dict[str, 
         digest: {k: v for k, v in contents[digest].items() if not k.startswith(source)}
         for digest in digests
     }
+
+
+def test_a_unit_of_its_own_writes_layers_after_the_same_proof(ours, tmp_path):
+    rootfs = ours.take(random_image("unit", compression="gzip"))
+    with listening(tmp_path / "layers.sock") as unit:
+        start = partial(UnitWorker, unit.path, NORMAL)
+        with ours.unpacker(start=start) as unpacker:
+            unpacker.unpack(rootfs, lease=LEASE, stop=running)
+        assert ours.layers == {"airside": 2}
+        assert unit.workers
 
 
 def test_labels_of_snapshots_are_those_of_the_unpacker_of_pulls(ours, theirs, tmp_path):

@@ -121,6 +121,7 @@ class _RuntimeState:
             "blobs": dict(facts.ways),
             "layers": dict(facts.unpacking.layers),
             "applies_because": facts.unpacking.why_applied if facts.unpacks else "",
+            "layers_written_by": facts.unpacking.writes_by if facts.unpacks else "",
             "last_applied_because": facts.unpacking.why_unusual,
             "foreign_names": self.foreign,
             "other_agent": self._other_agent(),

@@ -205,6 +205,7 @@ def _agent_of(status: dict[str, Any]) -> Agent:
                 each.get("applies_because") or "",
                 bool(each.get("other_agent")),
                 each.get("foreign_names") or 0,
+                each.get("layers_written_by") or "",
             )
             for each in status.get("runtimes") or ()
         ),

@@ -223,6 +223,8 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     why += f", copied because {copied}" if copied else ""
     applied = runtime.get("applies_because")
     why += f", containerd unpacks because {applied}" if applied else ""
+    is_unit = runtime.get("layers_written_by") == "unit"
+    why += ", layers are written by airside-layers@.service" if is_unit else ""
     unpacks = runtime["snapshotter"] if runtime["unpacks"] else "not unpacked"
     if runtime.get("other_agent"):
         return f"{runtime['socket']} (nothing is published: {runtime['reason']})"

@@ -4,7 +4,6 @@ Layers are written by us where the proof succeeds and the options allow it (ADR 
 containerd applies them, decompressed by us where it adopts what we decompress (ADR 0017).
 """
 
-from functools import partial
 from pathlib import Path
 
 from airside.containerd.client import Client
@@ -19,8 +18,10 @@ from airside.containerd.erofs.tar_index import IndexLimits
 from airside.containerd.layer_footprint import LayerFootprints, OpenTar
 from airside.containerd.layer_tars import LayerTars
 from airside.containerd.layer_writer.target import LayerLimits
+from airside.containerd.layer_writer.worker_connection import WorkerConnection
 from airside.containerd.layer_writer.worker_pool import WorkerPool
 from airside.containerd.layer_writer.worker_process import started
+from airside.containerd.layer_writer.worker_unit import UnitWorker, is_needed
 from airside.containerd.pending_sync import PendingSync
 from airside.containerd.runtime_options import RuntimeOptions
 from airside.containerd.snapshot_space import SnapshotSpace
@@ -29,7 +30,7 @@ from airside.containerd.uncompressed_layers import UncompressedLayers
 from airside.containerd.unpack import Unpacker, Writing
 from airside.containerd.verified_tars import VerifiedTars
 from airside.containerd.writer_proof import WriterProof
-from airside.ports.unpacking_facts import UnpackingFacts
+from airside.ports.unpacking_facts import AGENT, UNIT, UnpackingFacts
 
 
 class LocalUnpacking:
@@ -48,6 +49,8 @@ class LocalUnpacking:
         self._mkfs = find_mkfs() if facts.snapshotter == EROFS else None
         footprints = LayerFootprints(store.open, open_tar) if open_tar is not None else None
         self._uncompressed = self._uncompressed_layers(open_tar, footprints)
+        is_unit = facts.snapshotter != EROFS and is_needed(options.layers_socket)
+        self._writes_by = UNIT if is_unit else AGENT
         writing = self._writing(store, open_tar, footprints)
         self._writer = writer = writing.writer if writing is not None else None
         where = Path(facts.snapshotter_root) if facts.snapshotter_root else None
@@ -90,12 +93,15 @@ class LocalUnpacking:
             index_limits = IndexLimits(members=limits.entries)
             writer: LayerWriter = ErofsLayerWriter(self._mkfs, index_limits)
         else:
-            writer = DirectoryWriter(
-                WorkerPool(start=partial(started, options.priority)),
-                limits,
-                most_big=options.threads,
-            )
+            pool = WorkerPool(start=self._start_worker)
+            writer = DirectoryWriter(pool, limits, most_big=options.threads)
         return Writing(SnapshotWriter(writer), tars, options.priority)
+
+    def _start_worker(self) -> WorkerConnection:
+        options = self._options
+        if self._writes_by == UNIT:
+            return UnitWorker(options.layers_socket, options.priority)
+        return started(options.priority)
 
     def start(self, *, shares_content: bool) -> None:
         """Proves that we can write layers. `shares_content`: containerd adopts blobs.
@@ -124,4 +130,5 @@ class LocalUnpacking:
         writer = self._writer
         if writer is None:
             return UnpackingFacts(why_applied=BY_SETTING)
-        return UnpackingFacts(writer.counts, writer.why_not, writer.why_unusual)
+        by = self._writes_by if writer.is_on else ""
+        return UnpackingFacts(writer.counts, writer.why_not, writer.why_unusual, by)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from airside.containerd.agent_process import AgentProcess
 from airside.containerd.cri import PULL_SECONDS
+from airside.containerd.layer_writer.worker_unit import SOCKET
 from airside.core.disk_space import DiskSpace
 from airside.core.priority import NORMAL, Priority
 from airside.core.settings import Limits
@@ -36,3 +37,5 @@ class RuntimeOptions:
     """True if layers may be unpacked while their archive is read."""
     temporary: Path | None = None
     """A directory for decompressed layers that we write; None: containerd writes all layers."""
+    layers_socket: Path = SOCKET
+    """Where a unit that writes layers listens, for an agent without the powers to."""

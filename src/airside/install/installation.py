@@ -13,12 +13,12 @@ from airside.core.settings import Settings
 from airside.install import steps
 from airside.install.configuration import DEFAULT
 from airside.install.host import config_path, is_running_systemd, packaged_unit
+from airside.install.layers_unit import service_drop_in_text, service_text, socket_text
 from airside.install.steps import Step
-from airside.install.targets import UNIT, UNITS
+from airside.install.targets import LAYERS_SERVICE, LAYERS_SOCKET, UNIT, UNITS
 from airside.install.unit import STATE, Place, drop_in_text, unit_text
 
 _WANTS = "multi-user.target.wants"
-_DROP_INS = f"{UNIT}.d"
 _DROP_IN = "50-airside-install.conf"
 _CONFIG_MODE = 0o640
 _DATA_MODE, _IMAGES_MODE, _OPEN_MODE = 0o700, 0o750, 0o755
@@ -47,15 +47,18 @@ def plan_stop() -> list[Step]:
 def plan_uninstall(settings: Settings, *, purges: bool) -> list[Step]:
     """Plans the removal. `purges`: of data directory and default images directory too."""
     units = on_host(UNITS)
-    drop_ins = units / _DROP_INS
-    found = steps.without_file(drop_ins / _DROP_IN)
-    found += steps.without_directory(drop_ins, gone=_gone(found))
+    found: list[Step] = []
+    for name in (UNIT, LAYERS_SERVICE):
+        drop_ins = units / f"{name}.d"
+        drop_in = steps.without_file(drop_ins / _DROP_IN)
+        found += [*drop_in, *steps.without_directory(drop_ins, gone=_gone(drop_in))]
     if packaged_unit() is None:
         link = steps.without_link(units / _WANTS / UNIT)
         found += link
         if link:
             found += steps.without_directory(units / _WANTS, gone=_gone(link))
-        found += steps.without_file(units / UNIT)
+        for name in (UNIT, LAYERS_SOCKET, LAYERS_SERVICE):
+            found += steps.without_file(units / name)
         config = steps.without_file(config_path(), DEFAULT, saves=False)
         found += config
         found += steps.without_directory(config_path().parent, gone=_gone(config))
@@ -82,10 +85,15 @@ def kept(settings: Settings) -> list[Kept]:
 def _unit(place: Place) -> list[Step]:
     units = on_host(UNITS)
     if packaged_unit() is not None:
-        text = drop_in_text(place)
-        path = units / _DROP_INS / _DROP_IN
-        return [steps.file(path, text)] if text else steps.without_file(path)
+        found: list[Step] = []
+        texts = {UNIT: drop_in_text(place), LAYERS_SERVICE: service_drop_in_text(place)}
+        for name, text in texts.items():
+            path = units / f"{name}.d" / _DROP_IN
+            found += [steps.file(path, text)] if text else steps.without_file(path)
+        return found
     return [
+        steps.file(units / LAYERS_SOCKET, socket_text()),
+        steps.file(units / LAYERS_SERVICE, service_text(place)),
         steps.file(units / UNIT, unit_text(place)),
         steps.link(units / _WANTS / UNIT, f"../{UNIT}"),
     ]

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 UNIT = "airside.service"
+LAYERS_SOCKET = "airside-layers.socket"
+LAYERS_SERVICE = "airside-layers@.service"
 UNITS = "/etc/systemd/system"
 PACKAGED_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 

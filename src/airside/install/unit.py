@@ -64,7 +64,7 @@ def unit_text(place: Place) -> str:
     return _UNIT.format(
         before=" ".join(place.services),
         mounts=words(dict.fromkeys((place.data, *place.images, place.containerd_root))),
-        program=_command(place.program),
+        program=command_line(place.program),
         access=_access(place),
         capabilities=" ".join(place.capabilities),
     )
@@ -97,20 +97,21 @@ def _word(text: str) -> str:
     return f'"{escaped}"' if any(c.isspace() or c in "\"'\\" for c in text) else escaped
 
 
-def _command(program: Sequence[str]) -> str:
+def command_line(program: Sequence[str]) -> str:
+    """Returns a program and its arguments as a value of ExecStart=."""
     return " ".join(_word(word).replace("$", "$$") for word in program)
 
 
 def _access(place: Place) -> str:
     if not place.writable:
         return "ProtectSystem=full"
-    lines = ["ProtectSystem=strict", f"ReadWritePaths={_optional(place.writable)}"]
+    lines = ["ProtectSystem=strict", f"ReadWritePaths={optional(place.writable)}"]
     if place.protected:
-        lines.append(f"ReadOnlyPaths={_optional(place.protected)}")
+        lines.append(f"ReadOnlyPaths={optional(place.protected)}")
     return "\n".join(lines)
 
 
-def _optional(paths: Iterable[str]) -> str:
+def optional(paths: Iterable[str]) -> str:
     """Returns paths that may be absent."""
     return words(f"-{path}" for path in paths)
 
@@ -125,7 +126,9 @@ _UNIT = """\
 Description=Airside: container images from local archives
 Documentation=man:airside(1) man:airside.toml(5)
 # Not after network-online: the agent serves from the disk, with or without a network.
-After=local-fs.target
+# The socket begins processes that write layers, with powers that the agent has not.
+After=local-fs.target airside-layers.socket
+Wants=airside-layers.socket
 # Those that pull images start when Airside serves, at most 15 s later (see Type=).
 Before={before}
 # A watched directory on a file system of its own: add its path in a drop-in.

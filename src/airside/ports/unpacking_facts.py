@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+AGENT, UNIT = "agent", "unit"
+
 
 @dataclass(frozen=True, slots=True)
 class UnpackingFacts:
@@ -14,3 +16,6 @@ class UnpackingFacts:
     """Why the runtime unpacks all layers; empty if we do."""
     why_unusual: str = ""
     """Why the last single layer was left to the runtime; empty if none was."""
+    writes_by: str = ""
+    """Whose processes write layers: those of the agent, or of airside-layers@.service (unit); empty
+    if the runtime unpacks all layers."""

@@ -25,11 +25,13 @@ from dataclasses import dataclass
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID = 0, 1, 3, 4
-_SYS_ADMIN, _MKNOD, _SETFCAP = 21, 27, 31
+_SETPCAP, _SYS_CHROOT, _SYS_ADMIN, _MKNOD, _SETFCAP = 8, 18, 21, 27, 31
 CAPABILITIES = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
 """To write files of any owner, mode and kind, and `security.capability`."""
 TRUSTED_CAPABILITIES = (*CAPABILITIES, _SYS_ADMIN)
 """And extended attributes `trusted.*`, by which overlayfs knows opaque directories."""
+WORKER_CAPABILITIES = (*TRUSTED_CAPABILITIES, _SETPCAP, _SYS_CHROOT)
+"""And to confine itself: what the worker needs when it begins."""
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _PR_SET_SECCOMP, _PR_SET_DUMPABLE = 22, 4

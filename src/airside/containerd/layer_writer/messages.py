@@ -1,7 +1,8 @@
 """What an agent and the worker that writes layers say to one another: one packet each way.
 
 The request carries open files: the layer's tar, the directory to write into, and those below it,
-the uppermost first. Both run the same code, so the form has no version.
+the uppermost first. Both run the same code; a worker of a unit may be of another version for a
+moment of an upgrade, and refuses then.
 """
 
 import errno
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from airside import __version__
+
 MOST_DIRECTORIES = 250
 """Of a request: the kernel passes 253 files at once."""
-_REQUEST_BYTES = 4096
+_REQUEST_BYTES = 128 * 1024
 _REPLY_BYTES = 65536
 _TEXT_CHARACTERS = 8000
 
@@ -45,6 +48,12 @@ class Request:
     processor_seconds: int
     memory_bytes: int
     file_bytes: int
+    directories: tuple[str, ...] = ()
+    """For a worker with other mounts: where it finds the directories itself."""
+    nice: int = 0
+    io: int = 0
+    """With `nice`: the priority (`core.priority`)."""
+    version: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,12 @@ def receive_request(sock: socket.socket) -> tuple[Request, list[int]] | None:
         for number in files:
             os.close(number)
         raise OSError(errno.EMFILE, "a request came without all of its files")
-    return (Request(**json.loads(raw)), files) if raw else None
+    if not raw:
+        return None
+    try:
+        return Request(**json.loads(raw)), files
+    except TypeError as exc:
+        raise ValueError(f"an unknown request: {exc}") from exc
 
 
 def send_reply(sock: socket.socket, reply: Reply) -> None:

@@ -4,19 +4,23 @@ It is kept warm: for each request it forks a child, which is confined to the lay
 good, writes the layer, replies and ends. It ends, and its child with it, when the agent closes the
 socket or dies.
 
-Argument: the descriptor of a SOCK_SEQPACKET socket.
+Arguments: the descriptor of a SOCK_SEQPACKET socket; `accepted` if systemd accepted it for the unit
+airside-layers@.service. Such a worker has the network and the mounts of its unit.
 """
 
+import errno
 import mmap
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from dataclasses import asdict
 from typing import NoReturn
 
+from airside import __version__
 from airside.containerd.layer_writer import confinement
 from airside.containerd.layer_writer.messages import (
     Outcome,
@@ -43,6 +47,10 @@ _OUTCOMES: tuple[tuple[type[AirsideError], Outcome], ...] = (
 )
 
 
+_CREDENTIALS = struct.Struct("iII")
+"""`struct ucred`: process, user, group."""
+
+
 def serve(sock: socket.socket) -> None:
     """Serves requests until the agent is gone."""
     while True:
@@ -50,6 +58,8 @@ def serve(sock: socket.socket) -> None:
         if found is None:
             return
         request, files = found
+        if request.nice or request.io:
+            _give_way(request)
         me = os.getpid()
         child = os.fork()
         if child == 0:
@@ -58,6 +68,13 @@ def serve(sock: socket.socket) -> None:
             os.close(number)
         if not _awaited(child, sock):
             return
+
+
+def _give_way(request: Request) -> None:
+    """Takes the priority of a request, for this process and its children."""
+    from airside.core.priority import Priority  # noqa: PLC0415 - one of the agent has it already
+
+    Priority(request.nice, request.io).apply()
 
 
 def _run_child(parent: int, sock: socket.socket, request: Request, files: list[int]) -> NoReturn:
@@ -86,7 +103,7 @@ def _awaited(child: int, sock: socket.socket) -> bool:
     try:
         poll = select.poll()
         poll.register(ended, select.POLLIN)
-        poll.register(sock, 0)  # only its end
+        poll.register(sock, select.POLLRDHUP)  # only its end
         while True:
             numbers = [number for number, _ in poll.poll()]
             if ended in numbers:
@@ -110,13 +127,16 @@ def _ended(number: int) -> Reply:
 
 def write(request: Request, files: list[int]) -> Reply:
     """Writes one layer, confined. Returns how it ended; raises nothing that is expected."""
-    tar, upper, *lowers = files
+    if request.version != __version__:
+        return Reply(Outcome.FAILED, f"its process is of version {__version__}")
     bounds = confinement.Bounds(request.processor_seconds, request.memory_bytes, request.file_bytes)
     try:
+        tar, upper, *lowers = _as_seen_here(request, files)
         trusted = request.whiteouts == WhiteoutForm.TRUSTED.name
         root, below = confinement.confine(upper, lowers, bounds, trusted=trusted)
     except OSError as exc:
-        return Reply(Outcome.FAILED, f"its process could not be confined: {exc.strerror}")
+        what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+        return Reply(Outcome.FAILED, f"its process could not be confined: {what}")
     try:
         written = _written(request, tar, root, below)
     except AirsideError as exc:
@@ -126,6 +146,25 @@ def write(request: Request, files: list[int]) -> Reply:
     except OSError as exc:
         return Reply(Outcome.FAILED, f"its process cannot map the layer: {exc.strerror}")
     return Reply(Outcome.WRITTEN, figures=written)
+
+
+def _as_seen_here(request: Request, files: list[int]) -> list[int]:
+    """Opens the directories among our own mounts, if the request names them. Raises OSError.
+
+    The kernel clones no mount of another namespace. What is opened is the directory that the agent
+    opened, or refused: its path alone is not believed.
+    """
+    if not request.directories:
+        return files
+    tar, *theirs = files
+    found = [tar]
+    for path, number in zip(request.directories, theirs, strict=True):
+        ours = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not os.path.samestat(os.fstat(ours), os.fstat(number)):
+            raise OSError(errno.ESTALE, "another directory than the agent's", path)
+        os.close(number)
+        found.append(ours)
+    return found
 
 
 def _outcome(error: AirsideError) -> Outcome:
@@ -147,16 +186,28 @@ def _written(request: Request, tar: int, root: int, below: list[int]) -> dict[st
 
 
 def main(arguments: list[str]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it goes when the agent has gone
-    with socket.socket(fileno=int(arguments[0])) as sock:
-        try:
-            confinement.leave_network()
-        except OSError as exc:
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # it goes when the agent has gone
+    number, *how = arguments
+    with socket.socket(fileno=int(number)) as sock:
+        if why := _why_not_served(sock, is_accepted=how == ["accepted"]):
             receive_request(sock)  # what is left unread would take the reply with it
-            send_reply(sock, Reply(Outcome.FAILED, f"no network of its own: {exc.strerror}"))
+            send_reply(sock, Reply(Outcome.FAILED, why))
             return
         serve(sock)
+
+
+def _why_not_served(sock: socket.socket, *, is_accepted: bool) -> str:
+    """Leaves the network. Returns why nothing is to be written; "" if all is well."""
+    if is_accepted:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(raw)
+        return "" if user == 0 else f"the other end is of user {user}, not of root"
+    try:
+        confinement.leave_network()
+    except OSError as exc:
+        return f"no network of its own: {exc.strerror}"
+    return ""
 
 
 if __name__ == "__main__":

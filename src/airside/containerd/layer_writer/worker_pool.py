@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from airside.containerd.layer_writer.worker_connection import WorkerConnection
 from airside.containerd.layer_writer.worker_process import WorkerProcess
 
 IDLE_SECONDS = 10.0
@@ -18,16 +19,16 @@ class WorkerPool:
     def __init__(
         self,
         idle_seconds: float = IDLE_SECONDS,
-        start: Callable[[], WorkerProcess] = WorkerProcess,
+        start: Callable[[], WorkerConnection] = WorkerProcess,
     ) -> None:
         self._idle_seconds, self._start = idle_seconds, start
-        self._idle: list[WorkerProcess] = []
+        self._idle: list[WorkerConnection] = []
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._closed = False
 
     @contextmanager
-    def worker(self) -> Iterator[WorkerProcess]:
+    def worker(self) -> Iterator[WorkerConnection]:
         """Lends a worker. It ends after an exception in the context. Raises OSError."""
         taken = self._taken()
         try:
@@ -37,7 +38,7 @@ class WorkerPool:
             raise
         self._give_back(taken)
 
-    def _taken(self) -> WorkerProcess:
+    def _taken(self) -> WorkerConnection:
         while True:
             with self._lock:
                 found = self._idle.pop() if self._idle else None
@@ -47,7 +48,7 @@ class WorkerPool:
                 return found
             found.end()
 
-    def _give_back(self, worker: WorkerProcess) -> None:
+    def _give_back(self, worker: WorkerConnection) -> None:
         with self._lock:
             is_kept = not self._closed and worker.is_usable
             if is_kept:

@@ -60,6 +60,8 @@ class Published:
     other_agent: bool = False
     """True if another agent publishes to it instead."""
     foreign_names: int = 0
+    layers_written_by: str = ""
+    """`agent`, or `unit` for airside-layers@.service; empty if containerd unpacks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -825,6 +825,22 @@ def test_root_is_not_told_to_be_root() -> None:
         assert not any("run the doctor as root" in each.advice for each in judge(facts))
 
 
+@pytest.mark.parametrize(
+    ("by", "why", "text"),
+    [
+        ("unit", "", "airside-layers@.service writes layers"),
+        ("agent", "", "its own processes write layers"),
+        ("", "unpack_by is containerd", "containerd unpacks: unpack_by is containerd"),
+    ],
+)
+def test_who_writes_layers_is_told(by: str, why: str, text: str) -> None:
+    published = Published(SOCKET, connected=True, applies_because=why, layers_written_by=by)
+    facts = replace(WELL, agent=replace(AGENT, published=(published,)))
+    [finding] = [each for each in judge(facts) if each.id == "agent.runtime"]
+    assert finding.severity == "ok"
+    assert text in finding.found
+
+
 def test_an_archive_is_not_asked_for_that_airside_has() -> None:
     cri = replace(CRI, sandbox_pinned=False)
     facts = replace(WELL, runtimes=(replace(RUNTIME, cri=cri),))

@@ -11,6 +11,10 @@ from airside.diagnostics.verdict import BAD_STATES
 _SHOWN = 5
 """Images that are named each; of more, the number is reported."""
 _GOOD_ANSWERS = (200, 401)
+_WRITERS = {
+    "agent": "its own processes write layers",
+    "unit": "airside-layers@.service writes layers",
+}
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
 
@@ -132,7 +136,8 @@ def _published(published: Published, *, is_linked: bool) -> Finding:
             if is_linked
             else "fix the findings containerd.link and containerd.sharing, then restart the agent",
         )
-    who = f"containerd unpacks: {published.applies_because}" if published.applies_because else ""
+    who = _WRITERS.get(published.layers_written_by, "")
+    who = f"containerd unpacks: {published.applies_because}" if published.applies_because else who
     text = "the agent publishes to it by hard links or copies"
     return Finding(identity, "ok", socket, f"{text}; {who}" if who else text)
 
