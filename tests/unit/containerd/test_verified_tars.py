@@ -102,7 +102,9 @@ def test_a_compressed_layer_that_is_another_is_refused_before_it_is_written(tmp_
     assert caught.value.context["found"] == str(digest_of(b"another tar"))
 
 
-@pytest.mark.parametrize("raw", [b"\x1f\x8b damaged", gzip.compress(TAR)[:-9]])
+@pytest.mark.parametrize(
+    "raw", [b"\x1f\x8b damaged", gzip.compress(TAR)[:-9]], ids=["damaged", "cut"]
+)
 def test_what_cannot_be_read_is_left_to_containerd(tmp_path, raw):
     with pytest.raises(UnusualLayerError):
         opened(Store(raw), step_of(raw, kind="+gzip"), tmp_path)
