@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import file_system
+from machine import touch_memory
 from pairs import LIMIT, OURS, PEER, Measure, Sample
 from peers import AIRSIDE, Agent, agent, shell, wait_until
 from processors import used_by, used_by_ended_children
@@ -134,6 +135,7 @@ class Importing:
         ):
             pids = (containerd.pid, node.process.pid)
             file_system.sync(disk)
+            touch_memory()
             load, before = os.getloadavg()[0], used_by(pids)
             started = time.perf_counter()
             (disk / "dropped" / archive.name).rename(node.images / archive.name)
@@ -155,6 +157,7 @@ class Importing:
             pipe = _PIPES.get(archive.suffix)
             source = shlex.quote(str(disk / "dropped" / archive.name))
             line = f"{pipe} {source} | {command} -" if pipe else f"{command} {source}"
+            touch_memory()
             load = os.getloadavg()[0]
             before = used_by([containerd.pid]) + used_by_ended_children()
             started = time.perf_counter()
@@ -171,6 +174,7 @@ class Importing:
             shutil.copyfile(archive, source)
             layers = self._layers(archive, disk) if extract else []
             file_system.sync(disk)
+            touch_memory()
             load, before = os.getloadavg()[0], used_by_ended_children()
             copied = f"{disk}/copy"
             copy = _COPIES[archive.suffix].format(source, copied, igzip=igzip())
