@@ -7,10 +7,11 @@ of it.
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from airside.archive.tar.members import header_number
+from airside.containerd.layer_writer.extensions import records
 from airside.core.errors import LayerRefusedError, UnusualLayerError
 
 _BLOCK = 512
@@ -19,7 +20,6 @@ _KNOWN = frozenset(b"\x000123456xgLK")
 _DESCRIBING, _PAX = frozenset(b"xgLK"), b"x"[0]
 _BODILESS = frozenset(b"123456")
 _SPARSE = b"GNU.sparse."
-_SIZE = b" size="
 _MOST_PAX_BYTES = 1 << 20
 
 
@@ -56,36 +56,30 @@ def _members(view: mmap.mmap, size_bytes: int) -> Iterator[bytes]:
             size_of_next = None
             yield block
         elif kind == _PAX:
-            size_of_next = _pax_size(view[at : at + min(length, _MOST_PAX_BYTES)])
+            if length > _MOST_PAX_BYTES:
+                raise UnusualLayerError(f"a header of {length} bytes")
+            size_of_next = _pax_size(view[at : at + length])
         at += -(-length // _BLOCK) * _BLOCK
 
 
 def _length(block: bytes) -> int:
-    try:
-        return int(block[124:135], 8)
-    except ValueError:
-        found = header_number(block[124:136])
-        if found is None:
-            raise UnusualLayerError("a member without a length") from None
-        return found
+    found = header_number(block[124:136])
+    if found is None:
+        raise UnusualLayerError("a member without a length")
+    return found
 
 
-def _pax_size(records: bytes) -> int | None:
-    """Returns the length of the next member, if its record says one."""
-    if _SPARSE in records:
-        raise LayerRefusedError(
-            f"mkfs.erofs takes a sparse member for a plain one: {_told(records)}"
-        )
-    begin = records.rfind(_SIZE)
-    if begin < 0:
-        return None
-    digits, _, _ = records[begin + len(_SIZE) :].partition(b"\n")
+def _pax_size(data: bytes) -> int | None:
+    """Returns the length of the next member, if its records say one."""
+    found = dict(records(data))
+    if any(key.startswith(_SPARSE) for key in found):
+        raise LayerRefusedError(f"mkfs.erofs takes a sparse member for a plain one: {_told(found)}")
+    digits = found.get(b"size", b"")
     return int(digits) if digits.isdigit() and len(digits) < 20 else None
 
 
-def _told(records: bytes) -> str:
-    _, _, name = records.partition(b"GNU.sparse.name=")
-    return ascii(name.partition(b"\n")[0].decode("utf-8", "replace"))
+def _told(found: Mapping[bytes, bytes]) -> str:
+    return ascii(found.get(_SPARSE + b"name", b"").decode("utf-8", "replace"))
 
 
 def _name(block: bytes) -> str:

@@ -45,7 +45,7 @@ class Extensions:
 
     def add_records(self, data: bytes) -> None:
         """Reads PAX records. Raises LayerRefusedError, UnusualLayerError."""
-        for key, value in _records(data):
+        for key, value in records(data):
             self._set(key, value)
 
     def _set(self, key: bytes, value: bytes) -> None:
@@ -68,8 +68,11 @@ class Extensions:
 _KNOWN = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime", b"atime"))
 
 
-def _records(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Parses records of `<length> <key>=<value>` and a line feed."""
+def records(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Parses PAX records of `<length> <key>=<value>` and a line feed.
+
+    Raises LayerRefusedError for damaged ones, UnusualLayerError for a zero byte in one.
+    """
     found, position = [], 0
     while position < len(data):
         space = data.find(b" ", position, position + 20)
