@@ -11,11 +11,10 @@ Each link is recorded before it is made (`Intents`), so that a crash leaves no u
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import BinaryIO
 
 from airside.containerd.adoption_proof import AdoptionProof
@@ -127,8 +126,9 @@ class Adopter:
             if self._shared is not None:
                 linked = self._link_all([blob for _, blob in firsts], self._shared)
             with ThreadPoolExecutor(_AT_ONCE, "place") as pool:
-                for way in pool.map(partial(self._adopt, linked, adopted), firsts):
-                    way()
+                placed = [pool.submit(self._adopt, linked, adopted, *each) for each in firsts]
+            for each in placed:  # all have ended
+                each.result()
         finally:
             if self._shared is not None:
                 self._settle(linked, adopted, self._shared)
@@ -163,18 +163,17 @@ class Adopter:
         return list(firsts.values()), others
 
     def _adopt(
-        self, linked: Mapping[Digest, str], adopted: dict[Digest, str], absent: _Absent
-    ) -> Callable[[], None]:
-        """Commits one blob. Returns what raises the error of that: so all others end before."""
-        placement, blob = absent
+        self,
+        linked: Mapping[Digest, str],
+        adopted: dict[Digest, str],
+        placement: Placement,
+        blob: LabelledBlob,
+    ) -> None:
+        """Commits one blob, and notes how."""
         digest = blob.descriptor.digest
-        try:
-            way = self._commit(blob, placement.lease, linked.get(digest, ""))
-        except Exception as exc:  # noqa: BLE001 - carried to the thread that waits
-            return partial(_raise, exc)
+        way = self._commit(blob, placement.lease, linked.get(digest, ""))
         adopted[digest] = way
         placement.ways[way] += 1
-        return _nothing
 
     def _hold_adopted(self, blob: LabelledBlob, labels: Mapping[str, str], lease: str) -> bool:
         digest = blob.descriptor.digest
@@ -315,11 +314,3 @@ class Adopter:
         self._shared.replace(digest)
         fault("repair.after_replace")
         return True
-
-
-def _raise(error: Exception) -> None:
-    raise error
-
-
-def _nothing() -> None:
-    """There was no error."""

@@ -44,18 +44,19 @@ class GroupPlacing:
         return +own.placement.ways
 
     def _work(self, batch: Sequence[_Waiting]) -> None:
-        try:
-            self.adopter.place([each.placement for each in batch])
-        except BaseException as exc:  # noqa: BLE001 - carried to the thread that waits
-            if len(batch) == 1:
-                batch[0].error = exc
-        else:
+        error = self._placed(batch)
+        if error is not None and len(batch) > 1:
             for each in batch:
-                each.is_done = True
-            return
-        if len(batch) == 1:
-            batch[0].is_done = True
+                each.placement.ways.clear()
+                self._work([each])
             return
         for each in batch:
-            each.placement.ways.clear()
-            self._work([each])
+            each.error, each.is_done = error, True
+
+    def _placed(self, batch: Sequence[_Waiting]) -> BaseException | None:
+        """Returns the error, which is raised in the thread that waits."""
+        try:
+            self.adopter.place([each.placement for each in batch])
+        except BaseException as exc:  # noqa: BLE001 - see above
+            return exc
+        return None
