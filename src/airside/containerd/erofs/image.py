@@ -53,7 +53,7 @@ class Image:
     def __init__(self, raw: bytes | bytearray | memoryview) -> None:
         self._raw = raw
         try:
-            magic, bits, root, seconds, nanoseconds, blocks = self._super()
+            magic, bits, root, seconds, nanoseconds, blocks = _SUPER.unpack_from(raw, SUPER_OFFSET)
         except struct.error as exc:
             raise UnusualLayerError("an image of erofs without a superblock") from exc
         if magic != MAGIC or not 9 <= bits <= 16:
@@ -63,12 +63,6 @@ class Image:
         self.built = (seconds, nanoseconds)
         self._listed: list[tuple[int, dict[bytes, int]]] = []
         """The directories of the last path that was looked for, with what each lists."""
-
-    def _super(self) -> tuple[int, ...]:
-        magic, bits, root, seconds, nanoseconds, blocks = _SUPER.unpack_from(
-            self._raw, SUPER_OFFSET
-        )
-        return magic, bits, root, seconds, nanoseconds, blocks
 
     def find(self, path: tuple[bytes, ...]) -> Attributes | None:
         """Returns the attributes of a directory; None if there is none.

@@ -10,7 +10,6 @@ overlayfs. What always holds for the process, whose input is a stranger's:
 - Processor time, memory and the length of the index are limited.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,13 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from airside.containerd.layer_writer import confinement
 from airside.core.errors import LayerRefusedError, StoppedError, UnusualLayerError
 from airside.core.settings import GIB, MIB
 
 Stop = Callable[[], bool]
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET, _CLONE_NEWIPC = 0x40000000, 0x08000000
 NOBODY = 65534
 _AS_NOBODY = (
     "setpriv",
@@ -123,7 +121,8 @@ def _started(command: list[str], tar: BinaryIO, number: int) -> "subprocess.Pope
     failed: list[Exception] = []
 
     def start() -> None:
-        _libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC)  # not permitted in some containers
+        with suppress(OSError):  # not permitted in some containers
+            confinement.leave_network()
         try:
             made.append(_popen(command, tar, number))
         except (OSError, ValueError, subprocess.SubprocessError) as exc:

@@ -122,7 +122,7 @@ class Bounds:
 
 
 def leave_network() -> None:
-    """Gives this process an empty network of its own. Needs CAP_SYS_ADMIN; raises OSError."""
+    """Gives the calling thread an empty network of its own. Needs CAP_SYS_ADMIN; raises OSError."""
     _check(_libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC))
 
 
