@@ -21,7 +21,7 @@ from airside.containerd.layer_writer.worker_unit import UnitWorker, is_needed
 from airside.core.errors import AirsideError, StoppedError, UnusualLayerError
 from airside.core.priority import LOW, NORMAL, Priority
 from support.layer_tars import bound, entry, many_files, tar_of, verified
-from support.layers_unit import LayersUnit, listening
+from support.layers_unit import AGENT_POWERS, LayersUnit, listening
 from support.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = [
@@ -79,7 +79,7 @@ def test_one_connection_writes_one_layer_after_the_other(writing: Writing) -> No
 
 def test_an_agent_without_powers_writes_through_it(writing: Writing) -> None:
     done = subprocess.run(
-        [*POWERS, sys.executable, "-c", POWERLESS, Path(__file__).parents[1], writing.base],
+        [*AGENT_POWERS, sys.executable, "-c", POWERLESS, Path(__file__).parents[1], writing.base],
         capture_output=True,
         text=True,
         check=False,
@@ -90,12 +90,6 @@ def test_an_agent_without_powers_writes_through_it(writing: Writing) -> None:
     assert not is_needed(writing.unit.path)  # this process has the powers
 
 
-POWERS = (
-    "setpriv",
-    "--bounding-set=-all,+dac_read_search",
-    "--inh-caps=-all",
-    "--no-new-privs",
-)
 POWERLESS = """
 import sys; sys.path.append(sys.argv[1])
 from pathlib import Path
@@ -129,7 +123,7 @@ def test_nothing_writes_any_more_once_it_is_stopped(writing: Writing) -> None:
 def test_its_processes_end_when_the_agent_is_killed(writing: Writing) -> None:
     script = POWERLESS.replace('tar_of([entry("a", uid=5)])', "many_files(20_000)")
     script = script.replace("tar_of, verified", "many_files, verified")
-    words = [*POWERS, sys.executable, "-c", script, Path(__file__).parents[1], writing.base]
+    words = [*AGENT_POWERS, sys.executable, "-c", script, Path(__file__).parents[1], writing.base]
     agent = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     wait_until(lambda: writing.files() > 100)
     agent.kill()

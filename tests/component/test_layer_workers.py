@@ -29,6 +29,7 @@ from airside.containerd.layer_writer.worker_pool import WorkerPool
 from airside.containerd.layer_writer.worker_process import WorkerProcess, command
 from airside.core.errors import LayerRefusedError, StoppedError, UnusualLayerError
 from support.layer_tars import bound, entry, many_files, tar_of, verified
+from support.layers_unit import AGENT_POWERS
 from support.waiting import LIMIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes layers")
@@ -364,7 +365,7 @@ def test_a_layer_that_cannot_be_confined_is_left_to_containerd(tmp_path: Path) -
     script = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n{POWERLESS}"
     (tmp_path / "snapshot").mkdir()
     done = subprocess.run(
-        [*POWERS, sys.executable, "-c", script, tmp_path],
+        [*AGENT_POWERS, sys.executable, "-c", script, tmp_path],
         capture_output=True,
         text=True,
         check=False,
@@ -373,12 +374,6 @@ def test_a_layer_that_cannot_be_confined_is_left_to_containerd(tmp_path: Path) -
     assert done.stdout.strip() == Outcome.UNUSUAL.value, done.stderr
 
 
-POWERS = (
-    "setpriv",
-    "--bounding-set=-all,+dac_read_search",
-    "--inh-caps=-all",
-    "--no-new-privs",
-)
 POWERLESS = """
 from pathlib import Path
 from airside.containerd.directory_writer import DirectoryWriter
@@ -404,7 +399,7 @@ def test_a_process_without_powers_says_why_before_it_ends(tmp_path: Path) -> Non
         with theirs, (tmp_path / "tar").open("wb") as tar:
             send_request(ours, Request("DELETION", {}, 1, 1, 1), [tar.fileno()])
             subprocess.run(
-                [*POWERS, *command(), str(theirs.fileno())],
+                [*AGENT_POWERS, *command(), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 check=True,
                 timeout=LIMIT_SECONDS,

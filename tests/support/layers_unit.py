@@ -12,6 +12,13 @@ from airside.containerd.layer_writer import WORKER_COMMAND
 from airside.install.layers_unit import CAPABILITIES
 from support.waiting import LIMIT_SECONDS
 
+AGENT_POWERS = (
+    "setpriv",
+    "--bounding-set=-all,+dac_read_search",
+    "--inh-caps=-all",
+    "--no-new-privs",
+)
+"""Begins a program with the powers of the agent's unit alone."""
 _POWERS = ",".join(("-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES)))
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from airside.containerd.layer_writer.target import LayerLimits
 from airside.core.errors import LayerRefusedError, UnusualLayerError
 
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Of open(2): a directory itself, never where a link leads."""
 _MOST_LINKS = 40
 
 
@@ -107,12 +108,12 @@ class Directories:
     ) -> Directory:
         path = parent.path_of(name)
         try:
-            descriptor = os.open(name, _FLAGS, dir_fd=parent.descriptor)
+            descriptor = os.open(name, FLAGS, dir_fd=parent.descriptor)
         except FileNotFoundError:
             if made is None:
                 raise
             os.mkdir(name, 0o755, dir_fd=parent.descriptor)
-            descriptor = os.open(name, _FLAGS, dir_fd=parent.descriptor)
+            descriptor = os.open(name, FLAGS, dir_fd=parent.descriptor)
             with _closed_on_error(descriptor):
                 made(descriptor, path)
         except NotADirectoryError:

@@ -4,10 +4,9 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from airside.containerd.layer_writer.directories import Directory
+from airside.containerd.layer_writer.directories import FLAGS, Directory
 from airside.core.errors import UnusualLayerError
 
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 300
 
 
@@ -18,7 +17,7 @@ def remove(parent: int, name: bytes, depth: int = 0) -> None:
     except IsADirectoryError:
         if depth > _DEEPEST:
             raise UnusualLayerError(f"directories deeper than {_DEEPEST} are removed") from None
-        directory = os.open(name, _FLAGS, dir_fd=parent)
+        directory = os.open(name, FLAGS, dir_fd=parent)
         try:
             for each in names_in(directory):
                 remove(directory, each, depth + 1)
@@ -53,7 +52,7 @@ class _Clearing:
                 remove(descriptor, name, depth)
                 continue
             with contextlib.suppress(NotADirectoryError):
-                directory = os.open(name, _FLAGS, dir_fd=descriptor)
+                directory = os.open(name, FLAGS, dir_fd=descriptor)
                 try:
                     self.clear(directory, below, depth + 1)
                 finally:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from airside.containerd.layer_writer.directories import FLAGS
 from airside.containerd.layer_writer.messages import MOST_DIRECTORIES
 from airside.containerd.layer_writer.target import WhiteoutForm
 from airside.containerd.services.snapshots import Mount
@@ -37,7 +38,7 @@ class SnapshotDirectories:
 
 def _opened(path: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(path, FLAGS)
     except OSError as exc:
         raise UnusualLayerError(f"{path} cannot be opened here: {exc.strerror}") from exc
 

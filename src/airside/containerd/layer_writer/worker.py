@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from airside import __version__
 from airside.containerd.layer_writer import confinement
+from airside.containerd.layer_writer.directories import FLAGS
 from airside.containerd.layer_writer.messages import (
     Outcome,
     Reply,
@@ -159,7 +160,7 @@ def _as_seen_here(request: Request, files: list[int]) -> list[int]:
     tar, *theirs = files
     found = [tar]
     for path, number in zip(request.directories, theirs, strict=True):
-        ours = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        ours = os.open(path, FLAGS)
         if not os.path.samestat(os.fstat(ours), os.fstat(number)):
             raise OSError(errno.ESTALE, "another directory than the agent's", path)
         os.close(number)

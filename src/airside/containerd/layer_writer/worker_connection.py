@@ -52,13 +52,17 @@ class WorkerConnection(ABC):
         that it may take.
         """
         try:
-            send_request(self._sock, request, files)
+            send_request(self._sock, self._asked(request, files), files)
             reply = self._awaited(stop, seconds)
         except (OSError, ValueError) as exc:
             reply = Reply(Outcome.FAILED, f"the process that writes layers ended: {exc}")
         reply = reply or Reply(Outcome.FAILED, "the process that writes layers ended")
         self._failed = reply.outcome is Outcome.FAILED
         return reply
+
+    def _asked(self, request: Request, _files: Sequence[int]) -> Request:
+        """Returns a request as this worker has to get it."""
+        return request
 
     def _awaited(self, stop: Callable[[], bool], seconds: float) -> Reply | None:
         poll = select.poll()

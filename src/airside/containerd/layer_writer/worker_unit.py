@@ -8,13 +8,13 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from airside.containerd.layer_writer import confinement
-from airside.containerd.layer_writer.messages import Reply, Request
+from airside.containerd.layer_writer.messages import Request
 from airside.containerd.layer_writer.worker_connection import END_SECONDS, WorkerConnection
 from airside.core.priority import Priority
 
@@ -45,21 +45,14 @@ class UnitWorker(WorkerConnection):
         poll.register(self._sock, select.POLLIN | select.POLLRDHUP)
         return not poll.poll(0)  # it says nothing unasked, but its end
 
-    def write(
-        self,
-        request: Request,
-        files: Sequence[int],
-        stop: Callable[[], bool],
-        seconds: float,
-    ) -> Reply:
+    def _asked(self, request: Request, files: Sequence[int]) -> Request:
         _, *directories = files
-        asked = replace(
+        return replace(
             request,
             directories=tuple(str(Path(f"/proc/self/fd/{n}").readlink()) for n in directories),
             nice=self._priority.nice,
             io=self._priority.io,
         )
-        return super().write(asked, files, stop, seconds)
 
     def end(self) -> None:
         """Ends the worker. Returns when it and its child have ended: they hold the other end."""
