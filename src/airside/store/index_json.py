@@ -175,7 +175,7 @@ def rebuild_catalog(
     done = {(row.kind, row.path) for row in catalog.sources()}  # restored by an interrupted rebuild
     kinds = {**sources, **{("archive", path): None for path in sequences}}
     there = {key: key[0] != "archive" or is_present(Path(key[1])) for key in kinds}
-    waiting: list[RestoredSource] = []
+    waiting, names = list[RestoredSource](), 0
     for (kind, path), present in sorted(there.items(), key=lambda item: not item[1]):
         found = sources[kind, path]
         if (kind, path) in done or not (found.claims or present):
@@ -194,9 +194,10 @@ def rebuild_catalog(
             found.blobs,
         )
         waiting.append(restored)
-        if sum(len(source.claims) for source in waiting) >= _AT_ONCE:
+        names += len(restored.claims)
+        if names >= _AT_ONCE:
             catalog.recovery.restore_sources(waiting, now)
-            waiting = []
+            waiting, names = [], 0
     catalog.recovery.restore_sources(waiting, now)
     count = _restore_tags(catalog, [entry for entry in entries if entry.digest in whole], now)
     return count, [e.annotations[IMAGE_NAME] for e in entries if e.digest not in whole]
