@@ -270,13 +270,18 @@ def test_the_directory_that_snapd_makes_for_microk8s_is_not_made_before(root):
     assert any("MicroK8s is not installed here" in note for note in report["notes"])
 
 
-def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
+def put_package(root):
+    """Makes the files that a package has there."""
     packaged = root / "usr/lib/systemd/system/airside.service"
     packaged.parent.mkdir(parents=True)
     packaged.write_text(unit_text(Place()))
     (root / "etc/airside").mkdir()
     (root / CONFIG).write_text(DEFAULT)
     (root / "var/lib/airside").mkdir()
+
+
+def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
+    put_package(root)
     before = tree(root)
     installed(root, "--microk8s", "--no-mirror")
     assert not (root / UNIT).exists()
@@ -289,12 +294,7 @@ def test_beside_a_package_only_what_this_host_adds_is_written_and_removed(root):
 
 
 def test_beside_a_package_a_containerd_elsewhere_becomes_writable_for_its_layers(root):
-    packaged = root / "usr/lib/systemd/system/airside.service"
-    packaged.parent.mkdir(parents=True)
-    packaged.write_text(unit_text(Place()))
-    (root / "etc/airside").mkdir()
-    (root / CONFIG).write_text(DEFAULT)
-    (root / "var/lib/airside").mkdir()
+    put_package(root)
     (root / "etc/containerd").mkdir(parents=True, exist_ok=True)
     (root / "etc/containerd/config.toml").write_text('root = "/srv/containerd"\n')
     before = tree(root)
